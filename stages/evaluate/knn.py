@@ -1,0 +1,89 @@
+"""k nearest neighbours: what a network's features say without any training."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transfer.artifacts import Images, Model, Scores
+from transfer.errors import BadOption, TransferError
+from transfer.lazy import F, faiss, np, torch
+from transfer.stage import Images as Reads
+from transfer.stage import Stage, option, reads
+from transfer.training.embed import outputs, pooled
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.pipeline import Planned
+    from transfer.work import Work
+
+PROTOCOL = "knn/weighted-v1"
+
+
+class Knn(Stage):
+    """Weighted vote of the k nearest training images by cosine, weight exp(similarity / T) (Wu et al. 2018); and 1-NN."""
+
+    produces = Scores
+    seeded = False
+    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+
+    model: str = reads(Model, "the network")
+    layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
+    pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
+    k: int = option(20, "neighbours that vote (Wu et al.: 200 on ImageNet)", ge=1)
+    temperature: float = option(0.07, "T of the weights", gt=0)
+
+    def check(self, planned: Planned) -> None:
+        """The model has the layer, and the training split k images."""
+        backbone = getattr(planned.inputs["model"].stage, "backbone", None)
+        if backbone is not None and self.layer is not None:
+            try:
+                backbone.resolve_layer(self.layer)
+            except ValueError as error:
+                raise BadOption("layer", str(error)) from error
+        count = planned.images["train"].stage.count
+        if self.k > count:
+            raise BadOption("k", f"{self.k} neighbours of {count} training images")
+
+    def run(self, work: Work) -> None:
+        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+        layer = self.layer or model.card["default_layer"]
+        bank = self._embed(work, model, train, layer)
+        index = faiss.IndexFlatIP(bank.shape[1])
+        index.add(bank)
+        similarity, nearest = index.search(self._embed(work, model, test, layer), self.k)
+        neighbours = train.labels[nearest]
+        figures = {
+            "knn": _percent(vote(neighbours, similarity, self.temperature), test.labels),
+            "1-nn": _percent(neighbours[:, 0], test.labels),
+        }
+        Scores.write(
+            work.folder, protocol=PROTOCOL, settings={**self.identity(), "layer": layer}, selected={}, figures=figures,
+            counts={"train": len(train), "test": len(test)},
+        )  # fmt: skip
+        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+
+    def _embed(self, work: Work, model: Model, images: Images, layer: str) -> numpy.ndarray:
+        """(N, D) float32 of unit length."""
+        rows = []
+        with work.progress("reading", len(images), "images") as progress:
+            for _, found in outputs(model, images, [layer], work.machine):
+                rows.append(F.normalize(pooled(found[layer], self.pool, "average"), dim=1).cpu().numpy())
+                progress.advance(len(rows[-1]))
+                work.pause_point()
+        embedded = np.concatenate(rows)
+        if not np.isfinite(embedded).all():
+            raise TransferError("the network's features are not finite numbers")
+        return embedded
+
+
+def vote(labels: numpy.ndarray, similarity: numpy.ndarray, temperature: float) -> numpy.ndarray:
+    """(n, k) neighbours' labels and similarities to (n,) the label with the largest weight."""
+    weights = np.exp((similarity - similarity[:, :1]) / temperature)  # relative to the nearest, so that none overflows
+    totals = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.float64)
+    totals.scatter_add_(1, torch.from_numpy(labels), torch.from_numpy(weights).double())
+    return totals.argmax(1).numpy()
+
+
+def _percent(predicted: numpy.ndarray, wanted: numpy.ndarray) -> float:
+    return 100.0 * float((predicted == wanted).mean())

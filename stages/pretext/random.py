@@ -1,0 +1,31 @@
+"""Random weights: the lower bound of every comparison."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transfer.artifacts import Model, Normalisation
+from transfer.stage import BackboneOption, Images, Stage, option
+
+if TYPE_CHECKING:
+    from transfer.pipeline import Planned
+    from transfer.work import Work
+
+
+class Random(Stage):
+    """The backbone as it is drawn, never trained. The images only say which size it is for."""
+
+    produces = Model
+    images = {"images": Images("unlabeled")}
+
+    backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
+
+    def rehearse(self, planned: Planned) -> None:
+        self.backbone.build(0).shapes(planned.images["images"].stage.size)
+
+    def run(self, work: Work) -> None:
+        network = self.backbone.build(work.seed_for("weights"))
+        made_by = {"stage": type(self).__name__, "options": self.identity()}
+        Model.write(
+            work.folder, network, size=work.images["images"].size, normalisation=Normalisation(), made_by=made_by, history=[]
+        )

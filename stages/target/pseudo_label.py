@@ -1,0 +1,86 @@
+"""The target learns the pseudo-labels: plain classification from random weights (the paper's transfer)."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from transfer.artifacts import Model, Normalisation, PseudoLabels
+from transfer.errors import TransferError
+from transfer.images.transforms import normalise, random_resized_crop
+from transfer.lazy import F, nn, np, torch
+from transfer.stage import BackboneOption, Images, option, reads
+from transfer.training.loop import epoch_order, train
+from transfer.training.recipe import Trained
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.pipeline import Planned
+    from transfer.work import Work
+
+
+class PseudoLabel(Trained):
+    """Cross-entropy over the clusters, images cropped and mirrored at random.
+
+    Labels are joined to images by id; the head has one output a non-empty cluster and is dropped afterwards.
+    """
+
+    produces = Model
+    images = {"images": Images("unlabeled", follow="labels")}
+
+    labels: str = reads(PseudoLabels, "what is learned")
+    backbone: BackboneOption = option("alexnet", "the target network (see `transfer list backbones`)")
+    sampling: Literal["uniform", "balanced"] = option("uniform", "uniform: every image once an epoch; balanced: every cluster equally often")
+    crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+
+    def rehearse(self, planned: Planned) -> None:
+        self.backbone.build(0).shapes(planned.images["images"].stage.size)
+
+    def run(self, work: Work) -> None:
+        images, pseudo = work.images["images"], work.inputs["labels"]
+        labels = torch.from_numpy(pseudo.of(images.ids)).to(work.machine.device)
+        known = np.flatnonzero(labels.cpu().numpy() >= 0)
+        if not len(known):
+            raise TransferError("none of the images has a pseudo-label: the labels are of another set")
+        if len(known) < len(images):
+            work.note(f"{len(images) - len(known)} of {len(images)} images have no pseudo-label and are left out")
+        network = self._build(images.size, pseudo.count, work.seed_for("weights"))
+        normalisation = Normalisation()
+
+        def loss(network: nn.ModuleDict, batch: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+            seen = normalise(random_resized_crop(batch, draw, images.size, (self.crop, 1.0), flip=self.flip), normalisation)
+            logits = network["head"](network["backbone"](seen).flatten(1))
+            wanted = labels[ids]
+            return F.cross_entropy(logits, wanted), {"accuracy": (logits.argmax(1) == wanted).float().mean()}
+
+        def order(epoch: int) -> numpy.ndarray:
+            seed = work.seed_for("order", epoch)
+            if self.sampling == "uniform":
+                return known[epoch_order(seed, len(known))]
+            return balanced_order(seed, known, labels.cpu().numpy()[known])
+
+        history = train(work, self, network, loss, images.pixels, order, chance=1 / pseudo.count)
+        made_by = {"stage": type(self).__name__, "options": self.identity()}
+        Model.write(work.folder, network["backbone"], size=images.size, normalisation=normalisation, made_by=made_by, history=history)
+
+    def _build(self, size: int, classes: int, seed: int) -> nn.ModuleDict:
+        backbone = self.backbone.build(seed)
+        width = 1
+        for side in backbone.shapes(size)[backbone.layer_names[-1]]:
+            width *= side
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return nn.ModuleDict({"backbone": backbone, "head": nn.Linear(width, classes)})
+
+
+def balanced_order(seed: int, rows: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
+    """(len(rows),) rows, in which every label comes equally often; the images of a label take turns."""
+    random = np.random.RandomState(seed % (1 << 32))
+    groups = [random.permutation(rows[labels == label]) for label in np.unique(labels)]
+    turns = -(-len(rows) // len(groups))
+    taken = np.stack([np.resize(group, turns) for group in groups], axis=1)
+    # Each turn has every label once, in an order of its own.
+    return np.concatenate([random.permutation(turn) for turn in taken])[: len(rows)]

@@ -1,0 +1,110 @@
+"""What holds for every backbone: a sweep over all names, narrow, with the small stem where there is one."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from transfer.networks import FAMILIES, Backbone, backbone, backbone_names, family
+
+SIZE = 32
+VARIANTS = [
+    {"name": name, "width": 0.25} | ({"stem": "small"} if "stem" in family(name).model_fields else {})
+    for name in backbone_names()
+] + [
+    {"name": "alexnet", "width": 0.125, "stem": "small", "batch_norm": True},
+    {"name": "vgg11", "width": 0.125, "batch_norm": True},
+    {"name": "vgg11", "width": 0.125, "fc": True},
+    {"name": "resnet18", "width": 0.125},
+]
+
+
+def images(count: int = 3, size: int = SIZE) -> torch.Tensor:
+    return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(5))
+
+
+@pytest.fixture(params=VARIANTS, ids=lambda options: "-".join(str(value) for value in options.values()))
+def described(request: pytest.FixtureRequest) -> Backbone:
+    return backbone(request.param)
+
+
+def test_every_name_is_in_one_family() -> None:
+    names = [name for members in FAMILIES for name in members.names]
+    assert len(set(names)) == len(names) == 12
+    assert names == backbone_names()
+
+
+def test_layers_have_unique_names_that_the_description_knows_without_torch(described) -> None:
+    names = described.layer_names()
+    assert len(set(names)) == len(names)
+    assert described.build(0).layer_names == names
+    assert described.default_layer() in names
+    assert set(described.aliases().values()) <= set(names)
+
+
+def test_one_run_gives_what_the_chain_gives_and_what_the_shapes_say(described) -> None:
+    network = described.build(0).eval()
+    shapes = network.shapes(SIZE)
+    x = images()
+    chain = {}
+    with torch.no_grad():
+        for name in network.layer_names:
+            x = network.get_submodule(name)(x)
+            chain[name] = x.clone()
+        read = network.layers(images(), network.layer_names)
+        last = network(images())
+    assert list(read) == list(shapes) == network.layer_names
+    for name, expected in chain.items():
+        # Bit for bit: no later layer may have written into an earlier one's output.
+        assert torch.equal(read[name], expected)
+        assert shapes[name] == tuple(expected.shape[1:])
+    assert torch.equal(last, chain[network.layer_names[-1]])
+
+
+def test_shapes_leave_the_network_and_the_random_state_as_they_are(described) -> None:
+    network = described.build(0)
+    network.get_submodule(network.layer_names[0]).eval()
+    modes = [module.training for module in network.modules()]
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    state = torch.get_rng_state()
+    network.shapes(SIZE)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert [module.training for module in network.modules()] == modes
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    assert {value.device.type for value in network.state_dict().values()} == {"cpu"}
+
+
+def test_the_seed_alone_decides_the_weights(described) -> None:
+    state = torch.get_rng_state()
+    first = described.build(7).state_dict()
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.rand(3)
+    again, other = described.build(7).state_dict(), described.build(8).state_dict()
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    drawn = [name for name, value in first.items() if value.ndim > 1]
+    assert not any(torch.equal(first[name], other[name]) for name in drawn)
+
+
+def test_gradients_reach_every_parameter(described) -> None:
+    network = described.build(0)
+    with torch.random.fork_rng(devices=[]):  # dropout draws
+        network(images(8)).square().sum().backward()
+    for name, parameter in network.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
+        # A bias just before a batch norm has a gradient of zero, so only weights are asked for more.
+        assert parameter.ndim == 1 or parameter.grad.any(), name
+
+
+def test_channels_last_gives_the_same(described) -> None:
+    network = described.build(0).eval()
+    with torch.no_grad():
+        expected = network(images())
+        network.to(memory_format=torch.channels_last)
+        given = network(images().to(memory_format=torch.channels_last))
+    torch.testing.assert_close(given, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_description_survives_its_own_plain_data(described) -> None:
+    assert backbone(described.model_dump()) == described
+    assert backbone(described) is described

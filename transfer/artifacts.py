@@ -1,0 +1,291 @@
+"""What stages hand to one another: Images, Model, Features, Clusters, PseudoLabels, Scores, and how each lies on disk.
+
+An artifact is a folder. Its class reads it, and has a static `write` that a stage calls to make it. Nothing here
+knows of keys, locks or pipelines: those are the store's.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from transfer.errors import Damaged
+from transfer.lazy import np, safetensors
+from transfer.tables import Table, encode_strings, write_table
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.networks.network import Network
+
+
+class Artifact:
+    """A finished folder in the store."""
+
+    required: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, folder: Path | str):
+        self.folder = Path(folder)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({str(self.folder)!r})"
+
+    def _json(self, name: str) -> dict[str, Any]:
+        return read_json(self.folder / name)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Canonical JSON: the same value gives the same bytes."""
+    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> Any:
+    """The JSON value in `path`; Damaged where it is not JSON."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise Damaged(path.parent, f"{path.name} cannot be read ({error})") from error
+
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How uint8 images become a network's input: per channel, or each image by its own mean and deviation."""
+
+    per_image: bool = False
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+
+
+class Images(Artifact):
+    """A packed split: `images.npy` (N, H, W, 3) uint8, memory-mapped; `index.h5` with ids and labels."""
+
+    required = ("images.npy", "index.h5", "images.json")
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        return self._json("images.json")
+
+    @property
+    def pixels(self) -> numpy.ndarray:
+        """(N, H, W, 3) uint8, mapped anew at each call so that a pass over it need not keep its pages."""
+        try:
+            return np.load(self.folder / "images.npy", mmap_mode="r", allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise Damaged(self.folder, f"images.npy cannot be read ({error})") from error
+
+    def __len__(self) -> int:
+        return self._index.shapes["ids"][0]
+
+    @property
+    def size(self) -> int:
+        return self.card["size"]
+
+    @property
+    def classes(self) -> list[str]:
+        return self.card["classes"]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return self._index.strings("ids")
+
+    @cached_property
+    def labels(self) -> numpy.ndarray | None:
+        """(N,) int64, or None for a set without labels."""
+        return self._index.read("labels") if "labels" in self._index else None
+
+    @cached_property
+    def _index(self) -> Table:
+        return Table(self.folder / "index.h5")
+
+
+class Model(Artifact):
+    """A trained backbone: `model.safetensors`, and `model.json` that says how to build and feed it."""
+
+    required = ("model.safetensors", "model.json")
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        return self._json("model.json")
+
+    @property
+    def normalisation(self) -> Normalisation:
+        return Normalisation(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.card["normalisation"].items()})
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """One entry an epoch: loss, accuracy and whatever else the task names."""
+        return self._json("history.json") if (self.folder / "history.json").exists() else []
+
+    def network(self) -> Network:
+        """The backbone with its weights, in eval mode, on the CPU. Loading is strict."""
+        from transfer.networks import backbone
+
+        network = backbone(self.card["backbone"]).build(seed=0)
+        try:
+            network.load_state_dict(safetensors.load_file(self.folder / "model.safetensors"), strict=True)
+        except Exception as error:  # safetensors has its own error type; a wrong key or shape is a RuntimeError
+            raise Damaged(self.folder, f"model.safetensors cannot be loaded ({error})") from error
+        return network.eval()
+
+    @staticmethod
+    def write(folder: Path, network: Network, *, size: int, normalisation: Normalisation, made_by: dict[str, Any],
+              history: list[dict[str, float]]) -> None:  # fmt: skip
+        """Write the backbone `network`, fed with square images of `size` px, and its training curves."""
+        state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        safetensors.save_file(state, folder / "model.safetensors")
+        card = {
+            "backbone": network.spec.model_dump(mode="json"),
+            "default_layer": network.spec.default_layer(),
+            "layers": {name: list(shape) for name, shape in network.shapes(size).items()},
+            "normalisation": normalisation.__dict__,
+            "made_by": made_by,
+            "size": size,
+        }
+        write_json(folder / "model.json", card)
+        write_json(folder / "history.json", history)
+
+
+class Features(Artifact):
+    """`features.h5`: `features` (N, D) float16 or float32, `ids` (N,), `labels` (N,) where the set has them.
+
+    Attributes: `space` (which network, layer, pooling and preparation made them: features of one space can be
+    compared), `layer`, `images` (key of the image set), and the `preparation` where there is one.
+    """
+
+    required = ("features.h5",)
+
+    @cached_property
+    def table(self) -> Table:
+        return Table(self.folder / "features.h5")
+
+    @property
+    def attributes(self) -> dict[str, Any]:
+        return self.table.attributes
+
+    @property
+    def space(self) -> dict[str, Any]:
+        return self.attributes["space"]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        rows, dimensions = self.table.shapes["features"]
+        return rows, dimensions
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return self.table.strings("ids")
+
+    @cached_property
+    def labels(self) -> numpy.ndarray | None:
+        return self.table.read("labels") if "labels" in self.table else None
+
+    def blocks(self, rows: int | None = None) -> Iterator[tuple[int, numpy.ndarray]]:
+        """(first row, float32 block) over all features; a block is about 16 MB unless `rows` says otherwise."""
+        rows = rows or max(1, (4 << 20) // max(1, self.shape[1]))
+        for start, block in self.table.blocks("features", rows):
+            yield start, block.astype(np.float32)
+
+
+class Clusters(Artifact):
+    """`clusters.h5`: `centroids` (k, D) float32, `sizes` (k,), `objective` (iterations,); `space` of the features."""
+
+    required = ("clusters.h5",)
+
+    @cached_property
+    def table(self) -> Table:
+        return Table(self.folder / "clusters.h5")
+
+    @property
+    def space(self) -> dict[str, Any]:
+        return self.table.attributes["space"]
+
+    @cached_property
+    def centroids(self) -> numpy.ndarray:
+        return self.table.read("centroids")
+
+    @cached_property
+    def sizes(self) -> numpy.ndarray:
+        return self.table.read("sizes")
+
+    @cached_property
+    def objective(self) -> numpy.ndarray:
+        return self.table.read("objective")
+
+
+class PseudoLabels(Artifact):
+    """`labels.h5` and `labels.csv`: for each image id its label, its distance, its distance to the runner-up.
+
+    Labels are compact (0 to the number of non-empty clusters - 1); `cluster_ids` maps them back to the clusters.
+    """
+
+    required = ("labels.h5", "labels.csv")
+
+    @cached_property
+    def table(self) -> Table:
+        return Table(self.folder / "labels.h5")
+
+    @cached_property
+    def ids(self) -> list[str]:
+        return self.table.strings("ids")
+
+    @cached_property
+    def labels(self) -> numpy.ndarray:
+        return self.table.read("labels")
+
+    @cached_property
+    def cluster_ids(self) -> numpy.ndarray:
+        return self.table.read("cluster_ids")
+
+    @property
+    def count(self) -> int:
+        """Number of distinct labels: what a classifier's last layer needs."""
+        return len(self.cluster_ids)
+
+    def of(self, ids: list[str]) -> numpy.ndarray:
+        """(len(ids),) int64: the label of each image id, -1 where there is none."""
+        label = dict(zip(self.ids, self.labels.tolist(), strict=True))
+        return np.array([label.get(one, -1) for one in ids], dtype=np.int64)
+
+    @staticmethod
+    def write(folder: Path, ids: list[str], labels: numpy.ndarray, cluster_ids: numpy.ndarray, distance: numpy.ndarray,
+              runner_up: numpy.ndarray, **attributes: Any) -> None:  # fmt: skip
+        """All arrays (N,) in the order of `ids`, but `cluster_ids` (number of labels,)."""
+        columns = {"labels": labels, "distance": distance, "runner_up": runner_up}
+        write_table(folder / "labels.h5", {"ids": encode_strings(ids), "cluster_ids": cluster_ids, **columns}, **attributes)
+        with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["id", *columns])
+            writer.writerows(zip(ids, labels.tolist(), *([f"{v:.6g}" for v in c.tolist()] for c in (distance, runner_up)), strict=True))
+
+
+class Scores(Artifact):
+    """`scores.json`: the protocol, what was selected on which split, every figure with its n; `scores.h5` for plots."""
+
+    required = ("scores.json",)
+
+    @cached_property
+    def card(self) -> dict[str, Any]:
+        return self._json("scores.json")
+
+    @property
+    def figures(self) -> dict[str, float]:
+        return self.card["figures"]
+
+    @staticmethod
+    def write(folder: Path, *, protocol: str, settings: dict[str, Any], selected: dict[str, Any], figures: dict[str, float],
+              counts: dict[str, int], arrays: dict[str, numpy.ndarray] | None = None) -> None:  # fmt: skip
+        """`counts`: how many images each split had; `selected`: what was chosen, and on which split."""
+        card = {"protocol": protocol, "settings": settings, "selected": selected, "figures": figures, "counts": counts}
+        write_json(folder / "scores.json", card)
+        write_table(folder / "scores.h5", arrays or {})
+
+
+KINDS: dict[str, type[Artifact]] = {kind.__name__: kind for kind in (Images, Model, Features, Clusters, PseudoLabels, Scores)}

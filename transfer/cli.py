@@ -1,0 +1,242 @@
+"""The commands: parse, call one function, print."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from transfer import __version__
+from transfer.errors import TransferError, UsageError
+
+EXIT_PENDING = 3
+FILE = click.argument("file", type=click.Path(path_type=Path))
+
+
+def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """What every command that reads a pipeline file takes."""
+    for decorate in (
+        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace a value of the file, as in --set stages.clusters.k=100."),
+        click.option("--smoke", is_flag=True, help="Every stage, small: one epoch, a few hundred images; results are kept apart."),
+        click.option("--store", type=click.Path(path_type=Path), help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]"),
+    ):
+        command = decorate(command)
+    return command
+
+
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+EXIT_CODE = click.option("--exit-code", is_flag=True, help=f"Exit with {EXIT_PENDING} if a stage is pending.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(__version__)
+def cli() -> None:
+    """Teach a small network what a deep one learned without labels: pretext, features, clusters, pseudo-labels, target."""
+
+
+@cli.command()
+@FILE
+@click.argument("stages", nargs=-1)
+@_file_options
+@click.option("--only", is_flag=True, help="Run the named stages and nothing else; what they read must be there.")
+@click.option("--from", "onwards", is_flag=True, help="Run the named stages and all that stands on them.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")
+@click.option("-f", "--force", is_flag=True, help="Run what is cached too: the named stages, or all.")
+@click.option("-k", "--keep-going", is_flag=True, help="After a failure, go on with what does not stand on it.")
+@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Stages that run at the same time.")
+@click.option("--restart", is_flag=True, help="Forget checkpoints: start interrupted stages anew.")
+@click.option("--no-wait", is_flag=True, help="Exit with 75 where another run holds a stage, instead of waiting.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]")
+@click.option("--compile", is_flag=True, help="torch.compile the networks.")
+@EXIT_CODE
+def run(file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any) -> None:
+    """Run what FILE asks for and is not there yet; with STAGES, only what they need."""
+    from transfer.machine import Machine
+    from transfer.runner import Options, Pipeline, Run
+    from transfer.show import plan_text
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    machine = Machine(flags["device"], flags["precision"], flags["threads"], flags["compile"])
+    names = ("only", "onwards", "force", "keep_going", "restart")
+    options = Options(
+        stages, wait=not flags["no_wait"], jobs=flags["jobs"], machine=machine, say=_say, **{name: flags[name] for name in names}
+    )
+    states = [state for state in pipeline.states(pipeline.forced(options)) if state.planned in set(pipeline.select(options))]
+    _say(plan_text(pipeline, states))
+    if flags["dry_run"]:
+        sys.exit(EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0)
+    try:
+        Run(pipeline, options).carry_out()
+    except UsageError:
+        raise
+    except TransferError as error:
+        error.args = (f"{error}\nTo go on: {_same_command()}",)
+        raise
+
+
+@cli.command()
+@FILE
+@_file_options
+@AS_JSON
+@EXIT_CODE
+def status(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool, exit_code: bool) -> None:
+    """What of FILE is cached, what would run, and why."""
+    from transfer import show
+    from transfer.runner import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    states = pipeline.states()
+    _print(show.status(pipeline, states), as_json, show.status_text)
+    if exit_code and any(state.pending for state in states):
+        sys.exit(EXIT_PENDING)
+
+
+@cli.command("list")
+@click.argument("what", type=click.Choice(["stages", "pretexts", "backbones", "data"]), default="stages")
+@click.argument("name", required=False)
+@AS_JSON
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors.")
+def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
+    """What a pipeline file can use: stages, pretexts, backbones or data; with NAME, all of its options."""
+    from transfer import describe
+
+    if schema:
+        _print(describe.schema(), True)
+    elif name is None:
+        _print(describe.listing(what), as_json, describe.listing_text)
+    else:
+        _print(describe.one(what, name), as_json, describe.one_text)
+
+
+@cli.command()
+@FILE
+@click.argument("stage", required=False)
+@_file_options
+@AS_JSON
+@click.option("--batch", type=click.Path(path_type=Path), metavar="PNG", help="Write a picture of what the stage's network sees.")
+def show(file: Path, stage: str | None, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool, batch: Path | None) -> None:
+    """The results of FILE, or all that is known of one STAGE: options, figures, files, where and how it was made."""
+    from transfer import show as views
+    from transfer.runner import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    if batch is not None:
+        from transfer.picture import batch_picture
+
+        if stage is None:
+            raise UsageError("--batch needs a stage: transfer show FILE STAGE --batch picture.png")
+        click.echo(f"{batch_picture(pipeline, stage, batch)} written")
+        return
+    found = views.results(pipeline) if stage is None else views.stage(pipeline, stage)
+    _print(found, as_json, views.results_text if stage is None else views.stage_text)
+
+
+@cli.command()
+@FILE
+@_file_options
+@AS_JSON
+def verify(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool) -> None:
+    """Read every byte that FILE's results consist of, and compare it with what was written; exit with 4 on damage."""
+    from transfer import upkeep
+    from transfer.runner import Pipeline
+
+    found = upkeep.verify(Pipeline.load(file, sets=sets, smoke=smoke, store=store))
+    _print(found, as_json, upkeep.verify_text)
+    if found["damaged"]:
+        sys.exit(4)
+
+
+@cli.command()
+@click.option("--store", type=click.Path(path_type=Path), help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]")
+@click.option("--delete", is_flag=True, help="Delete; without it, only list.")
+@AS_JSON
+def gc(store: Path | None, delete: bool, as_json: bool) -> None:
+    """List what no pipeline's latest run needs any more, in bytes; --delete removes it."""
+    from transfer import upkeep
+    from transfer.places import default_store
+    from transfer.store import Store
+
+    _print(upkeep.collect(Store(store or default_store()), delete), as_json, upkeep.collect_text)
+
+
+@cli.command()
+@FILE
+@_file_options
+@click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart.")
+@AS_JSON
+def graph(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, mermaid: bool, as_json: bool) -> None:
+    """FILE as a picture: which stage reads what."""
+    from transfer import show
+    from transfer.runner import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    _print(show.graph(pipeline), as_json, show.mermaid if mermaid else show.ascii_graph)
+
+
+@cli.command()
+@click.option("--store", type=click.Path(path_type=Path), help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]")
+@AS_JSON
+def doctor(store: Path | None, as_json: bool) -> None:
+    """What is installed, which FAISS, which GPUs, which precision, and how much disk is free."""
+    from transfer import doctor as examination
+    from transfer.places import default_store
+
+    found = examination.examine(store or default_store())
+    _print(found, as_json, examination.text)
+    if found["problems"]:
+        sys.exit(1)
+
+
+@cli.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=".")
+def init(folder: Path) -> None:
+    """Put the shipped pipeline files into FOLDER; files that are there already are left alone."""
+    from transfer import upkeep
+
+    for line in upkeep.initialise(folder):
+        click.echo(line)
+
+
+def _print(value: Any, as_json: bool, text: Callable[[Any], str] | None = None) -> None:
+    click.echo(json.dumps(value, indent=1, ensure_ascii=False) if as_json or text is None else text(value))
+
+
+def _say(line: str) -> None:
+    click.echo(line)
+    sys.stdout.flush()
+
+
+def _same_command() -> str:
+    import shlex
+
+    return shlex.join(["transfer", *sys.argv[1:]])
+
+
+def main() -> None:
+    """The entry point: a person sees messages, never a traceback; the exit code says what kind of end it was."""
+    try:
+        cli.main(standalone_mode=False)
+    except click.exceptions.Exit as end:
+        sys.exit(end.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("stopped", err=True)
+        sys.exit(130)
+    except TransferError as error:
+        click.echo(f"transfer: {error}", err=True)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        click.echo(f"transfer: {error}", err=True)
+        sys.exit(1)

@@ -1,0 +1,54 @@
+"""Batched transforms on the device; each image has its own draw. Images are (B, 3, H, W)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING
+
+from transfer.artifacts import Normalisation
+from transfer.lazy import F, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+
+
+def to_float(images: Tensor) -> Tensor:
+    """uint8 to float32 in [0, 1]; float stays as it is."""
+    return images.to(torch.float32).mul_(1 / 255) if images.dtype == torch.uint8 else images
+
+
+def normalise(images: Tensor, how: Normalisation) -> Tensor:
+    """What a network is fed: uint8 or float in [0, 1] to float32 of about zero mean and unit deviation."""
+    images = to_float(images)
+    if how.per_image:
+        flat = images.flatten(1)
+        deviation, mean = torch.std_mean(flat, dim=1, correction=0)
+        return (images - mean[:, None, None, None]) / (deviation[:, None, None, None] + 1e-5)
+    mean = torch.tensor(how.mean, device=images.device)[:, None, None]
+    std = torch.tensor(how.std, device=images.device)[:, None, None]
+    return (images - mean) / std
+
+
+def random_resized_crop(
+    images: Tensor, draw: Draw, size: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3), flip: float = 0.5
+) -> Tensor:
+    """(B, 3, size, size) float: a random part of each image, its area within `scale` and its shape within `ratio`,
+    mirrored with probability `flip`, in one bilinear sampling. A part never reaches over the image's edge."""
+    area, shape, left, top, mirror = draw.uniform(5).unbind(1)
+    area = scale[0] + (scale[1] - scale[0]) * area
+    shape = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * shape)
+    wide, tall = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
+    theta = torch.zeros(len(images), 2, 3, device=images.device)
+    theta[:, 0, 0] = torch.where(mirror < flip, -wide, wide)
+    theta[:, 1, 1] = tall
+    theta[:, 0, 2] = (1 - wide) * (2 * left - 1)
+    theta[:, 1, 2] = (1 - tall) * (2 * top - 1)
+    grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
+    return F.grid_sample(to_float(images), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+
+
+def mix_colours(images: Tensor, matrices: Tensor) -> Tensor:
+    """Apply to each image's colours its own 3 x 3 matrix: (B, 3, ...) and (B, 3, 3)."""
+    return torch.bmm(matrices, images.flatten(2)).view_as(images)

@@ -1,0 +1,119 @@
+"""Where a run happens: device, precision, threads. None of it is part of a result's key; all of it is recorded."""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property
+from importlib import metadata
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from transfer.errors import UsageError
+from transfer.lazy import torch
+
+if TYPE_CHECKING:
+    import torch as torch_types
+
+LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "faiss-gpu", "faiss-cpu", "scikit-learn", "pydantic", "safetensors")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What `--device`, `--precision`, `--threads` and `--compile` ask for; `auto` takes the best there is."""
+
+    device_name: str = "auto"
+    precision_name: str = "auto"
+    threads_wanted: int | None = None
+    compile: bool = False
+
+    @property
+    def threads(self) -> int:
+        return self.threads_wanted or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+    @cached_property
+    def device(self) -> torch_types.device:
+        """The device; UsageError where it is not there."""
+        name = self.device_name
+        if name == "auto":
+            name = "cuda" if torch.cuda.is_available() else "cpu"
+        try:
+            device = torch.device(name)
+            torch.empty(0, device=device)
+        except (RuntimeError, AssertionError) as error:
+            raise UsageError(f"--device {name}: not there ({str(error).splitlines()[0]})") from error
+        return device
+
+    @cached_property
+    def precision(self) -> str:
+        """`bfloat16` where the hardware multiplies it faster than float32, else `float32`."""
+        if self.precision_name != "auto":
+            return self.precision_name
+        if self.device.type == "cuda":
+            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+        return "bfloat16" if self.device.type == "cpu" and cpu_has_fast_bfloat16() else "float32"
+
+    def autocast(self) -> AbstractContextManager[Any]:
+        """Mixed precision for a forward pass."""
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def start(self) -> None:
+        """Set what torch keeps for the whole process."""
+        torch.set_num_threads(self.threads)
+        from transfer.lazy import faiss
+
+        faiss.omp_set_num_threads(self.threads)
+
+    def describe(self) -> dict[str, Any]:
+        """What is recorded beside a result."""
+        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()
+        return {
+            "device": f"{self.device} ({device})",
+            "precision": self.precision,
+            "threads": self.threads,
+            "python": platform.python_version(),
+            "platform": platform.platform(),
+            "versions": versions(),
+            "commit": _commit(),
+        }
+
+
+def versions() -> dict[str, str]:
+    """Installed versions of what a result may depend on, without importing any of it."""
+    found = {}
+    for name in LIBRARIES:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def cpu_has_fast_bfloat16() -> bool:
+    """Whether the processor multiplies bfloat16 natively (AMX or AVX-512 BF16 on x86; BF16 on Arm)."""
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
+    except OSError:
+        return False
+    return any(flag in flags for flag in ("amx_bf16", "avx512_bf16", " bf16"))
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the file system that holds `path`, or will."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def _commit() -> str:
+    here = Path(__file__).resolve().parent.parent
+    if not (here / ".git").exists() or shutil.which("git") is None:
+        return ""
+    done = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    return done.stdout.strip()

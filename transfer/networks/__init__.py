@@ -1,0 +1,52 @@
+"""Backbones by name: `backbone("vgg16")` describes one, and its `build(seed)` makes it in torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transfer.networks.alexnet import AlexNet
+from transfer.networks.backbone import Backbone, unknown
+from transfer.networks.cifar_resnet import CifarResNet
+from transfer.networks.conv4 import Conv4
+from transfer.networks.resnet import ResNet
+from transfer.networks.vgg import VGG
+
+FAMILIES: tuple[type[Backbone], ...] = (VGG, AlexNet, ResNet, CifarResNet, Conv4)
+
+
+def backbone_names() -> list[str]:
+    """Every name that `backbone` knows, family by family."""
+    return [name for members in FAMILIES for name in members.names]
+
+
+def family(name: str) -> type[Backbone]:
+    """The family that has the network `name`; `ValueError` with the nearest names if none has."""
+    for candidate in FAMILIES:
+        if name in candidate.names:
+            return candidate
+    raise unknown("backbone", name, backbone_names())
+
+
+def backbone(value: str | Mapping[str, Any] | Backbone) -> Backbone:
+    """A checked description, from a name, or from options: {"name": "vgg16", "width": 0.25}."""
+    if isinstance(value, Backbone):
+        return value
+    options = {"name": value} if isinstance(value, str) else value
+    if not isinstance(options, Mapping) or "name" not in options:
+        raise ValueError(f"a backbone is a name, or options with a `name`; got {value!r}")
+    return family(options["name"]).model_validate(dict(options))
+
+
+__all__ = [
+    "FAMILIES",
+    "VGG",
+    "AlexNet",
+    "Backbone",
+    "CifarResNet",
+    "Conv4",
+    "ResNet",
+    "backbone",
+    "backbone_names",
+    "family",
+]

@@ -1,0 +1,21 @@
+"""Where things are: what ships with the package, and the store of a pipeline file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def shipped(name: str) -> Path:
+    """Folder `pipelines` or `data` of the project: in a checkout its own, in an installed wheel a copy."""
+    here = Path(__file__).resolve().parent
+    packaged = here / "shipped" / name
+    return packaged if packaged.is_dir() else here.parent / name
+
+
+def default_store(pipeline: Path | None = None) -> Path:
+    """`TRANSFER_STORE`, else `.transfer/` beside the pipelines' folder (or beside the file, if it is elsewhere)."""
+    if os.environ.get("TRANSFER_STORE"):
+        return Path(os.environ["TRANSFER_STORE"]).expanduser().resolve()
+    folder = pipeline.resolve().parent if pipeline else Path.cwd()
+    return (folder.parent if folder.name == "pipelines" else folder) / ".transfer"

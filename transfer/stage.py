@@ -1,0 +1,115 @@
+"""Stage: what one step of a pipeline is: its options, its typed inputs, what it makes.
+
+A stage is a class whose annotated fields are its options and inputs. `transfer list`, the messages, the JSON
+Schema and the keys of the store are all made from these fields, so a default or a bound stands in one place:
+
+    class Cluster(Stage):
+        produces = Clusters
+        features: str = reads(Features, "the features to cluster")
+        k: int = option(2000, "number of clusters", ge=2)
+
+        def run(self, work: Work) -> None:
+            features = work.inputs["features"]
+            ...
+
+A stage knows nothing of caching, locking or where it runs: all that is in `work` (see `transfer/work.py`).
+"""
+
+from __future__ import annotations
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+
+from transfer.artifacts import Artifact
+from transfer.networks import FAMILIES, backbone_names, family
+from transfer.networks.backbone import Backbone, unknown
+
+if TYPE_CHECKING:
+    from transfer.pipeline import Planned
+    from transfer.work import Work
+
+
+def option(default: Any, help: str, **bounds: Any) -> Any:
+    """An option of a stage; `...` as default makes it required. `bounds` are pydantic's (ge, gt, le, lt)."""
+    return Field(default, description=help, **bounds)
+
+
+def reads(artifact: type[Artifact], help: str, optional: bool = False) -> Any:
+    """An input of a stage: the name of a stage that makes an `artifact`."""
+    default = None if optional else ...
+    return Field(default, description=help, json_schema_extra={"artifact": artifact.__name__})
+
+
+def _named(value: Any) -> Any:
+    """`vgg16` means `{name: vgg16}`; an unknown name is told with the nearest one."""
+    options = {"name": value} if isinstance(value, str) else value
+    if isinstance(options, dict) and options.get("name") not in backbone_names():
+        raise unknown("backbone", str(options.get("name", "")), backbone_names())
+    return options
+
+
+def _variant(value: Any) -> str:
+    name = value.get("name") if isinstance(value, dict) else value.name
+    return f"<{family(name).__name__}>"
+
+
+# One variant a family, so that an option's fault is found at its own place and the JSON Schema knows them all.
+_VARIANTS = reduce(or_, [Annotated[kind, Tag(f"<{kind.__name__}>")] for kind in FAMILIES])
+BackboneOption = Annotated[_VARIANTS, Discriminator(_variant), BeforeValidator(_named)]
+
+
+class Images:
+    """Which images a stage reads when the pipeline file does not say.
+
+    `split` is looked for first; a set without `unlabeled` gives its `train`, a set of one split gives that.
+    With `follow`, the images are those of the input of that name (pseudo-labels know their images).
+    """
+
+    def __init__(self, split: str, follow: str | None = None, labelled: bool = False):
+        self.split, self.follow, self.labelled = split, follow, labelled
+
+
+class Stage(BaseModel):
+    """Base of all stages. Subclass it, or one of the bases in `transfer/training`, and write `run`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
+
+    produces: ClassVar[type[Artifact]]
+    version: ClassVar[int] = 1  # raise it when the same options give another result
+    seeded: ClassVar[bool] = True  # False: the seed is no part of the key, for nothing is drawn
+    images: ClassVar[dict[str, Images]] = {}  # role -> which images; empty: the stage reads none
+    smoke: ClassVar[dict[str, Any]] = {}  # what `--smoke` caps: numbers from above, others replaced
+
+    def run(self, work: Work) -> None:
+        """Read `work.inputs` and `work.images`, write the artifact's files into `work.folder`."""
+        raise NotImplementedError
+
+    def check(self, planned: Planned) -> None:
+        """Raise BadOption (or ValueError) for what the plan shows to be wrong; called for every command, so no torch."""
+
+    def rehearse(self, planned: Planned) -> None:
+        """Raise ValueError for what building the networks shows to be wrong; called before the first stage runs."""
+
+    @classmethod
+    def input_fields(cls) -> dict[str, str]:
+        """Field name -> name of the artifact kind that it reads."""
+        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
+        return {name: extra["artifact"] for name, extra in extras.items() if isinstance(extra, dict) and "artifact" in extra}
+
+    def identity(self) -> dict[str, Any]:
+        """The options that the result depends on: with defaults, without inputs (their keys stand for them)."""
+        return self.model_dump(mode="json", exclude={*self.input_fields()})
+
+    def smoked(self) -> Stage:
+        """This stage, small enough to run in seconds."""
+        changes = {}
+        for name, cap in self.smoke.items():
+            value = getattr(self, name)
+            if isinstance(cap, bool) or not isinstance(cap, (int, float)):
+                changes[name] = cap
+            elif value is not None:
+                changes[name] = min(value, cap)
+        return self.model_copy(update=changes)

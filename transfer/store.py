@@ -1,0 +1,262 @@
+"""Where artifacts live: `<stage>/<key>/` with the files and, last of all, `manifest.json`.
+
+An artifact is built in a folder of its own, flushed to disk and renamed into place: what has a manifest is whole,
+what has none is never read. One lock a key, which the kernel drops with the process that holds it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from transfer.errors import Busy, Damaged
+
+MANIFEST = "manifest.json"
+KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
+OWN_CHECKSUMS = 256 << 20  # HDF5 files above this many bytes are checked block by block as they are read
+
+
+def key_of(identity: dict[str, Any]) -> str:
+    """sha256 of the canonical JSON of what an artifact is made of."""
+    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:KEY_LENGTH]
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What is recorded beside an artifact's files."""
+
+    stage: str
+    key: str
+    produces: str
+    identity: dict[str, Any]
+    inputs: dict[str, dict[str, str]]  # name -> key and digest of what was read
+    files: dict[str, dict[str, Any]]  # name -> size and sha256
+    figures: dict[str, Any]
+    environment: dict[str, Any]
+    seconds: float
+    source: str  # sha256 of the stage's source file, told but not part of the key
+
+    @property
+    def digest(self) -> str:
+        """One number for all bytes of the artifact."""
+        return hashlib.sha256("".join(f"{n}\0{self.files[n]['sha256']}\n" for n in sorted(self.files)).encode()).hexdigest()
+
+    @property
+    def bytes(self) -> int:
+        return sum(file["size"] for file in self.files.values())
+
+    def dump(self) -> str:
+        """JSON with a checksum of its own, so that a flipped byte in it is noticed too."""
+        body = self.__dict__
+        return json.dumps({"checksum": _checksum(body), **body}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+
+    @staticmethod
+    def read(folder: Path) -> Manifest:
+        """The manifest in `folder`; Damaged where it is not what was written."""
+        try:
+            body = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+            checksum = body.pop("checksum")
+            manifest = Manifest(**body)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+            raise Damaged(folder, f"{MANIFEST} cannot be read ({error})") from error
+        if checksum != _checksum(body):
+            raise Damaged(folder, f"{MANIFEST} does not match its own checksum")
+        return manifest
+
+
+def _checksum(body: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+
+
+class Store:
+    """A folder of artifacts. Opening one costs nothing; the folder is made when something is written."""
+
+    def __init__(self, root: Path):
+        self.root = Path(root)
+
+    def folder(self, stage: str, key: str) -> Path:
+        return self.root / stage / key
+
+    def checkpoints(self, key: str) -> Path:
+        """Where a stage keeps what must survive a kill."""
+        return self.root / ".checkpoints" / key
+
+    @property
+    def memory(self) -> Path:
+        """Where surveys of image sets are remembered."""
+        return self.root / ".surveys"
+
+    def find(self, stage: str, key: str) -> Manifest | None:
+        """The manifest of a finished artifact, or None; Damaged where there is one that cannot be trusted."""
+        folder = self.folder(stage, key)
+        if not (folder / MANIFEST).exists():
+            previous = _previous(folder)
+            if not (previous / MANIFEST).exists() or folder.exists():
+                return None
+            _rename(previous, folder)  # a run was killed between the two renames of `publish`
+        manifest = Manifest.read(folder)
+        if manifest.key != key:
+            raise Damaged(folder, f"{MANIFEST} belongs to {manifest.key}")
+        for name, facts in manifest.files.items():
+            try:
+                size = (folder / name).stat().st_size
+            except OSError as error:
+                raise Damaged(folder, f"{name} is missing") from error
+            if size != facts["size"]:
+                raise Damaged(folder, f"{name} has {size} bytes instead of {facts['size']}")
+        return manifest
+
+    def check(self, folder: Path, manifest: Manifest, thorough: bool = False) -> None:
+        """Compare the files with the manifest; Damaged names the first that differs.
+
+        Large HDF5 files carry checksums of their own, which are met when their rows are read; `thorough` reads them too.
+        """
+        for name, facts in manifest.files.items():
+            if not thorough and name.endswith(".h5") and facts["size"] > OWN_CHECKSUMS:
+                continue
+            try:
+                digest, _ = hash_file(folder / name)
+            except OSError as error:
+                raise Damaged(folder, f"{name} cannot be read ({error.strerror})") from error
+            if digest != facts["sha256"]:
+                raise Damaged(folder, f"{name} is not what was written (its sha256 differs)")
+
+    @contextmanager
+    def lock(self, key: str, *, wait: bool, waiting: Callable[[str], None], pause_point: Callable[[], None]) -> Iterator[None]:
+        """Hold `key`. Where somebody else does: `waiting(who)` is told, or Busy is raised without `wait`."""
+        from filelock import FileLock, Timeout
+
+        path = self.root / ".locks" / f"{key}.lock"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        holder = path.with_suffix(".holder")
+        lock, told = FileLock(path), False
+        while True:
+            try:
+                lock.acquire(timeout=0)
+                break
+            except Timeout:
+                who = _read_text(holder) or "another process"
+                if not wait:
+                    raise Busy(f"held by {who}, and --no-wait was given") from None
+                if not told:
+                    waiting(who)
+                    told = True
+                pause_point()
+                time.sleep(0.2)
+        try:
+            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
+            yield
+        finally:
+            holder.unlink(missing_ok=True)
+            lock.release()
+
+    def begin(self, key: str) -> Path:
+        """An empty folder to build the artifact in, on the same file system. Call with the lock held."""
+        folder = self.root / ".building" / key
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        self.checkpoints(key).mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def publish(self, building: Path, manifest: Manifest) -> None:
+        """Flush, add the manifest, rename into place. The old result stands until the new one is there."""
+        for path in building.rglob("*"):
+            if path.is_file():
+                _flush(path)
+        draft = building / MANIFEST
+        draft.write_text(manifest.dump(), encoding="utf-8")
+        _flush(draft)
+        _flush(building)
+        target = self.folder(manifest.stage, manifest.key)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            shutil.rmtree(_previous(target), ignore_errors=True)
+            _rename(target, _previous(target))
+        _rename(building, target)
+        shutil.rmtree(_previous(target), ignore_errors=True)
+        shutil.rmtree(self.checkpoints(manifest.key), ignore_errors=True)
+
+    def put_aside(self, folder: Path) -> Path:
+        """Move a damaged artifact out of the way, for whoever wants to look at it; `gc` removes it."""
+        target = self.root / ".damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        _rename(folder, target)
+        return target
+
+    def artifacts(self) -> Iterator[Path]:
+        """Folders of all finished artifacts."""
+        for path in sorted(self.root.glob(f"**/{MANIFEST}")):
+            if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
+                yield path.parent
+
+    # What each pipeline last made: the ground for reasons ("k 200 -> 100") and for what `gc` keeps.
+
+    def last(self, pipeline: str) -> dict[str, dict[str, str]]:
+        """Stage -> `uses` and key of what the pipeline of this name last made or found."""
+        try:
+            return json.loads((self.root / ".pipelines" / f"{pipeline}.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+
+    def remember(self, pipeline: str, made: dict[str, dict[str, str]]) -> None:
+        path = self.root / ".pipelines" / f"{pipeline}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft = path.with_suffix(f".{os.getpid()}")
+        draft.write_text(json.dumps(self.last(pipeline) | made, indent=1, sort_keys=True), encoding="utf-8")
+        os.replace(draft, path)
+
+    def pipelines(self) -> list[str]:
+        return sorted(path.stem for path in (self.root / ".pipelines").glob("*.json"))
+
+
+def hash_file(path: Path) -> tuple[str, int]:
+    """(sha256, size) of a file."""
+    digest, size = hashlib.sha256(), 0
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+            size += len(block)
+    return digest.hexdigest(), size
+
+
+def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
+    """Name -> size and sha256 of every file below `folder`."""
+    files = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
+        digest, size = hash_file(path)
+        files[path.relative_to(folder).as_posix()] = {"sha256": digest, "size": size}
+    return files
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _rename(source: Path, target: Path) -> None:
+    os.rename(source, target)
+    _flush(target.parent)
+
+
+def _flush(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return ""

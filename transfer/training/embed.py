@@ -1,0 +1,45 @@
+"""Running a frozen network over a packed set, block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from transfer.images.transforms import normalise
+from transfer.lazy import F, np, torch
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.artifacts import Images, Model
+    from transfer.machine import Machine
+
+BLOCK = 256  # images a forward pass; fixed, so that a resumed extraction gives the same bytes
+
+
+def outputs(
+    model: Model, images: Images, layers: Sequence[str], machine: Machine, start: int = 0
+) -> Iterator[tuple[int, dict[str, Tensor]]]:
+    """(first row, layer -> float32 activations) for each block of images from row `start` on, in the set's order."""
+    network = model.network().to(machine.device, memory_format=torch.channels_last)
+    if machine.compile:
+        network.compile()
+    for first in range(start, len(images), BLOCK):
+        # Mapped anew for each block: the pages read so far are given back, so memory does not grow with the set.
+        pixels = torch.from_numpy(np.array(images.pixels[first : first + BLOCK]))
+        batch = pixels.to(machine.device, non_blocking=True).permute(0, 3, 1, 2)
+        if batch.shape[-1] != model.card["size"]:
+            batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
+        with torch.inference_mode(), machine.autocast():
+            found = network.layers(normalise(batch, model.normalisation), layers)
+        yield first, {name: value.float() for name, value in found.items()}
+
+
+def pooled(activations: Tensor, side: int, how: str) -> Tensor:
+    """(B, C, H, W) to (B, C * side * side), by maximum or mean over a side x side grid; flat ones stay as they are."""
+    if activations.ndim == 2:
+        return activations
+    if max(activations.shape[-2:]) <= side:
+        return activations.flatten(1)
+    pool: Callable[..., Tensor] = F.adaptive_max_pool2d if how == "max" else F.adaptive_avg_pool2d
+    return pool(activations, side).flatten(1)

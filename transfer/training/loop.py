@@ -1,0 +1,175 @@
+"""The one training loop: pretexts and targets; mixed precision, accumulation, checkpoints, exact resume.
+
+All randomness follows from the stage's seed, the epoch and the image, so a run that was killed and resumed goes
+through the very same steps as one that was not.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from transfer.errors import TransferError
+from transfer.images.draw import Draw
+from transfer.lazy import np, torch
+from transfer.training.checkpoint import load_checkpoint, save_checkpoint
+from transfer.training.recipe import Trained
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor, nn
+
+    from transfer.work import Work
+
+SAVE_EVERY = 30.0  # seconds between checkpoints
+LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
+
+# (network, images uint8 (B, 3, H, W), their rows in the set (B,), draw) -> loss, named figures of the batch
+LossOf = Callable[["nn.Module", "Tensor", "Tensor", Draw], "tuple[Tensor, dict[str, Tensor]]"]
+
+
+def train(
+    work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, pixels: numpy.ndarray,
+    order: Callable[[int], numpy.ndarray] | None = None, chance: float | None = None,
+) -> list[dict[str, float]]:  # fmt: skip
+    """Train `network` in place and return one entry an epoch: mean loss and figures.
+
+    pixels: (N, H, W, 3) uint8, the packed set; order: the rows to train on in a given epoch, always equally many (by
+    default all, shuffled). chance: the accuracy of guessing, to tell a person when nothing is learned.
+    """
+    if order is None:
+
+        def order(epoch: int) -> numpy.ndarray:
+            return epoch_order(work.seed_for("order", epoch), len(pixels))
+
+    return _Training(work, recipe, network, loss_of, pixels, order, chance).run()
+
+
+def epoch_order(seed: int, count: int) -> numpy.ndarray:
+    """(count,) int64: a shuffle that the seed alone decides, by a generator whose stream numpy has frozen."""
+    return np.random.RandomState(seed % (1 << 32)).permutation(count)
+
+
+class _Training:
+    def __init__(self, work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, pixels: numpy.ndarray,
+                 order: Callable[[int], numpy.ndarray], chance: float | None):  # fmt: skip
+        self.work, self.recipe, self.loss_of, self.pixels = work, recipe, loss_of, pixels
+        self.order, self.chance = order, chance
+        count = len(order(0))
+        self.batch = min(recipe.batch, count)
+        self.steps = count // self.batch  # an epoch
+        self.device = work.machine.device
+        self.network = network.to(self.device, memory_format=torch.channels_last).train()
+        self.optimizer = recipe.make_optimizer(network)
+        if work.machine.compile:
+            for part in network.children():
+                part.compile()
+        self.path = work.checkpoints / "training.safetensors"
+        self.history: list[dict[str, float]] = []
+        self.step, self.sums, self.counted = 0, {}, 0  # step: of all epochs; sums: of this epoch so far
+        self.waited = self.busy = 0.0
+
+    def run(self) -> list[dict[str, float]]:
+        self._resume()
+        total = self.recipe.epochs * self.steps
+        self.saved = time.monotonic()
+        # One bar over all epochs: what a person waits for is the end.
+        with self.work.progress("training", total * self.batch, "images", self.step * self.batch) as progress:
+            while self.step < total:
+                epoch, at = divmod(self.step, self.steps)
+                order = self.order(epoch)
+                for place in range(at, self.steps):
+                    self._step(epoch, order[place * self.batch : (place + 1) * self.batch])
+                    progress.advance(self.batch)
+                    if self.step % LOOK_EVERY == 0 or place == self.steps - 1:
+                        progress.say(self._look(epoch))
+                    self._pause(last=self.step == total)
+                self._end_epoch()
+        if self.history:
+            self.work.figures.update(self.history[-1])
+            self.work.figures["images/s"] = round(progress.rate)
+            self.work.figures["waiting for data"] = f"{100 * self.waited / max(1e-9, self.waited + self.busy):.1f} %"
+        return self.history
+
+    def _step(self, epoch: int, rows: numpy.ndarray) -> None:
+        start = time.perf_counter()
+        # Sorted rows read the mapped file forwards; the order within a batch means nothing.
+        rows = np.sort(rows)
+        images = torch.from_numpy(self.pixels[rows]).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
+        ids = torch.from_numpy(rows).to(self.device)
+        read = time.perf_counter()
+        torch.manual_seed(self.work.seed_for("step", self.step))  # for dropout
+        draw_seed = self.work.seed_for("draw", epoch)
+        for group in self.optimizer.param_groups:
+            group["lr"] = self.recipe.rate(self.step / self.steps)
+        parts = min(self.recipe.accumulate, len(rows))
+        for part in range(parts):
+            share = slice(part * len(rows) // parts, (part + 1) * len(rows) // parts)
+            with self.work.machine.autocast():
+                loss, figures = self.loss_of(self.network, images[share], ids[share], Draw(draw_seed, ids[share]))
+            weight = len(ids[share]) / len(rows)
+            (loss * weight).backward()
+            for name, value in {"loss": loss, **figures}.items():
+                self.sums[name] = self.sums.get(name, 0.0) + value.detach().float() * weight
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.counted += 1
+        self.step += 1
+        self.waited += read - start
+        self.busy += time.perf_counter() - read
+
+    def _look(self, epoch: int) -> str:
+        """What stands behind the progress bar; the place where a loss that is no number is noticed."""
+        means = self._means()
+        if not math.isfinite(means["loss"]):
+            raise TransferError(
+                f"{self.work.label}: the loss is not a finite number in epoch {epoch + 1}: lower `learning_rate` "
+                f"({self.recipe.learning_rate}), or use --precision float32"
+            )
+        text = f"epoch {epoch + 1}/{self.recipe.epochs}, " + ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+        if self.chance is not None:
+            text += f" (chance {self.chance:.3f})"
+        return f"{text}, waiting {100 * self.waited / max(1e-9, self.waited + self.busy):.0f} %"
+
+    def _means(self) -> dict[str, float]:
+        return {name: float(value) / max(1, self.counted) for name, value in self.sums.items()}
+
+    def _end_epoch(self) -> None:
+        means = self._means()
+        self.history.append({"epoch": len(self.history) + 1, **means})
+        self.sums, seen = {}, self.counted * self.batch
+        self.counted = 0
+        tenth = max(1, self.recipe.epochs // 10)
+        if self.chance is not None and len(self.history) == tenth < self.recipe.epochs:
+            noise = 3 * math.sqrt(self.chance * (1 - self.chance) / seen)
+            if means["accuracy"] < self.chance + noise:
+                self.work.note(
+                    f"still at chance after a tenth of the training (accuracy {means['accuracy']:.4f}, chance {self.chance:.4f}): "
+                    "some tasks stay there for long; if it lasts, try another learning rate or more epochs"
+                )
+
+    def _pause(self, last: bool) -> None:
+        """Save now and then, and when a signal asks to stop."""
+        if self.work.stop.number or last or time.monotonic() - self.saved > SAVE_EVERY:
+            self._save()
+        self.work.pause_point()
+
+    def _save(self) -> None:
+        facts = {
+            "step": self.step, "history": self.history, "counted": self.counted,
+            "sums": {name: float(value) for name, value in self.sums.items()},
+        }  # fmt: skip
+        save_checkpoint(self.path, self.network, self.optimizer, facts)
+        self.work.save_progress(f"epoch {self.step / self.steps:.1f} of {self.recipe.epochs}")
+        self.saved = time.monotonic()
+
+    def _resume(self) -> None:
+        facts: dict[str, Any] | None = load_checkpoint(self.path, self.network, self.optimizer)
+        if facts is None:
+            return
+        self.step, self.history, self.counted = facts["step"], facts["history"], facts["counted"]
+        self.sums = {name: torch.tensor(value, device=self.device) for name, value in facts["sums"].items()}
+        if self.counted == self.steps:
+            self._end_epoch()
