@@ -38,7 +38,9 @@ class Assign(Stage):
         features: Features = work.inputs["features"]
         clusters: Clusters = work.inputs["clusters"]
         if features.space != clusters.space:
-            raise TransferError("these features are not of the kind that the centroids are of (another network, layer or preparation)")
+            raise TransferError(
+                "these features are not of the kind that the centroids are of (another network, layer or preparation)"
+            )
         assigner = Assigner(clusters.centroids, gpu_of(str(work.machine.device)))
         blocks = []
         with work.progress("assigning", len(features), "images") as progress:

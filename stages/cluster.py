@@ -25,7 +25,9 @@ class Cluster(Stage):
     features: str = reads(Features, "what is clustered")
     k: int = option(2000, "number of clusters", ge=2)
     iterations: int = option(20, "passes over all rows; it stops before if nothing moves any more", ge=1)
-    init: Literal["k-means++", "random"] = option("k-means++", "first centroids (k-means++ chooses among 64 rows a centroid)")
+    init: Literal["k-means++", "random"] = option(
+        "k-means++", "first centroids (k-means++ chooses among 64 rows a centroid)"
+    )
     tries: int = option(1, "starts, of which the one with the lowest objective is kept", ge=1)
 
     def check(self, planned: Planned) -> None:
@@ -64,7 +66,9 @@ class Cluster(Stage):
         while len(state.objective) < self.iterations and not state.settled:
             state = iterate(rows, state, gpu)
             _save(path, state)
-            work.save_progress(f"try {number + 1} of {self.tries}, iteration {len(state.objective)} of {self.iterations}")
+            work.save_progress(
+                f"try {number + 1} of {self.tries}, iteration {len(state.objective)} of {self.iterations}"
+            )
             progress.say(f"objective {state.objective[-1]:.4g}")
             progress.advance(1)
             work.pause_point()
@@ -90,7 +94,12 @@ class Cluster(Stage):
 def _save(path: Any, state: Lloyd) -> None:
     draft = path.with_suffix(".draft")
     with open(draft, "wb") as file:
-        np.savez(file, centroids=state.centroids, objective=np.array(state.objective), facts=np.array([state.splits, state.settled]))
+        np.savez(
+            file,
+            centroids=state.centroids,
+            objective=np.array(state.objective),
+            facts=np.array([state.splits, state.settled]),
+        )
     draft.replace(path)
 
 

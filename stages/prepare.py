@@ -32,19 +32,28 @@ class Prepare(Stage):
     smoke = {"components": 16}
 
     features: str = reads(Features, "what is prepared")
-    like: str | None = reads(Features, "a `prepare` stage whose fitted steps are applied instead of fitting new ones", optional=True)
+    like: str | None = reads(
+        Features,
+        "a `prepare` stage whose fitted steps are applied instead of fitting new ones",
+        optional=True,
+    )
     steps: list[Literal["centre", "standardise", "l2", "pca", "whiten"]] = option(
-        ["l2", "whiten"], "centre: subtract the mean; standardise: unit deviation too; l2: unit length; pca, whiten: `components` directions"
+        ["l2", "whiten"],
+        "centre: subtract the mean; standardise: unit deviation too; l2: unit length; pca, whiten: `components` directions",
     )
     components: int | None = option(None, "directions that pca and whiten keep; none: as many as there are", ge=1)
-    floor: float = option(1e-4, "whitening takes an eigenvalue for no smaller than this share of the largest", ge=0, lt=1)
+    floor: float = option(
+        1e-4, "whitening takes an eigenvalue for no smaller than this share of the largest", ge=0, lt=1
+    )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
     def check(self, planned: Planned) -> None:
         """Something is to be done, and what is taken over was fitted by a stage of this kind."""
         like = planned.inputs.get("like")
         if like is not None and not isinstance(like.stage, Prepare):
-            raise BadOption("like", f"'{like.name}' ({like.uses}) has no fitted steps: name a stage that `uses: prepare`")
+            raise BadOption(
+                "like", f"'{like.name}' ({like.uses}) has no fitted steps: name a stage that `uses: prepare`"
+            )
         if like is None and not self.steps:
             raise BadOption("steps", "an empty list does nothing")
 
@@ -57,7 +66,9 @@ class Prepare(Stage):
             names, space = like.attributes["preparation"], like.space
             steps = _load(Table(like.folder / "preparation.h5"), names)
         if len(steps[0].get("mean", features.shape)) != features.shape[1] and "mean" in steps[0]:
-            raise TransferError(f"the steps were fitted on {len(steps[0]['mean'])} values, these features have {features.shape[1]}")
+            raise TransferError(
+                f"the steps were fitted on {len(steps[0]['mean'])} values, these features have {features.shape[1]}"
+            )
         self._write(work, features, steps, names, space)
         columns = {f"{i}.{name}": values for i, step in enumerate(steps) for name, values in step.items()}
         write_table(work.folder / "preparation.h5", columns)
@@ -93,7 +104,9 @@ class Prepare(Stage):
         """Directions of the largest variance; for `whiten`, each scaled to unit variance."""
         wanted, limit = self.components or min(len(mean), count - 1), min(len(mean), count - 1)
         if wanted > limit:
-            raise TransferError(f"{wanted} components of {count} rows of {len(mean)} values: at most {limit} can be had")
+            raise TransferError(
+                f"{wanted} components of {count} rows of {len(mean)} values: at most {limit} can be had"
+            )
         covariance = torch.zeros(len(mean), len(mean), dtype=torch.float64)
         for block in blocks():
             centred = torch.from_numpy(block.astype(np.float64) - mean)
@@ -106,13 +119,17 @@ class Prepare(Stage):
         small = values < max(self.floor, 1e-12) * values[0]
         if name == "whiten":
             if small.any():
-                work.note(f"{int(small.sum())} of {wanted} directions have less variance than the floor: they are not blown up to one")
+                work.note(
+                    f"{int(small.sum())} of {wanted} directions have less variance than the floor: they are not blown up to one"
+                )
             vectors = vectors / values.clamp(min=max(self.floor, 1e-12) * float(values[0])).sqrt()
         kept = float(values.sum() / covariance.diagonal().sum() * (count - 1))
         work.figures.update({"variance kept": kept})
         return {"mean": mean.astype(np.float32), "matrix": vectors.float().numpy()}
 
-    def _write(self, work: Work, features: Features, steps: list[Step], names: list[str], space: dict[str, str]) -> None:
+    def _write(
+        self, work: Work, features: Features, steps: list[Step], names: list[str], space: dict[str, str]
+    ) -> None:
         width = next((step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), features.shape[1])
         ids = encode_strings(features.ids)
         columns = {"features": ((width,), self.dtype), "ids": ((), ids.dtype.str)}
@@ -148,5 +165,6 @@ def apply(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
 
 def _load(table: Table, names: list[str]) -> list[Step]:
     return [
-        {part: table.read(f"{i}.{part}") for part in ("mean", "matrix", "scale") if f"{i}.{part}" in table} for i in range(len(names))
+        {part: table.read(f"{i}.{part}") for part in ("mean", "matrix", "scale") if f"{i}.{part}" in table}
+        for i in range(len(names))
     ]

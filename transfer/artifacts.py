@@ -114,7 +114,9 @@ class Model(Artifact):
 
     @property
     def normalisation(self) -> Normalisation:
-        return Normalisation(**{k: tuple(v) if isinstance(v, list) else v for k, v in self.card["normalisation"].items()})
+        return Normalisation(
+            **{k: tuple(v) if isinstance(v, list) else v for k, v in self.card["normalisation"].items()}
+        )
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
@@ -259,11 +261,22 @@ class PseudoLabels(Artifact):
               runner_up: numpy.ndarray, **attributes: Any) -> None:  # fmt: skip
         """All arrays (N,) in the order of `ids`, but `cluster_ids` (number of labels,)."""
         columns = {"labels": labels, "distance": distance, "runner_up": runner_up}
-        write_table(folder / "labels.h5", {"ids": encode_strings(ids), "cluster_ids": cluster_ids, **columns}, **attributes)
+        write_table(
+            folder / "labels.h5",
+            {"ids": encode_strings(ids), "cluster_ids": cluster_ids, **columns},
+            **attributes,
+        )
         with open(folder / "labels.csv", "w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(["id", *columns])
-            writer.writerows(zip(ids, labels.tolist(), *([f"{v:.6g}" for v in c.tolist()] for c in (distance, runner_up)), strict=True))
+            writer.writerows(
+                zip(
+                    ids,
+                    labels.tolist(),
+                    *([f"{v:.6g}" for v in c.tolist()] for c in (distance, runner_up)),
+                    strict=True,
+                )
+            )
 
 
 class Scores(Artifact):
@@ -283,9 +296,17 @@ class Scores(Artifact):
     def write(folder: Path, *, protocol: str, settings: dict[str, Any], selected: dict[str, Any], figures: dict[str, float],
               counts: dict[str, int], arrays: dict[str, numpy.ndarray] | None = None) -> None:  # fmt: skip
         """`counts`: how many images each split had; `selected`: what was chosen, and on which split."""
-        card = {"protocol": protocol, "settings": settings, "selected": selected, "figures": figures, "counts": counts}
+        card = {
+            "protocol": protocol,
+            "settings": settings,
+            "selected": selected,
+            "figures": figures,
+            "counts": counts,
+        }
         write_json(folder / "scores.json", card)
         write_table(folder / "scores.h5", arrays or {})
 
 
-KINDS: dict[str, type[Artifact]] = {kind.__name__: kind for kind in (Images, Model, Features, Clusters, PseudoLabels, Scores)}
+KINDS: dict[str, type[Artifact]] = {
+    kind.__name__: kind for kind in (Images, Model, Features, Clusters, PseudoLabels, Scores)
+}

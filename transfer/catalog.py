@@ -1,8 +1,8 @@
 """Finds the class behind `uses:`: a built-in by its path, any other by its entry point or its file.
 
-    uses: pretext/jigsawpp          stages/pretext/jigsawpp.py
-    uses: pretext/shuffle           an entry point of that name in the group `transfer.stages`
-    uses: my_methods.py:Shuffle     a class in a file beside the pipeline file
+uses: pretext/jigsawpp          stages/pretext/jigsawpp.py
+uses: pretext/shuffle           an entry point of that name in the group `transfer.stages`
+uses: my_methods.py:Shuffle     a class in a file beside the pipeline file
 """
 
 from __future__ import annotations
@@ -85,7 +85,11 @@ def _from_file(path: Path, name: str) -> type[Stage]:
         del sys.modules[module_name]
         raise UsageError(f"{path} fails on import: {_brief(error)}") from error
     if not hasattr(module, name):
-        stages = [n for n, value in vars(module).items() if inspect.isclass(value) and issubclass(value, Stage) and value is not Stage]
+        stages = [
+            n
+            for n, value in vars(module).items()
+            if inspect.isclass(value) and issubclass(value, Stage) and value is not Stage
+        ]
         raise UsageError(f"{path} has no '{name}'{nearest(name, stages)}")
     return _checked(getattr(module, name), f"{path}:{name}")
 
@@ -101,7 +105,9 @@ def _only_stage(module: object) -> type[Stage]:
 
 def _checked(found: object, what: str) -> type[Stage]:
     if not (inspect.isclass(found) and issubclass(found, Stage)):
-        raise UsageError(f"{what} is not a Stage (it is {found!r}): subclass transfer.stage.Stage or a base made from it")
+        raise UsageError(
+            f"{what} is not a Stage (it is {found!r}): subclass transfer.stage.Stage or a base made from it"
+        )
     if not hasattr(found, "produces"):
         raise UsageError(f"{what} does not say what it `produces`")
     return found

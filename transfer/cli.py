@@ -21,9 +21,23 @@ FILE = click.argument("file", type=click.Path(path_type=Path))
 def _file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """What every command that reads a pipeline file takes."""
     for decorate in (
-        click.option("--set", "sets", multiple=True, metavar="PATH=VALUE", help="Replace a value of the file, as in --set stages.clusters.k=100."),
-        click.option("--smoke", is_flag=True, help="Every stage, small: one epoch, a few hundred images; results are kept apart."),
-        click.option("--store", type=click.Path(path_type=Path), help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]"),
+        click.option(
+            "--set",
+            "sets",
+            multiple=True,
+            metavar="PATH=VALUE",
+            help="Replace a value of the file, as in --set stages.clusters.k=100.",
+        ),
+        click.option(
+            "--smoke",
+            is_flag=True,
+            help="Every stage, small: one epoch, a few hundred images; results are kept apart.",
+        ),
+        click.option(
+            "--store",
+            type=click.Path(path_type=Path),
+            help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]",
+        ),
     ):
         command = decorate(command)
     return command
@@ -48,7 +62,14 @@ def cli() -> None:
 @click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option("-f", "--force", is_flag=True, help="Run what is cached too: the named stages, or all.")
 @click.option("-k", "--keep-going", is_flag=True, help="After a failure, go on with what does not stand on it.")
-@click.option("-j", "--jobs", type=click.IntRange(1), default=1, show_default=True, help="Stages that run at the same time.")
+@click.option(
+    "-j",
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Stages that run at the same time.",
+)
 @click.option("--restart", is_flag=True, help="Forget checkpoints: start interrupted stages anew.")
 @click.option("--no-wait", is_flag=True, help="Exit with 75 where another run holds a stage, instead of waiting.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
@@ -56,7 +77,9 @@ def cli() -> None:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]")
 @click.option("--compile", is_flag=True, help="torch.compile the networks.")
 @EXIT_CODE
-def run(file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any) -> None:
+def run(
+    file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any
+) -> None:
     """Run what FILE asks for and is not there yet; with STAGES, only what they need."""
     from transfer.machine import Machine
     from transfer.runner import Options, Pipeline, Run
@@ -66,9 +89,16 @@ def run(file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool,
     machine = Machine(flags["device"], flags["precision"], flags["threads"], flags["compile"])
     names = ("only", "onwards", "force", "keep_going", "restart")
     options = Options(
-        stages, wait=not flags["no_wait"], jobs=flags["jobs"], machine=machine, say=_say, **{name: flags[name] for name in names}
+        stages,
+        wait=not flags["no_wait"],
+        jobs=flags["jobs"],
+        machine=machine,
+        say=_say,
+        **{name: flags[name] for name in names},
     )
-    states = [state for state in pipeline.states(pipeline.forced(options)) if state.planned in set(pipeline.select(options))]
+    states = [
+        state for state in pipeline.states(pipeline.forced(options)) if state.planned in set(pipeline.select(options))
+    ]
     _say(plan_text(pipeline, states))
     if flags["dry_run"]:
         sys.exit(EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0)
@@ -120,8 +150,21 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
 @click.argument("stage", required=False)
 @_file_options
 @AS_JSON
-@click.option("--batch", type=click.Path(path_type=Path), metavar="PNG", help="Write a picture of what the stage's network sees.")
-def show(file: Path, stage: str | None, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool, batch: Path | None) -> None:
+@click.option(
+    "--batch",
+    type=click.Path(path_type=Path),
+    metavar="PNG",
+    help="Write a picture of what the stage's network sees.",
+)
+def show(
+    file: Path,
+    stage: str | None,
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    as_json: bool,
+    batch: Path | None,
+) -> None:
     """The results of FILE, or all that is known of one STAGE: options, figures, files, where and how it was made."""
     from transfer import show as views
     from transfer.runner import Pipeline
@@ -154,7 +197,11 @@ def verify(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, a
 
 
 @cli.command()
-@click.option("--store", type=click.Path(path_type=Path), help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]",
+)
 @click.option("--delete", is_flag=True, help="Delete; without it, only list.")
 @AS_JSON
 def gc(store: Path | None, delete: bool, as_json: bool) -> None:
@@ -181,7 +228,11 @@ def graph(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, me
 
 
 @cli.command()
-@click.option("--store", type=click.Path(path_type=Path), help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]")
+@click.option(
+    "--store",
+    type=click.Path(path_type=Path),
+    help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]",
+)
 @AS_JSON
 def doctor(store: Path | None, as_json: bool) -> None:
     """What is installed, which FAISS, which GPUs, which precision, and how much disk is free."""

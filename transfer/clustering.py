@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from transfer.errors import TransferError
-from transfer.lazy import faiss, np, torch
+from transfer.lazy import faiss, np, sparse, torch
 
 if TYPE_CHECKING:
     import numpy
@@ -103,17 +103,22 @@ def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
     """One pass: assign every row, move every centroid to the mean of its rows; empty ones take half of a large one."""
     k = len(state.centroids)
     assigner = Assigner(state.centroids, gpu)
-    sums, sizes, objective = torch.zeros(k, rows.width, dtype=torch.float64), np.zeros(k, dtype=np.int64), 0.0
+    sums, sizes, objective = np.zeros((k, rows.width)), np.zeros(k, dtype=np.int64), 0.0
     for _, block in rows.blocks():
         distances, labels = assigner.nearest(block)
         objective += float(distances.sum(dtype=np.float64))
         counts = np.bincount(labels[:, 0], minlength=k)
         sums += _sums(block, labels[:, 0], counts)
         sizes += counts
-    means = (sums / torch.from_numpy(np.maximum(sizes, 1))[:, None]).float().numpy()
+    means = (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
     centroids = np.where(sizes[:, None] > 0, means, state.centroids)
     splits = _split_into_empty(centroids, sizes)
-    settled = splits == 0 and bool(state.objective) and objective >= state.objective[-1] and np.array_equal(centroids, state.centroids)
+    settled = (
+        splits == 0
+        and bool(state.objective)
+        and objective >= state.objective[-1]
+        and np.array_equal(centroids, state.centroids)
+    )
     return Lloyd(centroids, [*state.objective, objective], state.splits + splits, settled)
 
 
@@ -146,12 +151,14 @@ def check_rows(rows: Rows, k: int, name_of: Callable[[int], str]) -> None:
         )
 
 
-def _sums(block: numpy.ndarray, labels: numpy.ndarray, counts: numpy.ndarray) -> torch.Tensor:
-    """(k, D) float64: sums of the rows of each cluster, as a product with a sparse matrix of ones."""
-    order = torch.from_numpy(labels.argsort(kind="stable"))
-    ends = torch.from_numpy(np.concatenate(([0], counts.cumsum())))
-    members = torch.sparse_csr_tensor(ends, order, torch.ones(len(block)), size=(len(counts), len(block)), check_invariants=False)
-    return (members @ torch.from_numpy(block)).double()
+def _sums(block: numpy.ndarray, labels: numpy.ndarray, counts: numpy.ndarray) -> numpy.ndarray:
+    """(k, D): sums of the rows of each cluster, as a product with a sparse matrix of ones."""
+    ends = np.concatenate(([0], counts.cumsum()))
+    members = sparse.csr_matrix(
+        (np.ones(len(block), np.float32), labels.argsort(kind="stable"), ends),
+        shape=(len(counts), len(block)),
+    )
+    return members @ block
 
 
 def _split_into_empty(centroids: numpy.ndarray, sizes: numpy.ndarray) -> int:
@@ -190,4 +197,6 @@ def _plus_plus(sample: numpy.ndarray, k: int, random: numpy.random.RandomState) 
             return sample[np.array(chosen)]
         weights = nearest.double().cumsum(0).numpy()
         at = int(np.searchsorted(weights, random.random_sample() * weights[-1], side="right"))
-        chosen.append(min(at, len(sample) - 1) if weights[-1] > 0 else int(np.setdiff1d(np.arange(len(sample)), chosen)[0]))
+        chosen.append(
+            min(at, len(sample) - 1) if weights[-1] > 0 else int(np.setdiff1d(np.arange(len(sample)), chosen)[0])
+        )

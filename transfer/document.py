@@ -96,7 +96,9 @@ def parse(text: str, file: str, faults: Faults) -> Node:
     except YAMLError as error:
         mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
         place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        raise UsageError(f"{place}: not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}") from error
+        raise UsageError(
+            f"{place}: not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
+        ) from error
     except RecursionError as error:
         raise UsageError(f"{file}: nested too deeply") from error
     if root is None:
@@ -149,7 +151,10 @@ def _replaced(node: Node, path: list[str], value: Node, mark: Mark, faults: Faul
         return value
     step, rest = path[0], path[1:]
     if isinstance(node.value, list) and step.isdigit() and int(step) < len(node.value):
-        return Node([_replaced(n, rest, value, mark, faults, where) if i == int(step) else n for i, n in enumerate(node.value)], node.mark)
+        return Node(
+            [_replaced(n, rest, value, mark, faults, where) if i == int(step) else n for i, n in enumerate(node.value)],
+            node.mark,
+        )
     if not isinstance(node.value, dict):
         faults.add(mark, where, f"there is nothing below '{node.value}' that '{step}' could name")
         return node

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import safetensors.torch as safetensors
     import torch
     import torch.nn.functional as F
+    from scipy import sparse
     from torch import nn
 else:
 
@@ -40,5 +41,6 @@ else:
     h5py = _Lazy("h5py")
     np = _Lazy("numpy")
     safetensors = _Lazy("safetensors.torch")
+    sparse = _Lazy("scipy.sparse")
 
-__all__ = ["F", "faiss", "h5py", "nn", "np", "safetensors", "torch"]
+__all__ = ["F", "faiss", "h5py", "nn", "np", "safetensors", "sparse", "torch"]

@@ -19,7 +19,17 @@ from transfer.lazy import torch
 if TYPE_CHECKING:
     import torch as torch_types
 
-LIBRARIES = ("torch", "torchvision", "numpy", "h5py", "faiss-gpu", "faiss-cpu", "scikit-learn", "pydantic", "safetensors")
+LIBRARIES = (
+    "torch",
+    "torchvision",
+    "numpy",
+    "h5py",
+    "faiss-gpu",
+    "faiss-cpu",
+    "scikit-learn",
+    "pydantic",
+    "safetensors",
+)
 
 
 @dataclass(frozen=True)
@@ -33,7 +43,11 @@ class Machine:
 
     @property
     def threads(self) -> int:
-        return self.threads_wanted or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return (
+            self.threads_wanted or len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
 
     @cached_property
     def device(self) -> torch_types.device:
@@ -72,7 +86,11 @@ class Machine:
 
     def describe(self) -> dict[str, Any]:
         """What is recorded beside a result."""
-        device = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else platform.processor() or platform.machine()
+        device = (
+            torch.cuda.get_device_name(self.device)
+            if self.device.type == "cuda"
+            else platform.processor() or platform.machine()
+        )
         return {
             "device": f"{self.device} ({device})",
             "precision": self.precision,
@@ -115,5 +133,10 @@ def _commit() -> str:
     here = Path(__file__).resolve().parent.parent
     if not (here / ".git").exists() or shutil.which("git") is None:
         return ""
-    done = subprocess.run(["git", "-C", str(here), "describe", "--always", "--dirty"], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["git", "-C", str(here), "describe", "--always", "--dirty"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     return done.stdout.strip()

@@ -20,7 +20,11 @@ def expand(node: Node | None, faults: Faults) -> list[dict[str, Any]]:
     if node is None:
         return [{}]
     if not isinstance(node.value, dict):
-        faults.add(node.mark, "matrix", "must be variables with lists of values, as in `method: [jigsawpp, rotation]`")
+        faults.add(
+            node.mark,
+            "matrix",
+            "must be variables with lists of values, as in `method: [jigsawpp, rotation]`",
+        )
         return [{}]
     lists = {}
     for name, values in node.value.items():

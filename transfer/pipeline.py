@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transfer import artifacts, matrix
 from transfer.catalog import find_stage
-from transfer.document import Faults, Mark, Node, read_document, replace, substitute
+from transfer.document import Faults, Node, read_document, replace, substitute
 from transfer.errors import BadOption, TransferError, UsageError, nearest
 from transfer.images.pack import ImageSets
 from transfer.images.spec import ImageSpec
@@ -92,8 +92,8 @@ class Plan:
         return iter(self.stages)
 
     def find(self, name: str) -> list[Planned]:
-        """The stages called `name`, or `name[member]`; UsageError names the nearest."""
-        found = self.names.get(name) or [one for one in self.stages if one.label == name]
+        """The stages called `name`, or `name[member]`, or with that key; UsageError names the nearest."""
+        found = self.names.get(name) or [one for one in self.stages if name in (one.label, one.key)]
         if not found:
             raise UsageError(f"{self.file}: no stage '{name}'{nearest(name, self.names)}")
         return found
@@ -134,7 +134,11 @@ class _Reader:
         self.faults.raise_if_any()
         name = None
         for member in members:
-            top = substitute(Node({k: n for k, n in root.value.items() if k != "matrix"}, root.mark, root.keys), member, self.faults)
+            top = substitute(
+                Node({k: n for k, n in root.value.items() if k != "matrix"}, root.mark, root.keys),
+                member,
+                self.faults,
+            )
             name = self._member(top, matrix.label(member)) or name
         self.faults.raise_if_any()
         return Plan(name or self.path.stem, self.path, list(self.by_key.values()), self.names, self.smoke)
@@ -147,7 +151,9 @@ class _Reader:
         if header.name is not None and not NAME.fullmatch(header.name):
             self.faults.add(top.value["name"].mark, "name", "letters, digits, '_', '-' and '.' only")
         members = {
-            name: found for name, node in top.value["stages"].value.items() if (found := self._stage(name, node, header, member)) is not None
+            name: found
+            for name, node in top.value["stages"].value.items()
+            if (found := self._stage(name, node, header, member)) is not None
         }
         for name, node in top.value["stages"].value.items():
             if name in members:
@@ -182,7 +188,11 @@ class _Reader:
             return None
         uses = node.value.get("uses")
         if uses is None or not isinstance(uses.value, str):
-            self.faults.add(uses.mark if uses else node.mark, f"{where}.uses", "must say which method (see `transfer list stages`)")
+            self.faults.add(
+                uses.mark if uses else node.mark,
+                f"{where}.uses",
+                "must say which method (see `transfer list stages`)",
+            )
             return None
         try:
             kind = find_stage(uses.value, self.beside)
@@ -215,7 +225,11 @@ class _Reader:
                 else:
                     fitting = [name for name, other in members.items() if other.stage.produces.__name__ == kind]
                     hint = f"; {kind} come from: {', '.join(fitting)}" if fitting else ""
-                    self.faults.add(mark, where, f"needs {kind}, but '{wanted}' ({members[wanted].uses}) makes {made.__name__}{hint}")
+                    self.faults.add(
+                        mark,
+                        where,
+                        f"needs {kind}, but '{wanted}' ({members[wanted].uses}) makes {made.__name__}{hint}",
+                    )
             elif not self.faults:
                 self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, members)}")
 
@@ -242,7 +256,11 @@ class _Reader:
 
     def _images(self, one: Planned, header: Header, top: Node) -> None:
         """Plan the packing of every split that the stage reads."""
-        own = self._validate(Header, {"data": one.node.value["data"].plain()}, one.node, f"stages.{one.name}") if "data" in one.node.value else None
+        own = (
+            self._validate(Header, {"data": one.node.value["data"].plain()}, one.node, f"stages.{one.name}")
+            if "data" in one.node.value
+            else None
+        )
         for role, images in one.stage.images.items():
             if images.follow and not own:
                 source = one.inputs[images.follow]
@@ -253,7 +271,11 @@ class _Reader:
             spec = own.data if own else header.data
             mark = (one.node.keys if own else top.keys).get("data", one.node.mark)
             if spec is None:
-                self.faults.add(one.node.mark, f"stages.{one.name}", "reads images: name them with `data:`, here or for the whole file")
+                self.faults.add(
+                    one.node.mark,
+                    f"stages.{one.name}",
+                    "reads images: name them with `data:`, here or for the whole file",
+                )
                 return
             if len(one.stage.images) > 1:  # a stage of several splits picks them itself
                 spec = spec.model_copy(update={"split": None})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 import traceback
 from collections.abc import Callable, Iterable, Sequence
@@ -57,16 +58,19 @@ class Options:
 class Pipeline:
     """A pipeline file with its store: `Pipeline.load("pipelines/x.yaml").run()["score"].figures`."""
 
-    def __init__(self, plan: Plan, store: Store):
-        self.plan, self.store = plan, store
+    def __init__(self, plan: Plan, store: Store, words: Sequence[str] = ()):
+        self.plan, self.store, self.words = plan, store, list(words)
 
     @staticmethod
-    def load(path: str | Path, *, sets: Sequence[str] = (), smoke: bool = False, store: str | Path | None = None) -> Pipeline:
+    def load(
+        path: str | Path, *, sets: Sequence[str] = (), smoke: bool = False, store: str | Path | None = None
+    ) -> Pipeline:
         """Read and check a file. `sets` are as for `--set`; smoke results are kept in a store of their own."""
         path = Path(path)
         root = Path(store).expanduser().resolve() if store else default_store(path)
         opened = Store(root / "smoke" if smoke else root)
-        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke), opened)
+        words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
+        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke), opened, words)
 
     def states(self, forced: Iterable[Planned] = ()) -> list[State]:
         """How each stage stands now, in the plan's order."""
@@ -130,7 +134,8 @@ class Pipeline:
             return list(self.plan)
         named = {one for name in options.stages for one in self.plan.find(name)}
         if options.only:
-            return [one for one in self.plan if one in named]
+            packs = {pack for one in named for pack in one.images.values()}  # no stage of the file: they come along
+            return [one for one in self.plan if one in named | packs]
         chosen = set(named)
         if options.onwards:
             for one in self.plan:
@@ -172,36 +177,51 @@ class Run:
         self.trusted: set[tuple[str, str]] = set()  # (folder, digest) of inputs that this run has checked
         self.failed: dict[str, TransferError] = {}
 
-    def carry_out(self) -> int:
-        """Run all that is pending; returns how many stages ran. The first failure is raised at the end."""
+    def carry_out(self) -> None:
+        """Run all that is pending. The first failure is raised when nothing more can be done."""
         pending = [s for s in self.pipeline.states(self.forced) if s.pending and s.planned in self.chosen]
         if not pending:
             self._remember(self.chosen)
-            return 0
+            return
         self._check_before(pending)
-        self.options.machine.start()
         self.stop.listen()
-        ran = 0
+        if self.options.jobs > 1:
+            from transfer.parallel import carry_out
+
+            carry_out(self, [one for one in self.chosen if one in {state.planned for state in pending}])
+            self._remember(self.chosen)
+        else:
+            self.options.machine.start()
+            self._one_after_another()
+        if self.failed:
+            first = next(iter(self.failed.values()))
+            if len(self.failed) == 1:
+                raise first
+            error = TransferError(f"{len(self.failed)} stages failed:\n" + "\n".join(map(str, self.failed.values())))
+            error.exit_code = first.exit_code
+            raise error
+
+    def _one_after_another(self) -> None:
         for one in self.chosen:
-            missing = [other.label for other in one.before.values() if other.key in self.failed]
-            if missing:
-                self.failed[one.key] = TransferError(f"{one.label}: not run, since {', '.join(missing)} failed")
+            if self.blocked(one):
                 continue
             try:
-                ran += self._make(one)
+                self._make(one)
                 self._remember([one])
             except Stopped as error:
-                raise Stopped(self.stop.number or error.exit_code - 128, f"stopped in {one.label}; what it had is saved") from error
-            except UsageError:
-                raise
+                raise Stopped(self.stop.number, f"stopped in {one.label}; what it had is saved") from error
             except TransferError as error:
                 self.failed[one.key] = error
                 if not self.options.keep_going:
-                    raise
+                    return
                 self.say(f"{one.label}: FAILED: {error}")
-        if self.failed:
-            raise TransferError(f"{len(self.failed)} stages failed:\n" + "\n".join(map(str, self.failed.values())))
-        return ran
+
+    def blocked(self, one: Planned) -> bool:
+        """Whether something that it reads has failed; then it counts as failed too."""
+        missing = [other.label for other in one.before.values() if other.key in self.failed]
+        if missing:
+            self.failed[one.key] = TransferError(f"{one.label}: not run, since {', '.join(missing)} failed")
+        return bool(missing)
 
     def _check_before(self, pending: list[State]) -> None:
         """What needs torch to be checked is checked here, before the first stage starts."""
@@ -211,12 +231,16 @@ class Run:
             for state in pending:
                 for other in state.planned.before.values():
                     if other not in self.chosen and self._found(other) is None and other.uses != "images":
-                        faults.append(f"{state.planned.label} reads {other.label}, which is not made yet: run it without --only or --from")
+                        faults.append(
+                            f"{state.planned.label} reads {other.label}, which is not made yet: run it without --only or --from"
+                        )
         for state in pending:
             try:
                 state.planned.stage.rehearse(state.planned)
             except ValueError as error:
-                faults.append(f"{state.planned.node.mark if state.planned.node else self.plan.file}: stages.{state.planned.name}: {error}")
+                faults.append(
+                    f"{state.planned.node.mark if state.planned.node else self.plan.file}: stages.{state.planned.name}: {error}"
+                )
         if faults:
             raise UsageError("\n".join(dict.fromkeys(faults)))
 
@@ -235,7 +259,9 @@ class Run:
                     return self._make_locked(one)
             except Damaged as error:
                 self._mend(one, error)
-        raise TransferError(f"{one.label}: what it reads was damaged {MAX_REPAIRS} times in a row: is the disk failing?")
+        raise TransferError(
+            f"{one.label}: what it reads was damaged {MAX_REPAIRS} times in a row: is the disk failing?"
+        )
 
     def _make_locked(self, one: Planned) -> bool:
         try:
@@ -248,8 +274,6 @@ class Run:
             return False
         inputs = {name: self._open(other) for name, other in one.before.items()}
         if self.options.restart:
-            import shutil
-
             shutil.rmtree(self.store.checkpoints(one.key), ignore_errors=True)
         building = self.store.begin(one.key)
         work = Work(
@@ -282,8 +306,6 @@ class Run:
         except OSError as error:
             raise TransferError(f"{one.label}: {self._disk(error)}") from error
         finally:
-            import shutil
-
             shutil.rmtree(building, ignore_errors=True)
         self.forced.discard(one)
         self.say(told(one, manifest))
@@ -301,7 +323,9 @@ class Run:
             log.parent.mkdir(parents=True, exist_ok=True)
             log.write_text(traceback.format_exc(), encoding="utf-8")
             message = " ".join(str(error).split())[:500]
-            raise TransferError(f"{one.label}: {type(error).__name__}: {message}\n  (the whole trace is in {log})") from error
+            raise TransferError(
+                f"{one.label}: {type(error).__name__}: {message}\n  (the whole trace is in {log})"
+            ) from error
 
     def _disk(self, error: Exception) -> str:
         free = free_bytes(self.store.root)
@@ -325,14 +349,25 @@ class Run:
         for other in one.before.values():
             folder = self.store.folder(other.uses, other.key)
             if folder == Path(error.folder):
-                self.say(f"{other.label}: damaged ({error}): put aside, and made again")
-                with self.store.lock(other.key, wait=True, waiting=lambda who: None, pause_point=self.stop.raise_if_set):
-                    if folder.exists():
-                        self.store.put_aside(folder)
                 self.trusted = {(name, digest) for name, digest in self.trusted if name != str(folder)}
+                with self.store.lock(
+                    other.key, wait=True, waiting=lambda who: None, pause_point=self.stop.raise_if_set
+                ):
+                    if folder.exists() and not self._whole(other):  # another run may have mended it meanwhile
+                        self.say(f"{other.label}: damaged ({error}): put aside, and made again")
+                        self.store.put_aside(folder)
                 self._make(other)
                 return
         raise TransferError(f"{one.label}: {error}") from error
+
+    def _whole(self, one: Planned) -> bool:
+        try:
+            manifest = self.store.find(one.uses, one.key)
+            if manifest is not None:
+                self.store.check(self.store.folder(one.uses, one.key), manifest, thorough=True)
+        except Damaged:
+            return False
+        return manifest is not None
 
     def _remember(self, made: Iterable[Planned]) -> None:
         facts = {one.label: {"uses": one.uses, "key": one.key} for one in made if self._found(one)}

@@ -46,7 +46,9 @@ def _state(pipeline: Pipeline, state: State) -> dict[str, Any]:
 def status_text(found: dict[str, Any]) -> str:
     lines = [f"{found['pipeline']}  ({found['store']})"]
     width = max(len(stage["stage"]) for stage in found["stages"])
-    lines += [f"  {s['stage']:<{width}}  {s['status']:<7}  {s['reason'] or s['note']}".rstrip() for s in found["stages"]]
+    lines += [
+        f"  {s['stage']:<{width}}  {s['status']:<7}  {s['reason'] or s['note']}".rstrip() for s in found["stages"]
+    ]
     lines.append(f"{found['pending']} of {len(found['stages'])} stages pending" if found["pending"] else "up to date")
     return "\n".join(lines)
 
@@ -107,12 +109,16 @@ def stage_text(found: dict[str, Any]) -> str:
     if not found["made"]:
         return "\n".join([*lines, "not made yet"])
     lines.append(f"{found['produces']} in {found['folder']}, made in {found['seconds']:.1f} s")
-    lines += [f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}" for name, facts in found["files"].items()]
+    lines += [
+        f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}" for name, facts in found["files"].items()
+    ]
     lines.append("figures")
     lines += [f"  {name}: {number(value)}" for name, value in found["figures"].items() if name != "notes"]
     lines += [f"  note: {note}" for note in found["figures"].get("notes", [])]
     environment = found["environment"]
-    lines.append(f"on {environment['device']}, {environment['precision']}, {environment['threads']} threads, commit {environment['commit'] or 'unknown'}")
+    lines.append(
+        f"on {environment['device']}, {environment['precision']}, {environment['threads']} threads, commit {environment['commit'] or 'unknown'}"
+    )
     return "\n".join(lines)
 
 

@@ -25,7 +25,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from transfer.artifacts import Artifact
 from transfer.networks import FAMILIES, backbone_names, family
-from transfer.networks.backbone import Backbone, unknown
+from transfer.networks.backbone import unknown
 
 if TYPE_CHECKING:
     from transfer.pipeline import Planned
@@ -97,7 +97,9 @@ class Stage(BaseModel):
     def input_fields(cls) -> dict[str, str]:
         """Field name -> name of the artifact kind that it reads."""
         extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
-        return {name: extra["artifact"] for name, extra in extras.items() if isinstance(extra, dict) and "artifact" in extra}
+        return {
+            name: extra["artifact"] for name, extra in extras.items() if isinstance(extra, dict) and "artifact" in extra
+        }
 
     def identity(self) -> dict[str, Any]:
         """The options that the result depends on: with defaults, without inputs (their keys stand for them)."""

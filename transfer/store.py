@@ -49,7 +49,9 @@ class Manifest:
     @property
     def digest(self) -> str:
         """One number for all bytes of the artifact."""
-        return hashlib.sha256("".join(f"{n}\0{self.files[n]['sha256']}\n" for n in sorted(self.files)).encode()).hexdigest()
+        return hashlib.sha256(
+            "".join(f"{n}\0{self.files[n]['sha256']}\n" for n in sorted(self.files)).encode()
+        ).hexdigest()
 
     @property
     def bytes(self) -> int:
@@ -132,7 +134,9 @@ class Store:
                 raise Damaged(folder, f"{name} is not what was written (its sha256 differs)")
 
     @contextmanager
-    def lock(self, key: str, *, wait: bool, waiting: Callable[[str], None], pause_point: Callable[[], None]) -> Iterator[None]:
+    def lock(
+        self, key: str, *, wait: bool, waiting: Callable[[str], None], pause_point: Callable[[], None]
+    ) -> Iterator[None]:
         """Hold `key`. Where somebody else does: `waiting(who)` is told, or Busy is raised without `wait`."""
         from filelock import FileLock, Timeout
 
@@ -154,7 +158,10 @@ class Store:
                 pause_point()
                 time.sleep(0.2)
         try:
-            holder.write_text(f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}", encoding="utf-8")
+            holder.write_text(
+                f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}",
+                encoding="utf-8",
+            )
             yield
         finally:
             holder.unlink(missing_ok=True)

@@ -34,7 +34,12 @@ class TableWriter:
             row_bytes = max(1, int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64)))
             chunk = (max(1, min(rows, CHUNK_BYTES // row_bytes)), *shape)
             self._file.create_dataset(
-                name, (rows, *shape), dtype, chunks=chunk if rows else None, fletcher32=bool(rows), track_times=False
+                name,
+                (rows, *shape),
+                dtype,
+                chunks=chunk if rows else None,
+                fletcher32=bool(rows),
+                track_times=False,
             )
         for name, value in attributes.items():
             self._file.attrs[name] = json.dumps(value, sort_keys=True)

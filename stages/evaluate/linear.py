@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 PROTOCOL = "linear/pooled-v1"
-HELD_OUT = 10  # every tenth training image chooses the best layer, and is trained on by nothing
+HELD_OUT = 0.1  # share of the training images that chooses the best layer, and is trained on by nothing
 
 
 class Linear(Stage):
@@ -38,7 +38,9 @@ class Linear(Stage):
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
     model: str = reads(Model, "the network")
-    layers: list[str] | None = option(None, "layers to probe; none: all with a ReLU of their own, from the first to the last")
+    layers: list[str] | None = option(
+        None, "layers to probe; none: all with a ReLU of their own, from the first to the last"
+    )
     dimensions: int = option(9216, "values of a layer that the classifier sees, at most", ge=1)
     epochs: int = option(40, "passes over the training features", ge=1)
     batch: int = option(256, "images a step", ge=1)
@@ -61,8 +63,9 @@ class Linear(Stage):
             raise TransferError("all training images have one label: there is nothing to classify")
         layers = self.layers or probed_layers(model)
         seen = {role: self._features(work, model, images, layers, role) for role, images in work.images.items()}
-        held_out = np.arange(len(train)) % HELD_OUT == HELD_OUT - 1
-        fit, choose = np.flatnonzero(~held_out), np.flatnonzero(held_out)
+        # Drawn, not every n-th: in some sets the classes take turns.
+        order = np.random.RandomState(0).permutation(len(train))
+        choose, fit = np.split(order, [max(1, round(HELD_OUT * len(train)))])
         figures, chosen = {}, {}
         with work.progress("probing", len(layers) * self.epochs, "epochs") as progress:
             for layer in layers:
@@ -73,13 +76,15 @@ class Linear(Stage):
         best = max(layers, key=lambda layer: chosen[layer])
         Scores.write(
             work.folder, protocol=PROTOCOL, settings=self.identity(),
-            selected={"layer": best, "on": f"every {HELD_OUT}th image of the training split"},
+            selected={"layer": best, "on": f"{HELD_OUT:.0%} of the training split, held out"},
             figures={"best": figures[best], **figures}, counts={"train": len(fit), "selection": len(choose), "test": len(test)},
             arrays={"accuracy": np.array([figures[layer] for layer in layers])},
         )  # fmt: skip
         work.figures.update({"best": f"{best} {figures[best]:.2f} %", **{k: round(v, 2) for k, v in figures.items()}})
 
-    def _features(self, work: Work, model: Model, images: Images, layers: list[str], role: str) -> dict[str, numpy.ndarray]:
+    def _features(
+        self, work: Work, model: Model, images: Images, layers: list[str], role: str
+    ) -> dict[str, numpy.ndarray]:
         """Layer -> (N, D) float16, in files that are mapped: all layers from one pass through the network."""
         files: dict[str, numpy.ndarray] = {}
         with work.progress(f"reading {role}", len(images), "images") as progress:
@@ -150,7 +155,11 @@ def probed_layers(model: Model) -> list[str]:
     layers = [name for name in model.card["layers"] if not name.startswith("pool")]
     # Deep networks are read once a block: the last layer before the map shrinks.
     shapes = model.card["layers"]
-    return [a for a, b in zip(layers, [*layers[1:], None], strict=True) if b is None or len(layers) <= 8 or shapes[a][1:] != shapes[b][1:]]
+    return [
+        a
+        for a, b in zip(layers, [*layers[1:], None], strict=True)
+        if b is None or len(layers) <= 8 or shapes[a][1:] != shapes[b][1:]
+    ]
 
 
 def _statistics(features: numpy.ndarray, rows: numpy.ndarray) -> tuple[Tensor, Tensor]:

@@ -49,8 +49,18 @@ class ExtractNetwork(Stage):
         model, images = work.inputs["model"], work.images["images"]
         layer = self.layer or model.card["default_layer"]
         parts = self._extract(work, model, images, layer)
-        space = {"model": work.input_keys["model"], "layer": layer, "pool": self.pool, "pooling": self.pooling}
-        facts = {"layer": layer, "images": work.input_keys["images images"], "space": space, "preparation": []}
+        space = {
+            "model": work.input_keys["model"],
+            "layer": layer,
+            "pool": self.pool,
+            "pooling": self.pooling,
+        }
+        facts = {
+            "layer": layer,
+            "images": work.input_keys["images images"],
+            "space": space,
+            "preparation": [],
+        }
         write_features(work.folder, parts, images, self.dtype, facts)
         work.figures.update(images=len(images), dimensions=int(np.load(parts[0], mmap_mode="r").shape[1]))
 
@@ -79,7 +89,9 @@ class ExtractNetwork(Stage):
         if bad.any():
             name = images.ids[first + int(bad.argmax())]
             hint = " (too large for float16: set `dtype: float32`)" if self.dtype == "float16" else ""
-            raise TransferError(f"the features of {int(bad.sum())} images are not finite numbers, first of {name}{hint}")
+            raise TransferError(
+                f"the features of {int(bad.sum())} images are not finite numbers, first of {name}{hint}"
+            )
 
 
 def write_features(folder: Path, parts: list[Path], images: Images, dtype: str, facts: dict[str, object]) -> None:

@@ -8,6 +8,7 @@ from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from transfer.artifacts import Normalisation
 from transfer.images.transforms import mix_colours, normalise, to_float
 from transfer.lazy import F, nn, torch
+from transfer.picture import mosaic
 from transfer.stage import option
 from transfer.training.pretext import Pretext, read, read_width
 
@@ -56,7 +57,9 @@ class JigsawPP(Pretext):
     def network(self, backbone: Network, size: int) -> nn.ModuleDict:
         """The trunk, shared by the nine tiles, and the head that sees them together."""
         _, tile, _ = puzzle_tiles(size, self.tile, self.shift)
-        embed = nn.Sequential(nn.Linear(read_width(backbone, tile), self.embedding), nn.ReLU(), nn.Dropout(self.dropout))
+        embed = nn.Sequential(
+            nn.Linear(read_width(backbone, tile), self.embedding), nn.ReLU(), nn.Dropout(self.dropout)
+        )
         head = nn.Sequential(
             nn.Linear(TILES * self.embedding, self.hidden), nn.ReLU(), nn.Dropout(self.dropout),
             nn.Linear(self.hidden, self.permutations),
@@ -71,13 +74,27 @@ class JigsawPP(Pretext):
         labels = labels.flatten()
         return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
 
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image, its tiles in place, and puzzles of them with the other images' tiles."""
+        tiles = self.tiles(images, draw)
+        puzzles, _ = self.puzzles(tiles.flatten(2), draw)
+        shown = {
+            f"puzzle {i + 1}": mosaic(puzzles[:, i].unflatten(2, tiles.shape[2:]))
+            for i in range(min(3, self.puzzles_per_image))
+        }
+        return {"image": images, "tiles": mosaic(tiles), **shown}
+
     def tiles(self, images: Tensor, draw: Draw) -> Tensor:
         """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
         size = images.shape[-1]
         cell, tile, jitter = puzzle_tiles(size, self.tile, self.shift)
         room = size - 3 * cell
         # Corners: of the 3 x 3 grid in the image, of the cell in the grid, of the tile in the cell, of each channel.
-        corner = draw.integers(room + 1, 1, 1, 2) + draw.integers(jitter + 1, TILES, 1, 2) + draw.integers(self.shift + 1, TILES, 3, 2)
+        corner = (
+            draw.integers(room + 1, 1, 1, 2)
+            + draw.integers(jitter + 1, TILES, 1, 2)
+            + draw.integers(self.shift + 1, TILES, 3, 2)
+        )
         cells = torch.arange(TILES, device=images.device)
         corner = corner + cell * torch.stack((cells // 3, cells % 3), dim=-1)[:, None]
         inside = torch.arange(tile, device=images.device)
@@ -87,7 +104,9 @@ class JigsawPP(Pretext):
         pixels = images.flatten(2).gather(2, index)  # (B, 3, 9 * tile * tile)
         coloured = mix_colours(to_float(pixels), self.colours(draw))
         cut = coloured.unflatten(2, (TILES, tile, tile)).transpose(1, 2).flatten(0, 1)
-        return normalise(cut.contiguous(memory_format=torch.channels_last), self.normalisation).unflatten(0, (-1, TILES))
+        return normalise(cut.contiguous(memory_format=torch.channels_last), self.normalisation).unflatten(
+            0, (-1, TILES)
+        )
 
     def colours(self, draw: Draw) -> Tensor:
         """(B, 3, 3): for each image one matrix for its colours, the same for its nine tiles."""

@@ -27,5 +27,10 @@ class Random(Stage):
         network = self.backbone.build(work.seed_for("weights"))
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder, network, size=work.images["images"].size, normalisation=Normalisation(), made_by=made_by, history=[]
+            work.folder,
+            network,
+            size=work.images["images"].size,
+            normalisation=Normalisation(),
+            made_by=made_by,
+            history=[],
         )

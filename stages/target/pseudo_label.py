@@ -32,7 +32,9 @@ class PseudoLabel(Trained):
 
     labels: str = reads(PseudoLabels, "what is learned")
     backbone: BackboneOption = option("alexnet", "the target network (see `transfer list backbones`)")
-    sampling: Literal["uniform", "balanced"] = option("uniform", "uniform: every image once an epoch; balanced: every cluster equally often")
+    sampling: Literal["uniform", "balanced"] = option(
+        "uniform", "uniform: every image once an epoch; balanced: every cluster equally often"
+    )
     crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
@@ -51,7 +53,7 @@ class PseudoLabel(Trained):
         normalisation = Normalisation()
 
         def loss(network: nn.ModuleDict, batch: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-            seen = normalise(random_resized_crop(batch, draw, images.size, (self.crop, 1.0), flip=self.flip), normalisation)
+            seen = normalise(self.augment(batch, draw), normalisation)
             logits = network["head"](network["backbone"](seen).flatten(1))
             wanted = labels[ids]
             return F.cross_entropy(logits, wanted), {"accuracy": (logits.argmax(1) == wanted).float().mean()}
@@ -64,7 +66,22 @@ class PseudoLabel(Trained):
 
         history = train(work, self, network, loss, images.pixels, order, chance=1 / pseudo.count)
         made_by = {"stage": type(self).__name__, "options": self.identity()}
-        Model.write(work.folder, network["backbone"], size=images.size, normalisation=normalisation, made_by=made_by, history=history)
+        Model.write(
+            work.folder,
+            network["backbone"],
+            size=images.size,
+            normalisation=normalisation,
+            made_by=made_by,
+            history=history,
+        )
+
+    def augment(self, images: Tensor, draw: Draw) -> Tensor:
+        """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image at its size, mirrored or not."""
+        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image, and crops of it as different epochs draw them."""
+        return {"image": images, **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)}}
 
     def _build(self, size: int, classes: int, seed: int) -> nn.ModuleDict:
         backbone = self.backbone.build(seed)

@@ -107,9 +107,7 @@ class Canvas:
             mask &= distance >= int(hole * hole * ROUND)
         self._paint(mask, colour, when)
 
-    def polygon(
-        self, corners: Sequence[Point], colour: np.ndarray, *, when: np.ndarray | None = None
-    ) -> None:
+    def polygon(self, corners: Sequence[Point], colour: np.ndarray, *, when: np.ndarray | None = None) -> None:
         """A convex polygon, its corners in order, either way round."""
         placed = [self._place(x, y) for x, y in corners]
         middle_x, middle_y = (sum(axis) / len(placed) for axis in zip(*placed, strict=True))
@@ -123,9 +121,7 @@ class Canvas:
             mask &= self._spread(columns, rows) >= 0
         self._paint(mask, colour, when)
 
-    def rectangle(
-        self, corner: Point, opposite: Point, colour: np.ndarray, *, when: np.ndarray | None = None
-    ) -> None:
+    def rectangle(self, corner: Point, opposite: Point, colour: np.ndarray, *, when: np.ndarray | None = None) -> None:
         """The box between two corners."""
         (x0, y0), (x1, y1) = corner, opposite
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, when=when)

@@ -63,7 +63,12 @@ def square(image: np.ndarray, size: int) -> np.ndarray:
     wide, tall = max(size, round(width * scale)), max(size, round(height * scale))
     left, top = (wide - size) // 2, (tall - size) // 2
     # One resampling of just the wanted region, in the source's coordinates.
-    box = (left * width / wide, top * height / tall, (left + size) * width / wide, (top + size) * height / tall)
+    box = (
+        left * width / wide,
+        top * height / tall,
+        (left + size) * width / wide,
+        (top + size) * height / tall,
+    )
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 

@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, TypeAlias
 
-from transfer.lazy import np
-
 from transfer.images.canvas import Canvas, Draws
+from transfer.lazy import np
 
 VERSION = 1  # part of the set's fingerprint: raise it when a pixel changes
 SIZE = 64

@@ -61,7 +61,9 @@ class FolderSource:
         found = []
         for folder, folders, names in os.walk(root):
             folders[:] = [one for one in folders if not one.startswith(".")]
-            found += [Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")]
+            found += [
+                Path(folder, name) for name in names if name.lower().endswith(SUFFIXES) and not name.startswith(".")
+            ]
         return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
     def _classes(self, root: Path, files: list[Path]) -> list[str] | None:
@@ -98,7 +100,11 @@ class FolderSource:
 def _digest(path: Path) -> str:
     try:
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest() if hasattr(hashlib, "file_digest") else _slow_digest(file)
+            return (
+                hashlib.file_digest(file, "sha256").hexdigest()
+                if hasattr(hashlib, "file_digest")
+                else _slow_digest(file)
+            )
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
 

@@ -9,7 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.errors import UsageError
-from transfer.images.sources import Listing, Split, Survey, SurveyMemory, stamp, survey_from_json, survey_to_json
+from transfer.images.sources import (
+    Listing,
+    Split,
+    Survey,
+    SurveyMemory,
+    stamp,
+    survey_from_json,
+    survey_to_json,
+)
 from transfer.lazy import h5py, np
 
 if TYPE_CHECKING:
@@ -80,4 +88,6 @@ class Hdf5Source:
             # Compressed bytes are small beside the packed set, and one sequential read beats N small ones.
             data: numpy.ndarray = group["jpeg"][:]
         ids = [f"{split}/{row}" for row in range(len(offsets) - 1)]
-        return Listing(ids, labels, partial(squares, lambda row: decode(data[offsets[row] : offsets[row + 1]].tobytes())))
+        return Listing(
+            ids, labels, partial(squares, lambda row: decode(data[offsets[row] : offsets[row + 1]].tobytes()))
+        )

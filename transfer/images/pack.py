@@ -47,8 +47,9 @@ class Pack(Stage):
 
     def run(self, work: Work) -> None:
         listing = make_source(self.reader, Path(self.place), self.spec.labels).listing(self.split)
-        # Evenly spread: a set sorted by class keeps all of its classes.
-        rows = [i * len(listing.ids) // self.count for i in range(self.count)]
+        # Drawn, not every n-th: a set may be sorted by class, or its classes may take turns.
+        order = np.random.RandomState(0).permutation(len(listing.ids))
+        rows = np.sort(order[: self.count]).tolist()
         done = self._resume(work)
         faults: list[str] = []
         with (
@@ -59,7 +60,11 @@ class Pack(Stage):
             for start in range(done, len(rows), BLOCK):
                 block = rows[start : start + BLOCK]
                 pictures = listing.squares(block, self.size)
-                faults += [f"{listing.ids[row]}: {picture}" for row, picture in zip(block, pictures, strict=True) if isinstance(picture, str)]
+                faults += [
+                    f"{listing.ids[row]}: {picture}"
+                    for row, picture in zip(block, pictures, strict=True)
+                    if isinstance(picture, str)
+                ]
                 if not faults:
                     file.write(np.stack(pictures).tobytes())
                     file.flush()
@@ -92,11 +97,16 @@ class Pack(Stage):
 
     def _finish(self, work: Work, ids: list[str], labels: list[int] | None) -> None:
         shape = (len(ids), self.size, self.size, 3)
-        with open(work.folder / "images.npy", "wb") as target, open(work.checkpoints / "pixels", "rb") as pixels:
+        with (
+            open(work.folder / "images.npy", "wb") as target,
+            open(work.checkpoints / "pixels", "rb") as pixels,
+        ):
             np.lib.format.write_array_header_1_0(target, {"descr": "|u1", "fortran_order": False, "shape": shape})
             while block := pixels.read(1 << 22):
                 target.write(block)
-        columns = {"ids": encode_strings(ids)} | ({"labels": np.array(labels, dtype=np.int64)} if labels is not None else {})
+        columns = {"ids": encode_strings(ids)} | (
+            {"labels": np.array(labels, dtype=np.int64)} if labels is not None else {}
+        )
         write_table(work.folder / "index.h5", columns)
         count = max([len(self.classes), *(label + 1 for label in labels or [])])
         classes = self.classes + [str(i) for i in range(len(self.classes), count)]

@@ -19,9 +19,12 @@ class ImageSpec(BaseModel):
     hdf5: str | None = Field(None, description="HDF5 file with groups of jpeg, offsets, labels")
     split: str | None = Field(None, description="split to read instead of the one the stage looks for")
     size: int | None = Field(
-        None, ge=8, le=1024, description="side of the packed square, px; the set's own where all its images have one size, else 96"
+        None,
+        ge=8,
+        le=1024,
+        description="side of the packed square, px; the set's own where all its images have one size, else 96",
     )
-    limit: int | None = Field(None, ge=1, description="at most this many images of a split, evenly spread over it")
+    limit: int | None = Field(None, ge=1, description="at most this many images of a split, drawn alike everywhere")
     labels: bool = Field(True, description="false: a folder's subfolders are not classes")
 
     @model_validator(mode="before")

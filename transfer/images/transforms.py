@@ -32,7 +32,12 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
 
 
 def random_resized_crop(
-    images: Tensor, draw: Draw, size: int, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3), flip: float = 0.5
+    images: Tensor,
+    draw: Draw,
+    size: int,
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
 ) -> Tensor:
     """(B, 3, size, size) float: a random part of each image, its area within `scale` and its shape within `ratio`,
     mirrored with probability `flip`, in one bilinear sampling. A part never reaches over the image's edge."""

@@ -85,9 +85,7 @@ def bottleneck(inputs: int, channels: int, stride: int) -> tuple[Residual, int]:
 Block = Callable[[int, int, int], tuple[Residual, int]]
 
 
-def residual_stage(
-    block: Block, inputs: int, channels: int, count: int, stride: int
-) -> tuple[nn.Sequential, int]:
+def residual_stage(block: Block, inputs: int, channels: int, count: int, stride: int) -> tuple[nn.Sequential, int]:
     """`count` blocks, the first of which has the stride; the stage and the channels that it puts out."""
     blocks = []
     for index in range(count):

@@ -49,9 +49,7 @@ class VGG(Backbone):
     @model_validator(mode="after")
     def _fc_wants_large_images(self) -> VGG:
         if self.fc and self.stem == "small":
-            raise ValueError(
-                "the small stem has no fully connected layers: use `fc: false` or `stem: imagenet`"
-            )
+            raise ValueError("the small stem has no fully connected layers: use `fc: false` or `stem: imagenet`")
         return self
 
     def _blocks(self) -> list[tuple[list[str], str, int]]:

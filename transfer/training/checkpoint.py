@@ -42,7 +42,9 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> dic
             if name.startswith("optimizer."):
                 _, index, entry = name.split(".", 2)
                 state.setdefault(int(index), {})[entry] = tensor
-        weights = {name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")}
+        weights = {
+            name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")
+        }
         network.load_state_dict(weights, strict=True)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError):

@@ -128,7 +128,9 @@ class _Training:
                 f"{self.work.label}: the loss is not a finite number in epoch {epoch + 1}: lower `learning_rate` "
                 f"({self.recipe.learning_rate}), or use --precision float32"
             )
-        text = f"epoch {epoch + 1}/{self.recipe.epochs}, " + ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+        text = f"epoch {epoch + 1}/{self.recipe.epochs}, " + ", ".join(
+            f"{name} {value:.3f}" for name, value in means.items()
+        )
         if self.chance is not None:
             text += f" (chance {self.chance:.3f})"
         return f"{text}, waiting {100 * self.waited / max(1e-9, self.waited + self.busy):.0f} %"

@@ -48,11 +48,21 @@ class Pretext(Trained):
         images = work.images["images"]
         network = self._build(images.size, work.seed_for("weights"))
         history = train(
-            work, self, network, lambda net, batch, ids, draw: self.loss(net, batch, draw), images.pixels, chance=self.chance()
+            work,
+            self,
+            network,
+            lambda net, batch, ids, draw: self.loss(net, batch, draw),
+            images.pixels,
+            chance=self.chance(),
         )
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder, network["backbone"], size=images.size, normalisation=self.normalisation, made_by=made_by, history=history
+            work.folder,
+            network["backbone"],
+            size=images.size,
+            normalisation=self.normalisation,
+            made_by=made_by,
+            history=history,
         )
 
     def _build(self, size: int, seed: int) -> nn.ModuleDict:

@@ -26,16 +26,23 @@ class Trained(Stage):
     momentum: float = option(0.9, "of SGD", ge=0, lt=1)
     weight_decay: float = option(1e-4, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("cosine", "of the learning rate, after the warm-up")
-    drops: list[float] = option([0.33, 0.67, 0.89], "for `step`: shares of the training after which the rate falls to a tenth")
+    drops: list[float] = option(
+        [0.33, 0.67, 0.89], "for `step`: shares of the training after which the rate falls to a tenth"
+    )
     warmup: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         """One optimiser over all that asks for gradients."""
         weights = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
         others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [{"params": weights, "weight_decay": self.weight_decay}, {"params": others, "weight_decay": 0.0}]
+        groups = [
+            {"params": weights, "weight_decay": self.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
         if self.optimizer == "sgd":
-            return torch.optim.SGD(groups, self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0, fused=True)
+            return torch.optim.SGD(
+                groups, self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0, fused=True
+            )
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(groups, self.learning_rate, fused=True)
 

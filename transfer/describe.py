@@ -1,0 +1,219 @@
+"""What there is to use: stages, backbones and image sets with their options, all read off the code."""
+
+from __future__ import annotations
+
+import types
+import typing
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from transfer.catalog import find_stage, stage_names
+from transfer.errors import UsageError
+from transfer.images.cards import card_files, load_card
+from transfer.images.spec import ImageSpec
+from transfer.networks import FAMILIES, backbone_names, family
+from transfer.networks.backbone import Backbone
+from transfer.pipeline import COMMON, Header
+from transfer.stage import Stage
+
+BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+
+
+def listing(what: str) -> list[dict[str, str]]:
+    """Name and one line of each stage (`pretexts`: of those alone), backbone or image set."""
+    if what == "backbones":
+        return [{"name": name, "line": _line(family(name))} for name in backbone_names()]
+    if what == "data":
+        return [{"name": name, "line": load_card(name, Path.cwd())[0].title} for name in card_files(Path.cwd())]
+    names = [name for name in stage_names() if what == "stages" or name.startswith("pretext/")]
+    return [
+        {
+            "name": name,
+            "line": _line(find_stage(name, Path.cwd())),
+            "makes": find_stage(name, Path.cwd()).produces.__name__,
+        }
+        for name in names
+    ]
+
+
+def listing_text(found: list[dict[str, str]]) -> str:
+    width = max(len(one["name"]) for one in found)
+    return "\n".join(f"{one['name']:<{width}}  {one['line']}" for one in found)
+
+
+def one(what: str, name: str) -> dict[str, Any]:
+    """Everything about one of them."""
+    if what == "backbones":
+        try:
+            found = family(name)
+        except ValueError as error:
+            raise UsageError(str(error)) from error
+        layers = found.model_validate({"name": name}).layer_names()
+        return {"name": name, "about": _about(found), "options": _options(found), "layers": layers}
+    if what == "data":
+        return load_card(name, Path.cwd())[0].model_dump() | {"options": _options(ImageSpec)}
+    if what == "pretexts" and "/" not in name and ".py:" not in name:
+        name = f"pretext/{name}"
+    found = find_stage(name, Path.cwd())
+    common = [{"name": n, "type": "text", "default": "", "help": help} for n, help in COMMON.items() if n != "uses"]
+    return {
+        "name": name, "about": _about(found), "makes": found.produces.__name__, "version": found.version,
+        "images": {role: images.split for role, images in found.images.items()},
+        "options": _options(found) + [c for c in common if c["name"] != "data" or found.images],
+    }  # fmt: skip
+
+
+def one_text(found: dict[str, Any]) -> str:
+    lines = [found["name"] + (f"  makes {found['makes']}" if "makes" in found else "")]
+    lines += ["", *(found.get("about") or found.get("title", "")).splitlines(), ""]
+    for key in ("layout", "splits", "classes", "licence", "cite"):
+        if found.get(key):
+            value = found[key]
+            text = (
+                ", ".join(f"{k} {v:,}" for k, v in value.items())
+                if isinstance(value, dict)
+                else ", ".join(value)
+                if isinstance(value, list)
+                else value
+            )
+            lines.append(f"{key}: {text}".rstrip())
+    width = max((len(option["name"]) for option in found["options"]), default=0)
+    lines.append("options")
+    for option in found["options"]:
+        default = (
+            "required"
+            if option["default"] == "required"
+            else f"default {option['default']}"
+            if option["default"] != ""
+            else ""
+        )
+        facts = ", ".join(filter(None, [option["type"], option.get("bounds", ""), default]))
+        lines += [f"  {option['name']:<{width}}  {option['help']}", f"  {'':<{width}}  ({facts})"]
+    if found.get("layers"):
+        lines.append(f"layers: {', '.join(found['layers'])}")
+    return "\n".join(lines)
+
+
+def schema() -> dict[str, Any]:
+    """JSON Schema of pipeline files: point an editor's YAML support at it for completion and checks."""
+    definitions: dict[str, Any] = {}
+    variants = []
+    for name in stage_names():
+        kind = find_stage(name, Path.cwd())
+        found = _own_schema(kind, definitions)
+        found["properties"] = {
+            "uses": {"const": name},
+            "seed": {"type": "integer"},
+            "data": {"$ref": "#/$defs/data"},
+            **found["properties"],
+        }
+        if not kind.images:
+            del found["properties"]["data"]
+        found["required"] = ["uses", *found.get("required", [])]
+        for key, value in found["properties"].items():  # any option may be a matrix variable
+            if key not in ("uses", "data"):
+                found["properties"][key] = {"anyOf": [value, {"type": "string", "pattern": r"\$\{.*\}"}]}
+        variants.append(found)
+    image_spec = _own_schema(ImageSpec, definitions)
+    definitions["data"] = {"anyOf": [{"type": "string"}, image_spec]}
+    header = _own_schema(Header, definitions)["properties"]
+    header["data"] = {"$ref": "#/$defs/data"}
+    named = {
+        "type": "object",
+        "properties": {"uses": {"type": "string", "pattern": r"(\.py:|\$\{)"}},
+        "required": ["uses"],
+    }
+    stages = {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": [*variants, named]}}
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "transfer pipeline",
+        "type": "object",
+        "properties": {**header, "matrix": {"type": "object"}, "stages": stages},
+        "required": ["stages"],
+        "additionalProperties": False,
+        "$defs": definitions,
+    }
+
+
+def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
+    found = model.model_json_schema(ref_template="#/$defs/{model}")
+    definitions.update(found.pop("$defs", {}))
+    if issubclass(model, Stage):
+        for name, field in model.model_fields.items():
+            if _is_backbone(field):
+                variants = found["properties"][name].pop("oneOf", None) or found["properties"][name].pop("anyOf")
+                found["properties"][name]["anyOf"] = [{"enum": backbone_names()}, *variants]
+    return found
+
+
+def _options(model: type[BaseModel]) -> list[dict[str, str]]:
+    options = []
+    for name, field in model.model_fields.items():
+        bounds = ", ".join(
+            f"{sign} {getattr(rule, key)}"
+            for rule in field.metadata
+            for key, sign in BOUNDS.items()
+            if hasattr(rule, key)
+        )
+        default = "required" if field.is_required() else _plain(field.default)
+        options.append(
+            {
+                "name": name,
+                "type": _type_name(field),
+                "bounds": bounds,
+                "default": default,
+                "help": field.description or "",
+            }
+        )
+    return options
+
+
+def _type_name(field: FieldInfo) -> str:
+    extra = field.json_schema_extra
+    if isinstance(extra, dict) and "artifact" in extra:
+        return f"stage that makes {extra['artifact']}"
+    if _is_backbone(field):
+        return "backbone"
+    return _name(field.annotation)
+
+
+def _name(kind: Any) -> str:
+    origin, inner = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return " | ".join(map(str, inner))
+    if origin in (typing.Union, types.UnionType):
+        return " | ".join("none" if one is type(None) else _name(one) for one in inner)
+    if origin is list:
+        return f"list of {_name(inner[0])}"
+    if origin is typing.Annotated:
+        return _name(inner[0])
+    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}.get(
+        getattr(kind, "__name__", ""), str(kind)
+    )
+
+
+def _is_backbone(field: FieldInfo) -> bool:
+    return any(kind.__name__ in str(field.annotation) for kind in FAMILIES)
+
+
+def _plain(value: Any) -> str:
+    if isinstance(value, Backbone):
+        return value.name
+    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+
+
+def _about(kind: type) -> str:
+    import inspect
+    import sys
+
+    head = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or "").splitlines()
+    return "\n\n".join(filter(None, [head[0] if head else "", inspect.cleandoc(kind.__doc__ or "")]))
+
+
+def _line(kind: type) -> str:
+    import sys
+
+    return (sys.modules[kind.__module__].__doc__ or kind.__doc__ or "").strip().splitlines()[0]
