@@ -11,6 +11,8 @@ from transfer.lazy import np
 from transfer.stage import Stage, reads
 
 if TYPE_CHECKING:
+    import numpy
+
     from transfer.pipeline import Planned
     from transfer.work import Work
 
@@ -26,11 +28,12 @@ class Assign(Stage):
 
     def check(self, planned: Planned) -> None:
         """Features and centroids come from the same network, layer and preparation."""
-        ours, theirs = planned.inputs["features"], planned.inputs["clusters"].inputs["features"]
-        if _space(ours) != _space(theirs):
+        ours, theirs = planned.inputs["features"], planned.inputs["clusters"].inputs.get("features")
+        if theirs is not None and space_of(ours) != space_of(theirs):
+            clusters = planned.inputs["clusters"].name
             raise BadOption(
                 "features",
-                f"'{ours.name}' are not features of the kind that '{planned.inputs['clusters'].name}' has centroids of ('{theirs.name}'): "
+                f"'{ours.name}' are not features of the kind that '{clusters}' has centroids of ('{theirs.name}'): "
                 "take the same network, layer and pooling, and prepare them with `like`",
             )
 
@@ -41,27 +44,59 @@ class Assign(Stage):
             raise TransferError(
                 "these features are not of the kind that the centroids are of (another network, layer or preparation)"
             )
-        assigner = Assigner(clusters.centroids, gpu_of(str(work.machine.device)))
+        filled = np.flatnonzero(clusters.sizes)  # an empty cluster is no runner-up either
+        centroids = np.ascontiguousarray(clusters.centroids[filled])
+        assigner = Assigner(centroids, gpu_of(str(work.machine.device)))
         blocks = []
         with work.progress("assigning", len(features), "images") as progress:
-            for _, block in features.blocks():
-                blocks.append(assigner.nearest(block, 2))
+            for first, block in features.blocks():
+                finite = np.isfinite(block).all(axis=1)
+                if not finite.all():
+                    name = features.ids[first + int((~finite).argmax())]
+                    raise TransferError(f"the features of {name} are not finite numbers")
+                blocks.append(two_nearest(block, centroids, assigner))
                 progress.advance(len(block))
                 work.pause_point()
-        squared, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
-        used, labels = np.unique(nearest[:, 0], return_inverse=True)
-        distance, runner_up = np.sqrt(squared).T
+        distances, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
+        used, labels, sizes = np.unique(nearest[:, 0], return_inverse=True, return_counts=True)
+        if len(used) == 1:
+            raise TransferError("all images got the same label: there is nothing to learn from it")
+        if sizes.max() > len(features) / 2:
+            work.note(f"{100 * sizes.max() / len(features):.0f} % of all images got the same label")
         PseudoLabels.write(
-            work.folder, features.ids, labels.reshape(-1).astype(np.int64), used.astype(np.int64), distance, runner_up,
-            clusters=work.input_keys["clusters"], features=work.input_keys["features"],
-        )  # fmt: skip
-        work.figures.update(images=len(features), labels=len(used), unused=len(clusters.centroids) - len(used))
+            work.folder,
+            features.ids,
+            labels.reshape(-1).astype(np.int64),
+            filled[used].astype(np.int64),
+            *distances.T,
+            clusters=work.input_keys["clusters"],
+            features=work.input_keys["features"],
+        )
+        work.figures.update(images=len(features), labels=len(used), unused=len(clusters.sizes) - len(used))
 
 
-def _space(features: Planned) -> Any:
+def two_nearest(
+    block: numpy.ndarray, centroids: numpy.ndarray, assigner: Assigner
+) -> tuple[numpy.ndarray, numpy.ndarray]:
+    """(n, D) float32 to Euclidean distances and centroid numbers, both (n, 2), nearest first.
+
+    The distances are those of the differences: FAISS's own, from products, are rounded where they are small.
+    """
+    _, numbers = assigner.nearest(block, 2)
+    away = [block - centroids[column] for column in numbers.T]
+    distances = np.sqrt(np.stack([np.einsum("nd,nd->n", one, one) for one in away], axis=1))
+    order = distances.argsort(axis=1, kind="stable")
+    return np.take_along_axis(distances, order, 1), np.take_along_axis(numbers, order, 1)
+
+
+def space_of(features: Planned) -> Any:
     """What the space of planned features depends on, read off the plan."""
     if "like" in features.inputs:
-        return _space(features.inputs["like"])
-    if "model" in features.inputs:
-        return features.inputs["model"].key, features.stage.layer, features.stage.pool, features.stage.pooling
-    return features.key
+        return space_of(features.inputs["like"])
+    if "model" not in features.inputs:
+        return features.key
+    model, stage = features.inputs["model"], features.stage
+    layer, backbone = getattr(stage, "layer", None), getattr(model.stage, "backbone", None)
+    if layer is None and backbone is not None:
+        layer = backbone.default_layer()
+    return model.key, layer, getattr(stage, "pool", None), getattr(stage, "pooling", None)

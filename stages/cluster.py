@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+import os
+from typing import TYPE_CHECKING, Literal
+from zipfile import BadZipFile
 
 from transfer.artifacts import Clusters, Features
 from transfer.clustering import FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
@@ -12,7 +14,12 @@ from transfer.stage import Stage, option, reads
 from transfer.tables import write_table
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    import numpy
+
     from transfer.pipeline import Planned
+    from transfer.progress import Progress
     from transfer.work import Work
 
 
@@ -26,24 +33,23 @@ class Cluster(Stage):
     k: int = option(2000, "number of clusters", ge=2)
     iterations: int = option(20, "passes over all rows; it stops before if nothing moves any more", ge=1)
     init: Literal["k-means++", "random"] = option(
-        "k-means++", "first centroids (k-means++ chooses among 64 rows a centroid)"
+        "k-means++", "first centroids (k-means++ chooses among 16 rows a centroid)"
     )
     tries: int = option(1, "starts, of which the one with the lowest objective is kept", ge=1)
 
     def check(self, planned: Planned) -> None:
         """There are as many images as clusters."""
-        source = planned.inputs["features"]
-        while not source.images:
-            source = next(iter(source.inputs.values()))
-        count = next(iter(source.images.values())).stage.count
-        if count < self.k:
+        count = count_of(planned.inputs["features"])
+        if count is not None and count < self.k:
             raise BadOption("k", f"{self.k} clusters of {count} images: k must not be larger than their number")
 
     def run(self, work: Work) -> None:
         features: Features = work.inputs["features"]
-        rows, gpu = FeatureRows(features), gpu_of(str(work.machine.device))
+        rows, gpu = FeatureRows(features, work.pause_point), gpu_of(str(work.machine.device))
+        if work.machine.device.type == "cuda" and gpu is None:
+            work.note("this FAISS cannot use the GPU: k-means ran on the CPU")
         check_rows(rows, self.k, lambda row: features.ids[row])
-        best: tuple[float, Lloyd, np.ndarray] | None = None
+        best: tuple[float, Lloyd, numpy.ndarray] | None = None
         with work.progress("clustering", self.tries * self.iterations, "iterations") as progress:
             for number in range(self.tries):
                 state = self._lloyd(work, rows, number, gpu, progress)
@@ -55,10 +61,12 @@ class Cluster(Stage):
         write_table(
             work.folder / "clusters.h5",
             {"centroids": state.centroids, "sizes": sizes, "objective": np.array([*state.objective, objective])},
-            space=features.space, layer=features.attributes["layer"], preparation=features.attributes["preparation"],
-        )  # fmt: skip
+            space=features.space,
+            layer=features.attributes["layer"],
+            preparation=features.attributes["preparation"],
+        )
 
-    def _lloyd(self, work: Work, rows: FeatureRows, number: int, gpu: int | None, progress: Any) -> Lloyd:
+    def _lloyd(self, work: Work, rows: FeatureRows, number: int, gpu: int | None, progress: Progress) -> Lloyd:
         """All iterations of one try; each leaves a checkpoint."""
         path = work.checkpoints / f"try-{number}.npz"
         state = _load(path) or start(rows, self.k, self.init, work.seed_for("start", number))
@@ -66,48 +74,61 @@ class Cluster(Stage):
         while len(state.objective) < self.iterations and not state.settled:
             state = iterate(rows, state, gpu)
             _save(path, state)
-            work.save_progress(
-                f"try {number + 1} of {self.tries}, iteration {len(state.objective)} of {self.iterations}"
-            )
+            done = f"try {number + 1} of {self.tries}, iteration {len(state.objective)} of {self.iterations}"
+            work.save_progress(done)
             progress.say(f"objective {state.objective[-1]:.4g}")
             progress.advance(1)
             work.pause_point()
+        progress.advance(self.iterations - len(state.objective))
         return state
 
-    def _tell(self, work: Work, sizes: np.ndarray, objective: float, state: Lloyd) -> None:
+    def _tell(self, work: Work, sizes: numpy.ndarray, objective: float, state: Lloyd) -> None:
         """What a person should know: balance, emptiness, collapse."""
         share = sizes / sizes.sum()
-        filled = share[share > 0]
+        filled, empty = share[share > 0], int((sizes == 0).sum())
         if len(filled) == 1:
             raise TransferError("all rows fell into one cluster: the features have collapsed")
-        entropy = float(-(filled * np.log(filled)).sum() / np.log(self.k))
         work.figures.update(
-            k=self.k, objective=objective, empty=int((sizes == 0).sum()), smallest=int(sizes.min()), largest=int(sizes.max()),
-            entropy=entropy, imbalance=float(self.k * (share**2).sum()), iterations=len(state.objective), splits=state.splits,
-        )  # fmt: skip
+            k=self.k,
+            objective=objective,
+            empty=empty,
+            smallest=int(sizes.min()),
+            largest=int(sizes.max()),
+            entropy=float(-(filled * np.log(filled)).sum() / np.log(self.k)),  # 1: all of one size
+            imbalance=float(self.k * (share**2).sum()),  # FAISS's factor; 1: all of one size
+            iterations=len(state.objective),
+            splits=state.splits,
+        )
         if share.max() > 0.5:
             work.note(f"one cluster holds {100 * share.max():.0f} % of all rows: the features may have collapsed")
-        if (sizes == 0).any():
-            work.note(f"{int((sizes == 0).sum())} of {self.k} clusters are empty; `assign` leaves them out")
+        if empty:
+            work.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")
 
 
-def _save(path: Any, state: Lloyd) -> None:
+def count_of(features: Planned) -> int | None:
+    """How many images planned features are of; None where the plan does not show it."""
+    while not features.images:
+        if not features.inputs:
+            return None
+        features = next(iter(features.inputs.values()))
+    return getattr(next(iter(features.images.values())).stage, "count", None)
+
+
+def _save(path: Path, state: Lloyd) -> None:
     draft = path.with_suffix(".draft")
+    facts = np.array([state.splits, state.settled])
     with open(draft, "wb") as file:
-        np.savez(
-            file,
-            centroids=state.centroids,
-            objective=np.array(state.objective),
-            facts=np.array([state.splits, state.settled]),
-        )
+        np.savez(file, centroids=state.centroids, objective=np.array(state.objective), facts=facts)
+        file.flush()
+        os.fsync(file.fileno())
     draft.replace(path)
 
 
-def _load(path: Any) -> Lloyd | None:
+def _load(path: Path) -> Lloyd | None:
     """The state that a former run saved; None where there is none, or none that can be read."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             splits, settled = saved["facts"].tolist()
             return Lloyd(saved["centroids"], saved["objective"].tolist(), splits, bool(settled))
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

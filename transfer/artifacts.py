@@ -293,8 +293,9 @@ class Scores(Artifact):
         return self.card["figures"]
 
     @staticmethod
-    def write(folder: Path, *, protocol: str, settings: dict[str, Any], selected: dict[str, Any], figures: dict[str, float],
-              counts: dict[str, int], arrays: dict[str, numpy.ndarray] | None = None) -> None:  # fmt: skip
+    def write(folder: Path, *, protocol: str, settings: dict[str, Any], selected: dict[str, Any],
+              figures: dict[str, float], counts: dict[str, int],
+              arrays: dict[str, numpy.ndarray] | None = None) -> None:  # fmt: skip
         """`counts`: how many images each split had; `selected`: what was chosen, and on which split."""
         card = {
             "protocol": protocol,

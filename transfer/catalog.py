@@ -14,7 +14,9 @@ import inspect
 import sys
 from functools import cache
 from pathlib import Path
+from types import ModuleType
 
+from transfer.artifacts import KINDS
 from transfer.errors import UsageError, nearest
 from transfer.stage import Stage
 
@@ -33,7 +35,7 @@ def find_stage(uses: str, beside: Path) -> type[Stage]:
         raise UsageError(f"unknown stage '{uses}'{nearest(uses, [*built_in(), *points])}")
     try:
         found = points[uses].load()
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         raise UsageError(f"stage '{uses}' of {_distribution(points[uses])} fails on import: {_brief(error)}") from error
     return _checked(found, f"entry point '{uses}' ({points[uses].value})")
 
@@ -71,27 +73,36 @@ def _distribution(point: importlib.metadata.EntryPoint) -> str:
     return point.dist.name if point.dist else point.value
 
 
-@cache
 def _from_file(path: Path, name: str) -> type[Stage]:
-    if not path.is_file():
-        raise UsageError(f"there is no file {path}")
+    module = _module(path)
+    if not hasattr(module, name):
+        stages = [n for n, value in vars(module).items() if _is_stage(value) and value.__module__ == module.__name__]
+        raise UsageError(f"{path} has no '{name}'{nearest(name, stages)}")
+    return _checked(getattr(module, name), f"{path}:{name}")
+
+
+@cache
+def _module(path: Path) -> ModuleType:
+    """The file at `path`, imported once however many stages of it are named."""
+    try:
+        if not path.is_file():
+            raise UsageError(f"there is no file {path}")
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     module_name = f"transfer_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"
     spec = importlib.util.spec_from_file_location(module_name, path)
     module = importlib.util.module_from_spec(spec)
     sys.modules[module_name] = module
     try:
         spec.loader.exec_module(module)
-    except Exception as error:  # a stranger's code may raise anything
+    except (Exception, SystemExit) as error:  # a stranger's code may raise anything
         del sys.modules[module_name]
         raise UsageError(f"{path} fails on import: {_brief(error)}") from error
-    if not hasattr(module, name):
-        stages = [
-            n
-            for n, value in vars(module).items()
-            if inspect.isclass(value) and issubclass(value, Stage) and value is not Stage
-        ]
-        raise UsageError(f"{path} has no '{name}'{nearest(name, stages)}")
-    return _checked(getattr(module, name), f"{path}:{name}")
+    return module
+
+
+def _is_stage(value: object) -> bool:
+    return inspect.isclass(value) and issubclass(value, Stage) and value is not Stage
 
 
 def _only_stage(module: object) -> type[Stage]:
@@ -104,14 +115,21 @@ def _only_stage(module: object) -> type[Stage]:
 
 
 def _checked(found: object, what: str) -> type[Stage]:
-    if not (inspect.isclass(found) and issubclass(found, Stage)):
+    if not _is_stage(found):
         raise UsageError(
             f"{what} is not a Stage (it is {found!r}): subclass transfer.stage.Stage or a base made from it"
         )
+    kinds = ", ".join(KINDS)
     if not hasattr(found, "produces"):
-        raise UsageError(f"{what} does not say what it `produces`")
+        raise UsageError(f"{what} does not say what it `produces`: one of {kinds} (see transfer/artifacts.py)")
+    if found.produces not in KINDS.values():
+        raise UsageError(f"{what} produces {found.produces!r}, which is none of {kinds} (see transfer/artifacts.py)")
+    if strange := [f"{name} ({kind})" for name, kind in found.input_fields().items() if kind not in KINDS]:
+        raise UsageError(f"{what} reads {', '.join(strange)}, which is none of {kinds} (see transfer/artifacts.py)")
+    if found.run is Stage.run:
+        raise UsageError(f"{what} has no `run(self, work)`: nothing would be made")
     return found
 
 
-def _brief(error: Exception) -> str:
+def _brief(error: BaseException) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

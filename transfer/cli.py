@@ -50,7 +50,7 @@ EXIT_CODE = click.option("--exit-code", is_flag=True, help=f"Exit with {EXIT_PEN
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.version_option(__version__)
 def cli() -> None:
-    """Teach a small network what a deep one learned without labels: pretext, features, clusters, pseudo-labels, target."""
+    """Teach a small network what a deep one learned without labels: pretext, features, clusters, labels, target."""
 
 
 @cli.command()

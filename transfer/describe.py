@@ -29,14 +29,16 @@ def listing(what: str) -> list[dict[str, str]]:
     if what == "data":
         return [{"name": name, "line": load_card(name, Path.cwd())[0].title} for name in card_files(Path.cwd())]
     names = [name for name in stage_names() if what == "stages" or name.startswith("pretext/")]
-    return [
-        {
-            "name": name,
-            "line": _line(find_stage(name, Path.cwd())),
-            "makes": find_stage(name, Path.cwd()).produces.__name__,
-        }
-        for name in names
-    ]
+    return [_stage_line(name) for name in names]
+
+
+def _stage_line(name: str) -> dict[str, str]:
+    """A stranger's stage that fails on import hides no other."""
+    try:
+        found = find_stage(name, Path.cwd())
+    except UsageError as error:
+        return {"name": name, "line": f"cannot be used: {error}", "makes": ""}
+    return {"name": name, "line": _line(found), "makes": found.produces.__name__}
 
 
 def listing_text(found: list[dict[str, str]]) -> str:
@@ -58,7 +60,8 @@ def one(what: str, name: str) -> dict[str, Any]:
     if what == "pretexts" and "/" not in name and ".py:" not in name:
         name = f"pretext/{name}"
     found = find_stage(name, Path.cwd())
-    common = [{"name": n, "type": "text", "default": "", "help": help} for n, help in COMMON.items() if n != "uses"]
+    types = {"data": "image set", "seed": "whole number"}
+    common = [{"name": n, "type": types[n], "default": "", "help": help} for n, help in COMMON.items() if n in types]
     return {
         "name": name, "about": _about(found), "makes": found.produces.__name__, "version": found.version,
         "images": {role: images.split for role, images in found.images.items()},
@@ -102,7 +105,10 @@ def schema() -> dict[str, Any]:
     definitions: dict[str, Any] = {}
     variants = []
     for name in stage_names():
-        kind = find_stage(name, Path.cwd())
+        try:
+            kind = find_stage(name, Path.cwd())
+        except UsageError:
+            continue
         found = _own_schema(kind, definitions)
         found["properties"] = {
             "uses": {"const": name},
@@ -113,14 +119,12 @@ def schema() -> dict[str, Any]:
         if not kind.images:
             del found["properties"]["data"]
         found["required"] = ["uses", *found.get("required", [])]
-        for key, value in found["properties"].items():  # any option may be a matrix variable
-            if key not in ("uses", "data"):
-                found["properties"][key] = {"anyOf": [value, {"type": "string", "pattern": r"\$\{.*\}"}]}
-        variants.append(found)
+        variants.append(_or_variable(found))
     image_spec = _own_schema(ImageSpec, definitions)
     definitions["data"] = {"anyOf": [{"type": "string"}, image_spec]}
-    header = _own_schema(Header, definitions)["properties"]
+    header = _or_variable(_own_schema(Header, definitions))["properties"]
     header["data"] = {"$ref": "#/$defs/data"}
+    definitions = {name: _or_variable(one) for name, one in definitions.items()}
     named = {
         "type": "object",
         "properties": {"uses": {"type": "string", "pattern": r"(\.py:|\$\{)"}},
@@ -136,6 +140,19 @@ def schema() -> dict[str, Any]:
         "additionalProperties": False,
         "$defs": definitions,
     }
+
+
+def _or_variable(schema: Any, value: bool = False) -> Any:
+    """The schema in which any value may be a matrix variable, `${name}`, as well."""
+    if isinstance(schema, list):
+        return [_or_variable(one) for one in schema]
+    if not isinstance(schema, dict):
+        return schema
+    found = {key: one if key == "properties" else _or_variable(one, key == "items") for key, one in schema.items()}
+    if "properties" in schema:
+        properties = schema["properties"].items()
+        found["properties"] = {name: one if name == "uses" else _or_variable(one, True) for name, one in properties}
+    return {"anyOf": [found, {"type": "string", "pattern": r"\$\{.*\}"}]} if value else found
 
 
 def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:

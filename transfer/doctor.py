@@ -48,10 +48,9 @@ def _faiss(installed: dict[str, str], problems: list[str]) -> dict[str, Any]:
         from transfer.lazy import faiss
 
         gpus = faiss.get_num_gpus() if hasattr(faiss, "get_num_gpus") else 0
+        name = f"{' and '.join(both)} {metadata.version(both[0])}" if both else "built by hand"
         kind = "with GPU code" if hasattr(faiss, "StandardGpuResources") else "CPU only"
-        return {
-            "faiss": f"{' and '.join(both) or 'built by hand'} {metadata.version(both[0]) if both else ''} ({kind}, {gpus} GPUs seen)"
-        }
+        return {"faiss": f"{name} ({kind}, {gpus} GPUs seen)"}
     except Exception as error:  # a broken binary may fail in any way
         problems.append(f"FAISS does not load ({error}): pip install --force-reinstall faiss-cpu")
         return {"faiss": "does not load"}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -11,8 +13,23 @@ from typing import Any
 from transfer.errors import UsageError, nearest
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
-PLAIN_TAGS = {f"tag:yaml.org,2002:{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+TAG = "tag:yaml.org,2002:"
+PLAIN_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
+WORDS = {f"{TAG}{name}" for name in ("timestamp", "value", "merge")}  # 2001-01-01, = and << are plain words in YAML 1.2
+UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")  # neither a path nor UTF-8 can hold them
 MAX_DEPTH = 50
+MAX_NODES = 100_000
+LARGEST = 2**63
+
+
+class _Faulty:
+    """Stands where a value is faulty and that has been told: what follows from it is not told too."""
+
+    def __repr__(self) -> str:
+        return "(faulty)"
+
+
+FAULTY: Any = _Faulty()
 
 
 @dataclass(frozen=True)
@@ -59,118 +76,181 @@ class Faults:
     """Collects what is wrong, to tell all of it at once."""
 
     def __init__(self):
-        self._lines: list[str] = []
+        self._told: dict[str, Mark] = {}
 
     def add(self, mark: Mark, where: str, what: str) -> None:
-        line = f"{mark}: {where}: {what}" if where else f"{mark}: {what}"
-        if line not in self._lines:
-            self._lines.append(line)
+        self._told.setdefault(f"{mark}: {where}: {what}" if where else f"{mark}: {what}", mark)
 
     def __bool__(self) -> bool:
-        return bool(self._lines)
+        return bool(self._told)
 
     def raise_if_any(self) -> None:
-        if self._lines:
-            count = len(self._lines)
-            raise UsageError("\n".join(self._lines) + f"\n{count} fault{'s' if count > 1 else ''}; nothing was started")
+        if self._told:
+            count = len(self._told)
+            lines = sorted(self._told, key=lambda line: (self._told[line].line, self._told[line].column))
+            raise UsageError("\n".join(lines) + f"\n{count} fault{'s' if count > 1 else ''}; nothing was started")
 
 
 def read_document(path: Path, faults: Faults) -> Node:
     """The document in `path`. What YAML itself refuses is raised at once; doubtful values go to `faults`."""
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
-        raise UsageError(f"{path}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
+        mark = _mark_of(error.object[: error.start].decode("utf-8"), str(path))
+        raise UsageError(f"{mark}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     return parse(text, str(path), faults)
 
 
-def parse(text: str, file: str, faults: Faults) -> Node:
-    """The one document in `text`; no tag but those of plain values is followed, so nothing is ever constructed."""
+def parse(text: str, file: str, faults: Faults, placed: bool = True) -> Node:
+    """The one document in `text`; no tag but those of plain values is followed, so nothing is ever constructed.
+
+    `placed=False`: lines and columns mean nothing to the reader, for the text is no file.
+    """
     from ruamel.yaml import YAML, YAMLError
 
     yaml = YAML(typ="safe", pure=True)
+    converter = _Converter(file, yaml.constructor, faults, placed)
     try:
         root = yaml.compose(text)
     except YAMLError as error:
-        mark = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        place = f"{file}:{mark.line + 1}:{mark.column + 1}" if mark else file
-        raise UsageError(
-            f"{place}: not YAML: {getattr(error, 'problem', None) or str(error).splitlines()[0]}"
-        ) from error
+        at = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
+        mark = converter.mark(at) if at else _mark_of(text[: getattr(error, "position", 0)], file, placed)
+        said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
+        raise UsageError(f"{mark}: not YAML: {said}") from error
     except RecursionError as error:
-        raise UsageError(f"{file}: nested too deeply") from error
+        raise UsageError(f"{_too_deep(text, file, placed)}: nested too deeply") from error
+    except Exception as error:  # some malformed texts make the parser fail in its own code
+        raise UsageError(f"{Mark(file, 1, 1) if placed else file}: not YAML: {type(error).__name__} {error}") from error
     if root is None:
-        raise UsageError(f"{file}:1:1: the file is empty")
-    return _convert(root, file, yaml.constructor, faults, 0)
+        raise UsageError(f"{file}:1:1: the file is empty" if placed else f"{file}: holds no value")
+    return converter.convert(root)
 
 
-def _convert(node: Any, file: str, constructor: Any, faults: Faults, depth: int) -> Node:
-    mark = Mark(file, node.start_mark.line + 1, node.start_mark.column + 1)
-    if depth > MAX_DEPTH:
-        raise UsageError(f"{mark}: nested too deeply (or an alias that holds itself)")
-    tag = str(node.tag)
-    if tag not in PLAIN_TAGS:
-        faults.add(mark, "", f"tag '{tag}' is not allowed: a pipeline file holds plain values only")
-        return Node(None, mark)
-    if tag.endswith(":map"):
+class _Converter:
+    """Nodes of the parser to our own, with what a pipeline file must not hold told."""
+
+    def __init__(self, file: str, constructor: Any, faults: Faults, placed: bool):
+        self.file, self.constructor, self.faults, self.placed = file, constructor, faults, placed
+        self.count = 0
+
+    def mark(self, at: Any) -> Mark:
+        return Mark(self.file, at.line + 1, at.column + 1) if self.placed else Mark(self.file)
+
+    def convert(self, node: Any, depth: int = 0) -> Node:
+        mark, tag = self.mark(node.start_mark), str(node.tag)
+        self.count += 1
+        if depth > MAX_DEPTH:
+            raise UsageError(f"{mark}: nested too deeply (or an alias that holds itself)")
+        if self.count > MAX_NODES:  # a few aliases of aliases are enough to get there
+            raise UsageError(f"{mark}: more than {MAX_NODES:,} values, with aliases written out")
+        if tag not in PLAIN_TAGS | WORDS:
+            return self._faulty(mark, f"tag '{tag}' is not allowed: a pipeline file holds plain values only")
+        if tag == f"{TAG}map":
+            return self._mapping(node, mark, depth)
+        if tag == f"{TAG}seq":
+            return Node([self.convert(one, depth + 1) for one in node.value], mark)
+        return self._scalar(node, mark, tag)
+
+    def _mapping(self, node: Any, mark: Mark, depth: int) -> Node:
         values, keys = {}, {}
         for key_node, value_node in node.value:
-            key_mark = Mark(file, key_node.start_mark.line + 1, key_node.start_mark.column + 1)
-            key = str(key_node.value) if isinstance(key_node.value, str) else None
-            if key is None:
-                faults.add(key_mark, "", "a key must be a word")
+            key, key_mark = key_node.value, self.mark(key_node.start_mark)
+            if not isinstance(key, str) or str(key_node.tag) not in PLAIN_TAGS | WORDS:
+                self._faulty(key_mark, "a key must be a word")
+            elif key == "<<":
+                self._faulty(key_mark, "YAML 1.2 has no merge keys ('<<'): write the values out")
             elif key in values:
-                faults.add(key_mark, key, f"key repeated (first on line {keys[key].line})")
+                place = f" (first on line {keys[key].line})" if self.placed else ""
+                self.faults.add(key_mark, key, f"key repeated{place}")
             else:
-                values[key], keys[key] = _convert(value_node, file, constructor, faults, depth + 1), key_mark
+                values[key], keys[key] = self.convert(value_node, depth + 1), key_mark
         return Node(values, mark, keys)
-    if tag.endswith(":seq"):
-        return Node([_convert(one, file, constructor, faults, depth + 1) for one in node.value], mark)
-    try:
-        return Node(constructor.construct_object(node), mark)
-    except (ValueError, OverflowError) as error:
-        faults.add(mark, "", f"'{node.value}' cannot be read ({error})")
-        return Node(None, mark)
+
+    def _scalar(self, node: Any, mark: Mark, tag: str) -> Node:
+        try:
+            value = node.value if tag in WORDS else self.constructor.construct_object(node)
+        except Exception as error:  # `!!bool abc` is a KeyError, `!!int ""` an IndexError
+            reason = f" ({error})" if isinstance(error, ValueError) else f" as {tag.removeprefix(TAG)}"
+            return self._faulty(mark, f"{shown(node.value)} cannot be read{reason}")
+        if isinstance(value, float) and not math.isfinite(value):
+            return self._faulty(mark, f"{shown(node.value)} is not a finite number")
+        if isinstance(value, int) and abs(value) >= LARGEST:
+            return self._faulty(mark, f"{shown(node.value)} is too large a number")
+        if isinstance(value, str) and UNSPEAKABLE.search(value):
+            return self._faulty(mark, f"{shown(value)} holds a character that no text may hold")
+        return Node(value, mark)
+
+    def _faulty(self, mark: Mark, what: str) -> Node:
+        self.faults.add(mark, "", what)
+        return Node(FAULTY, mark)
+
+
+def shown(value: Any) -> str:
+    """A value as the file has it, short enough for a line."""
+    text = "nothing" if value is None else word(value) if isinstance(value, bool) else repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
+
+
+def _mark_of(before: str, file: str, placed: bool = True) -> Mark:
+    """The place that `before` ends at."""
+    return Mark(file, before.count("\n") + 1, len(before) - before.rfind("\n")) if placed else Mark(file)
+
+
+def _too_deep(text: str, file: str, placed: bool) -> Mark:
+    """Where the nesting passes what is allowed, read off the parser's events, which do not recurse."""
+    from ruamel.yaml import YAML
+
+    depth = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        kind = type(event).__name__
+        depth += kind in ("MappingStartEvent", "SequenceStartEvent")
+        depth -= kind in ("MappingEndEvent", "SequenceEndEvent")
+        if depth > MAX_DEPTH and placed:
+            return Mark(file, event.start_mark.line + 1, event.start_mark.column + 1)
+    return Mark(file)
 
 
 def replace(root: Node, assignment: str, faults: Faults) -> Node:
     """`root` with one value replaced, as `--set stages.clusters.k=100` asks; the value is read as YAML."""
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
-    if not equals or not path.strip():
+    if not equals or not all(step.strip() for step in path.split(".")):
         raise UsageError(f"{words}: write it as --set PATH=VALUE, as in --set stages.clusters.k=100")
     mark = Mark(words)
-    value = _all_at(parse(text, words, faults), mark) if text.strip() else Node(None, mark)
-    return _replaced(root, path.strip().split("."), value, mark, faults, path)
+    value = parse(text, words, faults, placed=False) if text.strip() else Node(None, mark)
+    return _replaced(root, path.strip().split("."), value, mark, faults, path.strip())
 
 
 def _replaced(node: Node, path: list[str], value: Node, mark: Mark, faults: Faults, where: str) -> Node:
-    if not path:
-        return value
+    if not path or node.value is FAULTY:
+        return value if not path else node
     step, rest = path[0], path[1:]
-    if isinstance(node.value, list) and step.isdigit() and int(step) < len(node.value):
-        return Node(
-            [_replaced(n, rest, value, mark, faults, where) if i == int(step) else n for i, n in enumerate(node.value)],
-            node.mark,
-        )
+    if isinstance(node.value, list):
+        if not step.isdecimal() or int(step) >= len(node.value):
+            faults.add(mark, where, f"no entry '{step}': there are {len(node.value)}, counted from 0")
+            return node
+        below = _replaced(node.value[int(step)], rest, value, mark, faults, where)
+        return Node([below if i == int(step) else n for i, n in enumerate(node.value)], node.mark)
     if not isinstance(node.value, dict):
-        faults.add(mark, where, f"there is nothing below '{node.value}' that '{step}' could name")
+        parent = where.removesuffix("." + ".".join(path))
+        faults.add(mark, where, f"{shown(node.value)} has no '{step}': replace it as a whole, --set {parent}='{{...}}'")
         return node
     if rest and step not in node.value:
-        faults.add(mark, where, f"there is no '{step}' here{nearest(step, node.value)}")
+        faults.add(mark, where, f"the file has no '{step}' there{nearest(step, node.value)}")
         return node
-    below = _replaced(node.value.get(step, value), rest, value, mark, faults, where)
+    below = _replaced(node.value[step], rest, value, mark, faults, where) if rest else value
     return Node({**node.value, step: below}, node.mark, {**node.keys, step: mark if not rest else node.keys[step]})
 
 
-def _all_at(node: Node, mark: Mark) -> Node:
+def variables_in(node: Node) -> set[str]:
+    """The names of all `${name}` in `node`."""
     if isinstance(node.value, dict):
-        return Node({k: _all_at(n, mark) for k, n in node.value.items()}, mark, dict.fromkeys(node.value, mark))
+        return set().union(*map(variables_in, node.value.values()))
     if isinstance(node.value, list):
-        return Node([_all_at(n, mark) for n in node.value], mark)
-    return Node(node.value, mark)
+        return set().union(*map(variables_in, node.value))
+    return set(VARIABLE.findall(node.value)) if isinstance(node.value, str) else set()
 
 
 def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node:
@@ -181,12 +261,22 @@ def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node
         return Node([substitute(n, variables, faults) for n in node.value], node.mark)
     if not isinstance(node.value, str) or "${" not in node.value:
         return node
-    unknown = [name for name in VARIABLE.findall(node.value) if name not in variables]
-    if unknown:
-        for name in unknown:
-            faults.add(node.mark, "", f"no matrix variable '{name}'{nearest(name, variables)}")
-        return Node(None, node.mark)
+    names = VARIABLE.findall(node.value)
+    for name in [name for name in names if name not in variables]:
+        faults.add(node.mark, "", f"no matrix variable '{name}'{nearest(name, variables)}")
+    if any(variables.get(name, FAULTY) is FAULTY for name in names):
+        return Node(FAULTY, node.mark)
     whole = VARIABLE.fullmatch(node.value)
     if whole:
         return Node(variables[whole[1]], node.mark)
-    return Node(VARIABLE.sub(lambda match: str(variables[match[1]]), node.value), node.mark)
+    return Node(VARIABLE.sub(lambda match: word(variables[match[1]]), node.value), node.mark)
+
+
+def label(variables: Mapping[str, Any]) -> str:
+    """`method=rotation,k=200`: what a member of a matrix is called; empty where there is none."""
+    return ",".join(f"{name}={word(value)}" for name, value in variables.items())
+
+
+def word(value: Any) -> str:
+    """A plain value as YAML writes it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)

@@ -9,7 +9,6 @@ import subprocess
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
-from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -104,6 +103,8 @@ class Machine:
 
 def versions() -> dict[str, str]:
     """Installed versions of what a result may depend on, without importing any of it."""
+    from importlib import metadata
+
     found = {}
     for name in LIBRARIES:
         try:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
-from transfer.document import Faults, Node
+from transfer.document import FAULTY, Faults, Mark, Node
+from transfer.errors import nearest
 
 MAX_MEMBERS = 10_000
 
@@ -13,60 +15,65 @@ MAX_MEMBERS = 10_000
 def expand(node: Node | None, faults: Faults) -> list[dict[str, Any]]:
     """One dict of variables a member; a single empty one without a matrix.
 
-    `exclude` drops the combinations that agree with one of its entries in all that the entry names. An entry of
-    `include` is added to each combination whose variables it does not contradict, if it shares one with it;
-    otherwise it is a member of its own.
+    `exclude` drops the combinations that agree with one of its entries in all that the entry names. As in CI files, an
+    entry of `include` is added to each combination whose variables it does not contradict; where there is none, it is
+    a member of its own.
     """
-    if node is None:
+    if node is None or node.value is FAULTY:
         return [{}]
     if not isinstance(node.value, dict):
-        faults.add(
-            node.mark,
-            "matrix",
-            "must be variables with lists of values, as in `method: [jigsawpp, rotation]`",
-        )
+        faults.add(node.mark, "matrix", "must be variables with lists of values, as in `method: [jigsawpp, rotation]`")
         return [{}]
-    lists = {}
-    for name, values in node.value.items():
-        if not isinstance(values.value, list):
-            faults.add(values.mark, f"matrix.{name}", "must be a list")
-        elif name not in ("include", "exclude") and not values.value:
-            faults.add(values.mark, f"matrix.{name}", "is an empty list: there would be nothing to run")
-        elif any(isinstance(one.value, (dict, list)) != (name in ("include", "exclude")) for one in values.value):
-            what = "mappings" if name in ("include", "exclude") else "plain values"
-            faults.add(values.mark, f"matrix.{name}", f"must be a list of {what}")
-        else:
-            lists[name] = values.plain()
-    include, exclude = lists.pop("include", []), lists.pop("exclude", [])
-    for name, entries in (("include", include), ("exclude", exclude)):
-        for entry in entries:
-            for variable in entry:
-                if name == "exclude" and variable not in lists:
-                    faults.add(node.mark_at((name,)), f"matrix.{name}", f"'{variable}' is no variable of the matrix")
-    count = 1
-    for values in lists.values():
-        count *= len(values)
+    variables = {name: _values(name, values, node.keys[name], faults) for name, values in node.value.items()}
+    include, exclude = variables.pop("include", []), variables.pop("exclude", [])
+    for index, entry in enumerate(exclude):
+        for name in entry.keys() - variables.keys():
+            mark = node.mark_at(("exclude", index, name))
+            faults.add(mark, "matrix.exclude", f"no matrix variable '{name}'{nearest(name, variables)}")
+    count = math.prod(map(len, variables.values()))
     if count > MAX_MEMBERS:
-        faults.add(node.mark, "matrix", f"has {count} members, more than {MAX_MEMBERS}")
-        return [{}]
-    members = [dict(zip(lists, values, strict=True)) for values in itertools.product(*lists.values())] if lists else []
-    members = [member for member in members if not any(_agrees(member, entry) for entry in exclude)]
+        faults.add(node.mark, "matrix", f"has {count:,} members, more than {MAX_MEMBERS:,}")
+        return [dict.fromkeys(variables, FAULTY)]
+    products = itertools.product(*variables.values()) if variables else []
+    combinations = [dict(zip(variables, values, strict=True)) for values in products]
+    combinations = [one for one in combinations if not any(_agrees(one, entry) for entry in exclude)]
+    alone = []
     for entry in include:
-        shared = [name for name in entry if name in lists]
-        hosts = [member for member in members if shared and all(member[name] == entry[name] for name in shared)]
-        for member in hosts:
-            member.update(entry)
+        hosts = [one for one in combinations if all(one[name] == entry[name] for name in entry if name in variables)]
+        for host in hosts:
+            host.update(entry)
         if not hosts:
-            members.append(dict(entry))
-    if not members:
-        faults.add(node.mark, "matrix", "has no members left")
-        return [{}]
-    return members
+            alone.append(dict(entry))
+    if not combinations and not alone:
+        faults.add(node.mark, "matrix", "has no members: there would be nothing to run")
+        return [dict.fromkeys(variables, FAULTY)]
+    return combinations + alone
 
 
-def label(member: dict[str, Any]) -> str:
-    """`method=rotation,k=200`: what a member is called; empty where there is no matrix."""
-    return ",".join(f"{name}={value}" for name, value in member.items())
+def _values(name: str, node: Node, mark: Mark, faults: Faults) -> list[Any]:
+    """The values of a variable, or the entries of `include` or `exclude`; if they are faulty, that is told."""
+    entries = name in ("include", "exclude")
+    if node.value is FAULTY:
+        wrong = ""
+    elif not isinstance(node.value, list):
+        wrong = f"must be a list of {'mappings' if entries else 'plain values'}"
+    elif not node.value and not entries:
+        wrong = "is an empty list: there would be nothing to run"
+    elif entries and not all(
+        isinstance(one.value, dict) and all(map(_plain, one.value.values())) for one in node.value
+    ):
+        wrong = "must be a list of mappings of variables to plain values"
+    elif not entries and not all(map(_plain, node.value)):
+        wrong = "must be a list of plain values"
+    else:
+        return node.plain()
+    if wrong:
+        faults.add(mark, f"matrix.{name}", wrong)
+    return [] if entries else [FAULTY]
+
+
+def _plain(node: Node) -> bool:
+    return not isinstance(node.value, (dict, list))
 
 
 def _agrees(member: dict[str, Any], entry: dict[str, Any]) -> bool:

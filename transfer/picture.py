@@ -57,7 +57,7 @@ def montage(columns: dict[str, Tensor]) -> object:
 
 
 def mosaic(tiles: Tensor, gap: int = 2) -> Tensor:
-    """(B, 9, 3, t, t) to (B, 3, S, S): each set of nine in a 3 x 3 grid with a gap, each tile stretched to its own range."""
+    """(B, 9, 3, t, t) to (B, 3, S, S): nine in a 3 x 3 grid with a gap, each stretched to its own range."""
     flat = tiles.flatten(2)
     low, high = flat.amin(2)[..., None, None, None], flat.amax(2)[..., None, None, None]
     framed = F.pad((tiles - low) / (high - low).clamp(min=1e-6), (gap, gap, gap, gap), value=1.0)

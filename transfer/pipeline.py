@@ -12,10 +12,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from transfer import artifacts, matrix
 from transfer.catalog import find_stage
-from transfer.document import Faults, Node, read_document, replace, substitute
+from transfer.document import FAULTY, Faults, Mark, Node, label, read_document, replace, shown, substitute, variables_in
 from transfer.errors import BadOption, TransferError, UsageError, nearest
 from transfer.images.pack import ImageSets
 from transfer.images.spec import ImageSpec
+from transfer.networks import FAMILIES
 from transfer.stage import Stage
 from transfer.store import Store, key_of
 
@@ -26,6 +27,7 @@ COMMON = {
 }
 SMOKE_IMAGES = 256
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
 
 
 class Header(BaseModel):
@@ -46,15 +48,16 @@ class Planned:
     uses: str
     stage: Stage
     seed: int = 0
-    member: str = ""
+    member: dict[str, Any] = field(default_factory=dict)  # the matrix variables that it depends on
     inputs: dict[str, Planned] = field(default_factory=dict)
     images: dict[str, Planned] = field(default_factory=dict)
+    data: ImageSpec | None = None  # what the file says of its images
     note: str = ""  # what a person must know of it, such as a stand-in for a set that is not there
     node: Node | None = None
 
     @property
     def label(self) -> str:
-        return f"{self.name}[{self.member}]" if self.member else self.name
+        return f"{self.name}[{label(self.member)}]" if self.member else self.name
 
     @property
     def before(self) -> dict[str, Planned]:
@@ -107,15 +110,20 @@ def load_plan(path: Path, store: Store, *, sets: Sequence[str] = (), smoke: bool
         raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
     for assignment in sets:
         root = replace(root, assignment, faults)
-    faults.raise_if_any()
+    if not isinstance(root.value, dict):
+        faults.raise_if_any()
+        raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
     return _Reader(path, store, smoke, faults).plan(root)
 
 
 class _Reader:
+    """Goes on after a fault with all that does not depend on it, so that every fault is told at once."""
+
     def __init__(self, path: Path, store: Store, smoke: bool, faults: Faults):
         self.path, self.smoke, self.faults = path, smoke, faults
         self.beside = path.resolve().parent
         self.sets = ImageSets(store.memory, self.beside)
+        self.unread: dict[tuple[Mark, str, str], dict[str, None]] = {}  # fault of an image set -> stages that read it
         self.by_key: dict[str, Planned] = {}
         self.names: dict[str, list[Planned]] = {}
 
@@ -124,166 +132,193 @@ class _Reader:
         for key, mark in root.keys.items():
             if key not in known:
                 self.faults.add(mark, key, f"unknown key{nearest(key, known)}")
-        stages = root.value.get("stages")
-        if stages is None or not isinstance(stages.value, dict) or not stages.value:
-            self.faults.add(stages.mark if stages else root.mark, "stages", "must be a mapping of at least one stage")
-        for name, mark in (stages.keys if stages else {}).items():
-            if not NAME.fullmatch(name):
-                self.faults.add(mark, f"stages.{name}", "a stage's name has letters, digits, '_', '-' and '.' only")
-        members = matrix.expand(root.value.get("matrix"), self.faults)
+        stages = root.value.get("stages", Node(None, root.mark))
+        if stages.value is not FAULTY and (not isinstance(stages.value, dict) or not stages.value):
+            self.faults.add(root.mark_at(("stages",)), "stages", "must be a mapping of at least one stage")
+        for name, mark in stages.keys.items():
+            if not STAGE_NAME.fullmatch(name):
+                self.faults.add(mark, f"stages.{name}", "a stage's name has letters, digits, '_' and '-' only")
+        name = root.value.get("name")
+        if name is not None and isinstance(name.value, str) and not NAME.fullmatch(name.value):
+            self.faults.add(root.keys["name"], "name", "letters, digits, '_', '-' and '.' only")
+        head = None
+        for member in matrix.expand(root.value.get("matrix"), self.faults):
+            values = {key: node for key, node in root.value.items() if key != "matrix"}
+            top = substitute(Node(values, root.mark, root.keys), member, self.faults)
+            head = self._header(top)
+            if isinstance(stages.value, dict):
+                self._member(root, top, head, member)
+        for (mark, where, what), readers in self.unread.items():
+            self.faults.add(mark, where, f"{what} (read by {', '.join(readers)})")
         self.faults.raise_if_any()
-        name = None
-        for member in members:
-            top = substitute(
-                Node({k: n for k, n in root.value.items() if k != "matrix"}, root.mark, root.keys),
-                member,
-                self.faults,
-            )
-            name = self._member(top, matrix.label(member)) or name
-        self.faults.raise_if_any()
-        return Plan(name or self.path.stem, self.path, list(self.by_key.values()), self.names, self.smoke)
+        return Plan(head.name or self.path.stem, self.path, list(self.by_key.values()), self.names, self.smoke)
 
-    def _member(self, top: Node, member: str) -> str | None:
-        values = {key: node.plain() for key, node in top.value.items() if key in Header.model_fields}
-        header = self._validate(Header, values, top, "")
-        if header is None:
-            return None
-        if header.name is not None and not NAME.fullmatch(header.name):
-            self.faults.add(top.value["name"].mark, "name", "letters, digits, '_', '-' and '.' only")
-        members = {
-            name: found
-            for name, node in top.value["stages"].value.items()
-            if (found := self._stage(name, node, header, member)) is not None
-        }
-        for name, node in top.value["stages"].value.items():
-            if name in members:
-                self._connect(members[name], node, members)
-        order = self._order(members, set(top.value["stages"].value))
-        if not self.faults:
-            for one in order:
-                self._images(one, header, top)
-        for one in order:
-            if not self.faults:
+    def _header(self, top: Node) -> Header:
+        """Each field on its own, so that a faulty one hides no other; its value is FAULTY then."""
+        found: dict[str, Any] = {}
+        for key in Header.model_fields.keys() & top.value.keys():
+            checked = self._validate(Header, {key: top.value[key].plain()}, top, "")
+            found[key] = getattr(checked, key) if checked else FAULTY
+        return Header.model_construct(**found)
+
+    def _member(self, root: Node, top: Node, header: Header, member: dict[str, Any]) -> None:
+        """Check the stages of a member, and take them into the plan where nothing is wrong."""
+        written = top.value["stages"]
+        nodes = {name: Node(one.value, written.keys[name], one.keys) for name, one in written.value.items()}
+        kinds = {name: kind for name, node in nodes.items() if (kind := self._kind(name, node)) is not None}
+        inputs = {name: self._inputs(name, node, kinds, nodes) for name, node in nodes.items() if name in kinds}
+        sound: dict[str, Planned] = {}
+        for name in self._order(inputs, nodes):
+            one = self._stage(name, nodes[name], kinds[name], header)
+            ready = all(other in sound for other in inputs[name].values())
+            before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
+            images = self._images(name, kinds[name], nodes[name], one.data, before, top)
+            if one.stage is not FAULTY and before is not None and images is not None:
+                one.inputs, one.images = before, images
+                one.member = {key: member[key] for key in member if key in self._varies(one, root)}
+                sound[name] = one
                 self._check(one)
-        if not self.faults:
-            self._add(order)
-        return header.name
+        if not self.faults and not self.unread:
+            self._add(list(sound.values()))
+
+    def _varies(self, one: Planned, root: Node) -> set[str]:
+        """The matrix variables that a stage, or anything before it, is written with."""
+        read = ["seed", "data"] if one.stage.images else ["seed"]
+        written = [root.value["stages"].value[one.name]]
+        written += [root.value[key] for key in read if key in root.value and key not in one.node.value]
+        return set().union(*map(variables_in, written), *(other.member for other in one.inputs.values()))
 
     def _validate(self, model: type[BaseModel], values: Any, node: Node, where: str) -> Any:
         try:
             return model.model_validate(values)
         except ValidationError as error:
             for fault in error.errors():
-                place = [str(step) for step in fault["loc"]]
+                if fault["type"] not in ("missing", "extra_forbidden") and _holds_faulty(fault.get("input")):
+                    continue
                 # pydantic puts the chosen variant of a union into the path; it stands nowhere in the file.
                 path = tuple(step for step in fault["loc"] if not str(step).startswith("<"))
-                option = ".".join(p for p in place if not p.startswith("<"))
+                option = ".".join(map(str, path))
                 self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), _say(fault, model))
-            return None
+        except Exception as error:  # a stranger's code may raise anything
+            option = _culprit(model, values)
+            place = node.mark_at((option,)), ".".join(filter(None, [where, option]))
+            self.faults.add(*place, f"cannot be checked ({type(error).__name__}: {error})")
+        return None
 
-    def _stage(self, name: str, node: Node, header: Header, member: str) -> Planned | None:
+    def _kind(self, name: str, node: Node) -> type[Stage] | None:
         where = f"stages.{name}"
+        if node.value is FAULTY:
+            return None
         if not isinstance(node.value, dict):
             self.faults.add(node.mark, where, "must be a mapping with `uses`")
             return None
-        uses = node.value.get("uses")
-        if uses is None or not isinstance(uses.value, str):
-            self.faults.add(
-                uses.mark if uses else node.mark,
-                f"{where}.uses",
-                "must say which method (see `transfer list stages`)",
-            )
+        uses = node.value.get("uses", Node(None, node.mark)).value
+        mark = node.mark_at(("uses",))
+        if not isinstance(uses, str):
+            if uses is not FAULTY:
+                self.faults.add(mark, f"{where}.uses", "must say which method (see `transfer list stages`)")
             return None
         try:
-            kind = find_stage(uses.value, self.beside)
+            return find_stage(uses, self.beside)
         except UsageError as error:
-            self.faults.add(uses.mark, f"{where}.uses", str(error))
+            self.faults.add(mark, f"{where}.uses", str(error))
             return None
-        seed = header.seed
-        if "seed" in node.value:
-            own = self._validate(Header, {"seed": node.value["seed"].plain()}, node, where)
-            seed = own.seed if own else seed
-        if "data" in node.value and not kind.images:
-            self.faults.add(node.keys["data"], f"{where}.data", f"{uses.value} reads no images")
-        options = {key: one.plain() for key, one in node.value.items() if key not in COMMON}
-        stage = self._validate(kind, options, node, where)
-        if stage is None:
-            return None
-        label = uses.value if ".py:" not in uses.value else Path(uses.value).name.replace(".py:", ".")
-        return Planned(name, label, stage.smoked() if self.smoke else stage, seed, member, node=node)
 
-    def _connect(self, one: Planned, node: Node, members: dict[str, Planned]) -> None:
-        for option, kind in one.stage.input_fields().items():
-            wanted = getattr(one.stage, option)
-            if wanted is None:
+    def _inputs(
+        self, name: str, node: Node, kinds: dict[str, type[Stage]], written: dict[str, Node]
+    ) -> dict[str, str | None]:
+        """Option -> the stage that it names; None where it cannot be that one."""
+        found: dict[str, str | None] = {}
+        for option, wanted_kind in kinds[name].input_fields().items():
+            wanted = node.value[option].value if option in node.value else None
+            if not isinstance(wanted, str):
+                continue  # absent, or told by the check of its type
+            found[option] = wanted if wanted in kinds else None
+            mark, where = node.mark_at((option,)), f"stages.{name}.{option}"
+            if wanted not in written:
+                self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, written)}")
+            elif wanted in kinds and not issubclass(kinds[wanted].produces, artifacts.KINDS[wanted_kind]):
+                fitting = [n for n, kind in kinds.items() if issubclass(kind.produces, artifacts.KINDS[wanted_kind])]
+                hint = f"; {wanted_kind} come from: {', '.join(fitting)}" if fitting else ""
+                uses, made = written[wanted].value["uses"].value, kinds[wanted].produces.__name__
+                self.faults.add(mark, where, f"needs {wanted_kind}, but '{wanted}' ({uses}) makes {made}{hint}")
+                found[option] = None
+        return found
+
+    def _stage(self, name: str, node: Node, kind: type[Stage], header: Header) -> Planned:
+        """The stage with its options, seed and data, each FAULTY where it is."""
+        where, uses = f"stages.{name}", node.value["uses"].value
+        found: dict[str, Any] = {"seed": header.seed, "data": header.data}
+        for key in found.keys() & node.value.keys():
+            if key == "data" and not kind.images:
+                self.faults.add(node.keys["data"], f"{where}.data", f"{uses} reads no images")
                 continue
-            mark, where = node.mark_at((option,)), f"stages.{one.name}.{option}"
-            if wanted in members:
-                made = members[wanted].stage.produces
-                if issubclass(made, artifacts.KINDS[kind]):
-                    one.inputs[option] = members[wanted]
-                else:
-                    fitting = [name for name, other in members.items() if other.stage.produces.__name__ == kind]
-                    hint = f"; {kind} come from: {', '.join(fitting)}" if fitting else ""
-                    self.faults.add(
-                        mark,
-                        where,
-                        f"needs {kind}, but '{wanted}' ({members[wanted].uses}) makes {made.__name__}{hint}",
-                    )
-            elif not self.faults:
-                self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, members)}")
+            checked = self._validate(Header, {key: node.value[key].plain()}, node, where)
+            found[key] = getattr(checked, key) if checked else FAULTY
+        options = {key: one.plain() for key, one in node.value.items() if key not in COMMON}
+        stage = self._validate(kind, options, node, where) or FAULTY
+        if FAULTY in (stage, found["seed"]):
+            return Planned(name, uses, FAULTY, data=found["data"])
+        label = uses if ".py:" not in uses else Path(uses).name.replace(".py:", ".")
+        return Planned(name, label, stage.smoked() if self.smoke else stage, node=node, **found)
 
-    def _order(self, members: dict[str, Planned], written: set[str]) -> list[Planned]:
-        order: list[Planned] = []
-        state: dict[str, str] = {}
+    def _order(self, inputs: dict[str, dict[str, str | None]], nodes: dict[str, Node]) -> list[str]:
+        """Names of stages, each after those that it reads; a circle is told."""
+        order: list[str] = []
 
-        def visit(one: Planned, path: list[str]) -> None:
-            if state.get(one.name) == "done":
-                return
-            if one.name in path:
-                circle = [*path[path.index(one.name) :], one.name]
-                self.faults.add(one.node.mark, f"stages.{one.name}", f"stands on itself: {' -> '.join(circle)}")
-                return
-            for other in one.inputs.values():
-                visit(other, [*path, one.name])
-            if state.get(one.name) != "done":
-                state[one.name] = "done"
-                order.append(one)
+        def visit(name: str, path: list[str]) -> None:
+            if name in path:
+                circle = [*path[path.index(name) :], name]
+                self.faults.add(nodes[name].mark, f"stages.{name}", f"stands on itself: {' -> '.join(circle)}")
+            elif name not in order:
+                for other in inputs[name].values():
+                    if other is not None:
+                        visit(other, [*path, name])
+                if name not in order:
+                    order.append(name)
 
-        for one in members.values():
-            visit(one, [])
+        for name in inputs:
+            visit(name, [])
         return order
 
-    def _images(self, one: Planned, header: Header, top: Node) -> None:
-        """Plan the packing of every split that the stage reads."""
-        own = (
-            self._validate(Header, {"data": one.node.value["data"].plain()}, one.node, f"stages.{one.name}")
-            if "data" in one.node.value
-            else None
-        )
-        for role, images in one.stage.images.items():
+    def _images(
+        self,
+        name: str,
+        kind: type[Stage],
+        node: Node,
+        data: ImageSpec | None,
+        before: dict[str, Planned] | None,
+        top: Node,
+    ) -> dict[str, Planned] | None:
+        """Plan the packing of every split that the stage reads; None where that cannot be."""
+        found, own = {}, "data" in node.keys
+        for role, images in kind.images.items():
             if images.follow and not own:
-                source = one.inputs[images.follow]
-                while not source.images:
-                    source = next(iter(source.inputs.values()))
-                one.images[role] = next(iter(source.images.values()))
-                continue
-            spec = own.data if own else header.data
-            mark = (one.node.keys if own else top.keys).get("data", one.node.mark)
-            if spec is None:
-                self.faults.add(
-                    one.node.mark,
-                    f"stages.{one.name}",
-                    "reads images: name them with `data:`, here or for the whole file",
-                )
-                return
-            if len(one.stage.images) > 1:  # a stage of several splits picks them itself
-                spec = spec.model_copy(update={"split": None})
+                if before is None:
+                    return None
+                source = before.get(images.follow)
+                while source is not None and not source.images:
+                    source = next(iter(source.inputs.values()), None)
+                if source is not None:
+                    found[role] = next(iter(source.images.values()))
+                    continue
+            if data is FAULTY:
+                return None
+            if data is None:
+                what = "reads images: name them with `data:`, here or for the whole file"
+                self.faults.add(node.mark, f"stages.{name}", what)
+                return None
+            several = len(kind.images) > 1  # such a stage picks its splits itself
+            spec = data.model_copy(update={"split": None}) if several else data
             try:
-                one.images[role] = self._pack(spec, images.split, images.labelled)
-            except TransferError as error:
-                self.faults.add(mark, f"stages.{one.name}.data" if own else "data", str(error))
-                return
+                found[role] = self._pack(spec, images.split, images.labelled)
+            except (TransferError, OSError) as error:
+                if own:
+                    self.faults.add(node.keys["data"], f"stages.{name}.data", str(error))
+                else:
+                    self.unread.setdefault((top.keys["data"], "data", str(error)), {})[name] = None
+                return None
+        return found
 
     def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> Planned:
         note = ""
@@ -302,19 +337,25 @@ class _Reader:
         try:
             one.stage.check(one)
         except BadOption as error:
-            self.faults.add(one.node.mark_at((error.option,)), f"stages.{one.name}.{error.option}", str(error))
+            path = tuple(error.option.split("."))
+            self.faults.add(one.node.mark_at(path), f"stages.{one.name}.{error.option}", str(error))
         except ValueError as error:
             self.faults.add(one.node.mark, f"stages.{one.name}", str(error))
+        except Exception as error:  # a stranger's code may raise anything
+            what = f"the check of {one.uses} fails: {type(error).__name__}: {error}"
+            self.faults.add(one.node.mark, f"stages.{one.name}", what)
 
     def _add(self, order: list[Planned]) -> None:
         """Take the member's stages into the plan; those that an earlier member has too are that member's."""
         for one in order:
             for role, pack in one.images.items():
+                if any(other.name == pack.name and key != pack.key for key, other in self.by_key.items()):
+                    pack.name += f"@{pack.key[:6]}"  # the same set packed in another way, or another of that name
                 one.images[role] = self.by_key.setdefault(pack.key, pack)
             one.inputs = {name: self.by_key[other.key] for name, other in one.inputs.items()}
             shared = self.by_key.setdefault(one.key, one)
-            if shared is not one and shared.member != one.member and shared.name == one.name:
-                shared.member = ""  # it belongs to no member in particular
+            if shared.name == one.name:  # what they do not agree in has made no difference
+                shared.member = {key: value for key, value in shared.member.items() if one.member.get(key) == value}
             group = self.names.setdefault(one.name, [])
             if shared not in group:
                 group.append(shared)
@@ -323,15 +364,40 @@ class _Reader:
 def _say(fault: dict[str, Any], model: type[BaseModel]) -> str:
     """pydantic's fault in words that help."""
     if fault["type"] == "extra_forbidden":
-        names = [*model.model_fields, *(COMMON if issubclass(model, Stage) else ())] if len(fault["loc"]) == 1 else []
-        return f"unknown option{nearest(str(fault['loc'][-1]), names)}"
+        return f"unknown option{nearest(str(fault['loc'][-1]), _names_at(model, fault['loc']))}"
     if fault["type"] == "missing":
         return "is required" + (f": {help}" if (help := _help(model, fault["loc"])) else "")
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
     found = fault.get("input")
     if fault["type"] == "value_error" or isinstance(found, dict):
         return message
-    return f"{message} (found {found!r})"
+    return f"{message} (found {shown(found)})"
+
+
+def _names_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """What the last word of `path` could have been."""
+    if len(path) == 1:
+        return [*model.model_fields, *(COMMON if issubclass(model, Stage) else ())]
+    nested = {f"<{kind.__name__}>": kind for kind in FAMILIES} | {"data": ImageSpec}
+    return [*nested[path[-2]].model_fields] if path[-2] in nested else []
+
+
+def _culprit(model: type[BaseModel], values: dict[str, Any]) -> str:
+    """The option whose check fails in its own code."""
+    for name, value in values.items():
+        try:
+            model.model_validate({name: value})
+        except ValidationError:
+            continue
+        except Exception:
+            return name
+    return ""
+
+
+def _holds_faulty(value: Any) -> bool:
+    if isinstance(value, (dict, list)):
+        return any(map(_holds_faulty, value.values() if isinstance(value, dict) else value))
+    return value is FAULTY
 
 
 def _help(model: type[BaseModel], path: tuple[Any, ...]) -> str:

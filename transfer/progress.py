@@ -56,7 +56,8 @@ class Progress:
             self._last_line = time.monotonic()
             left = (self.total - self.done) / max(self.rate, 1e-9)
             share = 100 * self.done // max(1, self.total)
-            text = f"  {self.what} {share} %, {self.rate:,.0f} {self.unit}/s, {_clock(left)} left{self._text and '; ' + self._text}"
+            text = f"  {self.what} {share} %, {self.rate:,.0f} {self.unit}/s, {_clock(left)} left"
+            text += self._text and f"; {self._text}"
             print(text, file=sys.stderr, flush=True)
 
     def say(self, text: str) -> None:

@@ -88,7 +88,7 @@ class Stage(BaseModel):
         raise NotImplementedError
 
     def check(self, planned: Planned) -> None:
-        """Raise BadOption (or ValueError) for what the plan shows to be wrong; called for every command, so no torch."""
+        """Raise BadOption (or ValueError) for what the plan shows to be wrong; every command calls it, so no torch."""
 
     def rehearse(self, planned: Planned) -> None:
         """Raise ValueError for what building the networks shows to be wrong; called before the first stage runs."""

@@ -121,7 +121,7 @@ class Store:
     def check(self, folder: Path, manifest: Manifest, thorough: bool = False) -> None:
         """Compare the files with the manifest; Damaged names the first that differs.
 
-        Large HDF5 files carry checksums of their own, which are met when their rows are read; `thorough` reads them too.
+        Large HDF5 files carry checksums, which are met when their rows are read; `thorough` reads them too.
         """
         for name, facts in manifest.files.items():
             if not thorough and name.endswith(".h5") and facts["size"] > OWN_CHECKSUMS:

@@ -1,12 +1,14 @@
 """Tables of rows in HDF5: written by blocks, checksummed, byte for byte the same for the same rows.
 
 Every dataset is chunked by rows and carries fletcher32 checksums; the file format is the latest, whose metadata is
-checksummed too. So a flipped byte is an error when it is read, never a wrong number.
+checksummed too. So a flipped byte is an error when it is read, never a wrong number. Nothing is kept where HDF5 has
+no checksums: texts of variable length, scalars, attributes above 64 KB.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,6 +20,8 @@ if TYPE_CHECKING:
     import numpy
 
 CHUNK_BYTES = 1 << 20
+FORMAT = ("v110", "v110")  # the same whichever HDF5 writes it, and every later one reads it
+MAX_ATTRIBUTE = 32_000  # bytes
 
 
 class TableWriter:
@@ -28,27 +32,19 @@ class TableWriter:
     """
 
     def __init__(self, path: Path, rows: int, columns: Mapping[str, tuple[tuple[int, ...], str]], **attributes: Any):
-        self._file = h5py.File(path, "w", libver="latest")
+        self._file = h5py.File(path, "w", libver=FORMAT)
         self._done = dict.fromkeys(columns, 0)
         for name, (shape, dtype) in columns.items():
-            row_bytes = max(1, int(np.dtype(dtype).itemsize * np.prod(shape, dtype=np.int64)))
-            chunk = (max(1, min(rows, CHUNK_BYTES // row_bytes)), *shape)
-            self._file.create_dataset(
-                name,
-                (rows, *shape),
-                dtype,
-                chunks=chunk if rows else None,
-                fletcher32=bool(rows),
-                track_times=False,
-            )
-        for name, value in attributes.items():
-            self._file.attrs[name] = json.dumps(value, sort_keys=True)
+            _create(self._file, name, (rows, *shape), np.dtype(dtype))
+        _set_attributes(self._file, attributes)
 
     def append(self, **blocks: numpy.ndarray) -> None:
         """Write the next rows of each named column."""
         for name, block in blocks.items():
-            start = self._done[name]
-            self._file[name][start : start + len(block)] = block
+            dataset, start = self._file[name], self._done[name]
+            if block.shape[1:] != dataset.shape[1:] or start + len(block) > len(dataset):
+                raise ValueError(f"rows {start} + {block.shape} do not fit into '{name}' {dataset.shape}")
+            dataset[start : start + len(block)] = block
             self._done[name] = start + len(block)
 
     def __enter__(self) -> TableWriter:
@@ -63,15 +59,40 @@ class TableWriter:
 
 def write_table(path: Path, columns: Mapping[str, numpy.ndarray], **attributes: Any) -> None:
     """Write whole arrays, a dataset each; the columns may differ in their number of rows."""
-    with h5py.File(path, "w", libver="latest") as file:
+    with h5py.File(path, "w", libver=FORMAT) as file:
         for name, values in columns.items():
             values = np.asarray(values)
-            chunked = values.ndim > 0 and len(values) > 0
-            row_bytes = max(1, values.nbytes // len(values)) if chunked else 1
-            chunks = (max(1, min(len(values), CHUNK_BYTES // row_bytes)), *values.shape[1:]) if chunked else None
-            file.create_dataset(name, data=values, chunks=chunks, fletcher32=chunked, track_times=False)
-        for name, value in attributes.items():
-            file.attrs[name] = json.dumps(value, sort_keys=True)
+            _create(file, name, values.shape, values.dtype)[...] = values
+        _set_attributes(file, attributes)
+
+
+def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: numpy.dtype) -> h5py.Dataset:
+    if not shape or dtype.hasobject:
+        raise ValueError(f"column '{name}' must be an array of rows, of numbers or of texts of one length")
+    row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
+    chunk = (max(1, min(shape[0], CHUNK_BYTES // row_bytes)), *shape[1:])
+    full = math.prod(shape) > 0  # what holds nothing has no chunks
+    return file.create_dataset(name, shape, dtype, chunks=chunk if full else None, fletcher32=full, track_times=False)
+
+
+def _set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        text = json.dumps(value, sort_keys=True).encode()
+        if len(text) > MAX_ATTRIBUTE:
+            raise ValueError(
+                f"attribute '{name}' has {len(text):,} bytes, more than {MAX_ATTRIBUTE:,}: make it a column"
+            )
+        file.attrs[name] = np.bytes_(text)
+
+
+def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+    """The member of `group` called `name`; ValueError where a link or its storage leads out of the group's file."""
+    if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
+        raise ValueError(f"'{name}' is a link to elsewhere")
+    found = group[name]
+    if isinstance(found, h5py.Dataset) and (found.is_virtual or found.external):
+        raise ValueError(f"'{name}' keeps its data in other files")
+    return found
 
 
 class Table:
@@ -81,8 +102,9 @@ class Table:
         self.path = path
         with self._reading(), h5py.File(path, "r") as file:
             self.attributes = {name: json.loads(value) for name, value in file.attrs.items()}
-            self.shapes = {name: tuple(dataset.shape) for name, dataset in file.items()}
-            self.dtypes = {name: dataset.dtype.str for name, dataset in file.items()}
+            columns = {name: member(file, name) for name in file}
+            self.shapes = {name: tuple(column.shape) for name, column in columns.items()}
+            self.dtypes = {name: column.dtype.str for name, column in columns.items()}
 
     def __contains__(self, name: str) -> bool:
         return name in self.shapes
@@ -90,17 +112,20 @@ class Table:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> numpy.ndarray:
         """Rows `start` to `stop` of column `name`."""
         with self._reading(), h5py.File(self.path, "r") as file:
-            return file[name][start:stop]
+            return member(file, name)[start:stop]
 
     def blocks(self, name: str, rows: int) -> Iterator[tuple[int, numpy.ndarray]]:
         """(first row, block) over the whole column, `rows` at a time: memory does not grow with its length."""
         with self._reading(), h5py.File(self.path, "r") as file:
-            for start in range(0, self.shapes[name][0], rows):
-                yield start, file[name][start : start + rows]
+            column = member(file, name)
+            for start in range(0, len(column), rows):
+                yield start, column[start : start + rows]
 
     def strings(self, name: str) -> list[str]:
         """A column of UTF-8 bytes as text."""
-        return [value.decode("utf-8") for value in self.read(name).tolist()]
+        values = self.read(name)
+        with self._reading():
+            return [value.decode("utf-8") for value in values.tolist()]
 
     def _reading(self) -> _DamageReport:
         return _DamageReport(self.path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
             continue
         checked.append(one.label)
         total += manifest.bytes
-    return {"whole": checked, "damaged": damaged, "bytes": total, "file": str(pipeline.plan.file)}
+    words = ["transfer", "run", str(pipeline.plan.file), *(one["stage"] for one in damaged), "-f", *pipeline.words]
+    found = {"whole": checked, "damaged": damaged, "bytes": total, "file": str(pipeline.plan.file)}
+    return found | ({"mend": shlex.join(words)} if damaged else {})
 
 
 def verify_text(found: dict[str, Any]) -> str:
@@ -37,9 +40,7 @@ def verify_text(found: dict[str, Any]) -> str:
         f"{len(found['whole'])} artifacts whole ({size(found['bytes'])} read), {len(found['damaged'])} damaged"
     )
     if found["damaged"]:
-        lines.append(
-            f"Whatever reads them makes them again; at once: transfer run {found['file']} -f {found['damaged'][0]['stage']}"
-        )
+        lines.append(f"Whatever reads them makes them again; at once: {found['mend']}")
     return "\n".join(lines)
 
 
@@ -57,7 +58,10 @@ def collect(store: Store, delete: bool) -> dict[str, Any]:
             if path.name not in kept and "smoke" not in path.relative_to(opened.root).parts[:1]
         ]
         for name in (".building", ".checkpoints", ".damaged", ".logs"):
-            found += [path for path in sorted((opened.root / name).glob("*")) if not _held(opened, path.name)]
+            found += sorted((opened.root / name).glob("*"))
+        # What stood in the place of a result until a run that was killed put its own there.
+        found += [one for one in opened.root.glob("**/.*.previous") if one.with_name(one.name[1:-9]).exists()]
+        found = [path for path in dict.fromkeys(found) if not _held(opened, path.name)]
     entries = [{"path": str(path), "bytes": _bytes(path)} for path in found]
     if delete:
         for path in found:

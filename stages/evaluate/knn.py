@@ -21,7 +21,7 @@ PROTOCOL = "knn/weighted-v1"
 
 
 class Knn(Stage):
-    """Weighted vote of the k nearest training images by cosine, weight exp(similarity / T) (Wu et al. 2018); and 1-NN."""
+    """Weighted vote of the k nearest training images by cosine, with exp(similarity / T) (Wu et al. 2018); and 1-NN."""
 
     produces = Scores
     seeded = False

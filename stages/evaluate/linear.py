@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.pipeline import Planned
+    from transfer.progress import Progress
     from transfer.work import Work
 
 PROTOCOL = "linear/pooled-v1"
@@ -77,7 +78,8 @@ class Linear(Stage):
         Scores.write(
             work.folder, protocol=PROTOCOL, settings=self.identity(),
             selected={"layer": best, "on": f"{HELD_OUT:.0%} of the training split, held out"},
-            figures={"best": figures[best], **figures}, counts={"train": len(fit), "selection": len(choose), "test": len(test)},
+            figures={"best": figures[best], **figures},
+            counts={"train": len(fit), "selection": len(choose), "test": len(test)},
             arrays={"accuracy": np.array([figures[layer] for layer in layers])},
         )  # fmt: skip
         work.figures.update({"best": f"{best} {figures[best]:.2f} %", **{k: round(v, 2) for k, v in figures.items()}})
@@ -99,8 +101,8 @@ class Linear(Stage):
                 work.pause_point()
         return files
 
-    def _fit(self, work: Work, layer: str, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray, classes: int,
-             progress: object) -> Head:  # fmt: skip
+    def _fit(self, work: Work, layer: str, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray,
+             classes: int, progress: Progress) -> Head:  # fmt: skip
         """Train one linear layer on the given rows."""
         mean, scale = _statistics(features, rows)
         head = Head(torch.zeros(features.shape[1], classes), torch.zeros(classes), mean, scale)

@@ -62,13 +62,15 @@ class ExtractNetwork(Stage):
             "preparation": [],
         }
         write_features(work.folder, parts, images, self.dtype, facts)
-        work.figures.update(images=len(images), dimensions=int(np.load(parts[0], mmap_mode="r").shape[1]))
+        work.figures.update(
+            images=len(images), dimensions=int(np.load(parts[0], mmap_mode="r", allow_pickle=False).shape[1])
+        )
 
     def _extract(self, work: Work, model: Model, images: Images, layer: str) -> list[Path]:
         """Part files of `PART` rows each; those that an interrupted run finished are kept."""
         starts = range(0, len(images), PART)
         parts = [work.checkpoints / f"part-{number:05}.npy" for number in range(len(starts))]
-        done = next((i for i, part in enumerate(parts) if not part.exists()), len(parts))
+        done = next((i for i, part in enumerate(parts) if not _whole(part, len(images) - i * PART)), len(parts))
         rows: list[np.ndarray] = []
         with work.progress("extracting", len(images), "images", min(done * PART, len(images))) as progress:
             for first, found in outputs(model, images, [layer], work.machine, start=done * PART):
@@ -96,7 +98,7 @@ class ExtractNetwork(Stage):
 
 def write_features(folder: Path, parts: list[Path], images: Images, dtype: str, facts: dict[str, object]) -> None:
     """Put part files together into `features.h5`, with the ids and labels of `images`."""
-    width = np.load(parts[0], mmap_mode="r").shape[1]
+    width = np.load(parts[0], mmap_mode="r", allow_pickle=False).shape[1]
     ids = encode_strings(images.ids)
     columns = {"features": ((width,), dtype), "ids": ((), ids.dtype.str)}
     if images.labels is not None:
@@ -105,6 +107,14 @@ def write_features(folder: Path, parts: list[Path], images: Images, dtype: str, 
         for part in parts:
             table.append(features=np.load(part, allow_pickle=False))
         table.append(ids=ids, **({"labels": images.labels} if images.labels is not None else {}))
+
+
+def _whole(path: Path, rows_left: int) -> bool:
+    """Whether an interrupted run left this part complete; what cannot be read is extracted again."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False).shape[0] == min(PART, rows_left)
+    except (OSError, ValueError):
+        return False
 
 
 def _save(path: Path, rows: np.ndarray) -> None:

@@ -48,7 +48,7 @@ def puzzle_tiles(size: int, tile: int | None, shift: int) -> tuple[int, int, int
     jitter = cell - tile - shift - 1
     if jitter < 0:
         raise ValueError(
-            f"images of {size} px have cells of {cell} px: no room for tiles of {tile} px, a channel shift of {shift} px and a gap; "
-            f"use tiles of {max(1, cell - shift - 1)} px or less, or bigger images"
+            f"images of {size} px have cells of {cell} px: no room for tiles of {tile} px, a channel "
+            f"shift of {shift} px and a gap; use tiles of {max(1, cell - shift - 1)} px or less, or bigger images"
         )
     return cell, tile, jitter

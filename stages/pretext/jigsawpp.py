@@ -1,4 +1,4 @@
-"""Jigsaw++ (Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018): a puzzle some of whose pieces belong to another image."""
+"""Jigsaw++ (Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018): a puzzle with some pieces of another image."""
 
 from __future__ import annotations
 
@@ -86,27 +86,26 @@ class JigsawPP(Pretext):
 
     def tiles(self, images: Tensor, draw: Draw) -> Tensor:
         """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
+        cut = self.cut(images, draw).transpose(1, 2)
+        coloured = mix_colours(to_float(cut), self.colours(draw)).transpose(1, 2).flatten(0, 1)
+        tiles = normalise(coloured.contiguous(memory_format=torch.channels_last), self.normalisation)
+        return tiles.unflatten(0, (len(images), TILES))
+
+    def cut(self, images: Tensor, draw: Draw) -> Tensor:
+        """Each image's nine tiles where they lie: (B, 3, S, S) to (B, 9, 3, tile, tile), row by row of the grid."""
         size = images.shape[-1]
         cell, tile, jitter = puzzle_tiles(size, self.tile, self.shift)
         room = size - 3 * cell
-        # Corners: of the 3 x 3 grid in the image, of the cell in the grid, of the tile in the cell, of each channel.
-        corner = (
-            draw.integers(room + 1, 1, 1, 2)
-            + draw.integers(jitter + 1, TILES, 1, 2)
-            + draw.integers(self.shift + 1, TILES, 3, 2)
-        )
+        # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each colour channel in the tile.
+        corner = draw.integers(room + 1, 1, 1, 2)
+        corner = corner + draw.integers(jitter + 1, TILES, 1, 2) + draw.integers(self.shift + 1, TILES, 3, 2)
         cells = torch.arange(TILES, device=images.device)
         corner = corner + cell * torch.stack((cells // 3, cells % 3), dim=-1)[:, None]
         inside = torch.arange(tile, device=images.device)
         rows, columns = corner[..., 0, None] + inside, corner[..., 1, None] + inside  # (B, 9, 3, tile)
-        index = rows[..., :, None] * size + columns[..., None, :]  # (B, 9, 3, tile, tile)
-        index = index.transpose(1, 2).flatten(2)
-        pixels = images.flatten(2).gather(2, index)  # (B, 3, 9 * tile * tile)
-        coloured = mix_colours(to_float(pixels), self.colours(draw))
-        cut = coloured.unflatten(2, (TILES, tile, tile)).transpose(1, 2).flatten(0, 1)
-        return normalise(cut.contiguous(memory_format=torch.channels_last), self.normalisation).unflatten(
-            0, (-1, TILES)
-        )
+        index = (rows[..., :, None] * size + columns[..., None, :]).transpose(1, 2)  # (B, 3, 9, tile, tile)
+        pixels = images.flatten(2).gather(2, index.flatten(2))
+        return pixels.unflatten(2, (TILES, tile, tile)).transpose(1, 2)
 
     def colours(self, draw: Draw) -> Tensor:
         """(B, 3, 3): for each image one matrix for its colours, the same for its nine tiles."""
@@ -133,4 +132,5 @@ class JigsawPP(Pretext):
             other = (own + 1 + draw.integers(batch - 1, puzzles, 1)) % batch
             owner = torch.where(occluded, other, owner)
             source = torch.where(occluded, draw.permutations(TILES, puzzles), source)
-        return embedded[owner, source], labels
+        # A look-up, not an indexing: its gradient is summed in the same order on any number of threads.
+        return F.embedding(owner * TILES + source, embedded.flatten(0, 1)), labels

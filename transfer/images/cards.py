@@ -22,7 +22,7 @@ class Card(BaseModel):
     layout: str = Field(description="where its files are expected, and what they look like")
     splits: dict[str, int] = Field(default_factory=dict, description="split: number of images")
     classes: list[str] = Field(default_factory=list, description="names of the classes, in the labels' order")
-    size: int | None = Field(None, description="side of the images in px, where all have one")
+    size: int | None = Field(None, ge=8, le=1024, description="side of the images in px, where all have one")
     path: str | None = Field(None, description="where the files are, relative to the card")
     licence: str = Field("as its owner states", description="what the images may be used for")
     cite: str = Field("", description="how to cite the set")
@@ -46,9 +46,9 @@ def load_card(name: str, beside: Path | None = None) -> tuple[Card, Path]:
     path = files[name]
     try:
         card = Card.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
-    except (YAMLError, OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a readable card: {' '.join(str(error).split())}") from error
     except ValidationError as error:
         first = error.errors()[0]
-        raise UsageError(f"{path}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+        raise UsageError(f"{path}: {'.'.join(map(str, first['loc'])) or 'card'}: {first['msg']}") from error
+    except (YAMLError, OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable card: {' '.join(str(error).split())}") from error
     return card, path

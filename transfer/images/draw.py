@@ -39,7 +39,7 @@ class Draw:
     """
 
     def __init__(self, seed: int, ids: Tensor):
-        self._state = _mix(_mix(ids * _STEP + _signed(seed)) + _STEP)
+        self._state = _mix(_mix(ids.to(torch.int64) * _STEP + _signed(seed)) + _STEP)
         self._calls = 0
         self.device = ids.device
 
@@ -52,6 +52,8 @@ class Draw:
 
     def integers(self, high: int, *shape: int) -> Tensor:
         """(B, *shape) int64, uniform over 0 .. high - 1 (by remainder: the bias is below high / 2^53)."""
+        if high < 1:
+            raise ValueError(f"nothing to draw from: {high} integers")
         return (self._bits(shape) >> 11 & ((1 << 53) - 1)) % high
 
     def chance(self, probability: float, *shape: int) -> Tensor:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.errors import UsageError
-from transfer.images.sources import (
-    Listing,
-    Split,
-    Survey,
-    SurveyMemory,
-    stamp,
-    survey_from_json,
-    survey_to_json,
-)
+from transfer.images.sources import Listing, Split, Survey, SurveyMemory, lasting, stamp
 from transfer.lazy import h5py, np
+from transfer.tables import member
 
 if TYPE_CHECKING:
     import numpy
 
+COLUMNS = ("jpeg", "offsets", "labels")
+MAX_CLASSES = 1_000_000
+MAX_RATIO = 1100  # no image compresses further: a dataset that claims to holds nothing, or is made to fill the memory
+# Besides OSError, h5py raises any of these for files that make no sense.
+UNREADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError)
+
 
 class Hdf5Source:
-    """`path` is opened anew for each use: an open HDF5 file must not cross a fork or a thread."""
+    """`path` is opened anew for each use: an open HDF5 file must not cross a fork."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -33,61 +33,102 @@ class Hdf5Source:
     def survey(self, memory: SurveyMemory) -> Survey:
         """Splits, classes and sizes; the fingerprint is that of the whole file's bytes."""
         try:
-            now = stamp(self.path.stat())
+            now = stamp(self.path)
+            known = memory.recall(self.path)
+            if known.get("stamp") != now:
+                known = {"stamp": lasting(now), **self._look()}
+                memory.keep(self.path, known)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be read ({error.strerror})") from error
-        known = memory.recall(self.path)
-        if known.get("stamp") == now:
-            return survey_from_json(known["survey"])
-        survey = self._look()
-        memory.keep(self.path, {"stamp": now, "survey": survey_to_json(survey)})
-        return survey
+        splits = {name: Split(**facts) for name, facts in known["splits"].items()}
+        return Survey(splits, known["classes"], known["size"])
 
-    def _look(self) -> Survey:
+    def _look(self) -> dict[str, Any]:
         digest = hashlib.sha256()
+        with open(self.path, "rb") as raw:
+            while block := raw.read(1 << 20):
+                digest.update(block)
         try:
-            with open(self.path, "rb") as raw:
-                while block := raw.read(1 << 20):
-                    digest.update(block)
             with h5py.File(self.path, "r") as file:
-                splits = {}
-                for name, group in file.items():
-                    if not isinstance(group, h5py.Group) or not {"jpeg", "offsets"} <= set(group):
-                        continue
-                    self._check(name, group)
-                    count = group["offsets"].shape[0] - 1
-                    splits[name] = Split(count, "labels" in group, f"{digest.hexdigest()}/{name}")
-                classes = [str(one) for one in json.loads(file.attrs.get("class_names", "[]"))]
                 size = int(file.attrs["image_size"]) if "image_size" in file.attrs else None
-        except (OSError, ValueError, TypeError, KeyError, RuntimeError) as error:
-            if isinstance(error, UsageError):
-                raise
-            raise UsageError(f"{self.path} is not a readable HDF5 image set ({error})") from error
+                if size is not None and size < 1:
+                    raise ValueError(f"'image_size' is {size}")
+                classes = json.loads(file.attrs.get("class_names", "[]"))
+                if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                    raise ValueError("'class_names' must be a JSON list of names")
+                splits = {}
+                for name in file:
+                    group = member(file, name)
+                    if isinstance(group, h5py.Group) and set(COLUMNS) & set(group):
+                        count = self._check(name, group, len(classes))
+                        splits[name] = {
+                            "count": count,
+                            "labelled": "labels" in set(group),
+                            "fingerprint": f"{digest.hexdigest()}/{name}",
+                        }
+        except UNREADABLE as error:
+            raise UsageError(f"{self.path} is not a usable HDF5 image set: {_one_line(error)}") from error
         if not splits:
             raise UsageError(f"{self.path} has no group with 'jpeg' and 'offsets' (see `transfer list data hdf5`)")
-        return Survey(splits, classes, size)
+        return {"splits": splits, "classes": classes, "size": size}
 
-    def _check(self, name: str, group: h5py.Group) -> None:
-        offsets = group["offsets"][:]
-        if offsets.ndim != 1 or len(offsets) < 1 or group["jpeg"].ndim != 1 or group["jpeg"].dtype != np.uint8:
-            raise UsageError(f"{self.path}: {name}: 'jpeg' must be 1-D uint8 and 'offsets' 1-D with N + 1 entries")
-        if offsets[0] < 0 or offsets[-1] > group["jpeg"].shape[0] or (np.diff(offsets) < 0).any():
-            raise UsageError(f"{self.path}: {name}: 'offsets' must rise and stay within 'jpeg'")
-        if "labels" in group and group["labels"].shape != (len(offsets) - 1,):
-            raise UsageError(f"{self.path}: {name}: {group['labels'].shape} labels for {len(offsets) - 1} images")
-        if "labels" in group and len(offsets) > 1 and group["labels"][:].min() < 0:
-            raise UsageError(f"{self.path}: {name}: a label is negative")
+    def _check(self, split: str, group: h5py.Group, classes: int) -> int:
+        """The number of images; ValueError where the datasets do not fit together."""
+        found = {name: member(group, name) for name in COLUMNS if name in set(group)}
+        for name in ("jpeg", "offsets"):
+            if name not in found:
+                raise ValueError(f"'{split}' has no '{name}'")
+        for name, data in found.items():
+            kinds = "u" if name == "jpeg" else "iu"
+            wanted = "1-D uint8" if name == "jpeg" else "1-D integers"
+            fits = isinstance(data, h5py.Dataset) and len(data.shape or ()) == 1 and data.dtype.kind in kinds
+            if not fits or (name == "jpeg" and data.dtype.itemsize != 1):
+                raise ValueError(f"'{split}/{name}' must be {wanted}")
+            if data.nbytes > MAX_RATIO * self.path.stat().st_size:
+                raise ValueError(f"'{split}/{name}' claims {data.nbytes:,} bytes, more than the file can hold")
+        offsets = found["offsets"][:]
+        if not len(offsets):
+            raise ValueError(f"'{split}/offsets' must have one entry more than there are images")
+        if offsets[0] < 0 or offsets[-1] > len(found["jpeg"]) or (offsets[1:] < offsets[:-1]).any():
+            raise ValueError(f"'{split}/offsets' must rise and stay within 'jpeg'")
+        count = len(offsets) - 1
+        if "labels" in found:
+            labels = found["labels"][:]
+            if len(labels) != count:
+                raise ValueError(f"'{split}' has {len(labels)} labels for {count} images")
+            if count and (labels.min() < 0 or labels.max() >= (classes or MAX_CLASSES)):
+                raise ValueError(
+                    f"'{split}/labels' go from {labels.min()} to {labels.max()}, "
+                    f"outside of 0 to {(classes or MAX_CLASSES) - 1}"
+                )
+        return count
 
     def listing(self, split: str) -> Listing:
-        from transfer.images.decode import decode, squares
+        try:
+            with h5py.File(self.path, "r") as file:
+                group = member(file, split)
+                offsets = member(group, "offsets")[:].astype(np.int64)
+                labels = member(group, "labels")[:].tolist() if "labels" in set(group) else None
+        except UNREADABLE as error:
+            raise UsageError(f"{self.path} cannot be read: {_one_line(error)}") from error
+        ids = [f"{split}/{row}" for row in range(len(offsets) - 1)]
+        return Listing(ids, labels, partial(self._squares, split, offsets))
+
+    def _squares(self, split: str, offsets: numpy.ndarray, rows: Sequence[int], size: int) -> list[numpy.ndarray | str]:
+        from transfer.images.decode import BadImage, decode, squares
 
         with h5py.File(self.path, "r") as file:
-            group = file[split]
-            offsets = group["offsets"][:]
-            labels = group["labels"][:].tolist() if "labels" in group else None
-            # Compressed bytes are small beside the packed set, and one sequential read beats N small ones.
-            data: numpy.ndarray = group["jpeg"][:]
-        ids = [f"{split}/{row}" for row in range(len(offsets) - 1)]
-        return Listing(
-            ids, labels, partial(squares, lambda row: decode(data[offsets[row] : offsets[row + 1]].tobytes()))
-        )
+            encoded = member(member(file, split), "jpeg")
+
+            def read(row: int) -> numpy.ndarray:
+                try:
+                    data = encoded[offsets[row] : offsets[row + 1]]
+                except UNREADABLE as error:
+                    raise BadImage(_one_line(error)) from error
+                return decode(data.tobytes())
+
+            return squares(read, rows, size)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import os
+import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from transfer.artifacts import Images, read_json, write_json
+from transfer.artifacts import Images, write_json
 from transfer.errors import TransferError, UsageError
 from transfer.images.cards import load_card
-from transfer.images.sources import DEFAULT_SIZE, Source, Split, Survey, SurveyMemory
-from transfer.images.spec import ImageSpec
+from transfer.images.sources import DEFAULT_SIZE, Source, Split, Survey, SurveyMemory, listed
+from transfer.images.spec import SIZES, ImageSpec
 from transfer.lazy import np
 from transfer.stage import Stage
 from transfer.tables import encode_strings, write_table
@@ -18,8 +20,8 @@ from transfer.tables import encode_strings, write_table
 if TYPE_CHECKING:
     from transfer.work import Work
 
-BLOCK = 1024
-SHOWN = 10
+BLOCK_IMAGES = 1024
+BLOCK_BYTES = 32 << 20  # of packed images: what is in memory at once, whatever their size
 
 
 class Pack(Stage):
@@ -36,6 +38,7 @@ class Pack(Stage):
     reader: str
     facts: Split
     classes: list[str]
+    memory: Path  # where surveys are remembered
 
     def identity(self) -> dict[str, Any]:
         return {"fingerprint": self.facts.fingerprint, "size": self.size, "limit": self.spec.limit}
@@ -46,70 +49,76 @@ class Pack(Stage):
         return min(self.facts.count, self.spec.limit or self.facts.count)
 
     def run(self, work: Work) -> None:
-        listing = make_source(self.reader, Path(self.place), self.spec.labels).listing(self.split)
+        source = make_source(self.reader, Path(self.place), self.spec.labels)
+        self._hold(source)
+        listing = source.listing(self.split)
         # Drawn, not every n-th: a set may be sorted by class, or its classes may take turns.
         order = np.random.RandomState(0).permutation(len(listing.ids))
         rows = np.sort(order[: self.count]).tolist()
-        done = self._resume(work)
+        header = self._header(len(rows))
+        each = self.size * self.size * 3
+        block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // each))
+        pixels = work.checkpoints / "images.npy"
+        done = work.saved_progress().get("images", 0)
+        if not pixels.exists() or pixels.stat().st_size < len(header) + done * each:
+            done = 0
         faults: list[str] = []
         with (
-            open(work.checkpoints / "pixels", "r+b" if done else "wb") as file,
+            open(pixels, "r+b" if done else "wb") as file,
             work.progress("packing", len(rows), "images", done) as progress,
         ):
-            file.seek(done * self._image_bytes)
-            for start in range(done, len(rows), BLOCK):
-                block = rows[start : start + BLOCK]
-                pictures = listing.squares(block, self.size)
-                faults += [
-                    f"{listing.ids[row]}: {picture}"
-                    for row, picture in zip(block, pictures, strict=True)
-                    if isinstance(picture, str)
-                ]
+            file.write(header)
+            file.seek(len(header) + done * each)
+            for start in range(done, len(rows), block):
+                some = rows[start : start + block]
+                pictures = listing.squares(some, self.size)
+                for row, picture in zip(some, pictures, strict=True):
+                    if isinstance(picture, str):
+                        faults.append(f"{listing.ids[row]}: {picture}")
+                    elif not faults:
+                        file.write(picture.tobytes())
                 if not faults:
-                    file.write(np.stack(pictures).tobytes())
                     file.flush()
                     os.fsync(file.fileno())
-                    write_json(work.checkpoints / "progress.json", {"images": start + len(block)})
-                progress.advance(len(block))
+                    work.save_progress(f"image {start + len(some)} of {len(rows)}", images=start + len(some))
+                progress.advance(len(some))
                 work.pause_point()
+        self._hold(source)
         if faults:
-            self._refuse(faults)
-        self._finish(work, [listing.ids[row] for row in rows], listing.labels and [listing.labels[row] for row in rows])
-
-    @property
-    def _image_bytes(self) -> int:
-        return self.size * self.size * 3
-
-    def _resume(self, work: Work) -> int:
-        """How many images an earlier run left behind, whole."""
-        marker, pixels = work.checkpoints / "progress.json", work.checkpoints / "pixels"
-        if not (marker.exists() and pixels.exists()):
-            return 0
-        done = read_json(marker)["images"]
-        return done if pixels.stat().st_size >= done * self._image_bytes else 0
-
-    def _refuse(self, faults: list[str]) -> None:
-        more = f"\n  ... and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-        raise TransferError(
-            f"{len(faults)} of {self.count} images of {self.spec.place} cannot be used:\n  "
-            + "\n  ".join(faults[:SHOWN]) + more + "\nMend or remove them, then run the same command again."
-        )  # fmt: skip
-
-    def _finish(self, work: Work, ids: list[str], labels: list[int] | None) -> None:
-        shape = (len(ids), self.size, self.size, 3)
-        with (
-            open(work.folder / "images.npy", "wb") as target,
-            open(work.checkpoints / "pixels", "rb") as pixels,
-        ):
-            np.lib.format.write_array_header_1_0(target, {"descr": "|u1", "fortran_order": False, "shape": shape})
-            while block := pixels.read(1 << 22):
-                target.write(block)
-        columns = {"ids": encode_strings(ids)} | (
-            {"labels": np.array(labels, dtype=np.int64)} if labels is not None else {}
+            raise TransferError(
+                f"{len(faults)} of {self.count} images of {self.spec.place} cannot be used:{listed(faults)}\n"
+                "Mend or remove them, then run the same command again."
+            )
+        shutil.move(pixels, work.folder / "images.npy")
+        self._describe(
+            work, [listing.ids[row] for row in rows], listing.labels and [listing.labels[row] for row in rows]
         )
+
+    def _hold(self, source: Source) -> None:
+        """The files must be those that the key was made of: a result under it stands for their bytes."""
+        try:
+            now = source.survey(SurveyMemory(self.memory))
+        except UsageError as error:
+            raise TransferError(str(error)) from error
+        if now.splits.get(self.split) != self.facts:
+            raise TransferError(
+                f"{self.spec.place} has changed since this run looked at it:"
+                f"{listed(now.changes or ['its bytes are not the same'])}\nRun the same command again."
+            )
+
+    def _header(self, count: int) -> bytes:
+        header = io.BytesIO()
+        facts = {"descr": "|u1", "fortran_order": False, "shape": (count, self.size, self.size, 3)}
+        np.lib.format.write_array_header_1_0(header, facts)
+        return header.getvalue()
+
+    def _describe(self, work: Work, ids: list[str], labels: list[int] | None) -> None:
+        """Write what stands beside the pixels."""
+        columns, classes = {"ids": encode_strings(ids)}, []
+        if labels is not None:
+            columns["labels"] = np.array(labels, dtype=np.int64)
+            classes = self.classes or [str(label) for label in range(max(labels) + 1)]
         write_table(work.folder / "index.h5", columns)
-        count = max([len(self.classes), *(label + 1 for label in labels or [])])
-        classes = self.classes + [str(i) for i in range(len(self.classes), count)]
         write_json(work.folder / "images.json", {"size": self.size, "split": self.split, "classes": classes})
         work.figures.update(images=len(ids))
 
@@ -132,12 +141,13 @@ def make_source(reader: str, place: Path, labelled: bool) -> Source:
 class ImageSets:
     """Finds the sets that pipeline files name; looks at each once."""
 
-    def __init__(self, memory: SurveyMemory, beside: Path):
+    def __init__(self, memory: Path, beside: Path):
+        """`memory` is the folder where surveys are remembered; relative paths start at `beside`."""
         self._memory, self._beside = memory, beside
         self._seen: dict[tuple[str, str, bool], Survey] = {}
 
     def locate(self, spec: ImageSpec) -> tuple[str, str, int | None]:
-        """(reader, place, side of the images in px or None) of `spec`; relative paths start at the pipeline's folder."""
+        """(reader, place, side of the images in px or None) of `spec`."""
         if spec.folder or spec.hdf5:
             return ("folder" if spec.folder else "hdf5"), self._path(spec.place, self._beside), None
         card, file = load_card(spec.place, self._beside)
@@ -152,7 +162,7 @@ class ImageSets:
         reader, place, _ = self.locate(spec)
         seen = (reader, place, spec.labels)
         if seen not in self._seen:
-            self._seen[seen] = make_source(reader, Path(place), spec.labels).survey(self._memory)
+            self._seen[seen] = make_source(reader, Path(place), spec.labels).survey(SurveyMemory(self._memory))
         return self._seen[seen]
 
     def pack(self, spec: ImageSpec, wanted: str, labelled: bool) -> Pack:
@@ -164,11 +174,24 @@ class ImageSets:
         except UsageError as error:
             raise UsageError(f"image set '{spec.place}' {error}") from error
         facts = survey.splits[split]
+        if not facts.count:
+            raise UsageError(f"image set '{spec.place}', split '{split}', holds no images")
         if labelled and not facts.labelled:
             raise UsageError(f"image set '{spec.place}', split '{split}', has no labels, and this stage needs them")
         size = spec.size or own_size or survey.size or DEFAULT_SIZE
-        return Pack(spec=spec, split=split, size=size, place=place, reader=reader, facts=facts, classes=survey.classes)
+        if not SIZES[0] <= size <= SIZES[1]:
+            raise UsageError(f"image set '{spec.place}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}")
+        return Pack(
+            spec=spec,
+            split=split,
+            size=size,
+            place=place,
+            reader=reader,
+            facts=facts,
+            classes=survey.classes,
+            memory=self._memory,
+        )
 
     @staticmethod
     def _path(text: str, start: Path) -> str:
-        return str(Path(os.path.abspath(start / Path(text).expanduser())))
+        return str(Path(os.path.abspath(start / os.path.expanduser(text))))

@@ -7,11 +7,15 @@ since it was last looked at), which images a split has (`listing`), and what one
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import stat
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -34,14 +38,15 @@ class Split:
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a set."""
+    """What is known of a set. `changes` tells what differs from the last time that it was looked at."""
 
     splits: dict[str, Split]
     classes: list[str] = field(default_factory=list)
     size: int | None = None
+    changes: list[str] = field(default_factory=list)
 
     def find(self, wanted: str, explicit: bool) -> str:
-        """The split to read: `wanted`; unless the file names it, `train` does for `unlabeled`, and an only one for all."""
+        """The split to read: `wanted`; for `unlabeled`, unless the file names it, also `train` or the only one."""
         if wanted in self.splits:
             return wanted
         if not explicit and wanted == "unlabeled" and "train" in self.splits:
@@ -72,41 +77,61 @@ class Source(Protocol):
 
 
 class SurveyMemory:
-    """Remembers what was learned of files, for as long as their size and time of change stay the same."""
+    """Remembers what was learned of files, for as long as their stamps stay the same."""
+
+    FORMAT = 1  # raise it when the facts look different: older ones are forgotten
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def recall(self, path: Path) -> dict[str, Any]:
+        """What was kept for `path`; nothing where that is not what was written."""
         try:
-            return json.loads(self._file(path).read_text(encoding="utf-8"))
+            checksum, _, text = self._file(path).read_text(encoding="utf-8").partition("\n")
         except (OSError, ValueError):
             return {}
+        return json.loads(text) if checksum == self._checksum(text) else {}
 
     def keep(self, path: Path, facts: dict[str, Any]) -> None:
         """A store that cannot be written to costs time, not results."""
         target = self._file(path)
         draft = target.with_suffix(f".{os.getpid()}")
+        text = json.dumps(facts)
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(json.dumps(facts), encoding="utf-8")
+            draft.write_text(f"{self._checksum(text)}\n{text}", encoding="utf-8")
             os.replace(draft, target)
         except OSError:
-            draft.unlink(missing_ok=True)
+            with suppress(OSError):
+                draft.unlink(missing_ok=True)
 
     def _file(self, path: Path) -> Path:
-        return self.folder / (hashlib.sha256(str(path).encode()).hexdigest()[:24] + ".json")
+        return self.folder / (hashlib.sha256(os.fsencode(path)).hexdigest()[:24] + ".json")
+
+    def _checksum(self, text: str) -> str:
+        return hashlib.sha256(f"{self.FORMAT}\n{text}".encode()).hexdigest()
 
 
-def stamp(status: os.stat_result) -> list[int]:
+TICK = 50_000_000  # ns: more than the step of file systems' clocks
+
+
+def stamp(path: Path) -> list[int]:
     """What tells that a file may have changed; the time of the last status change cannot be set back by hand."""
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "is not a regular file")
     return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
-def survey_to_json(survey: Survey) -> dict[str, Any]:
-    return asdict(survey)
+def lasting(stamp: list[int]) -> list[int]:
+    """The stamp to remember: none for a file that changed a moment ago, as one more change might leave it the same."""
+    return stamp if time.time_ns() - stamp[2] > TICK else []
 
 
-def survey_from_json(facts: dict[str, Any]) -> Survey:
-    splits = {name: Split(**split) for name, split in facts["splits"].items()}
-    return Survey(splits, facts["classes"], facts["size"])
+SHOWN = 10
+
+
+def listed(faults: Sequence[str]) -> str:
+    """Faults on lines of their own: ten, and how many more there are."""
+    more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
+    return "".join(f"\n  {line}" for line in [*faults[:SHOWN], *more])

@@ -39,11 +39,16 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
 ) -> Tensor:
-    """(B, 3, size, size) float: a random part of each image, its area within `scale` and its shape within `ratio`,
-    mirrored with probability `flip`, in one bilinear sampling. A part never reaches over the image's edge."""
+    """(B, 3, size, size) float: a random part of each image, mirrored with probability `flip`, sampled bilinearly.
+
+    Its area is uniform within `scale`; the logarithm of its shape (width to height, of a square image) is uniform
+    over what of `ratio` lets such an area fit into the image, or the nearest to it.
+    """
     area, shape, left, top, mirror = draw.uniform(5).unbind(1)
     area = scale[0] + (scale[1] - scale[0]) * area
-    shape = torch.exp(math.log(ratio[0]) + (math.log(ratio[1]) - math.log(ratio[0])) * shape)
+    room = -area.log()
+    low, high = (torch.minimum(torch.maximum(room.new_tensor(math.log(end)), -room), room) for end in ratio)
+    shape = torch.exp(low + (high - low) * shape)
     wide, tall = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
     theta = torch.zeros(len(images), 2, 3, device=images.device)
     theta[:, 0, 0] = torch.where(mirror < flip, -wide, wide)
@@ -51,9 +56,10 @@ def random_resized_crop(
     theta[:, 0, 2] = (1 - wide) * (2 * left - 1)
     theta[:, 1, 2] = (1 - tall) * (2 * top - 1)
     grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
-    return F.grid_sample(to_float(images), grid, mode="bilinear", padding_mode="reflection", align_corners=False)
+    return F.grid_sample(to_float(images), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 
 def mix_colours(images: Tensor, matrices: Tensor) -> Tensor:
     """Apply to each image's colours its own 3 x 3 matrix: (B, 3, ...) and (B, 3, 3)."""
-    return torch.bmm(matrices, images.flatten(2)).view_as(images)
+    with torch.autocast(images.device.type, enabled=False):  # a product of matrices would be rounded to bfloat16
+        return torch.bmm(matrices, images.flatten(2)).view_as(images)

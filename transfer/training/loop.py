@@ -148,7 +148,8 @@ class _Training:
             noise = 3 * math.sqrt(self.chance * (1 - self.chance) / seen)
             if means["accuracy"] < self.chance + noise:
                 self.work.note(
-                    f"still at chance after a tenth of the training (accuracy {means['accuracy']:.4f}, chance {self.chance:.4f}): "
+                    f"still at chance after {tenth} of {self.recipe.epochs} epochs (accuracy {means['accuracy']:.4f}, "
+                    f"chance {self.chance:.4f}): "
                     "some tasks stay there for long; if it lasts, try another learning rate or more epochs"
                 )
 

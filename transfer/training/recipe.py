@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Trained(Stage):
-    """Base of the stages that train a network. The defaults are those of most ImageNet recipes, scaled to a batch of 256."""
+    """Base of the stages that train a network. The defaults are those of most ImageNet recipes at a batch of 256."""
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1}
 

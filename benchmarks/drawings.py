@@ -1,0 +1,72 @@
+"""Does `drawings` measure anything? Rendering time, a linear classifier on raw pixels, a supervised AlexNet.
+
+    python -m benchmarks.drawings
+
+The linear classifier must stay under 40 %, the AlexNet of the shipped pipeline must exceed 95 %.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from sklearn.linear_model import LogisticRegression
+
+from stages.target.pseudo_label import PseudoLabel
+from tests.stages.handmade import make_work, pack_images
+from transfer.artifacts import Normalisation, PseudoLabels
+from transfer.images import drawings
+from transfer.images.transforms import normalise
+from transfer.lazy import torch
+from transfer.training.loop import train
+
+MODEL = Normalisation()
+
+
+def main() -> None:
+    start = time.perf_counter()
+    pictures = {split: drawings.render(split, range(count)) for split, count in drawings.SPLITS.items()}
+    print(f"rendering {sum(map(len, pictures.values())):,} images: {time.perf_counter() - start:.1f} s, one process")
+    labels = {split: drawings.labels(split) for split in pictures}
+    flat = {split: pictures[split].reshape(len(pictures[split]), -1) / 255.0 for split in ("train", "test")}
+    mean, std = flat["train"].mean(axis=0), flat["train"].std(axis=0)
+    for strength in (1e-5, 1e-4, 1e-3, 1e-2):
+        linear = LogisticRegression(C=strength, max_iter=100).fit((flat["train"] - mean) / std, labels["train"])
+        score = linear.score((flat["test"] - mean) / std, labels["test"])
+        print(f"linear on raw pixels, C {strength:g}: {100 * score:.1f} %", flush=True)
+
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        images = pack_images(folder / "train", pictures["train"], labels["train"])
+        (folder / "labels").mkdir()
+        zeros = np.zeros(len(images))
+        PseudoLabels.write(folder / "labels", images.ids, labels["train"], np.arange(10), zeros, zeros)
+        stage = PseudoLabel(
+            labels="labels", backbone={"name": "alexnet", "width": 0.5, "stem": "small"}, epochs=60, batch=64,
+            optimizer="adamw", learning_rate=5e-4, warmup=2.0, crop=0.5,
+        )  # fmt: skip
+        work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=2)
+        work.machine.start()
+        network = stage._build(64, 10, seed=0)
+        wanted = torch.from_numpy(labels["train"])
+
+        def loss(net: Any, batch: Any, ids: Any, draw: Any) -> Any:
+            logits = net["head"](net["backbone"](normalise(stage.augment(batch, draw), MODEL)).flatten(1))
+            return torch.nn.functional.cross_entropy(logits, wanted[ids]), {}
+
+        train(work, stage, network, loss, images.pixels)
+        network.eval()
+        right = 0
+        with torch.inference_mode():
+            for first in range(0, 1000, 250):
+                batch = torch.from_numpy(pictures["test"][first : first + 250]).permute(0, 3, 1, 2)
+                named = network["head"](network["backbone"](normalise(batch, MODEL)).flatten(1)).argmax(1).numpy()
+                right += int((named == labels["test"][first : first + 250]).sum())
+        print(f"supervised AlexNet, half width, {stage.epochs} epochs of `train`: {right / 10:.1f} % of `test`")
+
+
+if __name__ == "__main__":
+    main()

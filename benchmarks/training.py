@@ -1,0 +1,196 @@
+"""What the training loop and the extraction cost beside a bare loop over the same network and batch in memory.
+
+    python benchmarks/training.py [--memory]
+
+Each measurement alternates with its bare counterpart, round by round, in one process; medians are printed.
+`--memory` extracts 10,000 and 100,000 images instead, each in a process of its own, and prints their peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from stages.extract.network import ExtractNetwork
+from stages.pretext.jigsawpp import JigsawPP
+from stages.target.pseudo_label import PseudoLabel
+from tests.stages.handmade import make_work, pack_images
+from transfer.artifacts import Model, Normalisation, PseudoLabels
+from transfer.images.draw import Draw
+from transfer.images.transforms import normalise
+from transfer.machine import Machine
+from transfer.training.embed import BLOCK
+
+ROUNDS = 7
+IMAGES = 1280
+CLASSES = 200
+
+
+def target() -> PseudoLabel:
+    return PseudoLabel(
+        labels="labels", backbone={"name": "alexnet", "width": 0.5, "stem": "small"}, epochs=1, batch=128,
+        optimizer="adamw", learning_rate=5e-4, crop=0.5,
+    )  # fmt: skip
+
+
+def pretext() -> JigsawPP:
+    return JigsawPP(
+        backbone={"name": "vgg16", "width": 0.25, "batch_norm": True, "stem": "small"}, epochs=1, batch=128, tile=18,
+        shift=1,
+        puzzles_per_image=8, embedding=128, hidden=1024, dropout=0.0, optimizer="adamw", learning_rate=1e-3,
+    )  # fmt: skip
+
+
+def bare_training(
+    network: nn.Module, step: object, batch: int, machine: Machine, optimizer: torch.optim.Optimizer
+) -> float:
+    """Images/s of forward, backward and update over one batch that lies in memory, as `step` computes the loss."""
+    network.to(memory_format=torch.channels_last).train()
+    start = time.perf_counter()
+    for _ in range(IMAGES // batch):
+        with machine.autocast():
+            loss = step()
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return IMAGES / (time.perf_counter() - start)
+
+
+def compare(name: str, ours: object, bare: object) -> None:
+    pairs = [(ours(), bare()) for _ in range(ROUNDS + 1)][1:]  # the first round warms both up
+    mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
+    ratio = statistics.median(a / b for a, b in pairs)
+    print(
+        f"{name:<34} {mine:8.0f} images/s, bare loop {theirs:8.0f}, ratio {ratio:.2f} (median of {ROUNDS})", flush=True
+    )
+
+
+def speed(folder: Path, machine: Machine) -> None:
+    random = np.random.RandomState(0)
+    images = pack_images(folder / "images", random.randint(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8))
+    labels = np.arange(IMAGES) % CLASSES
+    (folder / "labels").mkdir()
+    zeros = np.zeros(IMAGES)
+    PseudoLabels.write(folder / "labels", images.ids, labels, np.arange(CLASSES), zeros, zeros)
+
+    def run(stage: object, **inputs: object) -> float:
+        with tempfile.TemporaryDirectory() as place:
+            work = make_work(
+                Path(place), {"images": images}, inputs, threads_wanted=machine.threads, precision_name="auto"
+            )
+            start = time.perf_counter()
+            stage.run(work)
+            return work.figures.get("images/s") or IMAGES / (time.perf_counter() - start)
+
+    batch = torch.from_numpy(np.array(images.pixels[:128])).permute(0, 3, 1, 2)
+
+    task = target()
+    network = task._build(64, CLASSES, 0)
+    prepared, wanted = normalise(batch, Normalisation()), torch.from_numpy(labels[:128])
+    optimizer = task.make_optimizer(network)
+    compare(
+        "target: AlexNet, half width, 64 px", lambda: run(task, labels=PseudoLabels(folder / "labels")),
+        lambda: bare_training(
+            network,
+            lambda: nn.functional.cross_entropy(network["head"](network["backbone"](prepared).flatten(1)), wanted), 128,
+            machine, optimizer,
+        ),
+    )  # fmt: skip
+
+    jigsaw = pretext()
+    puzzler = jigsaw._build(64, 0)
+    draw = Draw(0, torch.arange(128))
+    tiles = jigsaw.tiles(batch, draw)
+    _, answers = jigsaw.puzzles(torch.zeros(128, 9, 1), draw)
+
+    def solve() -> torch.Tensor:
+        from transfer.training.pretext import read
+
+        embedded = puzzler["embed"](read(puzzler["backbone"], tiles.flatten(0, 1))).unflatten(0, (128, 9))
+        puzzles = embedded[:, None].expand(-1, 8, -1, -1).flatten(0, 1).flatten(1)
+        return nn.functional.cross_entropy(puzzler["head"](puzzles), answers.flatten())
+
+    solver = jigsaw.make_optimizer(puzzler)
+    compare(
+        "pretext: Jigsaw++, VGG-16 x 0.25",
+        lambda: run(jigsaw),
+        lambda: bare_training(puzzler, solve, 128, machine, solver),
+    )
+
+    (folder / "model").mkdir()
+    backbone = jigsaw.backbone.build(0)
+    Model.write(folder / "model", backbone, size=64, normalisation=Normalisation(), made_by={}, history=[])
+    model = Model(folder / "model")
+    whole = torch.from_numpy(np.array(images.pixels[:BLOCK])).permute(0, 3, 1, 2)
+    fed, frozen = normalise(whole, Normalisation()), model.network().to(memory_format=torch.channels_last)
+
+    def bare_extraction() -> float:
+        start = time.perf_counter()
+        for _ in range(IMAGES // BLOCK):
+            with torch.inference_mode(), machine.autocast():
+                frozen.layers(fed, ["conv4"])
+        return IMAGES / (time.perf_counter() - start)
+
+    stage = ExtractNetwork(model="model", layer="conv4", pool=5)
+    compare("extraction: VGG-16 x 0.25, conv4", lambda: run(stage, model=model), bare_extraction)
+
+
+def memory(count: int) -> None:
+    """Extract features of `count` images of 32 px with Conv4, and print the peak memory of this process."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        random = np.random.RandomState(0)
+        images = pack_images(folder / "images", np.zeros((8, 32, 32, 3), np.uint8))
+        # The packed file is written by blocks here too, so that what is measured is the extraction.
+        shape = (count, 32, 32, 3)
+        with open(folder / "images" / "images.npy", "wb") as file:
+            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            for start in range(0, count, 5000):
+                file.write(random.bytes(min(5000, count - start) * 32 * 32 * 3))
+        from transfer.tables import encode_strings, write_table
+
+        write_table(folder / "images" / "index.h5", {"ids": encode_strings([f"train/{i}" for i in range(count)])})
+        (folder / "model").mkdir()
+        from transfer.networks import backbone
+
+        network = backbone("conv4").build(0)
+        Model.write(folder / "model", network, size=32, normalisation=Normalisation(), made_by={}, history=[])
+        work = make_work(folder, {"images": images}, {"model": Model(folder / "model")}, threads_wanted=2)
+        ExtractNetwork(model="model", layer="conv3", pool=4).run(work)
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--memory", action="store_true")
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.count:
+        memory(asked.count)
+    elif asked.memory:
+        peaks = {}
+        for count in (10_000, 100_000):
+            words = [sys.executable, __file__, "--count", str(count)]
+            peaks[count] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+            print(f"extraction of {count:,} images: peak {peaks[count]} MB", flush=True)
+        print(f"difference {peaks[100_000] - peaks[10_000]} MB")
+    else:
+        machine = Machine()
+        machine.start()
+        print(f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}")
+        with tempfile.TemporaryDirectory() as place:
+            speed(Path(place), machine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,60 @@
+"""Runs a stage on handmade Features, without a pipeline."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from transfer.artifacts import Features
+from transfer.machine import Machine
+from transfer.tables import encode_strings, write_table
+from transfer.work import StopFlag, Work
+
+SPACE = {"model": "teacher", "layer": "conv5", "pool": 1, "pooling": "max"}
+
+
+@pytest.fixture
+def features_of(tmp_path: Path) -> Callable[..., Features]:
+    """Features of (N, D) values, written as a stage writes them; ids are not in the order of their names."""
+
+    def write(values: np.ndarray, name: str = "features", dtype: str = "float32", **facts: Any) -> Features:
+        folder = tmp_path / name
+        folder.mkdir(exist_ok=True)
+        ids = encode_strings([f"{name}/{(7 * row) % 10007:05}" for row in range(len(values))])
+        columns = {"features": values.astype(dtype), "ids": ids, "labels": np.arange(len(values))}
+        known = {"space": SPACE, "layer": "conv5", "images": "images", "preparation": []}
+        write_table(folder / "features.h5", columns, **(known | facts))
+        return Features(folder)
+
+    return write
+
+
+@pytest.fixture
+def work_for(tmp_path: Path) -> Callable[..., Work]:
+    """A Work on one CPU thread; the same name again is the same run, with the checkpoints that it left."""
+
+    def make(name: str = "work", seed: int = 0, **inputs: Any) -> Work:
+        folders = tmp_path / f"{name}.made", tmp_path / f"{name}.checkpoints"
+        for folder in folders:
+            folder.mkdir(exist_ok=True)
+        keys = {option: f"{option} key" for option in inputs}
+        machine = Machine("cpu", threads_wanted=1)
+        return Work(*folders, inputs, {}, machine, seed, StopFlag(), name, f"key of {name}", keys, quiet=True)
+
+    return make
+
+
+@pytest.fixture
+def blobs() -> Callable[..., np.ndarray]:
+    """(n, d) float32 rows about `k` centres that are far apart."""
+
+    def draw(n: int = 400, d: int = 8, k: int = 5, seed: int = 0, apart: float = 10.0) -> np.ndarray:
+        random = np.random.default_rng(seed)
+        centres = apart * random.standard_normal((k, d))
+        return (centres[np.arange(n) % k] + random.standard_normal((n, d))).astype(np.float32)
+
+    return draw

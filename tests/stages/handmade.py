@@ -1,0 +1,51 @@
+"""Runs one stage on handmade images, without a pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from transfer.artifacts import Images, write_json
+from transfer.machine import Machine
+from transfer.stage import Stage
+from transfer.tables import encode_strings, write_table
+from transfer.work import StopFlag, Work
+
+
+def pack_images(folder: Path, pixels: np.ndarray, labels: np.ndarray | None = None, name: str = "train") -> Images:
+    """A packed split of (N, S, S, 3) uint8 pixels."""
+    folder.mkdir(parents=True, exist_ok=True)
+    np.save(folder / "images.npy", pixels)
+    ids = encode_strings([f"{name}/{row}" for row in range(len(pixels))])
+    write_table(folder / "index.h5", {"ids": ids} | ({} if labels is None else {"labels": labels.astype(np.int64)}))
+    classes = [] if labels is None else [str(c) for c in range(int(labels.max()) + 1)]
+    write_json(folder / "images.json", {"size": pixels.shape[1], "split": name, "classes": classes})
+    return Images(folder)
+
+
+def make_work(
+    folder: Path,
+    images: dict[str, Images] | None = None,
+    inputs: dict[str, Any] | None = None,
+    seed: int = 0,
+    **machine: Any,
+) -> Work:
+    """A Work on one CPU thread in float32."""
+    (folder / "made").mkdir(parents=True, exist_ok=True)
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    images, inputs = images or {}, inputs or {}
+    keys = {**{name: f"key of {name}" for name in inputs}, **{f"{role} images": f"key of {role}" for role in images}}
+    settings = {"device_name": "cpu", "precision_name": "float32", "threads_wanted": 1} | machine
+    return Work(
+        folder=folder / "made", checkpoints=folder / "checkpoints", inputs=inputs, images=images,
+        machine=Machine(**settings), seed=seed, stop=StopFlag(), label="stage", key="key", input_keys=keys, quiet=True,
+    )  # fmt: skip
+
+
+def run_stage(stage: Stage, folder: Path, images: dict[str, Images] | None = None, **inputs: Any) -> Any:
+    """The artifact that `stage` makes in `folder`."""
+    work = make_work(folder, images, inputs)
+    stage.run(work)
+    return stage.produces(work.folder)

@@ -1,0 +1,276 @@
+"""The `prepare` stage: what it computes is what scikit-learn computes, whatever the blocks, and other sets follow."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.decomposition import PCA
+from sklearn.preprocessing import StandardScaler
+
+from stages.prepare import Prepare
+from transfer.artifacts import Features
+from transfer.errors import BadOption, Stopped, TransferError
+from transfer.preparation import apply, directions, principal, scaling
+from transfer.tables import Table
+from transfer.work import Work
+
+from .conftest import SPACE
+
+Make = Callable[..., Work]
+Of = Callable[..., Features]
+CPU = torch.device("cpu")
+
+
+def drawn(n: int, d: int, seed: int = 0) -> np.ndarray:
+    """(n, d) float32, correlated, with another scale and mean in each column."""
+    random = np.random.default_rng(seed)
+    mixed = random.standard_normal((n, d)) @ random.standard_normal((d, d))
+    return (mixed * random.uniform(0.5, 2, d) + 5 * random.standard_normal(d)).astype(np.float32)
+
+
+def blocks_of(values: np.ndarray, size: int) -> Callable[[], Iterator[np.ndarray]]:
+    return lambda: (values[first : first + size].copy() for first in range(0, len(values), size))
+
+
+def prepare(work: Work, **options: Any) -> Features:
+    Prepare(features="features", **({"dtype": "float32"} | options)).run(work)
+    return Features(work.folder)
+
+
+def values_of(features: Features) -> np.ndarray:
+    return features.table.read("features")
+
+
+def up_to_sign(values: np.ndarray) -> np.ndarray:
+    return values * np.sign(values[np.abs(values).argmax(axis=0), range(values.shape[1])])
+
+
+@pytest.mark.parametrize("name", ["centre", "standardise", "l2", "pca", "whiten"])
+@pytest.mark.parametrize("shape", [(200, 12), (20, 50)], ids=["tall", "wide"])
+def test_each_step_is_scikit_learns(features_of: Of, work_for: Make, name: str, shape: tuple[int, int]) -> None:
+    values = drawn(*shape)
+    exact = values.astype(np.float64)
+    expected = {
+        "centre": lambda: exact - exact.mean(axis=0),
+        "standardise": lambda: StandardScaler().fit_transform(exact),
+        "l2": lambda: exact / np.linalg.norm(exact, axis=1, keepdims=True),
+        "pca": lambda: PCA(10, svd_solver="full").fit_transform(exact),
+        "whiten": lambda: PCA(10, svd_solver="full", whiten=True).fit_transform(exact),
+    }[name]()
+    work = work_for(features=features_of(values))
+    found = values_of(prepare(work, steps=[name], components=10, floor=0.0))
+    if name in ("pca", "whiten"):
+        expected, found = up_to_sign(expected), up_to_sign(found)
+        ratio = PCA(10, svd_solver="full").fit(exact).explained_variance_ratio_.sum()
+        assert work.figures["variance kept"] == pytest.approx(ratio, rel=1e-5)
+    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=2e-4 * np.abs(expected).max())
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    n=st.integers(2, 60), d=st.integers(1, 40), size=st.integers(1, 70), whiten=st.booleans(), seed=st.integers(0, 99)
+)
+def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
+    n: int, d: int, size: int, whiten: bool, seed: int
+) -> None:
+    values, notes = drawn(n, d, seed), []
+    limit = min(d, n - 1)
+    floor = 1e-2 if whiten else None
+    step, kept = directions(blocks_of(values, size), n, d, None, floor, CPU, notes.append)
+    centred = values - values.mean(axis=0, dtype=np.float64)
+    _, singular, right = np.linalg.svd(centred, full_matrices=False)
+    variances = singular[:limit] ** 2 / (n - 1)
+    assert step["matrix"].shape == (d, limit)
+    assert kept == pytest.approx(1, rel=1e-6)
+    np.testing.assert_allclose(step["mean"], values.mean(axis=0, dtype=np.float64), rtol=1e-6, atol=1e-6)
+    if whiten:
+        variances = variances / np.maximum(variances, 1e-2 * variances[0])
+    found = apply([step], values).astype(np.float64)
+    np.testing.assert_allclose(found.var(axis=0, ddof=1), variances, rtol=1e-2, atol=1e-4 * variances.max())
+    # The map keeps inner products of the rows (of whitened ones, those that numpy's own whitening gives).
+    scale = np.sqrt(variances) * np.sqrt(n - 1) / singular[:limit]
+    own = centred @ (right[:limit].T * scale)
+    tolerance = 2e-3 * np.abs(own).max() ** 2 * limit
+    np.testing.assert_allclose(found @ found.T, own @ own.T, atol=tolerance)
+
+
+@pytest.mark.parametrize("size", [1, 7, 50, 1000])
+@pytest.mark.parametrize("offset", [0, 1000])
+def test_blocks_and_large_means_cost_no_digits(size: int, offset: float) -> None:
+    values = drawn(300, 6) + np.float32(offset)
+    mean, values_, vectors, total = principal(blocks_of(values, size), 300, 6, 6, CPU)
+    covariance = np.cov(values.astype(np.float64).T)
+    np.testing.assert_allclose(mean, values.mean(axis=0, dtype=np.float64), rtol=1e-12)
+    np.testing.assert_allclose(vectors * values_ @ vectors.T, covariance, rtol=1e-9, atol=1e-9 * total)
+    assert total == pytest.approx(np.trace(covariance))
+    step = scaling(blocks_of(values, size), 6, True, pytest.fail)
+    np.testing.assert_allclose(1 / step["scale"], values.astype(np.float64).std(axis=0), rtol=1e-6)
+
+
+def test_steps_follow_one_another(features_of: Of, work_for: Make) -> None:
+    values = drawn(200, 12).astype(np.float64)
+    found = values_of(prepare(work_for(features=features_of(values)), steps=["standardise", "pca", "l2"], components=5))
+    reduced = PCA(5, svd_solver="full").fit_transform(StandardScaler().fit_transform(values))
+    expected = reduced / np.linalg.norm(reduced, axis=1, keepdims=True)
+    np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
+
+
+def test_constant_values_become_zero_and_are_told(features_of: Of, work_for: Make) -> None:
+    values = drawn(100, 6)
+    values[:, 2], values[:, 4] = 1234.567, 0
+    values[:, 5] *= 1e-7  # small, but not constant
+    work = work_for(features=features_of(values))
+    found = values_of(prepare(work, steps=["standardise"]))
+    assert work.notes == ["2 of 6 values are the same for all images; they become zero"]
+    np.testing.assert_array_equal(found[:, [2, 4]], 0)
+    np.testing.assert_allclose(found[:, [0, 1, 3, 5]].std(axis=0), 1, rtol=1e-4)
+
+
+@pytest.mark.parametrize("rows", [100, 9], ids=["tall", "wide"])
+def test_a_rank_below_what_was_asked_is_told_and_gives_zeros(features_of: Of, work_for: Make, rows: int) -> None:
+    values = np.repeat(drawn(rows, 5), 2, axis=1)  # every column twice
+    work = work_for(features=features_of(values))
+    made = prepare(work, steps=["whiten"], components=8, floor=0.0)
+    assert work.notes == ["the rows vary in 5 directions only: the other 3 of 8 are zero"]
+    found = values_of(made)
+    np.testing.assert_array_equal(found[:, 5:], 0)
+    np.testing.assert_allclose(np.cov(found[:, :5].T), np.eye(5), atol=1e-3)
+    # Rows of another set, that do vary in the other directions, are not blown up.
+    other = drawn(50, 10, seed=1)
+    taken = prepare(work_for("other", features=features_of(other, "other"), like=made), like="x")
+    assert np.isfinite(values_of(taken)).all()
+    np.testing.assert_array_equal(values_of(taken)[:, 5:], 0)
+
+
+def test_the_floor_keeps_small_directions_small(features_of: Of, work_for: Make) -> None:
+    random = np.random.default_rng(0)
+    values = random.standard_normal((500, 3)) * [100, 10, 0.1]
+    work = work_for(features=features_of(values))
+    found = values_of(prepare(work, steps=["whiten"], floor=1e-3))
+    np.testing.assert_allclose(found.std(axis=0)[:2], 1, rtol=0.01)
+    assert found.std(axis=0)[2] < 0.1
+    assert any("1 of 3 directions have less variance than the floor" in note for note in work.notes)
+
+
+@pytest.mark.parametrize(("shape", "asked"), [((5, 20), 5), ((50, 8), 9), ((1, 8), None)])
+def test_more_components_than_can_be_had_are_told(
+    features_of: Of, work_for: Make, shape: tuple[int, int], asked: int | None
+) -> None:
+    with pytest.raises(TransferError, match=rf"components of {shape[0]} rows of {shape[1]} values: at most"):
+        prepare(work_for(features=features_of(drawn(*shape))), steps=["pca"], components=asked)
+
+
+def test_equal_rows_have_no_directions(features_of: Of, work_for: Make) -> None:
+    with pytest.raises(TransferError, match="all rows are the same"):
+        prepare(work_for(features=features_of(np.ones((30, 4)))), steps=["whiten"])
+
+
+@pytest.mark.parametrize("steps", [["l2"], ["centre"], ["l2", "whiten"]])
+def test_rows_that_are_no_numbers_are_named(features_of: Of, work_for: Make, steps: list[str]) -> None:
+    values = drawn(60, 4)
+    values[41, 2] = np.nan
+    features = features_of(values)
+    with pytest.raises(TransferError, match=f"features of {features.ids[41]} are not finite"):
+        prepare(work_for(features=features), steps=steps)
+
+
+def test_values_too_large_for_float16_are_named(features_of: Of, work_for: Make) -> None:
+    values = drawn(60, 4)
+    values[41] *= 1e5 / np.abs(values[41]).max()
+    features = features_of(values)
+    with pytest.raises(TransferError, match=f"{features.ids[41]} are too large for float16"):
+        prepare(work_for(features=features), steps=["centre"], dtype="float16")
+
+
+@pytest.mark.parametrize("steps", [["l2", "whiten"], ["standardise"], ["centre", "pca", "l2"], ["l2"]])
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+def test_like_gives_the_same_bits_for_the_same_rows(
+    features_of: Of, work_for: Make, steps: list[str], dtype: str
+) -> None:
+    features = features_of(drawn(200, 12), dtype="float16")
+    own = prepare(work_for("own", features=features), steps=steps, dtype=dtype)
+    taken = prepare(work_for("taken", features=features, like=own), like="own", dtype=dtype)
+    again = prepare(work_for("again", features=features, like=taken), like="taken", dtype=dtype)
+    for made in (taken, again):
+        assert values_of(made).tobytes() == values_of(own).tobytes()
+        assert made.attributes == own.attributes
+        assert Table(made.folder / "preparation.h5").shapes == Table(own.folder / "preparation.h5").shapes
+    assert own.ids == features.ids
+    np.testing.assert_array_equal(own.labels, features.labels)
+    assert own.space == {"prepare": "key of own"}
+    assert own.attributes["preparation"] == steps
+
+
+@pytest.mark.parametrize("part", [slice(30, 90), slice(7, 8), slice(88, 90)])
+def test_a_row_of_another_set_is_mapped_alike_whatever_is_beside_it(
+    features_of: Of, work_for: Make, part: slice
+) -> None:
+    own = prepare(work_for("own", features=features_of(drawn(200, 64))), components=40)
+    other = drawn(90, 64, seed=5)
+    whole = prepare(work_for("whole", features=features_of(other, "whole"), like=own), like="own")
+    some = prepare(work_for("part", features=features_of(other[part], "part"), like=own), like="own")
+    assert values_of(whole)[part].tobytes() == values_of(some).tobytes()
+
+
+def test_a_preparation_of_a_preparation_remembers_both(features_of: Of, work_for: Make) -> None:
+    features = features_of(drawn(200, 12))
+    first = prepare(work_for("first", features=features), steps=["standardise"])
+    second = prepare(work_for("second", features=first), steps=["pca", "l2"], components=5)
+    assert second.attributes["preparation"] == ["standardise", "pca", "l2"]
+    taken = prepare(work_for("taken", features=first, like=second), like="second")
+    assert values_of(taken).tobytes() == values_of(second).tobytes()
+
+
+@pytest.mark.parametrize("steps", [["centre"], ["l2", "whiten"]])
+def test_like_refuses_features_of_another_kind(features_of: Of, work_for: Make, steps: list[str]) -> None:
+    own = prepare(work_for("own", features=features_of(drawn(200, 12))), steps=steps)
+    with pytest.raises(TransferError, match="fitted on 12 values, these features have 9"):
+        prepare(work_for("narrow", features=features_of(drawn(50, 9), "narrow"), like=own), like="own")
+    stranger = features_of(drawn(50, 12), "stranger", space=SPACE | {"layer": "conv4"})
+    with pytest.raises(TransferError, match="not of the kind"):
+        prepare(work_for("stranger.work", features=stranger, like=own), like="own")
+
+
+def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
+    work = work_for(features=features_of(drawn(50, 4)))
+    work.stop.number = 15
+    with pytest.raises(Stopped):
+        prepare(work)
+
+
+def planned(name: str, stage: object = None, count: int | None = 100, **inputs: Any) -> SimpleNamespace:
+    images = {} if inputs else {"images": SimpleNamespace(stage=SimpleNamespace(count=count))}
+    return SimpleNamespace(name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs)
+
+
+A, B = planned("a"), planned("b")
+OF_A = planned("of_a", Prepare(features="a"), features=A)
+
+
+@pytest.mark.parametrize(
+    ("stage", "inputs", "told"),
+    [
+        (Prepare(features="a", components=99), {"features": A}, None),
+        (Prepare(features="a", components=100), {"features": A}, "100 components of 100 images: at most 99"),
+        (Prepare(features="a", components=100), {"features": OF_A}, "100 components of 100 images: at most 99"),
+        (Prepare(features="a", components=100, steps=["l2"]), {"features": A}, None),
+        (Prepare(features="a", components=100), {"features": planned("c", count=None)}, None),
+        (Prepare(features="a", steps=[]), {"features": A}, "an empty list does nothing"),
+        (Prepare(features="a", steps=[], like="of_a"), {"features": A, "like": OF_A}, None),
+        (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
+        (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
+    ],
+)
+def test_what_cannot_be_is_found_in_the_plan(stage: Prepare, inputs: dict[str, Any], told: str | None) -> None:
+    if told is None:
+        stage.check(planned("it", stage, **inputs))
+    else:
+        with pytest.raises(BadOption, match=told):
+            stage.check(planned("it", stage, **inputs))

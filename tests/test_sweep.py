@@ -1,0 +1,147 @@
+"""One test sweeps every registered stage, pretext, backbone and pipeline file: what is added is tested at once."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from tests.stages.handmade import make_work, pack_images
+from transfer.artifacts import Model
+from transfer.catalog import find_stage, stage_names
+from transfer.describe import one
+from transfer.errors import Stopped
+from transfer.images.draw import Draw
+from transfer.networks import backbone_names
+from transfer.places import shipped
+from transfer.runner import Pipeline
+from transfer.stage import Stage
+from transfer.training.pretext import Pretext
+from transfer.work import Work
+
+HERE = Path(__file__).parent
+STAGES = [name for name in stage_names() if not name.startswith("tests")]
+PRETEXTS = [name for name in STAGES if issubclass(find_stage(name, HERE), Pretext)]
+PIPELINES = sorted(shipped("pipelines").glob("*.yaml"))
+BACKBONES = {
+    "conv4": {"name": "conv4"},
+    "vgg": {"name": "vgg11", "width": 0.125, "batch_norm": True, "stem": "small"},
+    "resnet": {"name": "resnet18", "width": 0.125, "stem": "small"},
+}
+# What makes a task small enough for 64 images: only options that it has are taken.
+SMALL = {"permutations": 10, "embedding": 32, "hidden": 64, "shift": 1, "dropout": 0.0, "puzzles_per_image": 4}
+
+
+def small(name: str, backbone: str, **options: object) -> Pretext:
+    kind = find_stage(name, HERE)
+    taken = {key: value for key, value in SMALL.items() if key in kind.model_fields}
+    recipe = {"epochs": 12, "batch": 32, "optimizer": "adamw", "learning_rate": 3e-3}
+    return kind(backbone=BACKBONES[backbone], **{**recipe, **taken, **options})
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> object:
+    from transfer.images import drawings
+
+    return pack_images(
+        tmp_path_factory.mktemp("set"), drawings.render("train", range(64)), drawings.labels("train")[:64]
+    )
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_every_stage_is_described_from_its_code(name: str) -> None:
+    kind = find_stage(name, HERE)
+    described = one("stages", name)
+    assert kind.__doc__, "a stage says what it does"
+    assert described["makes"]
+    for option in described["options"]:
+        assert option["help"], option
+        assert option["type"], option
+    assert kind.version >= 1
+    assert kind.run is not Stage.run
+
+
+@pytest.mark.parametrize("name", backbone_names())
+def test_every_backbone_is_described_from_its_code(name: str) -> None:
+    described = one("backbones", name)
+    assert all(option["help"] for option in described["options"])
+    assert len(described["layers"]) == len(set(described["layers"])) > 3
+
+
+@pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
+def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) -> None:
+    pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
+    made = pipeline.run(quiet=True)
+    assert set(made) == {planned.label for planned in pipeline.plan}
+    assert not any(state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).states())
+    scores = [artifact for artifact in made.values() if type(artifact).__name__ == "Scores"]
+    assert scores
+    for score in scores:
+        assert all(0 <= figure <= 100 for figure in score.figures.values())
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_every_pretext_learns_64_images(name: str, backbone: str, images: object, tmp_path: Path) -> None:
+    task, work = small(name, backbone, epochs=5, learning_rate=5e-3), make_work(tmp_path, {"images": images})
+    task.run(work)
+    history = Model(work.folder).history
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+
+
+@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
+    name: str, backbone: str, images: object
+) -> None:
+    task = small(name, backbone)
+    network = task._build(images.size, seed=0)
+    batch, ids = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2), torch.arange(64)
+    loss, _ = task.loss(network, batch, Draw(0, ids))
+    loss.backward()
+    silent = [
+        n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().any())
+    ]
+    assert silent == []
+    network.eval()
+    before = {n: b.clone() for n, b in network.named_buffers()}
+    with torch.inference_mode():
+        task.loss(network, batch, Draw(0, ids))
+    assert all(torch.equal(before[n], b) for n, b in network.named_buffers())
+
+
+@pytest.mark.parametrize("name", PRETEXTS)
+def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
+    name: str, images: object, tmp_path: Path
+) -> None:
+    results = []
+    for run, stop_after in (("a", None), ("b", None), ("c", 5)):
+        work = make_work(tmp_path / run, {"images": images})
+        if stop_after is not None:
+            _stop_after(work, stop_after)
+            with pytest.raises(Stopped):
+                small(name, "conv4", epochs=6).run(work)
+            work = make_work(tmp_path / run, {"images": images})
+        small(name, "conv4", epochs=6).run(work)
+        results.append(weights(work.folder))
+    assert results[0] == results[1] == results[2]
+
+
+def _stop_after(work: Work, pauses: int) -> None:
+    """As a signal would: the flag is set at a pause point, and seen at the next step, which saves and stops."""
+    left, pause = iter(range(pauses)), work.pause_point
+
+    def pause_point() -> None:
+        if next(left, None) is None:
+            work.stop.number = 15
+            if not (work.checkpoints / "progress.json").exists():
+                return
+        pause()
+
+    work.pause_point = pause_point

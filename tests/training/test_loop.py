@@ -1,0 +1,191 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.stages.handmade import make_work
+from transfer.errors import Stopped, TransferError
+from transfer.images.draw import Draw
+from transfer.images.transforms import to_float
+from transfer.training.checkpoint import load_checkpoint, save_checkpoint
+from transfer.training.loop import epoch_order, train
+from transfer.training.recipe import Trained
+from transfer.work import Work
+
+PIXELS = np.random.RandomState(0).randint(0, 256, (70, 8, 8, 3)).astype(np.uint8)
+LABELS = torch.from_numpy(PIXELS.reshape(70, -1).mean(axis=1) > 127.5).long()
+
+
+def network() -> nn.ModuleDict:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        layers = nn.Sequential(
+            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(144, 2)
+        )
+        return nn.ModuleDict({"backbone": layers})
+
+
+def loss(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    noisy = to_float(images) + 0.1 * draw.uniform(3, 8, 8)
+    logits = net["backbone"](noisy)
+    return nn.functional.cross_entropy(logits, LABELS[ids]), {
+        "accuracy": (logits.argmax(1) == LABELS[ids]).float().mean()
+    }
+
+
+def recipe(**options: object) -> Trained:
+    return Trained(**{"epochs": 4, "batch": 16, "learning_rate": 0.05, **options})
+
+
+class StopsAt(Work):
+    """Work that is asked to stop after so many pause points."""
+
+    def pause_point(self) -> None:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == self.stop_at - 1:
+            self.stop.number = 15
+        super().pause_point()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+@pytest.mark.parametrize("stop_at", [2, 4, 5, 11, 16])
+def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(stop_at: int, optimizer: str, tmp_path: Path) -> None:
+    straight = network()
+    history = train(make_work(tmp_path / "a"), recipe(optimizer=optimizer), straight, loss, PIXELS)
+    first = make_work(tmp_path / "b")
+    first.__class__, first.stop_at = StopsAt, stop_at
+    with pytest.raises(Stopped):
+        train(first, recipe(optimizer=optimizer), network(), loss, PIXELS)
+    resumed = network()
+    again = train(make_work(tmp_path / "b"), recipe(optimizer=optimizer), resumed, loss, PIXELS)
+    assert again == history
+    for name, value in straight.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+
+
+def test_the_loss_falls_and_the_history_has_an_entry_an_epoch(tmp_path: Path) -> None:
+    work = make_work(tmp_path)
+    history = train(work, recipe(epochs=12), network(), loss, PIXELS, chance=0.5)
+    assert [entry["epoch"] for entry in history] == list(range(1, 13))
+    assert history[-1]["loss"] < 0.7 * history[0]["loss"]
+    assert work.figures["images/s"] > 0
+    assert work.figures["waiting for data"].endswith("%")
+
+
+def test_the_seed_decides_everything_and_global_state_nothing(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    one = train(make_work(tmp_path / "a"), recipe(), network(), loss, PIXELS)
+    torch.manual_seed(6)
+    two = train(make_work(tmp_path / "b"), recipe(), network(), loss, PIXELS)
+    other = train(make_work(tmp_path / "c", seed=1), recipe(), network(), loss, PIXELS)
+    assert one == two != other
+
+
+def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
+    def plain(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        return nn.functional.cross_entropy(net["backbone"](to_float(images).flatten(1)), LABELS[ids]), {}
+
+    results = []
+    for parts in (1, 4):
+        net = nn.ModuleDict({"backbone": nn.Linear(192, 2)})
+        nn.init.zeros_(net["backbone"].weight), nn.init.zeros_(net["backbone"].bias)
+        train(make_work(tmp_path / str(parts)), recipe(accumulate=parts), net, plain, PIXELS)
+        results.append(net["backbone"].weight.detach())
+    assert torch.allclose(*results, atol=1e-6)
+
+
+def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match="lower `learning_rate`"):
+        train(make_work(tmp_path), recipe(), network(), lambda *a: (loss(*a)[0] * float("nan"), {}), PIXELS)
+
+
+def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
+    def stuck(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        value, _ = loss(net, images, ids, draw)
+        return value * 0, {"accuracy": torch.tensor(0.5)}
+
+    work = make_work(tmp_path / "a")
+    train(work, recipe(epochs=10), network(), stuck, PIXELS, chance=0.5)
+    assert any("still at chance" in note for note in work.notes)
+    work = make_work(tmp_path / "b")
+    train(work, recipe(epochs=10, learning_rate=0.1), network(), loss, PIXELS, chance=0.001)
+    assert work.notes == []
+
+
+def test_a_set_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
+    history = train(make_work(tmp_path), recipe(batch=256, epochs=1), network(), loss, PIXELS[:5])
+    assert len(history) == 1
+
+
+def test_bfloat16_trains_too(tmp_path: Path) -> None:
+    work = make_work(tmp_path, precision_name="bfloat16")
+    history = train(work, recipe(epochs=12), network(), loss, PIXELS)
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
+
+
+def test_an_epoch_is_every_image_once_in_an_order_that_never_drifts() -> None:
+    assert sorted(epoch_order(3, 100)) == list(range(100))
+    assert epoch_order(3, 8).tolist() == [5, 7, 4, 6, 3, 1, 0, 2]
+    assert not np.array_equal(epoch_order(3, 100), epoch_order(4, 100))
+
+
+@pytest.mark.parametrize(
+    ("options", "rates"),
+    [
+        ({"schedule": "cosine"}, {0: 1.0, 5: 0.5, 10: 0.0}),
+        ({"schedule": "cosine", "warmup": 2.0}, {0: 0.0, 1: 0.5, 2: 1.0, 6: 0.5, 10: 0.0}),
+        ({"schedule": "step", "drops": [0.3, 0.6]}, {0: 1.0, 2.9: 1.0, 3: 0.1, 6: 0.01}),
+        ({"schedule": "constant", "warmup": 4.0}, {1: 0.25, 4: 1.0, 10: 1.0}),
+    ],
+)
+def test_learning_rates_follow_their_schedule(options: dict[str, object], rates: dict[float, float]) -> None:
+    planned = Trained(epochs=10, learning_rate=1.0, **options)
+    assert {epoch: pytest.approx(planned.rate(epoch), abs=1e-9) for epoch in rates} == rates
+
+
+def test_norms_and_biases_have_no_weight_decay() -> None:
+    optimizer = recipe(weight_decay=0.1).make_optimizer(network())
+    decayed, free = optimizer.param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.1, 0.0)
+    assert all(p.ndim > 1 for p in decayed["params"])
+    assert all(p.ndim <= 1 for p in free["params"])
+    assert len(decayed["params"]) + len(free["params"]) == len(list(network().parameters()))
+
+
+@pytest.mark.parametrize("damage", ["", "not a checkpoint", None])
+def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(damage: str | None, tmp_path: Path) -> None:
+    net, path = network(), tmp_path / "training.safetensors"
+    optimizer = recipe().make_optimizer(net)
+    save_checkpoint(path, net, optimizer, {"step": 3})
+    assert load_checkpoint(path, net, optimizer) == {"step": 3}
+    if damage is None:
+        path.write_bytes(path.read_bytes()[:-40])
+    else:
+        path.write_text(damage)
+    assert load_checkpoint(path, net, optimizer) is None
+
+
+def test_a_checkpoint_of_another_network_is_no_checkpoint(tmp_path: Path) -> None:
+    other = nn.ModuleDict({"backbone": nn.Linear(3, 2)})
+    save_checkpoint(tmp_path / "c", other, recipe().make_optimizer(other), {"step": 1})
+    net = network()
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    assert load_checkpoint(tmp_path / "c", net, recipe().make_optimizer(net)) is None
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_training_on_a_gpu_learns_as_on_the_cpu(tmp_path: Path) -> None:
+    work = make_work(tmp_path / "gpu", device_name="cuda")
+    labels = LABELS.cuda()
+
+    def there(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        return nn.functional.cross_entropy(net["backbone"](to_float(images)), labels[ids]), {}
+
+    history = train(work, recipe(epochs=12), network(), there, PIXELS)
+    assert history[-1]["loss"] < 0.8 * history[0]["loss"]
