@@ -107,13 +107,8 @@ def streamed(folder: Path, values: np.ndarray) -> Features:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    for name, value in {
-        "rows": 60_000,
-        "width": 512,
-        "k": 500,
-        "iterations": 20,
-        "threads": torch.get_num_threads(),
-    }.items():
+    defaults = {"rows": 60_000, "width": 512, "k": 500, "iterations": 20, "threads": torch.get_num_threads()}
+    for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
     torch.set_num_threads(asked.threads)
@@ -143,16 +138,20 @@ def main() -> None:
     clustering.start(rows, asked.k, "k-means++", 0)
     print(f"k-means++ start {time.perf_counter() - begun:9.2f}")
 
-    for limit, what in ((0, "streamed"), (1 << 40, "kept")):
-        clustering.IN_MEMORY = limit or 16 << 20
-        with tempfile.TemporaryDirectory() as folder:
-            rows = clustering.FeatureRows(streamed(Path(folder), values))
-            begun = time.perf_counter()
-            most = peak(lambda rows=rows: ours(rows, first, 2))
-            print(
-                f"{what}: {values.nbytes >> 20} MiB of rows, two iterations {time.perf_counter() - begun:.2f} s, "
-                f"at most {most >> 20} MiB more than before"
-            )
+    memory(values[: len(values) // 4], first, 0, "streamed, a quarter")
+    memory(values, first, 0, "streamed")
+    memory(values, first, 2 * values.nbytes, "kept")
+
+
+def memory(values: np.ndarray, first: np.ndarray, limit: int, what: str) -> None:
+    """Print what two iterations over a Features artifact need where `limit` bytes of rows may be kept."""
+    clustering.IN_MEMORY = limit
+    with tempfile.TemporaryDirectory() as folder:
+        rows = clustering.FeatureRows(streamed(Path(folder), values))
+        begun = time.perf_counter()
+        most = peak(lambda: ours(rows, first, 2))
+        seconds = time.perf_counter() - begun
+    print(f"{what}: {values.nbytes >> 20} MiB of rows, {seconds:.2f} s, at most {most >> 20} MiB more than before")
 
 
 if __name__ == "__main__":

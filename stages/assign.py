@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from stages._space import space_of
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.clustering import Assigner, gpu_of
 from transfer.errors import BadOption, TransferError
@@ -87,16 +88,3 @@ def two_nearest(
     distances = np.sqrt(np.stack([np.einsum("nd,nd->n", one, one) for one in away], axis=1))
     order = distances.argsort(axis=1, kind="stable")
     return np.take_along_axis(distances, order, 1), np.take_along_axis(numbers, order, 1)
-
-
-def space_of(features: Planned) -> Any:
-    """What the space of planned features depends on, read off the plan."""
-    if "like" in features.inputs:
-        return space_of(features.inputs["like"])
-    if "model" not in features.inputs:
-        return features.key
-    model, stage = features.inputs["model"], features.stage
-    layer, backbone = getattr(stage, "layer", None), getattr(model.stage, "backbone", None)
-    if layer is None and backbone is not None:
-        layer = backbone.default_layer()
-    return model.key, layer, getattr(stage, "pool", None), getattr(stage, "pooling", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from stages.assign import space_of
+from stages._space import space_of
 from stages.cluster import count_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError

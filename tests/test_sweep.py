@@ -16,7 +16,7 @@ from transfer.errors import Stopped
 from transfer.images.draw import Draw
 from transfer.networks import backbone_names
 from transfer.places import shipped
-from transfer.runner import Pipeline
+from transfer.api import Pipeline
 from transfer.stage import Stage
 from transfer.training.pretext import Pretext
 from transfer.work import Work

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
 __version__ = "0.1.0"
 
 
 def load(path: str, **flags: object) -> Pipeline:
     """The pipeline file at `path`, ready to run from Python: `transfer.load("pipelines/x.yaml").run()`."""
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
     return Pipeline.load(path, **flags)

@@ -81,8 +81,9 @@ def run(
     file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any
 ) -> None:
     """Run what FILE asks for and is not there yet; with STAGES, only what they need."""
+    from transfer.api import Pipeline
     from transfer.machine import Machine
-    from transfer.runner import Options, Pipeline, Run
+    from transfer.runner import Options
     from transfer.show import plan_text
 
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
@@ -96,14 +97,13 @@ def run(
         say=_say,
         **{name: flags[name] for name in names},
     )
-    states = [
-        state for state in pipeline.states(pipeline.forced(options)) if state.planned in set(pipeline.select(options))
-    ]
+    chosen = set(options.chosen(pipeline.plan))
+    states = [state for state in pipeline.states(options.forced(pipeline.plan)) if state.planned in chosen]
     _say(plan_text(pipeline, states))
     if flags["dry_run"]:
         sys.exit(EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0)
     try:
-        Run(pipeline, options).carry_out()
+        pipeline.carry_out(options)
     except UsageError:
         raise
     except TransferError as error:
@@ -119,7 +119,7 @@ def run(
 def status(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool, exit_code: bool) -> None:
     """What of FILE is cached, what would run, and why."""
     from transfer import show
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
     states = pipeline.states()
@@ -167,7 +167,7 @@ def show(
 ) -> None:
     """The results of FILE, or all that is known of one STAGE: options, figures, files, where and how it was made."""
     from transfer import show as views
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
     if batch is not None:
@@ -188,7 +188,7 @@ def show(
 def verify(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool) -> None:
     """Read every byte that FILE's results consist of, and compare it with what was written; exit with 4 on damage."""
     from transfer import upkeep
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
     found = upkeep.verify(Pipeline.load(file, sets=sets, smoke=smoke, store=store))
     _print(found, as_json, upkeep.verify_text)
@@ -221,7 +221,7 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
 def graph(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, mermaid: bool, as_json: bool) -> None:
     """FILE as a picture: which stage reads what."""
     from transfer import show
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
     _print(show.graph(pipeline), as_json, show.mermaid if mermaid else show.ascii_graph)

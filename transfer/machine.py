@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import UsageError
-from transfer.lazy import torch
+from transfer.lazy import faiss, torch
 
 if TYPE_CHECKING:
     import torch as torch_types
@@ -42,11 +42,9 @@ class Machine:
 
     @property
     def threads(self) -> int:
-        return (
-            self.threads_wanted or len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        if self.threads_wanted:
+            return self.threads_wanted
+        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
     @cached_property
     def device(self) -> torch_types.device:
@@ -77,11 +75,12 @@ class Machine:
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def start(self) -> None:
-        """Set what torch keeps for the whole process."""
-        torch.set_num_threads(self.threads)
-        from transfer.lazy import faiss
+        """Give torch, FAISS and the linear algebra of numpy and scipy their number of threads."""
+        from threadpoolctl import threadpool_limits
 
+        torch.set_num_threads(self.threads)
         faiss.omp_set_num_threads(self.threads)
+        threadpool_limits(self.threads)
 
     def describe(self) -> dict[str, Any]:
         """What is recorded beside a result."""

@@ -72,7 +72,7 @@ class _Child:
             str(run.plan.file),
             one.key,
             "--only",
-            *run.pipeline.words,
+            *run.words,
         ]
         words += ["--device", options.machine.device_name, "--precision", options.machine.precision_name]
         words += ["--threads", str(max(1, options.machine.threads // options.jobs))]
@@ -102,6 +102,7 @@ class _Child:
         other = threading.Thread(target=progress, daemon=True)
         other.start()
         for line in self.process.stdout:
-            if line.startswith((f"{label}: ", "  ")) or ": damaged (" in line or ": waiting for " in line:
+            note = line.startswith("  ") and not line.startswith("   ")
+            if note or line.startswith(f"{label}: ") or ": damaged (" in line or ": waiting for " in line:
                 run.say(line.rstrip("\n"))
         other.join()

@@ -12,7 +12,7 @@ from transfer.lazy import F, np, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.runner import Pipeline
+    from transfer.api import Pipeline
 
 ROWS = 6
 SIDE = 160  # px of a picture in the montage

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from transfer.api import Pipeline
 from transfer.errors import Damaged, UsageError
 from transfer.pipeline import Planned
-from transfer.runner import CACHED, Pipeline, State, number
+from transfer.runner import number
+from transfer.states import CACHED, State
 
 
 def plan_text(pipeline: Pipeline, states: Sequence[State]) -> str:

@@ -7,9 +7,9 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+from transfer.api import Pipeline
 from transfer.errors import Damaged, UsageError
 from transfer.places import shipped
-from transfer.runner import Pipeline
 from transfer.show import size
 from transfer.store import Manifest, Store
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from transfer.artifacts import Features, Images, Model
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import np
+from transfer.networks import backbone
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, option, reads
 from transfer.tables import TableWriter, encode_strings
@@ -47,7 +48,7 @@ class ExtractNetwork(Stage):
 
     def run(self, work: Work) -> None:
         model, images = work.inputs["model"], work.images["images"]
-        layer = self.layer or model.card["default_layer"]
+        layer = backbone(model.card["backbone"]).resolve_layer(self.layer or model.card["default_layer"])
         parts = self._extract(work, model, images, layer)
         space = {
             "model": work.input_keys["model"],

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
 import subprocess
 import sys
 import tracemalloc
@@ -49,8 +50,7 @@ def test_a_limit_is_a_draw_that_is_the_same_everywhere(
     folder = fill(tmp_path / "set", *[f"{number % 4}/{number:03}.png" for number in range(120)])
     whole, some = packed(plan(folder=folder), "whole"), packed(plan(folder=folder, limit=12), "some")
     rows = [whole.ids.index(one) for one in some.ids]
-    assert rows == [5, 18, 26, 33, 44, 45, 55, 56, 63, 73, 100, 107] or len(set(np.diff(rows))) > 3
-    assert rows == sorted(set(rows))
+    assert rows == [7, 8, 10, 22, 33, 45, 48, 50, 89, 94, 95, 97]
     assert (whole.pixels[rows] == some.pixels).all()
     assert whole.labels is not None
     assert some.labels is not None
@@ -69,7 +69,7 @@ def test_a_limit_is_kept_and_a_small_draw_is_part_of_a_larger_one(
     assert set(images.ids) <= set(next_one.ids)
 
 
-def test_the_draw_favours_no_place_in_the_set(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_draw_favours_no_place_in_the_set() -> None:
     order = np.random.RandomState(0).permutation(10_000)[:2_000]
     counts = np.histogram(order, bins=10, range=(0, 10_000))[0]
     assert ((counts - 200) ** 2 / 160).sum() < 22  # chi-square, 9 degrees of freedom, p = 0.01
@@ -88,7 +88,10 @@ def test_the_same_files_give_the_same_bytes(
 ) -> None:
     names = [f"{number}.png" for number in range(9)]
     one = packed(plan(folder=fill(tmp_path / "one", *names)), "one")
-    two = packed(plan(folder=fill(tmp_path / "two", *reversed(list(reversed(names))))), "two")
+    (tmp_path / "two").mkdir()
+    for name in reversed(names):
+        shutil.copy(tmp_path / "one" / name, tmp_path / "two" / name)
+    two = packed(plan(folder=tmp_path / "two"), "two")
     assert digests(one.folder) == digests(two.folder)
     assert plan(folder=tmp_path / "one").identity() == plan(folder=tmp_path / "two").identity()
 
@@ -126,7 +129,8 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
 
     def stop_in_the_second_block(progress: Progress, count: int) -> None:
         advance(progress, count)
-        blocks.append(count)
+        if ": packing" in progress.what:
+            blocks.append(count)
         job.stop.number = 15 if len(blocks) == 2 else 0
 
     monkeypatch.setattr(Progress, "advance", stop_in_the_second_block)
@@ -144,10 +148,10 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
     elif damage == "no pixels":
         pixels.unlink()
     again = work("disturbed")
-    read = []
-    monkeypatch.setattr(Progress, "advance", lambda progress, count: read.append(count))
+    blocks.clear()
+    monkeypatch.setattr(Progress, "advance", lambda one, count: ": packing" in one.what and blocks.append(count))
     pack.run(again)
-    assert sum(read) == (5 if damage in ("none", "half a block more") else 11)
+    assert sum(blocks) == (5 if damage in ("none", "half a block more") else 11)
     assert digests(again.folder) == digests(undisturbed.folder)
 
 
@@ -322,7 +326,7 @@ def test_an_unknown_card_is_told_with_the_nearest(plan: Callable[..., Pack]) -> 
 
 def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
     fill(tmp_path / "set", "1.png")
-    modules = "spec sources cards pack folder hdf5 drawn".split()
+    modules = ["spec", "sources", "cards", "pack", "folder", "hdf5", "drawn"]
     code = (
         "import sys\n"
         + "".join(f"import transfer.images.{module}\n" for module in modules)
@@ -333,10 +337,10 @@ def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
         + "found.pack(ImageSpec(folder='set'), 'unlabeled', False).identity()\n"
         + "found.pack(ImageSpec(card='drawings'), 'train', True).identity()\n"
         + "heavy = {'numpy', 'torch', 'h5py', 'PIL', 'faiss', 'scipy', 'matplotlib'} & set(sys.modules)\n"
-        + "sys.exit(' '.join(sorted(heavy)))\n"
+        + "print(*sorted(heavy))\n"
     )
     ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (0, "")
+    assert (ended.stdout, ended.stderr) == ("\n", "")
 
 
 # Real photographs

@@ -50,12 +50,12 @@ def random_resized_crop(
     low, high = (torch.minimum(torch.maximum(room.new_tensor(math.log(end)), -room), room) for end in ratio)
     shape = torch.exp(low + (high - low) * shape)
     wide, tall = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
-    theta = torch.zeros(len(images), 2, 3, device=images.device)
-    theta[:, 0, 0] = torch.where(mirror < flip, -wide, wide)
-    theta[:, 1, 1] = tall
-    theta[:, 0, 2] = (1 - wide) * (2 * left - 1)
-    theta[:, 1, 2] = (1 - tall) * (2 * top - 1)
-    grid = F.affine_grid(theta, [len(images), 3, size, size], align_corners=False)
+    # The middles of the wanted pixels, from -1 to 1 over the image. `F.affine_grid` is a product of matrices, which
+    # mixed precision would round to half a pixel.
+    line = (2 * torch.arange(size, device=images.device) + 1) / size - 1
+    across = ((1 - wide) * (2 * left - 1))[:, None] + torch.where(mirror < flip, -wide, wide)[:, None] * line
+    down = ((1 - tall) * (2 * top - 1))[:, None] + tall[:, None] * line
+    grid = torch.stack([across[:, None, :].expand(-1, size, -1), down[:, :, None].expand(-1, -1, size)], dim=-1)
     return F.grid_sample(to_float(images), grid, mode="bilinear", padding_mode="border", align_corners=False)
 
 

@@ -1,0 +1,67 @@
+"""The Python entry: `transfer.load("pipelines/x.yaml").run()["linear"].figures`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+from transfer.artifacts import KINDS, Artifact
+from transfer.errors import TransferError, UsageError
+from transfer.pipeline import Plan, Planned, load_plan
+from transfer.places import default_store
+from transfer.runner import Options, Run
+from transfer.states import State, find, states
+from transfer.store import Store
+
+
+class Pipeline:
+    """A pipeline file with its store."""
+
+    def __init__(self, plan: Plan, store: Store, words: Sequence[str] = ()):
+        self.plan, self.store, self.words = plan, store, list(words)
+
+    @staticmethod
+    def load(
+        path: str | Path, *, sets: Sequence[str] = (), smoke: bool = False, store: str | Path | None = None
+    ) -> Pipeline:
+        """Read and check a file. `sets` are as for `--set`; smoke results are kept in a store of their own."""
+        path = Path(path)
+        root = Path(store).expanduser().resolve() if store else default_store(path)
+        opened = Store(root / "smoke" if smoke else root)
+        words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
+        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke), opened, words)
+
+    def states(self, forced: Iterable[Planned] = ()) -> list[State]:
+        """How each stage stands now, in the plan's order."""
+        return states(self.plan, self.store, forced)
+
+    def one(self, name: str) -> Planned:
+        """The one stage that `name` (or `name[member]`) stands for."""
+        found = self.plan.find(name)
+        if len(found) > 1:
+            raise UsageError(f"'{name}' stands for {len(found)} members: {', '.join(one.label for one in found)}")
+        return found[0]
+
+    def artifact(self, name: str) -> Artifact:
+        """The finished artifact of a stage; TransferError where it is not made yet."""
+        one = self.one(name)
+        made = self._made(one)
+        if made is None:
+            raise TransferError(f"{name} has not been made yet: transfer run {self.plan.file} {name}")
+        return made
+
+    def run(self, *stages: str, **flags: Any) -> dict[str, Artifact]:
+        """Run what is not cached (flags: see `Options`); returns the artifact of each stage asked for, by its label."""
+        options = Options(stages=stages, **flags)
+        self.carry_out(options)
+        made = {one.label: self._made(one) for one in options.chosen(self.plan)}
+        return {label: artifact for label, artifact in made.items() if artifact is not None}
+
+    def carry_out(self, options: Options) -> None:
+        """Run what `options` ask for."""
+        Run(self.plan, self.store, options, self.words).carry_out()
+
+    def _made(self, one: Planned) -> Artifact | None:
+        manifest = find(self.store, one)
+        return KINDS[manifest.produces](self.store.folder(one.uses, one.key)) if manifest else None

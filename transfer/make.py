@@ -1,0 +1,94 @@
+"""Makes one artifact: runs its stage in a folder of its own, describes what came of it, publishes it."""
+
+from __future__ import annotations
+
+import errno
+import shutil
+import time
+import traceback
+
+from transfer.artifacts import Artifact
+from transfer.catalog import source_digest
+from transfer.errors import TransferError
+from transfer.machine import Machine, free_bytes
+from transfer.pipeline import Planned
+from transfer.store import Manifest, Store, describe_files
+from transfer.work import StopFlag, Work
+
+FULL = 1 << 20  # a disk with less than this many bytes free counts as full
+MESSAGE = 500
+
+
+def make(
+    one: Planned,
+    inputs: dict[str, tuple[Artifact, Manifest]],
+    store: Store,
+    machine: Machine,
+    stop: StopFlag,
+    quiet: bool,
+) -> Manifest:
+    """Run the stage of `one` on its inputs (by their names in `one.before`). Call with the lock on its key held."""
+    building = store.begin(one.key)
+    work = Work(
+        folder=building,
+        checkpoints=store.checkpoints(one.key),
+        inputs={name: inputs[name][0] for name in one.inputs},
+        images={role: inputs[f"{role} images"][0] for role in one.images},
+        machine=machine,
+        seed=one.seed,
+        stop=stop,
+        label=one.label,
+        key=one.key,
+        input_keys={name: other.key for name, other in one.before.items()},
+        quiet=quiet,
+    )
+    started = time.monotonic()
+    try:
+        _run(one, work, store)
+        missing = [name for name in one.stage.produces.required if not (building / name).is_file()]
+        if missing:
+            raise TransferError(f"{one.label}: the stage ended without writing {', '.join(missing)}")
+        manifest = Manifest(
+            stage=one.uses,
+            key=one.key,
+            produces=one.stage.produces.__name__,
+            identity=one.identity,
+            inputs={name: {"key": m.key, "digest": m.digest, "stage": m.stage} for name, (_, m) in inputs.items()},
+            files=describe_files(building),
+            figures=work.figures | ({"notes": work.notes} if work.notes else {}),
+            environment=machine.describe(),
+            seconds=round(time.monotonic() - started, 2),
+            source=source_digest(type(one.stage)),
+        )
+        store.publish(building, manifest)
+    except OSError as error:
+        raise TransferError(f"{one.label}: {_full(error, store) or error}") from error
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+    return manifest
+
+
+def _run(one: Planned, work: Work, store: Store) -> None:
+    """Whatever the stage may raise, a person gets a message, and the trace a file."""
+    try:
+        one.stage.run(work)
+    except (TransferError, OSError):
+        raise
+    except Exception as error:
+        if full := _full(error, store):
+            raise TransferError(f"{one.label}: {full}") from error
+        log = store.root / ".logs" / f"{one.key}.txt"
+        log.parent.mkdir(parents=True, exist_ok=True)
+        log.write_text(traceback.format_exc(), encoding="utf-8")
+        message = " ".join(str(error).split())[:MESSAGE]
+        where = f"(the whole trace is in {log})"
+        raise TransferError(f"{one.label}: {type(error).__name__}: {message}\n  {where}") from error
+
+
+def _full(error: Exception, store: Store) -> str:
+    """What to say if a full disk is behind `error`; libraries often hide the reason."""
+    free = free_bytes(store.root)
+    if free >= FULL and getattr(error, "errno", None) != errno.ENOSPC:
+        return ""
+    hint = "earlier results are whole; `transfer gc` lists what can go"
+    return f"the disk is full ({free:,} bytes free at {store.root}); {hint}"
