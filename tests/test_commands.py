@@ -426,6 +426,16 @@ def test_gc_lists_in_bytes_and_deletes_only_on_demand_what_no_pipeline_needs(
     assert "0 entries" in invoke("gc", "--store", tiny.store).out
 
 
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"clusters": 5}', '{"clusters": {"uses": "cluster"}}'])
+def test_gc_deletes_nothing_where_it_cannot_tell_what_is_needed(
+    invoke: Callable[..., Said], tiny: Tiny, content: str
+) -> None:
+    (tiny.store / ".pipelines" / "tiny.json").write_text(content)
+    before = sorted(tiny.store.rglob("*"))
+    assert ".pipelines: tiny.json " in invoke("gc", "--store", tiny.store, "--delete", check=4).err
+    assert sorted(tiny.store.rglob("*")) == before
+
+
 # run
 
 
@@ -466,6 +476,21 @@ def test_a_dry_run_shows_the_stages_asked_for_and_which_of_them_run(
     assert lines_of(said).keys() >= set(shown)
     assert sorted(name for name, line in lines_of(said).items() if line.startswith(" *")) == sorted(run)
     assert sorted(finished.store.rglob("*")) == before
+
+
+def test_from_takes_what_stands_on_a_stage_and_not_what_reads_the_same_images(
+    invoke: Callable[..., Said], finished: Tiny
+) -> None:
+    words = [
+        "run",
+        finished.file,
+        "--store",
+        finished.store,
+        "--set",
+        "stages.other={uses: evaluate/knn, model: pretext, k: 5}",
+    ]
+    said = lines_of(invoke(*words, "target", "--from", "-n").out)
+    assert said.keys() - PACKS == {"target", "linear", "knn"}
 
 
 def test_only_and_from_ask_for_what_they_read(invoke: Callable[..., Said], finished: Tiny) -> None:

@@ -106,7 +106,7 @@ class Run:
                 self._make(one)
                 self._remember([one])
             except Stopped as error:
-                raise Stopped(self.stop.number, f"stopped in {one.label}; what it had is saved") from error
+                raise Stopped(self.stop.number, f"stopped in {one.label}; its checkpoint is saved") from error
             except TransferError as error:
                 self.failed[one.key] = error
                 if not self.options.keep_going:

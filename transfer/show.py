@@ -117,10 +117,9 @@ def stage_text(found: dict[str, Any]) -> str:
     lines.append("figures")
     lines += [f"  {name}: {number(value)}" for name, value in found["figures"].items() if name != "notes"]
     lines += [f"  note: {note}" for note in found["figures"].get("notes", [])]
-    environment = found["environment"]
-    lines.append(
-        f"on {environment['device']}, {environment['precision']}, {environment['threads']} threads, commit {environment['commit'] or 'unknown'}"
-    )
+    where = found["environment"]
+    machine = f"{where['device']}, {where['precision']}, {where['threads']} threads"
+    lines.append(f"on {machine}, commit {where['commit'] or 'unknown'}")
     return "\n".join(lines)
 
 

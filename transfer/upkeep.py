@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.api import Pipeline
+from transfer.artifacts import read_json
 from transfer.errors import Damaged, UsageError
 from transfer.places import shipped
 from transfer.show import size
@@ -105,7 +106,7 @@ def initialise(folder: Path) -> list[str]:
 def _needed(store: Store) -> set[str]:
     """Keys of the latest results of every pipeline, and of all that they were made from."""
     needed: set[str] = set()
-    waiting = [(fact["uses"], fact["key"]) for name in store.pipelines() for fact in store.last(name).values()]
+    waiting = [one for name in store.pipelines() for one in _remembered(store, name)]
     while waiting:
         uses, key = waiting.pop()
         if key in needed:
@@ -118,6 +119,17 @@ def _needed(store: Store) -> set[str]:
         if manifest is not None:
             waiting += [(one["stage"], one["key"]) for one in manifest.inputs.values()]
     return needed
+
+
+def _remembered(store: Store, name: str) -> list[tuple[str, str]]:
+    """`uses` and key of what a pipeline last consisted of; Damaged rather than nothing, which would let it all go."""
+    path = store.root / ".pipelines" / f"{name}.json"
+    try:
+        return [(str(fact["uses"]), str(fact["key"])) for fact in read_json(path).values()]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise Damaged(
+            path.parent, f"{path.name} is not what was written: run that pipeline again, or remove it"
+        ) from error
 
 
 def _held(store: Store, key: str) -> bool:
