@@ -1,11 +1,11 @@
-"""The space of features: those of one space can be compared, and clusters of them be assigned to."""
+"""What a plan shows of features before there are any: their space and their number."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
 
 
 def space_of(features: Planned) -> Any:
@@ -19,3 +19,12 @@ def space_of(features: Planned) -> Any:
     if backbone is not None:
         layer = backbone.resolve_layer(layer or backbone.default_layer())  # an alias means the same layer
     return model.key, layer, getattr(stage, "pool", None), getattr(stage, "pooling", None)
+
+
+def count_of(features: Planned) -> int | None:
+    """How many images planned features are of; None where the plan does not show it."""
+    while not features.images:
+        if not features.inputs:
+            return None
+        features = next(iter(features.inputs.values()))
+    return getattr(next(iter(features.images.values())).stage, "count", None)

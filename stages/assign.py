@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from stages._space import space_of
 from transfer.artifacts import Clusters, Features, PseudoLabels
@@ -14,7 +14,7 @@ from transfer.stage import Stage, reads
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 

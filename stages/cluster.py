@@ -6,6 +6,7 @@ import os
 from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
+from stages._space import count_of
 from transfer.artifacts import Clusters, Features
 from transfer.clustering import FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
 from transfer.errors import BadOption, TransferError
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
     import numpy
 
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.progress import Progress
     from transfer.work import Work
 
@@ -103,15 +104,6 @@ class Cluster(Stage):
             work.note(f"one cluster holds {100 * share.max():.0f} % of all rows: the features may have collapsed")
         if empty:
             work.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")
-
-
-def count_of(features: Planned) -> int | None:
-    """How many images planned features are of; None where the plan does not show it."""
-    while not features.images:
-        if not features.inputs:
-            return None
-        features = next(iter(features.inputs.values()))
-    return getattr(next(iter(features.images.values())).stage, "count", None)
 
 
 def _save(path: Path, state: Lloyd) -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Literal
 
-from stages._space import space_of
-from stages.cluster import count_of
+from stages._space import count_of, space_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import np, torch
@@ -17,7 +16,7 @@ from transfer.tables import Table, TableWriter, encode_strings, write_table
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 

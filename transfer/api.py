@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
 from transfer.errors import TransferError, UsageError
-from transfer.pipeline import Plan, Planned, load_plan
+from transfer.pipeline import load_plan
 from transfer.places import default_store
+from transfer.plan import Plan, Planned
 from transfer.runner import Options, Run
 from transfer.states import State, find, states
 from transfer.store import Store
@@ -23,14 +25,24 @@ class Pipeline:
 
     @staticmethod
     def load(
-        path: str | Path, *, sets: Sequence[str] = (), smoke: bool = False, store: str | Path | None = None
+        path: str | Path,
+        *,
+        sets: Sequence[str] = (),
+        smoke: bool = False,
+        store: str | Path | None = None,
+        stages: Sequence[str] = (),
     ) -> Pipeline:
-        """Read and check a file. `sets` are as for `--set`; smoke results are kept in a store of their own."""
+        """Read and check a file. `sets` are as for `--set`; smoke results are kept in a store of their own.
+
+        With `stages` only these and what they stand on are planned, and only their images are looked for.
+        """
         path = Path(path)
         root = Path(store).expanduser().resolve() if store else default_store(path)
+        if root.exists() and not root.is_dir():
+            raise UsageError(f"the store {root} is a file: name a folder with --store or TRANSFER_STORE")
         opened = Store(root / "smoke" if smoke else root)
         words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
-        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke), opened, words)
+        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke, stages=stages), opened, words)
 
     def states(self, forced: Iterable[Planned] = ()) -> list[State]:
         """How each stage stands now, in the plan's order."""
@@ -48,11 +60,12 @@ class Pipeline:
         one = self.one(name)
         made = self._made(one)
         if made is None:
-            raise TransferError(f"{name} has not been made yet: transfer run {self.plan.file} {name}")
+            words = ["transfer", "run", str(self.plan.file), name, *self.words]
+            raise TransferError(f"{name} has not been made yet: {shlex.join(words)}")
         return made
 
     def run(self, *stages: str, **flags: Any) -> dict[str, Artifact]:
-        """Run what is not cached (flags: see `Options`); returns the artifact of each stage asked for, by its label."""
+        """Run what is not cached (flags: see `Options`); returns the artifact of each stage asked for."""
         options = Options(stages=stages, **flags)
         self.carry_out(options)
         made = {one.label: self._made(one) for one in options.chosen(self.plan)}

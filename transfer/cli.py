@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
+import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -86,7 +89,8 @@ def run(
     from transfer.runner import Options
     from transfer.show import plan_text
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    needed = () if flags["onwards"] else stages
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=needed)
     machine = Machine(flags["device"], flags["precision"], flags["threads"], flags["compile"])
     names = ("only", "onwards", "force", "keep_going", "restart")
     options = Options(
@@ -283,11 +287,20 @@ def main() -> None:
         click.echo("stopped", err=True)
         sys.exit(130)
     except TransferError as error:
-        click.echo(f"transfer: {error}", err=True)
+        # What has a place starts with it, so that editors and terminals can jump there.
+        placed = re.match(r"\S.*?:\d+:\d+: ", str(error))
+        click.echo(f"{'' if placed else 'transfer: '}{error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
         click.echo(f"transfer: {error}", err=True)
+        sys.exit(1)
+    except Exception as error:  # a fault of ours: a person gets the message, and the trace in a file
+        with tempfile.NamedTemporaryFile("w", prefix="transfer-", suffix=".txt", delete=False) as file:
+            traceback.print_exc(file=file)
+        click.echo(
+            f"transfer: unexpected {type(error).__name__}: {error} (the whole trace is in {file.name})", err=True
+        )
         sys.exit(1)

@@ -16,7 +16,7 @@ from transfer.images.cards import card_files, load_card
 from transfer.images.spec import ImageSpec
 from transfer.networks import FAMILIES, backbone_names, family
 from transfer.networks.backbone import Backbone
-from transfer.pipeline import COMMON, Header
+from transfer.plan import COMMON, Header
 from transfer.stage import Stage
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}

@@ -11,7 +11,7 @@ from transfer.artifacts import Artifact
 from transfer.catalog import source_digest
 from transfer.errors import TransferError
 from transfer.machine import Machine, free_bytes
-from transfer.pipeline import Planned
+from transfer.plan import Planned
 from transfer.store import Manifest, Store, describe_files
 from transfer.work import StopFlag, Work
 

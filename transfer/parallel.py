@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from transfer.errors import Stopped, TransferError
 
 if TYPE_CHECKING:
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.runner import Run
 
 INTERRUPTED = (130, 143)
@@ -32,7 +32,11 @@ def carry_out(run: Run, pending: list[Planned]) -> None:
                 : run.options.jobs - len(children)
             ]:
                 waiting.remove(one)
-                if not run.blocked(one):
+                if run.blocked(one):
+                    continue
+                if one.uses == "images":
+                    run.attempt(one)  # packing uses all cores by itself
+                else:
                     children[one] = _Child(run, one)
         elif not children:
             break
@@ -70,7 +74,7 @@ class _Child:
             "transfer",
             "run",
             str(run.plan.file),
-            one.key,
+            one.label,
             "--only",
             *run.words,
         ]

@@ -3,107 +3,36 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ValidationError
 
 from transfer import artifacts, matrix
 from transfer.catalog import find_stage
-from transfer.document import FAULTY, Faults, Mark, Node, label, read_document, replace, shown, substitute, variables_in
+from transfer.document import FAULTY, Faults, Mark, Node, read_document, replace, substitute, variables_in
 from transfer.errors import BadOption, TransferError, UsageError, nearest
 from transfer.images.pack import ImageSets
 from transfer.images.spec import ImageSpec
-from transfer.networks import FAMILIES
+from transfer.plan import COMMON, Header, Plan, Planned
 from transfer.stage import Stage
-from transfer.store import Store, key_of
+from transfer.store import Store
+from transfer.wording import culprit, holds_faulty, say
 
-COMMON = {
-    "uses": "which method: see `transfer list stages`",
-    "data": "another image set for this stage than the pipeline's",
-    "seed": "another seed for this stage than the pipeline's",
-}
 SMOKE_IMAGES = 256
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
 
 
-class Header(BaseModel):
-    """What stands at the head of a pipeline file."""
+def load_plan(
+    path: Path, store: Store, *, sets: Sequence[str] = (), smoke: bool = False, stages: Sequence[str] = ()
+) -> Plan:
+    """Read and check the file at `path`; UsageError lists every fault in it with its place.
 
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    name: str | None = Field(None, description="what the pipeline is called; the file's name if absent")
-    seed: int = Field(0, ge=0, lt=2**32, description="every stage that draws anything draws from this")
-    data: ImageSpec | None = Field(None, description="the image set of all stages that name none of their own")
-
-
-@dataclass(eq=False)
-class Planned:
-    """A stage of a plan: what it is, what it stands on, and the key of what it makes."""
-
-    name: str
-    uses: str
-    stage: Stage
-    seed: int = 0
-    member: dict[str, Any] = field(default_factory=dict)  # the matrix variables that it depends on
-    inputs: dict[str, Planned] = field(default_factory=dict)
-    images: dict[str, Planned] = field(default_factory=dict)
-    data: ImageSpec | None = None  # what the file says of its images
-    note: str = ""  # what a person must know of it, such as a stand-in for a set that is not there
-    node: Node | None = None
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}[{label(self.member)}]" if self.member else self.name
-
-    @property
-    def before(self) -> dict[str, Planned]:
-        """Everything that it reads, by the name it is read under."""
-        return {**self.inputs, **{f"{role} images": pack for role, pack in self.images.items()}}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        identity = {
-            "stage": self.uses,
-            "version": self.stage.version,
-            "options": self.stage.identity(),
-            "inputs": {name: one.key for name, one in self.before.items()},
-        }
-        return identity | ({"seed": self.seed} if self.stage.seeded else {})
-
-    @property
-    def key(self) -> str:
-        if not hasattr(self, "_key"):
-            self._key = key_of(self.identity)
-        return self._key
-
-
-@dataclass
-class Plan:
-    """The stages of all members, each after all that it reads; a stage that members share stands here once."""
-
-    name: str
-    file: Path
-    stages: list[Planned]
-    names: dict[str, list[Planned]]  # stage name -> one a member
-    smoke: bool = False
-
-    def __iter__(self) -> Iterator[Planned]:
-        return iter(self.stages)
-
-    def find(self, name: str) -> list[Planned]:
-        """The stages called `name`, or `name[member]`, or with that key; UsageError names the nearest."""
-        found = self.names.get(name) or [one for one in self.stages if name in (one.label, one.key)]
-        if not found:
-            raise UsageError(f"{self.file}: no stage '{name}'{nearest(name, self.names)}")
-        return found
-
-
-def load_plan(path: Path, store: Store, *, sets: Sequence[str] = (), smoke: bool = False) -> Plan:
-    """Read and check the file at `path`; UsageError lists every fault in it with its place."""
+    With `stages` the plan holds these and all that they stand on. The images of the others are not looked at, so that
+    a set without labels does for the first stages of a file whose last ones would need them.
+    """
     faults = Faults()
     root = read_document(path, faults)
     if not isinstance(root.value, dict):
@@ -113,14 +42,15 @@ def load_plan(path: Path, store: Store, *, sets: Sequence[str] = (), smoke: bool
     if not isinstance(root.value, dict):
         faults.raise_if_any()
         raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
-    return _Reader(path, store, smoke, faults).plan(root)
+    return _Reader(path, store, smoke, faults, stages).plan(root)
 
 
 class _Reader:
     """Goes on after a fault with all that does not depend on it, so that every fault is told at once."""
 
-    def __init__(self, path: Path, store: Store, smoke: bool, faults: Faults):
+    def __init__(self, path: Path, store: Store, smoke: bool, faults: Faults, stages: Sequence[str]):
         self.path, self.smoke, self.faults = path, smoke, faults
+        self.wanted = {name.partition("[")[0] for name in stages}
         self.beside = path.resolve().parent
         self.sets = ImageSets(store.memory, self.beside)
         self.unread: dict[tuple[Mark, str, str], dict[str, None]] = {}  # fault of an image set -> stages that read it
@@ -168,8 +98,12 @@ class _Reader:
         kinds = {name: kind for name, node in nodes.items() if (kind := self._kind(name, node)) is not None}
         inputs = {name: self._inputs(name, node, kinds, nodes) for name, node in nodes.items() if name in kinds}
         sound: dict[str, Planned] = {}
-        for name in self._order(inputs, nodes):
+        order = self._order(inputs, nodes)
+        wanted = self._around(order, inputs)
+        for name in order:
             one = self._stage(name, nodes[name], kinds[name], header)
+            if name not in wanted:
+                continue
             ready = all(other in sound for other in inputs[name].values())
             before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
             images = self._images(name, kinds[name], nodes[name], one.data, before, top)
@@ -180,6 +114,16 @@ class _Reader:
                 self._check(one)
         if not self.faults and not self.unread:
             self._add(list(sound.values()))
+
+    def _around(self, order: list[str], inputs: dict[str, dict[str, str | None]]) -> set[str]:
+        """The stages asked for, and what they stand on; all, if one of them is no stage of the file."""
+        if not self.wanted or not self.wanted <= set(order):
+            return set(order)
+        found = set(self.wanted)
+        for name in reversed(order):
+            if name in found:
+                found |= {other for other in inputs[name].values() if other}
+        return found
 
     def _varies(self, one: Planned, root: Node) -> set[str]:
         """The matrix variables that a stage, or anything before it, is written with."""
@@ -193,14 +137,14 @@ class _Reader:
             return model.model_validate(values)
         except ValidationError as error:
             for fault in error.errors():
-                if fault["type"] not in ("missing", "extra_forbidden") and _holds_faulty(fault.get("input")):
+                if fault["type"] not in ("missing", "extra_forbidden") and holds_faulty(fault.get("input")):
                     continue
                 # pydantic puts the chosen variant of a union into the path; it stands nowhere in the file.
                 path = tuple(step for step in fault["loc"] if not str(step).startswith("<"))
                 option = ".".join(map(str, path))
-                self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), _say(fault, model))
+                self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), say(fault, model))
         except Exception as error:  # a stranger's code may raise anything
-            option = _culprit(model, values)
+            option = culprit(model, values)
             place = node.mark_at((option,)), ".".join(filter(None, [where, option]))
             self.faults.add(*place, f"cannot be checked ({type(error).__name__}: {error})")
         return None
@@ -359,47 +303,3 @@ class _Reader:
             group = self.names.setdefault(one.name, [])
             if shared not in group:
                 group.append(shared)
-
-
-def _say(fault: dict[str, Any], model: type[BaseModel]) -> str:
-    """pydantic's fault in words that help."""
-    if fault["type"] == "extra_forbidden":
-        return f"unknown option{nearest(str(fault['loc'][-1]), _names_at(model, fault['loc']))}"
-    if fault["type"] == "missing":
-        return "is required" + (f": {help}" if (help := _help(model, fault["loc"])) else "")
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    found = fault.get("input")
-    if fault["type"] == "value_error" or isinstance(found, dict):
-        return message
-    return f"{message} (found {shown(found)})"
-
-
-def _names_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """What the last word of `path` could have been."""
-    if len(path) == 1:
-        return [*model.model_fields, *(COMMON if issubclass(model, Stage) else ())]
-    nested = {f"<{kind.__name__}>": kind for kind in FAMILIES} | {"data": ImageSpec}
-    return [*nested[path[-2]].model_fields] if path[-2] in nested else []
-
-
-def _culprit(model: type[BaseModel], values: dict[str, Any]) -> str:
-    """The option whose check fails in its own code."""
-    for name, value in values.items():
-        try:
-            model.model_validate({name: value})
-        except ValidationError:
-            continue
-        except Exception:
-            return name
-    return ""
-
-
-def _holds_faulty(value: Any) -> bool:
-    if isinstance(value, (dict, list)):
-        return any(map(_holds_faulty, value.values() if isinstance(value, dict) else value))
-    return value is FAULTY
-
-
-def _help(model: type[BaseModel], path: tuple[Any, ...]) -> str:
-    found = model.model_fields.get(str(path[0])) if len(path) == 1 else None
-    return found.description or "" if found else ""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from transfer.errors import Damaged
-from transfer.pipeline import Plan, Planned
+from transfer.plan import Plan, Planned
 from transfer.store import Manifest, Store
 
 SHOWN = 3

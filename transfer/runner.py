@@ -13,7 +13,7 @@ from transfer.artifacts import KINDS, Artifact
 from transfer.errors import Damaged, Stopped, TransferError, UsageError
 from transfer.machine import Machine
 from transfer.make import make
-from transfer.pipeline import Plan, Planned
+from transfer.plan import Plan, Planned
 from transfer.states import State, find, stale, states
 from transfer.store import Manifest, Store
 from transfer.work import StopFlag
@@ -42,12 +42,11 @@ class Options:
         if not self.stages:
             return list(plan)
         found = self._named(plan)
-        if self.only:
-            found |= {pack for one in found for pack in one.images.values()}  # no stage of the file: they come along
-        elif self.onwards:
-            for one in plan:
+        if self.only or self.onwards:
+            for one in plan if self.onwards else ():
                 if found & set(one.before.values()):
-                    found |= {one, *one.images.values()}
+                    found.add(one)
+            found |= {pack for one in found for pack in one.images.values()}  # no stages of the file: they come along
         else:
             for one in reversed(list(plan)):
                 if one in found:
@@ -58,7 +57,9 @@ class Options:
         """What `--force` applies to: the named stages (with --from all after them too), else every stage."""
         if not self.force:
             return set()
-        return set(self.chosen(plan)) if self.onwards or not self.stages else self._named(plan)
+        if not self.onwards:
+            return self._named(plan) if self.stages else set(plan)
+        return self._named(plan) | {one for one in self.chosen(plan) if one.uses != "images"}
 
     def _named(self, plan: Plan) -> set[Planned]:
         return {one for name in self.stages for one in plan.find(name)}
@@ -100,17 +101,21 @@ class Run:
 
     def _one_after_another(self) -> None:
         for one in self.chosen:
-            if self.blocked(one):
-                continue
-            try:
-                self._make(one)
-                self._remember([one])
-            except Stopped as error:
-                raise Stopped(self.stop.number, f"stopped in {one.label}; its checkpoint is saved") from error
-            except TransferError as error:
-                self.failed[one.key] = error
-                if not self.options.keep_going:
-                    return
+            if self.failed and not self.options.keep_going:
+                return
+            if not self.blocked(one):
+                self.attempt(one)
+
+    def attempt(self, one: Planned) -> None:
+        """Make one stage; a failure is told and kept in `failed`."""
+        try:
+            self._make(one)
+            self._remember([one])
+        except Stopped as error:
+            raise Stopped(self.stop.number, f"stopped in {one.label}; its checkpoint is saved") from error
+        except TransferError as error:
+            self.failed[one.key] = error
+            if self.options.keep_going:
                 self.say(f"{one.label}: FAILED: {error}")
 
     def blocked(self, one: Planned) -> bool:
@@ -212,7 +217,8 @@ class Run:
         facts = {one.label: {"uses": one.uses, "key": one.key} for one in made if find(self.store, one)}
         known = self.store.last(self.plan.name)
         if any(known.get(label) != fact for label, fact in facts.items()):
-            self.store.remember(self.plan.name, facts)
+            whole = None if self.options.stages else [one.label for one in self.plan]
+            self.store.remember(self.plan.name, facts, whole)
 
 
 def told(one: Planned, manifest: Manifest) -> str:

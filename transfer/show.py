@@ -7,7 +7,7 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.errors import Damaged, UsageError
-from transfer.pipeline import Planned
+from transfer.plan import Planned
 from transfer.runner import number
 from transfer.states import CACHED, State
 

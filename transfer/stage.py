@@ -25,10 +25,10 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Fiel
 
 from transfer.artifacts import Artifact
 from transfer.networks import FAMILIES, backbone_names, family
-from transfer.networks.backbone import unknown
+from transfer.networks.backbone import Backbone, unknown
 
 if TYPE_CHECKING:
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 
@@ -46,8 +46,12 @@ def reads(artifact: type[Artifact], help: str, optional: bool = False) -> Any:
 def _named(value: Any) -> Any:
     """`vgg16` means `{name: vgg16}`; an unknown name is told with the nearest one."""
     options = {"name": value} if isinstance(value, str) else value
-    if isinstance(options, dict) and options.get("name") not in backbone_names():
-        raise unknown("backbone", str(options.get("name", "")), backbone_names())
+    if isinstance(options, Backbone):
+        return options
+    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
+        raise ValueError("a backbone is a name, or a mapping with `name`, as in {name: vgg16, width: 0.25}")
+    if options["name"] not in backbone_names():
+        raise unknown("backbone", options["name"], backbone_names())
     return options
 
 

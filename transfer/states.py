@@ -9,7 +9,7 @@ from typing import Any
 from transfer.artifacts import read_json
 from transfer.catalog import source_digest
 from transfer.errors import Damaged
-from transfer.pipeline import Plan, Planned
+from transfer.plan import Plan, Planned
 from transfer.reasons import because
 from transfer.store import Manifest, Store
 

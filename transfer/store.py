@@ -12,7 +12,7 @@ import os
 import shutil
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -215,11 +215,13 @@ class Store:
         except (OSError, ValueError):
             return {}
 
-    def remember(self, pipeline: str, made: dict[str, dict[str, str]]) -> None:
+    def remember(self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None) -> None:
+        """Add to what is known of a pipeline; with `labels`, those that it no longer has are forgotten."""
         path = self.root / ".pipelines" / f"{pipeline}.json"
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
-        draft.write_text(json.dumps(self.last(pipeline) | made, indent=1, sort_keys=True), encoding="utf-8")
+        known = {label: fact for label, fact in self.last(pipeline).items() if labels is None or label in labels}
+        draft.write_text(json.dumps(known | made, indent=1, sort_keys=True), encoding="utf-8")
         os.replace(draft, path)
 
     def pipelines(self) -> list[str]:

@@ -14,7 +14,7 @@ from transfer.training.embed import outputs, pooled
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 PROTOCOL = "knn/weighted-v1"

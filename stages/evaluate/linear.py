@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.progress import Progress
     from transfer.work import Work
 
@@ -40,7 +40,7 @@ class Linear(Stage):
 
     model: str = reads(Model, "the network")
     layers: list[str] | None = option(
-        None, "layers to probe; none: all with a ReLU of their own, from the first to the last"
+        None, "layers to probe; none: all with a ReLU of their own, from the first to the last", min_length=1
     )
     dimensions: int = option(9216, "values of a layer that the classifier sees, at most", ge=1)
     epochs: int = option(40, "passes over the training features", ge=1)

@@ -17,7 +17,7 @@ from transfer.training.embed import outputs, pooled
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 PART = 4096  # images between two points from which an interrupted extraction goes on

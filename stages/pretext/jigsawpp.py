@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from transfer.images.draw import Draw
     from transfer.networks.network import Network
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
 
 TILES = 9
 # What the released code multiplies colours with: it removes one direction of colour, as Doersch et al. do.
@@ -50,6 +50,11 @@ class JigsawPP(Pretext):
     def check(self, planned: Planned) -> None:
         """The images' cells have room for the tiles."""
         puzzle_tiles(planned.images["images"].stage.size, self.tile, self.shift)
+
+    def rehearse(self, planned: Planned) -> None:
+        """There are so many permutations, and the networks fit the tiles."""
+        spread_permutations(self.permutations, TILES, self.distance)
+        super().rehearse(planned)
 
     def chance(self) -> float:
         return 1 / self.permutations

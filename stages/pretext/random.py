@@ -8,7 +8,7 @@ from transfer.artifacts import Model, Normalisation
 from transfer.stage import BackboneOption, Images, Stage, option
 
 if TYPE_CHECKING:
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.images.draw import Draw
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 

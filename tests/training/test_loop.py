@@ -24,7 +24,14 @@ def network() -> nn.ModuleDict:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         layers = nn.Sequential(
-            nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Dropout(0.3), nn.Linear(144, 2)
+            nn.Conv2d(3, 4, 3),
+            nn.BatchNorm2d(4),
+            nn.ReLU(),
+            nn.Conv2d(4, 6, 3),  # the layout of its weights depends on the memory format
+            nn.ReLU(),
+            nn.Flatten(),
+            nn.Dropout(0.3),
+            nn.Linear(96, 2),
         )
         return nn.ModuleDict({"backbone": layers})
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from transfer.images.draw import Draw
     from transfer.networks.network import Network
-    from transfer.pipeline import Planned
+    from transfer.plan import Planned
     from transfer.work import Work
 
 

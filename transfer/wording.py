@@ -1,0 +1,59 @@
+"""What pydantic finds wrong, in words that help."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from transfer.document import FAULTY, shown
+from transfer.errors import nearest
+from transfer.images.spec import ImageSpec
+from transfer.networks import FAMILIES
+from transfer.plan import COMMON
+from transfer.stage import Stage
+
+
+def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
+    """pydantic's fault in words that help."""
+    if fault["type"] == "extra_forbidden":
+        return f"unknown option{nearest(str(fault['loc'][-1]), _names_at(model, fault['loc']))}"
+    if fault["type"] == "missing":
+        return "is required" + (f": {help}" if (help := _help(model, fault["loc"])) else "")
+    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    found = fault.get("input")
+    if fault["type"] == "value_error" or isinstance(found, dict):
+        return message
+    return f"{message} (found {shown(found)})"
+
+
+def _names_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
+    """What the last word of `path` could have been."""
+    if len(path) == 1:
+        return [*model.model_fields, *(COMMON if issubclass(model, Stage) else ())]
+    nested = {f"<{kind.__name__}>": kind for kind in FAMILIES} | {"data": ImageSpec}
+    return [*nested[path[-2]].model_fields] if path[-2] in nested else []
+
+
+def culprit(model: type[BaseModel], values: dict[str, Any]) -> str:
+    """The option whose check fails in its own code."""
+    for name, value in values.items():
+        try:
+            model.model_validate({name: value})
+        except ValidationError:
+            continue
+        except Exception:
+            return name
+    return ""
+
+
+def holds_faulty(value: Any) -> bool:
+    """Whether a value that was told already is part of this one."""
+    if isinstance(value, (dict, list)):
+        return any(map(holds_faulty, value.values() if isinstance(value, dict) else value))
+    return value is FAULTY
+
+
+def _help(model: type[BaseModel], path: tuple[Any, ...]) -> str:
+    found = model.model_fields.get(str(path[0])) if len(path) == 1 else None
+    return found.description or "" if found else ""
