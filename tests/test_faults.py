@@ -22,7 +22,7 @@ stages:
   pretext:
     uses: pretext/jigsawpp
     backbone: conv4
-    epochs: 3
+    epochs: 12
     batch: 16
     permutations: 20
     shift: 1
@@ -32,7 +32,7 @@ stages:
   prepared: {uses: prepare, features: features, steps: [l2, whiten], components: 8}
   clusters: {uses: cluster, features: prepared, k: 6, tries: 2, iterations: 5}
   labels: {uses: assign, features: prepared, clusters: clusters}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 4, batch: 16, crop: 0.5}
+  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 12, batch: 16, crop: 0.5}
   linear: {uses: evaluate/linear, model: target, epochs: 3}
   knn: {uses: evaluate/knn, model: target, k: 5}
 """
@@ -104,7 +104,7 @@ def test_a_run_killed_at_random_moments_goes_on_and_ends_with_the_same_bytes(
     folder, moments = Folder(tmp_path / "killed"), random.Random(0)
     killed = 0
     for _ in range(KILLS):
-        process = folder.start()
+        process = folder.start("--save-every", "0")
         # Start-up alone takes seconds, and kills there test little: wait until the run is at work.
         line = process.stdout.readline()
         assert line, process.stderr.read()
@@ -120,28 +120,35 @@ def test_a_run_killed_at_random_moments_goes_on_and_ends_with_the_same_bytes(
     assert folder.artifacts() == undisturbed.artifacts()
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
-    number: signal.Signals, code: int, undisturbed: Folder, tmp_path: Path
+    number: signal.Signals, code: int, jobs: str, tmp_path: Path
 ) -> None:
     folder = Folder(tmp_path / "stopped")
-    folder.file.write_text(PIPELINE.replace("epochs: 3\n    batch: 16", "epochs: 400\n    batch: 16"), encoding="utf-8")
-    process = folder.start()
+    longer = PIPELINE.replace("epochs: 12\n    batch: 16", "epochs: 4000\n    batch: 16")
+    folder.file.write_text(longer, encoding="utf-8")
+    process = folder.start("-j", jobs, "--save-every", "1")
     deadline = time.monotonic() + 120
-    while not list(folder.store.glob(".checkpoints/*")) or not list(folder.store.glob("images/*/manifest.json")):
+    while not list(folder.store.glob(".checkpoints/*/training.safetensors")):
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    time.sleep(3)
     process.send_signal(number)
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, out + err
-    assert "stopped in pretext" in err
+    assert "stopped" in err
     assert "To go on: transfer run" in err
     assert "Traceback" not in out + err
     status = json.loads(folder.transfer("status", str(folder.file), "--json"))
     pretext = next(stage for stage in status["stages"] if stage["stage"] == "pretext")
     assert pretext["status"] == "resumed"
-    assert "of 400" in pretext["reason"]
+    assert "of 4000" in pretext["reason"]
+    # It goes on from there: the same command, and not much later another signal.
+    process = folder.start("-j", jobs)
+    while "resumed" not in process.stdout.readline():
+        assert process.poll() is None
+    process.send_signal(number)
+    assert process.wait(timeout=120) == code
 
 
 def flip(path: Path, at: float) -> None:

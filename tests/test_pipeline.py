@@ -535,3 +535,19 @@ def test_faults_reach_the_person_without_a_traceback_and_with_exit_code_2(
         assert said.out == ""
         assert said.err.count(f"{file}:") == 18
         assert "18 faults; nothing was started" in said.err
+
+
+@pytest.mark.parametrize("word", ["data=photos/", "data={folder: photos}", "data.folder=photos"])
+def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_file_at_the_file(
+    word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = tmp_path / "here", tmp_path / "there"
+    for folder in (here, there):
+        (folder / "photos").mkdir(parents=True)
+        Image.new("RGB", (32, 32)).save(folder / "photos" / "one.png")
+    file = there / "p.yaml"
+    file.write_text("data: {folder: photos}\nstages:\n  r: {uses: pretext/random, backbone: conv4}\n", encoding="utf-8")
+    monkeypatch.chdir(here)
+    store = Store(tmp_path / "store")
+    assert load_plan(file, store).stages[0].stage.place == str(there / "photos")
+    assert load_plan(file, store, sets=[word]).stages[0].stage.place == str(here / "photos")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import signal
 import sys
 import tempfile
 import traceback
@@ -79,6 +80,9 @@ def cli() -> None:
 @click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]")
 @click.option("--compile", is_flag=True, help="torch.compile the networks.")
+@click.option(
+    "--save-every", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds between checkpoints."
+)
 @EXIT_CODE
 def run(
     file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any
@@ -91,7 +95,7 @@ def run(
 
     needed = () if flags["onwards"] else stages
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=needed)
-    machine = Machine(flags["device"], flags["precision"], flags["threads"], flags["compile"])
+    machine = Machine(*(flags[name] for name in ("device", "precision", "threads", "compile", "save_every")))
     names = ("only", "onwards", "force", "keep_going", "restart")
     options = Options(
         stages,
@@ -276,6 +280,7 @@ def _same_command() -> str:
 
 def main() -> None:
     """The entry point: a person sees messages, never a traceback; the exit code says what kind of end it was."""
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # until a run listens itself
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as end:

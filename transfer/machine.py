@@ -39,6 +39,7 @@ class Machine:
     precision_name: str = "auto"
     threads_wanted: int | None = None
     compile: bool = False
+    save_every: float = 30.0  # seconds between checkpoints of a training
 
     @property
     def threads(self) -> int:

@@ -5,10 +5,12 @@ A child is the same command with one stage and `--only`; locks and keys are the 
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.errors import Stopped, TransferError
@@ -22,11 +24,12 @@ INTERRUPTED = (130, 143)
 
 def carry_out(run: Run, pending: list[Planned]) -> None:
     """Make all of `pending`, at most `jobs` at a time; failures are collected in `run.failed`."""
-    waiting, children = list(pending), {}
+    waiting, children, told = list(pending), {}, False
     while waiting or children:
         if run.stop.number:
-            for child in children.values():
+            for child in () if told else children.values():  # once: a second signal would end them unsaved
                 child.process.send_signal(run.stop.number)
+            told = True
         elif not run.failed or run.options.keep_going:
             for one in [one for one in waiting if not _blockers(one, waiting, children)][
                 : run.options.jobs - len(children)
@@ -80,6 +83,7 @@ class _Child:
         ]
         words += ["--device", options.machine.device_name, "--precision", options.machine.precision_name]
         words += ["--threads", str(max(1, options.machine.threads // options.jobs))]
+        words += ["--save-every", str(options.machine.save_every)]
         flags = {
             "--compile": options.machine.compile,
             "--force": one in run.forced,
@@ -87,9 +91,16 @@ class _Child:
             "--no-wait": not options.wait,
         }
         words += [flag for flag, wanted in flags.items() if wanted]
-        # A session of its own: Ctrl-C reaches the parent alone, which passes it on once.
+        # The parent's own code, whatever folders of the same names lie in the working directory.
+        code = Path(__file__).resolve().parent.parent
+        paths = os.pathsep.join(filter(None, [str(code), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+            words,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on
+            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
         )
         self.errors: list[str] = []
         self.reader = threading.Thread(target=self._read, args=(run, one.label), daemon=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -88,7 +89,7 @@ class _Reader:
         found: dict[str, Any] = {}
         for key in Header.model_fields.keys() & top.value.keys():
             checked = self._validate(Header, {key: top.value[key].plain()}, top, "")
-            found[key] = getattr(checked, key) if checked else FAULTY
+            found[key] = _settled(getattr(checked, key), top.value[key]) if checked else FAULTY
         return Header.model_construct(**found)
 
     def _member(self, root: Node, top: Node, header: Header, member: dict[str, Any]) -> None:
@@ -198,7 +199,7 @@ class _Reader:
                 self.faults.add(node.keys["data"], f"{where}.data", f"{uses} reads no images")
                 continue
             checked = self._validate(Header, {key: node.value[key].plain()}, node, where)
-            found[key] = getattr(checked, key) if checked else FAULTY
+            found[key] = _settled(getattr(checked, key), node.value[key]) if checked else FAULTY
         options = {key: one.plain() for key, one in node.value.items() if key not in COMMON}
         stage = self._validate(kind, options, node, where) or FAULTY
         if FAULTY in (stage, found["seed"]):
@@ -303,3 +304,13 @@ class _Reader:
             group = self.names.setdefault(one.name, [])
             if shared not in group:
                 group.append(shared)
+
+
+def _settled(value: Any, node: Node) -> Any:
+    """An image set whose path came with `--set` has it from the working directory, not from the file's folder."""
+    for place in ("folder", "hdf5"):
+        path = getattr(value, place, None)
+        written = node.value.get(place, node) if isinstance(node.value, dict) else node
+        if path is not None and not written.mark.line:
+            return value.model_copy(update={place: os.path.abspath(os.path.expanduser(path))})
+    return value

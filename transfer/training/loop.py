@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 
     from transfer.work import Work
 
-SAVE_EVERY = 30.0  # seconds between checkpoints
 LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
 
 # (network, images uint8 (B, 3, H, W), their rows in the set (B,), draw) -> loss, named figures of the batch
@@ -155,7 +154,7 @@ class _Training:
 
     def _pause(self, last: bool) -> None:
         """Save now and then, and when a signal asks to stop."""
-        if self.work.stop.number or last or time.monotonic() - self.saved > SAVE_EVERY:
+        if self.work.stop.number or last or time.monotonic() - self.saved > self.work.machine.save_every:
             self._save()
         self.work.pause_point()
 
