@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import signal
 import sys
 import tempfile
@@ -115,7 +116,7 @@ def run(
     except UsageError:
         raise
     except TransferError as error:
-        error.args = (f"{error}\nTo go on: {_same_command()}",)
+        error.args = (f"{error}\nTo go on: {_command_to_go_on(stages, flags['force'], error.stage)}",)
         raise
 
 
@@ -272,10 +273,13 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _same_command() -> str:
-    import shlex
-
-    return shlex.join(["transfer", *sys.argv[1:]])
+def _command_to_go_on(stages: tuple[str, ...], force: bool, stopped_in: str) -> str:
+    """The same command; where it forces what is cached, only from the stage on that did not end."""
+    words = sys.argv[1:]
+    if force and stopped_in:
+        words = [word for word in words if word not in ("-f", "--force", "--only", "--from", *stages)]
+        words += [stopped_in, "--from", "--force"]
+    return shlex.join(["transfer", *words])
 
 
 def main() -> None:

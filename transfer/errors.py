@@ -10,6 +10,7 @@ class TransferError(Exception):
     """A fault told to the person who can mend it: one message, no traceback."""
 
     exit_code = 1
+    stage = ""  # label of the stage that did not end, where there is one
 
 
 class UsageError(TransferError):

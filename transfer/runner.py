@@ -112,8 +112,11 @@ class Run:
             self._make(one)
             self._remember([one])
         except Stopped as error:
-            raise Stopped(self.stop.number, f"stopped in {one.label}; its checkpoint is saved") from error
+            stopped = Stopped(self.stop.number, f"stopped in {one.label}; its checkpoint is saved")
+            stopped.stage = one.label
+            raise stopped from error
         except TransferError as error:
+            error.stage = one.label
             self.failed[one.key] = error
             if self.options.keep_going:
                 self.say(f"{one.label}: FAILED: {error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stages._layers import check_layers
 from transfer.artifacts import Images, Model, Scores
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import F, faiss, np, torch
@@ -35,12 +36,7 @@ class Knn(Stage):
 
     def check(self, planned: Planned) -> None:
         """The model has the layer, and the training split k images."""
-        backbone = getattr(planned.inputs["model"].stage, "backbone", None)
-        if backbone is not None and self.layer is not None:
-            try:
-                backbone.resolve_layer(self.layer)
-            except ValueError as error:
-                raise BadOption("layer", str(error)) from error
+        check_layers(planned, "layer", [self.layer])
         count = planned.images["train"].stage.count
         if self.k > count:
             raise BadOption("k", f"{self.k} neighbours of {count} training images")

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stages._layers import check_layers
 from transfer.artifacts import Images, Model, Scores
-from transfer.errors import BadOption, TransferError
+from transfer.errors import TransferError
 from transfer.lazy import F, np, torch
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, option, reads
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 PROTOCOL = "linear/pooled-v1"
+LARGEST = 65504.0  # of float16
+FEWEST = 20  # training images below which nothing can be said
 HELD_OUT = 0.1  # share of the training images that chooses the best layer, and is trained on by nothing
 
 
@@ -50,23 +53,20 @@ class Linear(Stage):
 
     def check(self, planned: Planned) -> None:
         """The model has the layers."""
-        backbone = getattr(planned.inputs["model"].stage, "backbone", None)
-        for layer in self.layers or [] if backbone is not None else []:
-            try:
-                backbone.resolve_layer(layer)
-            except ValueError as error:
-                raise BadOption("layers", str(error)) from error
+        check_layers(planned, "layers", self.layers or [])
 
     def run(self, work: Work) -> None:
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         classes = max(int(train.labels.max()), int(test.labels.max())) + 1
+        if len(train) < FEWEST:
+            raise TransferError(f"{len(train)} training images are too few for a probe: at least {FEWEST}")
         if len(np.unique(train.labels)) < 2:
             raise TransferError("all training images have one label: there is nothing to classify")
         layers = self.layers or probed_layers(model)
         seen = {role: self._features(work, model, images, layers, role) for role, images in work.images.items()}
         # Drawn, not every n-th: in some sets the classes take turns.
         order = np.random.RandomState(0).permutation(len(train))
-        choose, fit = np.split(order, [max(1, round(HELD_OUT * len(train)))])
+        choose, fit = np.split(order, [round(HELD_OUT * len(train))])
         figures, chosen = {}, {}
         with work.progress("probing", len(layers) * self.epochs, "epochs") as progress:
             for layer in layers:
@@ -96,7 +96,10 @@ class Linear(Stage):
                     if layer not in files:
                         path = work.checkpoints / f"{role}-{layer}.npy"
                         files[layer] = np.lib.format.open_memmap(path, "w+", np.float16, (len(images), block.shape[1]))
-                    files[layer][first : first + len(block)] = block.clip(-6e4, 6e4)
+                    if not np.isfinite(block).all():
+                        row = first + int((~np.isfinite(block).all(axis=1)).argmax())
+                        raise TransferError(f"layer {layer} says of {images.ids[row]} what is no finite number")
+                    files[layer][first : first + len(block)] = block.clip(-LARGEST, LARGEST)
                 progress.advance(len(next(iter(found.values()))))
                 work.pause_point()
         return files

@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
+from stages._layers import check_layers
 from transfer.artifacts import Features, Images, Model
-from transfer.errors import BadOption, TransferError
+from transfer.errors import TransferError
 from transfer.lazy import np
 from transfer.networks import backbone
 from transfer.stage import Images as Reads
@@ -38,13 +39,7 @@ class ExtractNetwork(Stage):
 
     def check(self, planned: Planned) -> None:
         """The model has that layer."""
-        backbone = getattr(planned.inputs["model"].stage, "backbone", None)
-        if backbone is None or self.layer is None:
-            return
-        try:
-            backbone.resolve_layer(self.layer)
-        except ValueError as error:
-            raise BadOption("layer", str(error)) from error
+        check_layers(planned, "layer", [self.layer])
 
     def run(self, work: Work) -> None:
         model, images = work.inputs["model"], work.images["images"]

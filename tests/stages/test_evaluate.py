@@ -1,0 +1,120 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from stages.evaluate.knn import Knn, vote
+from stages.evaluate.linear import Linear
+from tests.stages.handmade import make_work, pack_images, run_stage
+from transfer.artifacts import Images, Model, Normalisation
+from transfer.errors import TransferError
+from transfer.images import drawings
+from transfer.networks import backbone
+
+TRAIN, TEST = 300, 200
+LINEAR = {"conv1": 20.5, "conv2": 32.0, "conv3": 33.5, "conv4": 38.5, "avgpool": 17.0, "best": 33.5}
+KNN = {"knn": 32.0, "1-nn": 31.0}
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
+    folder = tmp_path_factory.mktemp("sets")
+    return {
+        split: pack_images(folder / split, drawings.render(split, range(n)), drawings.labels(split)[:n], split)
+        for split, n in (("train", TRAIN), ("test", TEST))
+    }
+
+
+def model(folder: Path, spec: object = "conv4", spoil: float | None = None) -> Model:
+    folder.mkdir()
+    network = backbone(spec).build(seed=0)
+    if spoil is not None:
+        with torch.no_grad():
+            next(network.parameters()).fill_(spoil)
+    Model.write(folder, network, size=64, normalisation=Normalisation(), made_by={}, history=[])
+    return Model(folder)
+
+
+def shuffled(folder: Path, images: Images) -> Images:
+    order = np.random.RandomState(5).permutation(len(images))
+    return pack_images(folder, np.array(images.pixels)[order], images.labels[order])
+
+
+def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(sets: dict, tmp_path: Path) -> None:
+    card = run_stage(Linear(model="model", epochs=5), tmp_path / "w", sets, model=model(tmp_path / "m")).card
+    assert card["protocol"] == "linear/pooled-v1"
+    assert card["counts"] == {"train": 270, "selection": 30, "test": 200}
+    assert set(card["figures"]) == {"best", "conv1", "conv2", "conv3", "conv4", "avgpool"}
+    assert card["figures"]["best"] == card["figures"][card["selected"]["layer"]]
+    assert "held out" in card["selected"]["on"]
+    assert card["settings"]["learning_rate"] == 0.01
+
+
+def test_figures_of_random_weights_do_not_drift(sets: dict, tmp_path: Path) -> None:
+    fixed = model(tmp_path / "m")
+    linear = run_stage(Linear(model="model", epochs=20), tmp_path / "linear", sets, model=fixed).figures
+    knn = run_stage(Knn(model="model", layer="conv3", pool=4), tmp_path / "knn", sets, model=fixed).figures
+    # Accuracies are counts of 200 images; another processor's rounding may move one or two of them.
+    assert linear == pytest.approx(LINEAR, abs=1.01)
+    assert knn == pytest.approx(KNN, abs=1.01)
+
+
+def test_the_order_of_images_in_the_set_changes_nothing(sets: dict, tmp_path: Path) -> None:
+    fixed, other = model(tmp_path / "m"), {role: shuffled(tmp_path / role, one) for role, one in sets.items()}
+    here = run_stage(Knn(model="model"), tmp_path / "a", sets, model=fixed).figures
+    there = run_stage(Knn(model="model"), tmp_path / "b", other, model=fixed).figures
+    assert here == there
+
+
+def test_the_same_probe_twice_gives_the_same_bytes(sets: dict, tmp_path: Path) -> None:
+    fixed = model(tmp_path / "m")
+    made = [run_stage(Linear(model="model", epochs=3), tmp_path / str(i), sets, model=fixed) for i in range(2)]
+    assert made[0].folder.joinpath("scores.json").read_bytes() == made[1].folder.joinpath("scores.json").read_bytes()
+    assert made[0].folder.joinpath("scores.h5").read_bytes() == made[1].folder.joinpath("scores.h5").read_bytes()
+
+
+def test_what_a_layer_knows_perfectly_is_probed_perfectly(tmp_path: Path) -> None:
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 2, 200)
+    pixels = (random.randint(0, 60, (200, 32, 32, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    both = {role: pack_images(tmp_path / role, pixels, labels, role) for role in ("train", "test")}
+    fixed = model(tmp_path / "m")
+    assert run_stage(Linear(model="model"), tmp_path / "l", both, model=fixed).figures["conv1"] == 100
+    assert run_stage(Knn(model="model", layer="conv1"), tmp_path / "k", both, model=fixed).figures["1-nn"] == 100
+
+
+def test_the_vote_equals_a_literal_loop() -> None:
+    random = np.random.RandomState(0)
+    labels = random.randint(0, 7, (50, 9))
+    similarity = np.sort(random.uniform(-1, 1, (50, 9)), axis=1)[:, ::-1].astype(np.float32)
+    expected = []
+    for row in range(50):
+        totals = [0.0] * 7
+        for label, value in zip(labels[row], similarity[row], strict=True):
+            totals[label] += float(np.exp(np.float64(value) / 0.07))
+        expected.append(int(np.argmax(totals)))
+    assert vote(labels, similarity, 0.07).tolist() == expected
+
+
+@pytest.mark.parametrize("kind", [Linear, Knn])
+def test_features_that_are_no_numbers_are_an_error(kind: type, sets: dict, tmp_path: Path) -> None:
+    work = make_work(tmp_path, sets, {"model": model(tmp_path / "m", spoil=float("nan"))})
+    with pytest.raises(TransferError, match="finite number"):
+        kind(model="model").run(work)
+
+
+@pytest.mark.parametrize(
+    ("pick", "message"), [(slice(0, 300, 10), "one label"), (slice(0, 7), "7 training images are too few")]
+)
+def test_a_training_split_that_teaches_nothing_is_refused(
+    pick: slice, message: str, sets: dict, tmp_path: Path
+) -> None:
+    train = sets["train"]
+    few = pack_images(tmp_path / "few", np.array(train.pixels)[pick], train.labels[pick])
+    with pytest.raises(TransferError, match=message):
+        Linear(model="model").run(
+            make_work(tmp_path, {"train": few, "test": sets["test"]}, {"model": model(tmp_path / "m")})
+        )
