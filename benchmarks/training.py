@@ -38,8 +38,8 @@ CLASSES = 200
 
 def target() -> PseudoLabel:
     return PseudoLabel(
-        labels="labels", backbone={"name": "alexnet", "width": 0.5, "stem": "small"}, epochs=1, batch=128,
-        optimizer="adamw", learning_rate=5e-4, crop=0.5,
+        labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=1, batch=128,
+        optimizer="adamw", learning_rate=1e-3, crop=0.5,
     )  # fmt: skip
 
 
@@ -99,7 +99,7 @@ def speed(folder: Path, machine: Machine) -> None:
     prepared, wanted = normalise(batch, Normalisation()), torch.from_numpy(labels[:128])
     optimizer = task.make_optimizer(network)
     compare(
-        "target: AlexNet, half width, 64 px", lambda: run(task, labels=PseudoLabels(folder / "labels")),
+        "target: AlexNet-BN, half width, 64 px", lambda: run(task, labels=PseudoLabels(folder / "labels")),
         lambda: bare_training(
             network,
             lambda: nn.functional.cross_entropy(network["head"](network["backbone"](prepared).flatten(1)), wanted), 128,
