@@ -45,7 +45,8 @@ def main() -> None:
         zeros = np.zeros(len(images))
         PseudoLabels.write(folder / "labels", images.ids, labels["train"], np.arange(10), zeros, zeros)
         stage = PseudoLabel(
-            labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=60, batch=64,
+            labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=60,
+            batch=64,
             optimizer="adamw", learning_rate=1e-3, warmup=2.0, crop=0.5,
         )  # fmt: skip
         work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=2)

@@ -38,8 +38,8 @@ CLASSES = 200
 
 def target() -> PseudoLabel:
     return PseudoLabel(
-        labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=1, batch=128,
-        optimizer="adamw", learning_rate=1e-3, crop=0.5,
+        labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=1,
+        batch=128, optimizer="adamw", learning_rate=1e-3, crop=0.5,
     )  # fmt: skip
 
 

@@ -234,9 +234,9 @@ def test_smoke_results_are_apart_and_a_missing_image_set_has_a_stand_in(
     said = invoke(*words).out
     assert str(finished.store / "smoke") in said
     assert "11 of 11 stages pending" in said
-    assert "drawings stand in for ./nowhere, which is not there" in json.dumps(
-        json.loads(invoke(*words, "--set", "data=./nowhere", "--json").out)
-    )
+    told = invoke(*words, "--set", "data=./nowhere").out
+    assert "drawings stand in for" in told
+    assert "nowhere, which is not there" in told
 
 
 def test_the_store_is_beside_the_pipelines_folder_unless_a_variable_or_an_option_says_otherwise(
