@@ -27,6 +27,10 @@ def plan_text(pipeline: Pipeline, states: Sequence[State]) -> str:
     return "\n".join(lines)
 
 
+def _why(reason: str, note: str) -> str:
+    return "; ".join(filter(None, [reason, note if note not in reason else ""]))
+
+
 def status(pipeline: Pipeline, states: Sequence[State]) -> dict[str, Any]:
     """The same for scripts."""
     return {
@@ -48,9 +52,9 @@ def _state(pipeline: Pipeline, state: State) -> dict[str, Any]:
 def status_text(found: dict[str, Any]) -> str:
     lines = [f"{found['pipeline']}  ({found['store']})"]
     width = max(len(stage["stage"]) for stage in found["stages"])
-    lines += [
-        f"  {s['stage']:<{width}}  {s['status']:<7}  {s['reason'] or s['note']}".rstrip() for s in found["stages"]
-    ]
+    for one in found["stages"]:
+        why = _why(one["reason"], one["note"])
+        lines.append(f"  {one['stage']:<{width}}  {one['status']:<7}  {why}".rstrip())
     lines.append(f"{found['pending']} of {len(found['stages'])} stages pending" if found["pending"] else "up to date")
     return "\n".join(lines)
 
