@@ -19,9 +19,10 @@ def plan_text(pipeline: Pipeline, states: Sequence[State]) -> str:
     lines = [f"{'smoke run of ' if pipeline.plan.smoke else ''}{pipeline.plan.name}  ({pipeline.store.root})"]
     for state in states:
         one = state.planned
-        reason = "; ".join(filter(None, [state.reason, one.note if one.note not in state.reason else ""]))
         mark = " " if state.status == CACHED else "*"
-        lines.append(f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {reason}".rstrip())
+        lines.append(
+            f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {_why(state.reason, one.note)}".rstrip()
+        )
     if not any(state.pending for state in states):
         lines.append("nothing to do")
     return "\n".join(lines)
