@@ -20,9 +20,8 @@ def plan_text(pipeline: Pipeline, states: Sequence[State]) -> str:
     for state in states:
         one = state.planned
         mark = " " if state.status == CACHED else "*"
-        lines.append(
-            f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {_why(state.reason, one.note)}".rstrip()
-        )
+        why = _why(state.reason, one.note)
+        lines.append(f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {why}".rstrip())
     if not any(state.pending for state in states):
         lines.append("nothing to do")
     return "\n".join(lines)
