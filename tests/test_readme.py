@@ -1,0 +1,69 @@
+"""What README and docs say, done: their commands run, their files exist, their options are real."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.conftest import command_line
+
+ROOT = Path(__file__).parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
+
+
+def commands() -> list[str]:
+    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    lines = [part for block in blocks for line in block.splitlines() for part in line.split(" && ")]
+    return [line for line in lines if line.startswith("transfer ")]
+
+
+@pytest.mark.parametrize("line", commands())
+def test_every_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
+    words = shlex.split(line)[1:]
+    if words[0] == "run":
+        (tmp_path / "photos").mkdir()
+        for i in range(120):
+            Image.new("RGB", (80, 70), (i, 2 * i, 255 - i)).save(tmp_path / "photos" / f"{i}.png")
+        words = [word.replace("~", str(tmp_path)) for word in words]
+        words += ["--dry-run", "--store", str(tmp_path / "store")]
+    said = command_line(*words, cwd=ROOT).stdout
+    assert words[0] != "run" or "to run" in said
+
+
+def test_the_pipeline_shown_as_an_example_of_a_matrix_is_one(tmp_path: Path) -> None:
+    matrix = next(block for block in re.findall(r"```yaml\n(.*?)```", README, flags=re.DOTALL) if "matrix:" in block)
+    shipped = (ROOT / "pipelines" / "jigsawpp_vgg_to_alexnet.yaml").read_text(encoding="utf-8")
+    head, stages = matrix.split("stages:\n")
+    text = re.sub(r"^seed: 0\n", head, shipped, flags=re.MULTILINE)
+    text = re.sub(r"  clusters:\n(    .*\n)+", stages.rstrip() + "\n", text)
+    (tmp_path / "p.yaml").write_text(text, encoding="utf-8")
+    said = command_line("status", tmp_path / "p.yaml", "--store", tmp_path / "s", cwd=tmp_path).stdout
+    assert len(re.findall(r"^  pretext\[", said, flags=re.MULTILINE)) == 3  # one a seed, shared by the three k
+    assert len(re.findall(r"^  target\[", said, flags=re.MULTILINE)) == 9
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_that_a_page_names_exists(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    named = set(re.findall(r"\b(?:transfer|stages|pipelines|data|docs|benchmarks|tests)/[\w/.]*\w+\.\w+", text))
+    named |= {f"{page.parent.name}/{name}" for name in re.findall(r"\]\((\w[\w./]*\.png)\)", text)}
+    missing = [name for name in named if not (ROOT / name).exists()]
+    assert missing == []
+
+
+def test_the_map_of_the_code_names_folders_and_files_that_exist() -> None:
+    block = README.split("## A map of the code")[1].split("```")[1]
+    for name in re.findall(r"^([\w/.]+)", block, flags=re.MULTILINE):
+        assert (ROOT / name).exists(), name
+
+
+def test_no_page_has_a_hole_left_to_fill() -> None:
+    for page in PAGES:
+        assert not re.search(
+            r"\b(RESULTS|MAIN_JOB_SENTENCE|TODO|FIXME|N minutes)\b", page.read_text(encoding="utf-8")
+        ), page
