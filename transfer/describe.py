@@ -168,7 +168,11 @@ def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str
 
 def _options(model: type[BaseModel]) -> list[dict[str, str]]:
     options = []
-    for name, field in model.model_fields.items():
+    # A method's own options stand before those that it shares with others.
+    owner = {name: kind for kind in reversed(model.__mro__) for name in getattr(kind, "__annotations__", {})}
+    depth = {name: model.__mro__.index(owner[name]) for name in model.model_fields}
+    for name in sorted(model.model_fields, key=depth.__getitem__):
+        field = model.model_fields[name]
         bounds = ", ".join(
             f"{sign} {getattr(rule, key)}"
             for rule in field.metadata
