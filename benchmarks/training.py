@@ -31,8 +31,8 @@ from transfer.images.transforms import normalise
 from transfer.machine import Machine
 from transfer.training.embed import BLOCK
 
-ROUNDS = 7
-IMAGES = 1280
+ROUNDS = 5
+IMAGES = 3840
 CLASSES = 200
 
 

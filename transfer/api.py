@@ -3,25 +3,27 @@
 from __future__ import annotations
 
 import shlex
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
 from transfer.errors import TransferError, UsageError
+from transfer.images.cards import card_files
 from transfer.pipeline import load_plan
 from transfer.places import default_store
 from transfer.plan import Plan, Planned
 from transfer.runner import Options, Run
 from transfer.states import State, find, states
-from transfer.store import Store
+from transfer.store import MANIFEST, Store
 
 
 class Pipeline:
     """A pipeline file with its store."""
 
-    def __init__(self, plan: Plan, store: Store, words: Sequence[str] = ()):
-        self.plan, self.store, self.words = plan, store, list(words)
+    def __init__(self, plan: Plan, store: Store, words: Sequence[str] = (), root: Path | None = None):
+        self.plan, self.store, self.words, self.root = plan, store, list(words), root or store.root
 
     @staticmethod
     def load(
@@ -42,11 +44,25 @@ class Pipeline:
             raise UsageError(f"the store {root} is a file: name a folder with --store or TRANSFER_STORE")
         opened = Store(root / "smoke" if smoke else root)
         words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
-        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke, stages=stages), opened, words)
+        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke, stages=stages), opened, words, root)
 
     def states(self, forced: Iterable[Planned] = ()) -> list[State]:
         """How each stage stands now, in the plan's order."""
         return states(self.plan, self.store, forced)
+
+    def files(self) -> list[Path] | None:
+        """Every file that the plan and its states are read from; None where a folder could have more of them."""
+        found = [self.plan.file, self.store.record(self.plan.name)]
+        for one in self.plan:
+            folder, manifest = self.store.folder(one.uses, one.key), find(self.store, one)
+            code = getattr(sys.modules.get(type(one.stage).__module__), "__file__", None)
+            found += [Path(code)] if code else []
+            found += [folder / name for name in (manifest.files if manifest else ())] + [folder / MANIFEST]
+            if one.uses == "images":
+                if one.stage.reader == "folder":
+                    return None
+                found += [Path(one.stage.place)] if one.stage.reader == "hdf5" else []
+        return found + list(card_files(self.plan.file.resolve().parent).values())
 
     def one(self, name: str) -> Planned:
         """The one stage that `name` (or `name[member]`) stands for."""

@@ -12,12 +12,16 @@ import tempfile
 import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from transfer import __version__
+from transfer import __version__, answers
 from transfer.errors import TransferError, UsageError
+from transfer.places import default_store
+
+if TYPE_CHECKING:
+    from transfer.api import Pipeline
 
 EXIT_PENDING = 3
 FILE = click.argument("file", type=click.Path(path_type=Path))
@@ -89,6 +93,8 @@ def run(
     file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any
 ) -> None:
     """Run what FILE asks for and is not there yet; with STAGES, only what they need."""
+    if not flags["force"] and _said_before(file, store):
+        return
     from transfer.api import Pipeline
     from transfer.machine import Machine
     from transfer.runner import Options
@@ -108,11 +114,14 @@ def run(
     )
     chosen = set(options.chosen(pipeline.plan))
     states = [state for state in pipeline.states(options.forced(pipeline.plan)) if state.planned in chosen]
-    _say(plan_text(pipeline, states))
+    told = plan_text(pipeline, states)
+    _say(told)
     if flags["dry_run"]:
         sys.exit(EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0)
     try:
         pipeline.carry_out(options)
+        if not any(state.pending for state in states):
+            _keep(pipeline, told)
     except UsageError:
         raise
     except TransferError as error:
@@ -127,13 +136,17 @@ def run(
 @EXIT_CODE
 def status(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool, exit_code: bool) -> None:
     """What of FILE is cached, what would run, and why."""
+    if _said_before(file, store):
+        return
     from transfer import show
     from transfer.api import Pipeline
 
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
     states = pipeline.states()
-    _print(show.status(pipeline, states), as_json, show.status_text)
-    if exit_code and any(state.pending for state in states):
+    told = _print(show.status(pipeline, states), as_json, show.status_text)
+    if not any(state.pending for state in states):
+        _keep(pipeline, told)
+    elif exit_code:
         sys.exit(EXIT_PENDING)
 
 
@@ -264,8 +277,28 @@ def init(folder: Path) -> None:
         click.echo(line)
 
 
-def _print(value: Any, as_json: bool, text: Callable[[Any], str] | None = None) -> None:
-    click.echo(json.dumps(value, indent=1, ensure_ascii=False) if as_json or text is None else text(value))
+def _print(value: Any, as_json: bool, text: Callable[[Any], str] | None = None) -> str:
+    told = json.dumps(value, indent=1, ensure_ascii=False) if as_json or text is None else text(value)
+    click.echo(told)
+    return told
+
+
+def _said_before(file: Path, store: Path | None) -> bool:
+    """Say again what this command said when there was nothing to do, if nothing has changed since."""
+    told = answers.recall(_root(file, store))
+    if told is not None:
+        click.echo(told)
+    return told is not None
+
+
+def _keep(pipeline: Pipeline, told: str) -> None:
+    files = pipeline.files()
+    if files is not None:
+        answers.keep(pipeline.root, told, files)
+
+
+def _root(file: Path, store: Path | None) -> Path:
+    return store.expanduser().resolve() if store else default_store(file)
 
 
 def _say(line: str) -> None:

@@ -208,16 +208,19 @@ class Store:
 
     # What each pipeline last made: the ground for reasons ("k 200 -> 100") and for what `gc` keeps.
 
+    def record(self, pipeline: str) -> Path:
+        return self.root / ".pipelines" / f"{pipeline}.json"
+
     def last(self, pipeline: str) -> dict[str, dict[str, str]]:
         """Stage -> `uses` and key of what the pipeline of this name last made or found."""
         try:
-            return json.loads((self.root / ".pipelines" / f"{pipeline}.json").read_text(encoding="utf-8"))
+            return json.loads(self.record(pipeline).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
     def remember(self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None) -> None:
         """Add to what is known of a pipeline; with `labels`, those that it no longer has are forgotten."""
-        path = self.root / ".pipelines" / f"{pipeline}.json"
+        path = self.record(pipeline)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
         known = {label: fact for label, fact in self.last(pipeline).items() if labels is None or label in labels}
