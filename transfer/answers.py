@@ -16,14 +16,14 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-TICK = 50_000_000  # ns: more than the step of file systems' clocks
+from transfer.files import TICK, stamp
 
 
 def recall(store: Path) -> str | None:
     """What this very command said, if all that it read is as it was."""
     try:
         kept = json.loads(_file(store).read_text(encoding="utf-8"))
-        unchanged = all(_stamp(path) == stamp for path, stamp in kept["stamps"].items())
+        unchanged = all(stamp(Path(path)) == then for path, then in kept["stamps"].items())
         return str(kept["text"]) if unchanged else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -36,18 +36,12 @@ def keep(store: Path, text: str, read: Iterable[Path]) -> None:
     target = _file(store)
     draft = target.with_suffix(f".{os.getpid()}")
     with suppress(OSError):  # an answer that cannot be kept costs time, nothing else
-        stamps = {str(path): _stamp(str(path)) for path in [*read, *code]}
-        if max(stamp[2] for stamp in stamps.values()) > time.time_ns() - TICK:
+        stamps = {str(path): stamp(path) for path in [*read, *map(Path, code)]}
+        if max(one[2] for one in stamps.values()) > time.time_ns() - TICK:
             return  # one more change within the clock's step would leave the stamp the same
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(json.dumps({"stamps": stamps, "text": text}), encoding="utf-8")
         os.replace(draft, target)
-
-
-def _stamp(path: str) -> list[int]:
-    """Size, times and place; the time of the last status change cannot be set back by hand."""
-    status = os.stat(path)
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def _file(store: Path) -> Path:

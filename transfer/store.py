@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import Busy, Damaged
+from transfer.files import hash_file
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
@@ -229,16 +230,6 @@ class Store:
 
     def pipelines(self) -> list[str]:
         return sorted(path.stem for path in (self.root / ".pipelines").glob("*.json"))
-
-
-def hash_file(path: Path) -> tuple[str, int]:
-    """(sha256, size) of a file."""
-    digest, size = hashlib.sha256(), 0
-    with open(path, "rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-            size += len(block)
-    return digest.hexdigest(), size
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transfer.artifacts import Artifact, Images, read_json, write_json
+from transfer.artifacts import Images, read_json, write_json
 from transfer.errors import Damaged, Stopped
 from transfer.machine import Machine
 from transfer.progress import Progress
@@ -62,9 +62,6 @@ class Work:
     def pause_point(self) -> None:
         """Raise Stopped if a signal asked to stop. Call it where everything worth keeping is saved."""
         self.stop.raise_if_set()
-
-    def artifact(self, name: str) -> Artifact:
-        return self.inputs[name]
 
 
 class StopFlag:

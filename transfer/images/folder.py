@@ -10,7 +10,8 @@ from functools import partial
 from pathlib import Path
 
 from transfer.errors import UsageError
-from transfer.images.sources import Listing, Split, Survey, SurveyMemory, lasting, listed, stamp
+from transfer.files import hash_file, stamp
+from transfer.images.sources import Listing, Split, Survey, SurveyMemory, lasting, listed
 from transfer.progress import Progress
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -172,11 +173,7 @@ def _changes(known: dict[str, list], now: dict[str, list]) -> list[str]:
 
 def _digest(path: Path) -> tuple[str, str]:
     """(sha256, what is wrong)."""
-    digest = hashlib.sha256()
     try:
-        with open(path, "rb") as file:
-            while block := file.read(1 << 20):
-                digest.update(block)
+        return hash_file(path)[0], ""
     except OSError as error:
         return "", error.strerror or str(error)
-    return digest.hexdigest(), ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from functools import partial
@@ -10,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import UsageError
-from transfer.images.sources import Listing, Split, Survey, SurveyMemory, lasting, stamp
+from transfer.files import hash_file, stamp
+from transfer.images.sources import Listing, Split, Survey, SurveyMemory, lasting
 from transfer.lazy import h5py, np
 from transfer.tables import member
 
@@ -44,10 +44,7 @@ class Hdf5Source:
         return Survey(splits, known["classes"], known["size"])
 
     def _look(self) -> dict[str, Any]:
-        digest = hashlib.sha256()
-        with open(self.path, "rb") as raw:
-            while block := raw.read(1 << 20):
-                digest.update(block)
+        digest, _ = hash_file(self.path)
         try:
             with h5py.File(self.path, "r") as file:
                 size = int(file.attrs["image_size"]) if "image_size" in file.attrs else None
@@ -64,7 +61,7 @@ class Hdf5Source:
                         splits[name] = {
                             "count": count,
                             "labelled": "labels" in set(group),
-                            "fingerprint": f"{digest.hexdigest()}/{name}",
+                            "fingerprint": f"{digest}/{name}",
                         }
         except UNREADABLE as error:
             raise UsageError(f"{self.path} is not a usable HDF5 image set: {_one_line(error)}") from error

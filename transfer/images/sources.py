@@ -7,11 +7,9 @@ since it was last looked at), which images a split has (`listing`), and what one
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import json
 import os
-import stat
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -20,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from transfer.errors import UsageError
+from transfer.files import TICK
 
 if TYPE_CHECKING:
     import numpy
@@ -110,17 +109,6 @@ class SurveyMemory:
 
     def _checksum(self, text: str) -> str:
         return hashlib.sha256(f"{self.FORMAT}\n{text}".encode()).hexdigest()
-
-
-TICK = 50_000_000  # ns: more than the step of file systems' clocks
-
-
-def stamp(path: Path) -> list[int]:
-    """What tells that a file may have changed; the time of the last status change cannot be set back by hand."""
-    status = path.stat()
-    if not stat.S_ISREG(status.st_mode):
-        raise OSError(errno.EINVAL, "is not a regular file")
-    return [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
 
 
 def lasting(stamp: list[int]) -> list[int]:
