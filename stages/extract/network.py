@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal
 from stages._layers import check_layers
 from transfer.artifacts import Features, Images, Model
 from transfer.errors import TransferError
-from transfer.lazy import np
+from transfer.lazy import np, torch
 from transfer.networks import backbone
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, option, reads
@@ -70,8 +70,8 @@ class ExtractNetwork(Stage):
         rows: list[np.ndarray] = []
         with work.progress("extracting", len(images), "images", min(done * PART, len(images))) as progress:
             for first, found in outputs(model, images, [layer], work.machine, start=done * PART):
-                block = pooled(found[layer], self.pool, self.pooling).cpu().numpy()
-                rows.append(block.astype(self.dtype))
+                block = pooled(found[layer], self.pool, self.pooling)
+                rows.append(block.to(getattr(torch, self.dtype)).cpu().numpy())
                 self._refuse_bad(rows[-1], images, first)
                 progress.advance(len(block))
                 if (first + len(block)) % PART == 0 or first + len(block) == len(images):

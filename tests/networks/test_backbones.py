@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from transfer.networks import FAMILIES, Backbone, backbone, backbone_names, family
+from transfer.networks.blocks import fold
 
 SIZE = 32
 VARIANTS = [
@@ -108,3 +109,14 @@ def test_channels_last_gives_the_same(described) -> None:
 def test_a_description_survives_its_own_plain_data(described) -> None:
     assert backbone(described.model_dump()) == described
     assert backbone(described) is described
+
+
+def test_a_folded_network_gives_the_same_outputs_without_its_batch_norms(described) -> None:
+    network = described.build(0).train()
+    network(images())  # so that the running means are something
+    network.eval()
+    with torch.inference_mode():
+        whole = network(images(7))
+        fold(network)
+        assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
+        torch.testing.assert_close(network(images(7)), whole, rtol=1e-4, atol=1e-5)

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
 from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 
 def convolution(
@@ -31,6 +32,14 @@ def convolution(
     if relu:
         steps["relu"] = nn.ReLU(inplace=True)
     return nn.Sequential(steps)
+
+
+def fold(network: nn.Module) -> None:
+    """Put every batch norm of a frozen network into the convolution before it: the same outputs in fewer passes."""
+    for steps in network.modules():
+        if isinstance(getattr(steps, "norm", None), nn.BatchNorm2d):
+            steps.conv = fuse_conv_bn_eval(steps.conv, steps.norm)
+            del steps.norm
 
 
 def global_average() -> nn.Sequential:

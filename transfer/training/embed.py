@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from transfer.images.transforms import normalise
@@ -20,8 +20,12 @@ BLOCK = 256  # images a forward pass; fixed, so that a resumed extraction gives 
 def outputs(
     model: Model, images: Images, layers: Sequence[str], machine: Machine, start: int = 0
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """(first row, layer -> float32 activations) for each block of images from row `start` on, in the set's order."""
-    network = model.network().to(machine.device, memory_format=torch.channels_last)
+    """(first row, layer -> activations as they are computed) for each block of images from row `start` on, in order."""
+    from transfer.networks.blocks import fold  # imports torch
+
+    network = model.network()
+    fold(network)
+    network.to(machine.device, memory_format=torch.channels_last)
     if machine.compile:
         network.compile()
     for first in range(start, len(images), BLOCK):
@@ -32,14 +36,14 @@ def outputs(
             batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
         with torch.inference_mode(), machine.autocast():
             found = network.layers(normalise(batch, model.normalisation), layers)
-        yield first, {name: value.float() for name, value in found.items()}
+        yield first, found
 
 
 def pooled(activations: Tensor, side: int, how: str) -> Tensor:
-    """(B, C, H, W) to (B, C * side * side), by maximum or mean over a side x side grid; flat ones stay as they are."""
-    if activations.ndim == 2:
-        return activations
-    if max(activations.shape[-2:]) <= side:
-        return activations.flatten(1)
-    pool: Callable[..., Tensor] = F.adaptive_max_pool2d if how == "max" else F.adaptive_avg_pool2d
-    return pool(activations, side).flatten(1)
+    """(B, C, H, W) to (B, C * side * side) float32, by maximum or mean over a side x side grid; flat ones stay flat."""
+    if activations.ndim == 4 and max(activations.shape[-2:]) > side:
+        if how == "max":
+            activations = F.adaptive_max_pool2d(activations, side)
+        else:
+            activations = F.adaptive_avg_pool2d(activations.float(), side)
+    return activations.flatten(1).float()

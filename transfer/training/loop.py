@@ -84,7 +84,7 @@ class _Training:
                     progress.advance(self.batch)
                     if self.step % LOOK_EVERY == 0 or place == self.steps - 1:
                         progress.say(self._look(epoch))
-                    self._pause(last=self.step == total)
+                    self._pause()
                 self._end_epoch()
         if self.history:
             self.work.figures.update(self.history[-1])
@@ -152,9 +152,9 @@ class _Training:
                     "some tasks stay there for long; if it lasts, try another learning rate or more epochs"
                 )
 
-    def _pause(self, last: bool) -> None:
+    def _pause(self) -> None:
         """Save now and then, and when a signal asks to stop."""
-        if self.work.stop.number or last or time.monotonic() - self.saved > self.work.machine.save_every:
+        if self.work.stop.number or time.monotonic() - self.saved > self.work.machine.save_every:
             self._save()
         self.work.pause_point()
 
