@@ -20,6 +20,7 @@ from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
 from transfer.images import drawings
 from transfer.training.loop import train
+from transfer.training.pretext import About
 
 WANTED = (0.02, 0.1, 0.25, 0.5, 0.65)
 WINDOW = 20
@@ -38,7 +39,7 @@ class Stopwatch:
         self.seen: list[float] = []
         self.start = time.perf_counter()
 
-    def __call__(self, network: Any, batch: Any, ids: Any, draw: Any) -> Any:
+    def __call__(self, network: Any, batch: Any, draw: Any) -> Any:
         value, figures = self.task.loss(network, batch, draw)
         self.seen.append(float(figures["accuracy"]))
         passed = (time.perf_counter() - self.start) / 60
@@ -66,7 +67,7 @@ def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
     task = pretext().model_copy(update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"})
     stopwatch = Stopwatch(task, minutes)
     try:
-        train(work, task, task._build(64, work.seed_for("weights")), stopwatch, images.pixels)
+        train(work, task, task._build(About(64, len(images), 0), work.seed_for("weights")), stopwatch, images.pixels)
     except OutOfTime:
         return stopwatch.told()
     raise AssertionError("the training ended before its time")

@@ -31,6 +31,7 @@ from transfer.images.draw import Draw
 from transfer.images.transforms import normalise
 from transfer.machine import Machine
 from transfer.training.embed import BLOCK
+from transfer.training.pretext import About, read
 
 ROUNDS = 3
 IMAGES = 11_520  # 90 steps
@@ -109,14 +110,12 @@ def speed(folder: Path, machine: Machine) -> None:
     )  # fmt: skip
 
     jigsaw = pretext()
-    puzzler = jigsaw._build(64, 0)
+    puzzler = jigsaw._build(About(64, IMAGES, 0), 0)
     draw = Draw(0, torch.arange(128))
     tiles = jigsaw.tiles(batch, draw)
     _, answers = jigsaw.puzzles(torch.zeros(128, 9, 1), draw)
 
     def solve() -> torch.Tensor:
-        from transfer.training.pretext import read
-
         embedded = puzzler["embed"](read(puzzler["backbone"], tiles.flatten(0, 1))).unflatten(0, (128, 9))
         puzzles = embedded[:, None].expand(-1, 8, -1, -1).flatten(0, 1).flatten(1)
         return nn.functional.cross_entropy(puzzler["head"](puzzles), answers.flatten())

@@ -18,7 +18,7 @@ from transfer.images.draw import Draw
 from transfer.networks import backbone_names
 from transfer.places import shipped
 from transfer.stage import Stage
-from transfer.training.pretext import Pretext
+from transfer.training.pretext import About, Pretext
 from transfer.work import Work
 
 HERE = Path(__file__).parent
@@ -101,7 +101,7 @@ def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
     name: str, backbone: str, images: object
 ) -> None:
     task = small(name, backbone)
-    network = task._build(images.size, seed=0)
+    network = task._build(About(images.size, len(images), len(images.classes)), seed=0)
     batch, ids = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2), torch.arange(64)
     loss, _ = task.loss(network, batch, Draw(0, ids))
     loss.backward()

@@ -10,7 +10,7 @@ from transfer.images.transforms import mix_colours, normalise, to_float
 from transfer.lazy import F, nn, torch
 from transfer.picture import mosaic
 from transfer.stage import option
-from transfer.training.pretext import Pretext, read, read_width
+from transfer.training.pretext import About, Pretext, read, read_width
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,6 +34,7 @@ class JigsawPP(Pretext):
     """
 
     normalisation = Normalisation(per_image=True)
+    paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
 
     permutations: int = option(701, "how many permutations there are to tell apart", ge=2, le=5000)
     distance: int = option(3, "places in which any two permutations differ, at least", ge=2, le=9)
@@ -56,12 +57,12 @@ class JigsawPP(Pretext):
         spread_permutations(self.permutations, TILES, self.distance)
         super().rehearse(planned)
 
-    def chance(self) -> float:
+    def chance(self, about: About) -> float:
         return 1 / self.permutations
 
-    def network(self, backbone: Network, size: int) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
         """The trunk, shared by the nine tiles, and the head that sees them together."""
-        _, tile, _ = puzzle_tiles(size, self.tile, self.shift)
+        _, tile, _ = puzzle_tiles(about.size, self.tile, self.shift)
         embed = nn.Sequential(
             nn.Linear(read_width(backbone, tile), self.embedding), nn.ReLU(), nn.Dropout(self.dropout)
         )

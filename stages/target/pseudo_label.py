@@ -52,10 +52,10 @@ class PseudoLabel(Trained):
         network = self._build(images.size, pseudo.count, work.seed_for("weights"))
         normalisation = Normalisation()
 
-        def loss(network: nn.ModuleDict, batch: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
             seen = normalise(self.augment(batch, draw), normalisation)
             logits = network["head"](network["backbone"](seen).flatten(1))
-            wanted = labels[ids]
+            wanted = labels[draw.ids]
             return F.cross_entropy(logits, wanted), {"accuracy": (logits.argmax(1) == wanted).float().mean()}
 
         def order(epoch: int) -> numpy.ndarray:

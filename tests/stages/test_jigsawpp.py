@@ -9,6 +9,7 @@ import torch
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
 from transfer.images.draw import Draw
+from transfer.training.pretext import About
 
 SIZE = 64
 
@@ -162,10 +163,10 @@ def test_an_image_has_the_same_tiles_in_any_batch() -> None:
 
 def test_the_head_is_as_wide_as_there_are_permutations() -> None:
     task = stage(permutations=50, embedding=8, hidden=16)
-    network = task.network(task.backbone.build(0), SIZE)
+    network = task.network(task.backbone.build(0), About(SIZE, 64, 0))
     images = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
     loss, figures = task.loss(network, images, Draw(0, torch.arange(4)))
     assert network["head"][-1].out_features == 50
     assert loss.isfinite()
     assert 0 <= figures["accuracy"] <= 1
-    assert task.chance() == 1 / 50
+    assert task.chance(About(SIZE, 64, 0)) == 1 / 50

@@ -36,11 +36,11 @@ def network() -> nn.ModuleDict:
         return nn.ModuleDict({"backbone": layers})
 
 
-def loss(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+def loss(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
     noisy = to_float(images) + 0.1 * draw.uniform(3, 8, 8)
     logits = net["backbone"](noisy)
-    return nn.functional.cross_entropy(logits, LABELS[ids]), {
-        "accuracy": (logits.argmax(1) == LABELS[ids]).float().mean()
+    return nn.functional.cross_entropy(logits, LABELS[draw.ids]), {
+        "accuracy": (logits.argmax(1) == LABELS[draw.ids]).float().mean()
     }
 
 
@@ -93,8 +93,8 @@ def test_the_seed_decides_everything_and_global_state_nothing(tmp_path: Path) ->
 
 
 def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
-    def plain(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        return nn.functional.cross_entropy(net["backbone"](to_float(images).flatten(1)), LABELS[ids]), {}
+    def plain(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        return nn.functional.cross_entropy(net["backbone"](to_float(images).flatten(1)), LABELS[draw.ids]), {}
 
     results = []
     for parts in (1, 4):
@@ -111,8 +111,8 @@ def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path:
 
 
 def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
-    def stuck(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        value, _ = loss(net, images, ids, draw)
+    def stuck(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        value, _ = loss(net, images, draw)
         return value * 0, {"accuracy": torch.tensor(0.5)}
 
     work = make_work(tmp_path / "a")
@@ -191,8 +191,8 @@ def test_training_on_a_gpu_learns_as_on_the_cpu(tmp_path: Path) -> None:
     work = make_work(tmp_path / "gpu", device_name="cuda")
     labels = LABELS.cuda()
 
-    def there(net: nn.ModuleDict, images: Tensor, ids: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        return nn.functional.cross_entropy(net["backbone"](to_float(images)), labels[ids]), {}
+    def there(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        return nn.functional.cross_entropy(net["backbone"](to_float(images)), labels[draw.ids]), {}
 
     history = train(work, recipe(epochs=12), network(), there, PIXELS)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]

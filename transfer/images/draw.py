@@ -41,7 +41,7 @@ class Draw:
     def __init__(self, seed: int, ids: Tensor):
         self._state = _mix(_mix(ids.to(torch.int64) * _STEP + _signed(seed)) + _STEP)
         self._calls = 0
-        self.device = ids.device
+        self.ids, self.device = ids, ids.device
 
     def __len__(self) -> int:
         return len(self._state)

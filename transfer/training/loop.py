@@ -25,25 +25,28 @@ if TYPE_CHECKING:
 
 LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
 
-# (network, images uint8 (B, 3, H, W), their rows in the set (B,), draw) -> loss, named figures of the batch
-LossOf = Callable[["nn.Module", "Tensor", "Tensor", Draw], "tuple[Tensor, dict[str, Tensor]]"]
+# (network, images uint8 (B, 3, H, W), draw, whose `ids` are their rows in the set) -> loss, named figures of the batch
+LossOf = Callable[["nn.Module", "Tensor", Draw], "tuple[Tensor, dict[str, Tensor]]"]
 
 
 def train(
     work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, pixels: numpy.ndarray,
     order: Callable[[int], numpy.ndarray] | None = None, chance: float | None = None,
+    before_epoch: Callable[[int], list[nn.Module]] | None = None, after_step: Callable[[float], None] | None = None,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train `network` in place and return one entry an epoch: mean loss and figures.
 
     pixels: (N, H, W, 3) uint8, the packed set; order: the rows to train on in a given epoch, always equally many (by
     default all, shuffled). chance: the accuracy of guessing, to tell a person when nothing is learned.
+    before_epoch: is given the epoch, and returns the parts of the network that it drew anew: what the optimiser
+    remembers of them is forgotten. after_step: is given the share of the training that is done.
     """
     if order is None:
 
         def order(epoch: int) -> numpy.ndarray:
             return epoch_order(work.seed_for("order", epoch), len(pixels))
 
-    return _Training(work, recipe, network, loss_of, pixels, order, chance).run()
+    return _Training(work, recipe, network, loss_of, pixels, order, chance, before_epoch, after_step).run()
 
 
 def epoch_order(seed: int, count: int) -> numpy.ndarray:
@@ -53,9 +56,12 @@ def epoch_order(seed: int, count: int) -> numpy.ndarray:
 
 class _Training:
     def __init__(self, work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, pixels: numpy.ndarray,
-                 order: Callable[[int], numpy.ndarray], chance: float | None):  # fmt: skip
+                 order: Callable[[int], numpy.ndarray], chance: float | None,
+                 before_epoch: Callable[[int], list[nn.Module]] | None,
+                 after_step: Callable[[float], None] | None):  # fmt: skip
         self.work, self.recipe, self.loss_of, self.pixels = work, recipe, loss_of, pixels
         self.order, self.chance = order, chance
+        self.before_epoch, self.after_step = before_epoch, after_step
         count = len(order(0))
         self.batch = min(recipe.batch, count)
         self.steps = count // self.batch  # an epoch
@@ -78,6 +84,8 @@ class _Training:
         with self.work.progress("training", total * self.batch, "images", self.step * self.batch) as progress:
             while self.step < total:
                 epoch, at = divmod(self.step, self.steps)
+                if self.before_epoch and at == 0:
+                    self._forget(self.before_epoch(epoch))
                 order = self.order(epoch)
                 for place in range(at, self.steps):
                     self._step(epoch, order[place * self.batch : (place + 1) * self.batch])
@@ -101,13 +109,14 @@ class _Training:
         read = time.perf_counter()
         torch.manual_seed(self.work.seed_for("step", self.step))  # for dropout
         draw_seed = self.work.seed_for("draw", epoch)
+        rate = self.recipe.rate(self.step / self.steps)
         for group in self.optimizer.param_groups:
-            group["lr"] = self.recipe.rate(self.step / self.steps)
+            group["lr"] = rate * group["scale"]
         parts = min(self.recipe.accumulate, len(rows))
         for part in range(parts):
             share = slice(part * len(rows) // parts, (part + 1) * len(rows) // parts)
             with self.work.machine.autocast():
-                loss, figures = self.loss_of(self.network, images[share], ids[share], Draw(draw_seed, ids[share]))
+                loss, figures = self.loss_of(self.network, images[share], Draw(draw_seed, ids[share]))
             weight = len(ids[share]) / len(rows)
             (loss * weight).backward()
             for name, value in {"loss": loss, **figures}.items():
@@ -116,8 +125,16 @@ class _Training:
         self.optimizer.zero_grad(set_to_none=True)
         self.counted += 1
         self.step += 1
+        if self.after_step:
+            with torch.no_grad():
+                self.after_step(self.step / (self.recipe.epochs * self.steps))
         self.waited += read - start
         self.busy += time.perf_counter() - read
+
+    def _forget(self, parts: list[nn.Module]) -> None:
+        for part in parts:
+            for parameter in part.parameters():
+                self.optimizer.state.pop(parameter, None)
 
     def _look(self, epoch: int) -> str:
         """What stands behind the progress bar; the place where a loss that is no number is noticed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from transfer.artifacts import Model, Normalisation
@@ -19,42 +20,70 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 
+@dataclass(frozen=True)
+class About:
+    """What a task may know of its images before it has seen one."""
+
+    size: int  # side in px
+    count: int  # images
+    classes: int  # of the labels; 0 without
+
+
 class Pretext(Trained):
-    """Base of the pretext tasks. A task writes `network` and `loss`; the rest is the same for all of them."""
+    """Base of the pretext tasks. A task writes `network` and `loss`; the rest is the same for all of them.
+
+    Whatever a task keeps from step to step (labels, clusters, a moving average) lives in the network as parameters or
+    buffers: it is saved and resumed with the weights.
+    """
 
     produces = Model
     images = {"images": Images("unlabeled")}
     normalisation: ClassVar[Normalisation] = Normalisation()
+    paper: ClassVar[str] = ""  # who proposed the task, and where
+    needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
 
     backbone: BackboneOption = option("vgg16", "the deep network (see `transfer list backbones`)")
 
-    def network(self, backbone: Network, size: int) -> nn.ModuleDict:
-        """All that is trained on images of `size` px; the entry `backbone` is what is kept afterwards."""
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """All that is trained; the entry `backbone` is what is kept afterwards."""
         raise NotImplementedError
 
     def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and the figures of uint8 `images` (B, 3, H, W); an `accuracy` is compared with `chance`."""
+        """The loss and the figures of uint8 `images` (B, 3, H, W), whose rows in the set are `draw.ids`.
+
+        A figure called `accuracy` is compared with `chance`.
+        """
         raise NotImplementedError
 
-    def chance(self) -> float | None:
+    def chance(self, about: About) -> float | None:
         """The accuracy of guessing, or None for a task without an accuracy."""
         return None
 
+    def begin(self, network: nn.ModuleDict, work: Work) -> None:
+        """Once, before training: fill the buffers that stand on the images or on the inputs."""
+
+    def before_epoch(self, network: nn.ModuleDict, work: Work, epoch: int) -> list[nn.Module]:
+        """Before each epoch, such as clustering; returns the parts of the network that were drawn anew."""
+        return []
+
+    def after_step(self, network: nn.ModuleDict, share: float) -> None:
+        """After each step, without gradients, such as a moving average; `share` of the training is done."""
+
     def rehearse(self, planned: Planned) -> None:
         """The networks fit the images: found out without computing anything."""
-        self._build(planned.images["images"].stage.size, seed=0)
+        pack = planned.images["images"].stage
+        self._build(About(pack.size, pack.count, len(pack.classes)), seed=0)
 
     def run(self, work: Work) -> None:
         images = work.images["images"]
-        network = self._build(images.size, work.seed_for("weights"))
+        about = self.about(work)
+        network = self._build(about, work.seed_for("weights"))
+        self.begin(network, work)
         history = train(
-            work,
-            self,
-            network,
-            lambda net, batch, ids, draw: self.loss(net, batch, draw),
-            images.pixels,
-            chance=self.chance(),
-        )
+            work, self, network, self.loss, images.pixels, chance=self.chance(about),
+            before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
+            after_step=lambda share: self.after_step(network, share),
+        )  # fmt: skip
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             work.folder,
@@ -65,12 +94,17 @@ class Pretext(Trained):
             history=history,
         )
 
-    def _build(self, size: int, seed: int) -> nn.ModuleDict:
+    def about(self, work: Work) -> About:
+        """What `network` is told when the task runs."""
+        images = work.images["images"]
+        return About(images.size, len(images), len(images.classes))
+
+    def _build(self, about: About, seed: int) -> nn.ModuleDict:
         backbone = self.backbone.build(seed)
-        backbone.shapes(size)
+        backbone.shapes(about.size)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return self.network(backbone, size)
+            return self.network(backbone, about)
 
 
 def read(backbone: Network, images: Tensor) -> Tensor:

@@ -21,9 +21,9 @@ class Trained(Stage):
     epochs: int = option(90, "passes over the images", ge=0)
     batch: int = option(256, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
     accumulate: int = option(1, "parts that a batch is cut into, their gradients summed: less memory", ge=1)
-    optimizer: Literal["sgd", "adam", "adamw"] = option("sgd", "SGD has Nesterov momentum")
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("sgd", "SGD has Nesterov momentum")
     learning_rate: float = option(0.1, "the highest it gets", gt=0)
-    momentum: float = option(0.9, "of SGD", ge=0, lt=1)
+    momentum: float = option(0.9, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
     weight_decay: float = option(1e-4, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("cosine", "of the learning rate, after the warm-up")
     drops: list[float] = option(
@@ -31,20 +31,28 @@ class Trained(Stage):
     )
     warmup: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
+    # part of the network -> what its learning rate is multiplied with
+    rates: ClassVar[dict[str, float]] = {}
+
     def make_optimizer(self, network: nn.Module) -> Optimizer:
-        """One optimiser over all that asks for gradients."""
-        weights = [p for p in network.parameters() if p.requires_grad and p.ndim > 1]
-        others = [p for p in network.parameters() if p.requires_grad and p.ndim <= 1]
-        groups = [
-            {"params": weights, "weight_decay": self.weight_decay},
-            {"params": others, "weight_decay": 0.0},
-        ]
+        """One optimiser over all that asks for gradients; a group's rate is the recipe's times its `scale`."""
+        groups: dict[tuple[bool, float], dict[str, Any]] = {}
+        for name, parameter in network.named_parameters():
+            if parameter.requires_grad:
+                weight, scale = parameter.ndim > 1, self.rates.get(name.partition(".")[0], 1.0)
+                decay = self.weight_decay if weight else 0.0
+                empty = {"params": [], "weight_decay": decay, "scale": scale, "adapt": weight}
+                groups.setdefault((not weight, scale), empty)["params"].append(parameter)
+        ordered = [groups[key] for key in sorted(groups)]
+        if self.optimizer == "lars":
+            from transfer.training.lars import Lars
+
+            return Lars(ordered, self.learning_rate, momentum=self.momentum)
         if self.optimizer == "sgd":
-            return torch.optim.SGD(
-                groups, self.learning_rate, momentum=self.momentum, nesterov=self.momentum > 0, fused=True
-            )
+            nesterov = self.momentum > 0
+            return torch.optim.SGD(ordered, self.learning_rate, momentum=self.momentum, nesterov=nesterov, fused=True)
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(groups, self.learning_rate, fused=True)
+        return kind(ordered, self.learning_rate, betas=(self.momentum, 0.999), fused=True)
 
     def rate(self, epoch: float) -> float:
         """The learning rate after `epoch` epochs (fractions count)."""
