@@ -58,7 +58,7 @@ def main() -> None:
             logits = net["head"](net["backbone"](normalise(stage.augment(batch, draw), MODEL)).flatten(1))
             return torch.nn.functional.cross_entropy(logits, wanted[ids]), {}
 
-        train(work, stage, network, loss, images.pixels)
+        train(work, stage, network, loss, images)
         network.eval()
         right = 0
         with torch.inference_mode():

@@ -67,7 +67,7 @@ def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
     task = pretext().model_copy(update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"})
     stopwatch = Stopwatch(task, minutes)
     try:
-        train(work, task, task._build(About(64, len(images), 0), work.seed_for("weights")), stopwatch, images.pixels)
+        train(work, task, task._build(About(64, len(images), 0), work.seed_for("weights")), stopwatch, images)
     except OutOfTime:
         return stopwatch.told()
     raise AssertionError("the training ended before its time")

@@ -53,6 +53,8 @@ class Folder:
         return subprocess.Popen(
             command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
+            # A shell makes what it runs in the background deaf to Ctrl-C, and that is handed down.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )  # fmt: skip
 
     def run(self, *words: str, code: int = 0) -> str:

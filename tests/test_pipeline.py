@@ -549,5 +549,5 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
     file.write_text("data: {folder: photos}\nstages:\n  r: {uses: pretext/random, backbone: conv4}\n", encoding="utf-8")
     monkeypatch.chdir(here)
     store = Store(tmp_path / "store")
-    assert load_plan(file, store).stages[0].stage.place == str(there / "photos")
-    assert load_plan(file, store, sets=[word]).stages[0].stage.place == str(here / "photos")
+    assert load_plan(file, store).stages[0].stage.origin.place == str(there / "photos")
+    assert load_plan(file, store, sets=[word]).stages[0].stage.origin.place == str(here / "photos")

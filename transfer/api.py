@@ -10,6 +10,7 @@ from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
 from transfer.errors import TransferError, UsageError
+from transfer.given import given_files
 from transfer.images.cards import card_files
 from transfer.pipeline import load_plan
 from transfer.places import default_store
@@ -57,11 +58,13 @@ class Pipeline:
             folder, manifest = self.store.folder(one.uses, one.key), find(self.store, one)
             code = getattr(sys.modules.get(type(one.stage).__module__), "__file__", None)
             found += [Path(code)] if code else []
+            found += [Path(given.path) for given in given_files(one.stage).values()]
             found += [folder / name for name in (manifest.files if manifest else ())] + [folder / MANIFEST]
             if one.uses == "images":
-                if one.stage.reader == "folder":
+                origin = one.stage.origin
+                if origin.reader not in ("drawings", "hdf5"):
                     return None
-                found += [Path(one.stage.place)] if one.stage.reader == "hdf5" else []
+                found += [Path(origin.place)] if origin.reader == "hdf5" else []
         return found + list(card_files(self.plan.file.resolve().parent).values())
 
     def one(self, name: str) -> Planned:

@@ -7,12 +7,14 @@ knows of keys, locks or pipelines: those are the store's.
 from __future__ import annotations
 
 import csv
+import io
 import json
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import IO, TYPE_CHECKING, Any, ClassVar
 
 from transfer.errors import Damaged
 from transfer.lazy import np, safetensors, torch
@@ -54,17 +56,25 @@ def read_json(path: Path) -> Any:
 
 @dataclass(frozen=True)
 class Normalisation:
-    """How uint8 images become a network's input: per channel, or each image by its own mean and deviation."""
+    """How uint8 images become a network's input: per channel, or each image by its own mean and deviation.
+
+    With `lightness` the network sees no colour: all three channels are the CIE lightness L.
+    """
 
     per_image: bool = False
+    lightness: bool = False
     mean: tuple[float, ...] = (0.485, 0.456, 0.406)
     std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 class Images(Artifact):
-    """A packed split: `images.npy` (N, H, W, 3) uint8, memory-mapped; `index.h5` with ids and labels."""
+    """A packed split: memory-mapped pixels or JPEG bytes; `index.h5` with ids and labels.
 
-    required = ("images.npy", "index.h5", "images.json")
+    Raw: `images.npy` (N, S, S, 3) uint8. JPEG: `images.bin` and `offsets.npy` (N + 1,), of S x S px each.
+    `transfer/images/batches.py` reads both by batches.
+    """
+
+    required = ("index.h5", "images.json")
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -72,11 +82,47 @@ class Images(Artifact):
 
     @property
     def pixels(self) -> numpy.ndarray:
-        """(N, H, W, 3) uint8, mapped anew at each call so that a pass over it need not keep its pages."""
+        """(N, S, S, 3) uint8 of a raw set, mapped anew at each call."""
+        return self._mapped("images.npy")
+
+    @property
+    def form(self) -> str:
+        """`raw` or `jpeg`."""
+        return self.card.get("form", "raw")
+
+    def encoded(self, row: int) -> bytes:
+        """The JPEG bytes of an image of a `jpeg` set; from any thread or forked process."""
+        start, end = self._offsets[row : row + 2].tolist()
+        return os.pread(self._bytes.fileno(), end - start, start)
+
+    def picture(self, row: int) -> numpy.ndarray:
+        """(S, S, 3) uint8 of one image, of either form; OSError where it is damaged."""
+        if self.form == "raw":
+            return self.pixels[row]
+        from PIL import Image
+
         try:
-            return np.load(self.folder / "images.npy", mmap_mode="r", allow_pickle=False)
+            with Image.open(io.BytesIO(self.encoded(row)), formats=("JPEG",)) as image:
+                return np.asarray(image.convert("RGB"))
+        except Exception as error:  # decoders raise almost anything on bytes that make no sense to them
+            raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
+
+    @cached_property
+    def _offsets(self) -> numpy.ndarray:
+        return self._mapped("offsets.npy")
+
+    @cached_property
+    def _bytes(self) -> IO[bytes]:
+        try:
+            return open(self.folder / "images.bin", "rb")
+        except OSError as error:
+            raise Damaged(self.folder, f"images.bin cannot be read ({error})") from error
+
+    def _mapped(self, name: str) -> numpy.ndarray:
+        try:
+            return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise Damaged(self.folder, f"images.npy cannot be read ({error})") from error
+            raise Damaged(self.folder, f"{name} cannot be read ({error})") from error
 
     def __len__(self) -> int:
         return self._index.shapes["ids"][0]

@@ -32,7 +32,7 @@ def batch_picture(pipeline: Pipeline, name: str, target: Path) -> Path:
     images = pipeline.artifact(pack.label)
     # Spread over the set, which may be sorted by class.
     rows = [i * len(images) // ROWS + i for i in range(min(ROWS, len(images)))]
-    pixels = torch.from_numpy(np.array(images.pixels[rows])).permute(0, 3, 1, 2)
+    pixels = torch.from_numpy(np.stack([images.picture(row) for row in rows])).permute(0, 3, 1, 2)
     with torch.inference_mode():
         columns = one.stage.sees(pixels, Draw(one.seed, torch.tensor(rows)))
     montage(columns).save(target, format="PNG")

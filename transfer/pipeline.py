@@ -14,7 +14,8 @@ from transfer import artifacts, matrix
 from transfer.catalog import find_stage
 from transfer.document import FAULTY, Faults, Mark, Node, read_document, replace, substitute, variables_in
 from transfer.errors import BadOption, TransferError, UsageError, nearest
-from transfer.images.pack import ImageSets
+from transfer.given import with_files
+from transfer.images.sets import ImageSets
 from transfer.images.spec import ImageSpec
 from transfer.plan import COMMON, Header, Plan, Planned
 from transfer.stage import Stage
@@ -53,7 +54,8 @@ class _Reader:
         self.path, self.smoke, self.faults = path, smoke, faults
         self.wanted = {name.partition("[")[0] for name in stages}
         self.beside = path.resolve().parent
-        self.sets = ImageSets(store.memory, self.beside)
+        self.memory = store.memory
+        self.sets = ImageSets(self.memory, self.beside)
         self.unread: dict[tuple[Mark, str, str], dict[str, None]] = {}  # fault of an image set -> stages that read it
         self.by_key: dict[str, Planned] = {}
         self.names: dict[str, list[Planned]] = {}
@@ -105,6 +107,9 @@ class _Reader:
             one = self._stage(name, nodes[name], kinds[name], header)
             if name not in wanted:
                 continue
+            if one.stage is not FAULTY:
+                where = f"stages.{name}"
+                one.stage = with_files(one.stage, nodes[name], where, self.beside, self.memory, self.faults)
             ready = all(other in sound for other in inputs[name].values())
             before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
             images = self._images(name, kinds[name], nodes[name], one.data, before, top)

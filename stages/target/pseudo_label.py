@@ -64,7 +64,7 @@ class PseudoLabel(Trained):
                 return known[epoch_order(seed, len(known))]
             return balanced_order(seed, known, labels.cpu().numpy()[known])
 
-        history = train(work, self, network, loss, images.pixels, order, chance=1 / pseudo.count)
+        history = train(work, self, network, loss, images, order, chance=1 / pseudo.count)
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             work.folder,

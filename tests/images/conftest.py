@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from transfer.artifacts import Images
-from transfer.images.pack import ImageSets, Pack
+from transfer.images.pack import Pack
+from transfer.images.sets import ImageSets
 from transfer.images.spec import ImageSpec
 from transfer.machine import Machine
 from transfer.work import StopFlag, Work

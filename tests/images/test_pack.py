@@ -11,16 +11,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 
 from tests.images.conftest import encode, fill, picture, split_of, write_h5
 from transfer.artifacts import Images
-from transfer.errors import Stopped, UsageError
+from transfer.errors import Stopped, TransferError, UsageError
 from transfer.images import drawings
 from transfer.images import pack as pack_module
 from transfer.images.cards import card_files, load_card
 from transfer.images.hdf5 import Hdf5Source
-from transfer.images.pack import ImageSets, Pack
+from transfer.images.pack import Pack
+from transfer.images.sets import ImageSets
 from transfer.images.sources import Split, Survey, SurveyMemory
 from transfer.images.spec import ImageSpec
 from transfer.progress import Progress
@@ -197,7 +199,7 @@ def test_memory_does_not_grow_with_the_set(
 )
 def test_a_text_is_a_card_a_folder_or_an_hdf5_file(text: str, place: dict[str, str]) -> None:
     spec = ImageSpec.model_validate(text)
-    assert spec.model_dump(exclude_none=True, exclude={"labels"}) == place
+    assert spec.model_dump(exclude_defaults=True) == place
     assert spec.place == text
 
 
@@ -225,9 +227,9 @@ def test_what_names_no_place_or_an_impossible_one_is_refused(spec: object) -> No
 
 def test_paths_start_at_the_pipeline_file(tmp_path: Path, sets: Callable[[], ImageSets]) -> None:
     fill(tmp_path / "photos", "1.png")
-    assert sets().locate(ImageSpec(folder="x/../photos")) == ("folder", str(tmp_path / "photos"), None)
+    assert sets().locate(ImageSpec(folder="x/../photos"))[0].place == str(tmp_path / "photos")
     assert sets().survey(ImageSpec(folder="photos")).splits["all"].count == 1
-    assert sets().locate(ImageSpec(folder="~nobody-of-this-name/x"))[1].startswith(str(tmp_path))
+    assert sets().locate(ImageSpec(folder="~nobody-of-this-name/x"))[0].place.startswith(str(tmp_path))
 
 
 @pytest.mark.parametrize(
@@ -285,7 +287,7 @@ def test_a_card_beside_the_pipeline_file_names_files_beside_itself(
     card = "name: pets\ntitle: two cats\nreader: folder\nlayout: as it is\npath: pets\nsize: 48\n"
     (tmp_path / "data" / "pets.yaml").write_text(card)
     pack = sets().pack(ImageSpec(card="pets"), "test", labelled=True)
-    assert (pack.place, pack.size) == (str(tmp_path / "data" / "pets"), 48)
+    assert (pack.origin.place, pack.size) == (str(tmp_path / "data" / "pets"), 48)
 
 
 @pytest.mark.parametrize(
@@ -331,7 +333,7 @@ def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
         "import sys\n"
         + "".join(f"import transfer.images.{module}\n" for module in modules)
         + "from pathlib import Path\n"
-        + "from transfer.images.pack import ImageSets\n"
+        + "from transfer.images.sets import ImageSets\n"
         + "from transfer.images.spec import ImageSpec\n"
         + "found = ImageSets(Path('memory'), Path.cwd())\n"
         + "found.pack(ImageSpec(folder='set'), 'unlabeled', False).identity()\n"
@@ -362,3 +364,59 @@ def test_photographs_pack(plan: Callable[..., Pack], packed: Callable[..., Image
             pixels = np.asarray(images.pixels)
             assert 60 < pixels.mean() < 190
             assert pixels.std(axis=(1, 2, 3)).min() > 1
+
+
+@pytest.mark.parametrize("form", ["raw", "jpeg"])
+def test_bad_images_are_skipped_and_recorded_where_that_is_asked_for(
+    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., Work], form: str
+) -> None:
+    fill(tmp_path / "set", *[f"{number % 2}/{number:02}.png" for number in range(9)])
+    (tmp_path / "set/0/04.png").write_bytes(b"no picture")
+    (tmp_path / "set/1/07.png").write_bytes((tmp_path / "set/1/07.png").read_bytes()[:60])
+    pack, job = plan(folder=tmp_path / "set", on_bad_image="skip", pack=form), work()
+    pack.run(job)
+    images = Images(job.folder)
+    assert len(images) == 7
+    assert "0/04.png" not in images.ids
+    assert [one.partition(":")[0] for one in images.card["skipped"]] == ["0/04.png", "1/07.png"]
+    assert images.labels.tolist() == [int(name[0]) for name in images.ids]
+    assert job.figures["skipped"] == 2
+    assert "2 of 9 images were skipped" in job.notes[0]
+    assert [images.picture(row).shape for row in range(7)] == [(16, 16, 3)] * 7
+    assert pack.identity() != plan(folder=tmp_path / "set", pack=form).identity()
+
+
+def test_a_set_of_which_nothing_can_be_used_is_refused_even_so(
+    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., Work]
+) -> None:
+    fill(tmp_path / "set", "a.png", "b.png")
+    for path in (tmp_path / "set").iterdir():
+        path.write_bytes(b"no picture")
+    with pytest.raises(TransferError, match="none of the 2 images"):
+        plan(folder=tmp_path / "set", on_bad_image="skip").run(work())
+
+
+def test_stretched_images_keep_their_edges(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
+    (tmp_path / "set").mkdir()
+    wide = np.zeros((32, 96, 3), np.uint8)
+    wide[:, :24], wide[:, 72:] = 255, 128
+    Image.fromarray(wide).save(tmp_path / "set/wide.png")
+    stretched = packed(plan(folder=tmp_path / "set", fit="stretch"), "stretch").pixels[0]
+    cropped = packed(plan(folder=tmp_path / "set"), "crop").pixels[0]
+    assert (stretched[:, 1] == 255).all()
+    assert (stretched[:, -2] == 128).all()
+    assert (cropped == 0).all()
+
+
+def test_processes_give_what_threads_give(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from transfer.images import workers
+
+    fill(tmp_path / "set", *[f"{number:03}.png" for number in range(40)])
+    threads = packed(plan(folder=tmp_path / "set"), "threads").pixels
+    monkeypatch.setattr(workers, "FORKING", 1)
+    monkeypatch.setattr(workers, "CHUNK", 3)
+    assert np.array_equal(packed(plan(folder=tmp_path / "set"), "processes").pixels, threads)

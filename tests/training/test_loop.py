@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.stages.handmade import make_work
+from tests.stages.handmade import make_work, pack_images
 from transfer.errors import Stopped, TransferError
 from transfer.images.draw import Draw
 from transfer.images.transforms import to_float
@@ -17,6 +18,7 @@ from transfer.training.recipe import Trained
 from transfer.work import Work
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (70, 8, 8, 3)).astype(np.uint8)
+IMAGES = pack_images(Path(tempfile.mkdtemp()) / "set", PIXELS)
 LABELS = torch.from_numpy(PIXELS.reshape(70, -1).mean(axis=1) > 127.5).long()
 
 
@@ -62,13 +64,13 @@ class StopsAt(Work):
 @pytest.mark.parametrize("stop_at", [2, 4, 5, 11, 16])
 def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(stop_at: int, optimizer: str, tmp_path: Path) -> None:
     straight = network()
-    history = train(make_work(tmp_path / "a"), recipe(optimizer=optimizer), straight, loss, PIXELS)
+    history = train(make_work(tmp_path / "a"), recipe(optimizer=optimizer), straight, loss, IMAGES)
     first = make_work(tmp_path / "b")
     first.__class__, first.stop_at = StopsAt, stop_at
     with pytest.raises(Stopped):
-        train(first, recipe(optimizer=optimizer), network(), loss, PIXELS)
+        train(first, recipe(optimizer=optimizer), network(), loss, IMAGES)
     resumed = network()
-    again = train(make_work(tmp_path / "b"), recipe(optimizer=optimizer), resumed, loss, PIXELS)
+    again = train(make_work(tmp_path / "b"), recipe(optimizer=optimizer), resumed, loss, IMAGES)
     assert again == history
     for name, value in straight.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -76,7 +78,7 @@ def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(stop_at: int, op
 
 def test_the_loss_falls_and_the_history_has_an_entry_an_epoch(tmp_path: Path) -> None:
     work = make_work(tmp_path)
-    history = train(work, recipe(epochs=12), network(), loss, PIXELS, chance=0.5)
+    history = train(work, recipe(epochs=12), network(), loss, IMAGES, chance=0.5)
     assert [entry["epoch"] for entry in history] == list(range(1, 13))
     assert history[-1]["loss"] < 0.7 * history[0]["loss"]
     assert work.figures["images/s"] > 0
@@ -85,10 +87,10 @@ def test_the_loss_falls_and_the_history_has_an_entry_an_epoch(tmp_path: Path) ->
 
 def test_the_seed_decides_everything_and_global_state_nothing(tmp_path: Path) -> None:
     torch.manual_seed(5)
-    one = train(make_work(tmp_path / "a"), recipe(), network(), loss, PIXELS)
+    one = train(make_work(tmp_path / "a"), recipe(), network(), loss, IMAGES)
     torch.manual_seed(6)
-    two = train(make_work(tmp_path / "b"), recipe(), network(), loss, PIXELS)
-    other = train(make_work(tmp_path / "c", seed=1), recipe(), network(), loss, PIXELS)
+    two = train(make_work(tmp_path / "b"), recipe(), network(), loss, IMAGES)
+    other = train(make_work(tmp_path / "c", seed=1), recipe(), network(), loss, IMAGES)
     assert one == two != other
 
 
@@ -100,14 +102,14 @@ def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: P
     for parts in (1, 4):
         net = nn.ModuleDict({"backbone": nn.Linear(192, 2)})
         nn.init.zeros_(net["backbone"].weight), nn.init.zeros_(net["backbone"].bias)
-        train(make_work(tmp_path / str(parts)), recipe(accumulate=parts), net, plain, PIXELS)
+        train(make_work(tmp_path / str(parts)), recipe(accumulate=parts), net, plain, IMAGES)
         results.append(net["backbone"].weight.detach())
     assert torch.allclose(*results, atol=1e-6)
 
 
 def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="lower `learning_rate`"):
-        train(make_work(tmp_path), recipe(), network(), lambda *a: (loss(*a)[0] * float("nan"), {}), PIXELS)
+        train(make_work(tmp_path), recipe(), network(), lambda *a: (loss(*a)[0] * float("nan"), {}), IMAGES)
 
 
 def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
@@ -116,21 +118,23 @@ def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
         return value * 0, {"accuracy": torch.tensor(0.5)}
 
     work = make_work(tmp_path / "a")
-    train(work, recipe(epochs=10), network(), stuck, PIXELS, chance=0.5)
+    train(work, recipe(epochs=10), network(), stuck, IMAGES, chance=0.5)
     assert any("still at chance" in note for note in work.notes)
     work = make_work(tmp_path / "b")
-    train(work, recipe(epochs=10, learning_rate=0.1), network(), loss, PIXELS, chance=0.001)
+    train(work, recipe(epochs=10, learning_rate=0.1), network(), loss, IMAGES, chance=0.001)
     assert work.notes == []
 
 
 def test_a_set_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
-    history = train(make_work(tmp_path), recipe(batch=256, epochs=1), network(), loss, PIXELS[:5])
+    history = train(
+        make_work(tmp_path), recipe(batch=256, epochs=1), network(), loss, pack_images(tmp_path / "five", PIXELS[:5])
+    )
     assert len(history) == 1
 
 
 def test_bfloat16_trains_too(tmp_path: Path) -> None:
     work = make_work(tmp_path, precision_name="bfloat16")
-    history = train(work, recipe(epochs=12), network(), loss, PIXELS)
+    history = train(work, recipe(epochs=12), network(), loss, IMAGES)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
 
 
@@ -194,5 +198,5 @@ def test_training_on_a_gpu_learns_as_on_the_cpu(tmp_path: Path) -> None:
     def there(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         return nn.functional.cross_entropy(net["backbone"](to_float(images)), labels[draw.ids]), {}
 
-    history = train(work, recipe(epochs=12), network(), there, PIXELS)
+    history = train(work, recipe(epochs=12), network(), there, IMAGES)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]

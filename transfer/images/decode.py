@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,6 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 MAX_PIXELS = 100_000_000  # a larger picture is refused by its header, before memory is spent on it
-WORKERS = min(16, os.cpu_count() or 1)  # each holds a whole picture
 
 # EXIF's orientation: how to turn what was stored into what was photographed.
 TURNS = {
@@ -88,33 +84,36 @@ def _colours(image: Image.Image) -> Image.Image:
     return image.convert("RGB")
 
 
-def square(image: np.ndarray, size: int) -> np.ndarray:
-    """(size, size, 3): the shorter side resized to `size` (bicubic, antialiased), then the centre cut out,
-    to the same pixels as torchvision's Resize and CenterCrop."""
+def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
+    """(size, size, 3), resampled bicubically with antialiasing.
+
+    crop: the shorter side resized to `size`, then the centre cut out, to the same pixels as torchvision's Resize and
+    CenterCrop; stretch: all of it, whatever its shape.
+    """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
         return image
-    short = min(height, width)
-    wide, tall = size * width // short, size * height // short
-    left, top = round((wide - size) / 2), round((tall - size) / 2)
-    # One resampling of just the wanted region, in the source's coordinates.
-    box = (
-        left * width / wide,
-        top * height / tall,
-        (left + size) * width / wide,
-        (top + size) * height / tall,
-    )
+    box = None
+    if fit == "crop":
+        short = min(height, width)
+        wide, tall = size * width // short, size * height // short
+        left, top = round((wide - size) / 2), round((tall - size) / 2)
+        # One resampling of just the wanted region, in the source's coordinates.
+        box = (left * width / wide, top * height / tall, (left + size) * width / wide, (top + size) * height / tall)
     return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
 
 
-def squares(read: Callable[[int], np.ndarray], rows: Sequence[int], size: int) -> list[np.ndarray | str]:
-    """The images of `rows` as squares, in parallel (decoders release the interpreter); a text where one is bad."""
+def is_square_jpeg(data: bytes, size: int) -> bool:
+    """Whether these are the bytes of a JPEG of `size` x `size` px that needs no turning and no change of colours."""
+    if not data.startswith(b"\xff\xd8\xff"):
+        return False
+    with _open(data) as image:
+        upright = image.getexif().get(Base.Orientation, 1) not in TURNS
+        return image.size == (size, size) and image.mode == "RGB" and upright
 
-    def one(row: int) -> np.ndarray | str:
-        try:
-            return square(read(row), size)
-        except BadImage as error:
-            return str(error)
 
-    with ThreadPoolExecutor(WORKERS) as pool:
-        return list(pool.map(one, rows))
+def to_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
+    """The bytes of (H, W, 3) uint8 as a JPEG whose colours are not subsampled."""
+    data = io.BytesIO()
+    Image.fromarray(image).save(data, format="JPEG", quality=quality, subsampling=0)
+    return data.getvalue()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -26,10 +25,8 @@ class DrawingsSource:
     def listing(self, split: str) -> Listing:
         labels = drawings.labels(split).tolist()
         ids = [f"{split}/{row}" for row in range(len(labels))]
-        return Listing(ids, labels, partial(_squares, split))
+        return Listing(ids, labels, partial(_one, split), render=partial(drawings.render, split))
 
 
-def _squares(split: str, rows: Sequence[int], size: int) -> list[numpy.ndarray | str]:
-    from transfer.images.decode import square
-
-    return [square(picture, size) for picture in drawings.render(split, rows)]
+def _one(split: str, row: int) -> numpy.ndarray:
+    return drawings.render(split, [row])[0]

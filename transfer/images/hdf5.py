@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +24,10 @@ UNREADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeE
 
 
 class Hdf5Source:
-    """`path` is opened anew for each use: an open HDF5 file must not cross a fork."""
+    """`path` is opened anew for each use: an open HDF5 file must not cross a fork.
+
+    Bytes that lie in the file in one piece, as h5py writes them unless told otherwise, are read without HDF5.
+    """
 
     def __init__(self, path: Path):
         self.path = path
@@ -106,25 +108,34 @@ class Hdf5Source:
                 group = member(file, split)
                 offsets = member(group, "offsets")[:].astype(np.int64)
                 labels = member(group, "labels")[:].tolist() if "labels" in set(group) else None
+                plain = _plain(file, member(group, "jpeg"))
         except UNREADABLE as error:
             raise UsageError(f"{self.path} cannot be read: {_one_line(error)}") from error
         ids = [f"{split}/{row}" for row in range(len(offsets) - 1)]
-        return Listing(ids, labels, partial(self._squares, split, offsets))
+        return Listing(ids, labels, partial(self._read, split, offsets, plain))
 
-    def _squares(self, split: str, offsets: numpy.ndarray, rows: Sequence[int], size: int) -> list[numpy.ndarray | str]:
-        from transfer.images.decode import BadImage, decode, squares
+    def _read(self, split: str, offsets: numpy.ndarray, plain: int | None, row: int) -> bytes:
+        from transfer.images.decode import BadImage
 
-        with h5py.File(self.path, "r") as file:
-            encoded = member(member(file, split), "jpeg")
+        start, end = int(offsets[row]), int(offsets[row + 1])
+        if plain is not None:
+            with open(self.path, "rb") as file:
+                file.seek(plain + start)
+                data = file.read(end - start)
+            if len(data) < end - start:
+                raise BadImage(f"{self.path} has become shorter")
+            return data
+        try:
+            with h5py.File(self.path, "r") as file:
+                return member(member(file, split), "jpeg")[start:end].tobytes()
+        except UNREADABLE as error:
+            raise BadImage(_one_line(error)) from error
 
-            def read(row: int) -> numpy.ndarray:
-                try:
-                    data = encoded[offsets[row] : offsets[row + 1]]
-                except UNREADABLE as error:
-                    raise BadImage(_one_line(error)) from error
-                return decode(data.tobytes())
 
-            return squares(read, rows, size)
+def _plain(file: h5py.File, encoded: h5py.Dataset) -> int | None:
+    """Where in the file the bytes of a dataset begin that lie there in one piece; None where they do not."""
+    start = encoded.id.get_offset() if encoded.chunks is None else None
+    return None if start is None or file.userblock_size else start
 
 
 def _one_line(error: Exception) -> str:

@@ -1,98 +1,124 @@
-"""Packing: a split is decoded and resized once, into an array that every later stage maps into memory."""
+"""Packing: a split is decoded and resized once, into files that every later stage maps into memory."""
 
 from __future__ import annotations
 
-import io
-import os
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.artifacts import Images, write_json
 from transfer.errors import TransferError, UsageError
-from transfer.images.cards import load_card
-from transfer.images.sources import DEFAULT_SIZE, Source, Split, Survey, SurveyMemory, listed
-from transfer.images.spec import SIZES, ImageSpec
+from transfer.images.origin import Origin
+from transfer.images.packed import JpegFile, PackedFile, RawFile
+from transfer.images.sources import Listing, Source, Split, SurveyMemory, listed
+from transfer.images.spec import ImageSpec
+from transfer.images.subset import at_most, subset
 from transfer.lazy import np
 from transfer.stage import Stage
 from transfer.tables import encode_strings, write_table
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy
+
+    from transfer.images.workers import Told
     from transfer.work import Work
 
 BLOCK_IMAGES = 1024
 BLOCK_BYTES = 32 << 20  # of packed images: what is in memory at once, whatever their size
+RAW_BYTES = 16 << 30  # up to which `pack: auto` keeps pixels
 
 
 class Pack(Stage):
-    """The images of one split, decoded, resized to a square and packed as uint8. Planned for each set that is read."""
+    """The images of one split, decoded, resized to a square and packed. Planned for each set that is read."""
 
     produces = Images
     seeded = False
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     spec: ImageSpec
     split: str
     size: int
-    place: str  # path of the files, or name of the reader that needs none
-    reader: str
+    origin: Origin
     facts: Split
     classes: list[str]
     memory: Path  # where surveys are remembered
 
     def identity(self) -> dict[str, Any]:
-        return {"fingerprint": self.facts.fingerprint, "size": self.size, "limit": self.spec.limit}
+        chosen = self.spec.model_dump(
+            include={"classes", "per_class", "fraction", "limit", "subset_seed", "fit", "on_bad_image"}
+        )
+        return {"fingerprint": self.facts.fingerprint, "size": self.size, "pack": self.form, **chosen}
 
     @property
     def count(self) -> int:
-        """How many images there will be."""
-        return min(self.facts.count, self.spec.limit or self.facts.count)
+        """How many images there will be, at most."""
+        return at_most(self.spec, self.facts.count, len(self.classes))
+
+    @property
+    def form(self) -> str:
+        """`raw` or `jpeg`."""
+        if self.spec.pack != "auto":
+            return self.spec.pack
+        return "raw" if self.count * self.size * self.size * 3 <= RAW_BYTES else "jpeg"
 
     def run(self, work: Work) -> None:
-        source = make_source(self.reader, Path(self.place), self.spec.labels)
+        source = self.origin.open()
         self._hold(source)
         listing = source.listing(self.split)
-        # Drawn, not every n-th: a set may be sorted by class, or its classes may take turns.
-        order = np.random.RandomState(0).permutation(len(listing.ids))
-        rows = np.sort(order[: self.count]).tolist()
-        header = self._header(len(rows))
-        each = self.size * self.size * 3
-        block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // each))
-        pixels = work.checkpoints / "images.npy"
-        done = work.saved_progress().get("images", 0)
-        if not pixels.exists() or pixels.stat().st_size < len(header) + done * each:
-            done = 0
-        faults: list[str] = []
-        with (
-            open(pixels, "r+b" if done else "wb") as file,
-            work.progress("packing", len(rows), "images", done) as progress,
-        ):
-            file.write(header)
-            file.seek(len(header) + done * each)
-            for start in range(done, len(rows), block):
-                some = rows[start : start + block]
-                pictures = listing.squares(some, self.size)
-                for row, picture in zip(some, pictures, strict=True):
-                    if isinstance(picture, str):
-                        faults.append(f"{listing.ids[row]}: {picture}")
-                    elif not faults:
-                        file.write(picture.tobytes())
-                if not faults:
-                    file.flush()
-                    os.fsync(file.fileno())
-                    work.save_progress(f"image {start + len(some)} of {len(rows)}", images=start + len(some))
+        rows, labels, classes = subset(self.spec, len(listing.ids), listing.labels, self.classes)
+        if not len(rows):
+            raise TransferError(f"nothing is left of {self.spec.place}, split '{self.split}': see `classes`, `limit`")
+        kind = RawFile if self.form == "raw" else JpegFile
+        packed = kind(work.checkpoints, len(rows), self.size)
+        seen, bad = self._resume(work, packed)
+        block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (self.size * self.size * 3)))
+        with work.progress("packing", len(rows), "images", seen) as progress:
+            for some, pixels, told in self._decoded(work, listing, rows[seen:].tolist(), block):
+                faults = {some[place]: text for place, text in told.items() if isinstance(text, str)}
+                bad |= {str(row): f"{listing.ids[row]}: {text}" for row, text in faults.items()}
+                seen += len(some)
+                # A set that will be refused is looked through to its end, so that all its faults are told at once.
+                if not bad or self.spec.on_bad_image == "skip":
+                    packed.append([told.get(i, pixels[i]) for i in range(len(some)) if some[i] not in faults])
+                    work.save_progress(f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed())
                 progress.advance(len(some))
                 work.pause_point()
         self._hold(source)
-        if faults:
-            raise TransferError(
-                f"{len(faults)} of {self.count} images of {self.spec.place} cannot be used:{listed(faults)}\n"
-                "Mend or remove them, then run the same command again."
-            )
-        shutil.move(pixels, work.folder / "images.npy")
-        self._describe(
-            work, [listing.ids[row] for row in rows], listing.labels and [listing.labels[row] for row in rows]
-        )
+        self._judge(work, bad, len(rows))
+        kept = np.array([str(row) not in bad for row in rows.tolist()])
+        packed.finish(work.folder)
+        self._describe(work, listing, rows[kept], None if labels is None else labels[kept], classes, bad)
+
+    def _resume(self, work: Work, packed: PackedFile) -> tuple[int, dict[str, str]]:
+        """How many rows an interrupted run has seen, and which of them were bad."""
+        saved = work.saved_progress()
+        if saved and packed.resume(saved):
+            return saved["images"], saved["bad"]
+        packed.start()
+        return 0, {}
+
+    def _decoded(
+        self, work: Work, listing: Listing, rows: list[int], block: int
+    ) -> Iterator[tuple[list[int], numpy.ndarray, Told]]:
+        """Blocks of rows with their squares and what is told of them; the next block is decoded meanwhile."""
+        from transfer.images.decode import square
+        from transfer.images.workers import Decoders, wait
+
+        blocks = [rows[start : start + block] for start in range(0, len(rows), block)]
+        if listing.render is not None:
+            for some in blocks:
+                yield some, np.stack([square(one, self.size, self.spec.fit) for one in listing.render(some)]), {}
+            return
+        squared = Squarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
+        block = min(block, max(1, len(rows)))
+        with Decoders(squared, self.size, block, 2, work.machine.threads, len(rows)) as decoders:
+            ahead = decoders.load(0, blocks[0]) if blocks else []
+            for number, some in enumerate(blocks):
+                told = wait(ahead)
+                if number + 1 < len(blocks):
+                    ahead = decoders.load((number + 1) % 2, blocks[number + 1])
+                yield some, decoders.slots[number % 2], told
 
     def _hold(self, source: Source) -> None:
         """The files must be those that the key was made of: a result under it stands for their bytes."""
@@ -106,92 +132,46 @@ class Pack(Stage):
                 f"{listed(now.changes or ['its bytes are not the same'])}\nRun the same command again."
             )
 
-    def _header(self, count: int) -> bytes:
-        header = io.BytesIO()
-        facts = {"descr": "|u1", "fortran_order": False, "shape": (count, self.size, self.size, 3)}
-        np.lib.format.write_array_header_1_0(header, facts)
-        return header.getvalue()
+    def _judge(self, work: Work, bad: dict[str, str], count: int) -> None:
+        faults = list(bad.values())
+        if faults and self.spec.on_bad_image == "refuse":
+            raise TransferError(
+                f"{len(faults)} of {count} images of {self.spec.place} cannot be used:{listed(faults)}\n"
+                "Mend or remove them, or say `on_bad_image: skip` for this set, then run the same command again."
+            )
+        if len(faults) == count:
+            raise TransferError(f"none of the {count} images of {self.spec.place} can be used:{listed(faults)}")
+        if faults:
+            work.note(f"{len(faults)} of {count} images were skipped:{listed(faults)}")
+            work.figures["skipped"] = len(faults)
 
-    def _describe(self, work: Work, ids: list[str], labels: list[int] | None) -> None:
+    def _describe(
+        self, work: Work, listing: Listing, rows: numpy.ndarray, labels: numpy.ndarray | None, classes: list[str],
+        bad: dict[str, str],
+    ) -> None:  # fmt: skip
         """Write what stands beside the pixels."""
-        columns, classes = {"ids": encode_strings(ids)}, []
+        columns = {"ids": encode_strings([listing.ids[row] for row in rows.tolist()])}
         if labels is not None:
-            columns["labels"] = np.array(labels, dtype=np.int64)
-            classes = self.classes or [str(label) for label in range(max(labels) + 1)]
+            columns["labels"] = labels
+            classes = classes or [str(label) for label in range(int(labels.max()) + 1)]
         write_table(work.folder / "index.h5", columns)
-        write_json(work.folder / "images.json", {"size": self.size, "split": self.split, "classes": classes})
-        work.figures.update(images=len(ids))
+        card = {"size": self.size, "split": self.split, "classes": classes, "form": self.form}
+        write_json(work.folder / "images.json", {**card, "skipped": list(bad.values())})
+        work.figures.update(images=len(rows))
 
 
-def make_source(reader: str, place: Path, labelled: bool) -> Source:
-    """The source that a reader's name stands for."""
-    if reader == "folder":
-        from transfer.images.folder import FolderSource
+class Squarer:
+    """Row of a listing -> its square: pixels, or JPEG bytes where that is what is packed."""
 
-        return FolderSource(place, labelled)
-    if reader == "hdf5":
-        from transfer.images.hdf5 import Hdf5Source
+    def __init__(self, listing: Listing, size: int, fit: str, jpeg: bool):
+        self.read, self.size, self.fit, self.jpeg = listing.read, size, fit, jpeg
 
-        return Hdf5Source(place)
-    from transfer.images.drawn import DrawingsSource
+    def __call__(self, row: int) -> numpy.ndarray | bytes:
+        from transfer.images.decode import decode, is_square_jpeg, square, to_jpeg
 
-    return DrawingsSource()
-
-
-class ImageSets:
-    """Finds the sets that pipeline files name; looks at each once."""
-
-    def __init__(self, memory: Path, beside: Path):
-        """`memory` is the folder where surveys are remembered; relative paths start at `beside`."""
-        self._memory, self._beside = memory, beside
-        self._seen: dict[tuple[str, str, bool], Survey] = {}
-
-    def locate(self, spec: ImageSpec) -> tuple[str, str, int | None]:
-        """(reader, place, side of the images in px or None) of `spec`."""
-        if spec.folder or spec.hdf5:
-            return ("folder" if spec.folder else "hdf5"), self._path(spec.place, self._beside), None
-        card, file = load_card(spec.place, self._beside)
-        if card.reader == "drawings":
-            return "drawings", "drawings", card.size
-        if card.path is None:
-            raise UsageError(f"'{card.name}' is a layout, not a set: write `data: {{{card.reader}: PATH}}`")
-        return card.reader, self._path(card.path, file.parent), card.size
-
-    def survey(self, spec: ImageSpec) -> Survey:
-        """What is there; UsageError where nothing is."""
-        reader, place, _ = self.locate(spec)
-        seen = (reader, place, spec.labels)
-        if seen not in self._seen:
-            self._seen[seen] = make_source(reader, Path(place), spec.labels).survey(SurveyMemory(self._memory))
-        return self._seen[seen]
-
-    def pack(self, spec: ImageSpec, wanted: str, labelled: bool) -> Pack:
-        """The stage that packs the split of `spec` that a stage asks for; UsageError where there is none."""
-        reader, place, own_size = self.locate(spec)
-        survey = self.survey(spec)
-        try:
-            split = survey.find(spec.split or wanted, explicit=spec.split is not None)
-        except UsageError as error:
-            raise UsageError(f"image set '{spec.place}' {error}") from error
-        facts = survey.splits[split]
-        if not facts.count:
-            raise UsageError(f"image set '{spec.place}', split '{split}', holds no images")
-        if labelled and not facts.labelled:
-            raise UsageError(f"image set '{spec.place}', split '{split}', has no labels, and this stage needs them")
-        size = spec.size or own_size or survey.size or DEFAULT_SIZE
-        if not SIZES[0] <= size <= SIZES[1]:
-            raise UsageError(f"image set '{spec.place}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}")
-        return Pack(
-            spec=spec,
-            split=split,
-            size=size,
-            place=place,
-            reader=reader,
-            facts=facts,
-            classes=survey.classes,
-            memory=self._memory,
-        )
-
-    @staticmethod
-    def _path(text: str, start: Path) -> str:
-        return str(Path(os.path.abspath(start / os.path.expanduser(text))))
+        data = self.read(row)
+        picture = decode(data) if isinstance(data, bytes) else data
+        if self.jpeg and isinstance(data, bytes) and is_square_jpeg(data, self.size):
+            return data  # as it is: encoding it again would only lose
+        picture = square(picture, self.size, self.fit)
+        return to_jpeg(picture) if self.jpeg else picture

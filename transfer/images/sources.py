@@ -1,8 +1,8 @@
 """Sources: where the images of a set come from, before they are packed.
 
 A source answers three questions: what is there (`survey`, quick, without heavy imports where a file has not changed
-since it was last looked at), which images a split has (`listing`), and what one of them looks like (`read`).
-`folder.py`, `hdf5.py` and `drawings.py` have one each.
+since it was last looked at), which images a split has (`listing`), and what one of them looks like (`Listing.read`).
+`readers.py` lists those that there are.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,8 @@ from transfer.files import TICK
 
 if TYPE_CHECKING:
     import numpy
+
+    from transfer.images.annotations import Annotations
 
 DEFAULT_SIZE = 96
 
@@ -35,36 +37,73 @@ class Split:
     fingerprint: str
 
 
+class Splits(Mapping[str, Split]):
+    """Splits that are looked at when they are asked for: to score on a set's test images costs no look at the rest."""
+
+    def __init__(self, names: Iterable[str], look: Callable[[str], Split]):
+        self._names, self._look = list(names), look
+        self._seen: dict[str, Split] = {}
+
+    def __getitem__(self, name: str) -> Split:
+        if name not in self._names:
+            raise KeyError(name)
+        if name not in self._seen:
+            self._seen[name] = self._look(name)
+        return self._seen[name]
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._names
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._names)
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a set. `changes` tells what differs from the last time that it was looked at."""
+    """What is known of a set.
 
-    splits: dict[str, Split]
+    `changes` tells what differs from the last time that it was looked at, `notes` what a person should know of it;
+    both grow as splits are asked for. `absent` has the splits that the set should have: what to do to have them.
+    """
+
+    splits: Mapping[str, Split]
     classes: list[str] = field(default_factory=list)
     size: int | None = None
     changes: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    absent: dict[str, str] = field(default_factory=dict)
 
     def find(self, wanted: str, explicit: bool) -> str:
         """The split to read: `wanted`; for `unlabeled`, unless the file names it, also `train` or the only one."""
-        if wanted in self.splits:
-            return wanted
-        if not explicit and wanted == "unlabeled" and "train" in self.splits:
-            return "train"
-        if not explicit and wanted == "unlabeled" and len(self.splits) == 1:
+        instead = ["train"] if not explicit and wanted == "unlabeled" else []
+        for name in (wanted, *instead):
+            if name in self.splits:
+                return name
+            if name in self.absent:
+                raise UsageError(self.absent[name])
+        if instead and len(self.splits) == 1:
             return next(iter(self.splits))
         raise UsageError(f"has no split '{wanted}' (it has: {', '.join(self.splits) or 'none'})")
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The images of a split in a fixed order; `squares(rows, size)` reads some of them.
+    """The images of a split in a fixed order.
 
-    It returns for each row a (size, size, 3) uint8 array, or the text of what is wrong with the image.
+    `read(row)` gives the encoded bytes of an image (JPEG, PNG, WebP), or its (H, W, 3) uint8 pixels where the set keeps
+    pixels; BadImage or OSError says what is wrong with it. It may be called from several threads, and in a process
+    that was forked: nothing that it opens is open before it is first called. `render`, where there is one, gives the
+    (n, H, W, 3) uint8 pixels of several rows at once, and costs less an image.
     """
 
     ids: list[str]
     labels: list[int] | None
-    squares: Callable[[Sequence[int], int], list[numpy.ndarray | str]]
+    read: Callable[[int], bytes | numpy.ndarray]
+    annotations: Annotations | None = None
+    render: Callable[[Sequence[int]], numpy.ndarray] | None = None
 
 
 class Source(Protocol):

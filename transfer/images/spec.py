@@ -1,8 +1,8 @@
-"""`data:` in a pipeline file: which image set, which split of it, how it is packed."""
+"""`data:` in a pipeline file: which image set, which split and which images of it, how they are packed."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -20,6 +20,8 @@ class ImageSpec(BaseModel):
         None, min_length=1, description="folder of pictures: flat, or a folder a class, or a folder a split"
     )
     hdf5: str | None = Field(None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels")
+    tar: str | None = Field(None, min_length=1, description="tar shards (WebDataset): one file, or a pattern of them")
+    path: str | None = Field(None, min_length=1, description="where a card's files are, if not where it expects them")
     split: str | None = Field(None, description="split to read instead of the one the stage looks for")
     size: int | None = Field(
         None,
@@ -27,8 +29,25 @@ class ImageSpec(BaseModel):
         le=SIZES[1],
         description="side of the packed square, px; the set's own where all its images have one size, else 96",
     )
-    limit: int | None = Field(None, ge=1, description="at most this many images of a split, drawn alike everywhere")
     labels: bool = Field(True, description="false: a folder's subfolders are not classes")
+
+    classes: list[str] | None = Field(None, min_length=1, description="only images of these classes, numbered anew")
+    per_class: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None, description="so many images of each class, or such a share of each (0.01: one in a hundred)"
+    )
+    fraction: float | None = Field(None, gt=0, lt=1, description="such a share of the images, whatever their class")
+    limit: int | None = Field(None, ge=1, description="at most this many images of a split")
+    subset_seed: int = Field(0, ge=0, lt=2**32, description="draws the images that are kept; alike on every machine")
+
+    fit: Literal["crop", "stretch"] = Field(
+        "crop", description="crop: the shorter side is resized, then the centre cut out; stretch: the whole, squeezed"
+    )
+    pack: Literal["auto", "raw", "jpeg"] = Field(
+        "auto", description="raw pixels, or JPEG that is decoded for each batch; auto: raw up to 16 GiB"
+    )
+    on_bad_image: Literal["refuse", "skip"] = Field(
+        "refuse", description="what is done with a set of which an image cannot be decoded; skip: go on and record it"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -37,18 +56,24 @@ class ImageSpec(BaseModel):
             return value
         if value.lower().endswith((".h5", ".hdf5")):
             return {"hdf5": value}
+        if value.lower().endswith((".tar", ".tar.gz", ".tgz")):
+            return {"tar": value}
         return {"folder" if any(hint in value for hint in PATH_HINTS) else "card": value}
 
     @model_validator(mode="after")
     def _one_place(self) -> ImageSpec:
-        places = [name for name in ("card", "folder", "hdf5") if getattr(self, name) is not None]
+        places = [name for name in ("card", "folder", "hdf5", "tar") if getattr(self, name) is not None]
         if len(places) != 1:
-            raise ValueError(f"name one of card, folder, hdf5 (found {' and '.join(places) or 'none'})")
-        if self.hdf5 is not None and not self.labels:
+            raise ValueError(f"name one of card, folder, hdf5, tar (found {' and '.join(places) or 'none'})")
+        if not self.labels and self.folder is None:
             raise ValueError("labels: false is for folders")
+        if self.path is not None and self.card is None:
+            raise ValueError("`path` says where a card's files are: name the `card`")
+        if not self.labels and (self.classes or self.per_class):
+            raise ValueError("labels: false leaves no classes to choose from")
         return self
 
     @property
     def place(self) -> str:
         """The card's name or the path: what a person calls the set."""
-        return self.card or self.folder or self.hdf5 or ""
+        return self.card or self.folder or self.hdf5 or self.tar or ""

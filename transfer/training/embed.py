@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from transfer.images.batches import Batches
 from transfer.images.transforms import normalise
 from transfer.lazy import F, np, torch
 
@@ -28,15 +29,14 @@ def outputs(
     network.to(machine.device, memory_format=torch.channels_last)
     if machine.compile:
         network.compile()
-    for first in range(start, len(images), BLOCK):
-        # Mapped anew for each block: the pages read so far are given back, so memory does not grow with the set.
-        pixels = torch.from_numpy(np.array(images.pixels[first : first + BLOCK]))
-        batch = pixels.to(machine.device, non_blocking=True).permute(0, 3, 1, 2)
-        if batch.shape[-1] != model.card["size"]:
-            batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
-        with torch.inference_mode(), machine.autocast():
-            found = network.layers(normalise(batch, model.normalisation), layers)
-        yield first, found
+    blocks = [np.arange(first, min(first + BLOCK, len(images))) for first in range(start, len(images), BLOCK)]
+    with Batches(images, machine, BLOCK) as feed:
+        for rows, batch in zip(blocks, feed.each(blocks), strict=True):
+            if batch.shape[-1] != model.card["size"]:
+                batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
+            with torch.inference_mode(), machine.autocast():
+                found = network.layers(normalise(batch, model.normalisation), layers)
+            yield int(rows[0]), found
 
 
 def pooled(activations: Tensor, side: int, how: str) -> Tensor:

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import TransferError
+from transfer.images.batches import Batches
 from transfer.images.draw import Draw
 from transfer.lazy import np, torch
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor, nn
 
+    from transfer.artifacts import Images
     from transfer.work import Work
 
 LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
@@ -30,23 +32,23 @@ LossOf = Callable[["nn.Module", "Tensor", Draw], "tuple[Tensor, dict[str, Tensor
 
 
 def train(
-    work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, pixels: numpy.ndarray,
+    work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, images: Images,
     order: Callable[[int], numpy.ndarray] | None = None, chance: float | None = None,
     before_epoch: Callable[[int], list[nn.Module]] | None = None, after_step: Callable[[float], None] | None = None,
 ) -> list[dict[str, float]]:  # fmt: skip
     """Train `network` in place and return one entry an epoch: mean loss and figures.
 
-    pixels: (N, H, W, 3) uint8, the packed set; order: the rows to train on in a given epoch, always equally many (by
-    default all, shuffled). chance: the accuracy of guessing, to tell a person when nothing is learned.
+    order: the rows of `images` to train on in a given epoch, always equally many (by default all, shuffled).
+    chance: the accuracy of guessing, to tell a person when nothing is learned.
     before_epoch: is given the epoch, and returns the parts of the network that it drew anew: what the optimiser
     remembers of them is forgotten. after_step: is given the share of the training that is done.
     """
     if order is None:
 
         def order(epoch: int) -> numpy.ndarray:
-            return epoch_order(work.seed_for("order", epoch), len(pixels))
+            return epoch_order(work.seed_for("order", epoch), len(images))
 
-    return _Training(work, recipe, network, loss_of, pixels, order, chance, before_epoch, after_step).run()
+    return _Training(work, recipe, network, loss_of, images, order, chance, before_epoch, after_step).run()
 
 
 def epoch_order(seed: int, count: int) -> numpy.ndarray:
@@ -55,11 +57,11 @@ def epoch_order(seed: int, count: int) -> numpy.ndarray:
 
 
 class _Training:
-    def __init__(self, work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, pixels: numpy.ndarray,
+    def __init__(self, work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, images: Images,
                  order: Callable[[int], numpy.ndarray], chance: float | None,
                  before_epoch: Callable[[int], list[nn.Module]] | None,
                  after_step: Callable[[float], None] | None):  # fmt: skip
-        self.work, self.recipe, self.loss_of, self.pixels = work, recipe, loss_of, pixels
+        self.work, self.recipe, self.loss_of, self.images = work, recipe, loss_of, images
         self.order, self.chance = order, chance
         self.before_epoch, self.after_step = before_epoch, after_step
         count = len(order(0))
@@ -81,18 +83,26 @@ class _Training:
         total = self.recipe.epochs * self.steps
         self.saved = time.monotonic()
         # One bar over all epochs: what a person waits for is the end.
-        with self.work.progress("training", total * self.batch, "images", self.step * self.batch) as progress:
+        with (
+            self.work.progress("training", total * self.batch, "images", self.step * self.batch) as progress,
+            Batches(self.images, self.work.machine, self.batch) as feed,
+        ):
             while self.step < total:
                 epoch, at = divmod(self.step, self.steps)
                 if self.before_epoch and at == 0:
                     self._forget(self.before_epoch(epoch))
-                order = self.order(epoch)
-                for place in range(at, self.steps):
-                    self._step(epoch, order[place * self.batch : (place + 1) * self.batch])
+                order = self.order(epoch)[at * self.batch : self.steps * self.batch]
+                # Sorted rows read the mapped file forwards; the order within a batch means nothing.
+                rows = np.sort(order.reshape(-1, self.batch), axis=1)
+                start = time.perf_counter()
+                for some, images in zip(rows, feed.each(rows), strict=True):
+                    self.waited += time.perf_counter() - start
+                    self._step(epoch, torch.from_numpy(some).to(self.device), images)
                     progress.advance(self.batch)
-                    if self.step % LOOK_EVERY == 0 or place == self.steps - 1:
+                    if self.step % LOOK_EVERY == 0 or self.step % self.steps == 0:
                         progress.say(self._look(epoch))
                     self._pause()
+                    start = time.perf_counter()
                 self._end_epoch()
         if self.history:
             self.work.figures.update(self.history[-1])
@@ -100,24 +110,19 @@ class _Training:
             self.work.figures["waiting for data"] = f"{100 * self.waited / max(1e-9, self.waited + self.busy):.1f} %"
         return self.history
 
-    def _step(self, epoch: int, rows: numpy.ndarray) -> None:
+    def _step(self, epoch: int, ids: Tensor, images: Tensor) -> None:
         start = time.perf_counter()
-        # Sorted rows read the mapped file forwards; the order within a batch means nothing.
-        rows = np.sort(rows)
-        images = torch.from_numpy(self.pixels[rows]).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-        ids = torch.from_numpy(rows).to(self.device)
-        read = time.perf_counter()
         torch.manual_seed(self.work.seed_for("step", self.step))  # for dropout
         draw_seed = self.work.seed_for("draw", epoch)
         rate = self.recipe.rate(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        parts = min(self.recipe.accumulate, len(rows))
+        parts = min(self.recipe.accumulate, len(ids))
         for part in range(parts):
-            share = slice(part * len(rows) // parts, (part + 1) * len(rows) // parts)
+            share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
             with self.work.machine.autocast():
                 loss, figures = self.loss_of(self.network, images[share], Draw(draw_seed, ids[share]))
-            weight = len(ids[share]) / len(rows)
+            weight = len(ids[share]) / len(ids)
             (loss * weight).backward()
             for name, value in {"loss": loss, **figures}.items():
                 self.sums[name] = self.sums.get(name, 0.0) + value.detach().float() * weight
@@ -128,8 +133,7 @@ class _Training:
         if self.after_step:
             with torch.no_grad():
                 self.after_step(self.step / (self.recipe.epochs * self.steps))
-        self.waited += read - start
-        self.busy += time.perf_counter() - read
+        self.busy += time.perf_counter() - start
 
     def _forget(self, parts: list[nn.Module]) -> None:
         for part in parts:

@@ -80,7 +80,7 @@ class Pretext(Trained):
         network = self._build(about, work.seed_for("weights"))
         self.begin(network, work)
         history = train(
-            work, self, network, self.loss, images.pixels, chance=self.chance(about),
+            work, self, network, self.loss, images, chance=self.chance(about),
             before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
             after_step=lambda share: self.after_step(network, share),
         )  # fmt: skip

@@ -1,0 +1,34 @@
+"""Where a set comes from: which reader, over which files. Opening it is cheap; the readers are imported when asked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.images.cards import Card
+from transfer.images.sources import Source
+
+
+@dataclass(frozen=True)
+class Origin:
+    """A reader and the place of its files; `card` for the readers that a card instructs."""
+
+    reader: str
+    place: str
+    labelled: bool = True
+    card: Card | None = None
+
+    def open(self) -> Source:
+        """The source that answers what is there."""
+        place = Path(self.place)
+        if self.reader == "folder":
+            from transfer.images.folder import FolderSource
+
+            return FolderSource(place, self.labelled)
+        if self.reader == "hdf5":
+            from transfer.images.hdf5 import Hdf5Source
+
+            return Hdf5Source(place)
+        from transfer.images.drawn import DrawingsSource
+
+        return DrawingsSource()
