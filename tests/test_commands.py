@@ -62,7 +62,7 @@ def test_help_names_every_command_and_each_has_help(invoke: Callable[..., Said])
         (["status", "."], ".: cannot be read (Is a directory)"),
         (["list", "stagse"], "is not one of 'stages', 'pretexts', 'backbones', 'data'"),
         (["list", "stages", "clusters"], "unknown stage 'clusters'; did you mean 'cluster'?"),
-        (["list", "pretexts", "jigsaw"], "unknown stage 'pretext/jigsaw'; did you mean 'pretext/jigsawpp'?"),
+        (["list", "pretexts", "jigsawp"], "unknown stage 'pretext/jigsawp'; did you mean 'pretext/jigsawpp'?"),
         (["list", "backbones", "vgg17"], "no backbone is called 'vgg17'; did you mean vgg19"),
         (["list", "data", "drawing"], "no image set called 'drawing'; did you mean 'drawings'?"),
     ],
@@ -134,7 +134,7 @@ def test_a_reader_that_goes_away_is_no_error_to_show() -> None:
 def test_list_shows_every_name_and_with_a_name_every_option(
     invoke: Callable[..., Said], what: str, names: list[str]
 ) -> None:
-    listed = invoke("list", what).out.splitlines()
+    listed = [line for line in invoke("list", what).out.splitlines() if not line.startswith(" ")]
     assert sorted(line.split()[0] for line in listed) == sorted(names)
     assert [one["name"] for one in json.loads(invoke("list", what, "--json").out)] == [
         line.split()[0] for line in listed
@@ -154,6 +154,17 @@ def test_list_gives_type_bounds_and_default_of_an_option(invoke: Callable[..., S
     assert "(stage that makes Features, required)" in said
     assert "(k-means++ | random, default k-means++)" in said
     assert invoke("list", "pretexts", "jigsawpp").out == invoke("list", "stages", "pretext/jigsawpp").out
+
+
+def test_list_of_pretexts_says_the_task_its_paper_and_what_it_needs(invoke: Callable[..., Said]) -> None:
+    said = invoke("list", "pretexts").out
+    task = r"^pretext/jigsawpp +Which of 701 permutations .*\n +Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018$"
+    assert re.search(task, said, re.MULTILINE)
+    found = {one["name"]: one for one in json.loads(invoke("list", "pretexts", "--json").out)}
+    assert found["pretext/jigsawpp"]["paper"] == "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
+    assert found["pretext/supervised"]["needs"] == "labels"
+    assert f"needs {found['pretext/pretrained']['needs']}" in said
+    assert all(one["line"] and one["line"] in said for one in found.values())
 
 
 def test_list_knows_the_cards_beside_the_user(invoke: Callable[..., Said], tmp_path: Path) -> None:
@@ -441,7 +452,8 @@ def test_gc_deletes_nothing_where_it_cannot_tell_what_is_needed(
 
 def test_a_run_with_nothing_to_do_says_so_and_touches_nothing(invoke: Callable[..., Said], tiny: Tiny) -> None:
     def state() -> dict[Path, int]:
-        return {path: path.stat().st_mtime_ns for path in tiny.store.rglob("*")}
+        found = (path for path in tiny.store.rglob("*") if ".answers" not in path.parts)
+        return {path: path.stat().st_mtime_ns for path in found if path != tiny.store}
 
     before = state()
     said = invoke("run", tiny.file, "--store", tiny.store).out

@@ -22,7 +22,7 @@ LAYERS = [
     "artifacts matrix store",
     "stage work",
     "catalog images",
-    "plan training",
+    "given plan training",
     "wording",
     "pipeline",
     "reasons",
@@ -106,8 +106,12 @@ def test_stages_import_only_the_framework_and_what_is_installed(path: Path) -> N
 @pytest.mark.parametrize("path", [*FRAMEWORK, *STAGES], ids=short)
 def test_nothing_is_pickled_and_nothing_is_loaded_loosely(path: Path) -> None:
     found = [f"{line}: import of {name}" for name, line in imports(path) if name.split(".")[0] in PICKLERS]
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.save", "torch.load"):
+    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
+    calls = [node for node in nodes if isinstance(node, ast.Call)]
+    # A user's own weights: what torch then reads is tensors, and anything else is an error.
+    safe = [call.func for call in calls if "weights_only=True" in map(ast.unparse, call.keywords)]
+    for node in nodes:
+        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.save", "torch.load") and node not in safe:
             found.append(f"{node.lineno}: {ast.unparse(node)}")
         if isinstance(node, ast.Call) and ast.unparse(node.func) != "zip":
             for keyword in node.keywords:

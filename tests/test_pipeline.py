@@ -153,7 +153,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         ("a: {uses: pretext/random, data: hdf5}", "data", "stages.a.data: 'hdf5' is a layout, not a set"),
         ("a: {uses: pretext/random, data: ./nowhere}", "data", "stages.a.data: folder "),
         ("a: {uses: pretext/random, data: ./nowhere.h5}", "data", "stages.a.data: "),
-        ("a: {uses: pretext/random, data: ./flat/a.png}", "data", "stages.a.data: folder "),
+        ("a: {uses: pretext/random, data: ./flat/a.png}", "data", "stages.a.data: "),
         ("a: {uses: pretext/random, data: ./" + 300 * "x" + "}", "data", "stages.a.data: "),
         ("a: {uses: pretext/random, data: }", "a:", "stages.a: reads images: name them with `data:`"),
         (
@@ -345,7 +345,7 @@ def test_a_key_depends_on_the_bytes_of_the_images_and_not_on_their_folder(
 def test_every_shipped_file_is_valid_by_the_schema_and_by_the_reader(path: Path, tmp_path: Path) -> None:
     value = parse(path.read_text(encoding="utf-8"), str(path), Faults()).plain()
     jsonschema.Draft202012Validator(schema()).validate(value)
-    assert list(load_plan(path, Store(tmp_path)))
+    assert list(load_plan(path, Store(tmp_path), smoke=True))  # its image sets need not be there
 
 
 @pytest.fixture(scope="module")
@@ -516,7 +516,7 @@ def test_a_stage_of_an_installed_package_is_found_by_its_entry_point(
     assert re.search(r"a +to run", call("status", file).stdout)
     listed = call("list", "pretexts").stdout
     assert "pretext/shuffle" in listed
-    assert "pretext/broken    cannot be used: stage 'pretext/broken' of shuffling fails on import" in listed
+    assert re.search("pretext/broken +cannot be used: stage 'pretext/broken' of shuffling fails on import", listed)
     assert "pretext/jigsawpp" in listed
     assert call("list", "--schema").returncode == 0
     told = call("status", pipeline("data: drawings\nstages: {a: {uses: pretext/broken}}"))

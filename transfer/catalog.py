@@ -33,11 +33,12 @@ def find_stage(uses: str, beside: Path) -> type[Stage]:
     points = _entry_points()
     if uses not in points:
         raise UsageError(f"unknown stage '{uses}'{nearest(uses, [*built_in(), *points])}")
+    point = points[uses]
     try:
-        found = points[uses].load()
+        module = importlib.import_module(point.module)
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-        raise UsageError(f"stage '{uses}' of {_distribution(points[uses])} fails on import: {_brief(error)}") from error
-    return _checked(found, f"entry point '{uses}' ({points[uses].value})")
+        raise UsageError(f"stage '{uses}' of {_distribution(point)} fails on import: {_brief(error)}") from error
+    return _member(module, point.attr or "", f"stage '{uses}' of {_distribution(point)}: {point.module}")
 
 
 def stage_names() -> list[str]:
@@ -74,11 +75,14 @@ def _distribution(point: importlib.metadata.EntryPoint) -> str:
 
 
 def _from_file(path: Path, name: str) -> type[Stage]:
-    module = _module(path)
+    return _member(_module(path), name, str(path))
+
+
+def _member(module: ModuleType, name: str, where: str) -> type[Stage]:
     if not hasattr(module, name):
         stages = [n for n, value in vars(module).items() if _is_stage(value) and value.__module__ == module.__name__]
-        raise UsageError(f"{path} has no '{name}'{nearest(name, stages)}")
-    return _checked(getattr(module, name), f"{path}:{name}")
+        raise UsageError(f"{where} has no '{name}'{nearest(name, stages)}")
+    return _checked(getattr(module, name), f"{where}:{name}")
 
 
 @cache

@@ -12,10 +12,11 @@ from pydantic.fields import FieldInfo
 
 from transfer.catalog import find_stage, stage_names
 from transfer.errors import UsageError
-from transfer.images.cards import card_files, load_card
+from transfer.images.cards import card_files, find_place, load_card
 from transfer.images.spec import ImageSpec
 from transfer.networks import FAMILIES, backbone_names, family
 from transfer.networks.backbone import Backbone
+from transfer.networks.timm import PREFIX
 from transfer.plan import COMMON, Header
 from transfer.stage import Stage
 
@@ -23,27 +24,46 @@ BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
 
 def listing(what: str) -> list[dict[str, str]]:
-    """Name and one line of each stage (`pretexts`: of those alone), backbone or image set."""
+    """Name and one line of each stage, backbone or image set; of pretexts also their paper and what they need."""
     if what == "backbones":
         return [{"name": name, "line": _line(family(name))} for name in backbone_names()]
     if what == "data":
-        return [{"name": name, "line": load_card(name, Path.cwd())[0].title} for name in card_files(Path.cwd())]
-    names = [name for name in stage_names() if what == "stages" or name.startswith("pretext/")]
-    return [_stage_line(name) for name in names]
+        return [_card_line(name) for name in card_files(Path.cwd())]
+    pretexts = what == "pretexts"
+    names = [name for name in stage_names() if not pretexts or name.startswith("pretext/")]
+    return [_stage_line(name, pretexts) for name in names]
 
 
-def _stage_line(name: str) -> dict[str, str]:
+def _card_line(name: str) -> dict[str, str]:
+    """A faulty card hides no other."""
+    try:
+        return {"name": name, "line": load_card(name, Path.cwd())[0].title}
+    except UsageError as error:
+        return {"name": name, "line": f"cannot be used: {error}"}
+
+
+def _stage_line(name: str, pretext: bool) -> dict[str, str]:
     """A stranger's stage that fails on import hides no other."""
     try:
         found = find_stage(name, Path.cwd())
     except UsageError as error:
         return {"name": name, "line": f"cannot be used: {error}", "makes": ""}
-    return {"name": name, "line": _line(found), "makes": found.produces.__name__}
+    facts = {"name": name, "line": _line(found), "makes": found.produces.__name__}
+    if pretext:
+        facts["line"] = (found.__doc__ or facts["line"]).strip().splitlines()[0]
+        facts |= {"paper": getattr(found, "paper", ""), "needs": getattr(found, "needs", "")}
+    return facts
 
 
 def listing_text(found: list[dict[str, str]]) -> str:
     width = max(len(one["name"]) for one in found)
-    return "\n".join(f"{one['name']:<{width}}  {one['line']}" for one in found)
+    lines = []
+    for one in found:
+        lines.append(f"{one['name']:<{width}}  {one['line']}")
+        needs = f"needs {one['needs']}" if one.get("needs") else ""
+        if source := "; ".join(filter(None, [one.get("paper"), needs])):
+            lines.append(f"{'':<{width}}  {source}")
+    return "\n".join(lines)
 
 
 def one(what: str, name: str) -> dict[str, Any]:
@@ -56,7 +76,8 @@ def one(what: str, name: str) -> dict[str, Any]:
         layers = found.model_validate({"name": name}).layer_names()
         return {"name": name, "about": _about(found), "options": _options(found), "layers": layers}
     if what == "data":
-        return load_card(name, Path.cwd())[0].model_dump() | {"options": _options(ImageSpec)}
+        card, file = load_card(name, Path.cwd())
+        return {**card.described(file, find_place(card, file, Path.cwd())), "options": _options(ImageSpec)}
     if what == "pretexts" and "/" not in name and ".py:" not in name:
         name = f"pretext/{name}"
     found = find_stage(name, Path.cwd())
@@ -69,20 +90,19 @@ def one(what: str, name: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _told(value: Any) -> str:
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {number:,}" for key, number in value.items())
+    return ", ".join(value) if isinstance(value, list) else str(value)
+
+
 def one_text(found: dict[str, Any]) -> str:
     lines = [found["name"] + (f"  makes {found['makes']}" if "makes" in found else "")]
     lines += ["", *(found.get("about") or found.get("title", "")).splitlines(), ""]
-    for key in ("layout", "splits", "classes", "licence", "cite"):
+    for key in ("card", "place", "layout", "fetch", "splits", "classes", "size", "licence", "cite"):
         if found.get(key):
-            value = found[key]
-            text = (
-                ", ".join(f"{k} {v:,}" for k, v in value.items())
-                if isinstance(value, dict)
-                else ", ".join(value)
-                if isinstance(value, list)
-                else value
-            )
-            lines.append(f"{key}: {text}".rstrip())
+            absent = key == "place" and not found["there"]
+            lines.append(f"{key}: {_told(found[key])}{' (not there)' if absent else ''}".rstrip())
     width = max((len(option["name"]) for option in found["options"]), default=0)
     lines.append("options")
     for option in found["options"]:
@@ -162,7 +182,8 @@ def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str
         for name, field in model.model_fields.items():
             if _is_backbone(field):
                 variants = found["properties"][name].pop("oneOf", None) or found["properties"][name].pop("anyOf")
-                found["properties"][name]["anyOf"] = [{"enum": backbone_names()}, *variants]
+                timm = {"type": "string", "pattern": f"^{PREFIX}"}
+                found["properties"][name]["anyOf"] = [{"enum": backbone_names()}, timm, *variants]
     return found
 
 
@@ -211,9 +232,8 @@ def _name(kind: Any) -> str:
         return f"list of {_name(inner[0])}"
     if origin is typing.Annotated:
         return _name(inner[0])
-    return {"str": "text", "int": "whole number", "float": "number", "bool": "true | false"}.get(
-        getattr(kind, "__name__", ""), str(kind)
-    )
+    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false", "GivenFile": "file"}
+    return words.get(getattr(kind, "__name__", ""), str(kind))
 
 
 def _is_backbone(field: FieldInfo) -> bool:

@@ -59,3 +59,7 @@ class BadOption(ValueError):
     def __init__(self, option: str, what: str):
         super().__init__(what)
         self.option = option
+
+
+class BadImage(ValueError):
+    """A picture that cannot be used, and why."""

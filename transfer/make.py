@@ -77,12 +77,16 @@ def _run(one: Planned, work: Work, store: Store) -> None:
     except Exception as error:
         if full := _full(error, store):
             raise TransferError(f"{one.label}: {full}") from error
-        log = store.root / ".logs" / f"{one.key}.txt"
-        log.parent.mkdir(parents=True, exist_ok=True)
-        log.write_text(traceback.format_exc(), encoding="utf-8")
-        message = " ".join(str(error).split())[:MESSAGE]
-        where = f"(the whole trace is in {log})"
-        raise TransferError(f"{one.label}: {type(error).__name__}: {message}\n  {where}") from error
+        raise TransferError(f"{one.label}: {failure(error, one, store)}") from error
+
+
+def failure(error: Exception, one: Planned, store: Store) -> str:
+    """What a person is told of an exception that is being handled; its whole trace is kept in a file."""
+    log = store.root / ".logs" / f"{one.key}.txt"
+    log.parent.mkdir(parents=True, exist_ok=True)
+    log.write_text(traceback.format_exc(), encoding="utf-8")
+    message = " ".join(str(error).split())[:MESSAGE]
+    return f"{type(error).__name__}: {message}\n  (the whole trace is in {log})"
 
 
 def _full(error: Exception, store: Store) -> str:

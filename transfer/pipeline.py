@@ -82,7 +82,8 @@ class _Reader:
             if isinstance(stages.value, dict):
                 self._member(root, top, head, member)
         for (mark, where, what), readers in self.unread.items():
-            self.faults.add(mark, where, f"{what} (read by {', '.join(readers)})")
+            first, *more = what.split("\n")
+            self.faults.add(mark, where, "\n".join([f"{first} (read by {', '.join(readers)})", *more]))
         self.faults.raise_if_any()
         return Plan(head.name or self.path.stem, self.path, list(self.by_key.values()), self.names, self.smoke)
 
@@ -277,11 +278,12 @@ class _Reader:
             try:
                 self.sets.survey(spec)
             except UsageError:
-                _, _, size = self.sets.locate(spec)
+                _, size = self.sets.locate(spec)
                 note = f"drawings stand in for {spec.place}, which is not there"
                 spec = ImageSpec(card="drawings", split=None, limit=spec.limit, size=spec.size or size)
         pack = self.sets.pack(spec, split, labelled)
-        return Planned(f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=note)
+        told = "; ".join(filter(None, [note, *self.sets.survey(spec).notes]))
+        return Planned(f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=told)
 
     def _check(self, one: Planned) -> None:
         try:

@@ -12,7 +12,7 @@ from typing import Any
 from transfer.artifacts import KINDS, Artifact
 from transfer.errors import Damaged, Stopped, TransferError, UsageError
 from transfer.machine import Machine
-from transfer.make import make
+from transfer.make import failure, make
 from transfer.plan import Plan, Planned
 from transfer.states import State, find, stale, states
 from transfer.store import Manifest, Store
@@ -139,11 +139,16 @@ class Run:
                         what = f"{state.planned.label} reads {other.label}, which is not made yet"
                         faults.append(f"{what}: run it without --only or --from")
         for state in pending:
+            one = state.planned
+            where = f"{one.node.mark if one.node else self.plan.file}: stages.{one.name}"
             try:
-                state.planned.stage.rehearse(state.planned)
+                one.stage.rehearse(one)
+            except TransferError:
+                raise
             except ValueError as error:
-                place = state.planned.node.mark if state.planned.node else self.plan.file
-                faults.append(f"{place}: stages.{state.planned.name}: {error}")
+                faults.append(f"{where}: {error}")
+            except Exception as error:  # a stranger's code may raise anything
+                faults.append(f"{where}: cannot be built: {failure(error, one, self.store)}")
         if faults:
             raise UsageError("\n".join(dict.fromkeys(faults)))
 

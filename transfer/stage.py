@@ -24,8 +24,8 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from transfer.artifacts import Artifact
-from transfer.networks import FAMILIES, backbone_names, family
-from transfer.networks.backbone import Backbone, unknown
+from transfer.networks import FAMILIES, family
+from transfer.networks.backbone import Backbone
 
 if TYPE_CHECKING:
     from transfer.plan import Planned
@@ -50,8 +50,7 @@ def _named(value: Any) -> Any:
         return options
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
         raise ValueError("a backbone is a name, or a mapping with `name`, as in {name: vgg16, width: 0.25}")
-    if options["name"] not in backbone_names():
-        raise unknown("backbone", options["name"], backbone_names())
+    family(options["name"])
     return options
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import os
 import random
 import struct
 import tracemalloc
@@ -14,7 +15,9 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from tests.images.conftest import encode, picture
-from transfer.images.decode import MAX_PIXELS, BadImage, decode, decode_file, square, squares
+from transfer.errors import TransferError
+from transfer.images import workers
+from transfer.images.decode import MAX_PIXELS, BadImage, decode, decode_file, square
 
 FORMS = ["JPEG", "PNG", "WEBP"]
 ORIENTATION = 0x0112
@@ -215,18 +218,30 @@ def test_a_picture_that_fits_already_keeps_its_bytes() -> None:
     assert (square(pixels, 64) == pixels).all()
 
 
-def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad() -> None:
-    pixels = [np.full((9, 9, 3), value, dtype=np.uint8) for value in range(40)]
-
-    def read(row: int) -> np.ndarray:
+@pytest.mark.parametrize("forking", [1, 1000])
+def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad(
+    forking: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(row: int) -> np.ndarray | bytes:
         if row == 7:
             raise BadImage("seven")
-        return pixels[row]
+        return b"nine" if row == 9 else np.full((8, 8, 3), row, dtype=np.uint8)
 
-    rows = [30, 7, 2, 39, 0]
-    found = squares(read, rows, 8)
-    assert found[1] == "seven"
-    assert [int(one.mean()) for row, one in zip(rows, found, strict=True) if row != 7] == [30, 2, 39, 0]
+    monkeypatch.setattr(workers, "FORKING", forking)
+    with workers.Decoders(read, 8, block=6, slots=2, workers=2, images=100) as decoders:
+        first, second = decoders.load(0, [30, 7, 2, 39, 9, 0]), decoders.load(1, [5, 6])
+        assert workers.wait(first) == {1: "seven", 4: b"nine"}
+        assert workers.wait(second) == {}
+    assert [int(decoders.slots[0][place].mean()) for place in (0, 2, 3, 5)] == [30, 2, 39, 0]
+    assert [int(picture.mean()) for picture in decoders.slots[1][:2]] == [5, 6]
+
+
+def test_a_decoder_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "FORKING", 1)
+    with workers.Decoders(lambda row: os._exit(9), 8, block=4, slots=1, workers=2, images=100) as decoders:
+        loading = decoders.load(0, [0, 1])
+        with pytest.raises(TransferError, match="was killed from outside"):
+            workers.wait(loading)
 
 
 def test_pillows_own_opening_agrees_on_good_pictures() -> None:

@@ -4,7 +4,9 @@ import os
 import re
 import shutil
 import socket
+import tarfile
 import time
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -16,7 +18,7 @@ from tests.images.conftest import encode, fill, needs_user, picture
 from tests.images.test_decode import png
 from transfer.artifacts import Images
 from transfer.errors import TransferError, UsageError
-from transfer.images import folder as folder_module
+from transfer.images import tree as tree_module
 from transfer.images.folder import FolderSource
 from transfer.images.pack import Pack
 from transfer.images.sources import TICK, Survey, SurveyMemory
@@ -114,6 +116,38 @@ def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path, look: Calla
     assert survey.splits["all"].count == 3
 
 
+def test_a_link_that_leads_to_itself_is_told_where_it_is_called_like_a_picture(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
+    folder = fill(tmp_path / "set", "cat/1.png", "dog/1.png")
+    (folder / "cat" / "round").symlink_to(folder / "cat" / "round")
+    assert look(folder).splits["all"].count == 2
+    (folder / "cat" / "round.png").symlink_to(folder / "cat" / "round.png")
+    with pytest.raises(UsageError, match=r"cat/round.png: Too many levels of symbolic links"):
+        look(folder)
+
+
+@pytest.mark.parametrize("form", ["zip", "stored zip", "tar"])
+@pytest.mark.parametrize("top", ["photos/", ""])
+def test_an_archive_of_a_folder_is_that_folder(
+    tmp_path: Path, look: Callable[..., Survey], plan: Callable[..., Pack], packed: Callable[..., Images],
+    form: str, top: str,
+) -> None:  # fmt: skip
+    names = ["train/cat/1 ü.png", "train/dog/deep/2.png", "test/cat/3.jpg", "test/notes.txt", "test/.hidden.png"]
+    folder = fill(tmp_path / "photos", *names)
+    path = tmp_path / ("photos.tar" if form == "tar" else "photos.zip")
+    if form == "tar":
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+            archive.add(folder, arcname=top or ".")
+    else:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if "stored" in form else zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.rglob("*")):
+                archive.write(file, top + file.relative_to(folder).as_posix())
+    assert look(path) == look(folder)
+    assert FolderSource(path).listing("train").ids == names[:2]
+    assert (packed(plan("train", folder=path), "a").pixels == packed(plan("train", folder=folder), "b").pixels).all()
+
+
 @pytest.mark.parametrize(
     ("names", "message"),
     [
@@ -154,7 +188,7 @@ def test_what_is_no_plain_file_is_refused_and_never_opened(
         with pytest.raises(UsageError) as told:
             look(folder)
     message = str(told.value)
-    assert "3 pictures of folder" in message
+    assert f"3 files of {folder} cannot be read" in message
     assert "broken.png: No such file" in message
     assert "pipe.jpg: is not a regular file" in message
     assert "socket.png: is not a regular file" in message
@@ -172,7 +206,7 @@ def test_all_unreadable_pictures_are_listed(tmp_path: Path, look: Callable[..., 
     folder = fill(tmp_path / "set", *[f"{number:02}.png" for number in range(14)])
     for number in range(12):
         (folder / f"{number:02}.png").chmod(0)
-    with pytest.raises(UsageError, match=r"12 pictures .* cannot be read:\n  00.png: Permission denied") as told:
+    with pytest.raises(UsageError, match=r"12 files .* cannot be read:\n  00.png: Permission denied") as told:
         look(folder)
     assert "... and 2 more" in str(told.value)
 
@@ -188,7 +222,7 @@ def test_a_folder_that_cannot_be_listed_is_told_and_not_left_out(
             raise PermissionError(13, "Permission denied")
         return listing(path)
 
-    monkeypatch.setattr(folder_module.os, "scandir", refuse)
+    monkeypatch.setattr(tree_module.os, "scandir", refuse)
     with pytest.raises(UsageError, match=r"set/b cannot be read \(Permission denied\)"):
         look(folder)
 
@@ -226,7 +260,7 @@ def test_a_change_within_the_same_tick_of_the_clock_is_noticed(
 ) -> None:
     folder = fill(tmp_path / "set", "a.png")
     frozen = [100, 1, time.time_ns(), 7]
-    monkeypatch.setattr(folder_module, "stamp", lambda path: frozen)
+    monkeypatch.setattr(tree_module, "stamp", lambda path: frozen)
     before = fingerprints(look(folder))
     data = (folder / "a.png").read_bytes()
     (folder / "a.png").write_bytes(data[:-1] + b"x")
@@ -270,8 +304,8 @@ def test_a_new_class_in_one_split_moves_the_labels_and_the_fingerprint_of_anothe
 
 
 def test_bytes_are_read_once(tmp_path: Path, look: Callable[..., Survey], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, read, digest = fill(tmp_path / "set", "a.png", "b.png", "c.png"), [], folder_module._digest
-    monkeypatch.setattr(folder_module, "_digest", lambda path: (read.append(path.name), digest(path))[1])
+    folder, read, digest = fill(tmp_path / "set", "a.png", "b.png", "c.png"), [], tree_module._digest
+    monkeypatch.setattr(tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1])
     settle()
     first = look(folder)
     assert sorted(read) == ["a.png", "b.png", "c.png"]

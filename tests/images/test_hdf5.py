@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import pickle
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from tests.images.conftest import encode, picture, split_of, write_h5
 from transfer.artifacts import Images
 from transfer.errors import TransferError, UsageError
 from transfer.images import hdf5 as hdf5_module
+from transfer.images.decode import BadImage
 from transfer.images.hdf5 import Hdf5Source
 from transfer.images.pack import Pack
 from transfer.images.sources import TICK, Survey, SurveyMemory
@@ -75,6 +78,68 @@ def test_compressed_and_chunked_bytes_are_read(
         for name, values in split_of(6).items():
             target.create_dataset(f"train/{name}", data=values, **(storage if name == "jpeg" else {}))
     assert (packed(plan(hdf5=file), "stored").pixels == plain.pixels).all()
+
+
+def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
+    """The files that are opened by HDF5 from now on."""
+    opened, real = [], h5py.File
+    monkeypatch.setattr(
+        hdf5_module.h5py, "File", lambda path, *rest, **more: (opened.append(path), real(path, *rest, **more))[1]
+    )
+    return opened
+
+
+def _same(listing: Any, encoded: list[bytes]) -> None:
+    os._exit(0 if [listing.read(row) for row in range(len(encoded))] == encoded else 1)
+
+
+@pytest.mark.parametrize(
+    ("storage", "plain"),
+    [({}, True), ({"chunks": (300,)}, False), ({"compression": "gzip"}, False), ({"shuffle": True}, False)],
+)
+@pytest.mark.parametrize("userblock", [0, 512])
+def test_images_are_read_by_threads_and_processes_past_hdf5_where_they_lie_in_one_piece(
+    file: Path, monkeypatch: pytest.MonkeyPatch, storage: dict[str, Any], plain: bool, userblock: int
+) -> None:
+    good = split_of(6)
+    with h5py.File(file, "w", userblock_size=userblock) as target:
+        for name, values in good.items():
+            target.create_dataset(f"train/{name}", data=values, **(storage if name == "jpeg" else {}))
+    encoded = [good["jpeg"][a:b].tobytes() for a, b in zip(good["offsets"], good["offsets"][1:], strict=False)]
+    listing = Hdf5Source(file).listing("train")
+    opened = opened_files(monkeypatch)
+    with ThreadPoolExecutor(4) as pool:
+        assert list(pool.map(listing.read, range(6))) == encoded
+    assert bool(opened) != (plain and not userblock)
+    child = multiprocessing.get_context("fork").Process(target=_same, args=(listing, encoded))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+
+
+def test_neighbours_in_a_compressed_file_are_unpacked_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hdf5_module, "BLOCK", 1000)
+    good = split_of(40)
+    with h5py.File(file, "w") as target:
+        for name, values in good.items():
+            storage = {"compression": "gzip", "chunks": (500,)} if name == "jpeg" else {}
+            target.create_dataset(f"train/{name}", data=values, **storage)
+    listing = Hdf5Source(file).listing("train")
+    opened = opened_files(monkeypatch)
+    for row, (start, end) in enumerate(zip(good["offsets"], good["offsets"][1:], strict=False)):
+        assert listing.read(row) == good["jpeg"][start:end].tobytes()
+    assert len(opened) == -(-len(good["jpeg"]) // 1000)
+
+
+def test_a_file_that_becomes_shorter_while_it_is_read_is_told(file: Path) -> None:
+    listing = Hdf5Source(write_h5(file, train=split_of(4))).listing("train")
+    with open(file, "r+b") as shorter:
+        shorter.truncate(100)
+    with pytest.raises(BadImage, match="has become shorter"):
+        listing.read(3)
+    file.unlink()
+    with pytest.raises(OSError, match="No such file"):
+        listing.read(3)
 
 
 def crafted(**changes: Any) -> dict[str, Any]:

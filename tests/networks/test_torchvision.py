@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from transfer.networks import backbone
+from transfer.networks.foreign import foreign_names
 from transfer.networks.network import Network
 
 # Both sides pool to a fixed size, so that images of 64 px take the same way as those of 224 px.
@@ -33,9 +34,10 @@ def reference(name: str) -> nn.Module:
 
 
 def with_weights_of(network: Network, theirs: nn.Module) -> Network:
-    """`network` with the other's values, paired by order alone; it may have fewer layers at the end."""
-    paired = dict(zip(network.state_dict(), theirs.state_dict().values(), strict=False))
-    network.load_state_dict(paired)
+    """`network` with the other's values, paired by name; it may have fewer layers at the end."""
+    values = theirs.state_dict()
+    names = foreign_names(network.spec, network.state_dict())
+    network.load_state_dict({ours: values[name] for ours, name in names.items()}, strict=True)
     return network.eval()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mmap
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from transfer.machine import Machine
 
 AHEAD = 2  # batches that are read before they are asked for
+KEPT = 128 << 20  # bytes of the mapped file that are held at most, so that memory does not grow with the set
 
 
 class Batches:
@@ -37,6 +39,7 @@ class Batches:
         self._read: Callable[[int, numpy.ndarray], Callable[[], Tensor]]
         if images.form == "raw":
             self._thread = self._open.enter_context(ThreadPoolExecutor(1))
+            self._pixels = Mapped(images.pixels)
             self._read = self._gather
         elif self.device.type == "cuda":
             self._thread = self._open.enter_context(ThreadPoolExecutor(1))
@@ -69,18 +72,16 @@ class Batches:
 
     def _gather(self, slot: int, rows: numpy.ndarray) -> Callable[[], Tensor]:
         if not self._pinned:
-            # Mapped anew for each batch: pages that were read are given back, so memory does not grow with the set.
-            gathered = self._thread.submit(lambda: np.take(self.images.pixels, rows, 0))
-            return lambda: torch.from_numpy(gathered.result()).to(self.device).permute(0, 3, 1, 2)
+            place = torch.empty((len(rows), *self._pixels.array.shape[1:]), dtype=torch.uint8)
+            gathering = self._thread.submit(self._pixels.take, rows, place)
+            return lambda: gathering.result().to(self.device).permute(0, 3, 1, 2)
         reading = self._thread.submit(self._gather_pinned, slot, rows)
         return lambda: self._copy(slot, reading)
 
     def _gather_pinned(self, slot: int, rows: numpy.ndarray) -> Tensor:
         if (copied := self._copied[slot]) is not None:
             copied.synchronize()  # what lay here before has reached the device
-        place = self._pinned[slot][: len(rows)]
-        np.take(self.images.pixels, rows, 0, out=place.numpy(), mode="clip")  # another mode would go through a copy
-        return place
+        return self._pixels.take(rows, self._pinned[slot][: len(rows)])
 
     def _copy(self, slot: int, reading: Future[Tensor]) -> Tensor:
         images = reading.result().to(self.device, non_blocking=True).permute(0, 3, 1, 2)
@@ -112,3 +113,22 @@ class Batches:
             return torch.stack(decode_jpeg(reading.result(), mode=ImageReadMode.RGB, device=self.device))
 
         return finish
+
+
+class Mapped:
+    """A mapped array whose pages are given back after `KEPT` bytes were read."""
+
+    def __init__(self, array: numpy.memmap):
+        with open(array.filename, "rb") as file:
+            self._mapping = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        self.array = np.ndarray(array.shape, array.dtype, self._mapping, array.offset)
+        self._read = 0
+
+    def take(self, rows: numpy.ndarray, place: Tensor) -> Tensor:
+        """Copy `rows` into `place`, and return that."""
+        np.take(self.array, rows, 0, out=place.numpy(), mode="clip")  # another mode would go through a copy
+        self._read += place.numel()
+        if self._read > KEPT and hasattr(mmap, "MADV_DONTNEED"):
+            self._mapping.madvise(mmap.MADV_DONTNEED)
+            self._read = 0
+        return place

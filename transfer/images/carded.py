@@ -64,28 +64,28 @@ class CardSource(ABC):
         self.card, self.place = card, place
 
     @abstractmethod
-    def open(self) -> dict[str, str]:
+    def find(self) -> dict[str, str]:
         """Look what is there: split -> what is missing of it, nothing where all is there."""
 
     @abstractmethod
     def classes(self) -> list[str]:
-        """Names of the classes, in the order of their labels, after `open`."""
+        """Names of the classes, in the order of their labels, after `find`."""
 
     @abstractmethod
-    def split(self, name: str, look: Look) -> Split:
-        """What is known of a split that is there, after `open`."""
+    def facts(self, name: str, look: Look) -> Split:
+        """What is known of a split that is there, after `find`."""
 
     @abstractmethod
-    def list(self, name: str) -> Listing:
-        """The images of a split that is there, after `open`."""
+    def images(self, name: str) -> Listing:
+        """The images of a split that is there, after `find`."""
 
     def survey(self, memory: SurveyMemory) -> Survey:
         """Splits (each looked at when asked for) and classes; UsageError says how to get what is not there."""
-        missing = self._open()
+        missing = self._find()
         look, notes = Look(self.place, memory), []
 
         def split(name: str) -> Split:
-            found = self.split(name, look)
+            found = self.facts(name, look)
             if (told := self.card.splits.get(name, found.count)) != found.count:
                 notes.append(f"split '{name}' of {self.card.name} has {found.count:,} images; its card says {told:,}")
             return found
@@ -99,15 +99,12 @@ class CardSource(ABC):
         return Survey(Splits(there, split), self.classes(), self.card.size, look.changes, notes, absent)
 
     def listing(self, split: str) -> Listing:
-        if self._open().get(split, "unknown"):
+        if self._find().get(split, "unknown"):
             raise UsageError(f"{self.place} has no split '{split}' any more")
-        return self.list(split)
+        return self.images(split)
 
-    def _open(self) -> dict[str, str]:
-        if not self.place.exists():
-            missing = {"": f"there is no {self.place}"}
-        else:
-            missing = self.open()
+    def _find(self) -> dict[str, str]:
+        missing = self.find() if self.place.exists() else {"": f"there is no {self.place}"}
         if all(missing.values()):
             what = f"image set '{self.card.name}' is not there: {next(iter(missing.values()))}"
             raise UsageError(self.card.absent(self.place, what))

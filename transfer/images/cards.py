@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -27,7 +27,7 @@ class Card(BaseModel):
     reader: Literal["drawings", "folder", "hdf5", "tar", "files", "records", "voc"] = Field(
         description="how its files are read"
     )
-    layout: str = Field(description="where its files are expected, and what they look like")
+    layout: str = Field(description="where its files are expected, and what they look like; {path} is that place")
     splits: dict[str, int] = Field(default_factory=dict, description="split: number of images")
     classes: list[str] = Field(default_factory=list, description="names of the classes, in the labels' order")
     size: int | None = Field(None, ge=8, le=1024, description="side of the images in px, where all have one")
@@ -35,7 +35,6 @@ class Card(BaseModel):
     fetch: str | None = Field(None, description="command that downloads the set to {path}")
     licence: str = Field("as its owner states", description="what the images may be used for")
     cite: str = Field("", description="how to cite the set")
-    about: str = Field("", description="what else is good to know")
 
     files: Files | None = Field(None, description="for reader files: how folders and lists describe the set")
     records: Records | None = Field(None, description="for reader records: how the files of pixels are laid out")
@@ -57,12 +56,25 @@ class Card(BaseModel):
         """Whether the card describes a way to keep any set, instead of a set."""
         return self.name == self.reader != "drawings"
 
+    def described(self, file: Path, place: Path) -> dict[str, Any]:
+        """All that the card says to a person; the recipes say the same to the readers."""
+        said = self.model_dump(exclude={"files", "records", "tar", "voc", "path"})
+        if self.is_layout or self.reader == "drawings":
+            return {**said, "card": str(file)}
+        for key in ("layout", "fetch"):
+            said[key] = said[key] and _filled(said[key], place)
+        return {**said, "card": str(file), "place": str(place), "there": place.exists()}
+
     def absent(self, place: Path, what: str) -> str:
-        """What to tell of files that are not there: what is missing, what to put where, how to fetch it."""
-        lines = [what, *(f"  {line}" for line in self.layout.strip().splitlines())]
-        if self.fetch:
-            lines.append(f"To fetch it: {self.fetch.replace('{path}', shlex.quote(str(place)))}")
-        return "\n".join(lines)
+        """What to tell of files that are not there: what is missing, how to fetch it or what to put where."""
+        lines = [what, *([f"To fetch it: {self.fetch}"] if self.fetch else []), "What is expected there:"]
+        lines += [f"  {line}" for line in self.layout.strip().splitlines()]
+        lines += [f"If it is elsewhere, write `data: {{card: {self.name}, path: PLACE}}`, or set TRANSFER_DATA."]
+        return _filled("\n".join(lines), place)
+
+
+def _filled(text: str, place: Path) -> str:
+    return text.replace("{path}", shlex.quote(str(place)))
 
 
 def _folders(beside: Path | None) -> list[Path]:
@@ -106,8 +118,8 @@ def read_card(path: Path) -> Card:
 def _fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "card"
-    if first["type"] == "extra_forbidden" and len(first["loc"]) == 1:
-        return f"{where}: no such key{nearest(where, Card.model_fields)}"
+    if first["type"] == "extra_forbidden":
+        return f"{where}: no such key{nearest(where, Card.model_fields) if len(first['loc']) == 1 else ''}"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 

@@ -112,9 +112,10 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
     # `turn` is such that hue + turn, -6..6, is how far the new hue is from the opposite of the channel's own.
     own = torch.tensor([0.0, 2.0, 4.0], device=images.device)
     turn = (6 * shift[:, None] - own).remainder(6) - 3
-    turned = torch.addcmul(hue[:, None], chroma[:, None], turn[:, :, None, None])
-    turned = turned.abs_().sub_(3 * chroma[:, None]).abs_()  # 0..3 from its own hue
-    turned = torch.sub((most + chroma)[:, None], turned, out=turned)
+    turned = torch.addcmul(hue[:, None], chroma[:, None], turn[:, :, None, None]).abs_()
+    both = torch.add(most, chroma, out=upper)
+    turned = turned.sub_(chroma.mul_(3)[:, None]).abs_()  # 0..3 from its own hue
+    turned = torch.sub(both[:, None], turned, out=turned)
     return torch.clamp(turned, least[:, None], most[:, None], out=turned)
 
 
@@ -141,14 +142,24 @@ def jitter(images: Tensor, factors: Tensor) -> Tensor:
     Without any cut the order of the first three makes no difference, and that of the hue shows only in how grey the
     pixel is towards which saturation and contrast pull.
     """
-    images = to_float(images)
-    brightness, contrast, saturation, turn = factors.unbind(1)
-    colours = compose_colours(
-        brightness_matrix(brightness),
-        contrast_matrix(contrast, brightness * mean_grey(images)),
-        saturation_matrix(saturation),
+    return uncut_jitter(to_float(images), jitter_maps(factors), factors[:, 3]).clamp_(0, 1)
+
+
+def jitter_maps(factors: Tensor) -> Tensor:
+    """(B, 4) to the maps (B, 3, 4) of brightness, contrast and saturation for images whose mean grey is 1.
+
+    What contrast adds is in proportion to it.
+    """
+    brightness, contrast, saturation, _ = factors.unbind(1)
+    return compose_colours(
+        brightness_matrix(brightness), contrast_matrix(contrast, brightness), saturation_matrix(saturation)
     )
-    return adjust_hue(mix_colours(images, colours), turn).clamp_(0, 1)
+
+
+def uncut_jitter(images: Tensor, maps: Tensor, turn: Tensor) -> Tensor:
+    """What `jitter` does before it cuts, by `jitter_maps` and turns of hue (B,)."""
+    offset = maps[:, :, 3:] * mean_grey(images)[:, None, None]
+    return adjust_hue(mix_colours(images, torch.cat((maps[:, :, :3], offset), dim=2)), turn)
 
 
 def color_jitter(
@@ -186,6 +197,7 @@ def lab_to_rgb(images: Tensor) -> Tensor:
     """CIE L*a*b* under D65 to sRGB in [0, 1], both float; what sRGB does not have is cut to its edge."""
     to_roots = [[1 / 116, 1 / 500, 0, 16 / 116], [1 / 116, 0, 0, 16 / 116], [1 / 116, 0, -1 / 200, 16 / 116]]
     roots = mix_colours(images, torch.tensor(to_roots, device=images.device).expand(len(images), 3, 4))
+    roots[:, 2].clamp_(min=0)  # there is no less than no blue, as scikit-image has it too
     xyz = _bent(roots, _ROOT_KNEE, 3 * _ROOT_KNEE**2, 1.0, 0.0, 3.0)
     to_linear = torch.linalg.inv(torch.tensor(_XYZ, dtype=torch.float64)) * torch.tensor(_WHITE)
     linear = mix_colours(xyz, to_linear.to(images.device, torch.float32).expand(len(images), 3, 3))

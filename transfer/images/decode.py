@@ -12,6 +12,8 @@ from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from transfer.errors import BadImage
+
 MAX_PIXELS = 100_000_000  # a larger picture is refused by its header, before memory is spent on it
 
 # EXIF's orientation: how to turn what was stored into what was photographed.
@@ -24,10 +26,6 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-
-
-class BadImage(ValueError):
-    """A picture that cannot be used, and why."""
 
 
 def decode_file(path: Path) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -42,8 +43,8 @@ class FilesSource(CardSource):
         self._parts: dict[str, Part] = {}
         self._codes: list[str] | None = None
 
-    def open(self) -> dict[str, str]:
-        self._tree, self._codes = rooted(open_tree(self.place), self.recipe.roots), None
+    def find(self) -> dict[str, str]:
+        self._tree, self._codes, self._parts = rooted(open_tree(self.place), self.recipe.roots), None, {}
         missing = {}
         for name, parts in self.recipe.splits.items():
             lacks = [self._lacks(part) for part in parts]
@@ -78,7 +79,8 @@ class FilesSource(CardSource):
         lines = Lines(words.line).read(self._tree.read(words.list), words.list)
         called = {fields["class"]: fields["name"].partition(",")[0] for _, fields in lines}
         names = [called.get(code, code) for code in codes]
-        return [f"{name} ({code})" if names.count(name) > 1 else name for name, code in zip(names, codes, strict=True)]
+        times = Counter(names)
+        return [f"{name} ({code})" if times[name] > 1 else name for name, code in zip(names, codes, strict=True)]
 
     def _all_codes(self) -> list[str]:
         """The classes as the files call them, in the order of their labels."""
@@ -91,8 +93,8 @@ class FilesSource(CardSource):
             elif self.card.classes:
                 self._codes = list(self.card.classes)
             else:
-                self._codes = sorted({code for part in self._parts.values() for code in self._found_codes(part)})
-            if twice := [code for code, more in zip(self._codes, self._codes[1:], strict=False) if code == more]:
+                self._codes = sorted(self._found_codes())
+            if twice := [code for code, times in Counter(self._codes).items() if times > 1]:
                 raise UsageError(f"{self.place} has the class '{twice[0]}' twice")
         return self._codes
 
@@ -107,10 +109,13 @@ class FilesSource(CardSource):
             return [code for _, code in numbered]
         return [fields["class"] for fields in lines]
 
-    def _found_codes(self, part: Part) -> set[str]:
-        if part.folders is not None:
-            return {*self._tree.folders(part.folders)}
-        return {picture.code for picture in self._listed(part) if isinstance(picture.code, str)}
+    def _found_codes(self) -> set[str]:
+        """All folders of classes in all splits; where there are none, all classes in lists."""
+        parts = self._parts.values()
+        if folders := [part.folders for part in parts if part.folders is not None]:
+            return {code for folder in folders for code in self._tree.folders(folder)}
+        listed = (picture for part in parts if part.list for picture in self._listed(part))
+        return {picture.code for picture in listed if isinstance(picture.code, str)}
 
     # Images
 
@@ -149,8 +154,7 @@ class FilesSource(CardSource):
         if lacking := [code for code in wanted if code not in there] if self.recipe.codes or self.card.classes else []:
             raise UsageError(f"{self._tree.path / folder} lacks {len(lacking)} of its classes:{listed(lacking)}")
         for code in wanted if self.recipe.select else there:
-            below = f"{folder}/{code}" if folder != "." else code
-            for name in pictures(self._tree, below):
+            for name in pictures(self._tree, f"{folder}/{code}" if folder else code):
                 yield Picture(name, code)
 
     def _listed(self, part: Part) -> Iterator[Picture]:
@@ -173,20 +177,24 @@ class FilesSource(CardSource):
                     code = synsets.get(code, f"synset {code}")
             yield Picture(name, code, where)
 
-    def split(self, name: str, look: Look) -> Split:
+    def facts(self, name: str, look: Look) -> Split:
         found, labels = self._pictures(name)
-        if gone := [f"{one.said_in}{one.name}" for one in found if one.said_in and not self._tree.is_file(one.name)]:
-            raise UsageError(f"{self._tree.path} lacks {len(gone)} images that are listed:{listed(gone)}")
         part = self._parts[name]
         below = part.folders if part.folders is not None else part.pictures
-        digests = look.digests(self._tree, [one.name for one in found], below and f"{below}/")
+        try:
+            digests = look.digests(self._tree, [one.name for one in found], below and f"{below}/")
+        except UsageError:
+            listed_ones = [one for one in found if one.said_in]
+            if gone := [f"{one.said_in}{one.name}" for one in listed_ones if not self._tree.is_file(one.name)]:
+                raise UsageError(f"{self._tree.path} lacks {len(gone)} images that are listed:{listed(gone)}") from None
+            raise
         # A class more in another split moves the labels of this one, so all names count.
         summary = hashlib.sha256(json.dumps(self.classes() if labels else None).encode())
         for row, one in enumerate(found):
             summary.update(f"{one.name}\0{digests[one.name]}\0{labels[row] if labels else ''}\n".encode())
         return Split(len(found), labels is not None, summary.hexdigest())
 
-    def list(self, name: str) -> Listing:
+    def images(self, name: str) -> Listing:
         found, labels = self._pictures(name)
         ids = [one.name for one in found]
         return Listing(ids, labels, partial(_read, self._tree, ids))

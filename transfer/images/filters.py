@@ -20,7 +20,11 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     The Gaussian is cut off at `kernel` px across, an odd number below twice the side; the image is mirrored at its
     edge. ValueError for another `kernel`.
     """
-    images = to_float(images)
+    return blur_(images.clone() if images.is_floating_point() else to_float(images), sigma, kernel)
+
+
+def blur_(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
+    """`gaussian_blur` of float images, which are overwritten."""
     height, width = images.shape[-2:]
     if kernel % 2 == 0 or not 0 < kernel < 2 * min(height, width):
         raise ValueError(
@@ -28,8 +32,6 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
             f"{width} x {height} px"
         )
     chosen = (sigma > 0).nonzero()[:, 0]
-    if not len(chosen):
-        return images
     distance = torch.arange(kernel // 2 + 1, device=images.device)
     weights = torch.exp(-0.5 * (distance / sigma[chosen, None]) ** 2)
     weights *= weights > 1e-9  # the least floats of all are multiplied many times more slowly
@@ -40,7 +42,7 @@ def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
         )
         blurred = images[chosen]
         blurred = torch.bmm(blurred.flatten(1, 2), across.mT).view_as(blurred)
-        return images.index_copy(0, chosen, torch.matmul(down[:, None], blurred))
+        return images.index_copy_(0, chosen, torch.matmul(down[:, None], blurred))
 
 
 @lru_cache(maxsize=8)
@@ -49,12 +51,13 @@ def _spread(side: int, reach: int, device: torch.device) -> Tensor:
 
     As a product of matrices, a blur is two to three times as fast as a convolution with a kernel for each image.
     """
-    spread = torch.zeros(reach + 1, side, side, device=device)
-    pixel = torch.arange(side, device=device)
-    for step in range(-reach, reach + 1):
-        source = side - 1 - (side - 1 - (pixel + step).abs()).abs()  # mirrored at both edges
-        spread[abs(step), pixel, source] += 1
-    return spread.flatten(1)
+    with torch.inference_mode(False):  # what is kept must serve for gradients too
+        spread = torch.zeros(reach + 1, side, side, device=device)
+        pixel = torch.arange(side, device=device)
+        for step in range(-reach, reach + 1):
+            source = side - 1 - (side - 1 - (pixel + step).abs()).abs()  # mirrored at both edges
+            spread[abs(step), pixel, source] += 1
+        return spread.flatten(1)
 
 
 def blur_sigmas(draw: Draw, sigma: tuple[float, float], p: float) -> Tensor:

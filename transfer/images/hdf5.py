@@ -18,16 +18,15 @@ if TYPE_CHECKING:
 
 COLUMNS = ("jpeg", "offsets", "labels")
 MAX_CLASSES = 1_000_000
+BLOCK = 1 << 20  # bytes that are read at once where the file keeps chunks
+BLOCKS_KEPT = 4
 MAX_RATIO = 1100  # no image compresses further: a dataset that claims to holds nothing, or is made to fill the memory
 # Besides OSError, h5py raises any of these for files that make no sense.
 UNREADABLE = (OSError, ValueError, TypeError, KeyError, RuntimeError, AttributeError)
 
 
 class Hdf5Source:
-    """`path` is opened anew for each use: an open HDF5 file must not cross a fork.
-
-    Bytes that lie in the file in one piece, as h5py writes them unless told otherwise, are read without HDF5.
-    """
+    """`path` is opened anew for each use: an open HDF5 file must not cross a fork."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -108,34 +107,69 @@ class Hdf5Source:
                 group = member(file, split)
                 offsets = member(group, "offsets")[:].astype(np.int64)
                 labels = member(group, "labels")[:].tolist() if "labels" in set(group) else None
-                plain = _plain(file, member(group, "jpeg"))
+                encoded = _encoded(self.path, split, member(group, "jpeg"))
         except UNREADABLE as error:
             raise UsageError(f"{self.path} cannot be read: {_one_line(error)}") from error
         ids = [f"{split}/{row}" for row in range(len(offsets) - 1)]
-        return Listing(ids, labels, partial(self._read, split, offsets, plain))
+        return Listing(ids, labels, partial(_read, encoded, offsets))
 
-    def _read(self, split: str, offsets: numpy.ndarray, plain: int | None, row: int) -> bytes:
+
+def _read(encoded: _Plain | _Chunked, offsets: numpy.ndarray, row: int) -> bytes:
+    return encoded.read(int(offsets[row]), int(offsets[row + 1]))
+
+
+class _Plain:
+    """Bytes that lie in the file in one piece, as h5py writes them unless told otherwise: read without HDF5."""
+
+    def __init__(self, path: Path, start: int):
+        self._path, self._start = path, start
+
+    def read(self, start: int, end: int) -> bytes:
         from transfer.images.decode import BadImage
 
-        start, end = int(offsets[row]), int(offsets[row + 1])
-        if plain is not None:
-            with open(self.path, "rb") as file:
-                file.seek(plain + start)
-                data = file.read(end - start)
-            if len(data) < end - start:
-                raise BadImage(f"{self.path} has become shorter")
-            return data
+        with open(self._path, "rb") as file:
+            file.seek(self._start + start)
+            data = file.read(end - start)
+        if len(data) < end - start:
+            raise BadImage(f"{self._path} has become shorter")
+        return data
+
+
+class _Chunked:
+    """Bytes in chunks, compressed or not. The last ones are kept, as neighbours are read one after the other; without
+    a lock, which a fork could leave locked."""
+
+    def __init__(self, path: Path, split: str, chunk: int):
+        self._path, self._split = path, split
+        self._length = chunk * max(1, BLOCK // chunk)
+        self._kept: tuple[tuple[int, bytes], ...] = ()
+
+    def read(self, start: int, end: int) -> bytes:
+        first, last = start // self._length, (end - 1) // self._length
+        data = b"".join(self._block(number) for number in range(first, last + 1))
+        return data[start - first * self._length : end - first * self._length]
+
+    def _block(self, number: int) -> bytes:
+        for known, data in self._kept:
+            if known == number:
+                return data
         try:
-            with h5py.File(self.path, "r") as file:
-                return member(member(file, split), "jpeg")[start:end].tobytes()
+            with h5py.File(self._path, "r") as file:
+                encoded = member(member(file, self._split), "jpeg")
+                data = encoded[number * self._length : (number + 1) * self._length].tobytes()
         except UNREADABLE as error:
+            from transfer.images.decode import BadImage
+
             raise BadImage(_one_line(error)) from error
+        self._kept = ((number, data), *self._kept[: BLOCKS_KEPT - 1])
+        return data
 
 
-def _plain(file: h5py.File, encoded: h5py.Dataset) -> int | None:
-    """Where in the file the bytes of a dataset begin that lie there in one piece; None where they do not."""
-    start = encoded.id.get_offset() if encoded.chunks is None else None
-    return None if start is None or file.userblock_size else start
+def _encoded(path: Path, split: str, data: h5py.Dataset) -> _Plain | _Chunked:
+    start = data.id.get_offset() if data.chunks is None else None
+    if start is not None and not data.file.userblock_size:
+        return _Plain(path, start)
+    return _Chunked(path, split, data.chunks[0] if data.chunks else BLOCK)
 
 
 def _one_line(error: Exception) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from transfer.images.cards import Card
+from transfer.images.readers import make_source
 from transfer.images.sources import Source
 
 
@@ -19,16 +20,5 @@ class Origin:
     card: Card | None = None
 
     def open(self) -> Source:
-        """The source that answers what is there."""
-        place = Path(self.place)
-        if self.reader == "folder":
-            from transfer.images.folder import FolderSource
-
-            return FolderSource(place, self.labelled)
-        if self.reader == "hdf5":
-            from transfer.images.hdf5 import Hdf5Source
-
-            return Hdf5Source(place)
-        from transfer.images.drawn import DrawingsSource
-
-        return DrawingsSource()
+        """The source that answers what is there; UsageError where nothing is."""
+        return make_source(self.reader, Path(self.place), self.labelled, self.card)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.artifacts import Images, write_json
 from transfer.errors import TransferError, UsageError
+from transfer.images.annotated import write_annotations
 from transfer.images.origin import Origin
 from transfer.images.packed import JpegFile, PackedFile, RawFile
 from transfer.images.sources import Listing, Source, Split, SurveyMemory, listed
@@ -124,9 +125,10 @@ class Pack(Stage):
         """The files must be those that the key was made of: a result under it stands for their bytes."""
         try:
             now = source.survey(SurveyMemory(self.memory))
+            same = now.splits.get(self.split) == self.facts
         except UsageError as error:
             raise TransferError(str(error)) from error
-        if now.splits.get(self.split) != self.facts:
+        if not same:
             raise TransferError(
                 f"{self.spec.place} has changed since this run looked at it:"
                 f"{listed(now.changes or ['its bytes are not the same'])}\nRun the same command again."
@@ -155,6 +157,9 @@ class Pack(Stage):
             columns["labels"] = labels
             classes = classes or [str(label) for label in range(int(labels.max()) + 1)]
         write_table(work.folder / "index.h5", columns)
+        if listing.annotations is not None:
+            classes = classes or listing.annotations.classes
+            write_annotations(work.folder, listing, rows.tolist())
         card = {"size": self.size, "split": self.split, "classes": classes, "form": self.form}
         write_json(work.folder / "images.json", {**card, "skipped": list(bad.values())})
         work.figures.update(images=len(rows))

@@ -65,6 +65,7 @@ class Block(Recipe):
     labels: list[str] = Field([], description="files of labels, where they are not in those of the images")
     label_bytes: int = Field(0, ge=0, le=16, description="raw: bytes before each image")
     label_byte: int = Field(0, ge=0, description="raw: which of those is the label")
+    archive: str | None = Field(None, description="tar, compressed or not, in which the files may still be")
     keys: dict[Literal["images", "labels"], str] = Field({}, description="pickled: names of the two in the file")
     first: int = Field(0, description="the number of the first class")
     rows: str | None = Field(None, description="text file of the rows to take, a list of numbers a line")
@@ -88,7 +89,6 @@ class Records(Recipe):
     """Reader `records`: images of one size in a few large files of pixels."""
 
     roots: list[str] = Field([], description="folders that the set may be unpacked to")
-    archives: list[str] = Field([], description="archives in which the files may still be, as they were downloaded")
     shape: list[int] = Field(min_length=2, max_length=3, description="of one image, in the order of `axes`")
     axes: Literal["HW", "HWC", "CHW", "CWH"] = Field(description="H rows from the top, W columns, C channels")
     splits: dict[str, Blocks] = Field(min_length=1, description="split: its files, or several ways to look")
@@ -104,8 +104,9 @@ class Records(Recipe):
 class Tar(Recipe):
     """Reader `tar`: shards of samples, files of one name and several suffixes (WebDataset)."""
 
-    splits: dict[str, str] = Field({}, description="split: pattern of its shards, as in train-{000..146}.tar or val/*.tar")
-    label: str | None = Field(None, description="suffix of the label's file, or json:FIELD; without: cls, then json:label")
+    splits: dict[str, str] = Field({}, description="split: its shards, as in train-{000..146}.tar or val/*.tar")
+    image: str | None = Field(None, description="suffix of the picture, where a sample has several")
+    label: str | None = Field(None, description="suffix of the label's file, or json:FIELD; without: cls or json:label")
 
 
 class Voc(Recipe):

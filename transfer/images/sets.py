@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from transfer.errors import UsageError
-from transfer.images.cards import load_card
+from transfer.images.cards import find_place, load_card
 from transfer.images.origin import Origin
 from transfer.images.pack import Pack
 from transfer.images.sources import DEFAULT_SIZE, Survey, SurveyMemory
@@ -29,12 +29,9 @@ class ImageSets:
         card, file = load_card(spec.place, self._beside)
         if card.reader == "drawings":
             return Origin("drawings", "drawings"), card.size
-        if spec.path is not None:
-            place = self._path(spec.path, self._beside)
-        elif card.path is not None:
-            place = self._path(card.path, file.parent)
-        else:
+        if card.is_layout:
             raise UsageError(f"'{card.name}' is a layout, not a set: write `data: {{{card.reader}: PATH}}`")
+        place = self._path(spec.path, self._beside) if spec.path else str(find_place(card, file, self._beside))
         return Origin(card.reader, place, card=card), card.size
 
     def survey(self, spec: ImageSpec) -> Survey:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from transfer.artifacts import Normalisation
@@ -21,9 +22,10 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
     if how.lightness:
         return ((rgb_to_lab(images)[:, :1] - 50) / 25).repeat(1, 3, 1, 1)  # L is 0..100, of photographs about 50 +- 25
     if how.per_image:
-        flat = images.flatten(1)
-        deviation, mean = torch.std_mean(flat, dim=1, correction=0)
-        return (images - mean[:, None, None, None]) / (deviation[:, None, None, None] + 1e-5)
+        # Not `std_mean`: its way over an image is five times as slow.
+        centred = images - images.mean((1, 2, 3), keepdim=True)
+        length = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)
+        return centred.div_(length / math.sqrt(images[0].numel()) + 1e-5)
     mean = torch.tensor(how.mean, device=images.device)[:, None, None]
     std = torch.tensor(how.std, device=images.device)[:, None, None]
     return torch.addcmul(-mean / std, images, 1 / std)  # one pass instead of two

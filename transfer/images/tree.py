@@ -17,7 +17,6 @@ from transfer.images.names import is_picture, not_utf8
 from transfer.images.sources import lasting, listed
 from transfer.progress import Progress
 
-
 READ_AT_ONCE = 4096
 SAVE_EVERY = 60.0  # s
 
@@ -72,7 +71,7 @@ class FolderTree:
             here, prefix, above = stack.pop()
             for entry in self._entries(here):
                 name = prefix + entry.name
-                if entry.is_dir():
+                if _is_folder(entry):
                     if (identity := _identity(Path(entry.path))) not in above:
                         stack.append((Path(entry.path), f"{name}/", (*above, identity)))
                 else:
@@ -80,7 +79,7 @@ class FolderTree:
         return sorted(found)
 
     def folders(self, folder: str = "") -> list[str]:
-        return sorted(entry.name for entry in self._entries(self.path / folder) if entry.is_dir())
+        return sorted(entry.name for entry in self._entries(self.path / folder) if _is_folder(entry))
 
     @staticmethod
     def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -176,6 +175,13 @@ def changes(known: dict[str, list], now: dict[str, list]) -> list[str]:
     return [
         f"{name} is {what}" for what, names in (("gone", gone), ("new", added), ("another", other)) for name in names
     ]
+
+
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
 
 
 def _identity(folder: Path) -> tuple[int, int]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transfer.images.colour import grey_matrix, jitter, jitter_factors, mix_colours
-from transfer.images.filters import blur_kernel, blur_sigmas, gaussian_blur, solarise
+from transfer.images.colour import grey_matrix, jitter_factors, jitter_maps, mix_colours, uncut_jitter
+from transfer.images.filters import blur_, blur_kernel, blur_sigmas, solarise
 from transfer.images.geometry import crop_map, sample
 from transfer.lazy import torch
 
@@ -39,22 +39,33 @@ class Views:
 
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, H, W) uint8 or float to (B, 3, size, size) float in [0, 1]."""
-        widths = [width * self.strength for width in self.jitter]
-        drawn = (
-            crop_map(draw, self.scale, flip=self.flip),
-            jitter_factors(draw, *widths, p=self.jitter_p),
-            grey_matrix(draw.chance(self.grey)),
-            blur_sigmas(draw, self.blur_sigma, self.blur),
-            draw.chance(self.solarise),
-        )
-        if images.device.type != "cpu":
-            return self._show(images, *drawn)
-        block = max(1, BLOCK // (3 * self.size**2))
-        return torch.cat([self._show(*part) for part in zip(*(all.split(block) for all in (images, *drawn)))])
+        maps = crop_map(draw, self.scale, flip=self.flip)
+        factors = jitter_factors(draw, *(width * self.strength for width in self.jitter), p=self.jitter_p)
+        grey = draw.chance(self.grey)
+        sigma = blur_sigmas(draw, self.blur_sigma, self.blur)
+        solarised = draw.chance(self.solarise)
+        seen = torch.empty(len(images), 3, self.size, self.size, device=images.device)
+        block = max(1, BLOCK // seen[0].numel()) if len(seen) and seen.device.type == "cpu" else max(1, len(seen))
+        whole = (seen, images, maps, jitter_maps(factors), factors[:, 3], grey, sigma, solarised)
+        for part in zip(*(values.split(block) for values in whole), strict=True):
+            self._show(*part)
+        return seen
 
     def _show(
-        self, images: Tensor, maps: Tensor, factors: Tensor, grey: Tensor, sigma: Tensor, solarised: Tensor
-    ) -> Tensor:
-        seen = mix_colours(jitter(sample(images, maps, self.size), factors), grey)
-        seen = gaussian_blur(seen, sigma, blur_kernel(self.size))
-        return solarise(seen, solarised) if self.solarise else seen
+        self,
+        seen: Tensor,
+        images: Tensor,
+        maps: Tensor,
+        colours: Tensor,
+        turn: Tensor,
+        grey: Tensor,
+        sigma: Tensor,
+        solarised: Tensor,
+    ) -> None:
+        """Fill `seen`."""
+        torch.clamp(uncut_jitter(sample(images, maps, self.size), colours, turn), 0, 1, out=seen)
+        chosen = grey.nonzero()[:, 0]
+        seen.index_copy_(0, chosen, mix_colours(seen[chosen], grey_matrix(grey[chosen])[:, :, :3]))
+        blur_(seen, sigma, blur_kernel(self.size))
+        if self.solarise:
+            seen.copy_(solarise(seen, solarised))

@@ -11,8 +11,7 @@ from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPool
 from concurrent.futures.process import BrokenProcessPool
 from typing import TYPE_CHECKING, TypeAlias
 
-from transfer.errors import TransferError
-from transfer.images.decode import BadImage
+from transfer.errors import BadImage, TransferError
 from transfer.lazy import np
 
 if TYPE_CHECKING:

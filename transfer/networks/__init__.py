@@ -10,18 +10,21 @@ from transfer.networks.backbone import Backbone, unknown
 from transfer.networks.cifar_resnet import CifarResNet
 from transfer.networks.conv4 import Conv4
 from transfer.networks.resnet import ResNet
+from transfer.networks.timm import PREFIX, Timm
 from transfer.networks.vgg import VGG
 
-FAMILIES: tuple[type[Backbone], ...] = (VGG, AlexNet, ResNet, CifarResNet, Conv4)
+FAMILIES: tuple[type[Backbone], ...] = (VGG, AlexNet, ResNet, CifarResNet, Conv4, Timm)
 
 
 def backbone_names() -> list[str]:
-    """Every name that `backbone` knows, family by family."""
+    """Every name that `backbone` knows, family by family, but timm's."""
     return [name for members in FAMILIES for name in members.names]
 
 
 def family(name: str) -> type[Backbone]:
     """The family that has the network `name`; `ValueError` with the nearest names if none has."""
+    if name.startswith(PREFIX):
+        return Timm
     for candidate in FAMILIES:
         if name in candidate.names:
             return candidate
@@ -46,6 +49,7 @@ __all__ = [
     "CifarResNet",
     "Conv4",
     "ResNet",
+    "Timm",
     "backbone",
     "backbone_names",
     "family",

@@ -26,6 +26,10 @@ def convolution(
     """
     padding = kernel // 2 if padding is None else padding
     steps: OrderedDict[str, nn.Module] = OrderedDict()
+    if kernel == 1 and stride > 1:
+        # The same numbers in two steps: on CPUs, oneDNN's gradient of such a convolution of fewer than 16 channels
+        # writes where it must not.
+        steps["skip"], stride = nn.AvgPool2d(1, stride), 1
     steps["conv"] = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias)
     if batch_norm:
         steps["norm"] = nn.BatchNorm2d(outputs)
@@ -37,7 +41,8 @@ def convolution(
 def fold(network: nn.Module) -> None:
     """Put every batch norm of a frozen network into the convolution before it: the same outputs in fewer passes."""
     for steps in network.modules():
-        if isinstance(getattr(steps, "norm", None), nn.BatchNorm2d):
+        # Only what `convolution` made: in networks of others a `norm` may stand elsewhere, or do more.
+        if isinstance(steps, nn.Sequential) and type(getattr(steps, "norm", None)) is nn.BatchNorm2d:
             steps.conv = fuse_conv_bn_eval(steps.conv, steps.norm)
             del steps.norm
 

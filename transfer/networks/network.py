@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 from transfer.networks.backbone import Backbone
 
+CHANNELS = 3  # of the images that every backbone takes
+
 
 class Network(nn.Module):
     """The chain of `layers`, run in the order of the dict; built by `Backbone.build`.
@@ -47,7 +49,7 @@ class Network(nn.Module):
             x = self.get_submodule(layer)(x)
             if layer in missing:
                 missing.remove(layer)
-                outputs[layer] = x
+                outputs[layer] = _shown(self.get_submodule(layer), x)
         return {name: outputs[layer] for name, layer in wanted.items()}
 
     def shapes(self, size: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
@@ -57,9 +59,8 @@ class Network(nn.Module):
         if the images are too small for a layer, or have channels that the network does not take.
         """
         weights = list(chain(self.parameters(), self.buffers()))
-        taken = weights[0].shape[1]
-        if channels != taken:
-            raise ValueError(f"{self.spec.name} takes images of {taken} channels, not {channels}")
+        if channels != CHANNELS:
+            raise ValueError(f"{self.spec.name} takes images of {CHANNELS} channels, not {channels}")
         # Weights found in the memo are not copied, so the twin holds only their shapes.
         twin = copy.deepcopy(self, {id(w): torch.empty_like(w, device="meta") for w in weights}).eval()
         x = torch.empty(1, channels, size, size, device="meta", dtype=weights[0].dtype)
@@ -71,7 +72,7 @@ class Network(nn.Module):
             except RuntimeError as error:
                 raise ValueError(self._too_small(name, size, tuple(x.shape[-2:]))) from error
             x = out
-            shapes[name] = tuple(x.shape[1:])
+            shapes[name] = tuple(_shown(twin.get_submodule(name), x).shape[1:])
         return shapes
 
     def _too_small(self, layer: str, size: int, reached: tuple[int, ...]) -> str:
@@ -81,3 +82,8 @@ class Network(nn.Module):
             f"layer {layer} of {self.spec.name} cannot take an input this small: images of {size} px "
             f"reach it as {height}x{width}; {small}bigger images"
         )
+
+
+def _shown(layer: nn.Module, out: Tensor) -> Tensor:
+    """What a layer gives to those who read it, where that is not what the next layer takes."""
+    return layer.shown(out) if hasattr(layer, "shown") else out

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
 from transfer.artifacts import Model, Normalisation
+from transfer.errors import TransferError
 from transfer.lazy import torch
 from transfer.stage import BackboneOption, Images, option
 from transfer.training.loop import train
@@ -80,7 +81,7 @@ class Pretext(Trained):
         network = self._build(about, work.seed_for("weights"))
         self.begin(network, work)
         history = train(
-            work, self, network, self.loss, images, chance=self.chance(about),
+            work, self, network, self._asked, images, chance=self.chance(about),
             before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
             after_step=lambda share: self.after_step(network, share),
         )  # fmt: skip
@@ -104,7 +105,37 @@ class Pretext(Trained):
         backbone.shapes(about.size)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return self.network(backbone, about)
+            network = self.network(backbone, about)
+        kept = network["backbone"] if isinstance(network, torch.nn.ModuleDict) and "backbone" in network else None
+        if not hasattr(kept, "spec"):
+            must = "must return a ModuleDict in which `backbone` is the one that it was given"
+            raise ValueError(f"{type(self).__name__}.network {must}")
+        return network
+
+    def _asked(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `loss` returns, if a training can go on with it."""
+        found = self.loss(network, images, draw)
+        if wrong := _wrong(found):
+            must = "must return the loss, a scalar tensor with gradients, and a dict of figures, which are scalars too"
+            raise TransferError(f"{type(self).__name__}.loss {must}; it returned {wrong}")
+        return found
+
+
+def _wrong(found: object) -> str:
+    """What is not as it must be in what a task's `loss` returned; empty where nothing is."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        return f"{len(found)} values" if isinstance(found, tuple) else f"one {type(found).__name__}"
+    loss, figures = found
+    if not torch.is_tensor(loss):
+        return f"a {type(loss).__name__} as loss"
+    if loss.ndim:
+        return f"a loss of shape {tuple(loss.shape)}"
+    if not loss.requires_grad:
+        return "a loss without gradients"
+    if not isinstance(figures, dict):
+        return f"a {type(figures).__name__} as figures"
+    bad = [name for name, value in figures.items() if not torch.is_tensor(value) or value.ndim]
+    return f"'{bad[0]}', which is no scalar tensor" if bad else ""
 
 
 def read(backbone: Network, images: Tensor) -> Tensor:

@@ -1,0 +1,175 @@
+"""Packing images and feeding them: beside the decoder alone, the memory's bandwidth, and a set ten times the memory.
+
+    python benchmarks/packed.py [packing] [reading] [waiting] [growth] [--images PATH.h5]
+
+packing: 4,000 JPEGs packed by two processes, beside the same decoder alone in two processes (median of 3).
+reading: shuffled batches of a packed raw set from the page cache, beside a copy in memory of as many bytes.
+waiting: the share of time that a training of Conv4 on 32-px images waits for its batches.
+growth:  peak memory of a training on a set ten times as large as another.
+Photographs (an HDF5 file, see `transfer list data hdf5`) with `--images`; drawings otherwise.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from stages.pretext.rotation import Rotation
+from tests.stages.handmade import make_work, pack_images
+from transfer.artifacts import Images
+from transfer.images import drawings
+from transfer.images.batches import Batches
+from transfer.images.decode import decode, square, to_jpeg
+from transfer.images.sets import ImageSets
+from transfer.images.spec import ImageSpec
+from transfer.machine import Machine
+
+ROUNDS = 3
+COUNT = 4000
+SECTIONS = ("packing", "reading", "waiting", "growth")
+
+
+def photographs(folder: Path, images: Path | None) -> Path:
+    """A folder of COUNT JPEG files."""
+    place = folder / "jpegs"
+    place.mkdir()
+    if images is None:
+        encoded = [to_jpeg(square(one, 128), 90) for one in drawings.render("unlabeled", range(COUNT))]
+    else:
+        import h5py
+
+        with h5py.File(images) as file:
+            group = file["train"]
+            data, offsets = group["jpeg"][:], group["offsets"][: COUNT + 1]
+        encoded = [data[start:end].tobytes() for start, end in itertools.pairwise(offsets)]
+    for number, one in enumerate(encoded):
+        (place / f"{number:05}.jpg").write_bytes(one)
+    return place
+
+
+def decoded(path: str) -> int:
+    """One image as the packing makes it, thrown away."""
+    return square(decode(Path(path).read_bytes()), 96).shape[0]
+
+
+def packing(folder: Path, images: Path | None) -> None:
+    files = [str(path) for path in sorted(photographs(folder, images).iterdir())]
+    ratios, ours, alone = [], [], []
+    for turn in range(ROUNDS):
+        start = time.perf_counter()
+        with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
+            assert len(list(pool.map(decoded, files, chunksize=16))) == len(files)
+        alone.append(len(files) / (time.perf_counter() - start))
+        pack = ImageSets(folder / "memory", folder).pack(ImageSpec(folder="jpegs", size=96), "unlabeled", False)
+        work = make_work(folder / f"packed{turn}", threads_wanted=2)
+        start = time.perf_counter()
+        pack.run(work)
+        ours.append(len(files) / (time.perf_counter() - start))
+        ratios.append(ours[-1] / alone[-1])
+    print(
+        f"packing: {statistics.median(ours):,.0f} images/s, the decoder alone {statistics.median(alone):,.0f}, "
+        f"ratio {statistics.median(ratios):.2f} (medians of {ROUNDS})"
+    )
+
+
+def reading(folder: Path) -> None:
+    images = random_set(folder / "set", 20_000, 96)
+    order = np.random.RandomState(0).permutation(len(images))
+    rows = np.sort(order[: len(images) // 256 * 256].reshape(-1, 256), axis=1)
+    block = np.random.RandomState(1).randint(0, 256, (256, 96, 96, 3)).astype(np.uint8)
+    sources = [block + turn for turn in range(8)]
+    ratios = []
+    for turn in range(ROUNDS + 1):  # the first brings the file into the page cache
+        start = time.perf_counter()
+        with Batches(images, Machine("cpu"), 256) as feed:
+            count = sum(batch.numel() for batch in feed.each(rows))
+        ours = count / (time.perf_counter() - start)
+        start = time.perf_counter()
+        for number in range(len(rows)):
+            sources[number % 8].copy()
+        copied = count / (time.perf_counter() - start)
+        ratios += [(ours / copied, ours, copied)] if turn else []
+    ratio, ours, copied = (statistics.median(column) for column in zip(*ratios, strict=True))
+    print(
+        f"reading: shuffled batches of 256 images of 96 px at {ours / 1e9:.1f} GB/s, "
+        f"copies in memory {copied / 1e9:.1f} GB/s, ratio {ratio:.2f}"
+    )
+
+
+def waiting(folder: Path) -> None:
+    images = random_set(folder / "set", 50_000, 32)
+    work = make_work(folder, {"images": images}, threads_wanted=Machine().threads, precision_name="auto")
+    work.machine.start()
+    Rotation(backbone={"name": "conv4"}, epochs=1, batch=128).run(work)
+    print(f"waiting: rotation with Conv4, {work.figures['images/s']} images/s, {work.figures['waiting for data']}")
+
+
+def growth(count: int) -> None:
+    """Trains on `count` images of 128 px for 1,000 images' worth of steps; prints the peak memory in MB."""
+    with tempfile.TemporaryDirectory() as place:
+        images = random_set(Path(place) / "set", count, 128)
+        work = make_work(Path(place), {"images": images}, threads_wanted=Machine().threads)
+        Rotation(backbone={"name": "conv4", "width": 0.25}, epochs=1, batch=64).run(work)
+        own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    print(own)
+
+
+def random_set(folder: Path, count: int, side: int) -> Images:
+    """A packed set of noise, written block by block."""
+    images = pack_images(folder, np.zeros((1, side, side, 3), np.uint8))
+    from transfer.tables import encode_strings, write_table
+
+    with open(folder / "images.npy", "wb") as file:
+        facts = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}
+        np.lib.format.write_array_header_1_0(file, facts)
+        block = np.random.RandomState(0).bytes(1000 * side * side * 3)
+        for start in range(0, count, 1000):
+            file.write(block[: min(1000, count - start) * side * side * 3])
+    (folder / "index.h5").unlink()
+    write_table(folder / "index.h5", {"ids": encode_strings([f"train/{row}" for row in range(count)])})
+    return Images(images.folder)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="which; all of them without")
+    parser.add_argument("--images", type=Path)
+    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
+    asked = parser.parse_args()
+    if asked.count:
+        growth(asked.count)
+        return
+    print(f"{Machine().threads} threads, torch {torch.__version__}")
+    for section in asked.sections or SECTIONS:
+        with tempfile.TemporaryDirectory() as place:
+            folder = Path(place)
+            if section == "packing":
+                packing(folder, asked.images)
+            elif section == "reading":
+                reading(folder)
+            elif section == "waiting":
+                waiting(folder)
+            else:
+                peaks = {}
+                for count in (4_000, 40_000):
+                    words = [sys.executable, __file__, "--count", str(count)]
+                    peaks[count] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+                sizes = {count: count * 128 * 128 * 3 / 1e9 for count in peaks}
+                told = ", ".join(f"{sizes[count]:.1f} GB of images: peak {peak} MB" for count, peak in peaks.items())
+                print(f"growth: {told}")
+
+
+if __name__ == "__main__":
+    main()

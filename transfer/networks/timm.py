@@ -1,0 +1,73 @@
+"""Any network of timm (Wightman, "PyTorch Image Models"), by its name there: `timm:convnext_atto.d2_in1k`.
+
+Needs the extra `teachers`. Two layers, the same for all: `features` (C, H, W), the map that the network makes of an
+image before any pooling (of a transformer, its tokens where they lie), and `embedding` (D,), what its classifier gets.
+"""
+
+from __future__ import annotations
+
+from types import ModuleType
+from typing import ClassVar
+
+from pydantic import Field
+
+from transfer.lazy import nn
+from transfer.networks.backbone import Backbone, unknown
+
+PREFIX = "timm:"
+
+
+class Timm(Backbone):
+    """Networks of timm without their classifiers; what follows a dot in a name says which weights were published."""
+
+    names: ClassVar[tuple[str, ...]] = ()  # too many to list; all begin with PREFIX
+
+    name: str = Field(
+        pattern=rf"^{PREFIX}\S+$", description="`timm:` and the name there, such as timm:resnet18.a1_in1k"
+    )
+    width: float = Field(1.0, ge=1, le=1, description="timm's networks have no other width: choose another name")
+
+    @property
+    def model(self) -> str:
+        """Its name in timm."""
+        return self.name.removeprefix(PREFIX)
+
+    def layer_names(self) -> list[str]:
+        return ["features", "embedding"]
+
+    def default_layer(self) -> str:
+        return "embedding"
+
+    def chain(self) -> dict[str, nn.Module]:
+        from transfer.networks.timm_layers import Embedding, Features
+
+        features = Features(self.create(), self.name)
+        return {"features": features, "embedding": Embedding(features)}
+
+    def create(self, pretrained: bool = False) -> nn.Module:
+        """timm's own module, without its classifier; ValueError where there is none of that name, or no timm.
+
+        pretrained: with the weights that timm publishes under this name, which it fetches from its hub once.
+        """
+        timm = self._timm()
+        architecture, _, tag = self.model.partition(".")
+        if not timm.is_model(architecture):
+            raise unknown("network of timm", architecture, timm.list_models())
+        published = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
+        if tag and tag not in published:
+            raise unknown(f"set of weights of {architecture}", tag, published)
+        return timm.create_model(self.model, pretrained=pretrained, num_classes=0)
+
+    def fed(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+        """Side in px, mean and deviation of the images that its weights were made with, as timm has them."""
+        timm = self._timm()
+        facts = timm.get_pretrained_cfg(self.model)
+        found = timm.data.resolve_data_config(pretrained_cfg=facts.to_dict() if facts else {})
+        return found["input_size"][-1], tuple(found["mean"]), tuple(found["std"])
+
+    def _timm(self) -> ModuleType:
+        try:
+            import timm
+        except ImportError as error:
+            raise ValueError(f"{self.name} needs timm ({error}): pip install 'transfer[teachers]'") from error
+        return timm
