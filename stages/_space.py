@@ -12,6 +12,8 @@ def space_of(features: Planned) -> Any:
     """What the space of planned features depends on, read off the plan."""
     if "like" in features.inputs:
         return space_of(features.inputs["like"])
+    if not features.inputs and hasattr(features.stage, "planned_space"):  # of features that no network makes
+        return features.stage.planned_space(features)
     if "model" not in features.inputs:
         return features.key
     model, stage = features.inputs["model"], features.stage

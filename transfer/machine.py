@@ -27,6 +27,8 @@ LIBRARIES = (
     "faiss-gpu",
     "faiss-cpu",
     "scikit-learn",
+    "scikit-image",
+    "timm",
     "pydantic",
     "safetensors",
 )

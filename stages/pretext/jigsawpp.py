@@ -4,27 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.pretext._permutations import puzzle_tiles, spread_permutations
-from transfer.artifacts import Normalisation
-from transfer.images.transforms import mix_colours, normalise, to_float
-from transfer.lazy import F, nn, torch
-from transfer.picture import mosaic
+from stages.pretext._batch import partners
+from stages.pretext._permutations import spread_permutations
+from stages.pretext._puzzle import TILES, Puzzle
+from transfer.lazy import torch
 from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
 
 if TYPE_CHECKING:
+    import numpy
     from torch import Tensor
 
     from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-
-TILES = 9
-# What the released code multiplies colours with: it removes one direction of colour, as Doersch et al. do.
-PROJECTION = ((5 / 6, 1 / 3, -1 / 6), (1 / 3, 1 / 3, 1 / 3), (-1 / 6, 1 / 3, 5 / 6))
 
 
-class JigsawPP(Pretext):
+class JigsawPP(Puzzle):
     """Which of 701 permutations were the nine tiles put into, when up to two of them are another image's?
 
     Loss: cross-entropy over the permutations. The occluding tiles are not to be told, only to be seen through.
@@ -33,110 +26,26 @@ class JigsawPP(Pretext):
     Constants: the released code's, and the paper's share of grey images (the code has 0.5).
     """
 
-    normalisation = Normalisation(per_image=True)
     paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
 
     permutations: int = option(701, "how many permutations there are to tell apart", ge=2, le=5000)
     distance: int = option(3, "places in which any two permutations differ, at least", ge=2, le=9)
     occlusions: int = option(2, "up to this many tiles are another image's, each number equally often", ge=0, le=8)
-    tile: int | None = option(None, "side of a tile in px; none: 64 of a cell's 85, as published", ge=4)
-    shift: int = option(2, "px that a tile's colour channels are shifted against one another, at most", ge=0)
     grey: float = option(0.7, "share of images made grey", ge=0, le=1)
     projection: float = option(0.5, "share of the other images that lose one direction of colour", ge=0, le=1)
-    puzzles_per_image: int = option(1, "puzzles made from the same nine embeddings: the trunk is paid for once", ge=1)
-    embedding: int = option(1024, "values that the trunk makes of a tile", ge=1)
-    hidden: int = option(4096, "values of the joint layer", ge=1)
-    dropout: float = option(0.5, "after the embedding and after the joint layer", ge=0, lt=1)
 
-    def check(self, planned: Planned) -> None:
-        """The images' cells have room for the tiles."""
-        puzzle_tiles(planned.images["images"].stage.size, self.tile, self.shift)
+    def table(self) -> numpy.ndarray:
+        return spread_permutations(self.permutations, TILES, self.distance)
 
-    def rehearse(self, planned: Planned) -> None:
-        """There are so many permutations, and the networks fit the tiles."""
-        spread_permutations(self.permutations, TILES, self.distance)
-        super().rehearse(planned)
+    def occlude(self, owner: Tensor, source: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Some places are given tiles of one other image of the batch; a batch of one has no other.
 
-    def chance(self, about: About) -> float:
-        return 1 / self.permutations
-
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
-        """The trunk, shared by the nine tiles, and the head that sees them together."""
-        _, tile, _ = puzzle_tiles(about.size, self.tile, self.shift)
-        embed = nn.Sequential(
-            nn.Linear(read_width(backbone, tile), self.embedding), nn.ReLU(), nn.Dropout(self.dropout)
-        )
-        head = nn.Sequential(
-            nn.Linear(TILES * self.embedding, self.hidden), nn.ReLU(), nn.Dropout(self.dropout),
-            nn.Linear(self.hidden, self.permutations),
-        )  # fmt: skip
-        return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
-
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        tiles = self.tiles(images, draw)
-        embedded = network["embed"](read(network["backbone"], tiles.flatten(0, 1))).unflatten(0, (len(images), TILES))
-        puzzles, labels = self.puzzles(embedded, draw)
-        logits = network["head"](puzzles.flatten(0, 1).flatten(1))
-        labels = labels.flatten()
-        return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
-
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
-        """For a picture: the image, its tiles in place, and puzzles of them with the other images' tiles."""
-        tiles = self.tiles(images, draw)
-        puzzles, _ = self.puzzles(tiles.flatten(2), draw)
-        shown = {
-            f"puzzle {i + 1}": mosaic(puzzles[:, i].unflatten(2, tiles.shape[2:]))
-            for i in range(min(3, self.puzzles_per_image))
-        }
-        return {"image": images, "tiles": mosaic(tiles), **shown}
-
-    def tiles(self, images: Tensor, draw: Draw) -> Tensor:
-        """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
-        cut = self.cut(images, draw).transpose(1, 2)
-        coloured = mix_colours(to_float(cut), self.colours(draw)).transpose(1, 2).flatten(0, 1)
-        tiles = normalise(coloured.contiguous(memory_format=torch.channels_last), self.normalisation)
-        return tiles.unflatten(0, (len(images), TILES))
-
-    def cut(self, images: Tensor, draw: Draw) -> Tensor:
-        """Each image's nine tiles where they lie: (B, 3, S, S) to (B, 9, 3, tile, tile), row by row of the grid."""
-        size = images.shape[-1]
-        cell, tile, jitter = puzzle_tiles(size, self.tile, self.shift)
-        room = size - 3 * cell
-        # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each colour channel in the tile.
-        corner = draw.integers(room + 1, 1, 1, 2)
-        corner = corner + draw.integers(jitter + 1, TILES, 1, 2) + draw.integers(self.shift + 1, TILES, 3, 2)
-        cells = torch.arange(TILES, device=images.device)
-        corner = corner + cell * torch.stack((cells // 3, cells % 3), dim=-1)[:, None]
-        inside = torch.arange(tile, device=images.device)
-        rows, columns = corner[..., 0, None] + inside, corner[..., 1, None] + inside  # (B, 9, 3, tile)
-        index = (rows[..., :, None] * size + columns[..., None, :]).transpose(1, 2)  # (B, 3, 9, tile, tile)
-        pixels = images.flatten(2).gather(2, index.flatten(2))
-        return pixels.unflatten(2, (TILES, tile, tile)).transpose(1, 2)
-
-    def colours(self, draw: Draw) -> Tensor:
-        """(B, 3, 3): for each image one matrix for its colours, the same for its nine tiles."""
-        device = draw.device
-        grey, kept = draw.uniform(2).unbind(1)
-        choices = torch.stack((torch.eye(3), torch.tensor(PROJECTION), torch.full((3, 3), 1 / 3))).to(device)
-        return choices[torch.where(grey < self.grey, 2, torch.where(kept < self.projection, 1, 0))]
-
-    def puzzles(self, embedded: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
-        """(B, 9, E) to puzzles (B, P, 9, E) and the indices of their permutations (B, P).
-
-        Place j of a puzzle holds tile `permutation[j]`. The occluding tiles come from distinct places of one other
-        image of the batch and land in distinct places, as in the released code.
+        They come from distinct places of that image and land in distinct places, as in the released code.
         """
-        batch, puzzles = len(embedded), self.puzzles_per_image
-        table = torch.from_numpy(spread_permutations(self.permutations, TILES, self.distance)).to(embedded.device)
-        labels = draw.integers(self.permutations, puzzles)
-        source = table[labels]  # (B, P, 9): which tile lies at each place
-        own = torch.arange(batch, device=embedded.device)[:, None, None]
-        owner = own.expand(batch, puzzles, TILES)
-        if self.occlusions and batch > 1:
-            count = draw.integers(self.occlusions + 1, puzzles, 1)
-            occluded = draw.permutations(TILES, puzzles) < count  # `count` places, all equally likely
-            other = (own + 1 + draw.integers(batch - 1, puzzles, 1)) % batch
-            owner = torch.where(occluded, other, owner)
-            source = torch.where(occluded, draw.permutations(TILES, puzzles), source)
-        # A look-up, not an indexing: its gradient is summed in the same order on any number of threads.
-        return F.embedding(owner * TILES + source, embedded.flatten(0, 1)), labels
+        batch, puzzles, _ = owner.shape
+        if not self.occlusions or batch == 1:
+            return owner, source
+        count = draw.integers(self.occlusions + 1, puzzles, 1)
+        occluded = draw.permutations(TILES, puzzles) < count  # `count` places, all equally likely
+        owner = torch.where(occluded, partners(draw, puzzles, 1), owner)
+        return owner, torch.where(occluded, draw.permutations(TILES, puzzles), source)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 
 from transfer.errors import UsageError
-from transfer.images.cards import find_place, load_card
+from transfer.images.cards import Card, find_place, load_card
 from transfer.images.origin import Origin
 from transfer.images.pack import Pack
 from transfer.images.sources import DEFAULT_SIZE, Survey, SurveyMemory
@@ -20,13 +20,16 @@ class ImageSets:
         """`memory` is the folder where surveys are remembered; relative paths start at `beside`."""
         self._memory, self._beside = memory, beside
         self._seen: dict[tuple[str, str, bool, str], Survey] = {}
+        self._cards: dict[str, tuple[Card, Path]] = {}
 
     def locate(self, spec: ImageSpec) -> tuple[Origin, int | None]:
         """Where `spec` comes from, and the side of its images in px or None."""
         for reader in ("folder", "hdf5", "tar"):
             if getattr(spec, reader):
                 return Origin(reader, self._path(spec.place, self._beside), spec.labels), None
-        card, file = load_card(spec.place, self._beside)
+        if spec.place not in self._cards:
+            self._cards[spec.place] = load_card(spec.place, self._beside)
+        card, file = self._cards[spec.place]
         if card.reader == "drawings":
             return Origin("drawings", "drawings"), card.size
         if card.is_layout:

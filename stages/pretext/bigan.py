@@ -1,0 +1,101 @@
+"""BiGAN (Donahue, Krähenbühl & Darrell, ICLR 2017): a network that finds what an image was made from."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages.pretext._adversarial import frozen, judged, told_apart, trunk
+from stages.pretext._batch import needs_several
+from stages.pretext._decoder import dcgan_init, decoder
+from transfer.images.geometry import random_flip
+from transfer.images.transforms import normalise, to_float
+from transfer.lazy import nn, torch
+from transfer.stage import option
+from transfer.training.pretext import About, Pretext, read, read_width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+
+
+class BiGAN(Pretext):
+    """Is it an image with the code that the network gave it, or a code with the image that was made of it?
+
+    A discriminator sees pairs: (image, encoder's code) or (generator's image, code drawn from U(-1, 1)). Encoder and
+    generator learn to be taken for each other (inverted labels, which do not saturate), and can only succeed where they
+    undo one another. Loss: binary cross-entropies, the discriminator's plus the others'. Source: Donahue et al. (2017)
+    and their released code; the encoder is the backbone and one layer, generator and discriminator are DCGAN's, as many
+    steps deep as the images' size asks. The paper's last 50 epochs decay to a hundredth; here in two steps.
+    The trap: images and fakes that differ in range or in how they were resampled are told apart by that alone; both
+    are -1..1, and images are mirrored only. Discriminator and generator have batch norms over a batch's images.
+    """
+
+    paper = "Donahue, Krähenbühl & Darrell, ICLR 2017"
+
+    epochs: int = option(100, "passes over the images", ge=0)
+    batch: int = option(128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
+    learning_rate: float = option(2e-4, "the highest it gets", gt=0)
+    momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
+    weight_decay: float = option(2.5e-5, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    drops: list[float] = option(
+        [0.625, 0.875], "for `step`: shares of the training after which the rate falls to a tenth"
+    )
+    latent: int = option(200, "numbers in a code", ge=1)
+    hidden: int = option(1024, "values of the discriminator's joint layers", ge=1)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    width: int = option(64, "channels of the generator's last hidden map and of the discriminator's first", ge=1)
+
+    def check(self, planned: Planned) -> None:
+        """No part of a batch is a single image."""
+        needs_several(self, planned, "the batch norms of discriminator and generator go over the images of a batch")
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """Encoder (backbone and `code`), generator, and the discriminator: what it sees of an image, and of a pair."""
+        code = nn.Linear(read_width(backbone, about.size), self.latent)
+        looks, width = trunk(about.size, self.width)
+        judges = nn.Sequential(
+            nn.Linear(width + self.latent, self.hidden), nn.LeakyReLU(0.2),
+            nn.Linear(self.hidden, self.hidden), nn.LeakyReLU(0.2), nn.Linear(self.hidden, 1),
+        )  # fmt: skip
+        dcgan_init([code, judges])
+        generator = decoder((self.latent,), about.size, width=self.width)
+        return nn.ModuleDict(
+            {"backbone": backbone, "code": code, "generator": generator, "looks": looks, "judges": judges}
+        )
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        seen, real = self.views(images, draw)
+        codes = network["code"](read(network["backbone"], seen)).float()
+        drawn_codes = 2 * draw.uniform(self.latent) - 1
+        fake = torch.tanh(network["generator"](drawn_codes).float())
+        looks, judges = network["looks"], network["judges"]
+        # See `_adversarial`: one backward pass, each part with its own gradients. Nothing that is learned is behind the
+        # real images, so what the frozen discriminator sees of them it has seen already.
+        of_real = looks(real)
+        on_real = judges(torch.cat((of_real, codes.detach()), 1))
+        on_fake = judges(torch.cat((looks(fake.detach()), drawn_codes), 1))
+        encoded = frozen(judges, torch.cat((of_real.detach(), codes), 1))
+        generated = frozen(judges, torch.cat((frozen(looks, fake), drawn_codes), 1))
+        discriminator = judged(on_real, real=True) + judged(on_fake, real=False)
+        encoder, generator = judged(encoded, real=False), judged(generated, real=True)
+        figures = {
+            "discriminator": discriminator,
+            "encoder": encoder,
+            "generator": generator,
+            "told apart": told_apart(on_real, on_fake),
+        }
+        return discriminator + encoder + generator, figures
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image as it comes, and as encoder and discriminator see it."""
+        return {"image": images, "seen": self.views(images, draw)[1]}
+
+    def views(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(B, 3, S, S) uint8 to what the encoder sees (normalised) and what the discriminator sees (-1..1)."""
+        images = to_float(random_flip(images, draw, self.flip))
+        return normalise(images, self.normalisation), 2 * images - 1

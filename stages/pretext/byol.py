@@ -1,0 +1,110 @@
+"""BYOL (Grill et al., NeurIPS 2020): predict what a slower copy of the network says of another view."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TYPE_CHECKING, Literal
+
+from stages.pretext._batch import needs_several
+from transfer.images.transforms import normalise
+from transfer.images.views import Views
+from transfer.lazy import F, nn, torch
+from transfer.stage import option
+from transfer.training.pretext import About, Pretext, read, read_width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+
+
+class BYOL(Pretext):
+    """Two views; from one of them the online network predicts the target network's projection of the other one.
+
+    Loss: the squared distance of the two at unit length, 2 - 2 cos, in both directions, added up: 0 to 8. There are
+    no negatives. The target is a moving average of the online network that gets no gradients.
+    Source: the paper's ImageNet recipe, by its linear rule at a batch of 256; it has 4,096 and 1,000 epochs, which is
+    `batch: 4096`, `accumulate: 16`, `learning_rate: 3.2`. Views are sampled bilinearly, not bicubically.
+    Traps: in training the target normalises by its batch too, and its running statistics are its own, not averaged;
+    each view has its own batch statistics; only the online network has a predictor. Without it, or with gradients into
+    the target, all images soon look alike, which the figure `spread` shows (1: spread out, 0: all alike).
+    """
+
+    paper = "Grill et al., NeurIPS 2020"
+
+    tau: float = option(0.996, "share of the target that a step keeps: at the start, rising to 1", ge=0, le=1)
+    hidden: int = option(4096, "values of the hidden layers of projector and predictor", ge=1)
+    projection: int = option(256, "values that are predicted", ge=1)
+    crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
+
+    epochs: int = option(300, "passes over the images", ge=0)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("lars", "SGD has Nesterov momentum")
+    learning_rate: float = option(0.2, "the highest it gets; the paper: 0.2 for each 256 images of a batch", gt=0)
+    weight_decay: float = option(1.5e-6, "on weights; biases and norms have none", ge=0)
+    warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
+
+    def check(self, planned: Planned) -> None:
+        """A batch has statistics."""
+        needs_several(self, planned, "projections are normalised over the batch")
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """Online: backbone, projector, predictor; `target`: a copy of the first two, without gradients."""
+
+        def perceptron(inputs: int) -> nn.Sequential:
+            # No bias before a norm, which would cancel it.
+            return nn.Sequential(
+                nn.Linear(inputs, self.hidden, bias=False), nn.BatchNorm1d(self.hidden), nn.ReLU(),
+                nn.Linear(self.hidden, self.projection, bias=False),
+            )  # fmt: skip
+
+        online = {"backbone": backbone, "projector": perceptron(read_width(backbone, about.size))}
+        target = nn.ModuleDict(copy.deepcopy(online)).requires_grad_(False)
+        return nn.ModuleDict({**online, "predictor": perceptron(self.projection), "target": target})
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        views = [normalise(view, self.normalisation) for view in self.views(images, draw)]
+        predicted = [network["predictor"](projected(network, view)) for view in views]
+        with torch.no_grad():
+            wanted = [projected(network["target"], view) for view in reversed(views)]
+        loss = sum(distance(*pair).mean() for pair in zip(predicted, wanted, strict=True))
+        return loss, {"spread": spread(wanted[0])}
+
+    def after_step(self, network: nn.ModuleDict, share: float) -> None:
+        """The target follows the online weights; its statistics are its own."""
+        online = [*network["backbone"].parameters(), *network["projector"].parameters()]
+        torch._foreach_lerp_([*network["target"].parameters()], online, 1 - self.kept(share))
+
+    def kept(self, share: float) -> float:
+        """Share of the target that a step keeps when `share` of the training is done: a cosine from `tau` to 1."""
+        return 1 - (1 - self.tau) * (math.cos(math.pi * share) + 1) / 2
+
+    def views(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """Two times (B, 3, S, S) float: the first all blurred, the second hardly ever, but some of it solarised."""
+        size, scale, jitter = images.shape[-1], (self.crop, 1.0), (0.4, 0.4, 0.2, 0.1)
+        first = Views(size, scale=scale, jitter=jitter, blur=1.0)
+        second = Views(size, scale=scale, jitter=jitter, blur=0.1, solarise=0.2)
+        return first(images, draw), second(images, draw)
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image and its two views."""
+        first, second = self.views(images, draw)
+        return {"image": images, "view 1": first, "view 2": second}
+
+
+def projected(network: nn.ModuleDict, images: Tensor) -> Tensor:
+    """(B, projection), of the online or of the target network."""
+    return network["projector"](read(network["backbone"], images))
+
+
+def distance(predicted: Tensor, wanted: Tensor) -> Tensor:
+    """(B,): squared distances of rows (B, D) at unit length, in float32."""
+    return 2 - 2 * F.cosine_similarity(predicted.float(), wanted.float(), dim=1)
+
+
+def spread(rows: Tensor) -> Tensor:
+    """Standard deviation of rows (B, D) at unit length, times the root of D: 1 spread out, 0 collapsed."""
+    unit = F.normalize(rows.float(), dim=1)
+    return unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5

@@ -1,0 +1,148 @@
+"""Colorization (Zhang, Isola & Efros, ECCV 2016): which colour has each pixel of a grey image?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages.pretext._colours import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
+from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
+from transfer.artifacts import Normalisation
+from transfer.errors import BadOption, TransferError
+from transfer.images.batches import Batches
+from transfer.images.colour import lab_to_rgb, rgb_to_lab
+from transfer.images.transforms import normalise, random_resized_crop
+from transfer.lazy import F, nn, np, torch
+from transfer.stage import option
+from transfer.training.pretext import About, Pretext
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+GREY = 5  # an image none of whose colours is farther than this from grey, in a or in b, has no colour to learn
+BLOCK = 256  # images read at once while colours are counted
+
+
+class Colorization(Pretext):
+    """Which of 261 colours has each pixel of an image that is shown without colour?
+
+    Loss: cross-entropy between the predicted colours and the pixel's own, spread over its ten nearest bins of a and b.
+    A pixel's loss is weighted by how rare its colour is in the set, and by 0 where its whole image is grey. The
+    released code scales the gradient instead: the same training, for the weights do not depend on the network. Colours
+    are asked of every fourth pixel each way, as in the paper's largest network; up-convolutions lead there from the
+    backbone's deepest map. 313 bins are published; those that an sRGB colour is the nearest to are 261.
+    Source: Zhang et al. (2016) and their released code, whose four rates, 3e-5 to 1e-6, are two here.
+    The traps: squared errors make all things brownish, so colours are classes; a network that is trained on lightness
+    must never be fed colours, so the model says that it sees lightness (its three channels are L alike).
+    Figures: `accuracy` is the share of pixels whose bin is right, each counted as in the loss, or the commonest colours
+    would be all; `guessing` is the same for the one bin that is best to guess.
+    """
+
+    normalisation = Normalisation(lightness=True)
+    paper = "Zhang, Isola & Efros, ECCV 2016"
+    needs = "colour images"
+
+    epochs: int = option(28, "passes over the images", ge=0)
+    batch: int = option(80, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
+    learning_rate: float = option(3e-5, "the highest it gets", gt=0)
+    weight_decay: float = option(1e-3, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    drops: list[float] = option([0.6], "for `step`: shares of the training after which the rate falls to a tenth")
+    crop: float = option(0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    stride: int = option(4, "px between the pixels whose colours are asked, each way", ge=1)
+    alpha: float = option(1.0, "how much rare colours weigh: 0 none, 1 by the inverse of their share", ge=0)
+    gamma: float = option(0.5, "part of the uniform distribution in the shares that weights are made from", gt=0, le=1)
+    width: int = option(256, "channels of the maps between the backbone and the colours", ge=1)
+
+    def check(self, planned: Planned) -> None:
+        """There is a pixel to ask for."""
+        size = planned.images["images"].stage.size
+        if not self.side(size):
+            raise BadOption("stride", f"no pixel of images of {size} px is asked for: use {size} or less")
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """The backbone, the head that says a colour for each place, and the colours with their weights."""
+        bins = colour_bins()
+        shape, side = deepest_map_shape(backbone, about.size), self.side(about.size)
+        head = nn.Sequential(
+            decoder(shape, side, self.width, self.width, self.width), nn.BatchNorm2d(self.width), nn.ReLU(),
+            nn.Conv2d(self.width, len(bins), 1),
+        )  # fmt: skip
+        colours = nn.Module()
+        colours.register_buffer("bins", bins.clone())
+        colours.register_buffer("near", near_bins().clone())
+        colours.register_buffer("weights", torch.ones(len(bins)))  # until `begin` has seen the images
+        colours.register_buffer("best", torch.zeros((), dtype=torch.int64))  # the bin to guess
+        return nn.ModuleDict({"backbone": backbone, "head": head, "colours": colours})
+
+    def begin(self, network: nn.ModuleDict, work: Work) -> None:
+        """Count the set's colours, from which the weights are made; TransferError where all images are grey."""
+        colours, images = network["colours"], work.images["images"]
+        counts = torch.zeros_like(count_colours(torch.zeros(0, 2)))
+        blocks = np.array_split(np.arange(len(images)), -(-len(images) // BLOCK))
+        with (
+            work.progress("counting colours", len(images), "images") as progress,
+            Batches(images, work.machine, BLOCK) as feed,
+        ):
+            for batch in feed.each(blocks):
+                ab = self.ab(batch)
+                counts += count_colours(ab[coloured(ab)].flatten(0, 2)).cpu()
+                progress.advance(len(batch))
+                work.pause_point()
+        if not counts.any():
+            raise TransferError(
+                f"all {len(images)} images are grey (no a or b beyond {GREY}): they have no colours to learn; "
+                "use images in colour, or another pretext"
+            )
+        shares = bin_shares(counts)
+        colours.weights.copy_(rebalancing(shares, self.alpha, self.gamma))
+        colours.best.copy_((shares * colours.weights).argmax())
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        seen, colours = self.crop_of(images, draw), network["colours"]
+        shown = deepest_map(network["backbone"], normalise(seen, self.normalisation))
+        logits = network["head"](shown).float().movedim(1, -1).flatten(0, 2)
+        ab = self.ab(seen)
+        index, shares = soft_bins(ab.flatten(0, 2), colours.bins, colours.near)
+        weights = (colours.weights[index[:, 0]].view(ab.shape[:3]) * coloured(ab)[:, None, None]).flatten()
+        asked = logits.gather(1, index)
+        entropy = logits.logsumexp(1) - (shares * asked).sum(1)
+        counted = weights.sum().clamp(min=1e-12)
+        figures = {
+            "accuracy": (weights * (asked[:, 0] == logits.amax(1))).sum() / counted,
+            "guessing": (weights * (index[:, 0] == colours.best)).sum() / counted,
+        }
+        return (weights * entropy).mean(), figures
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the crop, what the network sees of it, and the colours that are asked, on the crop's L."""
+        seen = self.crop_of(images, draw)
+        ab, bins = self.ab(seen), colour_bins()
+        index, _ = soft_bins(ab.flatten(0, 2), bins, near_bins())
+        nearest = bins[index[:, 0]].view_as(ab).movedim(-1, 1)
+        nearest = F.interpolate(nearest, size=seen.shape[-2:], mode="nearest")
+        asked = lab_to_rgb(torch.cat((rgb_to_lab(seen)[:, :1], nearest), 1))
+        return {"crop": seen, "shown": normalise(seen, self.normalisation), "asked": asked}
+
+    def crop_of(self, images: Tensor, draw: Draw) -> Tensor:
+        """(B, 3, S, S) uint8 to float in [0, 1]: a random square of each image at its size, mirrored or not."""
+        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), (1.0, 1.0), self.flip)
+
+    def ab(self, images: Tensor) -> Tensor:
+        """(B, side, side, 2): a and b of the pixels that are asked for, taken as they are, not averaged."""
+        first = self.stride // 2
+        return rgb_to_lab(images[..., first :: self.stride, first :: self.stride])[:, 1:].movedim(1, -1)
+
+    def side(self, size: int) -> int:
+        return len(range(self.stride // 2, size, self.stride))
+
+
+def coloured(ab: Tensor) -> Tensor:
+    """(B, h, w, 2) to (B,) bool: whether an image has any colour."""
+    return (ab.abs() > GREY).flatten(1).any(1)

@@ -1,0 +1,205 @@
+"""DeepCluster (Caron, Bojanowski, Joulin & Douze, ECCV 2018): tell the clusters of the network's own features."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+
+from pydantic import Field
+
+from transfer.clustering import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, iterate, start
+from transfer.errors import BadOption
+from transfer.images.batches import Batches
+from transfer.images.transforms import normalise, random_resized_crop
+from transfer.lazy import F, nn, np, torch
+from transfer.preparation import apply, directions
+from transfer.stage import option
+from transfer.training.embed import BLOCK
+from transfer.training.pretext import About, Pretext, read, read_width
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor
+    from torch.optim import Optimizer
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+
+class DeepCluster(Pretext):
+    """Which of k clusters is the image in? Before each epoch the network's own features are clustered anew.
+
+    Features of all images, whole and in their order, by the network in eval mode: of the classifier's last layer before
+    its ReLU, whitened along `components` directions, of unit length. K-means from random rows, other ones each epoch;
+    empty clusters are set beside loose ones. Loss: cross-entropy over the clusters, images cropped and mirrored at
+    random; the last layer is drawn anew each epoch. The figure `nmi` compares the clusters with the epoch's before.
+    Source: the paper and its released code, but for its Sobel filters: backbones here are fed with colours.
+    Traps: features read in shuffled order would label other images; a cluster that is empty after all is left out;
+    every cluster is trained on equally often, or a few large ones would do; the head has no momentum of past labels.
+    """
+
+    paper = "Caron, Bojanowski, Joulin & Douze, ECCV 2018"
+    smoke: ClassVar = {**Pretext.smoke, "k": 20, "components": 16}
+
+    k: int = option(10000, "number of clusters", ge=2)
+    components: int = option(256, "directions that features are whitened along", ge=1)
+    iterations: int = option(20, "passes of k-means over all images", ge=1)
+    reassign: int = option(1, "epochs from one clustering to the next", ge=1)
+    layers: list[Annotated[int, Field(ge=1)]] = option(
+        [4096, 4096], "values of the classifier's layers; the last one's are clustered; []: the backbone's are"
+    )
+    dropout: float = option(0.5, "before each layer of the classifier", ge=0, lt=1)
+    sampling: Literal["uniform", "balanced"] = option(
+        "balanced", "uniform: every image once an epoch; balanced: every cluster equally often"
+    )
+    crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+
+    epochs: int = option(200, "passes over the images", ge=0)
+    learning_rate: float = option(0.05, "the highest it gets", gt=0)
+    weight_decay: float = option(1e-5, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("constant", "of the learning rate, after the warm-up")
+
+    def check(self, planned: Planned) -> None:
+        """There are more images than clusters, and features of so many directions."""
+        count = planned.images["images"].stage.count
+        if self.k > count:
+            raise BadOption("k", f"{self.k} clusters of {count} images: k must not be larger than their number")
+        most = min([count - 1, *self.layers[-1:]])
+        if self.components > most:
+            raise BadOption("components", f"{self.components} directions: there are at most {most}")
+
+    def chance(self, about: About) -> float:
+        return 1 / self.k
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """Backbone, classifier (to the features that are clustered), head; each image's cluster in `labels`."""
+        widths = [read_width(backbone, about.size), *self.layers]
+        if self.components > widths[-1]:
+            raise ValueError(f"`components`: {self.components} directions of {widths[-1]} features: lower it")
+        steps: list[nn.Module] = []
+        for inputs, outputs in zip(widths, self.layers, strict=False):
+            steps += [nn.Dropout(self.dropout), nn.Linear(inputs, outputs), nn.ReLU()]
+        classifier, head = nn.Sequential(*steps[:-1]), nn.Linear(widths[-1], self.k)
+        network = nn.ModuleDict({"backbone": backbone, "classifier": classifier, "head": head})
+        network.register_buffer("labels", torch.zeros(about.count, dtype=torch.int64))
+        network.register_buffer("nmi", torch.zeros(()))
+        return network
+
+    def make_optimizer(self, network: nn.Module) -> Optimizer:
+        """The head has no momentum, as in the released code."""
+        optimizer = super().make_optimizer(network)
+        head = {*network["head"].parameters()}
+        for group in [*optimizer.param_groups] if self.optimizer == "sgd" else []:
+            own = [weight for weight in group["params"] if weight in head]
+            group["params"] = [weight for weight in group["params"] if weight not in head]
+            optimizer.add_param_group({**group, "params": own, "momentum": 0.0, "nesterov": False})
+        return optimizer
+
+    def before_epoch(self, network: nn.ModuleDict, work: Work, epoch: int) -> list[nn.Module]:
+        """Cluster all images and draw the head anew."""
+        if epoch % self.reassign:
+            return []
+        labels = self.cluster(self.features(network, work), work, epoch)
+        before = network.labels.cpu().numpy()
+        network.nmi.fill_(0.0 if epoch == 0 else agreement(before, labels))
+        network.labels.copy_(torch.from_numpy(labels))
+        weight, generator = network["head"].weight, torch.Generator().manual_seed(work.seed_for("head", epoch))
+        with torch.no_grad():
+            weight.copy_(torch.randn(weight.shape, generator=generator) * 0.01)
+            network["head"].bias.zero_()
+        return [network["head"]]
+
+    def features(self, network: nn.ModuleDict, work: Work) -> Matrix:
+        """The classifier's last layer for all images, in the order of the set; on disk if they are many."""
+        images, training = work.images["images"], network.training
+        rows = [np.arange(first, min(first + BLOCK, len(images))) for first in range(0, len(images), BLOCK)]
+        values = None
+        network.eval()
+        with torch.no_grad(), Batches(images, work.machine, BLOCK) as feed:
+            for block, pixels in zip(rows, feed.each(rows), strict=True):
+                with work.machine.autocast():
+                    deepest = read(network["backbone"], normalise(pixels, self.normalisation))
+                    found = network["classifier"](deepest).float().cpu().numpy()
+                if values is None:
+                    shape, large = (len(images), found.shape[1]), len(images) * found.shape[1] * 4 > IN_MEMORY
+                    file = work.checkpoints / "features.npy"
+                    values = np.lib.format.open_memmap(file, "w+", "f4", shape) if large else np.empty(shape, "f4")
+                values[block] = found
+                work.pause_point()
+        network.train(training)
+        return Matrix(values)
+
+    def cluster(self, features: Matrix, work: Work, epoch: int) -> numpy.ndarray:
+        """(N,) int64: the cluster of each row, after whitening and k-means."""
+        device = work.machine.device if work.machine.device.type == "cuda" else torch.device("cpu")
+        told = work.note if epoch == 0 else lambda text: None
+
+        def blocks() -> Iterator[numpy.ndarray]:
+            return (block for _, block in features.blocks())
+
+        whiten, _ = directions(blocks, features.count, features.width, self.components, 0.0, device, told)
+        rows = Matrix(np.concatenate([apply([whiten, {}], block) for block in blocks()]))  # {}: to unit length
+        images, gpu = work.images["images"], gpu_of(str(work.machine.device))
+        check_rows(rows, self.k, lambda row: images.ids[row])
+        state = start(rows, self.k, "random", work.seed_for("clusters", epoch))
+        for _ in range(self.iterations):
+            state = iterate(rows, state, gpu)
+            work.pause_point()
+        assigner = Assigner(state.centroids, gpu)
+        return np.concatenate([assigner.nearest(block)[1][:, 0] for _, block in rows.blocks()])
+
+    def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
+        """(N,) rows in which every cluster that has images comes equally often; its images take turns."""
+        random = np.random.RandomState(work.seed_for("order", epoch) % (1 << 32))
+        labels = network.labels.cpu().numpy()
+        if self.sampling == "uniform":
+            return random.permutation(len(labels))
+        sorted_rows = labels.argsort(kind="stable")
+        clusters = np.split(sorted_rows, np.flatnonzero(np.diff(labels[sorted_rows])) + 1)
+        turns = -(-len(labels) // len(clusters))
+        taken = [np.resize(random.permutation(cluster), turns) for cluster in clusters]
+        return random.permutation(np.concatenate(taken))[: len(labels)]
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        seen = normalise(self.augment(images, draw), self.normalisation)
+        logits = network["head"](F.relu(network["classifier"](read(network["backbone"], seen)))).float()
+        labels = network.labels[draw.ids]
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels), {"accuracy": accuracy, "nmi": network.nmi}
+
+    def augment(self, images: Tensor, draw: Draw) -> Tensor:
+        """(B, 3, S, S) float in [0, 1]: a random part of each image at its size, mirrored or not."""
+        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image as it is clustered, and crops of it as different epochs draw them."""
+        return {"clustered": images, **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)}}
+
+
+@dataclass
+class Matrix:
+    """Rows in memory, or mapped from a file, as k-means reads them."""
+
+    values: numpy.ndarray  # (N, D) float32
+
+    @property
+    def count(self) -> int:
+        return self.values.shape[0]
+
+    @property
+    def width(self) -> int:
+        return self.values.shape[1]
+
+    def blocks(self) -> Iterator[tuple[int, numpy.ndarray]]:
+        return ((at, np.asarray(self.values[at : at + PANEL])) for at in range(0, self.count, PANEL))
+
+
+def agreement(one: numpy.ndarray, other: numpy.ndarray) -> float:
+    """Normalised mutual information (arithmetic mean) of two labellings: 1 for the same clusters under any names."""
+    from sklearn.metrics import normalized_mutual_info_score
+
+    return float(normalized_mutual_info_score(one, other))

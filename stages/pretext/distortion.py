@@ -1,0 +1,190 @@
+"""Which change was made to the image: ten of our choice, or the six of Jenni, Jin & Favaro (CVPR 2020)."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from stages.pretext._batch import needs_several
+from stages.pretext._head import fully_connected
+from stages.pretext._limited_context import parts, repainted, sides, with_hidden
+from transfer.errors import BadOption
+from transfer.images.colour import adjust_hue, to_float
+from transfer.images.draw import Draw
+from transfer.images.filters import gaussian_blur, solarise
+from transfer.images.geometry import quarter_turns, random_erase
+from transfer.images.transforms import normalise
+from transfer.lazy import F, nn, torch
+from transfer.stage import option
+from transfer.training.pretext import About, Pretext, read, read_width
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor
+
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+
+TURNS = {"turned 90 degrees": 1, "turned 180 degrees": 2, "turned 270 degrees": 3}
+CLASSES = {
+    "ten": ("unchanged", *TURNS, "warped", "blurred", "solarised", "noisy", "erased", "other hues"),
+    "lci": ("unchanged", "inpainted", *TURNS, "warped"),
+}
+ANGLE = 0.07 * math.pi  # the small angle by which half of the images are turned, at most, in radians
+WARP = 1 / 16  # of the seen side: how far a point is moved, at most
+
+
+class Distortion(Pretext):
+    """Which of several changes was made to the image, or none?
+
+    `ten`, our choice: unchanged; turned by one, two or three quarters; warped (16 points, of a grid, moved by up to a
+    sixteenth of the side, the rest smoothly between them); blurred (sigma 1 to 2 px); bright pixels inverted; noise of
+    deviation 0.1; a grey box over 5 to 25 % of the area; hues turned by a quarter or more (a grey image has none: there
+    the answer cannot be known). `lci`: unchanged; a part inpainted from a thin border of it; the three turns; warped.
+    Loss: cross-entropy over the changes; `lci` adds those of the inpainter and of its discriminator.
+    The trap is to be told by how the change was computed. So every image is resampled once, warped or not, half of them
+    turned by a small angle too; no class shows what lies beyond the image's edge; and half of the images that are not
+    inpainted hold a patch that the inpainter has drawn from the whole of itself.
+    Constants: the released code's of Limited Context Inpainting on STL-10.
+    """
+
+    paper = "Jenni, Jin & Favaro, CVPR 2020"
+    rates: ClassVar[dict[str, float]] = {"inpainter": 2 / 3, "discriminator": 2 / 3}
+
+    variant: Literal["ten", "lci"] = option("ten", "ten changes, or the six with Limited Context Inpainting")
+    copies: int | None = option(None, "differently changed copies of an image; none: one of ten, all six of lci", ge=1)
+    crop: float = option(0.8, "side of the random part that is seen, of the image's", gt=0, le=0.85)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    hidden: int = option(4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0)
+
+    epochs: int = option(200, "passes over the images", ge=0)
+    batch: int = option(64, "images a step, before copies; the rest of an epoch is left to other epochs", ge=2)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adamw", "SGD has Nesterov momentum")
+    learning_rate: float = option(3e-4, "the highest it gets; two thirds of it for the inpainter", gt=0)
+    momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        return CLASSES[self.variant]
+
+    @property
+    def asked(self) -> int:
+        """Copies of an image in a batch."""
+        return self.copies or (1 if self.variant == "ten" else len(self.classes))
+
+    def check(self, planned: Planned) -> None:
+        """There are so many changes, and room for the patch."""
+        if self.asked > len(self.classes):
+            raise BadOption("copies", f"{self.copies} different copies, but there are {len(self.classes)} changes")
+        size = planned.images["images"].stage.size
+        patch, border = sides(size)
+        if self.variant == "lci" and (patch >= size or patch <= 2 * border):
+            raise BadOption("variant", f"images of {size} px have no room for a patch of {patch} px and its border")
+        if self.asked == 1:
+            needs_several(self, planned, "the head's batch norm goes over the images of a batch")
+
+    def chance(self, about: About) -> float:
+        return 1 / len(self.classes)
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        width = read_width(backbone, self.side(about.size))
+        head = fully_connected(width, self.hidden, len(self.classes))
+        more = parts(about.size) if self.variant == "lci" else {}
+        return nn.ModuleDict({"backbone": backbone, "head": head, **more})
+
+    def side(self, size: int) -> int:
+        """What the network sees of images of `size` px, in px."""
+        return round(self.crop * size)
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        labels = draw.permutations(len(self.classes))[:, : self.asked]
+        copies, more, figures = to_float(images)[:, None], 0.0, {}
+        if self.variant == "lci":
+            filled, rebuilt, more, figures = repainted(network, copies[:, 0], draw)
+            changed, own = labels[..., None, None, None], draw.chance(0.5)[:, None, None, None, None]
+            warped, inpainted = (changed == self.classes.index(name) for name in ("warped", "inpainted"))
+            copies = torch.where(own & ~warped, rebuilt[:, None], copies)
+            copies = torch.where(inpainted, filled[:, None], copies)
+        copies, labels = copies.expand(-1, self.asked, -1, -1, -1).flatten(0, 1), labels.flatten()
+        seen = normalise(self.changed(copies, labels, _each(draw, self.asked)), self.normalisation)
+        logits = network["head"](read(network["backbone"], seen))
+        accuracy = (logits.argmax(1) == labels).float().mean()
+        return F.cross_entropy(logits, labels) + more, {"accuracy": accuracy, **figures}
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image, and what each change makes of it; of the inpainted part, what is hidden."""
+        columns, whole = {"image": images}, to_float(images)
+        for label, name in enumerate(self.classes):
+            copies = with_hidden(whole, draw) if name == "inpainted" else whole
+            columns[name] = self.changed(copies, torch.full_like(draw.ids, label), _each(draw, 1))
+        return columns
+
+    def changed(self, images: Tensor, labels: Tensor, draw: Draw) -> Tensor:
+        """(N, 3, S, S) float in [0, 1] to (N, 3, side, side): the part that is seen, changed as `labels` (N,) say."""
+        names = self.classes
+        seen = self.seen(images, labels == names.index("warped"), draw)
+        turns = torch.tensor([TURNS.get(name, 0) for name in names], device=images.device)
+        seen = quarter_turns(seen, turns[labels])
+        for name, change in CHANGES.items():
+            if name in names:
+                rows, own = (labels == names.index(name)).nonzero()[:, 0], draw.integers(1 << 53)
+                seen = seen.index_copy(0, rows, change(seen[rows], Draw(0, own[rows])))
+        return seen
+
+    def seen(self, images: Tensor, warped: Tensor, draw: Draw) -> Tensor:
+        """A random part of each image, at a small angle or not, mirrored or not, warped or not: one resampling."""
+        size, side = images.shape[-1], self.side(images.shape[-1])
+        share, warp = side / size, 2 * WARP * side / size  # coordinates go from -1 to 1: twice a share of the side
+        angle = torch.where(draw.chance(0.5), ANGLE * (2 * draw.uniform() - 1), 0.0)
+        cos, sin = torch.cos(angle), torch.sin(angle)
+        # So much of the image is there to be seen that a warped corner of a turned part still lies in it.
+        reach = share * (cos + sin.abs())
+        zoom = ((1 - warp) / reach).clamp(max=1.0)
+        room = 1 - warp - zoom * reach
+        middle = (2 * draw.uniform(2) - 1) * room[:, None]
+        line = ((2 * torch.arange(side, device=images.device) + 1) / side - 1) * share
+        mirror = torch.where(draw.chance(self.flip), -zoom, zoom)[:, None, None]
+        across, down = mirror * line, zoom[:, None, None] * line[:, None]
+        cos, sin = cos[:, None, None], sin[:, None, None]
+        places = torch.stack((cos * across - sin * down, sin * across + cos * down), dim=-1) + middle[:, None, None]
+        moves = F.interpolate(2 * draw.uniform(2, 4, 4) - 1, size=side, mode="bicubic", align_corners=True)
+        places = places + torch.where(warped[:, None, None, None], warp * moves.clamp(-1, 1).permute(0, 2, 3, 1), 0.0)
+        return F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=False)
+
+
+def _each(draw: Draw, copies: int) -> Draw:
+    """The draw of each copy: (B * copies), those of an image one after the other."""
+    return Draw(0, draw.integers(1 << 53, copies).flatten())
+
+
+def _blurred(images: Tensor, draw: Draw) -> Tensor:
+    return gaussian_blur(images, 1 + draw.uniform(), kernel=9)
+
+
+def _solarised(images: Tensor, draw: Draw) -> Tensor:
+    return solarise(images, torch.ones(len(images), dtype=torch.bool, device=images.device))
+
+
+def _noisy(images: Tensor, draw: Draw) -> Tensor:
+    length, angle = draw.uniform(2, *images.shape[1:]).unbind(1)
+    noise = (-2 * (1 - length).log()).sqrt() * torch.cos(2 * math.pi * angle)
+    return (images + 0.1 * noise).clamp(0, 1)
+
+
+def _erased(images: Tensor, draw: Draw) -> Tensor:
+    return random_erase(images, draw, p=1.0, scale=(0.05, 0.25), value=0.5)
+
+
+def _other_hues(images: Tensor, draw: Draw) -> Tensor:
+    return adjust_hue(images, 0.25 + 0.5 * draw.uniform())
+
+
+# What is done to the part that is seen; turns and warps are done before.
+CHANGES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
+    "blurred": _blurred,
+    "solarised": _solarised,
+    "noisy": _noisy,
+    "erased": _erased,
+    "other hues": _other_hues,
+}

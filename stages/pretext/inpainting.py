@@ -1,0 +1,156 @@
+"""Context encoders (Pathak, Krähenbühl, Donahue, Darrell & Efros, CVPR 2016): fill in what is hidden."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from stages.pretext._adversarial import frozen, judged, told_apart, trunk
+from stages.pretext._batch import needs_several
+from stages.pretext._decoder import dcgan_init, decoder
+from transfer.errors import BadOption
+from transfer.images.geometry import random_flip, tiles
+from transfer.images.transforms import normalise, to_float
+from transfer.lazy import F, nn, torch
+from transfer.stage import option
+from transfer.training.pretext import About, Pretext, read, read_width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+
+CELL = 1 / 0.06  # px of the noise that random regions are made of: a resolution of 0.06 in the released code
+OVERLAP_WEIGHT = 10
+
+
+class Inpainting(Pretext):
+    """Draw the part of the image that is hidden from what is around it.
+
+    Loss: 0.999 of the squared error and 0.001 of an adversarial loss; the discriminator learns its own beside it, at a
+    tenth of the rate. A seam of `overlap` px is shown and drawn too, and counts ten times, so that what is drawn
+    fits its surroundings. Source: Pathak et al. (2016) and their released code, whose bottleneck of 100 is not the
+    published one of 4,000. Hidden are the middle, or regions of any shape: noise of 17 px a cell, cut at the level that
+    hides `density` of each image; what is drawn then is the whole image. Epochs are ours, and random regions are
+    encoded like the middle, not through a channel-wise layer.
+    The trap: an image that is hidden by a mask with one edge for all lets the network look at the edge alone; random
+    regions have none. The batch norms see all images of a batch together.
+    """
+
+    paper = "Pathak, Krähenbühl, Donahue, Darrell & Efros, CVPR 2016"
+    rates: ClassVar[dict[str, float]] = {"discriminator": 0.1}
+
+    batch: int = option(64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
+    learning_rate: float = option(2e-3, "the highest it gets; the discriminator's is a tenth of it", gt=0)
+    momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
+    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("constant", "of the learning rate, after the warm-up")
+    hide: Literal["middle", "random"] = option("middle", "the middle block, of half the side, or random regions")
+    density: float = option(0.25, "for `random`: share of an image that is hidden", gt=0, lt=1)
+    overlap: int | None = option(None, "px of the seam; none: a 32nd of the side (4 of 128 px, as published)", ge=0)
+    adversarial: float = option(0.001, "weight of the adversarial loss, the rest is the squared error's", ge=0, lt=1)
+    bottleneck: int = option(4000, "numbers that an image goes through", ge=1)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    width: int = option(64, "channels of the decoder's last hidden map and of the discriminator's first", ge=1)
+
+    def check(self, planned: Planned) -> None:
+        """Something is hidden, and no part of a batch is a single image."""
+        size = planned.images["images"].stage.size
+        if self.hide == "middle" and self.room(size) < 1:
+            raise BadOption(
+                "overlap",
+                f"a seam of {self.seam(size)} px leaves nothing hidden of the {size // 2} px in the middle of images "
+                f"of {size} px: {max(0, (size // 2 - 1) // 2)} px or less would",
+            )
+        needs_several(self, planned, "the bottleneck's batch norm goes over the images of a batch")
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """Encoder (backbone and bottleneck), decoder, and the discriminator where it is asked."""
+        bottleneck = nn.Sequential(
+            nn.Linear(read_width(backbone, about.size), self.bottleneck, bias=False),
+            nn.BatchNorm1d(self.bottleneck), nn.LeakyReLU(0.2),
+        )  # fmt: skip
+        dcgan_init(bottleneck)
+        side = self.window(about.size)[1]
+        parts = {
+            "backbone": backbone,
+            "bottleneck": bottleneck,
+            "decoder": decoder((self.bottleneck,), side, width=self.width),
+        }
+        if self.adversarial:
+            body, width = trunk(side, self.width)
+            last = nn.Linear(width, 1)
+            dcgan_init([last])
+            parts["discriminator"] = nn.Sequential(*body, last)
+        return nn.ModuleDict(parts)
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        seen, wanted, hidden, region = self.puzzle(images, draw)
+        code = network["bottleneck"](read(network["backbone"], seen))
+        drawn = torch.tanh(network["decoder"](code).float())
+        corner, side = self.window(images.shape[-1])
+        cut = (..., slice(corner, corner + side), slice(corner, corner + side))
+        wanted, hidden, region = 2 * wanted[cut] - 1, hidden[cut], region[cut]
+        weights = torch.where(hidden, 1.0, OVERLAP_WEIGHT) * region
+        squares = ((drawn - wanted) ** 2).mean(1, keepdim=True) * weights
+        squared = (squares.sum((1, 2, 3)) / region.sum((1, 2, 3))).mean()
+        if not self.adversarial:
+            return squared, {}
+        # See `_adversarial`: one backward pass, each part with its own gradients.
+        judge, filled = network["discriminator"], torch.where(region, drawn, wanted)
+        real, fake = judge(wanted), judge(filled.detach())
+        fooling = judged(frozen(judge, filled), real=True)
+        judging = judged(real, real=True) + judged(fake, real=False)
+        loss = (1 - self.adversarial) * squared + self.adversarial * fooling + judging
+        figures = {"squared error": squared, "adversarial": fooling, "told apart": told_apart(real, fake)}
+        return loss, figures
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image, what is shown of it, and what is drawn, the rest dark."""
+        seen, wanted, _, region = self.puzzle(images, draw)
+        return {"image": wanted, "shown": seen, "drawn": wanted * region}
+
+    def puzzle(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """(B, 3, S, S) uint8 to what the encoder sees (normalised), the image in [0, 1], what is hidden, what is drawn.
+
+        The last two are bool and (B, 1, S, S); what is drawn is what is hidden and the seam around it.
+        """
+        wanted = to_float(random_flip(images, draw, self.flip))
+        size = images.shape[-1]
+        hidden = self.middle(wanted) if self.hide == "middle" else self.blots(wanted, draw)
+        seam = self.seam(size)
+        region = F.max_pool2d(hidden.float(), 2 * seam + 1, stride=1, padding=seam) > 0
+        seen = normalise(wanted, self.normalisation).masked_fill(hidden, 0.0)  # normalised, the mean colour is zero
+        return seen, wanted, hidden, region
+
+    def middle(self, images: Tensor) -> Tensor:
+        """(B, 1, S, S) bool: the middle block but for its seam."""
+        hidden = torch.zeros_like(images[:, :1], dtype=torch.bool)
+        first = (images.shape[-1] - self.room(images.shape[-1])) // 2
+        last = first + self.room(images.shape[-1])
+        hidden[..., first:last, first:last] = True
+        return hidden
+
+    def blots(self, images: Tensor, draw: Draw) -> Tensor:
+        """(B, 1, S, S) bool: where smooth noise is lowest, as many pixels of each image as `density` says."""
+        size = images.shape[-1]
+        cells = math.ceil(size / CELL) + 1
+        noise = F.interpolate(draw.uniform(1, cells, cells), size=round(cells * CELL), mode="bicubic")
+        corners = draw.integers(noise.shape[-1] - size + 1, 1, 2)
+        noise = tiles(noise, 1, 1, size, corners)[:, 0]
+        count = max(1, round(self.density * size * size))
+        return noise <= noise.flatten(1).kthvalue(count)[0][:, None, None, None]
+
+    def seam(self, size: int) -> int:
+        return size // 32 if self.overlap is None else self.overlap
+
+    def room(self, size: int) -> int:
+        """Side of the hidden block in the middle."""
+        return size // 2 - 2 * self.seam(size)
+
+    def window(self, size: int) -> tuple[int, int]:
+        """First row and side of what is drawn."""
+        return ((size - size // 2) // 2, size // 2) if self.hide == "middle" else (0, size)

@@ -1,0 +1,136 @@
+"""Pretrained: a network that somebody has trained already, from a file of its weights, or from timm."""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING, ClassVar
+
+from transfer.artifacts import Model, Normalisation
+from transfer.errors import BadOption, TransferError, nearest
+from transfer.given import FileOption
+from transfer.networks import Timm
+from transfer.networks.foreign import match, read_weights
+from transfer.stage import BackboneOption, Stage, option
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+SIZE = 224  # px: what networks for ImageNet are trained with
+
+
+class Pretrained(Stage):
+    """A backbone with weights of your own choice, which are neither trained nor changed.
+
+    The file's names may be those of our layers (a `model.safetensors` of the store), torchvision's for AlexNet, VGG and
+    ResNet (the table is in transfer/networks/foreign.py), or timm's. Every name must fit; what is to be left out of the
+    file is said. Only tensors are loaded: nothing in the file is run. The result's key has the file's bytes in it, not
+    its place.
+    """
+
+    produces = Model
+    seeded = False
+    paper: ClassVar[str] = ""
+    needs: ClassVar[str] = "weights, or timm"
+
+    backbone: BackboneOption = option(..., "the network (see `transfer list backbones`), or any of timm: `timm:NAME`")
+    weights: FileOption | None = option(
+        None,
+        "a .safetensors file, or a state dict (.pth, .pt); none: those that timm publishes for timm:NAME.TAG, which it "
+        "fetches once",
+    )
+    entry: str | None = option(None, "the part of the file that holds the weights, where it holds more: state_dict")
+    prefix: str = option("", "what the names of this network begin with; it is taken off, and other names are left out")
+    ignore: list[str] = option([], "names to leave out, after the prefix is off, with wildcards: ['fc.*']")
+    size: int | None = option(
+        None, f"side that images are resized to, px; none: as timm has it for the network, else {SIZE}", ge=8, le=1024
+    )
+    mean: list[float] | None = option(
+        None, "of the images that it was trained with, by channel, for values from 0 to 1; none: timm's, or ImageNet's"
+    )
+    std: list[float] | None = option(None, "their deviation")
+    per_image: bool = option(False, "each image has its own mean and deviation removed instead")
+
+    def check(self, planned: Planned) -> None:
+        """There is a source of weights, and normalisation is said once."""
+        if self.weights is None:
+            if not isinstance(self.backbone, Timm):
+                raise BadOption("weights", "name the file of weights (only those of timm:NAME.TAG need none)")
+            if "." not in self.backbone.model:
+                raise BadOption(
+                    "backbone", f"say which weights too, as in {self.backbone.name}.a1_in1k, or name a file"
+                )
+            for name in ("entry", "prefix", "ignore"):
+                if getattr(self, name):
+                    raise BadOption(name, "is of a file, and no file of `weights` is named")
+        for name in ("mean", "std"):
+            values = getattr(self, name)
+            if values is not None and len(values) != 3:
+                raise BadOption(name, f"three values, one a channel (found {len(values)})")
+            if values is not None and self.per_image:
+                raise BadOption(name, "with `per_image` each image has its own")
+        if any(value <= 0 for value in self.std or []):
+            raise BadOption("std", "deviations are above zero")
+
+    def rehearse(self, planned: Planned) -> None:
+        """The file can be read and fits the network, and the network its images."""
+        network = self._loaded() if self.weights is not None else self.backbone.build(0)
+        network.shapes(self._fed()[0])
+
+    def run(self, work: Work) -> None:
+        if self.weights is not None:
+            self.weights.unchanged()
+            network = self._loaded()
+        else:
+            network = self._published()
+        size, normalisation = self._fed()
+        made_by = {"stage": type(self).__name__, "options": self.identity()}
+        Model.write(work.folder, network, size=size, normalisation=normalisation, made_by=made_by, history=[])
+        work.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+
+    def _loaded(self) -> Network:
+        """The network with the weights of the file; ValueError says what does not fit."""
+        network, path = self.backbone.build(0), self.weights.unchanged()
+        try:
+            network.load_state_dict(match(network, self._chosen(read_weights(path, self.entry))), strict=True)
+        except ValueError as error:
+            raise ValueError(str(error) if str(path) in str(error) else f"{path} {error}") from error
+        return network
+
+    def _chosen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """What `prefix` and `ignore` leave of a file."""
+        left = {name.removeprefix(self.prefix): value for name, value in state.items() if name.startswith(self.prefix)}
+        if not left:
+            starts = {name[: place + 1] for name in state for place, letter in enumerate(name) if letter == "."}
+            raise ValueError(f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
+        for pattern in self.ignore:
+            if not any(fnmatchcase(name, pattern) for name in left):
+                raise ValueError(f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}")
+        return {name: value for name, value in left.items() if not any(fnmatchcase(name, one) for one in self.ignore)}
+
+    def _published(self) -> Network:
+        """The network with the weights that timm has for it."""
+        network = self.backbone.build(0)
+        try:
+            theirs = self.backbone.create(pretrained=True)
+        except ValueError:
+            raise
+        except Exception as error:  # of the network, the hub or the disk
+            raise TransferError(
+                f"timm cannot fetch the weights of {self.backbone.name} ({type(error).__name__}: {error}): fetch the "
+                "file by hand and name it with `weights`"
+            ) from error
+        network.load_state_dict(match(network, theirs.state_dict()), strict=True)
+        return network
+
+    def _fed(self) -> tuple[int, Normalisation]:
+        """Side of the images that the network is fed, px, and how they are normalised."""
+        size, known = SIZE, Normalisation()
+        if isinstance(self.backbone, Timm):
+            size, mean, std = self.backbone.fed()
+            known = Normalisation(mean=mean, std=std)
+        mean, std = tuple(self.mean or known.mean), tuple(self.std or known.std)
+        return self.size or size, Normalisation(per_image=self.per_image, mean=mean, std=std)

@@ -1,0 +1,87 @@
+"""SimCLR (Chen, Kornblith, Norouzi & Hinton, ICML 2020): which of the batch's views is of the same image?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages.pretext._batch import needs_several
+from stages.pretext._views import several, smallest_part
+from transfer.images.transforms import normalise
+from transfer.images.views import Views
+from transfer.lazy import F, nn, torch
+from transfer.stage import option
+from transfer.training.pretext import About, Pretext, read, read_width
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+
+
+class SimCLR(Pretext):
+    """Two views of each image; each view is to find the other one among all other views of the batch.
+
+    Loss: NT-Xent, the cross-entropy of cosine similarities over a temperature, each view being asked in turn.
+    Source: the paper's ImageNet recipe at a batch of 256 (LARS, 0.3 for each 256 images); for small images it has
+    a temperature of 0.5 and no blur. The negatives are the other images that go through the network together, so
+    `accumulate` takes negatives away. The batch norms see both views at once, as in the released code.
+    Traps: similarities are taken in float32 whatever the precision, for at a temperature of 0.1 bfloat16 rounds
+    logits by 0.04; a view is never its own candidate; without the colour changes a histogram would tell the answer.
+    """
+
+    paper = "Chen, Kornblith, Norouzi & Hinton, ICML 2020"
+
+    temperature: float = option(0.1, "what similarities are divided by", gt=0)
+    hidden: int = option(2048, "values of the projector's hidden layer", ge=1)
+    projection: int = option(128, "values that are compared", ge=1)
+    crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
+    strength: float = option(1.0, "of the changes of colour; the paper's s", ge=0, le=1)
+    blur: float = option(0.5, "share of views blurred", ge=0, le=1)
+
+    epochs: int = option(200, "passes over the images", ge=0)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("lars", "SGD has Nesterov momentum")
+    learning_rate: float = option(0.3, "the highest it gets; the paper: 0.3 for each 256 images of a batch", gt=0)
+    weight_decay: float = option(1e-6, "on weights; biases and norms have none", ge=0)
+    warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
+
+    def check(self, planned: Planned) -> None:
+        """A batch has negatives."""
+        needs_several(self, planned, "a view is told from those of other images")
+
+    def chance(self, about: About) -> float:
+        return 1 / max(1, 2 * smallest_part(self, about.count) - 1)
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """The backbone, and the projector that is thrown away; no biases before norms, which would cancel them."""
+        projector = nn.Sequential(
+            nn.Linear(read_width(backbone, about.size), self.hidden, bias=False), nn.BatchNorm1d(self.hidden),
+            nn.ReLU(), nn.Linear(self.hidden, self.projection, bias=False), nn.BatchNorm1d(self.projection),
+        )  # fmt: skip
+        return nn.ModuleDict({"backbone": backbone, "projector": projector})
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        seen = normalise(self.views(images, draw), self.normalisation)
+        return nt_xent(network["projector"](read(network["backbone"], seen)), self.temperature)
+
+    def views(self, images: Tensor, draw: Draw) -> Tensor:
+        """(2B, 3, S, S) float: first views, then second views."""
+        make = Views(images.shape[-1], scale=(self.crop, 1.0), strength=self.strength, blur=self.blur)
+        return several(make, images, draw, 2)
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image and its two views."""
+        first, second = self.views(images, draw).chunk(2)
+        return {"image": images, "view 1": first, "view 2": second}
+
+
+def nt_xent(projected: Tensor, temperature: float) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of projections (2B, D), where rows i and B + i are of the same image, and how often it is found."""
+    with torch.autocast(projected.device.type, enabled=False):
+        unit = F.normalize(projected.float(), dim=1)
+        logits = unit @ unit.T / temperature
+    itself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(itself, float("-inf"))
+    partner = torch.arange(len(logits), device=logits.device).roll(len(logits) // 2)
+    return F.cross_entropy(logits, partner), {"accuracy": (logits.argmax(1) == partner).float().mean()}

@@ -1,0 +1,143 @@
+from __future__ import annotations
+
+import math
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from stages.pretext.bigan import BiGAN
+from transfer.errors import BadOption
+from transfer.images.draw import Draw
+from transfer.training.pretext import About
+
+SIZE = 32
+
+
+def stage(**options: object) -> BiGAN:
+    return BiGAN(backbone="conv4", **{"width": 4, "hidden": 16, "flip": 0.0, **options})
+
+
+def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+def draw(count: int = 8, seed: int = 0) -> Draw:
+    return Draw(seed, torch.arange(count))
+
+
+def plain(task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn: Draw) -> tuple[torch.Tensor, ...]:
+    """The discriminator's loss and the other two's, each from a pass of its own through live weights."""
+
+    def judged(images: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
+        return torch.sigmoid(network["judges"](torch.cat((network["looks"](images), codes), 1)))
+
+    seen, real = task.views(images, drawn)
+    codes = network["code"](network["backbone"](seen))
+    wanted = 2 * drawn.uniform(task.latent) - 1
+    fake = torch.tanh(network["generator"](wanted))
+    discriminator = -judged(real, codes.detach()).log().mean() - (1 - judged(fake.detach(), wanted)).log().mean()
+    encoder = -(1 - judged(real, codes)).log().mean()
+    generator = -judged(fake, wanted).log().mean()
+    return discriminator, encoder, generator
+
+
+def test_the_losses_are_the_cross_entropies_of_inverted_labels() -> None:
+    task = stage()
+    network = task._build(About(SIZE, 8, 0), seed=0)
+    loss, figures = task.loss(network, noise_images(), draw())
+    discriminator, encoder, generator = plain(task, network, noise_images(), draw())
+    for name, expected in (("discriminator", discriminator), ("encoder", encoder), ("generator", generator)):
+        assert torch.allclose(figures[name], expected, rtol=1e-4), name
+    assert torch.allclose(loss, discriminator + encoder + generator, rtol=1e-4)
+
+
+def test_each_part_gets_exactly_its_own_gradients() -> None:
+    task = stage()
+    network, other = (task._build(About(SIZE, 8, 0), seed=0) for _ in range(2))
+    task.loss(network, noise_images(), draw())[0].backward()
+    discriminator, encoder, generator = plain(task, other, noise_images(), draw())
+    goals = {"looks": discriminator, "judges": discriminator, "generator": generator}
+    for name, part in other.items():
+        expected = torch.autograd.grad(goals.get(name, encoder), list(part.parameters()), retain_graph=True)
+        for weight, gradient in zip(network[name].parameters(), expected, strict=True):
+            assert torch.allclose(weight.grad, gradient, rtol=1e-3, atol=1e-6), name
+
+
+def test_each_side_wins_while_the_other_stands_still() -> None:
+    task = stage()
+    network = task._build(About(SIZE, 8, 0), seed=0)
+    sides = {("looks", "judges"): ["discriminator"], ("backbone", "code", "generator"): ["encoder", "generator"]}
+    for parts, losses in sides.items():
+        weights = [weight for name in parts for weight in network[name].parameters()]
+        optimizer, figures = torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)), []
+        for _ in range(40):
+            network.zero_grad()
+            loss, found = task.loss(network, noise_images(), draw())
+            loss.backward()
+            optimizer.step()
+            figures.append({name: value.item() for name, value in found.items()})
+        assert all(figures[-1][name] < 0.5 * figures[0][name] for name in losses)
+        assert figures[-1]["told apart"] == (1 if "judges" in parts else 0)
+
+
+def test_codes_are_drawn_uniformly_from_minus_one_to_one() -> None:
+    caught = []
+    task = stage()
+    network = task._build(About(SIZE, 64, 0), seed=0)
+    network["generator"].register_forward_pre_hook(lambda part, inputs: caught.append(inputs[0]))
+    task.loss(network, noise_images(64), draw(64))
+    (codes,) = caught
+    assert codes.shape == (64, 200)
+    assert codes.min() >= -1
+    assert codes.max() < 1
+    assert abs(codes.mean()) < 0.02
+    assert abs(codes.var() - 1 / 3) < 0.01
+    caught.clear()
+    order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
+    task.loss(network, noise_images(64), Draw(0, order))
+    assert torch.equal(caught[0], codes[order])
+
+
+def test_images_and_fakes_have_one_range() -> None:
+    ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, SIZE, SIZE)
+    _, real = stage().views(ends, draw(2))
+    assert real.aminmax() == (-1.0, 1.0)
+
+
+def test_the_recipe_is_the_papers() -> None:
+    task = BiGAN(backbone="conv4")
+    optimizer = task.make_optimizer(task._build(About(SIZE, 8, 0), seed=0))
+    assert type(optimizer).__name__ == "Adam"
+    assert {group["betas"] for group in optimizer.param_groups} == {(0.5, 0.999)}
+    assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 2.5e-5}
+    assert [task.rate(epoch) for epoch in (0, 50, 62)] == [2e-4] * 3
+    assert math.isclose(task.rate(99), 2e-6)
+
+
+def test_single_images_are_refused_for_their_batch_norm() -> None:
+    pack = SimpleNamespace(stage=SimpleNamespace(size=SIZE, count=1), label="images")
+    with pytest.raises(ValueError, match="batch norms"):
+        stage().check(SimpleNamespace(images={"images": pack}))
+    pack.stage.count = 100
+    with pytest.raises(BadOption, match="parts"):
+        stage(batch=8, accumulate=8).check(SimpleNamespace(images={"images": pack}))
+
+
+@pytest.mark.parametrize("size", [16, 33, 48])
+def test_generator_and_discriminator_fit_images_of_any_size(size: int) -> None:
+    task = stage()
+    network = task._build(About(size, 8, 0), seed=0)
+    loss, _ = task.loss(network, noise_images(8, size), draw())
+    assert loss.isfinite()
+    assert network["generator"](torch.zeros(2, 200)).shape == (2, 3, size, size)
+
+
+def test_mixed_precision_changes_little() -> None:
+    task, losses = stage(), []
+    for mixed in (False, True):
+        network = task._build(About(SIZE, 8, 0), seed=0)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
+            losses.append(task.loss(network, noise_images(), draw())[0].item())
+    assert math.isclose(*losses, rel_tol=0.01)

@@ -1,0 +1,409 @@
+"""Weights of others: under which names they are taken, what is refused and how, and what a key has of their file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+import torchvision
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from stages.pretext.pretrained import Pretrained
+from tests.conftest import Said
+from tests.stages.handmade import make_work, run_stage
+from transfer.artifacts import Model
+from transfer.errors import BadOption, TransferError, UsageError
+from transfer.given import GivenFile
+from transfer.networks import backbone
+from transfer.networks.foreign import foreign_names
+from transfer.networks.network import Network
+from transfer.pipeline import load_plan
+from transfer.store import Store
+
+SMALL = {"name": "resnet18", "width": 0.0625, "stem": "small"}
+State = dict[str, Tensor]
+
+
+def drawn(options: Any = SMALL, seed: int = 3) -> Network:
+    """A network whose vectors are drawn too, so that a swapped pair would show."""
+    network, generator = backbone(options).build(seed), torch.Generator().manual_seed(seed)
+    for name, value in network.state_dict().items():
+        if value.ndim == 1:
+            value.uniform_(0.9, 1.1, generator=generator) if "bias" not in name else value.normal_(0, 0.1)
+    return network.eval()
+
+
+def theirs_of(network: Network) -> State:
+    """The network's weights under torchvision's names, with a classifier, as a file of theirs has them."""
+    state, names = network.state_dict(), foreign_names(network.spec, network.state_dict())
+    return {names[name]: value for name, value in state.items()} | {
+        "fc.weight": torch.zeros(10, 32),
+        "fc.bias": torch.zeros(10),
+    }
+
+
+def saved(path: Path, state: Any) -> GivenFile:
+    if path.suffix == ".safetensors":
+        save_file({name: value.contiguous() for name, value in state.items()}, path)
+    else:
+        torch.save(state, path)
+    return GivenFile(path=str(path))
+
+
+def rehearsed(**options: Any) -> str:
+    """What is said before anything runs."""
+    with pytest.raises(ValueError) as caught:
+        Pretrained(**{"backbone": SMALL, "size": 32} | options).rehearse(SimpleNamespace())
+    return str(caught.value)
+
+
+def same(model: Model, network: Network, size: int = 32) -> bool:
+    images = torch.rand(2, 3, size, size, generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        return torch.equal(model.network()(images), network(images))
+
+
+@pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
+def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, suffix: str) -> None:
+    theirs = torchvision.models.resnet18(weights=None).eval()
+    for name, value in theirs.state_dict().items():
+        if name.endswith(("running_mean", "running_var", "bias")):
+            value.uniform_(0.5, 1.5)
+    weights = saved(tmp_path / f"resnet18{suffix}", theirs.state_dict())
+    stage = Pretrained(backbone="resnet18", weights=weights, ignore=["fc.*"], size=64)
+    stage.rehearse(SimpleNamespace())
+    model = run_stage(stage, tmp_path)
+    images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
+    theirs.fc = nn.Identity()
+    with torch.inference_mode():
+        expected = theirs(images)
+        torch.testing.assert_close(
+            model.network()(images), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item()
+        )
+    assert model.card["size"] == 64
+    assert model.card["layers"]["avgpool"] == [512]
+    assert model.normalisation.mean == (0.485, 0.456, 0.406)
+
+
+def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
+    network = drawn({"name": "conv4"})
+    weights = saved(tmp_path / "model.safetensors", network.state_dict())
+    model = run_stage(Pretrained(backbone="conv4", weights=weights), tmp_path)
+    assert same(model, network)
+    assert model.card["size"] == 224
+
+
+def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
+    network, other = drawn(), drawn(seed=4)
+    state = {f"module.encoder_q.{name}": value for name, value in theirs_of(network).items()}
+    state |= {f"module.encoder_k.{name}": value for name, value in theirs_of(other).items()}
+    state["module.queue"] = torch.zeros(8, 4)
+    weights = saved(tmp_path / "moco.pth.tar", {"epoch": 200, "arch": "resnet", "state_dict": state})
+    chosen = {"weights": weights, "entry": "state_dict", "prefix": "module.encoder_q.", "ignore": ["fc.*"]}
+    assert same(run_stage(Pretrained(backbone=SMALL, **chosen), tmp_path), network)
+    assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
+    assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(weights=weights, entry="state_dikt")
+    said = rehearsed(weights=weights, entry="state_dict")
+    assert said.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
+    told = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
+    assert "begins with 'module.encoder.'; did you mean 'module.encoder" in told
+
+
+def test_a_file_from_before_batch_norms_counted_their_batches(tmp_path: Path) -> None:
+    network = drawn()
+    state = {name: value for name, value in theirs_of(network).items() if "num_batches" not in name}
+    weights = saved(tmp_path / "old.pth", state)
+    assert same(run_stage(Pretrained(backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path), network)
+
+
+def test_half_precision_is_taken_to_single(tmp_path: Path) -> None:
+    network = drawn().half().float()
+    weights = saved(tmp_path / "half.safetensors", {n: v.half() for n, v in network.state_dict().items() if v.ndim})
+    model = run_stage(Pretrained(backbone=SMALL, weights=weights), tmp_path)
+    assert same(model, network)
+    assert model.network().conv1.conv.weight.dtype == torch.float32
+
+
+def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -> None:
+    state = theirs_of(drawn())
+    state["layer1.0.konv1.weight"] = state.pop("layer1.0.conv1.weight")
+    state["bn1.bias"] = torch.zeros(5)
+    del state["layer4.1.bn2.running_var"]
+    lines = rehearsed(weights=saved(tmp_path / "w.pth", state)).splitlines()
+    assert lines[0] == f"{tmp_path / 'w.pth'} does not fit resnet18"
+    assert [line.strip() for line in lines[1:]] == [
+        "missing: layer1.0.conv1: weight; nearest: layer1.0.konv1: weight",
+        "missing: layer4.1.bn2: running_var",
+        "unexpected: fc: weight, bias",
+        "unexpected: layer1.0.konv1: weight; nearest: layer1.0.conv1: weight",
+        "shape of bn1.bias: (5,) in the file, (4,) in the network",
+    ]
+
+
+def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
+    assert rehearsed(weights=weights).endswith("to leave out what is too many: `ignore: ['fc.*']`")
+    assert "nothing that `ignore: fcc.*` could leave out" in rehearsed(weights=weights, ignore=["fc.*", "fcc.*"])
+    assert "does not fit conv4" in rehearsed(weights=weights, backbone="conv4")
+    wrapped = saved(tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()})
+    assert rehearsed(weights=wrapped).endswith("say `prefix: module.`")
+
+
+class Evil:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return os.mkdir, (os.environ["EVIL"],)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (lambda: {"fc": 3}, "does not hold named tensors and nothing else"),
+        (lambda: [torch.zeros(3)], "does not hold named tensors"),
+        (lambda: {}, "does not hold named tensors"),
+        (lambda: {"w": torch.tensor([1.0, float("nan")])}, "values that are not finite numbers, in w"),
+        (lambda: {"args": argparse.Namespace(a=1)}, "holds an object of argparse.Namespace, which only running"),
+        (lambda: {"args": Evil()}, "holds an object of "),
+    ],
+)
+def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Callable[[], Any], words: str
+) -> None:
+    monkeypatch.setenv("EVIL", str(tmp_path / "was here"))
+    assert words in rehearsed(weights=saved(tmp_path / "w.pth", content()))
+    assert not (tmp_path / "was here").exists()
+
+
+@pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * 1000, lambda b: b[5:]])
+def test_a_broken_file_is_refused(tmp_path: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+    weights = saved(tmp_path / name, drawn().state_dict())
+    (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
+    assert "is no file of weights that can be read" in rehearsed(weights=weights)
+
+
+@pytest.mark.parametrize(
+    ("options", "option", "words"),
+    [
+        ({}, "weights", "name the file of weights"),
+        ({"backbone": "timm:resnet18"}, "backbone", "say which weights too"),
+        ({"backbone": "timm:resnet18.a1_in1k", "prefix": "x."}, "prefix", "is of a file"),
+        ({"weights": "w", "mean": [0.5]}, "mean", "three values"),
+        ({"weights": "w", "std": [0.5, 0.5, 0.0]}, "std", "above zero"),
+        ({"weights": "w", "per_image": True, "std": [1.0, 1.0, 1.0]}, "std", "of its own|its own"),
+    ],
+)
+def test_options_that_cannot_be_are_found_in_the_plan(options: dict[str, Any], option: str, words: str) -> None:
+    with pytest.raises(BadOption, match=words) as caught:
+        Pretrained(**{"backbone": "conv4"} | options).check(SimpleNamespace())
+    assert caught.value.option == option
+
+
+def test_normalisation_and_size_are_what_is_said(tmp_path: Path) -> None:
+    weights = saved(tmp_path / "w.pth", drawn().state_dict())
+    said = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
+    model = run_stage(Pretrained(backbone=SMALL, weights=weights, **said), tmp_path / "a")
+    assert (model.normalisation.mean, model.normalisation.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert model.card["size"] == 48
+    assert run_stage(
+        Pretrained(backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
+    ).normalisation.per_image
+
+
+# The file, through a pipeline.
+
+
+PIPELINE = """
+data: {card: drawings, limit: 32}
+stages:
+  model: {uses: pretext/pretrained, backbone: {name: conv4}, weights: w.pth, size: 32}
+  features: {uses: extract/network, model: model}
+"""
+
+
+@pytest.fixture
+def written(pipeline: Callable[..., Path], tmp_path: Path) -> Path:
+    """A pipeline file with its weights beside it."""
+    saved(tmp_path / "w.pth", drawn("conv4").state_dict())
+    return pipeline(PIPELINE)
+
+
+def key(file: Path, *sets: str) -> str:
+    return load_plan(file, Store(file.parent / "store"), sets=sets).find("features")[0].key
+
+
+def test_a_key_has_the_bytes_of_the_file_and_not_its_place(
+    written: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = key(written)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "w.pth").rename(tmp_path / "elsewhere" / "v.pt")
+    assert (
+        key(Path(shutil.copy(written, tmp_path / "b.yaml")), "stages.model.weights=" + str(tmp_path / "elsewhere/v.pt"))
+        == first
+    )
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    assert key(written, "stages.model.weights=v.pt") == first  # of --set: from where the person stands
+    saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
+    assert key(written) != first
+
+
+def test_the_result_says_nothing_of_the_place(written: Path, invoke: Callable[..., Said], tmp_path: Path) -> None:
+    invoke("run", written, "--threads", 1)
+    card = next((tmp_path / ".transfer").glob("pretext/pretrained/*/model.json")).read_text()
+    manifest = next((tmp_path / ".transfer").glob("pretext/pretrained/*/manifest.json")).read_text()
+    assert str(tmp_path) not in card + manifest
+    assert re.fullmatch(r"[0-9a-f]{20}", json.loads(card)["made_by"]["options"]["weights"])
+
+
+def test_another_file_in_its_place_is_noticed_even_where_nothing_else_was_to_do(
+    written: Path, invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    invoke("run", written, "--threads", 1)
+    os.utime(written)
+    assert "up to date" in invoke("status", written).out
+    assert "up to date" in invoke("status", written).out
+    saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
+    assert re.search(r"model +to run +weights \w+ → \w+", invoke("status", written).out)
+
+
+def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
+    written: Path, invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    said = invoke("run", written, "--set", "stages.model.backbone.name=resnet8", "--threads", 1, check=2).err
+    assert said.startswith(f"{written}:4:3: stages.model: {tmp_path / 'w.pth'} does not fit resnet8\n")
+    (tmp_path / "w.pth").unlink()
+    assert f"{written}:4:" in (said := invoke("run", written, check=2).err)
+    assert f"stages.model.weights: {tmp_path / 'w.pth'} cannot be read (No such file or directory)" in said
+    assert (
+        "is not a regular file" in invoke("status", written, "--set", f"stages.model.weights={tmp_path}", check=2).err
+    )
+    assert "must be the path of a file" in invoke("status", written, "--set", "stages.model.weights=5", check=2).err
+
+
+def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(written: Path, tmp_path: Path) -> None:
+    stage = load_plan(written, Store(tmp_path / "store")).find("model")[0].stage
+    saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
+    with pytest.raises(TransferError, match="has changed since this run looked at it"):
+        stage.run(make_work(tmp_path))
+
+
+# timm
+
+
+@pytest.fixture
+def timm() -> Any:
+    return pytest.importorskip("timm")
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "layers"),
+    [
+        ("test_vit", "head", {"features": [64, 10, 10], "embedding": [64]}),
+        ("test_resnet", "fc", {"features": [96, 5, 5], "embedding": [96]}),
+        ("test_convnext", "head", {"features": [64, 5, 5], "embedding": [64]}),
+    ],
+)
+def test_a_file_in_timms_format_gives_what_timm_gives(
+    timm: Any, tmp_path: Path, name: str, head: str, layers: dict[str, list[int]]
+) -> None:
+    torch.manual_seed(5)
+    theirs = timm.create_model(name, num_classes=10).eval()
+    weights = saved(tmp_path / "model.safetensors", theirs.state_dict())
+    ignore = ["head.fc.*"] if name == "test_convnext" else [f"{head}.*"]
+    stage = Pretrained(backbone=f"timm:{name}", weights=weights, ignore=ignore)
+    stage.check(SimpleNamespace())
+    stage.rehearse(SimpleNamespace())
+    model = run_stage(stage, tmp_path)
+    images = torch.rand(2, 3, 160, 160)
+    theirs.reset_classifier(0)
+    with torch.inference_mode():
+        found = model.network().layers(images, ["features", "embedding"])
+        torch.testing.assert_close(found["embedding"], theirs(images))
+        features = theirs.forward_features(images)
+    if name == "test_vit":  # a class token, then the patches row by row
+        features = features[:, 1:].reshape(2, 10, 10, 64).permute(0, 3, 1, 2)
+    torch.testing.assert_close(found["features"], features)
+    assert model.card["layers"] == layers
+    assert model.card["size"] == 160
+    assert list(model.normalisation.mean) == list(theirs.pretrained_cfg["mean"])
+
+
+def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) -> None:
+    network = backbone("timm:test_mambaout").build(0).eval()
+    images = torch.rand(2, 3, 96, 96)
+    with torch.inference_mode():
+        found = network.layers(images, ["features", "embedding"])
+        torch.testing.assert_close(found["embedding"], network.features.model(images))
+    assert network.features.model.output_fmt == "NHWC"
+    assert {name: tuple(value.shape[1:]) for name, value in found.items()} == network.shapes(96)
+    assert found["features"].shape == (2, 64, 3, 3)
+
+
+def test_a_network_of_timm_is_a_backbone_like_any_other(timm: Any, tmp_path: Path) -> None:
+    described = backbone("timm:test_efficientnet")
+    first, again = described.build(4), described.build(4)
+    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    first(torch.rand(4, 3, 64, 64)).square().sum().backward()
+    assert all(parameter.grad is not None for parameter in first.parameters())
+    assert backbone(described.model_dump()) == described
+
+
+def test_weights_that_timm_publishes_are_taken_by_name(
+    timm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(6)
+    theirs, create = timm.create_model("test_vit", num_classes=1000).eval(), timm.create_model
+    save_file(theirs.state_dict(), tmp_path / "hub.safetensors")
+    hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "hub.safetensors")}}
+    monkeypatch.setattr(timm, "create_model", lambda name, **flags: create(name, **flags | hub))
+    stage = Pretrained(backbone="timm:test_vit.r160_in1k")
+    stage.check(SimpleNamespace())
+    stage.rehearse(SimpleNamespace())
+    network = run_stage(stage, tmp_path).network()
+    theirs.reset_classifier(0)
+    images = torch.rand(2, 3, 160, 160)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), theirs(images))
+    (tmp_path / "hub.safetensors").unlink()
+    with pytest.raises(TransferError, match="timm cannot fetch the weights of timm:test_vit"):
+        run_stage(stage, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("timm:test_vitt", "no network of timm is called 'test_vitt'; did you mean test_vit"),
+        ("timm:test_vit.r161_in1k", "no set of weights of test_vit is called 'r161_in1k'; did you mean r160_in1k"),
+        ("timm:vit_tiny_patch16_224.augreg_in21k", "does not take images of 64 px"),
+    ],
+)
+def test_what_timm_does_not_have_is_told(timm: Any, name: str, words: str) -> None:
+    assert words in rehearsed(backbone=name, weights=None, size=64)
+
+
+def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "timm", None)
+    assert "pip install 'transfer[teachers]'" in rehearsed(backbone="timm:resnet18.a1_in1k")
+
+
+def test_features_of_a_network_of_timm_are_extracted_at_its_own_size(
+    timm: Any, pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
+    text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace(", size: 32", "")
+    said = invoke("run", pipeline(text), "--threads", 1).out
+    assert "features: done" in said
+    assert "dimensions 64" in said
+    with pytest.raises(UsageError, match="no layer of timm:test_vit is called 'embeding'; did you mean embedding"):
+        load_plan(pipeline(text.replace("model: model}", "model: model, layer: embeding}")), Store(tmp_path / "s"))
