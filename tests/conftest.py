@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported: two tests at a time, each of one thread, instead of two that wait for one another's.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 TINY = """\
 name: tiny
 seed: 0

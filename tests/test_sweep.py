@@ -92,10 +92,9 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
         assert all(0 <= figure <= 100 for figure in score.figures.values())
 
 
-@pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", PRETEXTS)
-def test_every_pretext_learns_64_images(name: str, backbone: str, images: object, tmp_path: Path) -> None:
-    task, work = small(name, backbone), make_work(tmp_path, {"images": images})
+def test_every_pretext_learns_64_images(name: str, images: object, tmp_path: Path) -> None:
+    task, work = small(name, "conv4"), make_work(tmp_path, {"images": images})
     task.run(work)
     history = Model(work.folder).history
     figure = LOOKED_AT.get(name, "loss")
