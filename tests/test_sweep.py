@@ -33,11 +33,18 @@ BACKBONES = {
 # What makes a task small enough for 64 images: only options that it has are taken.
 SMALL = {
     "permutations": 6, "embedding": 32, "hidden": 64, "shift": 1, "dropout": 0.0, "puzzles_per_image": 4,
-    "bottleneck": 64, "width": 32,
+    "bottleneck": 64, "width": 32, "k": 8, "components": 16, "strength": 0.3, "views": 3,
 }  # fmt: skip
 # An adversarial loss is the sum of two sides that win from one another: the figure of one is looked at.
 LOOKED_AT = {"pretext/bigan": "discriminator"}
-RECIPES = {"pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5}}
+RECIPES = {
+    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5},
+    "pretext/relative_position": {"epochs": 40},
+    "pretext/rotation": {"epochs": 30, "crop": 0.6},
+    "pretext/simclr": {"epochs": 30, "crop": 0.6},
+    "pretext/deepcluster": {"crop": 0.6},
+    "pretext/exemplar": {"epochs": 30},
+}
 
 
 def small(name: str, backbone: str, **options: object) -> Pretext:

@@ -96,6 +96,9 @@ class Counting(Pretext):
         part = to_float(random_flip(tiles(images, 1, 1, side, corner)[:, 0], draw, self.flip))
         grey = torch.where(draw.chance(self.grey)[:, None, None], 1 / 3, torch.eye(3, device=images.device))
         part = mix_colours(part, grey)
-        halved = torch.stack([F.interpolate(part, size=side // 2, **how).clamp(0, 1) for how in FILTERS])
-        halved = halved[draw.integers(len(FILTERS)), torch.arange(len(images), device=images.device)]
+        halved, chosen = part.new_empty(len(part), 3, side // 2, side // 2), draw.integers(len(FILTERS))
+        for number, how in enumerate(FILTERS):
+            rows = (chosen == number).nonzero()[:, 0]
+            if len(rows):
+                halved.index_copy_(0, rows, F.interpolate(part[rows], size=side // 2, **how).clamp(0, 1))
         return torch.cat((halved[:, None], tiles(part, 2, 2, side // 2)), dim=1)

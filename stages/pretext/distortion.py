@@ -129,7 +129,8 @@ class Distortion(Pretext):
         for name, change in CHANGES.items():
             if name in names:
                 rows, own = (labels == names.index(name)).nonzero()[:, 0], draw.integers(1 << 53)
-                seen = seen.index_copy(0, rows, change(seen[rows], Draw(0, own[rows])))
+                if len(rows):
+                    seen.index_copy_(0, rows, change(seen[rows], Draw(0, own[rows])))
         return seen
 
     def seen(self, images: Tensor, warped: Tensor, draw: Draw) -> Tensor:
@@ -148,8 +149,10 @@ class Distortion(Pretext):
         across, down = mirror * line, zoom[:, None, None] * line[:, None]
         cos, sin = cos[:, None, None], sin[:, None, None]
         places = torch.stack((cos * across - sin * down, sin * across + cos * down), dim=-1) + middle[:, None, None]
-        moves = F.interpolate(2 * draw.uniform(2, 4, 4) - 1, size=side, mode="bicubic", align_corners=True)
-        places = places + torch.where(warped[:, None, None, None], warp * moves.clamp(-1, 1).permute(0, 2, 3, 1), 0.0)
+        moves, rows = 2 * draw.uniform(2, 4, 4) - 1, warped.nonzero()[:, 0]
+        if len(rows):
+            moves = F.interpolate(moves[rows], size=side, mode="bicubic", align_corners=True).clamp(-1, 1)
+            places.index_add_(0, rows, warp * moves.permute(0, 2, 3, 1))
         return F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=False)
 
 

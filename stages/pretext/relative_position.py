@@ -148,12 +148,13 @@ class RelativePosition(Pretext):
         """Patches (B, P, 3, p, p) as the network sees them: float, some less sharp, of fewer colours."""
         (_, count, *_, side), shape = patches.shape, patches.shape
         patches = to_float(patches).flatten(0, 1)
-        share = SHARES[0] + (SHARES[1] - SHARES[0]) * draw.uniform(count)
-        sides = torch.where(draw.chance(self.downsampled, count), (share.sqrt() * side).int().clamp(min=1), side)
-        patches = resharpened(patches, sides.flatten())
+        share = SHARES[0] + (SHARES[1] - SHARES[0]) * draw.uniform(count).flatten()
+        rows = draw.chance(self.downsampled, count).flatten().nonzero()[:, 0]
+        sides = (share[rows].sqrt() * side).int().clamp(min=1)
+        patches = patches.index_copy(0, rows, resharpened(patches[rows], sides))
         if self.colour == "drop":
             kept = torch.arange(3, device=patches.device) == draw.integers(3, count).flatten()[:, None]
-            noise = NOISE * (draw.uniform(*shape[1:]).view_as(patches) - 0.5)
+            noise = NOISE * (_uniform(draw, patches[0].numel() * count).view_as(patches) - 0.5)
             # Without its mean the kept colour is no brighter than the noise.
             centred = patches - patches.mean(dim=(2, 3), keepdim=True)
             patches = torch.where(kept[:, :, None, None], centred, noise)
@@ -169,6 +170,12 @@ def resharpened(images: Tensor, sides: Tensor) -> Tensor:
     along = torch.from_numpy(_down_and_up(images.shape[-1])).to(images.device)[sides][:, None]
     with torch.autocast(images.device.type, enabled=False):  # a product of matrices would be rounded to bfloat16
         return along @ images @ along.transpose(-1, -2)
+
+
+def _uniform(draw: Draw, count: int) -> Tensor:
+    """(B, count) in 0 .. 1, coarsely: six values of 256 steps each from one number that is drawn."""
+    bits = draw.integers(1 << 48, -(-count // 6)).view(torch.uint8).unflatten(1, (-1, 8))
+    return bits[:, :, :6].flatten(1)[:, :count] / 255
 
 
 @cache

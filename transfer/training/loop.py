@@ -138,7 +138,9 @@ class _Training:
     def _forget(self, parts: list[nn.Module]) -> None:
         for part in parts:
             for parameter in part.parameters():
-                self.optimizer.state.pop(parameter, None)
+                # Zeroed, not taken out: a fused step wants the momenta of all its weights or of none.
+                for value in self.optimizer.state.get(parameter, {}).values():
+                    value.zero_()
 
     def _look(self, epoch: int) -> str:
         """What stands behind the progress bar; the place where a loss that is no number is noticed."""

@@ -9,10 +9,11 @@ from transfer.artifacts import Model, Normalisation
 from transfer.errors import TransferError
 from transfer.lazy import torch
 from transfer.stage import BackboneOption, Images, option
-from transfer.training.loop import train
+from transfer.training.loop import epoch_order, train
 from transfer.training.recipe import Trained
 
 if TYPE_CHECKING:
+    import numpy
     from torch import Tensor, nn
 
     from transfer.images.draw import Draw
@@ -67,6 +68,10 @@ class Pretext(Trained):
         """Before each epoch, such as clustering; returns the parts of the network that were drawn anew."""
         return []
 
+    def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
+        """The rows to train on in an epoch, in which order; as many in every epoch."""
+        return epoch_order(work.seed_for("order", epoch), len(work.images["images"]))
+
     def after_step(self, network: nn.ModuleDict, share: float) -> None:
         """After each step, without gradients, such as a moving average; `share` of the training is done."""
 
@@ -82,6 +87,7 @@ class Pretext(Trained):
         self.begin(network, work)
         history = train(
             work, self, network, self._asked, images, chance=self.chance(about),
+            order=lambda epoch: self.order(network, work, epoch),
             before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
             after_step=lambda share: self.after_step(network, share),
         )  # fmt: skip
