@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.stages.handmade import make_work, pack_images
+from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
 from transfer.artifacts import Model
 from transfer.catalog import find_stage, stage_names
@@ -19,7 +19,6 @@ from transfer.networks import backbone_names
 from transfer.places import shipped
 from transfer.stage import Stage
 from transfer.training.pretext import About, Pretext
-from transfer.work import Work
 
 HERE = Path(__file__).parent
 STAGES = [name for name in stage_names() if not name.startswith("tests")]
@@ -134,27 +133,13 @@ def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
     name: str, images: object, tmp_path: Path
 ) -> None:
     results = []
-    for run, stop_after in (("a", None), ("b", None), ("c", 5)):
+    for run, pauses in (("a", None), ("b", None), ("c", 5)):
         work = make_work(tmp_path / run, {"images": images})
-        if stop_after is not None:
-            _stop_after(work, stop_after)
+        if pauses is not None:
+            stop_after(work, pauses)
             with pytest.raises(Stopped):
                 small(name, "conv4", epochs=6).run(work)
             work = make_work(tmp_path / run, {"images": images})
         small(name, "conv4", epochs=6).run(work)
         results.append(weights(work.folder))
     assert results[0] == results[1] == results[2]
-
-
-def _stop_after(work: Work, pauses: int) -> None:
-    """As a signal would: the flag is set at a pause point, and seen at the next step, which saves and stops."""
-    left, pause = iter(range(pauses)), work.pause_point
-
-    def pause_point() -> None:
-        if next(left, None) is None:
-            work.stop.number = 15
-            if not (work.checkpoints / "progress.json").exists():
-                return
-        pause()
-
-    work.pause_point = pause_point

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import signal
-import sys
 from collections.abc import Callable, Generator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
 from functools import partial
-from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.extract._parts import write_features
 from transfer.artifacts import Features, Images
-from transfer.errors import BadOption, TransferError
+from transfer.errors import BadOption
 from transfer.lazy import np
+from transfer.processes import CAN_FORK, forked, survived
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, option
 
@@ -102,21 +98,12 @@ def _mapped(
     task: Callable[[range], numpy.ndarray], rows: list[range], workers: int
 ) -> Generator[numpy.ndarray, None, None]:
     """The blocks in order, by several processes where they can be forked: threads would wait for one another."""
-    if workers == 1 or len(rows) < FORKING or sys.platform != "linux":
+    if workers == 1 or len(rows) < FORKING or not CAN_FORK:
         yield from map(task, rows)
         return
-    pool = ProcessPoolExecutor(workers, mp_context=get_context("fork"), initializer=_leave_signals_to_the_parent)
+    pool = forked(workers)
     try:
-        yield from pool.map(task, rows)
-    except BrokenProcessPool as error:
-        raise TransferError(
-            "a process that computes features was killed from outside, perhaps for lack of memory: "
-            "run the same command again, with fewer --threads"
-        ) from error
+        with survived("computes features"):
+            yield from pool.map(task, rows)
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _leave_signals_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field
 
+from stages._labels import balanced_order
 from transfer.clustering import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, iterate, start
 from transfer.errors import BadOption
-from transfer.images.batches import Batches
 from transfer.images.transforms import normalise, random_resized_crop
 from transfer.lazy import F, nn, np, torch
 from transfer.preparation import apply, directions
 from transfer.stage import option
-from transfer.training.embed import BLOCK
+from transfer.training.embed import in_order
 from transfer.training.pretext import About, Pretext, read, read_width
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class DeepCluster(Pretext):
     """
 
     paper = "Caron, Bojanowski, Joulin & Douze, ECCV 2018"
+    version: ClassVar[int] = 2  # since the order of images shares `balanced_order` with the target
     smoke: ClassVar = {**Pretext.smoke, "k": 20, "components": 16}
 
     k: int = option(10000, "number of clusters", ge=2)
@@ -116,11 +117,10 @@ class DeepCluster(Pretext):
     def features(self, network: nn.ModuleDict, work: Work) -> Matrix:
         """The classifier's last layer for all images, in the order of the set; on disk if they are many."""
         images, training = work.images["images"], network.training
-        rows = [np.arange(first, min(first + BLOCK, len(images))) for first in range(0, len(images), BLOCK)]
         values = None
         network.eval()
-        with torch.no_grad(), Batches(images, work.machine, BLOCK) as feed:
-            for block, pixels in zip(rows, feed.each(rows), strict=True):
+        with torch.no_grad():
+            for first, pixels in in_order(images, work.machine):
                 with work.machine.autocast():
                     deepest = read(network["backbone"], normalise(pixels, self.normalisation))
                     found = network["classifier"](deepest).float().cpu().numpy()
@@ -128,7 +128,7 @@ class DeepCluster(Pretext):
                     shape, large = (len(images), found.shape[1]), len(images) * found.shape[1] * 4 > IN_MEMORY
                     file = work.checkpoints / "features.npy"
                     values = np.lib.format.open_memmap(file, "w+", "f4", shape) if large else np.empty(shape, "f4")
-                values[block] = found
+                values[first : first + len(found)] = found
                 work.pause_point()
         network.train(training)
         return Matrix(values)
@@ -154,15 +154,10 @@ class DeepCluster(Pretext):
 
     def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
         """(N,) rows in which every cluster that has images comes equally often; its images take turns."""
-        random = np.random.RandomState(work.seed_for("order", epoch) % (1 << 32))
-        labels = network.labels.cpu().numpy()
         if self.sampling == "uniform":
-            return random.permutation(len(labels))
-        sorted_rows = labels.argsort(kind="stable")
-        clusters = np.split(sorted_rows, np.flatnonzero(np.diff(labels[sorted_rows])) + 1)
-        turns = -(-len(labels) // len(clusters))
-        taken = [np.resize(random.permutation(cluster), turns) for cluster in clusters]
-        return random.permutation(np.concatenate(taken))[: len(labels)]
+            return super().order(network, work, epoch)
+        labels = network.labels.cpu().numpy()
+        return balanced_order(work.seed_for("order", epoch), np.arange(len(labels)), labels)
 
     def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         seen = normalise(self.augment(images, draw), self.normalisation)

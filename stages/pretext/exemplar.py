@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from stages._labels import joined
 from stages.pretext._batch import needs_several
 from stages.pretext._views import several, smallest_part
 from transfer.artifacts import PseudoLabels
-from transfer.errors import BadOption, TransferError
+from transfer.errors import BadOption
 from transfer.images.batches import Batches
 from transfer.images.colour import adjust_hue, random_grey
 from transfer.images.geometry import affine_map, compose, rotation_map, sample
@@ -104,12 +105,7 @@ class Exemplar(Pretext):
 
     def begin(self, network: nn.ModuleDict, work: Work) -> None:
         images = work.images["images"]
-        classes = np.arange(len(images)) if self.labels is None else work.inputs["labels"].of(images.ids)
-        known = int((classes >= 0).sum())
-        if not known:
-            raise TransferError("none of the images has a pseudo-label: the labels are of another set")
-        if known < len(images):
-            work.note(f"{len(images) - known} of {len(images)} images have no pseudo-label and are left out")
+        classes = np.arange(len(images)) if self.labels is None else joined(work.inputs["labels"], images, work)
         network.classes.copy_(torch.from_numpy(classes))
         rows = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(np.int64)
         mean, axes = colour_directions(sampled(images, rows, work))

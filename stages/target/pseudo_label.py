@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from stages._labels import balanced_order, joined
 from transfer.artifacts import Model, Normalisation, PseudoLabels
-from transfer.errors import TransferError
 from transfer.images.transforms import normalise, random_resized_crop
 from transfer.lazy import F, nn, np, torch
 from transfer.stage import BackboneOption, Images, option, reads
@@ -43,12 +43,9 @@ class PseudoLabel(Trained):
 
     def run(self, work: Work) -> None:
         images, pseudo = work.images["images"], work.inputs["labels"]
-        labels = torch.from_numpy(pseudo.of(images.ids)).to(work.machine.device)
-        known = np.flatnonzero(labels.cpu().numpy() >= 0)
-        if not len(known):
-            raise TransferError("none of the images has a pseudo-label: the labels are of another set")
-        if len(known) < len(images):
-            work.note(f"{len(images) - len(known)} of {len(images)} images have no pseudo-label and are left out")
+        joint = joined(pseudo, images, work)
+        known = np.flatnonzero(joint >= 0)
+        labels = torch.from_numpy(joint).to(work.machine.device)
         network = self._build(images.size, pseudo.count, work.seed_for("weights"))
         normalisation = Normalisation()
 
@@ -62,7 +59,7 @@ class PseudoLabel(Trained):
             seed = work.seed_for("order", epoch)
             if self.sampling == "uniform":
                 return known[epoch_order(seed, len(known))]
-            return balanced_order(seed, known, labels.cpu().numpy()[known])
+            return balanced_order(seed, known, joint[known])
 
         history = train(work, self, network, loss, images, order, chance=1 / pseudo.count)
         made_by = {"stage": type(self).__name__, "options": self.identity()}
@@ -91,13 +88,3 @@ class PseudoLabel(Trained):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return nn.ModuleDict({"backbone": backbone, "head": nn.Linear(width, classes)})
-
-
-def balanced_order(seed: int, rows: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
-    """(len(rows),) rows, in which every label comes equally often; the images of a label take turns."""
-    random = np.random.RandomState(seed % (1 << 32))
-    groups = [random.permutation(rows[labels == label]) for label in np.unique(labels)]
-    turns = -(-len(rows) // len(groups))
-    taken = np.stack([np.resize(group, turns) for group in groups], axis=1)
-    # Each turn has every label once, in an order of its own.
-    return np.concatenate([random.permutation(turn) for turn in taken])[: len(rows)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +35,19 @@ def text(path: Path, *lines: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return path
+
+
+def damaged_everywhere(whole: bytes, refusals: type[Exception], read: Callable[[bytes], object]) -> int:
+    """How many of 2,000 copies of `whole`, each with a byte changed, `read` refuses; another error goes through."""
+    draw, refused = np.random.default_rng(0), 0
+    for _ in range(2000):
+        damaged = bytearray(whole)
+        damaged[draw.integers(len(whole))] = draw.integers(256)
+        try:
+            read(bytes(damaged))
+        except refusals:
+            refused += 1
+    return refused
 
 
 class Opened:

@@ -49,3 +49,28 @@ def run_stage(stage: Stage, folder: Path, images: dict[str, Images] | None = Non
     work = make_work(folder, images, inputs)
     stage.run(work)
     return stage.produces(work.folder)
+
+
+def stop_after(work: Work, pauses: int) -> None:
+    """As a signal would: the flag is set at a pause point, and seen at the next step, which saves and stops."""
+    left, pause = iter(range(pauses)), work.pause_point
+
+    def pause_point() -> None:
+        if next(left, None) is None:
+            work.stop.number = 15
+            if not (work.checkpoints / "progress.json").exists():
+                return
+        pause()
+
+    work.pause_point = pause_point
+
+
+class StopsAt(Work):
+    """Work that is asked to stop after so many pause points."""
+
+    def pause_point(self) -> None:
+        self.steps = getattr(self, "steps", 0) + 1
+        if self.steps == self.stop_at - 1:
+            self.stop.number = 15  # seen after the next step, which is saved first
+        else:
+            super().pause_point()

@@ -10,8 +10,7 @@ from torch import nn
 
 from stages.pretext import deepcluster
 from stages.pretext.deepcluster import DeepCluster, Matrix, agreement
-from tests.stages.handmade import make_work, pack_images
-from tests.training.test_hooks import StopsAfter
+from tests.stages.handmade import StopsAt, make_work, pack_images
 from transfer.artifacts import Model
 from transfer.errors import BadOption, Stopped, TransferError
 from transfer.images.transforms import normalise
@@ -193,7 +192,7 @@ def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(work: Work
     for name, stop_at in (("straight", None), ("stopped", 29)):  # 18 steps an epoch
         again = make_work(tmp_path / name, work.images)
         if stop_at:
-            again.__class__, again.stop_at = StopsAfter, stop_at
+            again.__class__, again.stop_at = StopsAt, stop_at
             with pytest.raises(Stopped):
                 task(epochs=3).run(again)
             again = make_work(tmp_path / name, work.images)

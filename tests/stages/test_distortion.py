@@ -9,7 +9,7 @@ import torch
 
 from stages.pretext import _limited_context as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
-from tests.stages.handmade import make_work, pack_images
+from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.artifacts import Model
 from transfer.errors import BadOption, Stopped
 from transfer.images.draw import Draw
@@ -318,16 +318,7 @@ def test_it_learns_64_images_and_resumed_equals_straight(tmp_path: Path) -> None
     for run, stops in (("a", False), ("b", True)):
         work = make_work(tmp_path / run, {"images": images})
         if stops:
-            left, pause = iter(range(3)), work.pause_point
-
-            def pause_point(left=left, pause=pause, work=work) -> None:
-                if next(left, None) is None:
-                    work.stop.number = 15
-                    if not (work.checkpoints / "progress.json").exists():
-                        return
-                pause()
-
-            work.pause_point = pause_point
+            stop_after(work, 3)
             with pytest.raises(Stopped):
                 stage(variant="lci", **options).run(work)
             work = make_work(tmp_path / run, {"images": images})

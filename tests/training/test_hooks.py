@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.stages.handmade import make_work
+from tests.stages.handmade import StopsAt, make_work
 from tests.training.test_loop import IMAGES, PIXELS
 from tests.training.test_loop import network as plain_network
 from transfer.errors import Stopped
@@ -18,22 +18,10 @@ from transfer.images.draw import Draw
 from transfer.images.transforms import to_float
 from transfer.training.loop import train
 from transfer.training.recipe import Trained
-from transfer.work import Work
 
 EPOCHS, BATCH = 4, 16
 STEPS = len(PIXELS) // BATCH
 WHOLE = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
-
-
-class StopsAfter(Work):
-    """Work that is asked to stop during its step number `stop_at`, which is done and saved first."""
-
-    def pause_point(self) -> None:
-        self.steps = getattr(self, "steps", 0) + 1
-        if self.steps == self.stop_at - 1:
-            self.stop.number = 15
-        else:
-            super().pause_point()
 
 
 class Task:
@@ -84,7 +72,7 @@ class Task:
     def run(self, folder: Path, stop_at: int | None = None) -> list[dict[str, float]]:
         work = make_work(folder)
         if stop_at is not None:
-            work.__class__, work.stop_at = StopsAfter, stop_at
+            work.__class__, work.stop_at = StopsAt, stop_at
         kept = self.optimizers
 
         class Recipe(Trained):

@@ -8,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.stages.handmade import make_work, pack_images
+from tests.stages.handmade import StopsAt, make_work, pack_images
 from transfer.errors import Stopped, TransferError
 from transfer.images.draw import Draw
 from transfer.images.transforms import to_float
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
 from transfer.training.loop import epoch_order, train
 from transfer.training.recipe import Trained
-from transfer.work import Work
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (70, 8, 8, 3)).astype(np.uint8)
 IMAGES = pack_images(Path(tempfile.mkdtemp()) / "set", PIXELS)
@@ -48,17 +47,6 @@ def loss(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[s
 
 def recipe(**options: object) -> Trained:
     return Trained(**{"epochs": 4, "batch": 16, "learning_rate": 0.05, **options})
-
-
-class StopsAt(Work):
-    """Work that is asked to stop after so many pause points."""
-
-    def pause_point(self) -> None:
-        self.steps = getattr(self, "steps", 0) + 1
-        if self.steps == self.stop_at - 1:
-            self.stop.number = 15  # seen after the next step, which is saved first
-        else:
-            super().pause_point()
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])

@@ -60,7 +60,7 @@ class Annotated:
         start, end = self._box_starts[row : row + 2]
         if start == end:
             return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
-        corners, labels, difficult = (self._table.read(name)[start:end] for name in Boxes._fields)
+        corners, labels, difficult = (self._table.read(name, start, end) for name in Boxes._fields)
         return Boxes(corners, labels, difficult.astype(bool))
 
     def mask(self, row: int) -> numpy.ndarray | None:
@@ -70,7 +70,7 @@ class Annotated:
         start, end = self._mask_starts[row : row + 2]
         if start == end:
             return None
-        with Image.open(io.BytesIO(self._table.read("masks")[start:end].tobytes())) as image:
+        with Image.open(io.BytesIO(self._table.read("masks", start, end).tobytes())) as image:
             return np.asarray(image)
 
 

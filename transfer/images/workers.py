@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import mmap
-import multiprocessing
-import signal
-import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, ThreadPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeAlias
 
-from transfer.errors import BadImage, TransferError
+from transfer.errors import BadImage
 from transfer.lazy import np
+from transfer.processes import CAN_FORK, forked, survived
 
 if TYPE_CHECKING:
     import numpy
@@ -43,10 +40,8 @@ class Decoders:
         self.slots = [np.frombuffer(mmap.mmap(-1, length), dtype=np.uint8).reshape(shape) for _ in range(slots)]
         self._pool: Executor
         self._task: Callable[[int, int, Sequence[int]], Told]
-        if workers > 1 and images >= FORKING and sys.platform == "linux":
-            context = multiprocessing.get_context("fork")
-            self._pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_adopt, initargs=(self,))
-            self._task = _fill
+        if workers > 1 and images >= FORKING and CAN_FORK:
+            self._pool, self._task = forked(workers, _adopt, self), _fill
         else:
             self._pool, self._task = ThreadPoolExecutor(max(1, workers)), self.fill
 
@@ -79,20 +74,13 @@ class Decoders:
 
 def wait(loading: list[Future[Told]]) -> Told:
     """The end of a load."""
-    try:
+    with survived("decodes images"):
         return {place: what for future in loading for place, what in future.result().items()}
-    except BrokenProcessPool as error:
-        raise TransferError(
-            "a process that decodes images was killed from outside, perhaps for lack of memory: "
-            "run the same command again, with fewer --threads"
-        ) from error
 
 
 def _adopt(decoders: Decoders) -> None:
-    """In a forked process: signals are for the parent to answer."""
+    """In a forked process: what `_fill` works on."""
     global _adopted
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     _adopted = decoders
 
 

@@ -29,14 +29,20 @@ def outputs(
     network.to(machine.device, memory_format=torch.channels_last)
     if machine.compile:
         network.compile()
+    for first, batch in in_order(images, machine, start):
+        if batch.shape[-1] != model.card["size"]:
+            batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
+        with torch.inference_mode(), machine.autocast():
+            found = network.layers(normalise(batch, model.normalisation), layers)
+        yield first, found
+
+
+def in_order(images: Images, machine: Machine, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+    """(first row, uint8 (B, 3, S, S) on the device) for each block of images from row `start` on, in order."""
     blocks = [np.arange(first, min(first + BLOCK, len(images))) for first in range(start, len(images), BLOCK)]
     with Batches(images, machine, BLOCK) as feed:
         for rows, batch in zip(blocks, feed.each(blocks), strict=True):
-            if batch.shape[-1] != model.card["size"]:
-                batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
-            with torch.inference_mode(), machine.autocast():
-                found = network.layers(normalise(batch, model.normalisation), layers)
-            yield int(rows[0]), found
+            yield int(rows[0]), batch
 
 
 def pooled(activations: Tensor, side: int, how: str) -> Tensor:

@@ -33,7 +33,8 @@ class Lars(torch.optim.Optimizer):
                     # A weight or a gradient of nothing but zeros says nothing of the scale.
                     step.mul_(torch.where((size > 0) & (length > 0), TRUST * size / length, 1.0))
             for weight in weights:
-                self.state[weight].setdefault("momentum_buffer", torch.zeros_like(weight))
+                if "momentum_buffer" not in self.state[weight]:
+                    self.state[weight]["momentum_buffer"] = torch.zeros_like(weight)
             momenta = [self.state[weight]["momentum_buffer"] for weight in weights]
             torch._foreach_mul_(momenta, group["momentum"])
             torch._foreach_add_(momenta, steps)

@@ -46,9 +46,14 @@ def train(
     if order is None:
 
         def order(epoch: int) -> numpy.ndarray:
-            return epoch_order(work.seed_for("order", epoch), len(images))
+            return shuffled(work, epoch, len(images))
 
     return _Training(work, recipe, network, loss_of, images, order, chance, before_epoch, after_step).run()
+
+
+def shuffled(work: Work, epoch: int, count: int) -> numpy.ndarray:
+    """(count,) int64: all rows, in the order that an epoch of this stage has."""
+    return epoch_order(work.seed_for("order", epoch), count)
 
 
 def epoch_order(seed: int, count: int) -> numpy.ndarray:

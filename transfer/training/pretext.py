@@ -9,7 +9,7 @@ from transfer.artifacts import Model, Normalisation
 from transfer.errors import TransferError
 from transfer.lazy import torch
 from transfer.stage import BackboneOption, Images, option
-from transfer.training.loop import epoch_order, train
+from transfer.training.loop import shuffled, train
 from transfer.training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -70,7 +70,7 @@ class Pretext(Trained):
 
     def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
         """The rows to train on in an epoch, in which order; as many in every epoch."""
-        return epoch_order(work.seed_for("order", epoch), len(work.images["images"]))
+        return shuffled(work, epoch, len(work.images["images"]))
 
     def after_step(self, network: nn.ModuleDict, share: float) -> None:
         """After each step, without gradients, such as a moving average; `share` of the training is done."""
