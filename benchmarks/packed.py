@@ -4,8 +4,9 @@
 
 packing: 4,000 JPEGs packed by two processes, beside the same decoder alone in two processes (median of 3).
 reading: shuffled batches of a packed raw set from the page cache, beside a copy in memory of as many bytes.
-waiting: the share of time that a training of Conv4 on 32-px images waits for its batches.
-growth:  peak memory of a training on a set ten times as large as another.
+waiting: the share of time that a training of Conv4 on 32-px images waits for its batches (noise, or `--small-images`).
+growth:  an epoch over 1 GB of packed images and over 10 GB, both held to 1.1 GB of memory, page cache and all, where
+         this user may make control groups (cgroup v1 or v2); the peak of the process itself, and images/s.
 Photographs (an HDF5 file, see `transfer list data hdf5`) with `--images`; drawings otherwise.
 """
 
@@ -13,19 +14,23 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import os
 import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
 
+from stages.pretext.autoencoder import Autoencoder
 from stages.pretext.rotation import Rotation
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
@@ -108,22 +113,47 @@ def reading(folder: Path) -> None:
     )
 
 
-def waiting(folder: Path) -> None:
-    images = random_set(folder / "set", 50_000, 32)
+def waiting(folder: Path, cifar: Path | None) -> None:
+    if cifar is None:
+        name, images = "noise", random_set(folder / "set", 50_000, 32)
+    else:
+        name, pack = cifar.name, ImageSets(folder / "memory", folder).pack(ImageSpec(hdf5=str(cifar)), "train", True)
+        pack.run(make_work(folder / "packed", threads_wanted=Machine().threads))
+        images = Images(folder / "packed" / "made")
     work = make_work(folder, {"images": images}, threads_wanted=Machine().threads, precision_name="auto")
     work.machine.start()
     Rotation(backbone={"name": "conv4"}, epochs=1, batch=128).run(work)
-    print(f"waiting: rotation with Conv4, {work.figures['images/s']} images/s, {work.figures['waiting for data']}")
+    rate, share = work.figures["images/s"], work.figures["waiting for data"]
+    print(
+        f"waiting: rotation with Conv4 on {len(images)} images of {images.size} px ({name}), {rate} images/s, {share}"
+    )
 
 
 def growth(count: int) -> None:
-    """Trains on `count` images of 128 px for 1,000 images' worth of steps; prints the peak memory in MB."""
+    """Trains on each of `count` images of 128 px once; prints the peak of its own memory in MB, and images/s."""
     with tempfile.TemporaryDirectory() as place:
         images = random_set(Path(place) / "set", count, 128)
         work = make_work(Path(place), {"images": images}, threads_wanted=Machine().threads)
-        Rotation(backbone={"name": "conv4", "width": 0.25}, epochs=1, batch=64).run(work)
+        Autoencoder(backbone={"name": "conv4", "width": 0.125}, width=4, bottleneck=16, epochs=1, batch=64).run(work)
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
-    print(own)
+    print(own, work.figures["images/s"])
+
+
+@contextmanager
+def held(limit: int) -> Iterator[tuple[str, Callable[[], object]]]:
+    """(what is held to `limit` bytes, what a child calls to be held)."""
+    one, two = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    group = (one if one.exists() else two) / "transfer_benchmark"
+    try:
+        group.mkdir(exist_ok=True)
+        (group / ("memory.limit_in_bytes" if one.exists() else "memory.max")).write_text(str(limit))
+    except OSError as error:
+        yield f"not held to any memory: {error}", lambda: None
+        return
+    try:
+        yield f"held to {limit / 1e9:.1f} GB", lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+    finally:
+        group.rmdir()
 
 
 def random_set(folder: Path, count: int, side: int) -> Images:
@@ -145,7 +175,10 @@ def random_set(folder: Path, count: int, side: int) -> Images:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="which; all of them without")
-    parser.add_argument("--images", type=Path)
+    parser.add_argument("--images", type=Path, help="HDF5 file of photographs to pack")
+    parser.add_argument(
+        "--small-images", type=Path, help="HDF5 file of small photographs, such as CIFAR-10, to train on"
+    )
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.count:
@@ -160,15 +193,14 @@ def main() -> None:
             elif section == "reading":
                 reading(folder)
             elif section == "waiting":
-                waiting(folder)
+                waiting(folder, asked.small_images)
             else:
-                peaks = {}
-                for count in (4_000, 40_000):
+                for count in (20_000, 200_000):
                     words = [sys.executable, __file__, "--count", str(count)]
-                    peaks[count] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
-                sizes = {count: count * 128 * 128 * 3 / 1e9 for count in peaks}
-                told = ", ".join(f"{sizes[count]:.1f} GB of images: peak {peak} MB" for count, peak in peaks.items())
-                print(f"growth: {told}")
+                    with held(1_100_000_000) as (how, hold):
+                        told = subprocess.run(words, capture_output=True, text=True, check=True, preexec_fn=hold).stdout
+                    size, (peak, rate) = count * 128 * 128 * 3 / 1e9, told.split()
+                    print(f"growth: {size:.1f} GB of images, {how}: peak {peak} MB, {rate} images/s")
 
 
 if __name__ == "__main__":
