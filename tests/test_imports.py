@@ -18,7 +18,7 @@ STAGES = sorted((ROOT / "stages").rglob("*.py"))
 LAYERS = [
     "errors files lazy places progress",
     "answers",
-    "document machine networks parallel processes tables clustering preparation",
+    "document machine networks parallel processes statistics tables clustering preparation",
     "artifacts matrix store",
     "stage work",
     "catalog images",

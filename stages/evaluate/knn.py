@@ -25,6 +25,7 @@ class Knn(Stage):
     """Weighted vote of the k nearest training images by cosine, with exp(similarity / T) (Wu et al. 2018); and 1-NN."""
 
     produces = Scores
+    version = 2  # since what each test image adds is kept
     seeded = False
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
@@ -49,13 +50,14 @@ class Knn(Stage):
         index.add(bank)
         similarity, nearest = index.search(self._embed(work, model, test, layer), self.k)
         neighbours = train.labels[nearest]
-        figures = {
-            "knn": _percent(vote(neighbours, similarity, self.temperature), test.labels),
-            "1-nn": _percent(neighbours[:, 0], test.labels),
+        outcomes = {
+            "knn": 100.0 * (vote(neighbours, similarity, self.temperature) == test.labels),
+            "1-nn": 100.0 * (neighbours[:, 0] == test.labels),
         }
+        figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings={**self.identity(), "layer": layer}, selected={}, figures=figures,
-            counts={"train": len(train), "test": len(test)},
+            work.folder, protocol=PROTOCOL, settings={**self.identity(), "layer": layer}, selected={}, main="knn",
+            figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(test)},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
@@ -79,7 +81,3 @@ def vote(labels: numpy.ndarray, similarity: numpy.ndarray, temperature: float) -
     totals = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.float64)
     totals.scatter_add_(1, torch.from_numpy(labels), torch.from_numpy(weights).double())
     return totals.argmax(1).numpy()
-
-
-def _percent(predicted: numpy.ndarray, wanted: numpy.ndarray) -> float:
-    return 100.0 * float((predicted == wanted).mean())

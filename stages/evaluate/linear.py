@@ -38,6 +38,7 @@ class Linear(Stage):
     """
 
     produces = Scores
+    version = 2  # since what each test image adds is kept
     smoke = {"epochs": 3}
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
@@ -67,20 +68,21 @@ class Linear(Stage):
         # Drawn, not every n-th: in some sets the classes take turns.
         order = np.random.RandomState(0).permutation(len(train))
         choose, fit = np.split(order, [round(HELD_OUT * len(train))])
-        figures, chosen = {}, {}
+        outcomes, chosen = {}, {}
         with work.progress("probing", len(layers) * self.epochs, "epochs") as progress:
             for layer in layers:
                 head = self._fit(work, layer, seen["train"][layer], train.labels, fit, classes, progress)
-                chosen[layer] = accuracy(head, seen["train"][layer], train.labels, choose)
-                figures[layer] = accuracy(head, seen["test"][layer], test.labels, np.arange(len(test)))
+                chosen[layer] = right(head, seen["train"][layer], train.labels, choose).mean()
+                outcomes[layer] = right(head, seen["test"][layer], test.labels, np.arange(len(test)))
                 work.pause_point()
         best = max(layers, key=lambda layer: chosen[layer])
+        outcomes = {"best": outcomes[best], **outcomes}
+        figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings=self.identity(),
+            work.folder, protocol=PROTOCOL, settings=self.identity(), main="best",
             selected={"layer": best, "on": f"{HELD_OUT:.0%} of the training split, held out"},
-            figures={"best": figures[best], **figures},
+            figures=figures, outcomes=outcomes,
             counts={"train": len(fit), "selection": len(choose), "test": len(test)},
-            arrays={"accuracy": np.array([figures[layer] for layer in layers])},
         )  # fmt: skip
         work.figures.update({"best": f"{best} {figures[best]:.2f} %", **{k: round(v, 2) for k, v in figures.items()}})
 
@@ -140,14 +142,12 @@ class Head:
         return standard @ self.weight + self.bias
 
 
-def accuracy(head: Head, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray) -> float:
-    """Percent of the rows that the head names right."""
-    right = 0
+def right(head: Head, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray) -> numpy.ndarray:
+    """(len(rows),) 100 where the head names the row right, 0 elsewhere."""
+    blocks = [rows[start : start + 1024] for start in range(0, len(rows), 1024)]
     with torch.inference_mode():
-        for start in range(0, len(rows), 1024):
-            block = rows[start : start + 1024]
-            right += int((head(features[block]).argmax(1).numpy() == labels[block]).sum())
-    return 100.0 * right / max(1, len(rows))
+        named = [head(features[block]).argmax(1).numpy() == labels[block] for block in blocks]
+    return 100.0 * np.concatenate(named)
 
 
 def grid(activations: Tensor, dimensions: int) -> int:
