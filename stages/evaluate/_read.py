@@ -1,0 +1,66 @@
+"""What layers say of images, as a linear probe reads them: pooled to a grid, and kept in files that are mapped."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from transfer.errors import TransferError
+from transfer.lazy import F, np
+from transfer.training.embed import outputs, pooled
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy
+    from torch import Tensor
+
+    from transfer.artifacts import Images, Model
+    from transfer.work import Work
+
+LARGEST = 65504.0  # of float16
+
+
+def grid(shape: Sequence[int], dimensions: int) -> int:
+    """The largest side of a grid over a (C, H, W) map that leaves at most `dimensions` values; 1 for flat layers."""
+    return max(1, int((dimensions / shape[0]) ** 0.5)) if len(shape) == 3 else 1
+
+
+def gridded(activations: Tensor, dimensions: int, how: str) -> Tensor:
+    """(B, D) float32 of a layer's (B, C, H, W) or (B, D): averaged over the grid, or sampled bilinearly."""
+    side = grid(activations.shape[1:], dimensions)
+    if how == "bilinear" and activations.ndim == 4 and max(activations.shape[-2:]) > side:
+        activations = F.interpolate(activations.float(), size=(side, side), mode="bilinear", align_corners=False)
+    return pooled(activations, side, "average")
+
+
+def read_layers(
+    work: Work, model: Model, images: Images, layers: Sequence[str], role: str, dimensions: int, how: str = "average"
+) -> dict[str, numpy.ndarray]:
+    """Layer -> (N, D) float16, in files that are mapped: all layers from one pass through the network."""
+    files: dict[str, numpy.ndarray] = {}
+    with work.progress(f"reading {role}", len(images), "images") as progress:
+        for first, found in outputs(model, images, layers, work.machine):
+            for number, layer in enumerate(layers):
+                block = gridded(found[layer], dimensions, how).cpu().numpy()
+                if layer not in files:
+                    path = work.checkpoints / f"{role}-{number}.npy"
+                    files[layer] = np.lib.format.open_memmap(path, "w+", np.float16, (len(images), block.shape[1]))
+                if not np.isfinite(block).all():
+                    row = first + int((~np.isfinite(block).all(axis=1)).argmax())
+                    raise TransferError(f"layer {layer} says of {images.ids[row]} what is no finite number")
+                files[layer][first : first + len(block)] = block.clip(-LARGEST, LARGEST)
+            progress.advance(len(next(iter(found.values()))))
+            work.pause_point()
+    return files
+
+
+def probed_layers(model: Model) -> list[str]:
+    """The layers that a probe reads by default: all but the poolings that stand between them."""
+    layers = [name for name in model.card["layers"] if not name.startswith("pool")]
+    # Deep networks are read once a block: the last layer before the map shrinks.
+    shapes = model.card["layers"]
+    return [
+        a
+        for a, b in zip(layers, [*layers[1:], None], strict=True)
+        if b is None or len(layers) <= 8 or shapes[a][1:] != shapes[b][1:]
+    ]
