@@ -170,6 +170,13 @@ class Model(Artifact):
         """One entry an epoch: loss, accuracy and whatever else the task names."""
         return self._json("history.json") if (self.folder / "history.json").exists() else []
 
+    @cached_property
+    def layers(self) -> dict[str, list[int]]:
+        """Layer -> its shape, (C, H, W) or (C,), in the order in which they run."""
+        from transfer.networks import backbone
+
+        return {name: self.card["layers"][name] for name in backbone(self.card["backbone"]).layer_names()}
+
     def network(self) -> Network:
         """The backbone with its weights, in eval mode, on the CPU. Loading is strict."""
         from transfer.networks import backbone

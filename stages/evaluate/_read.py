@@ -56,9 +56,9 @@ def read_layers(
 
 def probed_layers(model: Model) -> list[str]:
     """The layers that a probe reads by default: all but the poolings that stand between them."""
-    layers = [name for name in model.card["layers"] if not name.startswith("pool")]
+    shapes = model.layers
+    layers = [name for name in shapes if not name.startswith("pool")]
     # Deep networks are read once a block: the last layer before the map shrinks.
-    shapes = model.card["layers"]
     return [
         a
         for a, b in zip(layers, [*layers[1:], None], strict=True)

@@ -103,7 +103,7 @@ class Linear(Stage):
     def _layers(self, model: Model) -> list[str]:
         layers = probed_layers(model)
         if self.preset.layers == "maps":
-            layers = [layer for layer in layers if len(model.card["layers"][layer]) == 3]
+            layers = [layer for layer in layers if len(model.layers[layer]) == 3]
         return layers[-1:] if self.preset.layers == "last" else layers
 
     def _once(

@@ -119,3 +119,23 @@ def test_a_training_split_that_teaches_nothing_is_refused(
         Linear(model="model").run(
             make_work(tmp_path, {"train": few, "test": sets["test"]}, {"model": model(tmp_path / "m")})
         )
+
+
+# With fixed weights and images, to the count of images out of 200; another processor's rounding may move one or two.
+PUBLISHED = {
+    "zhang2016": {"best": 28.0, "conv1": 18.5, "conv2": 28.0, "conv3": 22.5, "conv4": 25.5},
+    "deepcluster": {"best": 19.5, "conv1": 19.5, "conv2": 15.0, "conv3": 10.0, "conv4": 10.0},
+    "vissl": {"best": 28.5, "conv1": 21.5, "conv2": 28.5, "conv3": 23.0, "conv4": 26.5},
+    "relational2020": {"avgpool": 10.5, "best": 10.5},
+    "compress": {"avgpool": 13.0, "best": 13.0},
+}
+
+
+@pytest.mark.parametrize("variant", PUBLISHED)
+def test_published_probes_do_not_drift(variant: str, sets: dict, tmp_path: Path) -> None:
+    probe = Linear(model="model", variant=variant, epochs=12)
+    card = run_stage(probe, tmp_path / "w", sets, model=model(tmp_path / "m")).card
+    assert card["protocol"] == f"linear/{variant}-v1 (epochs 12)"
+    assert card["counts"] == {"train": 300, "selection": 0, "test": 200}
+    assert card["selected"]["on"] == "the test split"
+    assert card["figures"] == pytest.approx(PUBLISHED[variant], abs=1.01)
