@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages._layers import check_layers
-from transfer.artifacts import Images, Model, Scores
-from transfer.errors import BadOption, TransferError
-from transfer.lazy import F, faiss, np, torch
+from stages.evaluate._embed import embedded
+from transfer.artifacts import Model, Scores
+from transfer.errors import BadOption
+from transfer.lazy import faiss, np, torch
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, option, reads
-from transfer.training.embed import outputs, pooled
 
 if TYPE_CHECKING:
     import numpy
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from transfer.plan import Planned
     from transfer.work import Work
 
-PROTOCOL = "knn/weighted-v1"
+VERSION = "v1"
 
 
 class Knn(Stage):
@@ -35,6 +35,11 @@ class Knn(Stage):
     k: int = option(20, "neighbours that vote (Wu et al.: 200 on ImageNet)", ge=1)
     temperature: float = option(0.07, "T of the weights", gt=0)
 
+    @property
+    def protocol(self) -> str:
+        """Such as `knn/weighted-v1 (k 20, T 0.07)`: both are part of the protocol."""
+        return f"knn/weighted-{VERSION} (k {self.k}, T {self.temperature:g})"
+
     def check(self, planned: Planned) -> None:
         """The model has the layer, and the training split k images."""
         check_layers(planned, "layer", [self.layer])
@@ -45,10 +50,10 @@ class Knn(Stage):
     def run(self, work: Work) -> None:
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         layer = self.layer or model.card["default_layer"]
-        bank = self._embed(work, model, train, layer)
+        bank = embedded(work, model, train, layer, self.pool)
         index = faiss.IndexFlatIP(bank.shape[1])
         index.add(bank)
-        similarity, nearest = index.search(self._embed(work, model, test, layer), self.k)
+        similarity, nearest = index.search(embedded(work, model, test, layer, self.pool), self.k)
         neighbours = train.labels[nearest]
         outcomes = {
             "knn": 100.0 * (vote(neighbours, similarity, self.temperature) == test.labels),
@@ -56,23 +61,10 @@ class Knn(Stage):
         }
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings={**self.identity(), "layer": layer}, selected={}, main="knn",
+            work.folder, protocol=self.protocol, settings={**self.identity(), "layer": layer}, selected={}, main="knn",
             figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(test)},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
-
-    def _embed(self, work: Work, model: Model, images: Images, layer: str) -> numpy.ndarray:
-        """(N, D) float32 of unit length."""
-        rows = []
-        with work.progress("reading", len(images), "images") as progress:
-            for _, found in outputs(model, images, [layer], work.machine):
-                rows.append(F.normalize(pooled(found[layer], self.pool, "average"), dim=1).cpu().numpy())
-                progress.advance(len(rows[-1]))
-                work.pause_point()
-        embedded = np.concatenate(rows)
-        if not np.isfinite(embedded).all():
-            raise TransferError("the network's features are not finite numbers")
-        return embedded
 
 
 def vote(labels: numpy.ndarray, similarity: numpy.ndarray, temperature: float) -> numpy.ndarray:

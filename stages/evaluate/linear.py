@@ -6,10 +6,10 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages._layers import check_layers
+from stages.evaluate._labels import check_labels
 from stages.evaluate._presets import PRESETS, Preset
 from stages.evaluate._read import probed_layers, read_layers
-from transfer.artifacts import Images, Model, Scores
-from transfer.errors import TransferError
+from transfer.artifacts import Model, Scores
 from transfer.lazy import np
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, option, reads
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 VERSION = "v1"
-FEWEST = 20  # training images below which nothing can be said
 
 
 class Linear(Stage):
@@ -157,12 +156,3 @@ class Linear(Stage):
 
 
 CHANGEABLE = ("dimensions", "epochs", "batch", "learning_rate", "weight_decay")
-
-
-def check_labels(train: Images, test: Images) -> int:
-    """The number of classes; TransferError for a training split of which nothing can be learned."""
-    if len(train) < FEWEST:
-        raise TransferError(f"{len(train)} training images are too few for a probe: at least {FEWEST}")
-    if len(np.unique(train.labels)) < 2:
-        raise TransferError("all training images have one label: there is nothing to classify")
-    return max(int(train.labels.max()), int(test.labels.max())) + 1

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from stages._labels import balanced_order, joined
 from transfer.artifacts import Model, Normalisation, PseudoLabels
 from transfer.images.transforms import normalise, random_resized_crop
-from transfer.lazy import F, nn, np, torch
+from transfer.lazy import F, nn, np, safetensors, torch
 from transfer.stage import BackboneOption, Images, option, reads
 from transfer.training.loop import epoch_order, train
 from transfer.training.recipe import Trained
@@ -24,10 +24,12 @@ if TYPE_CHECKING:
 class PseudoLabel(Trained):
     """Cross-entropy over the clusters, images cropped and mirrored at random.
 
-    Labels are joined to images by id; the head has one output a non-empty cluster and is dropped afterwards.
+    Labels are joined to images by id; the head has one output a non-empty cluster, and is
+    no part of the network: it is kept beside it (`head.safetensors`) for `evaluate/fidelity`.
     """
 
     produces = Model
+    version = 2  # since the head is kept beside the network
     images = {"images": Images("unlabeled", follow="labels")}
 
     labels: str = reads(PseudoLabels, "what is learned")
@@ -71,6 +73,8 @@ class PseudoLabel(Trained):
             made_by=made_by,
             history=history,
         )
+        head = {name: tensor.detach().cpu() for name, tensor in network["head"].state_dict().items()}
+        safetensors.save_file(head, work.folder / "head.safetensors")
 
     def augment(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image at its size, mirrored or not."""

@@ -1,0 +1,92 @@
+"""What clusters know of classes, and how even they are."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages._labels import joined
+from transfer.artifacts import PseudoLabels, Scores
+from transfer.errors import BadOption
+from transfer.lazy import np, sparse
+from transfer.stage import Images as Reads
+from transfer.stage import Stage, reads
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+PROTOCOL = "clusters/v1"
+
+
+class EvaluateClusters(Stage):
+    """Pseudo-labels against true ones: agreement, purity, evenness.
+
+    NMI (arithmetic mean) and purity grow with k by construction: compare them at equal k, or take AMI and ARI. Two
+    accuracies: `hungarian`, with the best one-to-one matching of clusters and classes (with more clusters than classes
+    most images cannot be right), and `purity`, where each cluster stands for its most frequent class.
+    """
+
+    produces = Scores
+    seeded = False
+    images = {"images": Reads("train", follow="labels", labelled=True)}
+
+    labels: str = reads(PseudoLabels, "the pseudo-labels")
+
+    def check(self, planned: Planned) -> None:
+        """The images have true labels."""
+        if not planned.images["images"].stage.facts.labelled:
+            raise BadOption("labels", f"the images of '{planned.inputs['labels'].name}' have no true labels")
+
+    def run(self, work: Work) -> None:
+        images, pseudo = work.images["images"], work.inputs["labels"]
+        given = joined(pseudo, images, work)
+        known = np.flatnonzero(given >= 0)
+        true, named = images.labels[known], given[known]
+        purity = majority_right(true, named)
+        figures = agreement(true, named) | {"purity": float(purity.mean())} | evenness(named, pseudo.count)
+        Scores.write(
+            work.folder, protocol=PROTOCOL, settings={"k": pseudo.count}, selected={}, main="ami",
+            figures=figures, outcomes={"purity": purity}, counts={"images": len(known), "labels": pseudo.count},
+        )  # fmt: skip
+        work.figures.update({name: round(value, 2) for name, value in figures.items()})
+
+
+def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
+    """(clusters, classes) int64: how many images of each class each cluster holds."""
+    shape = (int(named.max()) + 1, int(true.max()) + 1)
+    return sparse.coo_matrix((np.ones(len(true), np.int64), (named, true)), shape=shape).toarray()
+
+
+def agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
+    """Percent: NMI (arithmetic), AMI, ARI, and accuracy under the best one-to-one matching."""
+    from scipy.optimize import linear_sum_assignment
+    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+
+    counts = contingency(true, named)
+    matched = counts[linear_sum_assignment(-counts)].sum()
+    return {
+        "nmi": 100.0 * float(normalized_mutual_info_score(true, named)),
+        "ami": 100.0 * float(adjusted_mutual_info_score(true, named)),
+        "ari": 100.0 * float(adjusted_rand_score(true, named)),
+        "hungarian": 100.0 * float(matched) / len(true),
+    }
+
+
+def majority_right(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
+    """(N,) 100 for an image of its cluster's most frequent class (the first of equals), else 0; the mean is purity."""
+    return 100.0 * (contingency(true, named).argmax(1)[named] == true)
+
+
+def evenness(named: numpy.ndarray, count: int) -> dict[str, float]:
+    """Of cluster sizes: entropy (percent of that of equal ones), imbalance (1: all equal), smallest, largest, empty."""
+    sizes = np.bincount(named, minlength=count)
+    share = sizes[sizes > 0] / sizes.sum()
+    return {
+        "entropy": 100.0 * float(-(share * np.log(share)).sum() / np.log(max(2, count))),
+        "imbalance": float(count * (share**2).sum()),
+        "smallest": float(sizes.min()),
+        "largest": float(sizes.max()),
+        "empty": float((sizes == 0).sum()),
+    }

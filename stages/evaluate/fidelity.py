@@ -1,0 +1,84 @@
+"""Transfer fidelity: how often the target says of an unseen image what the deep network's clusters say."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages._labels import joined
+from transfer.artifacts import Model, PseudoLabels, Scores
+from transfer.errors import BadOption, Damaged, TransferError
+from transfer.lazy import np, safetensors, torch
+from transfer.stage import Images as Reads
+from transfer.stage import Stage, reads
+from transfer.training.embed import outputs
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.artifacts import Images
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+PROTOCOL = "fidelity/v1"
+
+
+class Fidelity(Stage):
+    """The share of unseen images that the target's own head puts into the cluster that their deep features fall into.
+
+    `unseen` is an `assign` of other images' features by the same centroids. A cluster that none of the target's own
+    images fell into has no output in its head: those images count as wrong.
+    """
+
+    produces = Scores
+    seeded = False
+    images = {"images": Reads("test", follow="unseen")}
+
+    target: str = reads(Model, "the network that learned the pseudo-labels")
+    labels: str = reads(PseudoLabels, "what it learned")
+    unseen: str = reads(PseudoLabels, "pseudo-labels of images that it did not see, by the same centroids")
+
+    def check(self, planned: Planned) -> None:
+        """The target learned these labels, and both labellings are by the same centroids."""
+        target, labels, unseen = (planned.inputs[name] for name in ("target", "labels", "unseen"))
+        if target.inputs.get("labels") is not labels:
+            raise BadOption("target", f"'{target.name}' did not learn '{labels.name}'")
+        if unseen.inputs.get("clusters") is not labels.inputs.get("clusters"):
+            raise BadOption("unseen", f"'{unseen.name}' are not of the centroids that '{labels.name}' are of")
+        if unseen is labels:
+            raise BadOption("unseen", f"the target has seen the images of '{labels.name}'")
+
+    def run(self, work: Work) -> None:
+        target, labels, unseen, images = (
+            *(work.inputs[n] for n in ("target", "labels", "unseen")),
+            work.images["images"],
+        )
+        wanted = joined(unseen, images, work)
+        rows = np.flatnonzero(wanted >= 0)
+        said = labels.cluster_ids[predicted(target, images, work)]
+        right = 100.0 * (said[rows] == unseen.cluster_ids[wanted[rows]])
+        new = float(100.0 * np.isin(unseen.cluster_ids[wanted[rows]], labels.cluster_ids, invert=True).mean())
+        figures = {"fidelity": float(right.mean()), "chance": 100.0 / labels.count, "never learned": new}
+        Scores.write(
+            work.folder, protocol=PROTOCOL, settings={"k": labels.count}, selected={}, main="fidelity",
+            figures=figures, outcomes={"fidelity": right}, counts={"unseen": len(rows)},
+        )  # fmt: skip
+        work.figures.update({name: round(value, 2) for name, value in figures.items()})
+
+
+def predicted(target: Model, images: Images, work: Work) -> numpy.ndarray:
+    """(N,) int64: the label that the target's head gives each image; the head was kept beside the network."""
+    path = target.folder / "head.safetensors"
+    if not path.exists():
+        raise TransferError("the target has no head: it was made otherwise than by learning pseudo-labels")
+    try:
+        head = safetensors.load_file(path)
+        weight, bias = (head[name].to(work.machine.device) for name in ("weight", "bias"))
+    except Exception as error:  # of the library's own type, or a missing name
+        raise Damaged(target.folder, f"head.safetensors cannot be loaded ({error})") from error
+    last, found = list(target.layers)[-1], []
+    with work.progress("asking the target", len(images), "images") as progress, torch.inference_mode():
+        for _, seen in outputs(target, images, [last], work.machine):
+            found.append((seen[last].flatten(1).float() @ weight.T + bias).argmax(1).cpu().numpy())
+            progress.advance(len(found[-1]))
+            work.pause_point()
+    return np.concatenate(found)

@@ -1,0 +1,103 @@
+"""Low-shot: what a few labels of each class make of a network, linear and fine-tuned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages._layers import check_layers
+from stages.evaluate._labels import check_labels
+from stages.evaluate._read import read_layers
+from stages.evaluate.finetune import Amount, crop, share
+from transfer.artifacts import Model, Scores
+from transfer.lazy import np
+from transfer.stage import Images as Reads
+from transfer.stage import option, reads
+from transfer.training.recipe import Trained
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+VERSION = "v1"
+DIMENSIONS = 9216
+
+
+class Lowshot(Trained):
+    """Accuracy with 1 %, 10 %, or n labels of each class, as a mean over draws.
+
+    `linear`: logistic regression (C = 1) on features of unit length, which needs no recipe (as Tian et al., ECCV 2020,
+    do with few images). `finetuned`: the whole network, by the recipe of `evaluate/finetune`. ImageNet's published
+    lists of 1 % and 10 % are splits of its card: name them as `data` and take `amounts: [1.0]`.
+    """
+
+    produces = Scores
+    smoke = {"epochs": 1, "draws": 1}
+    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+
+    model: str = reads(Model, "the network")
+    amounts: list[Amount] = option([0.01, 0.1], "labels: shares of each class, or so many of each class", min_length=1)
+    draws: int = option(3, "times that an amount is drawn", ge=1)
+    ways: list[Literal["linear", "finetuned"]] = option(["linear", "finetuned"], "what learns", min_length=1)
+    layer: str | None = option(None, "for linear: the layer; none: the network's deepest convolutional one")
+
+    epochs: int = option(70, "passes over the images", ge=1)
+    learning_rate: float = option(0.05, "the highest it gets", gt=0)
+    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    drops: list[float] = option([30 / 70], "for `step`: shares of the training after which the rate falls to a tenth")
+
+    def check(self, planned: Planned) -> None:
+        """The model has the layer."""
+        check_layers(planned, "layer", [self.layer])
+
+    def run(self, work: Work) -> None:
+        from stages.evaluate._taught import Lesson, some_labels, taught, told  # imports torch
+
+        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+        check_labels(train, test)
+        layer = self.layer or model.card["default_layer"]
+        if "linear" in self.ways:
+            read = {
+                role: read_layers(work, model, one, [layer], role, DIMENSIONS)[layer]
+                for role, one in work.images.items()
+            }
+        lesson, outcomes, spreads, counts = Lesson(self, crop), {}, {}, {"test": len(test)}
+        for amount in self.amounts:
+            found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
+            for draw in range(self.draws):
+                rows = some_labels(train, amount, draw)
+                counts[f"train, {told(amount)}"] = len(rows)
+                if "linear" in found:
+                    found["linear"].append(linear(read["train"], train.labels, rows, read["test"], test.labels))
+                if "finetuned" in found:
+                    label = f"{told(amount)} draw {draw + 1}".replace(" ", "-").replace("%", "percent")
+                    found["finetuned"].append(taught(work, label, lesson, model.network(), model, rows)[0])
+                work.pause_point()
+            for way, rights in found.items():
+                outcomes[f"{way}, {told(amount)}"] = np.mean(rights, axis=0)
+                spreads[f"{way}, {told(amount)}"] = np.array([right.mean() for right in rights])
+        figures = {name: float(values.mean()) for name, values in outcomes.items()}
+        Scores.write(
+            work.folder, protocol=f"lowshot/{VERSION} ({self._told()})", settings={**self.identity(), "layer": layer},
+            main=f"{self.ways[0]}, {told(max(self.amounts, key=share))}", selected={"epoch": "the last"},
+            figures=figures, outcomes=outcomes, counts=counts,
+            arrays={f"draws.{name}": values for name, values in spreads.items()},
+        )  # fmt: skip
+        work.figures.update({name: f"{value:.2f} ± {spreads[name].std():.2f} %" for name, value in figures.items()})
+
+    def _told(self) -> str:
+        return f"draws {self.draws}, epochs {self.epochs}, batch {self.batch}, {self.optimizer} {self.learning_rate:g}"
+
+
+def linear(
+    train: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray, test: numpy.ndarray, wanted: numpy.ndarray
+) -> numpy.ndarray:
+    """(N,) 100 where logistic regression on the given training rows names a test row right, 0 elsewhere."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.preprocessing import normalize
+
+    head = LogisticRegression(C=1.0, max_iter=1000).fit(normalize(train[rows].astype(np.float32)), labels[rows])
+    named = [head.predict(normalize(test[at : at + 4096].astype(np.float32))) for at in range(0, len(test), 4096)]
+    return 100.0 * (np.concatenate(named) == wanted)

@@ -1,0 +1,93 @@
+"""The non-linear protocol (Noroozi & Favaro, ECCV 2016): layers up to one are locked, the others learn anew."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages._layers import check_layers
+from stages.evaluate._labels import check_labels
+from stages.evaluate._read import probed_layers
+from transfer.artifacts import Model, Scores
+from transfer.stage import Images as Reads
+from transfer.stage import option, reads
+from transfer.training.recipe import Trained
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.networks.network import Network
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+PROTOCOL = "nonlinear/noroozi2016-v1"
+CROP = 227 / 256
+
+
+class Nonlinear(Trained):
+    """For each locked layer: what the layers behind it, with fresh weights, learn from the labels on top of it.
+
+    Published for ImageNet: 350,000 steps of 256 images (70 epochs), rate 0.01, a tenth of it each 100,000 steps; crops
+    of 227 of 256 px, mirrored. Whole images are scored here, after the last epoch. The deepest locked layer is the
+    figure that a comparison shows.
+    """
+
+    produces = Scores
+    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+
+    model: str = reads(Model, "the network")
+    locked: list[str] | None = option(
+        None, "up to which layers to lock, a training each; none: every layer that is a map", min_length=1
+    )
+
+    epochs: int = option(70, "passes over the images", ge=1)
+    learning_rate: float = option(0.01, "the highest it gets", gt=0)
+    weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    drops: list[float] = option(
+        [2 / 7, 4 / 7, 6 / 7], "for `step`: shares of the training after which the rate falls to a tenth"
+    )
+
+    def check(self, planned: Planned) -> None:
+        """The model has the layers."""
+        check_layers(planned, "locked", self.locked or [])
+
+    def run(self, work: Work) -> None:
+        from stages.evaluate._taught import Lesson, taught  # imports torch
+        from transfer.lazy import np
+
+        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+        check_labels(train, test)
+        layers = self.locked or [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
+        names, outcomes = list(model.layers), {}
+        for layer in layers:
+            kept = names[: names.index(model.network().spec.resolve_layer(layer)) + 1]
+            lesson = Lesson(self, crop, locked=tuple(kept))
+            network = half_fresh(model, kept, work.seed_for("weights", layer))
+            outcomes[layer], _ = taught(work, f"{layer}-locked", lesson, network, model, np.arange(len(train)))
+        figures = {name: float(values.mean()) for name, values in outcomes.items()}
+        deepest = max(figures, key=lambda layer: names.index(model.network().spec.resolve_layer(layer)))
+        told = "" if self.epochs == 70 else f" (epochs {self.epochs})"
+        Scores.write(
+            work.folder, protocol=PROTOCOL + told, settings=self.identity(), main=deepest,
+            selected={"epoch": "the last", "layer": "the deepest that is locked"}, figures=figures, outcomes=outcomes,
+            counts={"train": len(train), "test": len(test)},
+        )  # fmt: skip
+        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+
+
+def half_fresh(model: Model, kept: list[str], seed: int) -> Network:
+    """The network with the model's weights in the layers `kept`, and fresh ones behind them."""
+    from transfer.networks import backbone
+
+    network, taught = backbone(model.card["backbone"]).build(seed), model.network()
+    for layer in kept:
+        network.get_submodule(layer).load_state_dict(taught.get_submodule(layer).state_dict(), strict=True)
+    return network
+
+
+def crop(images: Tensor, draw: Draw, size: int) -> Tensor:
+    """Squares of 227 of 256 px, mirrored half of the time."""
+    from stages.evaluate._crops import random_crop
+
+    return random_crop(images, draw, CROP, size)

@@ -1,0 +1,116 @@
+"""Retrieval: for each test image, do the nearest training images show the same class?"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages._layers import check_layers
+from stages.evaluate._embed import embedded
+from transfer.artifacts import Model, Scores
+from transfer.errors import TransferError
+from transfer.lazy import F, np, torch
+from transfer.picture import SIDE, montage
+from transfer.stage import Images as Reads
+from transfer.stage import Stage, option, reads
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor
+
+    from transfer.artifacts import Images
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+PROTOCOL = "retrieval/cosine-v1"
+DEPTHS = (1, 5, 10)
+BLOCK = 128  # queries ranked at once
+QUERIES = 8  # of the picture
+SHOWN = 8  # nearest images beside each
+FRAME = 6  # px
+FRAMES = {None: (255, 255, 255), True: (0, 158, 115), False: (213, 94, 0)}  # told apart by colour-blind people too
+
+
+class Retrieval(Stage):
+    """Training images ranked by cosine for each test image: mAP over the whole ranking, and recall at 1, 5 and 10.
+
+    Recall at n: the share of queries with an image of their class among the first n. Average precision of a query: the
+    mean of the precisions at each image of its class. A query whose class the training split does not have is left out.
+    The picture `nearest.png` shows some queries and what was found nearest.
+    """
+
+    produces = Scores
+    seeded = False
+    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+
+    model: str = reads(Model, "the network")
+    layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
+    pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
+
+    def check(self, planned: Planned) -> None:
+        """The model has the layer."""
+        check_layers(planned, "layer", [self.layer])
+
+    def run(self, work: Work) -> None:
+        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+        layer = self.layer or model.card["default_layer"]
+        bank, queries = (torch.from_numpy(embedded(work, model, one, layer, self.pool)) for one in (train, test))
+        asked = np.flatnonzero(np.isin(test.labels, train.labels))
+        if not len(asked):
+            raise TransferError("no class of the test split is in the training split: nothing can be found")
+        if len(asked) < len(test):
+            work.note(f"{len(test) - len(asked)} test images are of classes that no training image has: left out")
+        precisions, firsts, nearest = [], [], []
+        labels = torch.from_numpy(train.labels)
+        with work.progress("ranking", len(asked), "images") as progress:
+            for start in range(0, len(asked), BLOCK):
+                rows = asked[start : start + BLOCK]
+                ranking = ranked(queries[rows], bank)
+                hits = labels[ranking] == torch.from_numpy(test.labels[rows])[:, None]
+                precisions.append(average_precision(hits))
+                firsts.append(hits.int().argmax(1))
+                nearest.append(ranking[:, :SHOWN])
+                progress.advance(len(rows))
+                work.pause_point()
+        first = torch.cat(firsts).numpy()
+        outcomes = {"mAP": 100.0 * torch.cat(precisions).numpy()}
+        outcomes |= {f"recall at {n}": 100.0 * (first < n) for n in DEPTHS}
+        figures = {name: float(values.mean()) for name, values in outcomes.items()}
+        Scores.write(
+            work.folder, protocol=PROTOCOL, settings={**self.identity(), "layer": layer}, selected={}, main="mAP",
+            figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(asked)},
+        )  # fmt: skip
+        draw_nearest(train, test, asked, torch.cat(nearest).numpy()).save(work.folder / "nearest.png", format="PNG")
+        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+
+
+def ranked(queries: Tensor, bank: Tensor) -> Tensor:
+    """(Q, D) and (N, D) of unit length to (Q, N): rows of the bank, the most similar first; equals in their order."""
+    return (queries @ bank.T).argsort(dim=1, descending=True, stable=True)
+
+
+def average_precision(hits: Tensor) -> Tensor:
+    """(Q, N) bool, by rank, to (Q,) float64: the mean over the hits of the precision at each; every row has one."""
+    hits = hits.double()
+    places = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64)
+    return (hits.cumsum(1) / places * hits).sum(1) / hits.sum(1)
+
+
+def draw_nearest(train: Images, test: Images, asked: numpy.ndarray, nearest: numpy.ndarray) -> object:
+    """Queries spread over the test split, a row each, and what was found: framed green where the class is the same."""
+    chosen = np.linspace(0, len(asked) - 1, min(QUERIES, len(asked))).astype(int)
+    queries = asked[chosen]
+    columns = {"query": _framed(test, queries, [None] * len(queries))}
+    for n, rows in enumerate(nearest[chosen].T):
+        same = (train.labels[rows] == test.labels[queries]).tolist()
+        columns[f"nearest {n + 1}"] = _framed(train, rows, same)
+    return montage(columns)
+
+
+def _framed(images: Images, rows: numpy.ndarray, same: list[bool | None]) -> Tensor:
+    """(n, 3, SIDE, SIDE) uint8: the pictures in frames, white where there is nothing to tell."""
+    pictures = torch.from_numpy(np.stack([images.picture(int(row)) for row in rows])).permute(0, 3, 1, 2)
+    sheet = torch.empty(len(rows), 3, SIDE, SIDE, dtype=torch.uint8)
+    sheet[:] = torch.tensor([FRAMES[one] for one in same], dtype=torch.uint8)[:, :, None, None]
+    inner = F.interpolate(pictures.float(), size=SIDE - 2 * FRAME, mode="nearest").byte()
+    sheet[:, :, FRAME:-FRAME, FRAME:-FRAME] = inner
+    return sheet
