@@ -95,7 +95,8 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
     scores = [artifact for artifact in made.values() if type(artifact).__name__ == "Scores"]
     assert scores
     for score in scores:
-        assert all(0 <= figure <= 100 for figure in score.figures.values())
+        percents = [score.figures[score.card["main"]], *sum(score.card["intervals"].values(), [])]
+        assert all(-5 <= figure <= 100 for figure in percents)  # adjusted for chance, a figure may be below it
 
 
 @pytest.mark.parametrize("name", PRETEXTS)
