@@ -282,7 +282,7 @@ class _Reader:
                 note = f"drawings stand in for {spec.place}, which is not there"
                 spec = ImageSpec(card="drawings", split=None, limit=spec.limit, size=spec.size or size)
         pack = self.sets.pack(spec, split, labelled)
-        told = "; ".join(filter(None, [note, *self.sets.survey(spec).notes]))
+        told = "; ".join(filter(None, [note, pack.note]))
         return Planned(f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=told)
 
     def _check(self, one: Planned) -> None:

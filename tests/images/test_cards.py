@@ -377,3 +377,17 @@ def test_planning_is_the_same_in_every_process(tmp_path: Path, sets: Callable[[]
     assert plan() == first
     settle()
     assert plan().identity() == first.identity()
+
+
+def test_a_split_that_is_not_as_large_as_its_card_says_is_told_by_the_plan(
+    tmp_path: Path, pipeline: Callable[..., Path], invoke: Callable[..., Any]
+) -> None:
+    write_h5(tmp_path / "cifar10.h5", train=split_of(6), test=split_of(2))
+    file = pipeline(
+        "name: p\ndata: {card: cifar10, path: cifar10.h5}\nstages:\n"
+        "  a: {uses: pretext/rotation, backbone: conv4}\n  b: {uses: evaluate/linear, model: a}\n"
+    )
+    told = invoke("run", file, "-n").text
+    assert "split 'train' of cifar10 has 6 images; its card says 50,000" in told
+    assert "split 'test' of cifar10 has 2 images; its card says 10,000" in told
+    assert "its card says" not in invoke("run", file, "-n", "--set", "data={hdf5: cifar10.h5}").text

@@ -115,14 +115,6 @@ def test_a_part_of_stl10_can_be_used_and_the_rest_is_told_with_its_command(tmp_p
         found.survey.find("val", explicit=True)
 
 
-def test_a_set_that_is_smaller_than_its_card_says_is_told(tmp_path: Path) -> None:
-    stl10(tmp_path / "stl10")
-    found = opened("stl10", tmp_path / "stl10")
-    assert found.survey.notes == []
-    assert found.survey.splits["test"].count == 5
-    assert found.survey.notes == ["split 'test' of stl10 has 5 images; its card says 8,000"]
-
-
 @pytest.mark.parametrize("file", ["train_X.bin", "train_y.bin", "fold_indices.txt"])
 def test_a_changed_byte_changes_the_fingerprint_of_the_splits_that_it_is_of(tmp_path: Path, file: str) -> None:
     stl10(tmp_path / "stl10")

@@ -109,7 +109,6 @@ def test_a_card_says_which_shards_are_which_split_and_where_labels_are(tmp_path:
     found = Opened(mine, tmp_path / "s", tmp_path / "memory")
     assert found.listing("test").labels == [3, 0, 1]
     assert found.survey.classes == ["w", "x", "y", "z"]
-    assert found.survey.notes == ["split 'train' has 3 images; its card says 4"]
     with pytest.raises(UsageError, match="are none of the 3 classes:\n  1/n014/000003: 3"):
         Opened(mine.model_copy(update={"classes": ["w", "x", "y"]}), tmp_path / "s", tmp_path / "memory")
     with pytest.raises(UsageError, match="image set 'mine' is not there"):

@@ -82,13 +82,10 @@ class CardSource(ABC):
     def survey(self, memory: SurveyMemory) -> Survey:
         """Splits (each looked at when asked for) and classes; UsageError says how to get what is not there."""
         missing = self._find()
-        look, notes = Look(self.place, memory), []
+        look = Look(self.place, memory)
 
         def split(name: str) -> Split:
-            found = self.facts(name, look)
-            if (told := self.card.splits.get(name, found.count)) != found.count:
-                notes.append(f"split '{name}' of {self.card.name} has {found.count:,} images; its card says {told:,}")
-            return found
+            return self.facts(name, look)
 
         there = [name for name, what in missing.items() if not what]
         absent = {
@@ -96,7 +93,7 @@ class CardSource(ABC):
             for name, what in missing.items()
             if what
         }
-        return Survey(Splits(there, split), self.classes(), self.card.size, look.changes, notes, absent)
+        return Survey(Splits(there, split), self.classes(), self.card.size, look.changes, absent)
 
     def listing(self, split: str) -> Listing:
         if self._find().get(split, "unknown"):

@@ -57,6 +57,14 @@ class Pack(Stage):
         return at_most(self.spec, self.facts.count, len(self.classes))
 
     @property
+    def note(self) -> str:
+        """What a person should know of the split, if anything: that it is not as large as its card says."""
+        told = self.origin.card.splits.get(self.split) if self.origin.card else None
+        if told is None or told == self.facts.count:
+            return ""
+        return f"split '{self.split}' of {self.spec.place} has {self.facts.count:,} images; its card says {told:,}"
+
+    @property
     def form(self) -> str:
         """`raw` or `jpeg`."""
         if self.spec.pack != "auto":

@@ -65,15 +65,14 @@ class Splits(Mapping[str, Split]):
 class Survey:
     """What is known of a set.
 
-    `changes` tells what differs from the last time that it was looked at, `notes` what a person should know of it;
-    both grow as splits are asked for. `absent` has the splits that the set should have: what to do to have them.
+    `changes` tells what differs from the last time that it was looked at; it grows as splits are asked for. `absent`
+    has the splits that the set should have: what to do to have them.
     """
 
     splits: Mapping[str, Split]
     classes: list[str] = field(default_factory=list)
     size: int | None = None
     changes: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
     def find(self, wanted: str, explicit: bool) -> str:
