@@ -23,18 +23,25 @@ LAYERS = [
     "stage work",
     "catalog images",
     "given plan training",
+    "embedding",
+    "formats",
     "wording",
+    "ancestry",
     "pipeline",
     "reasons",
     "make states",
     "runner",
     "api",
-    "describe picture show",
-    "doctor upkeep",
+    "scored",
+    "compare",
+    "tabular",
+    "describe modelcard picture show",
+    "doctor export upkeep",
     "cli",
     "__main__",
 ]
 LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
+EXPORTED = "transfer/formats.py"  # what it saves is for others, and tensors only: it reads them back as such
 PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 
 
@@ -110,6 +117,8 @@ def test_nothing_is_pickled_and_nothing_is_loaded_loosely(path: Path) -> None:
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     # A user's own weights: what torch then reads is tensors, and anything else is an error.
     safe = [call.func for call in calls if "weights_only=True" in map(ast.unparse, call.keywords)]
+    if short(path) == EXPORTED:
+        safe += [call.func for call in calls if ast.unparse(call.func) == "torch.save"]
     for node in nodes:
         if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.save", "torch.load") and node not in safe:
             found.append(f"{node.lineno}: {ast.unparse(node)}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import pytest
@@ -16,23 +17,45 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "benchmarks" / "README.md"]
 
 
+NEED_RESULTS = ("compare", "report", "export")
+
+
 def commands() -> list[str]:
-    blocks = re.findall(r"```sh\n(.*?)```", README, flags=re.DOTALL)
+    """Every `transfer ...` line of every page, once."""
+    blocks = [
+        block for page in PAGES for block in re.findall(r"```sh\n(.*?)```", page.read_text("utf-8"), flags=re.DOTALL)
+    ]
     lines = [part for block in blocks for line in block.splitlines() for part in line.split(" && ")]
-    return [line for line in lines if line.startswith("transfer ")]
+    return sorted({line for line in lines if line.startswith("transfer ")})
 
 
-@pytest.mark.parametrize("line", commands())
-def test_every_command_of_the_readme_runs(line: str, tmp_path: Path) -> None:
+def needs_results(line: str) -> bool:
+    return line.split()[1] in NEED_RESULTS and "--help" not in line
+
+
+@pytest.mark.parametrize("line", [line for line in commands() if not needs_results(line)])
+def test_every_command_of_the_pages_runs(line: str, tmp_path: Path) -> None:
     words = shlex.split(line)[1:]
     if words[0] == "run":
         (tmp_path / "photos").mkdir()
         for i in range(120):
             Image.new("RGB", (80, 70), (i, 2 * i, 255 - i)).save(tmp_path / "photos" / f"{i}.png")
         words = [word.replace("~", str(tmp_path)) for word in words]
-        words += ["--dry-run", "--store", str(tmp_path / "store")]
+        words += ["--dry-run"]
+    if words[0] in ("run", "status", "show", "gc") and "--help" not in words:
+        words += ["--store", str(tmp_path / "store")]
     said = command_line(*words, cwd=ROOT).stdout
     assert words[0] != "run" or "to run" in said
+
+
+def test_every_command_of_the_pages_that_shows_results_runs(tmp_path: Path) -> None:
+    """On a small run of the pipeline that they name, with what they write in a folder of the test's own."""
+    shutil.copytree(ROOT / "pipelines", tmp_path / "pipelines")
+    lines = [shlex.split(line)[1:] for line in commands() if needs_results(line)]
+    for file in sorted({word for words in lines for word in words if word.endswith(".yaml")}):
+        command_line("run", file, "--smoke", "--store", "store", cwd=tmp_path)
+    for words in lines:
+        assert command_line(*words, "--smoke", "--store", "store", cwd=tmp_path).stdout
 
 
 def test_the_pipeline_shown_as_an_example_of_a_matrix_is_one(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
+    from transfer.embedding import LoadedModel
 
 __version__ = "0.1.0"
 
@@ -15,3 +16,10 @@ def load(path: str, **flags: object) -> Pipeline:
     from transfer.api import Pipeline
 
     return Pipeline.load(path, **flags)
+
+
+def load_model(folder: str) -> LoadedModel:
+    """The model that `transfer export` wrote into `folder`: `transfer.load_model("exported").embed("photo.jpg")`."""
+    from transfer.embedding import load_model
+
+    return load_model(folder)

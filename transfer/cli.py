@@ -204,6 +204,73 @@ def show(
 
 
 @cli.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@_file_options
+@click.option("--stage", "stages", multiple=True, metavar="NAME", help="Only scores of this evaluating stage.")
+@click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Only scores of this protocol.")
+@click.option("--paired", is_flag=True, help="Of one seed: intervals of differences over the test images.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, every digit.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.option("--latex", "form", flag_value="latex", help="Print LaTeX.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to a file.")
+def compare(
+    files: tuple[Path, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    stages: tuple[str, ...],
+    protocols: tuple[str, ...],
+    paired: bool,
+    form: str | None,
+    output: Path | None,
+) -> None:
+    """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
+    from transfer import tabular
+    from transfer.api import Pipeline
+    from transfer.compare import compare as compared
+
+    pipelines = [Pipeline.load(file, sets=sets, smoke=smoke, store=store) for file in dict.fromkeys(files)]
+    found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
+    table = tabular.FORMS[form or "text"](found)
+    if output is None:
+        click.echo(table)
+    else:
+        output.write_text(table + "\n", encoding="utf-8")
+        click.echo(f"{output} written")
+    if output is not None or form == "csv":  # a table alone has no room for them
+        for line in tabular.beneath(found):
+            click.echo(line, err=True)
+    if found.damaged:
+        sys.exit(4)
+
+
+@cli.command()
+@FILE
+@_file_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="report.html",
+    show_default=True,
+    help="The page.",
+)
+def report(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, output: Path) -> None:
+    """One page of pictures, in one file: results, pipeline, clusters, networks, and where every number comes from."""
+    from transfer import show
+    from transfer.api import Pipeline
+    from transfer.report import page
+
+    written = page.write(Pipeline.load(file, sets=sets, smoke=smoke, store=store), output)
+    click.echo(f"{output} written ({show.size(written.size)})")
+    for label, what in written.damaged.items():
+        click.echo(f"damaged, and left out: {label}: {what}", err=True)
+    if written.damaged:
+        sys.exit(4)
+
+
+@cli.command()
 @FILE
 @_file_options
 @AS_JSON
@@ -247,6 +314,31 @@ def graph(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, me
 
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
     _print(show.graph(pipeline), as_json, show.mermaid if mermaid else show.ascii_graph)
+
+
+@cli.command()
+@FILE
+@click.argument("stage")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@_file_options
+@click.option("--onnx", is_flag=True, help="Write model.onnx too (needs the extra: pip install 'transfer[onnx]').")
+@AS_JSON
+def export(
+    file: Path,
+    stage: str,
+    folder: Path,
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    onnx: bool,
+    as_json: bool,
+) -> None:
+    """Write the model of STAGE into DIR: safetensors, PyTorch state dict, torch.export program, and a model card."""
+    from transfer import export as exporting
+    from transfer.api import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    _print(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.text)
 
 
 @cli.command()

@@ -21,18 +21,17 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 READERS = {"voc"}  # those whose sets are annotated
+LEAST = 0.01  # px of a box's shorter side below which nothing of it is inside
 VISIBLE = 0.3  # share of a box inside the square below which it is not counted, and not learned from
 ADVICE = "take one that has, such as the card voc2007 or voc2012"
 
 
-def check_annotated(planned: Planned, squares: bool = False) -> None:
-    """ValueError, with the set's name, for one without annotations; with `squares`, for one that is squeezed."""
+def check_annotated(planned: Planned) -> None:
+    """ValueError, with the set's name, for one without annotations."""
     for pack in planned.images.values():
         spec, reader = pack.stage.spec, pack.stage.origin.reader
         if reader not in READERS:
-            raise ValueError(f"image set '{spec.place}' has no annotations (classes of each image, boxes, masks): {ADVICE}")
-        if squares and spec.fit != "crop":
-            raise ValueError(f"boxes and masks follow `fit: crop`, and image set '{spec.place}' has `fit: {spec.fit}`")
+            raise ValueError(f"image set '{spec.place}' has no annotations (classes, boxes, masks): {ADVICE}")
 
 
 def annotated(images: Images) -> Annotated:
@@ -58,8 +57,8 @@ def check_learnable(targets: numpy.ndarray) -> None:
     if not ((targets == 1).any(axis=0) & (targets == -1).any(axis=0)).any():
         shown = int((targets == 1).any(axis=0).sum())
         raise TransferError(
-            f"the training images show {shown} class{'' if shown == 1 else 'es'}, and no class is shown by some of them "
-            "and not by others: there is nothing to learn"
+            f"of {targets.shape[1]} classes the training images show {shown}, and none is shown by some of them and "
+            "not by others: there is nothing to learn"
         )
 
 
@@ -102,7 +101,7 @@ class Square:
         whole = (corners - self.corner) * self.size / self.extent
         cut = whole.clip(0, self.size)
         areas, left = (np.prod(some[:, 1] - some[:, 0], axis=1) for some in (whole, cut))
-        kept = (cut[:, 1] - cut[:, 0]).min(axis=1, initial=np.inf) > 1e-6
+        kept = (cut[:, 1] - cut[:, 0]).min(axis=1, initial=np.inf) > LEAST
         hard = boxes.difficult | (left < VISIBLE * areas)
         return cut.reshape(-1, 4)[kept].astype(np.float32), boxes.labels[kept], hard[kept]
 

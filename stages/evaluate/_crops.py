@@ -26,6 +26,11 @@ def random_crop(images: Tensor, draw: Draw, share: float | Literal["resized"], s
     return sample(images, _square(torch.where(mirror < 0.5, -wide, wide), wide, left, top), size)
 
 
+def resized(images: Tensor, draw: Draw, size: int) -> Tensor:
+    """(B, 3, size, size) float: a random area (0.08 to 1) and shape of each image, mirrored half of the time."""
+    return random_crop(images, draw, "resized", size)
+
+
 def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tensor]:
     """The middle one, (B, 3, size, size) float; or ten: middle and corners, each mirrored too."""
     one = torch.ones(len(images), device=images.device)

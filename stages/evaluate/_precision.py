@@ -64,22 +64,32 @@ def rankings(scores: numpy.ndarray, targets: numpy.ndarray) -> list[Ranking]:
     return made
 
 
-def mean_precision(ranked: Sequence[Ranking], how: How, counts: numpy.ndarray | None = None) -> float:
+def precisions(ranked: Sequence[Ranking], how: How, counts: numpy.ndarray | None = None) -> numpy.ndarray:
+    """(C,) in percent, NaN for a class of which there is nothing to be found."""
+    return 100 * np.array([one.precision(how, counts) for one in ranked])
+
+
+def mean_precision(ranked: Sequence[Ranking], how: How) -> float:
     """In percent, over the classes of which there is something to be found; NaN if there is none."""
-    return _mean([one.precision(how, counts) for one in ranked])
+    found = precisions(ranked, how)
+    known = found[~np.isnan(found)]
+    return float(known.mean()) if len(known) else float("nan")
 
 
-def interval(figure: Callable[[numpy.ndarray], float], images: int) -> list[float]:
-    """[low, high], 95 %, by bootstrap over test images; `figure` of (images,) counts; draws without any are left out."""
-    drawn = resampled(
-        lambda rows: figure(np.bincount(rows, minlength=images)), images, np.random.RandomState(0)
-    )
-    return [float(value) for value in np.nanquantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+def interval(each: Callable[[numpy.ndarray], numpy.ndarray], images: int) -> list[float]:
+    """[low, high], 95 %, of a mean over classes, by bootstrap over test images.
 
+    each: (images,) counts to (C,) figures of the classes, NaN for one that a draw lacks: it keeps the figure that it
+    has of all images, since a mean without the rare classes would be one of something else.
+    """
+    whole = each(np.ones(images, dtype=np.int64))
 
-def _mean(values: Sequence[float]) -> float:
-    known = [value for value in values if value == value]
-    return 100.0 * sum(known) / len(known) if known else float("nan")
+    def mean(rows: numpy.ndarray) -> float:
+        found = each(np.bincount(rows, minlength=images))
+        return float(np.nanmean(np.where(np.isnan(found), whole, found)))
+
+    drawn = resampled(mean, images, np.random.RandomState(0))
+    return [float(value) for value in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
 
 
 def matched(

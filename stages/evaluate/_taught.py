@@ -11,8 +11,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from transfer.images.spec import ImageSpec
-from transfer.images.subset import subset
 from transfer.images.transforms import normalise
 from transfer.lazy import np
 from transfer.training.embed import in_order
@@ -21,7 +19,7 @@ from transfer.training.loop import epoch_order, train
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.artifacts import Images, Model
+    from transfer.artifacts import Model
     from transfer.images.draw import Draw
     from transfer.networks.network import Network
     from transfer.training.recipe import Trained
@@ -112,20 +110,6 @@ def _teach(
         return right, np.empty(0, np.float32)
     whole.curve[-1] = float(right.mean())
     return right, whole.curve.cpu().numpy()
-
-
-def some_labels(images: Images, amount: float | int, draw: int) -> numpy.ndarray:
-    """Rows with labels: so many of each class (a whole number), or a share of each (up to 1.0); `draw` says which."""
-    if amount == 1.0 and isinstance(amount, float):
-        return np.arange(len(images))
-    spec = ImageSpec(folder="train", per_class=amount, subset_seed=draw)
-    names = images.classes or [str(label) for label in range(int(images.labels.max()) + 1)]
-    return subset(spec, len(images), images.labels, names)[0]
-
-
-def told(amount: float | int) -> str:
-    """`10 %`, or `5 a class`."""
-    return f"{100 * amount:g} %" if isinstance(amount, float) else f"{amount} a class"
 
 
 def _load(path: Path) -> tuple[numpy.ndarray, numpy.ndarray] | None:

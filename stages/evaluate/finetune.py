@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
-
+from stages.evaluate._amounts import Amount, share, some_labels, told
+from stages.evaluate._crops import resized
 from stages.evaluate._labels import check_labels
 from transfer.artifacts import Model, Scores
 from transfer.errors import BadOption
-from transfer.images.geometry import random_resized_crop
 from transfer.lazy import np
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
 from transfer.training.recipe import Trained
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
-    from transfer.images.draw import Draw
     from transfer.plan import Planned
     from transfer.work import Work
 
 VERSION = "v1"
-Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
 
 class Finetune(Trained):
@@ -57,7 +52,7 @@ class Finetune(Trained):
             raise BadOption("amounts", f"{most} labels of each class: the training split has {count} images in all")
 
     def run(self, work: Work) -> None:
-        from stages.evaluate._taught import Lesson, some_labels, taught, told  # imports torch
+        from stages.evaluate._taught import Lesson, taught  # imports torch
         from transfer.networks import backbone
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
@@ -66,7 +61,7 @@ class Finetune(Trained):
         if self.beside:
             spec = backbone(model.card["backbone"])
             starts["random weights"] = lambda draw: spec.build(work.seed_for("weights", draw))
-        lesson = Lesson(self, crop, curve=True)
+        lesson = Lesson(self, resized, curve=True)
         outcomes, arrays, counts = {}, {}, {"test": len(test)}
         for amount in self.amounts:
             for name, start in starts.items():
@@ -90,13 +85,3 @@ class Finetune(Trained):
 
     def _told(self) -> str:
         return f"epochs {self.epochs}, batch {self.batch}, {self.optimizer} {self.learning_rate:g}"
-
-
-def crop(images: Tensor, draw: Draw, size: int) -> Tensor:
-    """A random area and shape of each image, mirrored half of the time."""
-    return random_resized_crop(images, draw, size, (0.08, 1.0))
-
-
-def share(amount: float | int) -> float:
-    """For sorting: shares of a class are taken for more than numbers."""
-    return amount if isinstance(amount, int) else 1e9 * amount

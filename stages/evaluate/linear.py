@@ -70,7 +70,7 @@ class Linear(Stage):
 
     def identity(self) -> dict[str, Any]:
         """The preset itself: an option that says what the preset says changes nothing."""
-        return {"variant": self.variant, "layers": self.layers, **asdict(self.preset)}
+        return {"variant": self.variant, **asdict(self.preset), "layers": self.layers or self.preset.layers}
 
     def smoked(self) -> Stage:
         return self.model_copy(update={"epochs": min(self.smoke["epochs"], self.preset.epochs)})

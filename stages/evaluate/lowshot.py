@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._layers import check_layers
+from stages.evaluate._amounts import Amount, share, some_labels, told
+from stages.evaluate._crops import resized
 from stages.evaluate._labels import check_labels
 from stages.evaluate._read import read_layers
-from stages.evaluate.finetune import Amount, crop, share
 from transfer.artifacts import Model, Scores
 from transfer.lazy import np
 from transfer.stage import Images as Reads
@@ -53,7 +54,7 @@ class Lowshot(Trained):
         check_layers(planned, "layer", [self.layer])
 
     def run(self, work: Work) -> None:
-        from stages.evaluate._taught import Lesson, some_labels, taught, told  # imports torch
+        from stages.evaluate._taught import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         check_labels(train, test)
@@ -63,7 +64,7 @@ class Lowshot(Trained):
                 role: read_layers(work, model, one, [layer], role, DIMENSIONS)[layer]
                 for role, one in work.images.items()
             }
-        lesson, outcomes, spreads, counts = Lesson(self, crop), {}, {}, {"test": len(test)}
+        lesson, outcomes, spreads, counts = Lesson(self, resized), {}, {}, {"test": len(test)}
         for amount in self.amounts:
             found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
             for draw in range(self.draws):

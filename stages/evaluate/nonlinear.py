@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._layers import check_layers
+from stages.evaluate._crops import random_crop
 from stages.evaluate._labels import check_labels
 from stages.evaluate._read import probed_layers
 from transfer.artifacts import Model, Scores
@@ -88,6 +89,4 @@ def half_fresh(model: Model, kept: list[str], seed: int) -> Network:
 
 def crop(images: Tensor, draw: Draw, size: int) -> Tensor:
     """Squares of 227 of 256 px, mirrored half of the time."""
-    from stages.evaluate._crops import random_crop
-
     return random_crop(images, draw, CROP, size)

@@ -12,7 +12,8 @@ from stages.evaluate._annotations import (
     classes_counted,
     numbers,
 )
-from stages.evaluate._precision import interval, mean_precision, rankings
+from stages.evaluate._named import named
+from stages.evaluate._precision import interval, mean_precision, precisions, rankings
 from transfer.artifacts import Model, Scores
 from transfer.errors import BadOption, TransferError
 from transfer.images.batches import Batches
@@ -22,8 +23,8 @@ from transfer.images.transforms import normalise
 from transfer.lazy import F, nn, np, torch
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
+from transfer.training import loop
 from transfer.training.embed import BLOCK
-from transfer.training.loop import train
 from transfer.training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -50,8 +51,8 @@ class VocClassification(Trained):
     integrated by steps as scikit-learn does; that of the first crop and by VOC's 11 points stand beside it.
 
     What differs: images are packed squares, so a crop is a part of the square, at most all of it; it is resampled to
-    the size that the network was trained with; momentum is Nesterov's; biases have the rate of the weights and no decay;
-    nothing is rescaled before (magic_init); images of equal score count at once, not the positive ones last.
+    the size that the network was trained with; momentum is Nesterov's; biases have the rate of the weights and no
+    decay; nothing is rescaled before (magic_init); images of equal score count at once, not the positive ones last.
     """
 
     produces = Scores
@@ -94,7 +95,11 @@ class VocClassification(Trained):
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         optimizer = super().make_optimizer(network)
         weights = [one for one in network.parameters() if one.requires_grad]
-        optimizer.register_step_pre_hook(lambda *_: torch.nn.utils.clip_grad_norm_(weights, self.clip) and None)
+
+        def shorten(*_: object) -> None:
+            torch.nn.utils.clip_grad_norm_(weights, self.clip)
+
+        optimizer.register_step_pre_hook(shorten)
         return optimizer
 
     def run(self, work: Work) -> None:
@@ -112,7 +117,7 @@ class VocClassification(Trained):
             each = F.binary_cross_entropy_with_logits(logits, (truth == 1).float(), reduction="none")
             return (each * (truth != 0)).sum() / len(batch), {}
 
-        train(work, self, network, loss, images)
+        loop.train(work, self, network, loss, images)
         first, total = self._scores(work, network, model, test)
         order = by_name(test)
         ranked = [rankings(some[order][:, counted], asked[order][:, counted]) for some in (total, first)]
@@ -121,10 +126,12 @@ class VocClassification(Trained):
             "mAP (1 crop)": mean_precision(ranked[1], "step"),
             "mAP (11 points)": mean_precision(ranked[0], "11 points"),
         }
-        each = {f"AP {images.classes[label]}": 100 * one.precision("step") for label, one in zip(counted, ranked[0], strict=True)}
+        pairs = zip(counted, precisions(ranked[0], "step"), strict=True)
+        each = {f"AP {images.classes[label]}": float(value) for label, value in pairs}
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings=self.identity(), selected={}, main="mAP", figures=figures | each,
-            intervals={"mAP": interval(lambda counts: mean_precision(ranked[0], "step", counts), len(test))},
+            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), selected={}, main="mAP",
+            figures=figures | each,
+            intervals={"mAP": interval(lambda counts: precisions(ranked[0], "step", counts), len(test))},
             counts={"train": len(images), "test": len(test), "classes": len(counted)},
             arrays={"scores": total.astype(np.float32), "targets": asked},
         )  # fmt: skip
@@ -137,8 +144,9 @@ class VocClassification(Trained):
         if self.train == "fc8":
             return layers
         if "fc6" not in layers:
+            has = ", ".join(layers)
             raise BadOption(
-                "train", f"{name} has no layers fc6 and fc7 (it has {', '.join(layers)}): say `train: all` or `train: fc8`"
+                "train", f"{name} has no layers fc6 and fc7 (it has {has}): say `train: all` or `train: fc8`"
             )
         return layers[: layers.index("fc6")]
 
@@ -150,7 +158,7 @@ class VocClassification(Trained):
             frozen = [backbone.get_submodule(name) for name in self._frozen(backbone.spec.name, backbone.layer_names)]
         except BadOption as error:
             raise TransferError(f"train: {error}") from error
-        width = int(np.prod(model.card["layers"][backbone.layer_names[-1]]))
+        width = int(np.prod(model.layers[backbone.layer_names[-1]]))
         head = fresh(nn.Linear(width, classes), 0.01, 0.1, work.seed_for("weights"))
         return Finetuned({"backbone": backbone, "head": head}, frozen)
 
@@ -172,7 +180,8 @@ class VocClassification(Trained):
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
-        return {"image": images, **{f"crop {i + 1}": sample(images, self.crop(draw), images.shape[-1]) for i in range(3)}}
+        crops = [sample(images, self.crop(draw), images.shape[-1]) for _ in range(3)]
+        return {"image": images, **{f"crop {number}": one for number, one in enumerate(crops, 1)}}
 
     def _scores(
         self, work: Work, network: nn.ModuleDict, model: Model, test: Images

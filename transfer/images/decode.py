@@ -48,7 +48,7 @@ def decode(data: bytes) -> np.ndarray:
             if width * height > MAX_PIXELS:
                 raise BadImage(f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million")
             image.load()
-            return np.asarray(_colours(_upright(image)))
+            return np.asarray(as_rgb(upright(image)))
     except BadImage:
         raise
     except Exception as error:  # decoders raise almost anything on bytes that make no sense to them
@@ -65,7 +65,7 @@ def _open(data: bytes) -> Image.Image:
     raise BadImage("not a JPEG, PNG or WebP picture")
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def upright(image: Image.Image) -> Image.Image:
     try:
         turn = TURNS.get(image.getexif().get(Base.Orientation))
     except Exception:  # EXIF that cannot be read says nothing of the orientation, and the pixels are good
@@ -73,7 +73,7 @@ def _upright(image: Image.Image) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
-def _colours(image: Image.Image) -> Image.Image:
+def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:

@@ -35,7 +35,7 @@ class Pack(Stage):
 
     produces = Images
     seeded = False
-    version: ClassVar[int] = 2
+    version: ClassVar[int] = 3
 
     spec: ImageSpec
     split: str
@@ -168,7 +168,7 @@ class Pack(Stage):
         if listing.annotations is not None:
             classes = classes or listing.annotations.classes
             write_annotations(work.folder, listing, rows.tolist())
-        card = {"size": self.size, "split": self.split, "classes": classes, "form": self.form}
+        card = {"size": self.size, "split": self.split, "classes": classes, "form": self.form, "fit": self.spec.fit}
         write_json(work.folder / "images.json", {**card, "skipped": list(bad.values())})
         work.figures.update(images=len(rows))
 

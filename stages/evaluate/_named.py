@@ -1,0 +1,21 @@
+"""The name of a protocol, which says where a run departs from it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transfer.stage import Stage
+
+
+def named(protocol: str, stage: Stage) -> str:
+    """`protocol` for a stage whose options are as published, which their defaults are; else with those that are not, as
+    in `voc_svm/vissl-v1 (samples 2)`."""
+    inputs = stage.input_fields()
+    changed = {
+        name: value
+        for name, field in type(stage).model_fields.items()
+        if name not in inputs and (value := getattr(stage, name)) != field.default
+    }
+    told = ", ".join(f"{name} {value}" for name, value in changed.items())
+    return protocol + (f" ({told})" if told else "")

@@ -1,0 +1,192 @@
+"""VOC detection: Faster R-CNN on the network's convolutions, fine-tuned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages._layers import check_layers
+from stages.evaluate._annotations import annotated, by_name, check_annotated, classes_counted, square_of
+from stages.evaluate._named import named
+from stages.evaluate._precision import Ranking, interval, matched, mean_precision, precisions
+from transfer.artifacts import Model, Scores
+from transfer.errors import BadOption, TransferError
+from transfer.images.batches import Batches
+from transfer.images.transforms import normalise
+from transfer.lazy import np, torch
+from transfer.stage import Images as Reads
+from transfer.stage import option, reads
+from transfer.training.loop import train
+from transfer.training.recipe import Trained
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor, nn
+
+    from transfer.artifacts import Images
+    from transfer.images.draw import Draw
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+    Truth = list[tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]]  # an image: corners, labels, which are difficult
+
+PROTOCOL = "voc_detection/faster-rcnn-v1"
+AT_ONCE = 8  # test images: each has hundreds of regions
+
+
+class VocDetection(Trained):
+    """Faster R-CNN (Ren et al. 2015) fine-tuned on boxes, all layers; average precision at an overlap of a half.
+
+    Trained on `trainval`, scored on `test`. The published settings are the defaults: 150,000 steps of 2 images, which
+    are 60 epochs of the 5,011 of VOC 2007, at 0.001, to a tenth after each third; decay 5e-4; difficult objects are not
+    learned from; images mirrored at random; boxes of a class that overlap by 0.3 are one. `AP50` is by VOC's 11 points,
+    the figure that is quoted; that by area stands beside it.
+
+    What differs from the published one (Fast R-CNN): regions come from a network instead of selective search, and are
+    pooled by RoIAlign; images are packed squares of one scale, so what the square cuts off is neither learned nor asked
+    for (less than 0.3 of a box left: difficult); momentum is Nesterov's; batch norms are multiplied into the
+    convolutions and not trained; biases have the rate of the weights.
+    """
+
+    produces = Scores
+    smoke = {"epochs": 1}
+    images = {"train": Reads("trainval"), "test": Reads("test")}
+
+    model: str = reads(Model, "the network")
+    layer: str | None = option(None, "layer whose map is searched; none: the deepest that gives one and is no pooling")
+    epochs: int = option(60, "passes over the images (60 of VOC 2007 are the published 150,000 steps)", ge=0)
+    batch: int = option(2, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    learning_rate: float = option(1e-3, "the highest it gets", gt=0)
+    weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
+    drops: list[float] = option(
+        [1 / 3, 2 / 3], "for `step`: shares of the training after which the rate falls to a tenth"
+    )
+    anchors: list[float] = option(
+        [0.1, 0.2, 0.4, 0.8], "sides of the anchors, as shares of the image's; each in three shapes", min_length=1
+    )
+    regions: int = option(128, "regions an image that are learned from, a quarter of them objects", ge=4)
+    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    least_score: float = option(0.01, "boxes with a lower score are not looked at", ge=0, lt=1)
+
+    def check(self, planned: Planned) -> None:
+        """The sets are annotated, and the model has the layer."""
+        check_annotated(planned)
+        check_layers(planned, "layer", [self.layer])
+        if any(not 0 < share <= 2 for share in self.anchors):
+            raise BadOption("anchors", f"shares of the image's side, such as 0.2 (found {self.anchors})")
+
+    def rehearse(self, planned: Planned) -> None:
+        from stages.evaluate._finetuned import rehearse_map
+
+        rehearse_map(planned, self.layer, pools=False)
+
+    def run(self, work: Work) -> None:
+        model, images, test = work.inputs["model"], work.images["train"], work.images["test"]
+        known, asked = truth_of(images), truth_of(test)
+        shown, tested = (_shown(some, len(images.classes)) for some in (known, asked))
+        if not shown.any():
+            raise TransferError("no training image has a box that could be learned from")
+        counted = classes_counted(work, images.classes, shown, tested)
+        network = self._network(work, model, images.size, len(images.classes))
+        device = work.machine.device
+
+        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+            detector, mirrored = network["detector"], draw.chance(self.flip)
+            batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
+            flips = zip(draw.ids.tolist(), mirrored.tolist(), strict=True)
+            targets = [_target(*known[row], images.size if flip else None, device) for row, flip in flips]
+            for part in (detector.rpn, detector.roi_heads):
+                part.fg_bg_sampler.draw = draw
+            with torch.autocast(device.type, enabled=False):
+                losses = detector(list(normalise(batch, model.normalisation)), targets)
+            return sum(losses.values()), {name.removeprefix("loss_"): value for name, value in losses.items()}
+
+        train(work, self, network, loss, images)
+        place = np.argsort(by_name(test))
+        ranked = self._ranked(work, network, model, test, asked, counted, place)
+        figures = {
+            "AP50": mean_precision(ranked, "11 points"),
+            "AP50 (area)": mean_precision(ranked, "area"),
+        }
+        pairs = zip(counted, precisions(ranked, "11 points"), strict=True)
+        each = {f"AP50 {images.classes[label]}": float(value) for label, value in pairs}
+        Scores.write(
+            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), selected={}, main="AP50",
+            figures=figures | each,
+            intervals={"AP50": interval(lambda counts: precisions(ranked, "11 points", counts), len(test))},
+            counts={
+                "train": len(images), "test": len(test), "classes": len(counted),
+                "boxes": sum(int((~hard).sum()) for _, _, hard in asked),
+            },
+        )  # fmt: skip
+        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+
+    def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
+        from stages.evaluate._detector import detector
+        from stages.evaluate._finetuned import Finetuned, absorbed, map_layer
+
+        backbone = absorbed(model)
+        try:
+            layer = map_layer(backbone.spec, backbone.shapes(size), self.layer, pools=False)
+        except ValueError as error:
+            raise TransferError(f"layer: {error}") from error
+        made = detector(
+            backbone, layer, classes, size, work.machine, self.anchors, self.regions, self.least_score,
+            work.seed_for("weights"),
+        )  # fmt: skip
+        return Finetuned({"detector": made})
+
+    def _ranked(
+        self, work: Work, network: nn.ModuleDict, model: Model, test: Images, asked: Truth, counted: numpy.ndarray,
+        place: numpy.ndarray,
+    ) -> list[Ranking]:  # fmt: skip
+        """One for each class that counts; place (N,): the number of each row's image in the order of names."""
+        network.eval()
+        classes = counted.tolist()
+        scores, hits, images = ({label: [] for label in classes} for _ in range(3))
+        wanted = np.zeros((len(test), len(test.classes)), dtype=np.int64)
+        for row, (_, labels, hard) in enumerate(asked):
+            np.add.at(wanted[place[row]], labels[~hard], 1)
+        blocks = [np.arange(start, min(start + AT_ONCE, len(test))) for start in range(0, len(test), AT_ONCE)]
+        with (
+            work.progress("scoring", len(test), "images") as progress,
+            Batches(test, work.machine, AT_ONCE) as feed,
+            torch.inference_mode(),
+        ):
+            for rows, batch in zip(blocks, feed.each(blocks), strict=True):
+                found = network["detector"](list(normalise(batch, model.normalisation)))
+                for row, one in zip(rows.tolist(), found, strict=True):
+                    boxes, named, sure = (one[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
+                    corners, labels, hard = asked[row]
+                    for label in classes:
+                        mine, true = named == label + 1, labels == label
+                        hit, counts = matched(boxes[mine], sure[mine], corners[true], hard[true])
+                        scores[label].append(sure[mine][counts])
+                        hits[label].append(hit[counts])
+                        images[label].append(np.full(int(counts.sum()), place[row]))
+                progress.advance(len(rows))
+                work.pause_point()
+        joined = [[np.concatenate(parts[label]) for parts in (scores, hits, images)] for label in classes]
+        return [Ranking(*parts, wanted[:, label]) for parts, label in zip(joined, classes, strict=True)]
+
+
+def truth_of(images: Images) -> Truth:
+    """Of each image, in px of its packed square: corners (n, 4), labels (n,), and (n,) bool, which are difficult."""
+    found = annotated(images)
+    return [square_of(found, row, images).boxes(found.boxes(row)) for row in range(len(images))]
+
+
+def _shown(truth: Truth, classes: int) -> numpy.ndarray:
+    """(classes,) bool: of which there is a box that is not difficult."""
+    labels = np.concatenate([labels[~hard] for _, labels, hard in truth])
+    return np.bincount(labels, minlength=classes) > 0
+
+
+def _target(
+    corners: numpy.ndarray, labels: numpy.ndarray, hard: numpy.ndarray, mirror: int | None, device: torch.device
+) -> dict[str, Tensor]:
+    """As torchvision wants it; mirror: the width of the image, px, where that is mirrored."""
+    boxes = torch.from_numpy(corners[~hard])
+    if mirror is not None:
+        boxes = torch.stack((mirror - boxes[:, 2], boxes[:, 1], mirror - boxes[:, 0], boxes[:, 3]), dim=1)
+    return {"boxes": boxes.to(device), "labels": torch.from_numpy(labels[~hard] + 1).to(device)}

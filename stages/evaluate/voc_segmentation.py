@@ -1,0 +1,157 @@
+"""VOC segmentation: a fully convolutional network on the network's deepest map, fine-tuned."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages._layers import check_layers
+from stages.evaluate._annotations import annotated, by_name, check_annotated, classes_counted, square_of
+from stages.evaluate._iou import VOID, confusion, intersections, mean_iou
+from stages.evaluate._named import named
+from stages.evaluate._precision import interval
+from transfer.artifacts import Model, Scores
+from transfer.errors import TransferError
+from transfer.images.transforms import normalise
+from transfer.lazy import F, nn, np, torch
+from transfer.stage import Images as Reads
+from transfer.stage import option, reads
+from transfer.training.embed import in_order
+from transfer.training.loop import train
+from transfer.training.recipe import Trained
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor
+
+    from transfer.artifacts import Images
+    from transfer.images.draw import Draw
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+PROTOCOL = "voc_segmentation/fcn32s-v1"
+
+
+class VocSegmentation(Trained):
+    """FCN-32s (Long et al. 2015; as Zhang et al. 2016 fine-tune it), all layers; mean intersection over union.
+
+    Trained on `train_seg`, scored on `val_seg`; borders (255) count neither way, the background is a class. The deepest
+    map is scored by a 1x1 convolution that begins with zeros, and upsampled bilinearly. The published settings are the
+    defaults: 150,000 steps of 20 images, which are 2,049 epochs of the 1,464 of VOC 2012, at 1e-4, lowered twice to a
+    tenth (after each third, as it is not told when); momentum 0.9, decay 5e-4, not mirrored.
+
+    What differs: images and masks are packed squares, and scored as such; no images of SBD are added; fc6 and fc7 are
+    left off; the upsampling is fixed; momentum is Nesterov's; batch norms are multiplied into the convolutions and not
+    trained.
+    """
+
+    produces = Scores
+    smoke = {"epochs": 1}
+    images = {"train": Reads("train_seg"), "test": Reads("val_seg")}
+
+    model: str = reads(Model, "the network")
+    layer: str | None = option(None, "layer whose map is scored; none: the deepest that gives one")
+    epochs: int = option(2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0)
+    batch: int = option(20, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    learning_rate: float = option(1e-4, "the highest it gets", gt=0)
+    weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
+    drops: list[float] = option(
+        [1 / 3, 2 / 3], "for `step`: shares of the training after which the rate falls to a tenth"
+    )
+    flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
+
+    def check(self, planned: Planned) -> None:
+        """The sets are annotated, and the model has the layer."""
+        check_annotated(planned)
+        check_layers(planned, "layer", [self.layer])
+
+    def rehearse(self, planned: Planned) -> None:
+        from stages.evaluate._finetuned import rehearse_map
+
+        rehearse_map(planned, self.layer, pools=True)
+
+    def run(self, work: Work) -> None:
+        model, images, test = work.inputs["model"], work.images["train"], work.images["test"]
+        names = ["background", *images.classes]
+        known, asked = masks_of(images, len(names)), masks_of(test, len(names))
+        shown, tested = (np.bincount(masks.ravel(), minlength=VOID + 1)[: len(names)] > 0 for masks in (known, asked))
+        if shown.sum() < 2:
+            raise TransferError("all training masks have one class: there is nothing to tell apart")
+        counted = classes_counted(work, names, shown, tested)
+        network = self._network(work, model, images.size, len(names))
+        wanted = torch.from_numpy(known).to(work.machine.device)
+
+        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+            mirrored, truth = draw.chance(self.flip)[:, None, None], wanted[draw.ids]
+            batch = torch.where(mirrored[:, None], batch.flip(-1), batch)
+            truth = torch.where(mirrored, truth.flip(-1), truth).long()
+            logits = _scored(network, normalise(batch, model.normalisation))
+            count = (truth != VOID).sum().clamp(min=1)  # of images that are all border, none
+            right = ((logits.argmax(1) == truth) & (truth != VOID)).sum() / count
+            each = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum")
+            return each / count, {"accuracy": right}
+
+        train(work, self, network, loss, images)
+        network.eval()
+        matrices = np.zeros((len(test), len(names), len(names)), dtype=np.int64)
+        with work.progress("scoring", len(test), "images") as progress, torch.inference_mode():
+            for first, batch in in_order(test, work.machine):
+                for start in range(0, len(batch), self.batch):
+                    with work.machine.autocast():
+                        seen = normalise(batch[start : start + self.batch], model.normalisation)
+                        said = _scored(network, seen).argmax(1).cpu().numpy()
+                    for row, one in enumerate(said, first + start):
+                        matrices[row] = confusion(asked[row], one, len(names))
+                progress.advance(len(batch))
+                work.pause_point()
+        matrices = matrices[by_name(test)]
+        whole = matrices.sum(axis=0)
+        figures = {"mIoU": mean_iou(whole), "pixels": 100 * float(np.trace(whole) / whole.sum())}
+        each = {f"IoU {names[label]}": float(100 * intersections(whole)[label]) for label in counted}
+        flat = matrices.reshape(len(test), -1)
+
+        def shares(counts: numpy.ndarray) -> numpy.ndarray:
+            return 100 * intersections((counts @ flat).reshape(whole.shape))[counted]
+
+        Scores.write(
+            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), selected={}, main="mIoU",
+            figures=figures | each,
+            intervals={"mIoU": interval(shares, len(test))},
+            counts={"train": len(images), "test": len(test), "classes": len(counted)}, arrays={"confusion": whole},
+        )  # fmt: skip
+        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+
+    def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
+        from stages.evaluate._finetuned import Finetuned, Trunk, absorbed, fresh, map_layer
+
+        backbone = absorbed(model)
+        shapes = backbone.shapes(size)
+        try:
+            layer = map_layer(backbone.spec, shapes, self.layer, pools=True)
+        except ValueError as error:
+            raise TransferError(f"layer: {error}") from error
+        head = fresh(nn.Conv2d(shapes[layer][0], classes, 1), 0.0)
+        return Finetuned({"trunk": Trunk(backbone, layer, work.machine), "head": head})
+
+
+def masks_of(images: Images, classes: int) -> numpy.ndarray:
+    """(N, S, S) uint8 of the packed squares; TransferError for an image without a mask, or with one that cannot be."""
+    found = annotated(images)
+    masks = np.zeros((len(images), images.size, images.size), dtype=np.uint8)
+    for row, name in enumerate(images.ids):
+        mask = found.mask(row)
+        if mask is None:
+            raise TransferError(f"{name} has no mask: take a split of segmentation")
+        if mask.shape[::-1] != tuple(found.sizes[row]):
+            has, should = (f"{wide} x {tall} px" for wide, tall in (mask.shape[::-1], found.sizes[row]))
+            raise TransferError(f"the mask of {name} has {has}, and its image {should}")
+        if (strange := mask[(mask >= classes) & (mask != VOID)]).size:
+            raise TransferError(f"the mask of {name} holds {strange[0]}, which is no class (0 to {classes - 1}, 255)")
+        masks[row] = square_of(found, row, images).mask(mask)
+    return masks
+
+
+def _scored(network: nn.ModuleDict, seen: Tensor) -> Tensor:
+    """(B, classes, S, S) float32 of normalised images (B, 3, S, S)."""
+    scores = network["head"](network["trunk"](seen)).float()
+    return F.interpolate(scores, size=seen.shape[-2:], mode="bilinear", align_corners=False)

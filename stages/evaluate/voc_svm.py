@@ -1,0 +1,152 @@
+"""VOC by linear SVMs on frozen features: all training images, and a few of each class."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from stages._layers import check_layers
+from stages.evaluate._annotations import annotated, by_name, check_annotated, check_learnable, classes_counted
+from stages.evaluate._named import named
+from stages.evaluate._precision import interval, mean_precision, precisions, rankings
+from stages.evaluate._read import probed_layers, read_layers
+from stages.evaluate._svm import FOLDS, Machines, a_few, of_unit_length
+from transfer.artifacts import Model, Scores
+from transfer.errors import BadOption
+from transfer.lazy import np
+from transfer.stage import Images as Reads
+from transfer.stage import Stage, option, reads
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+PROTOCOL = "voc_svm/vissl-v1"
+
+
+class VocSvm(Stage):
+    """A linear SVM a class on each of the network's layers (Goyal et al. 2019, VISSL); mean average precision.
+
+    Activations after their ReLU are averaged over the largest grid that leaves at most `dimensions` values, and brought
+    to unit length. Squared hinge, L2, dual, positives weigh 2. Trained on `trainval`; a class's cost is that with the
+    best average precision in three folds of it, and the layer of `mAP` that with the best mean of those. A layer's
+    figure is the area under the interpolated precision on `test`; VOC's 11 points stand beside it.
+
+    Low-shot, on that layer: k images that show a class, and for each of them as many that do not as there are other
+    classes, drawn anew `samples` times; mean and deviation over these. As published, the cost of a k is that with the
+    best mean on the test split: too good by so much, for every network.
+
+    What differs: difficult images are left out of the training too; images of equal score count at once.
+    """
+
+    produces = Scores
+    smoke = {"shots": [1, 2], "samples": 2, "shot_costs": [1.0]}
+    images = {"train": Reads("trainval"), "test": Reads("test")}
+
+    model: str = reads(Model, "the network")
+    layers: list[str] | None = option(
+        None, "layers to score; none: all with a ReLU of their own, from the first to the last", min_length=1
+    )
+    dimensions: int = option(9600, "values of a layer that the SVMs see, at most", ge=1)
+    costs: list[float] = option([0.1, 0.01], "the SVM's C, to choose from for all training images", min_length=1)
+    shots: list[int] = option([1, 2, 4, 8, 16, 32, 64, 96], "k of low-shot; empty: none")
+    shot_costs: list[float] = option(
+        [0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0], "the SVM's C in low-shot", min_length=1
+    )
+    samples: int = option(5, "draws of a low-shot training set", ge=1)
+    iterations: int = option(2000, "of the SVM's solver, at most", ge=1)
+
+    def check(self, planned: Planned) -> None:
+        """The sets are annotated, the model has the layers, and costs and shots can be."""
+        check_annotated(planned)
+        check_layers(planned, "layers", self.layers or [])
+        for name in ("costs", "shots", "shot_costs"):
+            if any(value <= 0 for value in getattr(self, name)):
+                raise BadOption(name, f"above zero (found {getattr(self, name)})")
+
+    def run(self, work: Work) -> None:
+        model, train = work.inputs["model"], work.images["train"]
+        # In the order of names, so that neither the folds nor the solver depend on the set's.
+        order = {role: by_name(images) for role, images in work.images.items()}
+        targets = {role: annotated(images).targets[order[role]] for role, images in work.images.items()}
+        check_learnable(targets["train"])
+        trained, tested = ((targets[role] == 1).any(axis=0) for role in ("train", "test"))
+        counted = classes_counted(work, train.classes, trained, tested)
+        names = [train.classes[label] for label in counted]
+        wanted, asked = targets["train"][:, counted], targets["test"][:, counted]
+        layers = self.layers or probed_layers(model)
+        files = {
+            role: read_layers(work, model, images, layers, role, self.dimensions)
+            for role, images in work.images.items()
+        }
+
+        def features(layer: str) -> tuple[numpy.ndarray, numpy.ndarray]:
+            return tuple(of_unit_length(files[role][layer][order[role]]) for role in ("train", "test"))
+
+        machines = Machines(self.iterations)
+        folded, ranked, costs = {}, {}, {}
+        with work.progress("classifying", len(layers) * len(counted), "classes") as progress:
+            for layer in layers:
+                seen, unseen = features(layer)
+                scores, marks, costs[layer] = np.zeros(asked.shape), [], {}
+                for place, target in enumerate(wanted.T):
+                    rows = np.flatnonzero(target)
+                    # A class that every training image shows, or none, teaches nothing: its scores stay alike.
+                    if len(np.unique(target[rows])) == 2:
+                        shows = target[rows] == 1
+                        cost, mark = machines.best_cost(self.costs, seen[rows], shows)
+                        scores[:, place] = machines.fit(cost, seen[rows], shows).decision_function(unseen)
+                        costs[layer][names[place]] = cost
+                        marks.append(mark)
+                    progress.advance(1)
+                    work.pause_point()
+                folded[layer], ranked[layer] = float(np.mean(marks or [0.0])), rankings(scores, asked)
+        best = max(layers, key=lambda layer: folded[layer])
+        figures = {
+            "mAP": mean_precision(ranked[best], "area"),
+            "mAP (11 points)": mean_precision(ranked[best], "11 points"),
+            **{layer: mean_precision(ranked[layer], "area") for layer in layers},
+        }
+        few, few_costs = self._low_shot(work, machines, *features(best), wanted, asked)
+        if machines.unfinished:
+            work.note(
+                f"{machines.unfinished} of {machines.fitted} SVMs were stopped after {self.iterations} iterations"
+            )
+        Scores.write(
+            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main="mAP", figures=figures | few,
+            selected={"layer": best, "costs": costs, "on": f"{FOLDS} folds of the training split", **few_costs},
+            intervals={"mAP": interval(lambda counts: precisions(ranked[best], "area", counts), len(asked))},
+            counts={"train": len(wanted), "test": len(asked), "classes": len(counted)},
+        )  # fmt: skip
+        shown = {name: round(value, 2) for name, value in (figures | few).items()}
+        work.figures.update({"best": f"{best} {figures['mAP']:.2f} %", **shown})
+
+    def _low_shot(
+        self, work: Work, machines: Machines, seen: numpy.ndarray, unseen: numpy.ndarray, wanted: numpy.ndarray,
+        asked: numpy.ndarray,
+    ) -> tuple[dict[str, float], dict[str, Any]]:  # fmt: skip
+        """Mean and deviation of each k that every class has the images for, and how their costs were selected."""
+        figures, selected = {}, {}
+        fewest, others = int((wanted == 1).sum(axis=0).min()), max(1, wanted.shape[1] - 1)
+        possible = [k for k in self.shots if k <= fewest and (wanted == -1).any(axis=0).all()]
+        if left := [str(k) for k in self.shots if k not in possible]:
+            work.note(f"no low-shot with {', '.join(left)}: a class has {fewest} training images that show it")
+        with work.progress("low-shot", len(possible) * self.samples, "draws") as progress:
+            for k in possible:
+                marks = np.zeros((len(self.shot_costs), self.samples))
+                for draw in range(self.samples):
+                    scores = np.zeros((len(self.shot_costs), *asked.shape))
+                    for place, target in enumerate(wanted.T):
+                        rows = a_few(target, k, k * others, work.seed_for("shots", k, draw, place))
+                        for number, cost in enumerate(self.shot_costs):
+                            machine = machines.fit(cost, seen[rows], target[rows] == 1)
+                            scores[number, :, place] = machine.decision_function(unseen)
+                        work.pause_point()
+                    marks[:, draw] = [mean_precision(rankings(some, asked), "area") for some in scores]
+                    progress.advance(1)
+                best = int(marks.mean(axis=1).argmax())
+                figures[f"{k} shot"] = float(marks[best].mean())
+                figures[f"{k} shot deviation"] = float(marks[best].std(ddof=1)) if self.samples > 1 else 0.0
+                selected[f"{k} shot"] = {"cost": self.shot_costs[best], "on": "the test split, as published"}
+        return figures, selected

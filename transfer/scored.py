@@ -1,0 +1,242 @@
+"""The finished scores of some pipeline files: which are asked for, and whether they may stand in one table."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from transfer.ancestry import Ancestry, scores_of
+from transfer.api import Pipeline
+from transfer.artifacts import Scores
+from transfer.errors import Damaged, TransferError, UsageError, nearest
+from transfer.plan import Planned
+from transfer.store import Manifest
+
+SHOWN = 3  # differences, or stages in a command, that are told one by one
+
+
+@dataclass
+class Score:
+    """One evaluating stage of one file, and what it made."""
+
+    pipeline: Pipeline
+    planned: Planned
+    prefix: str  # `FILE: ` where there are several
+    about: Ancestry
+    manifest: Manifest | None = None
+    card: dict[str, Any] | None = None
+    why: str = ""  # there is no card
+    damaged: bool = False
+
+    @property
+    def label(self) -> str:
+        return self.prefix + self.planned.label
+
+    @property
+    def protocol(self) -> str:
+        """As the scores name it; before they are there, as far as the plan knows."""
+        known = getattr(self.planned.stage, "protocol", None) or self.planned.uses.removeprefix("evaluate/")
+        return self.card["protocol"] if self.card else str(known)
+
+    @property
+    def value(self) -> float:
+        return float(self.card["figures"][self.card["main"]])
+
+    @property
+    def sound(self) -> bool:
+        """Whether it is there and says which figure counts."""
+        return self.card is not None and self.card.get("main") in self.card["figures"]
+
+    def outcomes(self) -> Any:
+        """What each test image added to the figure, or None; Damaged where that is not what was written."""
+        store, one, name = self.pipeline.store, self.planned, "scores.h5"
+        if name not in self.manifest.files:
+            return None
+        folder = store.folder(one.uses, one.key)
+        store.check(folder, replace(self.manifest, files={name: self.manifest.files[name]}), thorough=True)
+        return Scores(folder).outcomes(self.card["main"])
+
+
+class Shelf:
+    """A store whose manifests are read once."""
+
+    def __init__(self, pipeline: Pipeline):
+        self.store = pipeline.store
+        self.found: dict[str, Manifest | None] = {}
+
+    def manifest(self, one: Planned) -> Manifest | None:
+        """None where there is none that can be trusted."""
+        if one.key not in self.found:
+            try:
+                self.found[one.key] = self.store.find(one.uses, one.key)
+            except Damaged:
+                self.found[one.key] = None
+        return self.found[one.key]
+
+    def fill(self, score: Score) -> None:
+        """Read what a stage made, or say why there is nothing to read."""
+        one = score.planned
+        folder = self.store.folder(one.uses, one.key)
+        try:
+            score.manifest = self.store.find(one.uses, one.key)
+            if score.manifest is None or (stale := self._stale(score)):
+                score.why = "not made yet" if score.manifest is None else stale
+                return
+            own = {name: facts for name, facts in score.manifest.files.items() if name == "scores.json"}
+            self.store.check(folder, replace(score.manifest, files=own))
+            score.card = Scores(folder).card
+        except Damaged as error:
+            score.why, score.damaged = str(error), True
+
+    def _stale(self, score: Score) -> str:
+        """What the score stands on that is no longer what was read; empty where all is."""
+        for one in [*score.about.stages, score.planned]:
+            manifest = self.manifest(one)
+            for name, other in one.before.items() if manifest else ():
+                now = self.manifest(other)
+                if now is not None and name in manifest.inputs and manifest.inputs[name]["digest"] != now.digest:
+                    return f"{one.name} read {name} that were made again since, with other bytes"
+        return ""
+
+    def seconds(self, score: Score) -> float | None:
+        """Of all stages up to what is scored; None where one of them is gone."""
+        manifests = [self.manifest(one) for one in score.about.stages]
+        return None if None in manifests else sum(one.seconds for one in manifests)
+
+    def images(self, score: Score) -> int | None:
+        """How many images its networks were trained on; None where somebody else trained one."""
+        if any("weights" in type(one.stage).model_fields for one in score.about.teachers):
+            return None
+        packs = [(pack, self.manifest(pack)) for pack in score.about.learned_from]
+        return sum(made.figures.get("images", pack.stage.count) if made else pack.stage.count for pack, made in packs)
+
+
+def read(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Any, Shelf]]:
+    """All evaluating stages with what they made, and the stores that it came from, by their folders."""
+    shelves = {one.store.root: Shelf(one) for one in pipelines}
+    found = []
+    for pipeline in pipelines:
+        prefix = f"{pipeline.plan.file}: " if len(pipelines) > 1 else ""
+        ours = [Score(pipeline, planned, prefix, Ancestry(planned)) for planned in scores_of(pipeline.plan)]
+        if not ours:
+            raise UsageError(f"{pipeline.plan.file}: no stage of it evaluates anything (`uses: evaluate/...`)")
+        found += ours
+    for score in found:
+        shelves[score.pipeline.store.root].fill(score)
+    return found, shelves
+
+
+def of(pipeline: Pipeline, scores: Iterable[Score]) -> list[Score]:
+    """Those of one file."""
+    return [score for score in scores if score.pipeline is pipeline]
+
+
+def command(pipeline: Pipeline, scores: list[Score], *flags: str) -> str:
+    """What makes these scores of a file."""
+    ours = [score.planned for score in of(pipeline, scores)]
+    names = [one.label for one in ours] if len(ours) <= SHOWN else list(dict.fromkeys(one.name for one in ours))
+    return shlex.join(["transfer", "run", str(pipeline.plan.file), *names, *flags, *pipeline.words])
+
+
+# Which are asked for?
+
+
+def pick(
+    pipelines: Sequence[Pipeline], found: list[Score], protocols: Sequence[str], stages: Sequence[str]
+) -> list[Score]:
+    """The scores of these stages and protocols, or all; UsageError for a name that none has, and for a file of none."""
+    found = _named(found, stages, "evaluating stage", lambda one: [one.name, one.label, one.key])
+    found = _named(found, protocols, "protocol", lambda one: _protocol_names(one), whole=True)
+    for pipeline in pipelines:
+        if not of(pipeline, found):
+            raise UsageError(f"{pipeline.plan.file}: no score of it is of the --stage and --protocol asked for")
+    return found
+
+
+def _named(
+    found: list[Score], wanted: Sequence[str], what: str, names_of: Callable[[Any], list[str]], whole: bool = False
+) -> list[Score]:
+    names = {id(score): names_of(score if whole else score.planned) for score in found}
+    for name in wanted:
+        if not any(name in known for known in names.values()):
+            raise UsageError(f"no {what} '{name}'{nearest(name, {known[0] for known in names.values()})}")
+    return [score for score in found if not wanted or {*wanted} & {*names[id(score)]}]
+
+
+def _protocol_names(score: Score) -> list[str]:
+    """`linear/zhang2016-v1 (epochs 4)`, and each shorter way to say it, down to `zhang2016` and `linear`."""
+    plain = score.protocol.partition(" (")[0]
+    bare = plain.rpartition("-v")[0] or plain
+    uses = score.planned.uses
+    return [plain, score.protocol, bare, *bare.split("/"), uses, uses.rpartition("/")[2]]
+
+
+# May they stand in one table?
+
+
+def refuse_other_settings(pipelines: Sequence[Pipeline], scores: list[Score]) -> None:
+    """UsageError names two scores of two files that are of one method and were not measured alike.
+
+    Within a file other settings are other tables; of two files nobody knows which scores were meant to be compared.
+    """
+    for number, first in enumerate(pipelines):
+        for second in pipelines[number + 1 :]:
+            ours, theirs = of(first, scores), of(second, scores)
+            left = [one for one in ours if all(one.about.setting != other.about.setting for other in theirs)]
+            right = [one for one in theirs if all(one.about.setting != other.about.setting for other in ours)]
+            pairs = [(a, b) for a in left for b in right if a.planned.uses == b.planned.uses]
+            if not pairs and len(left) == len(ours):
+                pairs = [(ours[0], theirs[0])]
+            if pairs:  # told is the pair that is nearest to being one
+                _refuse(
+                    *min(pairs, key=lambda pair: (pair[0].planned.name != pair[1].planned.name, len(_apart(*pair))))
+                )
+
+
+def refuse_other_protocols(scores: list[Score]) -> None:
+    """UsageError where scores of the same settings say that another protocol made them, or another figure counts."""
+    first, *others = scores
+    for other in others:
+        told = [{name: score.card[name] for name in ("protocol", "main")} for score in (first, other)]
+        if told[0] != told[1]:
+            _refuse(first, other, told)
+
+
+def refuse_older(scores: list[Score]) -> None:
+    """TransferError where scores do not say which figure counts."""
+    old = [score for score in scores if score.card and not score.sound]
+    if old:
+        pipelines = {id(score.pipeline): score.pipeline for score in old}.values()
+        names = ", ".join(score.label for score in old)
+        commands = [command(pipeline, old, "--force") for pipeline in pipelines]
+        raise TransferError("\n".join([f"{names}: of an older format, without a main figure; run again:", *commands]))
+
+
+def _settings(score: Score) -> dict[str, Any]:
+    setting = score.about.setting
+    images = {f"{role} images": told for role, told in setting["images"].items()}
+    return {"protocol": score.protocol, "version": setting["version"], **images, **setting["options"]}
+
+
+def _apart(one: Score, other: Score, told: Sequence[dict[str, Any]] = ()) -> dict[str, tuple[Any, Any]]:
+    """What two differ in."""
+    ours, theirs = told or (_settings(one), _settings(other))
+    names = dict.fromkeys([*ours, *theirs])
+    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+
+
+def _refuse(one: Score, other: Score, told: Sequence[dict[str, Any]] = ()) -> None:
+    apart = _apart(one, other, told)
+    lines = [f"  {name}: {_brief(ours)} | {_brief(theirs)}" for name, (ours, theirs) in [*apart.items()][:SHOWN]]
+    lines += [f"  and {len(apart) - SHOWN} more"] if len(apart) > SHOWN else []
+    advice = "Score both in the same way, or say with --stage NAME or --protocol NAME which scores are meant."
+    raise UsageError(
+        "\n".join([f"'{one.label}' and '{other.label}' cannot be compared. They differ in", *lines, advice])
+    )
+
+
+def _brief(value: Any) -> str:
+    text = "none" if value is None else str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
