@@ -15,6 +15,7 @@ from transfer.catalog import find_stage
 from transfer.document import FAULTY, Faults, Mark, Node, read_document, replace, substitute, variables_in
 from transfer.errors import BadOption, TransferError, UsageError, nearest
 from transfer.given import with_files
+from transfer.images.roles import overlap, spec_for, split_fault
 from transfer.images.sets import ImageSets
 from transfer.images.spec import ImageSpec
 from transfer.plan import COMMON, Header, Plan, Planned
@@ -259,8 +260,10 @@ class _Reader:
                 what = "reads images: name them with `data:`, here or for the whole file"
                 self.faults.add(node.mark, f"stages.{name}", what)
                 return None
-            several = len(kind.images) > 1  # such a stage picks its splits itself
-            spec = data.model_copy(update={"split": None}) if several else data
+            if own and (wrong := split_fault(kind, data)):
+                self.faults.add(node.mark_at(("data", "split")), f"stages.{name}.data.split", wrong)
+                return None
+            spec = data if len(kind.images) == 1 else spec_for(images.split, data)
             try:
                 found[role] = self._pack(spec, images.split, images.labelled)
             except (TransferError, OSError) as error:
@@ -269,6 +272,9 @@ class _Reader:
                 else:
                     self.unread.setdefault((top.keys["data"], "data", str(error)), {})[name] = None
                 return None
+        if wrong := overlap({role: pack.stage.split for role, pack in found.items()}, kind):
+            self.faults.add(node.mark, f"stages.{name}", wrong)
+            return None
         return found
 
     def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> Planned:

@@ -391,3 +391,72 @@ def test_a_split_that_is_not_as_large_as_its_card_says_is_told_by_the_plan(
     assert "split 'train' of cifar10 has 6 images; its card says 50,000" in told
     assert "split 'test' of cifar10 has 2 images; its card says 10,000" in told
     assert "its card says" not in invoke("run", file, "-n", "--set", "data={hdf5: cifar10.h5}").text
+
+
+# Published test splits without labels, or none at all: what is scored instead.
+SCORED = {
+    **dict.fromkeys(("imagenet", "imagenet100", "imagenette", "places365", "tiny_imagenet"), "val"),
+    **dict.fromkeys(("stl10", "cifar10", "cifar100", "cifar100_coarse", "fashion_mnist", "oxford_pets"), "test"),
+    "slimagenet64": "test",
+}
+UNLABELLED = {"stl10": ["unlabeled"], "imagenet": ["test"], "places365": ["test"], "tiny_imagenet": ["test"]}
+PROBE = "name: p\ndata: {{card: {name}, path: set.h5{more}}}\nstages:\n  r: {{uses: pretext/random, backbone: conv4}}\n"
+
+
+def probe(name: str, more: str = "", own: str = "") -> str:
+    return PROBE.format(name=name, more=more) + f"  l: {{uses: evaluate/linear, model: r{own}}}\n"
+
+
+@pytest.mark.parametrize("name", SCORED)
+def test_every_set_with_labels_can_be_scored(
+    name: str, tmp_path: Path, pipeline: Callable[..., Path], invoke: Callable[..., Any]
+) -> None:
+    splits = {split: split_of(2) for split in load_card(name)[0].splits}
+    for split in UNLABELLED.get(name, []):
+        del splits[split]["labels"]
+    write_h5(tmp_path / "set.h5", **splits)
+    told = invoke("run", pipeline(probe(name, ", size: 32")), "-n").text
+    assert f"{name}/{SCORED[name]} " in told
+    assert f"{name}/{'trainval' if name == 'oxford_pets' else 'train'} " in told
+
+
+@pytest.mark.parametrize(
+    ("own", "told"),
+    [
+        (", data: {card: imagenet, path: set.h5, split: train_1percent}", "say which is which, as in {train: train_1p"),
+        (", data: {card: imagenet, path: set.h5, split: {trian: train}}", "reads train and test, not 'trian'"),
+        (", data: {card: imagenet, path: set.h5, split: {test: test}}", "split 'test', has no labels"),
+        (
+            ", data: {card: imagenet, path: set.h5, split: {train: trainval}}",
+            "would be scored on `val`, which is a part",
+        ),
+        (", data: {card: imagenet, path: set.h5, split: {train: none}}", "has no split 'none'"),
+    ],
+)
+def test_a_stage_of_several_splits_is_told_which_is_which(
+    own: str, told: str, tmp_path: Path, pipeline: Callable[..., Path], invoke: Callable[..., Any]
+) -> None:
+    splits = {split: split_of(2) for split in ("train", "val", "test", "train_1percent", "trainval")}
+    del splits["test"]["labels"]
+    write_h5(tmp_path / "set.h5", **splits)
+    right = ", data: {card: imagenet, path: set.h5, size: 32, split: {train: train_1percent}}"
+    said = invoke("run", pipeline(probe("imagenet", ", size: 32", right)), "-n").text
+    assert "imagenet/train_1percent" in said
+    assert "imagenet/val" in said
+    assert told in invoke("run", pipeline(probe("imagenet", ", size: 32", own)), "-n", check=2).text
+
+
+def test_a_subset_is_of_the_training_images_and_never_of_those_that_are_scored(
+    tmp_path: Path, pipeline: Callable[..., Path]
+) -> None:
+    from transfer.pipeline import load_plan
+    from transfer.store import Store
+
+    write_h5(tmp_path / "set.h5", train=split_of(8), test=split_of(6))
+    for more in (", limit: 2", ", fraction: 0.25", ", per_class: 0.25, limit: 2"):
+        file = pipeline(probe("cifar10", f", size: 32, subset_seed: 3{more}"))
+        plan = load_plan(file, Store(tmp_path / "s"))
+        packs = {one.name: one.stage.count for one in plan if one.uses == "images"}
+        assert packs == {"cifar10/train": 2, "cifar10/test": 6}
+        test = next(one.stage for one in plan if one.name == "cifar10/test")
+        assert (test.spec.per_class, test.spec.subset_seed) == (None, 0)

@@ -50,7 +50,8 @@ class ImageSets:
         origin, own_size = self.locate(spec)
         survey = self.survey(spec)
         try:
-            split = survey.find(spec.split or wanted, explicit=spec.split is not None)
+            named = spec.split.get(wanted) if isinstance(spec.split, dict) else spec.split
+            split = survey.find(named or wanted, named is not None, labelled)
         except UsageError as error:
             raise UsageError(f"image set '{spec.place}' {error}") from error
         facts = survey.splits[split]

@@ -61,6 +61,10 @@ class Splits(Mapping[str, Split]):
         return len(self._names)
 
 
+# Where a set has no split of that name: the published test splits of many sets have no labels, and `val` is scored.
+INSTEAD = {"unlabeled": ["train", "trainval"], "train": ["trainval"], "trainval": ["train"], "test": ["val"]}
+
+
 @dataclass(frozen=True)
 class Survey:
     """What is known of a set.
@@ -75,15 +79,23 @@ class Survey:
     changes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def find(self, wanted: str, explicit: bool) -> str:
-        """The split to read: `wanted`; for `unlabeled`, unless the file names it, also `train` or the only one."""
-        instead = ["train"] if not explicit and wanted == "unlabeled" else []
-        for name in (wanted, *instead):
-            if name in self.splits:
-                return name
-            if name in self.absent:
-                raise UsageError(self.absent[name])
-        if instead and len(self.splits) == 1:
+    def find(self, wanted: str, explicit: bool, labelled: bool = False) -> str:
+        """The split to read: `wanted`, or, unless the file names it, what stands in for it (see INSTEAD).
+
+        With `labelled`, one without labels is passed over where another has them. `unlabeled` may be the only split.
+        """
+        names = [wanted, *([] if explicit else INSTEAD.get(wanted, []))]
+        there = [name for name in names if name in self.splits]
+        fitting = [name for name in there if explicit or not labelled or self.splits[name].labelled]
+        lost = next((name for name in names if name in self.absent), None)
+        # Unlabelled images that are only not there yet are no reason to learn from others.
+        if fitting and not (wanted == "unlabeled" and lost == wanted):
+            return fitting[0]
+        if lost is not None:
+            raise UsageError(self.absent[lost])
+        if there:
+            return there[0]
+        if wanted == "unlabeled" and not explicit and len(self.splits) == 1:
             return next(iter(self.splits))
         raise UsageError(f"has no split '{wanted}' (it has: {', '.join(self.splits) or 'none'})")
 

@@ -22,7 +22,11 @@ class ImageSpec(BaseModel):
     hdf5: str | None = Field(None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels")
     tar: str | None = Field(None, min_length=1, description="tar shards (WebDataset): one file, or a pattern of them")
     path: str | None = Field(None, min_length=1, description="where a card's files are, if not where it expects them")
-    split: str | None = Field(None, description="split to read instead of the one the stage looks for")
+    split: str | dict[str, str] | None = Field(
+        None,
+        description="split to read instead of the one the stage looks for; for a stage that reads several, which for "
+        "which, as in {train: train_1percent, test: val}",
+    )
     size: int | None = Field(
         None,
         ge=SIZES[0],
