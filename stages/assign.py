@@ -22,6 +22,7 @@ class Assign(Stage):
     """The nearest centroid, with its distance and the runner-up's. Labels are compact: empty clusters have none."""
 
     produces = PseudoLabels
+    version = 2  # since the number of clusters is kept
     seeded = False
 
     features: str = reads(Features, "of the images to label")
@@ -71,6 +72,7 @@ class Assign(Stage):
             filled[used].astype(np.int64),
             *distances.T,
             clusters=work.input_keys["clusters"],
+            k=len(clusters.sizes),
             features=work.input_keys["features"],
         )
         work.figures.update(images=len(features), labels=len(used), unused=len(clusters.sizes) - len(used))

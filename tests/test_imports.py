@@ -36,7 +36,7 @@ LAYERS = [
     "compare",
     "tabular",
     "describe modelcard picture show",
-    "doctor export upkeep",
+    "doctor export report upkeep",
     "cli",
     "__main__",
 ]

@@ -309,6 +309,11 @@ class PseudoLabels(Artifact):
         """Number of distinct labels: what a classifier's last layer needs."""
         return len(self.cluster_ids)
 
+    @property
+    def k(self) -> int:
+        """Number of clusters, with those that no image fell into."""
+        return int(self.table.attributes["k"])
+
     def of(self, ids: list[str]) -> numpy.ndarray:
         """(len(ids),) int64: the label of each image id, -1 where there is none."""
         label = dict(zip(self.ids, self.labels.tolist(), strict=True))

@@ -68,7 +68,8 @@ class Cropped:
             rights = [(one.argmax(1) == wanted[draw.ids]).float().mean() for one in logits]
             return torch.stack(losses).sum(), {"accuracy": torch.stack(rights).max()}
 
-        recipe = Recipe(epochs=self.preset.epochs, batch=self.preset.batch, preset=self.preset)
+        preset = self.preset
+        recipe = Recipe(epochs=preset.epochs, batch=preset.batch, learning_rate=preset.learning_rate, preset=preset)
         train(self.work, recipe, nn.ModuleList(heads), loss, images)
 
     def right(self, heads: list[Head], images: Images, labels: numpy.ndarray) -> list[numpy.ndarray]:

@@ -9,14 +9,23 @@ from transfer.lazy import np
 
 if TYPE_CHECKING:
     from transfer.artifacts import Images
+    from transfer.work import Work
 
 FEWEST = 20  # training images below which nothing can be said
 
 
-def check_labels(train: Images, test: Images) -> int:
-    """The number of classes; TransferError for a training split of which nothing can be learned."""
+def check_labels(train: Images, test: Images, work: Work) -> int:
+    """The number of classes; TransferError where nothing can be learned. Classes that a split lacks are noted."""
     if len(train) < FEWEST:
         raise TransferError(f"{len(train)} training images are too few for a probe: at least {FEWEST}")
     if len(np.unique(train.labels)) < 2:
         raise TransferError("all training images have one label: there is nothing to classify")
+    for told, some, others in (
+        ("test images are of classes that no training image has, and count as wrong", test, train),
+        ("training images are of classes that no test image has", train, test),
+    ):
+        lost = np.setdiff1d(some.labels, others.labels)
+        if len(lost):
+            first = ", ".join(dict(enumerate(some.classes)).get(label, str(label)) for label in lost[:5].tolist())
+            work.note(f"{int(np.isin(some.labels, lost).sum())} {told}: {first}{', ...' if len(lost) > 5 else ''}")
     return max(int(train.labels.max()), int(test.labels.max())) + 1

@@ -54,11 +54,23 @@ def read_layers(
     return files
 
 
+def resolved(model: Model, layers: Sequence[str] | None) -> list[str]:
+    """The layers that names, which may be aliases, mean; [] for none."""
+    return [model.network().spec.resolve_layer(layer) for layer in layers or []]
+
+
+def map_layers(model: Model) -> list[str]:
+    """Those of `probed_layers` that are maps; TransferError for a network without any."""
+    found = [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
+    if not found:
+        raise TransferError(f"no layer of {model.card['backbone']['name']} gives a map: this protocol reads maps")
+    return found
+
+
 def probed_layers(model: Model) -> list[str]:
-    """The layers that a probe reads by default: all but the poolings that stand between them."""
+    """The layers that a probe reads by default: all but poolings; of more than eight, the last before maps shrink."""
     shapes = model.layers
     layers = [name for name in shapes if not name.startswith("pool")]
-    # Deep networks are read once a block: the last layer before the map shrinks.
     return [
         a
         for a, b in zip(layers, [*layers[1:], None], strict=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from shutil import rmtree
 from typing import TYPE_CHECKING
 
 import torch
@@ -49,12 +50,14 @@ def taught(
         return before
     folder = work.checkpoints / name
     folder.mkdir(exist_ok=True)
+    work.save_progress(f"in {name}")
     inner = replace(work, checkpoints=folder, label=f"{work.label}, {name}", figures={})
     found = _teach(inner, lesson, network, model, rows)
     draft = kept.with_suffix(".draft")
     with open(draft, "wb") as file:
         np.savez(file, right=found[0], curve=found[1])
     draft.replace(kept)
+    rmtree(folder, ignore_errors=True)
     work.save_progress(f"{name} done")
     return found
 

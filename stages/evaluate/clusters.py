@@ -45,12 +45,14 @@ class EvaluateClusters(Stage):
         known = np.flatnonzero(given >= 0)
         true, named = images.labels[known], given[known]
         purity = majority_right(true, named)
-        figures = agreement(true, named) | {"purity": float(purity.mean())} | evenness(named, pseudo.count)
+        figures = agreement(true, named) | {"purity": float(purity.mean())}
+        sizes = evenness(pseudo.cluster_ids[named], pseudo.k)
+        figures["entropy"] = sizes.pop("entropy")
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings={"k": pseudo.count}, selected={}, main="ami",
-            figures=figures, outcomes={"purity": purity}, counts={"images": len(known), "labels": pseudo.count},
+            work.folder, protocol=PROTOCOL, settings={"k": pseudo.k}, selected={}, main="ami",
+            figures=figures, outcomes={"purity": purity}, counts={"images": len(known), "k": pseudo.k, **sizes},
         )  # fmt: skip
-        work.figures.update({name: round(value, 2) for name, value in figures.items()})
+        work.figures.update({name: round(value, 2) for name, value in {**figures, **sizes}.items()})
 
 
 def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:

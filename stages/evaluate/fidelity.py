@@ -40,12 +40,13 @@ class Fidelity(Stage):
     def check(self, planned: Planned) -> None:
         """The target learned these labels, and both labellings are by the same centroids."""
         target, labels, unseen = (planned.inputs[name] for name in ("target", "labels", "unseen"))
-        if target.inputs.get("labels") is not labels:
+        taught, ours, theirs = target.inputs.get("labels"), labels.inputs.get("clusters"), unseen.inputs.get("clusters")
+        if taught is None or taught.key != labels.key:
             raise BadOption("target", f"'{target.name}' did not learn '{labels.name}'")
-        if unseen.inputs.get("clusters") is not labels.inputs.get("clusters"):
+        if ours is None or theirs is None or ours.key != theirs.key:
             raise BadOption("unseen", f"'{unseen.name}' are not of the centroids that '{labels.name}' are of")
-        if unseen is labels:
-            raise BadOption("unseen", f"the target has seen the images of '{labels.name}'")
+        if planned.images["images"].key in {pack.key for pack in target.images.values()}:
+            raise BadOption("unseen", f"'{target.name}' was trained on the images of '{unseen.name}'")
 
     def run(self, work: Work) -> None:
         target, labels, unseen, images = (

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from stages.evaluate._amounts import Amount, share, some_labels, told
 from stages.evaluate._crops import resized
 from stages.evaluate._labels import check_labels
+from stages.evaluate._named import named
 from transfer.artifacts import Model, Scores
 from transfer.errors import BadOption
 from transfer.lazy import np
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from transfer.plan import Planned
     from transfer.work import Work
 
-VERSION = "v1"
+PROTOCOL = "finetune/vissl-v1"
 
 
 class Finetune(Trained):
@@ -56,7 +57,7 @@ class Finetune(Trained):
         from transfer.networks import backbone
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        check_labels(train, test)
+        check_labels(train, test, work)
         starts = {"finetuned": lambda draw: model.network()}
         if self.beside:
             spec = backbone(model.card["backbone"])
@@ -67,7 +68,7 @@ class Finetune(Trained):
             for name, start in starts.items():
                 figure = name if len(self.amounts) == 1 else f"{name}, {told(amount)}"
                 rights, curves = [], []
-                for draw in range(self.draws):
+                for draw in range(1 if amount == 1.0 and isinstance(amount, float) else self.draws):
                     rows = some_labels(train, amount, draw)
                     counts[f"train, {told(amount)}"] = len(rows)
                     label = f"{name} {told(amount)} draw {draw + 1}".replace(" ", "-").replace("%", "percent")
@@ -78,10 +79,7 @@ class Finetune(Trained):
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         main = next(iter(figures)) if len(self.amounts) == 1 else f"finetuned, {told(max(self.amounts, key=share))}"
         Scores.write(
-            work.folder, protocol=f"finetune/{VERSION} ({self._told()})", settings=self.identity(), main=main,
+            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main=main,
             selected={"epoch": "the last"}, figures=figures, outcomes=outcomes, counts=counts, arrays=arrays,
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
-
-    def _told(self) -> str:
-        return f"epochs {self.epochs}, batch {self.batch}, {self.optimizer} {self.learning_rate:g}"

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from stages._layers import check_layers
 from stages.evaluate._embed import embedded
+from stages.evaluate._labels import check_labels
+from stages.evaluate._named import named
 from transfer.artifacts import Model, Scores
 from transfer.errors import BadOption
 from transfer.lazy import faiss, np, torch
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from transfer.plan import Planned
     from transfer.work import Work
 
-VERSION = "v1"
+PROTOCOL = "knn/weighted-v1"
 
 
 class Knn(Stage):
@@ -35,11 +37,6 @@ class Knn(Stage):
     k: int = option(20, "neighbours that vote (Wu et al.: 200 on ImageNet)", ge=1)
     temperature: float = option(0.07, "T of the weights", gt=0)
 
-    @property
-    def protocol(self) -> str:
-        """Such as `knn/weighted-v1 (k 20, T 0.07)`: both are part of the protocol."""
-        return f"knn/weighted-{VERSION} (k {self.k}, T {self.temperature:g})"
-
     def check(self, planned: Planned) -> None:
         """The model has the layer, and the training split k images."""
         check_layers(planned, "layer", [self.layer])
@@ -49,6 +46,7 @@ class Knn(Stage):
 
     def run(self, work: Work) -> None:
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+        check_labels(train, test, work)
         layer = self.layer or model.card["default_layer"]
         bank = embedded(work, model, train, layer, self.pool)
         index = faiss.IndexFlatIP(bank.shape[1])
@@ -61,7 +59,8 @@ class Knn(Stage):
         }
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=self.protocol, settings={**self.identity(), "layer": layer}, selected={}, main="knn",
+            work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer}, selected={},
+            main="knn",
             figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(test)},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages._layers import check_layers
 from stages.evaluate._labels import check_labels
 from stages.evaluate._presets import PRESETS, Preset
-from stages.evaluate._read import probed_layers, read_layers
+from stages.evaluate._read import map_layers, probed_layers, read_layers, resolved
 from transfer.artifacts import Model, Scores
 from transfer.lazy import np
 from transfer.stage import Images as Reads
@@ -65,12 +65,14 @@ class Linear(Stage):
     @property
     def protocol(self) -> str:
         """Such as `linear/zhang2016-v1`, or `linear/zhang2016-v1 (epochs 4)`."""
-        told = ", ".join(f"{name} {value}" for name, value in self.changed.items())
+        changed = self.changed | ({"layers": self.layers} if self.layers else {})
+        told = ", ".join(f"{name} {value}" for name, value in changed.items())
         return f"linear/{self.variant}-{VERSION}" + (f" ({told})" if told else "")
 
     def identity(self) -> dict[str, Any]:
         """The preset itself: an option that says what the preset says changes nothing."""
-        return {"variant": self.variant, **asdict(self.preset), "layers": self.layers or self.preset.layers}
+        settings = {"variant": self.variant, **asdict(self.preset), "layers": self.layers or self.preset.layers}
+        return {name: value for name, value in settings.items() if name != "source"}
 
     def smoked(self) -> Stage:
         return self.model_copy(update={"epochs": min(self.smoke["epochs"], self.preset.epochs)})
@@ -81,8 +83,8 @@ class Linear(Stage):
 
     def run(self, work: Work) -> None:
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        classes = check_labels(train, test)
-        layers = self.layers or self._layers(model)
+        classes = check_labels(train, test, work)
+        layers = resolved(model, self.layers) or self._layers(model)
         # Drawn, not every n-th: in some sets the classes take turns.
         order = np.random.RandomState(0).permutation(len(train))
         choose, fit = np.split(order, [round(self.preset.held_out * len(train))])
@@ -92,6 +94,7 @@ class Linear(Stage):
         outcomes = {"best": outcomes[best], **outcomes}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         on = f"{self.preset.held_out:.0%} of the training split, held out" if len(choose) else "the test split"
+        on = on if len(layers) > 1 else "nothing: one layer is probed"
         Scores.write(
             work.folder, protocol=self.protocol, settings=self.identity(), main="best",
             selected={"layer": best, "on": on}, figures=figures, outcomes=outcomes,
@@ -100,9 +103,7 @@ class Linear(Stage):
         work.figures.update({"best": f"{best} {figures[best]:.2f} %", **{k: round(v, 2) for k, v in figures.items()}})
 
     def _layers(self, model: Model) -> list[str]:
-        layers = probed_layers(model)
-        if self.preset.layers == "maps":
-            layers = [layer for layer in layers if len(model.layers[layer]) == 3]
+        layers = map_layers(model) if self.preset.layers == "maps" else probed_layers(model)
         return layers[-1:] if self.preset.layers == "last" else layers
 
     def _once(

@@ -8,6 +8,7 @@ from stages._layers import check_layers
 from stages.evaluate._amounts import Amount, share, some_labels, told
 from stages.evaluate._crops import resized
 from stages.evaluate._labels import check_labels
+from stages.evaluate._named import named
 from stages.evaluate._read import read_layers
 from transfer.artifacts import Model, Scores
 from transfer.lazy import np
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
     from transfer.plan import Planned
     from transfer.work import Work
 
-VERSION = "v1"
+PROTOCOL = "lowshot/v1"
 DIMENSIONS = 9216
 
 
@@ -30,7 +31,7 @@ class Lowshot(Trained):
 
     `linear`: logistic regression (C = 1) on features of unit length, which needs no recipe (as Tian et al., ECCV 2020,
     do with few images). `finetuned`: the whole network, by the recipe of `evaluate/finetune`. ImageNet's published
-    lists of 1 % and 10 % are splits of its card: name them as `data` and take `amounts: [1.0]`.
+    lists are splits of its card: `data: {card: imagenet, split: {train: train_1percent}}` with `amounts: [1.0]`.
     """
 
     produces = Scores
@@ -57,7 +58,7 @@ class Lowshot(Trained):
         from stages.evaluate._taught import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        check_labels(train, test)
+        check_labels(train, test, work)
         layer = self.layer or model.card["default_layer"]
         if "linear" in self.ways:
             read = {
@@ -67,7 +68,7 @@ class Lowshot(Trained):
         lesson, outcomes, spreads, counts = Lesson(self, resized), {}, {}, {"test": len(test)}
         for amount in self.amounts:
             found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
-            for draw in range(self.draws):
+            for draw in range(1 if amount == 1.0 and isinstance(amount, float) else self.draws):
                 rows = some_labels(train, amount, draw)
                 counts[f"train, {told(amount)}"] = len(rows)
                 if "linear" in found:
@@ -81,15 +82,12 @@ class Lowshot(Trained):
                 spreads[f"{way}, {told(amount)}"] = np.array([right.mean() for right in rights])
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=f"lowshot/{VERSION} ({self._told()})", settings={**self.identity(), "layer": layer},
+            work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer},
             main=f"{self.ways[0]}, {told(max(self.amounts, key=share))}", selected={"epoch": "the last"},
             figures=figures, outcomes=outcomes, counts=counts,
             arrays={f"draws.{name}": values for name, values in spreads.items()},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} ± {spreads[name].std():.2f} %" for name, value in figures.items()})
-
-    def _told(self) -> str:
-        return f"draws {self.draws}, epochs {self.epochs}, batch {self.batch}, {self.optimizer} {self.learning_rate:g}"
 
 
 def linear(

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Literal
 from stages._layers import check_layers
 from stages.evaluate._crops import random_crop
 from stages.evaluate._labels import check_labels
-from stages.evaluate._read import probed_layers
+from stages.evaluate._named import named
+from stages.evaluate._read import map_layers, resolved
 from transfer.artifacts import Model, Scores
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
@@ -30,7 +31,7 @@ class Nonlinear(Trained):
 
     Published for ImageNet: 350,000 steps of 256 images (70 epochs), rate 0.01, a tenth of it each 100,000 steps; crops
     of 227 of 256 px, mirrored. Whole images are scored here, after the last epoch. The deepest locked layer is the
-    figure that a comparison shows.
+    figure that a comparison shows. Momentum is Nesterov's here.
     """
 
     produces = Scores
@@ -38,7 +39,9 @@ class Nonlinear(Trained):
 
     model: str = reads(Model, "the network")
     locked: list[str] | None = option(
-        None, "up to which layers to lock, a training each; none: every layer that is a map", min_length=1
+        None,
+        "up to which layers to lock, a training each; none: a probe's that are maps",
+        min_length=1,
     )
 
     epochs: int = option(70, "passes over the images", ge=1)
@@ -58,20 +61,20 @@ class Nonlinear(Trained):
         from transfer.lazy import np
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        check_labels(train, test)
-        layers = self.locked or [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
+        check_labels(train, test, work)
+        layers = resolved(model, self.locked) or map_layers(model)
         names, outcomes = list(model.layers), {}
         for layer in layers:
-            kept = names[: names.index(model.network().spec.resolve_layer(layer)) + 1]
+            kept = names[: names.index(layer) + 1]
             lesson = Lesson(self, crop, locked=tuple(kept))
             network = half_fresh(model, kept, work.seed_for("weights", layer))
             outcomes[layer], _ = taught(work, f"{layer}-locked", lesson, network, model, np.arange(len(train)))
+        deepest = max(layers, key=names.index)
+        outcomes = {"deepest": outcomes[deepest], **outcomes}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
-        deepest = max(figures, key=lambda layer: names.index(model.network().spec.resolve_layer(layer)))
-        told = "" if self.epochs == 70 else f" (epochs {self.epochs})"
         Scores.write(
-            work.folder, protocol=PROTOCOL + told, settings=self.identity(), main=deepest,
-            selected={"epoch": "the last", "layer": "the deepest that is locked"}, figures=figures, outcomes=outcomes,
+            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main="deepest",
+            selected={"epoch": "the last", "layer": deepest}, figures=figures, outcomes=outcomes,
             counts={"train": len(train), "test": len(test)},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stages._layers import check_layers
 from stages.evaluate._embed import embedded
+from stages.evaluate._named import named
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.lazy import F, np, torch
@@ -76,7 +77,8 @@ class Retrieval(Stage):
         outcomes |= {f"recall at {n}": 100.0 * (first < n) for n in DEPTHS}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings={**self.identity(), "layer": layer}, selected={}, main="mAP",
+            work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer}, selected={},
+            main="mAP",
             figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(asked)},
         )  # fmt: skip
         draw_nearest(train, test, asked, torch.cat(nearest).numpy()).save(work.folder / "nearest.png", format="PNG")

@@ -69,7 +69,7 @@ def test_labels_are_compact_and_an_empty_cluster_is_no_runner_up(
     np.testing.assert_allclose(made.table.read("distance"), [0.5, 1, 0.5, 1], rtol=1e-6)
     np.testing.assert_allclose(made.table.read("runner_up"), [8.5, 8, 8.5, 10], rtol=1e-6)
     assert work.figures == {"images": 4, "labels": 2, "unused": 3}
-    assert made.table.attributes == {"clusters": "clusters key", "features": "features key"}
+    assert made.table.attributes == {"clusters": "clusters key", "features": "features key", "k": 5}
 
 
 def test_one_label_for_most_or_all_images_is_told(

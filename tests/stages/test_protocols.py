@@ -49,7 +49,10 @@ PINNED: dict[str, tuple[Any, dict[str, float]]] = {
             "random weights, 50 %": 10.0,
         },
     ),
-    "nonlinear": (Nonlinear(model="model", locked=["conv2", "conv4"], **SHORT), {"conv2": 10.0, "conv4": 11.67}),
+    "nonlinear": (
+        Nonlinear(model="model", locked=["conv2", "conv4"], **SHORT),
+        {"conv2": 10.0, "conv4": 11.67, "deepest": 11.67},
+    ),
     "lowshot": (
         Lowshot(model="model", amounts=[2, 0.5], draws=2, layer="conv3", **SHORT),
         {"finetuned, 2 a class": 6.67, "finetuned, 50 %": 7.5, "linear, 2 a class": 15.0, "linear, 50 %": 27.5},
@@ -163,7 +166,8 @@ def test_a_locked_training_leaves_the_locked_layers_as_they_were(sets: dict, tmp
 def labelling(folder: Path, images: Images, labels: np.ndarray, cluster_ids: list[int]) -> PseudoLabels:
     folder.mkdir()
     far = np.ones(len(images), np.float32)
-    PseudoLabels.write(folder, images.ids, labels, np.array(cluster_ids), far, far, clusters="c", features="f")
+    k = max(cluster_ids) + 1
+    PseudoLabels.write(folder, images.ids, labels, np.array(cluster_ids), far, far, clusters="c", features="f", k=k)
     return PseudoLabels(folder)
 
 
@@ -171,10 +175,14 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
     images = sets["train"]
     renamed = (images.labels + 3) % 10
     pseudo = labelling(tmp_path / "l", images, renamed, list(range(10)))
-    figures = run_stage(EvaluateClusters(labels="l"), tmp_path / "w", {"images": images}, labels=pseudo).figures
+    made = run_stage(EvaluateClusters(labels="l"), tmp_path / "w", {"images": images}, labels=pseudo)
     for name in ("nmi", "ami", "ari", "hungarian", "purity"):
-        assert figures[name] == pytest.approx(100)
-    assert figures["empty"] == 0
+        assert made.figures[name] == pytest.approx(100)
+    assert made.card["counts"]["empty"] == 0
+    sparse = labelling(tmp_path / "s", images, renamed, [0, 2, 3, 5, 6, 7, 8, 9, 11, 12])
+    made = run_stage(EvaluateClusters(labels="l"), tmp_path / "v", {"images": images}, labels=sparse)
+    wanted = {"images": 100, "k": 13, "empty": 3, "smallest": 0, "largest": 10, "imbalance": 1.3}
+    assert made.card["counts"] == pytest.approx(wanted)
 
 
 def test_cluster_figures_equal_literal_counts() -> None:
@@ -254,5 +262,5 @@ def test_a_class_with_fewer_images_than_labels_asked_for_is_named(sets: dict, tm
 def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
     made: Scores = run_stage(Nonlinear(model="model", locked=["conv4"], **SHORT), tmp_path / "w", sets,
                              model=model(tmp_path / "m"))  # fmt: skip
-    assert made.card["protocol"] == "nonlinear/noroozi2016-v1 (epochs 2)"
+    assert made.card["protocol"] == "nonlinear/noroozi2016-v1 (epochs 2, batch 32, locked ['conv4'])"
     assert made.card["counts"] == {"train": 100, "test": 60}
