@@ -304,7 +304,7 @@ def test_real_scores_are_those_that_show_shows(finished: Tiny, invoke: Invoke) -
 
 def test_two_protocols_of_a_file_are_two_tables(made: Make, compare: Invoke) -> None:
     more = "  other: {uses: evaluate/knn, model: pretext, k: 7}\n  third: {uses: evaluate/knn, model: pretext, k: 5, "
-    file = made(ONE + more + "data: {card: drawings, limit: 32}}\n")
+    file = made(ONE + more + "data: {card: drawings, size: 48}}\n")
     sections = json.loads(compare(file, "--json").out)["sections"]
     assert [len(section["rows"]) for section in sections] == [1, 1, 1]
     assert [section["setting"]["options"]["k"] for section in sections] == [5, 7, 5]
@@ -318,7 +318,7 @@ def test_two_protocols_of_a_file_are_two_tables(made: Make, compare: Invoke) -> 
     ("change", "differs"),
     [
         (("k: 5}", "k: 7}"), r"  k: 5 \| 7"),
-        (("k: 5}", "k: 5, data: {card: drawings, limit: 32}}"), r"  test images: drawings/test \(\w+\) \| drawings"),
+        (("k: 5}", "k: 5, data: {card: drawings, size: 48}}"), r"  test images: drawings/test \(\w+\) \| drawings"),
         (("evaluate/knn, model: pretext, k: 5", "evaluate/linear, model: pretext, epochs: 3"), r"  protocol: knn"),
     ],
 )  # fmt: skip

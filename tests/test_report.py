@@ -422,3 +422,26 @@ def test_only_so_much_of_large_features_is_read(tmp_path: Path) -> None:
 def test_a_page_needs_a_folder(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path) -> None:
     said = invoke("report", finished.file, "--store", finished.store, "-o", tmp_path / "no" / "x.html", check=2)
     assert f"there is no folder {tmp_path / 'no'}" in said.err
+
+
+def test_which_clusters_are_shown() -> None:
+    from transfer.report.clusters import _groups
+
+    sizes = np.array([40, 30, 20, 16, 15, 14, 13, 12, 2, 12, 12, 12])
+    counts = np.zeros((12, 3), np.int64)
+    counts[:, 0] = sizes // 2
+    counts[:, 1] = sizes - counts[:, 0]
+    counts[5] = (14, 0, 0)  # pure
+    counts[8] = (2, 0, 0)  # pure by chance
+    counts[1] = (10, 10, 10)  # most confused
+    shown = dict(_groups(sizes, counts))
+    assert list(shown) == ["The purest", "The largest", "The most confused", "At random"]
+    assert shown["The purest"][0] == 5
+    assert 8 not in shown["The purest"]
+    assert shown["The largest"] == [0, 1, 2, 3]
+    assert shown["The most confused"][0] == 1
+    others = {label for title, labels in shown.items() if title != "At random" for label in labels}
+    assert not others & set(shown["At random"])
+    assert shown == dict(_groups(sizes, counts))  # drawn, and the same each time
+    assert dict(_groups(sizes, None))["The smallest"][0] == 8
+    assert dict(_groups(sizes[:5], counts[:5])) == {"All clusters, the purest first": [4, 0, 2, 3, 1]}

@@ -199,7 +199,7 @@ def _difference(row: Row, other: Row | None, images: bool) -> Difference | None:
         return Difference(found.mean, other.label, found.low, found.high, "seeds")
     if images and len(row.runs) == len(other.runs) == 1:
         ours, theirs = row.runs[0].outcomes(), other.runs[0].outcomes()
-        if ours is not None and theirs is not None:
+        if ours is not None and theirs is not None and len(ours) == len(theirs):
             found = paired(ours, theirs, images=True)
             return Difference(found.mean, other.label, found.low, found.high, "test images")
     return Difference(row.figure.mean - other.figure.mean, other.label)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from transfer.images.colour import to_float
 from transfer.images.geometry import affine_map, crop_map, sample
-from transfer.lazy import torch
+from transfer.lazy import F, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,6 +20,7 @@ PLACES = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 def random_crop(images: Tensor, draw: Draw, share: float | Literal["resized"], size: int) -> Tensor:
     """(B, 3, size, size) float: a square of `share` of the side at a random place, or any area and shape; mirrored half
     of the time."""
+    images = reduced(images, size if share == "resized" else round(size / share))
     if share == "resized":
         return sample(images, crop_map(draw, (0.08, 1.0)), size)
     left, top, mirror = draw.uniform(3).unbind(1)
@@ -33,12 +35,20 @@ def resized(images: Tensor, draw: Draw, size: int) -> Tensor:
 
 def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tensor]:
     """The middle one, (B, 3, size, size) float; or ten: middle and corners, each mirrored too."""
+    images = reduced(images, round(size / share))
     one = torch.ones(len(images), device=images.device)
     found = []
     for left, top in PLACES if ten else PLACES[:1]:
         for side in (share, -share) if ten else (share,):
             found.append(sample(images, _square(side * one, share * one, left * one, top * one), size))
     return found
+
+
+def reduced(images: Tensor, size: int) -> Tensor:
+    """Images of more than `size` px brought down to it, antialiased, as float in [0, 1]; others as they are."""
+    if images.shape[-1] <= size:
+        return images
+    return F.interpolate(to_float(images), size=size, mode="bilinear", antialias=True)
 
 
 def _square(wide: Tensor, tall: Tensor, left: Tensor, top: Tensor) -> Tensor:

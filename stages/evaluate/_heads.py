@@ -25,13 +25,16 @@ class Head(nn.Module):
     change. `batch`: such a batch norm itself. `l2`: unit length, then as `exact`. `none`: nothing.
     """
 
-    def __init__(self, norm: str, mean: Tensor, scale: Tensor, classes: int):
-        """mean, scale: (D,) of the training features (after `l2`); one over the deviation, 0 for a constant."""
+    def __init__(self, norm: str, mean: Tensor, scale: Tensor, classes: int, channels: int = 0):
+        """mean, scale: (D,) of the training features (after `l2`); one over the deviation, 0 for a constant.
+
+        channels: of the map that features are the grid of, for `batch`, which normalises each over its whole grid.
+        """
         super().__init__()
         self.norm = norm
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
-        self.batch = nn.BatchNorm1d(len(mean), affine=False) if norm == "batch" else None
+        self.batch = nn.BatchNorm1d(channels, affine=False) if norm == "batch" else None
         self.linear = nn.Linear(len(mean), classes)
         nn.init.zeros_(self.linear.weight), nn.init.zeros_(self.linear.bias)
 
@@ -41,7 +44,7 @@ class Head(nn.Module):
 
     def _logits(self, features: Tensor) -> Tensor:
         if self.batch is not None:
-            return self.linear(self.batch(features))
+            return self.linear(self.batch(features.unflatten(1, (self.batch.num_features, -1))).flatten(1))
         if self.norm == "none":
             return self.linear(features)
         if self.norm == "l2":

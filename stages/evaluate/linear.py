@@ -149,7 +149,8 @@ class Linear(Stage):
             features = np.empty((0, width), np.float16)
             if preset.norm == "l2":
                 features = read_layers(work, model, train, [layer], "train", preset.dimensions)[layer]
-            heads.append(Head(preset.norm, *statistics(features, rows, preset.norm), classes))
+            moments = statistics(features, rows, preset.norm)
+            heads.append(Head(preset.norm, *moments, classes, channels=model.layers[layer][0]))
         cropped.train(heads, train, train.labels)
         named = cropped.right([head.eval() for head in heads], test, test.labels)
         outcomes = dict(zip(layers, named, strict=True))

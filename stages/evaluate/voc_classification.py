@@ -90,7 +90,8 @@ class VocClassification(Trained):
     def rate(self, epoch: float) -> float:
         if self.schedule != "halving":
             return super().rate(epoch)
-        return self.learning_rate * 0.5 ** int(8 * epoch / max(1, self.epochs) + 1e-9)
+        rising = min(1.0, epoch / self.warmup) if self.warmup else 1.0
+        return rising * self.learning_rate * 0.5 ** int(8 * epoch / max(1, self.epochs) + 1e-9)
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         optimizer = super().make_optimizer(network)
