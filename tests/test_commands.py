@@ -21,7 +21,7 @@ from transfer.images.cards import card_files
 from transfer.networks import backbone_names
 from transfer.places import shipped
 
-COMMANDS = ["run", "status", "list", "show", "compare", "export", "verify", "gc", "graph", "doctor", "init"]
+COMMANDS = ["run", "status", "list", "show", "compare", "export", "report", "verify", "gc", "graph", "doctor", "init"]
 HEAVY = ("torch", "torchvision", "faiss", "h5py", "matplotlib", "numpy", "scipy", "sklearn", "PIL", "safetensors")
 STAGES = ["pretext", "features", "prepared", "clusters", "labels", "target", "linear", "knn"]
 PACKS = ["drawings/unlabeled", "drawings/train", "drawings/test"]

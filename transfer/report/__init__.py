@@ -1,0 +1,1 @@
+"""The page of pictures: what a pipeline's results are, and where each of them comes from."""

@@ -1,0 +1,225 @@
+"""What was scored: the comparison as a table and a plot, probes layer by layer, and curves over epochs and labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from markupsafe import Markup
+
+from transfer.artifacts import Scores
+from transfer.compare import RANDOM, SUPERVISED, Comparison, Row, Section, compare
+from transfer.errors import TransferError, UsageError
+from transfer.networks.backbone import Backbone
+from transfer.report.gather import Found, Gathered, apart, by_name, chosen, left_out
+from transfer.report.plots import Series, lines, scale
+from transfer.report.published import LAYERS, NOTE, published
+from transfer.statistics import over_seeds
+from transfer.tabular import NOTHING
+from transfer.tabular import _cells as cells_of
+from transfer.tabular import _head as head_of
+
+ROWS = 60  # of a comparison's plot
+CURVES = 40
+
+
+@dataclass(frozen=True)
+class Dot:
+    """A row of the comparison's plot, in percent of its width."""
+
+    label: str
+    told: str
+    at: float
+    low: float | None
+    high: float | None
+    anchor: str
+    frame: bool  # random weights or labels: what the others stand between
+
+
+def compared(report: Gathered) -> tuple[Comparison | None, str]:
+    """What `transfer compare` finds, and why there is nothing where it finds none."""
+    try:
+        return compare([report.pipeline]), ""
+    except UsageError:
+        return None, ""  # nothing of the file evaluates anything
+    except TransferError as error:
+        return None, str(error)
+
+
+def sections(found: Comparison | None) -> list[dict[str, Any]]:
+    """Each table of the comparison: its head, titles, rows with links to where they come from, and its plot.
+
+    One of a single row has nothing to compare: `alone` says so.
+    """
+    made = []
+    for section in found.sections if found else []:
+        titles, rows, words = cells_of(section)
+        table = [
+            {"cells": cells, "from": [(_seed(run, row), f"made-{run.planned.key}") for run in row.runs]}
+            for cells, row in zip(rows, section.rows, strict=True)
+        ]  # fmt: skip
+        told = [_words(titles, cells, words - len(section.columns), words) for cells in rows]
+        dots = _dots(section, told) if len(section.rows) > 1 else None
+        made.append(
+            {"protocol": section.protocol, "figure": section.figure, "head": head_of(section), "titles": titles,
+             "words": words, "rows": table, "notes": section.notes, "dots": dots, "best": _sentence(section, told),
+             "alone": len(rows) == 1, "on": _tested(section)}
+        )  # fmt: skip
+    return made
+
+
+def _tested(section: Section) -> tuple[str, str]:
+    """The image set that is scored, and how many of it."""
+    sets = [told.partition(" (")[0] for role, told in section.setting["images"].items() if role != "train"]
+    counts = [count for name, count in section.counts.items() if not name.startswith(("train", "selection", "labels"))]
+    return ", ".join(sets), f"{counts[0]:,}" if counts else NOTHING
+
+
+def _seed(run: Any, row: Row) -> str:
+    return f"seed {run.about.seed}" if len(row.runs) > 1 else run.planned.name
+
+
+def _words(titles: list[str], cells: list[str], plain: int, words: int) -> str:
+    """A row in a few words: `rotation · conv4 · k 20`."""
+    named = [f"{title} {cell}" for title, cell in zip(titles[plain:words], cells[plain:words], strict=True)]
+    return " · ".join([*(cell for cell in cells[:plain] if cell != NOTHING), *named])
+
+
+def _given(row: Row, uses: str) -> bool:
+    """Whether a row is what others are compared with: of random weights, or of labels."""
+    return row.about.is_from(uses) or row.about.taught_by(uses)
+
+
+def _sentence(section: Section, told: list[str]) -> dict[str, str]:
+    """The best row in a few words: of those that learned without labels, where there are some."""
+    free = [row for row in section.rows if not _given(row, SUPERVISED) and not _given(row, RANDOM)]
+    row = (free or section.rows)[0]
+    value = f"{row.figure.mean:.1f} %"
+    if row.figure.deviation is not None:
+        spread = f"± {row.figure.deviation:.1f} over {row.figure.n} seeds"
+    else:
+        spread = f"[{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.spans else ""
+    others = [
+        f"{difference.mean:+.1f} to {name}".replace("-", "−")
+        for name, difference in (("random weights", row.random), ("supervised", row.supervised)) if difference
+    ]  # fmt: skip
+    which = f"best of {len(section.rows)}: " if len(section.rows) > 1 else ""
+    if 0 < len(free) < len(section.rows) > 1:
+        which = f"best of {len(free)} that learned without labels: " if len(free) > 1 else ""
+    what = which + told[section.rows.index(row)]
+    return {"value": value, "spread": spread, "what": what, "others": ", ".join(others),
+            "anchor": f"made-{row.runs[0].planned.key}", "protocol": section.protocol,
+            "figure": section.figure}  # fmt: skip
+
+
+def _dots(section: Section, told: list[str]) -> dict[str, Any]:
+    rows = section.rows[:ROWS]
+    low, high, ticks = scale(
+        [row.figure.low if row.spans else row.figure.mean for row in rows],
+        [row.figure.high if row.spans else row.figure.mean for row in rows],
+    )
+
+    def place(value: float) -> float:
+        return round(100 * (value - low) / (high - low), 2)
+
+    dots = [
+        Dot(label, f"{row.figure.mean:.1f}" + (f" ± {row.figure.deviation:.1f}" if row.figure.deviation else ""),
+            place(row.figure.mean), place(row.figure.low) if row.spans else None,
+            place(row.figure.high) if row.spans else None, f"made-{row.runs[0].planned.key}",
+            _given(row, RANDOM) or _given(row, SUPERVISED))
+        for label, row in zip(told, rows, strict=False)
+    ]  # fmt: skip
+    return {
+        "rows": dots,
+        "ticks": [(f"{tick:g}", place(tick)) for tick in ticks],
+        "more": len(section.rows) - len(rows),
+    }
+
+
+def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
+    """Accuracy over the layers of a network, a line a row of the comparison; published curves where they belong."""
+    made = []
+    for section in found.sections if found else []:
+        by_network: dict[tuple[str, ...], list[Row]] = {}
+        for row in section.rows:
+            backbone = row.about.backbone
+            names = [*backbone.layer_names()] if isinstance(backbone, Backbone) else []
+            figures = row.runs[0].card["figures"]
+            probed = tuple(name for name in names if name in figures)
+            if row.runs[0].card.get("selected", {}).get("layer") and len(probed) > 1:
+                by_network.setdefault(probed, []).append(row)
+        for layers, rows in by_network.items():
+            told = apart([row.runs[0].planned for row in rows[:CURVES]], without=("seed",))
+            beside = min(0.07, 0.5 / len(told))  # of one layer's place to the next, so that intervals stand apart
+            series = [
+                _probe(row, layers, label if len(rows) > 1 else row.label, beside * (number - (len(told) - 1) / 2))
+                for number, (row, label) in enumerate(zip(rows, told, strict=False))
+            ]
+            known = published(rows[0].runs[0].planned, section.protocol)
+            series += [
+                Series(f"{name} (published)", range(len(LAYERS)), values, quiet=True) for name, values in known.items()
+            ] if layers == LAYERS else []  # fmt: skip
+            title = f"accuracy by layer of {rows[0].label}"
+            plot = lines(title, series, "layer", "accuracy, %", names=layers)
+            made.append({"protocol": section.protocol, "plot": plot, "more": len(rows) - CURVES,
+                         "sources": [report.by_key[run.planned.key] for row in rows[:CURVES] for run in row.runs],
+                         "note": NOTE if known and layers == LAYERS else ""})  # fmt: skip
+    return made
+
+
+def _probe(row: Row, layers: tuple[str, ...], name: str, beside: float) -> Series:
+    """The mean over seeds with Student's interval; of one seed the value with that over its test images."""
+    values = [[run.card["figures"][layer] for run in row.runs if layer in run.card["figures"]] for layer in layers]
+    estimates = [over_seeds(one) for one in values]
+    if len(row.runs) > 1:
+        spans = [(one.low, one.high) for one in estimates]
+    else:
+        intervals = row.runs[0].card.get("intervals", {})
+        spans = [tuple(intervals[layer]) if layer in intervals else None for layer in layers]
+    return Series(name, [place + beside for place in range(len(layers))], [one.mean for one in estimates], spans)
+
+
+def curves(report: Gathered) -> list[dict[str, Any]]:
+    """For each stage that taught a network some labels: accuracy over epochs, and over the number of labels."""
+    made = []
+    for name, members in by_name(report.of(Scores)).items():
+        some, more = chosen(members)
+        told = apart([one.planned for one in some])
+        plots = []
+        for one, label in zip(some, told, strict=True):
+            with report.reading(one):
+                plots += _taught(one, label if len(some) > 1 else name)
+        if plots:
+            made.append({"name": name, "members": some, "plots": plots, "left_out": left_out(report, more)})
+    return made
+
+
+def _taught(one: Found, name: str) -> list[Markup]:
+    scores: Scores = one.checked("scores.json", "scores.h5")
+    epochs, plots = [], []
+    for figure in scores.figures:
+        curve = _array(scores, f"curve.{figure}")
+        if curve is not None and curve.ndim == 2 and curve.size:
+            epochs.append(Series(figure, range(1, curve.shape[1] + 1), curve.mean(0).tolist()))
+    if epochs:
+        plots.append(lines(f"test accuracy of {name} while it learns", epochs, "epoch", "test accuracy, %"))
+    ways: dict[str, list[tuple[int, float, Any]]] = {}
+    for figure, value in scores.figures.items():
+        way, _, amount = figure.rpartition(", ")
+        count = scores.card["counts"].get(f"train, {amount}")
+        if way and count:
+            ways.setdefault(way, []).append((count, value, scores.card.get("intervals", {}).get(figure)))
+    if any(len(points) > 1 for points in ways.values()):
+        series = []
+        for way, points in ways.items():
+            counts, values, spans = zip(*sorted(points, key=lambda point: point[0]), strict=True)
+            series.append(Series(way, counts, values, [tuple(span) if span else None for span in spans]))
+        plots.append(lines(f"test accuracy of {name} by labels", series, "labels", "test accuracy, %", log=True))
+    return plots
+
+
+def _array(scores: Scores, name: str) -> Any:
+    from transfer.tables import Table
+
+    table = Table(scores.folder / "scores.h5")
+    return table.read(name) if name in table else None
