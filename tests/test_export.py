@@ -246,7 +246,7 @@ def test_the_card_tells_what_the_store_knows(exported: Path, finished: Tiny) -> 
         for scores in known.values()
     }
     low, high = known["knn"].card["intervals"]["knn"]
-    row = f"**knn** | {known['knn'].figures['knn']:.2f} | {low:.2f} to {high:.2f} | drawings/test | 64 |"
+    row = f"**knn** | {known['knn'].figures['knn']:.2f} | {low:.2f} to {high:.2f} | drawings/test | 1000 |"
     assert f"| {known['knn'].card['protocol']} | {row}" in body
     for said in ("pretext/jigsawpp", "| permutations | 20 |", "| k | 5 |", "whiten", "| sampling | uniform |"):
         assert said in body
@@ -369,7 +369,10 @@ def test_a_full_disk_is_told_before_and_while_writing(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_an_interrupted_export_leaves_nothing_half_made(finished: Tiny, tmp_path: Path, number: int, code: int) -> None:
     words = [sys.executable, "-m", "transfer", "export", finished.file, "target", "out", "--store", finished.store]
-    process = subprocess.Popen(words, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where it is ignored: `pytest &`
+    )  # fmt: skip
     deadline = time.monotonic() + 60
     while not any(path.name == "model.safetensors" for path in tmp_path.rglob("*")) and time.monotonic() < deadline:
         time.sleep(0.02)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-
-import torch
-from torch import Tensor, nn
+from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
+from transfer.lazy import nn, torch
 from transfer.networks.alexnet import AlexNet
 from transfer.networks.backbone import Backbone
 from transfer.networks.foreign import foreign_names
 from transfer.networks.resnet import ResNet
 from transfer.networks.timm import Timm
 from transfer.networks.vgg import VGG
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 
 @dataclass
