@@ -51,7 +51,7 @@ PREPARES = {
 # Where a task's defaults do not fit images of 32 px, or a set of some thousand images.
 FITTING: dict[str, dict[str, Any]] = {
     "deepcluster": {"k": 100, "components": 64, "iterations": 5},
-    "jigsaw": {"tile": 8}, "jigsawpp": {"tile": 8, "shift": 1}, "relational": {"batch": 32, "views": 16},
+    "jigsaw": {"tile": 8, "shift": 1}, "jigsawpp": {"tile": 8, "shift": 1}, "relational": {"batch": 32, "views": 16},
 }  # fmt: skip
 
 
