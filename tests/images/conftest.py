@@ -87,7 +87,7 @@ def work(tmp_path: Path) -> Callable[..., Work]:
         folder, checkpoints = tmp_path / "built" / name, tmp_path / "checkpoints" / name
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
-        return Work(folder, checkpoints, {}, {}, Machine("cpu"), seed=0, stop=StopFlag(), quiet=True)
+        return Work(folder, checkpoints, {}, {}, Machine("cpu", save_every=0.0), seed=0, stop=StopFlag(), quiet=True)
 
     return make
 

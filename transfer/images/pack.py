@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 BLOCK_IMAGES = 1024
 BLOCK_BYTES = 32 << 20  # of packed images: what is in memory at once, whatever their size
+SAVE_EVERY = 2.0  # seconds between checkpoints, at most: each waits for the disk
 RAW_BYTES = 16 << 30  # up to which `pack: auto` keeps pixels
 
 
@@ -73,7 +75,6 @@ class Pack(Stage):
 
     def run(self, work: Work) -> None:
         source = self.origin.open()
-        self._hold(source)
         listing = source.listing(self.split)
         rows, labels, classes = subset(self.spec, len(listing.ids), listing.labels, self.classes)
         if not len(rows):
@@ -82,6 +83,7 @@ class Pack(Stage):
         packed = kind(work.checkpoints, len(rows), self.size)
         seen, bad = self._resume(work, packed)
         block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (self.size * self.size * 3)))
+        saved = time.monotonic()
         with work.progress("packing", len(rows), "images", seen) as progress:
             for some, pixels, told in self._decoded(work, listing, rows[seen:].tolist(), block):
                 faults = {some[place]: text for place, text in told.items() if isinstance(text, str)}
@@ -90,10 +92,14 @@ class Pack(Stage):
                 # A set that will be refused is looked through to its end, so that all its faults are told at once.
                 if not bad or self.spec.on_bad_image == "skip":
                     packed.append([told.get(i, pixels[i]) for i in range(len(some)) if some[i] not in faults])
-                    work.save_progress(f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed())
+                    if work.stop.number or time.monotonic() - saved > min(SAVE_EVERY, work.machine.save_every):
+                        work.save_progress(f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed())
+                        saved = time.monotonic()
                 progress.advance(len(some))
                 work.pause_point()
-        self._hold(source)
+        self._hold(
+            source
+        )  # once, when all was read: what changed on the way, and what had changed before, is told alike
         self._judge(work, bad, len(rows))
         kept = np.array([str(row) not in bad for row in rows.tolist()])
         packed.finish(work.folder)
