@@ -5,7 +5,7 @@
 packing: 9,000 JPEGs packed by two processes, beside the same decoder alone in two processes (median of 3).
 reading: shuffled batches of a packed raw set from the page cache, beside a copy in memory of as many bytes.
 waiting: the share of time that a training of Conv4 on 32-px images waits for its batches (noise, or `--small-images`).
-growth:  90 seconds of training on 1 GB of packed images and on 10 GB, both held to 1.1 GB of memory, page cache too,
+growth:  45 seconds of training on 1.5 GB of packed images and on 15 GB, both held to 1.5 GB of memory, page cache too,
          where this user may make control groups (cgroup v1 or v2); the peak of the process itself.
 Photographs (an HDF5 file, see `transfer list data hdf5`) with `--images`; drawings otherwise.
 """
@@ -46,7 +46,7 @@ from transfer.machine import Machine
 
 ROUNDS = 3
 COUNT = 9000
-SECONDS = 90
+SECONDS = 45
 SECTIONS = ("packing", "reading", "waiting", "growth")
 
 
@@ -204,9 +204,9 @@ def main() -> None:
             elif section == "waiting":
                 waiting(folder, asked.small_images)
             else:
-                for count in (20_000, 200_000):
+                for count in (30_000, 300_000):
                     words = [sys.executable, __file__, "--count", str(count)]
-                    with held(1_100_000_000) as (how, hold):
+                    with held(1_500_000_000) as (how, hold):
                         told = subprocess.run(words, capture_output=True, text=True, check=True, preexec_fn=hold).stdout
                     size, (peak, done) = count * 128 * 128 * 3 / 1e9, told.split(maxsplit=1)
                     print(f"growth: {size:.1f} GB of images, {how}: peak {peak} MB, {done.strip()}", flush=True)
