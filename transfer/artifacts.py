@@ -24,6 +24,7 @@ from transfer.tables import Table, encode_strings, write_table
 if TYPE_CHECKING:
     import numpy
 
+    from transfer.networks.backbone import Backbone
     from transfer.networks.network import Network
 
 
@@ -171,17 +172,20 @@ class Model(Artifact):
         return self._json("history.json") if (self.folder / "history.json").exists() else []
 
     @cached_property
-    def layers(self) -> dict[str, list[int]]:
-        """Layer -> its shape, (C, H, W) or (C,), in the order in which they run."""
+    def backbone(self) -> Backbone:
+        """The description that the network is built from: its options and layers, without weights."""
         from transfer.networks import backbone
 
-        return {name: self.card["layers"][name] for name in backbone(self.card["backbone"]).layer_names()}
+        return backbone(self.card["backbone"])
+
+    @cached_property
+    def layers(self) -> dict[str, list[int]]:
+        """Layer -> its shape, (C, H, W) or (C,), in the order in which they run."""
+        return {name: self.card["layers"][name] for name in self.backbone.layer_names()}
 
     def network(self) -> Network:
         """The backbone with its weights, in eval mode, on the CPU. Loading is strict."""
-        from transfer.networks import backbone
-
-        network = backbone(self.card["backbone"]).build(seed=0)
+        network = self.backbone.build(seed=0)
         try:
             network.load_state_dict(safetensors.load_file(self.folder / "model.safetensors"), strict=True)
         except Exception as error:  # safetensors has its own error type; a wrong key or shape is a RuntimeError

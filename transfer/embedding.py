@@ -18,7 +18,6 @@ from transfer.artifacts import Model, Normalisation
 from transfer.errors import BadImage, UsageError
 from transfer.images.decode import as_rgb, decode_file, square, upright
 from transfer.images.transforms import normalise
-from transfer.networks import backbone
 from transfer.networks.network import Network
 from transfer.training.embed import pooled
 
@@ -56,7 +55,7 @@ class LoadedModel(Model):
     def embedding(self, layer: str | None = None) -> Embedding:
         """The module that turns pixels into embeddings; layer: another than the card's `default_layer`."""
         try:
-            name = backbone(self.card["backbone"]).resolve_layer(layer or self.card["default_layer"])
+            name = self.backbone.resolve_layer(layer or self.card["default_layer"])
         except ValueError as error:
             raise UsageError(str(error)) from error
         return Embedding(self._network, name, self.normalisation).eval().requires_grad_(False)

@@ -30,7 +30,7 @@ LATEX = {
 # Cells as a person reads them
 
 
-def _cells(section: Section) -> tuple[list[str], list[list[str]], int]:
+def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
     """Titles, rows of cells, and how many of the first columns hold words."""
     rows = section.rows
     words: dict[str, Callable[[Row], str]] = {"pretext": lambda row: row.pretext}
@@ -80,7 +80,7 @@ def _time(seconds: float | None) -> str:
     return f"{seconds:.0f} s"
 
 
-def _head(section: Section) -> str:
+def head_of(section: Section) -> str:
     """Protocol, image sets, the options that the file gives, and the network where all have the same."""
     sets = ", ".join(f"{role} {told}" for role, told in section.setting["images"].items())
     counts = ", ".join(f"{count:,} {name}" for name, count in section.counts.items())
@@ -119,9 +119,9 @@ def text(found: Comparison) -> str:
     """Aligned columns."""
     lines = []
     for section in found.sections:
-        titles, rows, words = _cells(section)
+        titles, rows, words = cells_of(section)
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        lines += _wrapped(_head(section), "")
+        lines += _wrapped(head_of(section), "")
         for cells in (titles, *rows):
             padded = [cell.ljust(width) if place < words else cell.rjust(width)
                       for place, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
@@ -136,9 +136,9 @@ def markdown(found: Comparison) -> str:
     """A table a section, as GitHub and most viewers draw it."""
     lines = []
     for section in found.sections:
-        titles, rows, words = _cells(section)
+        titles, rows, words = cells_of(section)
         rule = ["---" if place < words else "---:" for place in range(len(titles))]
-        lines += [f"**{_markdown(_head(section))}**", ""]
+        lines += [f"**{_markdown(head_of(section))}**", ""]
         lines += ["| " + " | ".join(map(_markdown, cells)) + " |" for cells in (titles, rule, *rows)]
         lines += ["", *(f"Note: {_markdown(note)}\n" for note in section.notes)]
     return "\n".join([*lines, _markdown(" ".join(LEGEND)), *(f"\n- {_markdown(line)}" for line in beneath(found))])
@@ -152,8 +152,8 @@ def latex(found: Comparison) -> str:
     """A `tabular` a section; needs no package. What is missing stands in comments."""
     lines = []
     for section in found.sections:
-        titles, rows, words = _cells(section)
-        lines += [f"% {_head(section)}", *(f"% note: {note}" for note in section.notes)]
+        titles, rows, words = cells_of(section)
+        lines += [f"% {head_of(section)}", *(f"% note: {note}" for note in section.notes)]
         lines += [rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(titles) - words)}}}", r"\hline"]
         lines += [" & ".join(map(_latex, titles)) + r" \\", r"\hline"]
         lines += [" & ".join(map(_latex, cells)) + r" \\" for cells in rows]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
@@ -18,13 +19,19 @@ if TYPE_CHECKING:
 Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
 
-def some_labels(images: Images, amount: float | int, draw: int) -> numpy.ndarray:
-    """Rows with labels: so many of each class (a whole number), or a share of each (up to 1.0); `draw` says which."""
+def drawn(images: Images, amount: float | int, draws: int) -> Iterator[tuple[int, str, numpy.ndarray]]:
+    """(number, name for files, rows with labels) of each draw: so many of each class, or a share of each.
+
+    A larger amount of the same number holds the smaller one. All labels (1.0) are one draw, whatever `draws` says.
+    """
+    name = told(amount).replace(" ", "-").replace("%", "percent")
     if amount == 1.0 and isinstance(amount, float):
-        return np.arange(len(images))
-    spec = ImageSpec(folder="train", per_class=amount, subset_seed=draw)
+        yield 0, f"{name}-draw-1", np.arange(len(images))
+        return
     names = images.classes or [str(label) for label in range(int(images.labels.max()) + 1)]
-    return subset(spec, len(images), images.labels, names)[0]
+    for draw in range(draws):
+        spec = ImageSpec(folder="train", per_class=amount, subset_seed=draw)
+        yield draw, f"{name}-draw-{draw + 1}", subset(spec, len(images), images.labels, names)[0]
 
 
 def told(amount: float | int) -> str:

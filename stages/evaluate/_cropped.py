@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from stages.evaluate._crops import fixed_crops, random_crop
 from stages.evaluate._heads import Head, optimizer_of, rate_of
-from stages.evaluate._read import gridded
+from stages.evaluate._read import grid, gridded
 from transfer.images.transforms import normalise
 from transfer.lazy import np
 from transfer.networks.blocks import fold
@@ -93,11 +93,9 @@ class Cropped:
 
 def widths(model: Model, layers: list[str], dimensions: int) -> list[int]:
     """D of each layer's features."""
-    from stages.evaluate._read import grid
-
     found = []
     for layer in layers:
-        shape = model.card["layers"][layer]
+        shape = model.layers[layer]
         side = grid(shape, dimensions)
         found.append(int(np.prod([shape[0], *(min(side, one) for one in shape[1:])])))
     return found

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.images.colour import to_float
 from transfer.images.geometry import affine_map, crop_map, sample
-from transfer.lazy import F, torch
+from transfer.lazy import torch
+from transfer.training.embed import fitted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -45,10 +45,8 @@ def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tens
 
 
 def reduced(images: Tensor, size: int) -> Tensor:
-    """Images of more than `size` px brought down to it, antialiased, as float in [0, 1]; others as they are."""
-    if images.shape[-1] <= size:
-        return images
-    return F.interpolate(to_float(images), size=size, mode="bilinear", antialias=True)
+    """uint8 images of more than `size` px brought down to it, antialiased, as float in [0, 1]; others as they are."""
+    return fitted(images, min(size, images.shape[-1]))
 
 
 def _square(wide: Tensor, tall: Tensor, left: Tensor, top: Tensor) -> Tensor:

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transfer.stage import Stage
 
 
 def named(protocol: str, stage: Stage) -> str:
-    """`protocol` for a stage whose options are as published, which their defaults are; else with those that are not, as
-    in `voc_svm/vissl-v1 (samples 2)`."""
+    """`protocol` for a stage whose options are as published, which their defaults are; else with those that are not."""
     inputs = stage.input_fields()
-    changed = {
-        name: value
-        for name, field in type(stage).model_fields.items()
-        if name not in inputs and (value := getattr(stage, name)) != field.default
-    }
+    return departing(
+        protocol,
+        {
+            name: value
+            for name, field in type(stage).model_fields.items()
+            if name not in inputs and (value := getattr(stage, name)) != field.default
+        },
+    )
+
+
+def departing(protocol: str, changed: dict[str, Any]) -> str:
+    """`protocol` with the options that depart from it, as in `voc_svm/vissl-v1 (samples 2)`."""
     told = ", ".join(f"{name} {value}" for name, value in changed.items())
     return protocol + (f" ({told})" if told else "")

@@ -56,14 +56,14 @@ def read_layers(
 
 def resolved(model: Model, layers: Sequence[str] | None) -> list[str]:
     """The layers that names, which may be aliases, mean; [] for none."""
-    return [model.network().spec.resolve_layer(layer) for layer in layers or []]
+    return [model.backbone.resolve_layer(layer) for layer in layers or []]
 
 
 def map_layers(model: Model) -> list[str]:
     """Those of `probed_layers` that are maps; TransferError for a network without any."""
     found = [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
     if not found:
-        raise TransferError(f"no layer of {model.card['backbone']['name']} gives a map: this protocol reads maps")
+        raise TransferError(f"no layer of {model.backbone.name} gives a map: this protocol reads maps")
     return found
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from transfer.images.transforms import normalise
 from transfer.lazy import np
-from transfer.training.embed import in_order
+from transfer.training.embed import fitted, in_order
 from transfer.training.loop import epoch_order, train
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ class Lesson:
 
     recipe: Trained
     crop: Callable[[Tensor, Draw, int], Tensor]  # uint8 images, draw, size -> float (B, 3, size, size)
+    classes: int
     locked: tuple[str, ...] = ()  # layers that keep their weights and statistics
     curve: bool = False  # score the test split after every epoch
 
@@ -67,13 +68,12 @@ def _teach(
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     images, test, recipe = work.images["train"], work.images["test"], lesson.recipe
     size, device = model.card["size"], work.machine.device
-    classes = max(int(images.labels.max()), int(test.labels.max())) + 1
     width = int(np.prod(network.shapes(size)[network.layer_names[-1]]))
     for layer in lesson.locked:
         network.get_submodule(layer).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(work.seed_for("head"))
-        whole = nn.ModuleDict({"backbone": network, "head": nn.Linear(width, classes)})
+        whole = nn.ModuleDict({"backbone": network, "head": nn.Linear(width, lesson.classes)})
     if lesson.curve:
         whole.register_buffer("curve", torch.zeros(recipe.epochs + 1))
     wanted = torch.from_numpy(images.labels).to(device)
@@ -93,10 +93,7 @@ def _teach(
         named = []
         with torch.no_grad(), work.machine.autocast():
             for _, batch in in_order(test, work.machine):
-                pixels = batch.float().div(255)
-                if batch.shape[-1] != size:
-                    pixels = F.interpolate(pixels, size=size, mode="bilinear", antialias=True)
-                named.append(logits(pixels).argmax(1).cpu().numpy())
+                named.append(logits(fitted(batch, size)).argmax(1).cpu().numpy())
         whole.train()
         return 100.0 * (np.concatenate(named) == test.labels)
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages._layers import check_layers
 from stages.evaluate._labels import check_labels
+from stages.evaluate._named import departing
 from stages.evaluate._presets import PRESETS, Preset
 from stages.evaluate._read import map_layers, probed_layers, read_layers, resolved
 from transfer.artifacts import Model, Scores
@@ -66,8 +67,7 @@ class Linear(Stage):
     def protocol(self) -> str:
         """Such as `linear/zhang2016-v1`, or `linear/zhang2016-v1 (epochs 4)`."""
         changed = self.changed | ({"layers": self.layers} if self.layers else {})
-        told = ", ".join(f"{name} {value}" for name, value in changed.items())
-        return f"linear/{self.variant}-{VERSION}" + (f" ({told})" if told else "")
+        return departing(f"linear/{self.variant}-{VERSION}", changed)
 
     def identity(self) -> dict[str, Any]:
         """The preset itself: an option that says what the preset says changes nothing."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._layers import check_layers
-from stages.evaluate._amounts import Amount, share, some_labels, told
+from stages.evaluate._amounts import Amount, drawn, share, told
 from stages.evaluate._crops import resized
+from stages.evaluate._finetuning import FineTuning
 from stages.evaluate._labels import check_labels
 from stages.evaluate._named import named
 from stages.evaluate._read import read_layers
@@ -14,7 +15,6 @@ from transfer.artifacts import Model, Scores
 from transfer.lazy import np
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
-from transfer.training.recipe import Trained
 
 if TYPE_CHECKING:
     import numpy
@@ -26,7 +26,7 @@ PROTOCOL = "lowshot/v1"
 DIMENSIONS = 9216
 
 
-class Lowshot(Trained):
+class Lowshot(FineTuning):
     """Accuracy with 1 %, 10 %, or n labels of each class, as a mean over draws.
 
     `linear`: logistic regression (C = 1) on features of unit length, which needs no recipe (as Tian et al., ECCV 2020,
@@ -44,12 +44,6 @@ class Lowshot(Trained):
     ways: list[Literal["linear", "finetuned"]] = option(["linear", "finetuned"], "what learns", min_length=1)
     layer: str | None = option(None, "for linear: the layer; none: the network's deepest convolutional one")
 
-    epochs: int = option(70, "passes over the images", ge=1)
-    learning_rate: float = option(0.05, "the highest it gets", gt=0)
-    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option([30 / 70], "for `step`: shares of the training after which the rate falls to a tenth")
-
     def check(self, planned: Planned) -> None:
         """The model has the layer."""
         check_layers(planned, "layer", [self.layer])
@@ -58,24 +52,22 @@ class Lowshot(Trained):
         from stages.evaluate._taught import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        check_labels(train, test, work)
+        classes = check_labels(train, test, work)
         layer = self.layer or model.card["default_layer"]
         if "linear" in self.ways:
             read = {
                 role: read_layers(work, model, one, [layer], role, DIMENSIONS)[layer]
                 for role, one in work.images.items()
             }
-        lesson, outcomes, spreads, counts = Lesson(self, resized), {}, {}, {"test": len(test)}
+        lesson, outcomes, spreads, counts = Lesson(self, resized, classes), {}, {}, {"test": len(test)}
         for amount in self.amounts:
             found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
-            for draw in range(1 if amount == 1.0 and isinstance(amount, float) else self.draws):
-                rows = some_labels(train, amount, draw)
+            for _, drawing, rows in drawn(train, amount, self.draws):
                 counts[f"train, {told(amount)}"] = len(rows)
                 if "linear" in found:
                     found["linear"].append(linear(read["train"], train.labels, rows, read["test"], test.labels))
                 if "finetuned" in found:
-                    label = f"{told(amount)} draw {draw + 1}".replace(" ", "-").replace("%", "percent")
-                    found["finetuned"].append(taught(work, label, lesson, model.network(), model, rows)[0])
+                    found["finetuned"].append(taught(work, drawing, lesson, model.network(), model, rows)[0])
                 work.pause_point()
             for way, rights in found.items():
                 outcomes[f"{way}, {told(amount)}"] = np.mean(rights, axis=0)

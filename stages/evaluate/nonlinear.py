@@ -10,6 +10,7 @@ from stages.evaluate._labels import check_labels
 from stages.evaluate._named import named
 from stages.evaluate._read import map_layers, resolved
 from transfer.artifacts import Model, Scores
+from transfer.lazy import np
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
 from transfer.training.recipe import Trained
@@ -58,15 +59,14 @@ class Nonlinear(Trained):
 
     def run(self, work: Work) -> None:
         from stages.evaluate._taught import Lesson, taught  # imports torch
-        from transfer.lazy import np
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        check_labels(train, test, work)
+        classes = check_labels(train, test, work)
         layers = resolved(model, self.locked) or map_layers(model)
         names, outcomes = list(model.layers), {}
         for layer in layers:
             kept = names[: names.index(layer) + 1]
-            lesson = Lesson(self, crop, locked=tuple(kept))
+            lesson = Lesson(self, crop, classes, locked=tuple(kept))
             network = half_fresh(model, kept, work.seed_for("weights", layer))
             outcomes[layer], _ = taught(work, f"{layer}-locked", lesson, network, model, np.arange(len(train)))
         deepest = max(layers, key=names.index)
@@ -82,9 +82,7 @@ class Nonlinear(Trained):
 
 def half_fresh(model: Model, kept: list[str], seed: int) -> Network:
     """The network with the model's weights in the layers `kept`, and fresh ones behind them."""
-    from transfer.networks import backbone
-
-    network, taught = backbone(model.card["backbone"]).build(seed), model.network()
+    network, taught = model.backbone.build(seed), model.network()
     for layer in kept:
         network.get_submodule(layer).load_state_dict(taught.get_submodule(layer).state_dict(), strict=True)
     return network

@@ -9,7 +9,6 @@ from stages._layers import check_layers
 from stages.extract._parts import write_features
 from transfer.artifacts import Features, Model
 from transfer.lazy import torch
-from transfer.networks import backbone
 from transfer.stage import Images, Stage, option, reads
 from transfer.training.embed import outputs, pooled
 
@@ -39,7 +38,7 @@ class ExtractNetwork(Stage):
 
     def run(self, work: Work) -> None:
         model, images = work.inputs["model"], work.images["images"]
-        layer = backbone(model.card["backbone"]).resolve_layer(self.layer or model.card["default_layer"])
+        layer = model.backbone.resolve_layer(self.layer or model.card["default_layer"])
 
         def blocks(start: int) -> Generator[tuple[int, numpy.ndarray], None, None]:
             for first, found in outputs(model, images, [layer], work.machine, start):

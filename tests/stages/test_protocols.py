@@ -156,7 +156,7 @@ def test_a_locked_training_leaves_the_locked_layers_as_they_were(sets: dict, tmp
     network = half_fresh(fixed, ["conv1", "conv2"], seed=7)
     before = {name: one.clone() for name, one in network.state_dict().items()}
     work = make_work(tmp_path / "w", sets, {"model": fixed})
-    taught(work, "lesson", Lesson(stage, crop, locked=("conv1", "conv2")), network, fixed, np.arange(100))
+    taught(work, "lesson", Lesson(stage, crop, 10, locked=("conv1", "conv2")), network, fixed, np.arange(100))
     after = network.state_dict()
     for name, one in before.items():
         if not name.endswith("num_batches_tracked"):

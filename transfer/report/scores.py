@@ -15,9 +15,7 @@ from transfer.report.gather import Found, Gathered, apart, by_name, chosen, left
 from transfer.report.plots import Series, lines, scale
 from transfer.report.published import LAYERS, NOTE, published
 from transfer.statistics import over_seeds
-from transfer.tabular import NOTHING
-from transfer.tabular import _cells as cells_of
-from transfer.tabular import _head as head_of
+from transfer.tabular import NOTHING, cells_of, head_of
 
 ROWS = 60  # of a comparison's plot
 CURVES = 40

@@ -30,11 +30,17 @@ def outputs(
     if machine.compile:
         network.compile()
     for first, batch in in_order(images, machine, start):
-        if batch.shape[-1] != model.card["size"]:
-            batch = F.interpolate(batch.float(), size=model.card["size"], mode="bilinear", antialias=True).div(255)
+        batch = fitted(batch, model.card["size"])
         with torch.inference_mode(), machine.autocast():
             found = network.layers(normalise(batch, model.normalisation), layers)
         yield first, found
+
+
+def fitted(images: Tensor, size: int) -> Tensor:
+    """uint8 (B, 3, S, S) as they are where they have that size already, else resized, antialiased, float in [0, 1]."""
+    if images.shape[-1] == size:
+        return images
+    return F.interpolate(images.float(), size=size, mode="bilinear", antialias=True).div(255)
 
 
 def in_order(images: Images, machine: Machine, start: int = 0) -> Iterator[tuple[int, Tensor]]:
