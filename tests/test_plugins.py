@@ -239,3 +239,29 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
     assert "Shuffle.loss must return" in done.stderr
     assert "features: not run, since pretext failed" in done.stderr
     assert "other: done" in done.stdout
+
+
+ORDERED = """
+from transfer.artifacts import Scores
+from transfer.stage import Images, Stage
+
+
+class Order(Stage):
+    \"""Whether images come in the order of their ids.\"""
+
+    produces = Scores
+    images = {"test": Images("test")}
+
+    def run(self, work):
+        ids = work.images["test"].ids
+        figures = {"ordered": 100.0 * (ids == sorted(ids))}
+        Scores.write(work.folder, protocol="order/v1", settings={}, selected={}, main="ordered", figures=figures,
+                     counts={"test": len(ids)})
+        work.figures.update(figures)
+"""
+
+
+def test_a_protocol_is_given_images_in_the_order_of_their_ids(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    file = pipeline("data: {card: drawings, limit: 20, size: 32}\nstages:\n  order: {uses: order.py:Order}\n")
+    file.with_name("order.py").write_text(ORDERED, encoding="utf-8")
+    assert "ordered 100" in command_line("run", file, cwd=tmp_path).stdout

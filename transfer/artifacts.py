@@ -13,6 +13,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar
 
@@ -73,10 +74,30 @@ class Images(Artifact):
     """A packed split: memory-mapped pixels or JPEG bytes; `index.h5` with ids and labels.
 
     Raw: `images.npy` (N, S, S, 3) uint8. JPEG: `images.bin` and `offsets.npy` (N + 1,), of S x S px each.
-    `transfer/images/batches.py` reads both by batches.
+    `transfer/images/batches.py` reads both by batches. Rows are in the order of the files, or in that of their ids.
     """
 
     required = ("index.h5", "images.json")
+
+    def __init__(self, folder: Path | str, ordered: bool = False):
+        super().__init__(folder)
+        self._ordered = ordered
+
+    def by_id(self) -> Images:
+        """The same images, their rows in the order of their ids, however they lie on disk."""
+        return Images(self.folder, ordered=True)
+
+    @cached_property
+    def places(self) -> numpy.ndarray | None:
+        """(N,) where the image of each row lies in the files; None where row and place are the same."""
+        ids = self._index.strings("ids")
+        if not self._ordered or all(a < b for a, b in pairwise(ids)):
+            return None
+        return np.array(sorted(range(len(ids)), key=ids.__getitem__))
+
+    def place(self, row: int) -> int:
+        """Where the image of a row lies in the files."""
+        return row if self.places is None else int(self.places[row])
 
     @cached_property
     def card(self) -> dict[str, Any]:
@@ -84,7 +105,7 @@ class Images(Artifact):
 
     @property
     def pixels(self) -> numpy.ndarray:
-        """(N, S, S, 3) uint8 of a raw set, mapped anew at each call."""
+        """(N, S, S, 3) uint8 of a raw set as they lie in the file, mapped anew at each call."""
         return self._mapped("images.npy")
 
     @property
@@ -94,13 +115,14 @@ class Images(Artifact):
 
     def encoded(self, row: int) -> bytes:
         """The JPEG bytes of an image of a `jpeg` set; from any thread or forked process."""
-        start, end = self._offsets[row : row + 2].tolist()
+        place = self.place(row)
+        start, end = self._offsets[place : place + 2].tolist()
         return os.pread(self._bytes.fileno(), end - start, start)
 
     def picture(self, row: int) -> numpy.ndarray:
         """(S, S, 3) uint8 of one image, of either form; OSError where it is damaged."""
         if self.form == "raw":
-            return self.pixels[row]
+            return self.pixels[self.place(row)]
         from PIL import Image
 
         try:
@@ -139,12 +161,14 @@ class Images(Artifact):
 
     @cached_property
     def ids(self) -> list[str]:
-        return self._index.strings("ids")
+        ids = self._index.strings("ids")
+        return ids if self.places is None else [ids[place] for place in self.places]
 
     @cached_property
     def labels(self) -> numpy.ndarray | None:
         """(N,) int64, or None for a set without labels."""
-        return self._index.read("labels") if "labels" in self._index else None
+        labels = self._index.read("labels") if "labels" in self._index else None
+        return labels if labels is None or self.places is None else labels[self.places]
 
     @cached_property
     def _index(self) -> Table:
@@ -364,7 +388,7 @@ class Scores(Artifact):
         return self.card["figures"]
 
     def outcomes(self, figure: str) -> numpy.ndarray | None:
-        """(N,) what each test image adds to a figure, in the order of the packed split; None for what is no mean."""
+        """(N,) what each test image adds to a figure, in the order of their ids; None for what is no mean."""
         table = Table(self.folder / "scores.h5")
         return table.read(f"outcome.{figure}") if f"outcome.{figure}" in table else None
 

@@ -7,7 +7,7 @@ import shutil
 import time
 import traceback
 
-from transfer.artifacts import Artifact
+from transfer.artifacts import Artifact, Scores
 from transfer.catalog import source_digest
 from transfer.errors import TransferError
 from transfer.machine import Machine, free_bytes
@@ -29,11 +29,14 @@ def make(
 ) -> Manifest:
     """Run the stage of `one` on its inputs (by their names in `one.before`). Call with the lock on its key held."""
     building = store.begin(one.key)
+    images = {role: inputs[f"{role} images"][0] for role in one.images}
+    if issubclass(one.stage.produces, Scores):  # what is scored must not depend on how the images lie on disk
+        images = {role: pack.by_id() for role, pack in images.items()}
     work = Work(
         folder=building,
         checkpoints=store.checkpoints(one.key),
         inputs={name: inputs[name][0] for name in one.inputs},
-        images={role: inputs[f"{role} images"][0] for role in one.images},
+        images=images,
         machine=machine,
         seed=one.seed,
         stop=stop,

@@ -29,6 +29,7 @@ class EvaluateClusters(Stage):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     seeded = False
     images = {"images": Reads("train", follow="labels", labelled=True)}
 

@@ -30,6 +30,7 @@ class Fidelity(Stage):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     seeded = False
     images = {"images": Reads("test", follow="unseen")}
 

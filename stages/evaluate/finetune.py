@@ -32,6 +32,7 @@ class Finetune(FineTuning):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
     model: str = reads(Model, "the network")

@@ -27,7 +27,7 @@ class Knn(Stage):
     """Weighted vote of the k nearest training images by cosine, with exp(similarity / T) (Wu et al. 2018); and 1-NN."""
 
     produces = Scores
-    version = 2  # since what each test image adds is kept
+    version = 3  # since images are scored in the order of their ids
     seeded = False
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 

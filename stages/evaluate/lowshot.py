@@ -35,6 +35,7 @@ class Lowshot(FineTuning):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1, "draws": 1}
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 

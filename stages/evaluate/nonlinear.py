@@ -36,6 +36,7 @@ class Nonlinear(Trained):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
     model: str = reads(Model, "the network")

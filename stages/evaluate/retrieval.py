@@ -40,6 +40,7 @@ class Retrieval(Stage):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     seeded = False
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 

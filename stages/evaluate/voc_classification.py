@@ -56,6 +56,7 @@ class VocClassification(Trained):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1, "crops": 2}
     images = {"train": Reads("trainval"), "test": Reads("test")}
 

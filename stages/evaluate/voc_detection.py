@@ -48,6 +48,7 @@ class VocDetection(Trained):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1}
     images = {"train": Reads("trainval"), "test": Reads("test")}
 

@@ -45,6 +45,7 @@ class VocSegmentation(Trained):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1}
     images = {"train": Reads("train_seg"), "test": Reads("val_seg")}
 

@@ -41,6 +41,7 @@ class VocSvm(Stage):
     """
 
     produces = Scores
+    version = 2  # since images are scored in the order of their ids
     smoke = {"shots": [1, 2], "samples": 2, "shot_costs": [1.0]}
     images = {"train": Reads("trainval"), "test": Reads("test")}
 

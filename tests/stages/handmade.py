@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
+import torch
 
 from transfer.artifacts import Images, write_json
 from transfer.machine import Machine
@@ -13,16 +15,34 @@ from transfer.stage import Stage
 from transfer.tables import encode_strings, write_table
 from transfer.work import StopFlag, Work
 
+PINNED_ON = ("2.15", "AVX512")  # torch and processor
 
-def pack_images(folder: Path, pixels: np.ndarray, labels: np.ndarray | None = None, name: str = "train") -> Images:
+
+def pack_images(
+    folder: Path, pixels: np.ndarray, labels: np.ndarray | None = None, name: str = "train",
+    ids: list[str] | None = None,
+) -> Images:  # fmt: skip
     """A packed split of (N, S, S, 3) uint8 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", pixels)
-    ids = encode_strings([f"{name}/{row}" for row in range(len(pixels))])
-    write_table(folder / "index.h5", {"ids": ids} | ({} if labels is None else {"labels": labels.astype(np.int64)}))
+    columns = {"ids": encode_strings(ids or [f"{name}/{row}" for row in range(len(pixels))])}
+    write_table(folder / "index.h5", columns | ({} if labels is None else {"labels": labels.astype(np.int64)}))
     classes = [] if labels is None else [str(c) for c in range(int(labels.max()) + 1)]
     write_json(folder / "images.json", {"size": pixels.shape[1], "split": name, "classes": classes})
     return Images(folder)
+
+
+def shuffled(folder: Path, images: Images) -> Images:
+    """The same images with the same ids, lying in another order on disk."""
+    order = np.random.RandomState(5).permutation(len(images))
+    ids = [images.ids[row] for row in order]
+    return pack_images(folder, np.array(images.pixels)[order], images.labels[order], ids=ids)
+
+
+def pinned(figures: dict[str, float], elsewhere: float) -> Any:
+    """Equal to the last digit that is written where figures were pinned; `elsewhere`, which rounds otherwise, near."""
+    here = (torch.__version__.partition("+")[0].rpartition(".")[0], torch.backends.cpu.get_cpu_capability())
+    return pytest.approx(figures, abs=0.0051 if here == PINNED_ON else elsewhere)
 
 
 def make_work(

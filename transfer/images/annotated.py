@@ -50,14 +50,16 @@ class Annotated:
 
     def __init__(self, images: Images):
         """FileNotFoundError where the set has none: see `is_annotated`."""
-        self._table = Table(images.folder / FILE)
-        self.targets: numpy.ndarray = self._table.read("targets")  # (N, classes) int8, see Annotations
-        self.sizes: numpy.ndarray = self._table.read("sizes")  # (N, 2) width and height of the originals, px
+        self._images, self._table = images, Table(images.folder / FILE)
+        places = slice(None) if images.places is None else images.places
+        self.targets: numpy.ndarray = self._table.read("targets")[places]  # (N, classes) int8, see Annotations
+        self.sizes: numpy.ndarray = self._table.read("sizes")[places]  # (N, 2) width, height of the originals, px
         self._box_starts, self._mask_starts = self._table.read("box_starts"), self._table.read("mask_starts")
 
     def boxes(self, row: int) -> Boxes:
         """The objects of an image."""
-        start, end = self._box_starts[row : row + 2]
+        place = self._images.place(row)
+        start, end = self._box_starts[place : place + 2]
         if start == end:
             return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
         corners, labels, difficult = (self._table.read(name, start, end) for name in Boxes._fields)
@@ -67,7 +69,8 @@ class Annotated:
         """(H, W) uint8 class indices, 0 for the background, 255 for borders; None where the image has none."""
         from PIL import Image
 
-        start, end = self._mask_starts[row : row + 2]
+        place = self._images.place(row)
+        start, end = self._mask_starts[place : place + 2]
         if start == end:
             return None
         with Image.open(io.BytesIO(self._table.read("masks", start, end).tobytes())) as image:

@@ -71,6 +71,8 @@ class Batches:
             yield coming.popleft()()
 
     def _gather(self, slot: int, rows: numpy.ndarray) -> Callable[[], Tensor]:
+        if self.images.places is not None:
+            rows = self.images.places[rows]
         if not self._pinned:
             place = torch.empty((len(rows), *self._pixels.array.shape[1:]), dtype=torch.uint8)
             gathering = self._thread.submit(self._pixels.take, rows, place)
