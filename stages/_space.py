@@ -1,8 +1,11 @@
-"""What a plan shows of features before there are any: their space and their number."""
+"""What a plan shows of features before there are any: their space, their images and how many these are."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
+
+from transfer.errors import BadOption
 
 if TYPE_CHECKING:
     from transfer.plan import Planned
@@ -23,10 +26,36 @@ def space_of(features: Planned) -> Any:
     return model.key, layer, getattr(stage, "pool", None), getattr(stage, "pooling", None)
 
 
+def check_same_space(option: str, features: Planned, clusters: Planned) -> None:
+    """BadOption for features that are not of the kind that the clusters have centroids of."""
+    theirs = clusters.inputs.get("features")
+    if theirs is not None and space_of(features) != space_of(theirs):
+        raise BadOption(
+            option,
+            f"'{features.name}' are not features of the kind that '{clusters.name}' has centroids of "
+            f"('{theirs.name}'): take the same network, layer and pooling, and prepare them with `like`",
+        )
+
+
 def count_of(features: Planned) -> int | None:
     """How many images planned features are of; None where the plan does not show it."""
+    return getattr(getattr(pack_of(features), "stage", None), "count", None)
+
+
+def check_side_by_side(option: str, features: Sequence[Planned]) -> None:
+    """BadOption where features are named twice, or are of different images."""
+    if len({one.key for one in features}) < len(features):
+        raise BadOption(option, "names the same features twice")
+    packs = {pack_of(one).key: one.name for one in features if pack_of(one) is not None}
+    if len(packs) > 1:
+        first, second, *_ = packs.values()
+        raise BadOption(option, f"'{first}' and '{second}' are of different images, and cannot stand side by side")
+
+
+def pack_of(features: Planned) -> Planned | None:
+    """The packed images that planned features are of; None where the plan does not show it."""
     while not features.images:
         if not features.inputs:
             return None
         features = next(iter(features.inputs.values()))
-    return getattr(next(iter(features.images.values())).stage, "count", None)
+    return next(iter(features.images.values()))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._space import space_of
+from stages._features import sound_blocks
+from stages._space import check_same_space
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.clustering import Assigner, gpu_of
-from transfer.errors import BadOption, TransferError
+from transfer.errors import TransferError
 from transfer.lazy import np
 from transfer.stage import Stage, reads
 
@@ -30,14 +31,7 @@ class Assign(Stage):
 
     def check(self, planned: Planned) -> None:
         """Features and centroids come from the same network, layer and preparation."""
-        ours, theirs = planned.inputs["features"], planned.inputs["clusters"].inputs.get("features")
-        if theirs is not None and space_of(ours) != space_of(theirs):
-            clusters = planned.inputs["clusters"].name
-            raise BadOption(
-                "features",
-                f"'{ours.name}' are not features of the kind that '{clusters}' has centroids of ('{theirs.name}'): "
-                "take the same network, layer and pooling, and prepare them with `like`",
-            )
+        check_same_space("features", planned.inputs["features"], planned.inputs["clusters"])
 
     def run(self, work: Work) -> None:
         features: Features = work.inputs["features"]
@@ -51,14 +45,9 @@ class Assign(Stage):
         assigner = Assigner(centroids, gpu_of(str(work.machine.device)))
         blocks = []
         with work.progress("assigning", len(features), "images") as progress:
-            for first, block in features.blocks():
-                finite = np.isfinite(block).all(axis=1)
-                if not finite.all():
-                    name = features.ids[first + int((~finite).argmax())]
-                    raise TransferError(f"the features of {name} are not finite numbers")
+            for _, block in sound_blocks(work, features):
                 blocks.append(two_nearest(block, centroids, assigner))
                 progress.advance(len(block))
-                work.pause_point()
         distances, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         used, labels, sizes = np.unique(nearest[:, 0], return_inverse=True, return_counts=True)
         if len(used) == 1:

@@ -1,16 +1,19 @@
-"""Preparation: what is done to features before they are clustered. It weighs more than k does."""
+"""Preparation: what is done to features before anything learns from them. It weighs more than k does."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from stages._space import count_of, space_of
+from pydantic import Field
+
+from stages._features import sound_blocks
+from stages._space import check_side_by_side, count_of, space_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import np, torch
-from transfer.preparation import Step, apply, directions, scaling
-from transfer.stage import Stage, option, reads
+from transfer.preparation import Step, Whitening, apply, directions, projection, scaling
+from transfer.stage import Names, Stage, option, reads, several
 from transfer.tables import Table, TableWriter, encode_strings, write_table
 
 if TYPE_CHECKING:
@@ -23,6 +26,9 @@ if TYPE_CHECKING:
 class Prepare(Stage):
     """Features in, features out: steps in the order given, fitted on these features or taken over from another stage.
 
+    Several features of the same images (`features: [a, b]`) are put side by side first: prepare each of them before,
+    or the one of the largest values outweighs the others.
+
     Fitting is exact: every row counts, sums are in float64, and memory does not grow with the number of rows.
     """
 
@@ -30,24 +36,30 @@ class Prepare(Stage):
     seeded = False
     smoke = {"components": 16}
 
-    features: str = reads(Features, "what is prepared")
+    features: Names = reads(Features, "what is prepared; several are put side by side")
     like: str | None = reads(
         Features, "a `prepare` stage whose fitted steps are applied instead of fitting new ones", optional=True
     )
-    steps: list[Literal["centre", "standardise", "l2", "pca", "whiten"]] = option(
+    steps: list[Literal["centre", "standardise", "l2", "pca", "whiten", "project"]] = option(
         ["l2", "whiten"],
         "centre: subtract the mean; standardise: unit deviation too; l2: unit length; "
-        "pca, whiten: `components` directions",
+        "pca, whiten: `components` directions; project: at random, to `projected` values",
     )
     components: int | None = option(None, "directions that pca and whiten keep; none: as many as there are", ge=1)
     floor: float = option(
         1e-4, "whitening takes an eigenvalue for no smaller than this share of the largest", ge=0, lt=1
     )
+    shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["ledoit-wolf"] | None = option(
+        None, "whitening draws the eigenvalues towards their mean by this share; ledoit-wolf: by the best one"
+    )
+    projected: int = option(512, "values that `project` leaves", ge=1)
+    projection_seed: int = option(0, "of the random projection: another one", ge=0, lt=2**32)
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
     def check(self, planned: Planned) -> None:
         """Something is to be done, there are rows enough, and what is taken over fits features of this kind."""
-        features, like = planned.inputs["features"], planned.inputs.get("like")
+        features, like = several(planned.inputs, "features"), planned.inputs.get("like")
+        check_side_by_side("features", features)
         if like is not None:
             if not isinstance(like.stage, Prepare):
                 raise BadOption(
@@ -56,50 +68,58 @@ class Prepare(Stage):
             fitted = like
             while "like" in fitted.inputs:
                 fitted = fitted.inputs["like"]
-            if space_of(features) != space_of(fitted.inputs["features"]):
-                theirs = fitted.inputs["features"].name
+            theirs = several(fitted.inputs, "features")
+            if [*map(space_of, features)] != [*map(space_of, theirs)]:
+                ours, those = (", ".join(one.name for one in some) for some in (features, theirs))
                 raise BadOption(
-                    "like",
-                    f"'{fitted.name}' was fitted on '{theirs}', which '{features.name}' are not of one kind with",
+                    "like", f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with"
                 )
             return
-        if not self.steps:
+        if not self.steps and len(features) == 1:
             raise BadOption("steps", "an empty list does nothing")
-        count = count_of(features)
+        count = count_of(features[0])
         if count is not None and self.components and {"pca", "whiten"} & set(self.steps) and self.components >= count:
             raise BadOption(
                 "components", f"{self.components} components of {count} images: at most {count - 1} can be had"
             )
+        after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
+        if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projected:
+            raise BadOption("components", f"{self.components} components of {self.projected} projected values")
 
     def run(self, work: Work) -> None:
-        features: Features = work.inputs["features"]
+        features: list[Features] = several(work.inputs, "features")
         like: Features | None = work.inputs.get("like")
-        facts = dict(features.attributes)
+        if any(one.ids != features[0].ids for one in features[1:]):
+            raise TransferError("these features are of different images, and cannot stand side by side")
+        facts, width = dict(features[0].attributes), sum(one.shape[1] for one in features)
+        source, before = features[0].space, features[0].attributes["preparation"]
+        if len(features) > 1:
+            source, before = {"side by side": [one.space for one in features]}, ["side by side"]
+            facts["layer"] = " + ".join(dict.fromkeys(one.attributes["layer"] for one in features))
         if like is None:
-            names, steps, space = list(self.steps), self._fit(work, features), {"prepare": work.key}
+            names, steps, space = list(self.steps), self._fit(work, features, width), {"prepare": work.key}
         else:
             names, space = like.attributes["steps"], like.space
-            steps = _load(Table(like.folder / "preparation.h5"), names)
-            width = next((len(step["mean"]) for step in steps if step), features.shape[1])
-            if width != features.shape[1]:
-                raise TransferError(f"the steps were fitted on {width} values, these features have {features.shape[1]}")
-            if like.attributes["source"] != features.space:
+            steps = load_steps(like)
+            fitted = width_before(steps) or width
+            if fitted != width:
+                raise TransferError(f"the steps were fitted on {fitted} values, these features have {width}")
+            if like.attributes["source"] != source:
                 raise TransferError(
                     "these features are not of the kind that the steps were fitted on (another network or layer)"
                 )
-        facts |= {"space": space, "source": features.space, "steps": names}
-        facts |= {"preparation": [*features.attributes["preparation"], *names]}
+        facts |= {"space": space, "source": source, "steps": names, "preparation": [*before, *names]}
         self._write(work, features, steps, facts)
         columns = {f"{i}.{name}": values for i, step in enumerate(steps) for name, values in step.items()}
         write_table(work.folder / "preparation.h5", columns)
 
-    def _fit(self, work: Work, features: Features) -> list[Step]:
+    def _fit(self, work: Work, features: list[Features], width: int) -> list[Step]:
         steps: list[Step] = []
 
         def blocks() -> Iterator[numpy.ndarray]:
-            return (apply(steps, block) for _, block in _rows(work, features))
+            return (apply(steps, block) for _, block in sound_blocks(work, *features))
 
-        width, device = features.shape[1], work.machine.device
+        count, device = len(features[0]), work.machine.device
         if device.type != "cuda":
             device = torch.device("cpu")  # Apple's GPUs have no float64
         for name in self.steps:
@@ -107,49 +127,52 @@ class Prepare(Stage):
                 steps.append({})
             elif name in ("centre", "standardise"):
                 steps.append(scaling(blocks, width, name == "standardise", work.note))
+            elif name == "project":
+                steps.append(projection(width, self.projected, self.projection_seed))
+                width = self.projected
             else:
-                floor = self.floor if name == "whiten" else None
-                step, kept = directions(blocks, len(features), width, self.components, floor, device, work.note)
+                whiten = Whitening(self.floor, self.shrinkage) if name == "whiten" else None
+                step, kept = directions(blocks, count, width, self.components, whiten, device, work.note)
                 work.figures["variance kept"] = kept
                 width = step["matrix"].shape[1]
                 steps.append(step)
         return steps
 
-    def _write(self, work: Work, features: Features, steps: list[Step], facts: dict[str, object]) -> None:
-        width = next((step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), features.shape[1])
-        others = {"ids": encode_strings(features.ids)}
-        if features.labels is not None:
-            others["labels"] = features.labels
+    def _write(self, work: Work, features: list[Features], steps: list[Step], facts: dict[str, object]) -> None:
+        first = features[0]
+        width = next((step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), None)
+        width = width or sum(one.shape[1] for one in features)
+        others = {"ids": encode_strings(first.ids)}
+        if first.labels is not None:
+            others["labels"] = first.labels
         columns = {"features": ((width,), self.dtype)} | {name: ((), one.dtype.str) for name, one in others.items()}
         with (
-            TableWriter(work.folder / "features.h5", len(features), columns, **facts) as table,
-            work.progress("preparing", len(features), "images") as progress,
+            TableWriter(work.folder / "features.h5", len(first), columns, **facts) as table,
+            work.progress("preparing", len(first), "images") as progress,
         ):
-            for first, block in _rows(work, features):
+            for start, block in sound_blocks(work, *features):
                 with np.errstate(over="ignore"):
                     prepared = apply(steps, block).astype(self.dtype)
                 if not np.isfinite(prepared).all():
-                    name = features.ids[first + int((~np.isfinite(prepared).all(axis=1)).argmax())]
+                    name = first.ids[start + int((~np.isfinite(prepared).all(axis=1)).argmax())]
                     raise TransferError(
                         f"the prepared features of {name} are too large for {self.dtype}: set `dtype: float32`"
                     )
                 table.append(features=prepared)
                 progress.advance(len(block))
             table.append(**others)
-        work.figures.update(images=len(features), dimensions=width)
+        work.figures.update(images=len(first), dimensions=width)
 
 
-def _rows(work: Work, features: Features) -> Iterator[tuple[int, numpy.ndarray]]:
-    """The blocks of features, each looked at for values that are no numbers."""
-    for first, block in features.blocks():
-        work.pause_point()
-        finite = np.isfinite(block).all(axis=1)
-        if not finite.all():
-            name = features.ids[first + int((~finite).argmax())]
-            raise TransferError(f"the features of {name} are not finite numbers")
-        yield first, block
+def load_steps(prepared: Features) -> list[Step]:
+    """The fitted steps that prepared features went through last."""
+    table, parts = Table(prepared.folder / "preparation.h5"), ("mean", "matrix", "scale")
+    return [
+        {part: table.read(f"{i}.{part}") for part in parts if f"{i}.{part}" in table}
+        for i in range(len(prepared.attributes["steps"]))
+    ]
 
 
-def _load(table: Table, names: list[str]) -> list[Step]:
-    parts = ("mean", "matrix", "scale")
-    return [{part: table.read(f"{i}.{part}") for part in parts if f"{i}.{part}" in table} for i in range(len(names))]
+def width_before(steps: list[Step]) -> int | None:
+    """How many values the steps take; None where they take any number."""
+    return next((len(step.get("mean", step.get("matrix"))) for step in steps if step), None)

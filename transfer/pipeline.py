@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from transfer.images.roles import overlap, spec_for, split_fault
 from transfer.images.sets import ImageSets
 from transfer.images.spec import ImageSpec
 from transfer.plan import COMMON, Header, Plan, Planned
-from transfer.stage import Stage
+from transfer.stage import Stage, several
 from transfer.store import Store
 from transfer.wording import culprit, holds_faulty, say
 
@@ -179,14 +179,12 @@ class _Reader:
     def _inputs(
         self, name: str, node: Node, kinds: dict[str, type[Stage]], written: dict[str, Node]
     ) -> dict[str, str | None]:
-        """Option -> the stage that it names; None where it cannot be that one."""
+        """Option, or its place in an option's list, -> the stage that it names; None where it cannot be that one."""
         found: dict[str, str | None] = {}
-        for option, wanted_kind in kinds[name].input_fields().items():
-            wanted = node.value[option].value if option in node.value else None
-            if not isinstance(wanted, str):
-                continue  # absent, or told by the check of its type
+        for path, wanted, wanted_kind in _named_inputs(node, kinds[name]):
+            option = ".".join(map(str, path))
             found[option] = wanted if wanted in kinds else None
-            mark, where = node.mark_at((option,)), f"stages.{name}.{option}"
+            mark, where = node.mark_at(path), f"stages.{name}.{option}"
             if wanted not in written:
                 self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, written)}")
             elif wanted in kinds and not issubclass(kinds[wanted].produces, artifacts.KINDS[wanted_kind]):
@@ -248,7 +246,7 @@ class _Reader:
             if images.follow and not own:
                 if before is None:
                     return None
-                source = before.get(images.follow)
+                source = next(iter(several(before, images.follow)), None)
                 while source is not None and not source.images:
                     source = next(iter(source.inputs.values()), None)
                 if source is not None:
@@ -317,6 +315,20 @@ class _Reader:
             group = self.names.setdefault(one.name, [])
             if shared not in group:
                 group.append(shared)
+
+
+def _named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[tuple[Any, ...], str, str]]:
+    """Where each input is named, the stage that is named there, and the artifact it must make.
+
+    What is no name is told by the check of its type.
+    """
+    for option, wanted in kind.input_fields().items():
+        written = node.value[option].value if option in node.value else None
+        if isinstance(written, str):
+            yield (option,), written, wanted
+        for place, one in enumerate(written if isinstance(written, list) else []):
+            if isinstance(one.value, str):
+                yield (option, place), one.value, wanted
 
 
 def _settled(value: Any, node: Node) -> Any:

@@ -1,4 +1,4 @@
-"""Fitting and applying what is done to features before they are clustered: means, scales, principal directions.
+"""Fitting and applying what is done to features before they are learned from: means, scales, directions, projections.
 
 Every row counts, sums are in float64 about the first row, and blocks are read once a step: memory does not grow with
 the number of rows. Directions need D x D float64 values (700 MB for 9,600), or n x D where there are fewer rows.
@@ -7,7 +7,7 @@ the number of rows. Directions need D x D float64 values (700 MB for 9,600), or 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 from transfer.errors import TransferError
 from transfer.lazy import np, torch
@@ -27,17 +27,34 @@ def apply(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
     """(n, D) float32 through fitted steps; a row's result is the same to the bit, whatever rows are beside it."""
     if len(block) == 1:  # one row would take another way, with other rounding, through the product
         return apply(steps, np.repeat(block, 2, axis=0))[:1]
-    rows = torch.from_numpy(block)
+    return through(on_device(steps, torch.device("cpu")), torch.from_numpy(block)).numpy()
+
+
+def on_device(steps: list[Step], device: torch_types.device) -> list[dict[str, torch_types.Tensor]]:
+    """Fitted steps as `through` takes them."""
+    return [{name: torch.from_numpy(one).to(device) for name, one in step.items()} for step in steps]
+
+
+def through(steps: list[dict[str, torch_types.Tensor]], rows: torch_types.Tensor) -> torch_types.Tensor:
+    """(n, D) float32 through fitted steps, on the device that both are on."""
     for step in steps:
         if not step:
             rows = rows / torch.linalg.vector_norm(rows, dim=1, keepdim=True).clamp(min=1e-12)
             continue
-        rows = rows - torch.from_numpy(step["mean"])
+        rows = rows - step["mean"] if "mean" in step else rows
         if "matrix" in step:
-            rows = rows @ torch.from_numpy(step["matrix"])
+            rows = rows @ step["matrix"]
         elif "scale" in step:
-            rows *= torch.from_numpy(step["scale"])
-    return rows.numpy()
+            rows = rows * step["scale"]
+    return rows
+
+
+def projection(width: int, wanted: int, seed: int) -> Step:
+    """A random projection that keeps distances, nearly (Johnson & Lindenstrauss, 1984): Gaussian, of the seed alone."""
+    if wanted >= width:
+        raise TransferError(f"`project` to {wanted} values of {width}: it is for fewer than there are; leave it out")
+    drawn = np.random.RandomState(seed).standard_normal((width, wanted))
+    return {"matrix": (drawn / np.sqrt(wanted)).astype(np.float32)}
 
 
 def directions(
@@ -45,19 +62,20 @@ def directions(
     count: int,
     width: int,
     wanted: int | None,
-    floor: float | None,
+    whiten: Whitening | None,
     device: torch_types.device,
     note: Note,
 ) -> tuple[Step, float]:
     """The `wanted` directions of the largest variance (none: all), and their share of it.
 
-    With a `floor` each is scaled to unit variance; an eigenvalue counts as no smaller than this share of the largest.
+    With `whiten` each is scaled to unit variance, as far as that says.
     """
     limit = min(width, count - 1)
     wanted = wanted or limit
     if wanted > limit or limit < 1:
         raise TransferError(f"{wanted} components of {count} rows of {width} values: at most {limit} can be had")
-    mean, values, vectors, total = principal(blocks, count, width, wanted, device)
+    found = spectrum(blocks, count, width, wanted, device)
+    values, vectors = found.values, found.vectors
     if values[0] <= 0:
         raise TransferError("all rows are the same: they have no directions. Did the network collapse?")
     # Where nothing varies, a direction is arbitrary, and another set's rows would be blown up along it.
@@ -68,19 +86,52 @@ def directions(
     # An eigenvector's sign means nothing: the largest entry is made positive, so that every machine agrees.
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
     vectors *= np.where(largest < 0, -1.0, 1.0)
-    if floor is not None:
-        least = max(floor, NO_VARIANCE) * values[0]
-        small = int((values[:rank] < least).sum())
+    if whiten is not None:
+        share = whiten.shrinkage
+        if share == "ledoit-wolf":
+            share = ledoit_wolf(blocks, found, count, width)
+            note(f"Ledoit and Wolf's shrinkage of the covariance: {share:.3g}")
+        shrunk = (1 - (share or 0)) * values + (share or 0) * found.trace / width
+        least = max(whiten.floor, NO_VARIANCE) * shrunk[0]
+        small = int((shrunk[:rank] < least).sum())
         if small:
             note(f"{small} of {wanted} directions have less variance than the floor: they are not blown up to one")
-        vectors /= np.sqrt(np.maximum(values, least))
-    return {"mean": mean.astype(np.float32), "matrix": vectors.astype(np.float32)}, float(values.sum() / total)
+        vectors /= np.sqrt(np.maximum(shrunk, least))
+    kept = float(values.sum() / found.trace)
+    return {"mean": found.mean.astype(np.float32), "matrix": vectors.astype(np.float32)}, kept
 
 
-def principal(
-    blocks: Blocks, count: int, width: int, wanted: int, device: torch_types.device
-) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray, float]:
-    """Mean (D,), the `wanted` largest eigenvalues of the covariance, their vectors (D, wanted), the sum of all.
+class Whitening(NamedTuple):
+    """What variances are taken for where they are divided by, because estimates of small ones are too small."""
+
+    floor: float = 0.0  # a share of the largest, which none is taken for less than
+    shrinkage: float | Literal["ledoit-wolf"] | None = None  # a share, by which all are drawn towards their mean
+
+
+class Spectrum(NamedTuple):
+    """The mean (D,), the largest eigenvalues of the covariance and their vectors (D, wanted); of the whole covariance
+    its trace and the sum of its squared entries."""
+
+    mean: numpy.ndarray
+    values: numpy.ndarray
+    vectors: numpy.ndarray
+    trace: float
+    squares: float
+
+
+def ledoit_wolf(blocks: Blocks, found: Spectrum, count: int, width: int) -> float:
+    """How far the covariance is best drawn towards a multiple of the identity (Ledoit & Wolf, 2004): 0 to 1."""
+    fourth = 0.0
+    for block in blocks():
+        fourth += float(np.square(np.square(block - found.mean).sum(axis=1, dtype=np.float64)).sum())
+    biased = (count - 1) / count  # theirs divides by n
+    squares, trace = found.squares * biased**2, found.trace * biased
+    noise, spread = (fourth / count - squares) / count, squares - trace**2 / width
+    return min(1.0, max(0.0, noise / spread)) if spread > 0 else 1.0
+
+
+def spectrum(blocks: Blocks, count: int, width: int, wanted: int, device: torch_types.device) -> Spectrum:
+    """The `wanted` largest directions of the covariance.
 
     Fewer rows than values (a smoke run of 256 images of 9,600 values): of their inner products, count by count.
     """
@@ -101,7 +152,7 @@ def principal(
         mean = shift + total / count
         product = rows.sub_(total / count) @ rows.T
     product = product.div_(count - 1).cpu()
-    trace, size = float(product.trace()), len(product)
+    trace, squares, size = float(product.trace()), float(product.square().sum()), len(product)
     # Symmetric, so its transpose is itself in LAPACK's order: no copy of what may be D x D = 700 MB. Divide and
     # conquer finds all; for a few, `evr` takes less memory, but much longer where many eigenvalues are close.
     few = {"subset_by_index": (size - wanted, size - 1)} if 8 * wanted < size else {"driver": "evd"}
@@ -110,7 +161,7 @@ def principal(
     if count <= width:
         vectors = (rows.T @ torch.from_numpy(vectors).to(device)).cpu().numpy()
         vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-300)
-    return mean.cpu().numpy(), values, vectors, trace
+    return Spectrum(mean.cpu().numpy(), values, vectors, trace, squares)
 
 
 def scaling(blocks: Blocks, width: int, standardise: bool, note: Note) -> Step:

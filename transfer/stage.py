@@ -17,9 +17,10 @@ A stage knows nothing of caching, locking or where it runs: all that is in `work
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import reduce
 from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
@@ -31,16 +32,26 @@ if TYPE_CHECKING:
     from transfer.plan import Planned
     from transfer.work import Work
 
+T = TypeVar("T")
+
+
+Names = str | Annotated[list[str], Field(min_length=1)]  # of an input that may be several stages
+
 
 def option(default: Any, help: str, **bounds: Any) -> Any:
     """An option of a stage; `...` as default makes it required. `bounds` are pydantic's (ge, gt, le, lt)."""
     return Field(default, description=help, **bounds)
 
 
-def reads(artifact: type[Artifact], help: str, optional: bool = False) -> Any:
-    """An input of a stage: the name of a stage that makes an `artifact`."""
+def reads(artifact: type[Artifact], help: str, optional: bool = False, **bounds: Any) -> Any:
+    """An input of a stage: the name of a stage that makes an `artifact`; of a field `str | list[str]`, or several."""
     default = None if optional else ...
-    return Field(default, description=help, json_schema_extra={"artifact": artifact.__name__})
+    return Field(default, description=help, json_schema_extra={"artifact": artifact.__name__}, **bounds)
+
+
+def several(inputs: Mapping[str, T], name: str) -> list[T]:
+    """All that the input `name` names, in the file's order; those of a list are `name.0`, `name.1`, ..."""
+    return [one for key, one in inputs.items() if key == name or key.startswith(f"{name}.")]
 
 
 def _named(value: Any) -> Any:

@@ -21,10 +21,12 @@ SPACE = {"model": "teacher", "layer": "conv5", "pool": 1, "pooling": "max"}
 def features_of(tmp_path: Path) -> Callable[..., Features]:
     """Features of (N, D) values, written as a stage writes them; ids are not in the order of their names."""
 
-    def write(values: np.ndarray, name: str = "features", dtype: str = "float32", **facts: Any) -> Features:
+    def write(
+        values: np.ndarray, name: str = "features", dtype: str = "float32", of: str = "", **facts: Any
+    ) -> Features:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
-        ids = encode_strings([f"{name}/{(7 * row) % 10007:05}" for row in range(len(values))])
+        ids = encode_strings([f"{of or name}/{(7 * row) % 10007:05}" for row in range(len(values))])
         columns = {"features": values.astype(dtype), "ids": ids, "labels": np.arange(len(values))}
         known = {"space": SPACE, "layer": "conv5", "images": "images", "preparation": []}
         write_table(folder / "features.h5", columns, **(known | facts))

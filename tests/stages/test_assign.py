@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages.assign import Assign, space_of
+from stages._space import space_of
+from stages.assign import Assign
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import BadOption, Stopped, TransferError
 from transfer.networks import backbone

@@ -17,7 +17,7 @@ from sklearn.preprocessing import StandardScaler
 from stages.prepare import Prepare
 from transfer.artifacts import Features
 from transfer.errors import BadOption, Stopped, TransferError
-from transfer.preparation import apply, directions, principal, scaling
+from transfer.preparation import Whitening, apply, directions, ledoit_wolf, projection, scaling, spectrum
 from transfer.tables import Table
 from transfer.work import Work
 
@@ -82,7 +82,7 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
 ) -> None:
     values, notes = drawn(n, d, seed), []
     limit = min(d, n - 1)
-    floor = 1e-2 if whiten else None
+    floor = Whitening(1e-2) if whiten else None
     step, kept = directions(blocks_of(values, size), n, d, None, floor, CPU, notes.append)
     centred = values - values.mean(axis=0, dtype=np.float64)
     _, singular, right = np.linalg.svd(centred, full_matrices=False)
@@ -105,13 +105,83 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_blocks_and_large_means_cost_no_digits(size: int, offset: float) -> None:
     values = drawn(300, 6) + np.float32(offset)
-    mean, values_, vectors, total = principal(blocks_of(values, size), 300, 6, 6, CPU)
+    found = spectrum(blocks_of(values, size), 300, 6, 6, CPU)
+    mean, values_, vectors, total = found.mean, found.values, found.vectors, found.trace
     covariance = np.cov(values.astype(np.float64).T)
     np.testing.assert_allclose(mean, values.mean(axis=0, dtype=np.float64), rtol=1e-12)
     np.testing.assert_allclose(vectors * values_ @ vectors.T, covariance, rtol=1e-9, atol=1e-9 * total)
     assert total == pytest.approx(np.trace(covariance))
+    assert found.squares == pytest.approx(np.square(covariance).sum())
     step = scaling(blocks_of(values, size), 6, True, pytest.fail)
     np.testing.assert_allclose(1 / step["scale"], values.astype(np.float64).std(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(300, 6), (40, 30), (20, 50), (5, 60)])
+def test_the_best_shrinkage_is_that_of_scikit_learn(shape: tuple[int, int]) -> None:
+    from sklearn.covariance import ledoit_wolf_shrinkage
+
+    values = drawn(*shape)
+    blocks, few = blocks_of(values, 7), min(shape[1], shape[0] - 1, 3)
+    found = spectrum(blocks, *shape, few, CPU)
+    assert ledoit_wolf(blocks, found, *shape) == pytest.approx(
+        ledoit_wolf_shrinkage(values.astype(np.float64)), rel=1e-6
+    )
+
+
+@pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0, "ledoit-wolf"])
+def test_whitening_divides_by_shrunk_variances(features_of: Of, work_for: Make, shrinkage: Any) -> None:
+    from sklearn.covariance import LedoitWolf
+
+    values = drawn(60, 8).astype(np.float64)
+    work = work_for(features=features_of(values))
+    found = values_of(prepare(work, steps=["whiten"], floor=0.0, shrinkage=shrinkage))
+    variances = np.linalg.eigvalsh(np.cov(values.T))[::-1]
+    share = LedoitWolf().fit(values).shrinkage_ if shrinkage == "ledoit-wolf" else shrinkage
+    expected = variances / ((1 - share) * variances + share * variances.mean())
+    np.testing.assert_allclose(found.var(axis=0, ddof=1), expected, rtol=1e-3)
+    assert any("Ledoit" in note for note in work.notes) == (shrinkage == "ledoit-wolf")
+
+
+def test_a_projection_keeps_distances_and_is_of_its_seed_alone(features_of: Of, work_for: Make) -> None:
+    values = drawn(60, 900)
+    work = work_for(features=features_of(values))
+    found = values_of(prepare(work, steps=["project"], projected=400))
+    assert found.shape == (60, 400)
+    before, after = (np.linalg.norm(one[:1] - one[1:], axis=1) for one in (values, found))
+    np.testing.assert_allclose(after / before, 1, atol=0.2)
+    again = prepare(work_for("again", features=features_of(values, "b")), steps=["project"], projected=400)
+    other = prepare(
+        work_for("other", features=features_of(values, "c")), steps=["project"], projected=400, projection_seed=1
+    )
+    assert values_of(again).tobytes() == found.tobytes() != values_of(other).tobytes()
+    taken = prepare(work_for("taken", features=features_of(values, "d"), like=again), like="again")
+    assert values_of(taken).tobytes() == found.tobytes()
+    with pytest.raises(TransferError, match="project` to 900 values of 900"):
+        projection(900, 900, 0)
+
+
+def side_by_side(work_for: Make, *features: Features, name: str = "work", **options: Any) -> Features:
+    work = work_for(name, **{f"features.{place}": one for place, one in enumerate(features)})
+    Prepare(features=[str(place) for place in range(len(features))], **({"dtype": "float32"} | options)).run(work)
+    return Features(work.folder)
+
+
+def test_several_features_are_put_side_by_side(features_of: Of, work_for: Make) -> None:
+    first, second = features_of(drawn(200, 5)), features_of(drawn(200, 3, seed=1), "second", of="features")
+    both = np.concatenate([drawn(200, 5), drawn(200, 3, seed=1)], axis=1)
+    plain = side_by_side(work_for, first, second, steps=[])
+    np.testing.assert_allclose(values_of(plain), both, rtol=2e-3)
+    assert plain.ids == first.ids
+    prepared = side_by_side(work_for, first, second, name="whitened", steps=["whiten"], floor=0.0)
+    np.testing.assert_allclose(np.cov(values_of(prepared).T), np.eye(8), atol=1e-3)
+    work = work_for("taken", **{"features.0": first, "features.1": second, "like": prepared})
+    Prepare(features=["0", "1"], like="whitened", dtype="float32").run(work)
+    assert values_of(Features(work.folder)).tobytes() == values_of(prepared).tobytes()
+
+
+def test_features_of_other_images_do_not_stand_beside_them(features_of: Of, work_for: Make) -> None:
+    with pytest.raises(TransferError, match="of different images"):
+        side_by_side(work_for, features_of(drawn(200, 5)), features_of(drawn(90, 3), "few"), steps=[])
 
 
 def test_steps_follow_one_another(features_of: Of, work_for: Make) -> None:
@@ -246,7 +316,7 @@ def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
 
 
 def planned(name: str, stage: object = None, count: int | None = 100, **inputs: Any) -> SimpleNamespace:
-    images = {} if inputs else {"images": SimpleNamespace(stage=SimpleNamespace(count=count))}
+    images = {} if inputs else {"images": SimpleNamespace(stage=SimpleNamespace(count=count), key=f"images of {name}")}
     return SimpleNamespace(name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs)
 
 
@@ -266,6 +336,11 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         (Prepare(features="a", steps=[], like="of_a"), {"features": A, "like": OF_A}, None),
         (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
         (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
+        (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": A}, "names the same features twice"),
+        (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": B}, "are of different images"),
+        (Prepare(features=["a", "c"], steps=[]), {"features.0": A, "features.1": OF_A}, None),
+        (Prepare(features="a", components=60, projected=50, steps=["project", "pca"]), {"features": A}, "60 comp"),
+        (Prepare(features="a", components=60, projected=50, steps=["pca", "project"]), {"features": A}, None),
     ],
 )
 def test_what_cannot_be_is_found_in_the_plan(stage: Prepare, inputs: dict[str, Any], told: str | None) -> None:

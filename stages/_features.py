@@ -1,0 +1,34 @@
+"""Features as stages read them: block by block, several side by side, each value a number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from transfer.errors import TransferError
+from transfer.lazy import np
+
+if TYPE_CHECKING:
+    import numpy
+
+    from transfer.artifacts import Features
+    from transfer.work import Work
+
+BLOCK = 4 << 20  # values that are read at once
+
+
+def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.ndarray]]:
+    """(first row, (n, D) float32) over all rows; of several features of the same images, their values side by side.
+
+    TransferError names the image whose features are no numbers.
+    """
+    rows = max(1, BLOCK // max(1, sum(one.shape[1] for one in features)))
+    for found in zip(*(one.blocks(rows) for one in features), strict=True):
+        work.pause_point()
+        for one, (first, block) in zip(features, found, strict=True):
+            finite = np.isfinite(block).all(axis=1)
+            if not finite.all():
+                name = one.ids[first + int((~finite).argmax())]
+                raise TransferError(f"the features of {name} are not finite numbers")
+        blocks = [block for _, block in found]
+        yield found[0][0], blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)

@@ -1,0 +1,55 @@
+"""The target learns several clusterings at once: another k, seed, layer, preparation or teacher each, a head each."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages._labels import joined
+from transfer.artifacts import PseudoLabels
+from transfer.errors import BadOption, TransferError
+from transfer.lazy import F, nn, np, torch
+from transfer.stage import Images, Names, reads, several
+from transfer.training.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+
+class MultiLabel(Target):
+    """The mean of the cross-entropies over several sets of pseudo-labels, each with a linear head of its own.
+
+    One clustering cuts at arbitrary places; what several agree on is there. Images that one of them lacks are left out.
+    """
+
+    images = {"images": Images("unlabeled", follow="labels")}
+
+    labels: Names = reads(PseudoLabels, "what is learned: [labels_50, labels_200]")
+
+    def check(self, planned: Planned) -> None:
+        """No clustering is named twice."""
+        found = several(planned.inputs, "labels")
+        if len({one.key for one in found}) < len(found):
+            raise BadOption("labels", "names the same pseudo-labels twice")
+
+    def run(self, work: Work) -> None:
+        images, pseudo = work.images["images"], several(work.inputs, "labels")
+        joint = np.stack([joined(one, images, work) for one in pseudo], axis=1)
+        known = np.flatnonzero((joint >= 0).all(axis=1))
+        if not len(known):
+            raise TransferError("no image has a label in each clustering: they are of different sets")
+        labels, counts = torch.from_numpy(joint).to(work.machine.device), [one.count for one in pseudo]
+
+        def asked(heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+            each = list(zip([head(found) for head in heads], labels[draw.ids].unbind(1), strict=True))
+            loss = torch.stack([F.cross_entropy(logits, wanted) for logits, wanted in each]).mean()
+            rights = [(logits.argmax(1) == wanted).float().mean() for logits, wanted in each]
+            return loss, {"accuracy": torch.stack(rights).mean()}
+
+        self.learn(
+            work, lambda backbone, width: nn.ModuleList(nn.Linear(width, count) for count in counts), asked, known,
+            chance=float(np.mean([1 / count for count in counts])),
+        )  # fmt: skip

@@ -1,0 +1,63 @@
+"""The target learns to say what the deep network's features are, through a head that is dropped afterwards."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from stages._space import check_side_by_side
+from stages.target._heads import linear_or_mlp
+from stages.target._teacher import check_live, known_to, teachers
+from transfer.artifacts import Features, Model
+from transfer.lazy import F, nn, torch
+from transfer.stage import Images, Names, option, reads, several
+from transfer.training.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+
+class Regression(Target):
+    """Features are predicted from the target's last layer (SimReg: Navaneet et al., BMVC 2021, with an MLP head).
+
+    `l2`: the squared error, as a share of the features' variance. `cosine`: one less the cosine. Features are taken as
+    they are: a `prepare` stage before (l2, standardise, whiten) says what counts. Several features have a head each,
+    and the mean of their losses counts.
+    """
+
+    images = {"images": Images("unlabeled", follow="features")}
+
+    features: Names = reads(Features, "what is predicted; of several teachers: [a, b]")
+    live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
+    head: Literal["linear", "mlp"] = option("mlp", "what stands between the target and the features")
+    hidden: int = option(2048, "width of the MLP's hidden layer", ge=1)
+    measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
+
+    def check(self, planned: Planned) -> None:
+        """Features are of the same images, and the teacher is theirs."""
+        features = several(planned.inputs, "features")
+        check_side_by_side("features", features)
+        check_live(features, planned.inputs.get("live"))
+
+    def run(self, work: Work) -> None:
+        every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
+        name = "cosine" if self.measure == "cosine" else "variance explained"
+
+        def asked(heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+            near = []
+            for head, teacher in zip(heads, every, strict=True):
+                said, wanted = head(found).float(), teacher(crops, draw)
+                if self.measure == "cosine":
+                    near.append(F.cosine_similarity(said, wanted).mean())
+                else:
+                    near.append(1 - F.mse_loss(said, wanted) / teacher.variance)
+            mean = torch.stack(near).mean()
+            return 1 - mean, {name: mean}
+
+        def heads(backbone: nn.Module, width: int) -> nn.Module:
+            return nn.ModuleList(linear_or_mlp(self.head, width, self.hidden, one.width) for one in every)
+
+        self.learn(work, heads, asked, known_to(every, work))

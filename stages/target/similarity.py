@@ -1,0 +1,138 @@
+"""The target learns which of many anchor images the deep network finds an image similar to."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from typing import TYPE_CHECKING, Literal
+
+from stages._space import check_side_by_side, count_of
+from stages.target._heads import linear_or_mlp
+from stages.target._teacher import Kept, check_live, known_to, teachers
+from transfer.artifacts import Features, Model, Normalisation
+from transfer.errors import BadOption, TransferError
+from transfer.images.transforms import normalise
+from transfer.lazy import F, nn, torch
+from transfer.stage import Images, Names, option, reads, several
+from transfer.training.target import Target
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.images.draw import Draw
+    from transfer.plan import Planned
+    from transfer.work import Work
+
+TEMPERATURES = {"compress": (0.04, 0.04), "seed": (0.2, 1e-4)}  # the student's, the teacher's
+
+
+class Similarity(Target):
+    """KL divergence between the teacher's and the target's softmax over the cosines to anchors, the images seen last.
+
+    `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the teacher's features, to
+    which the target's head leads; with two the target has its own of the same images, from a slow copy of itself.
+    `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is the first anchor. Several teachers have a
+    head and queues each.
+    """
+
+    images = {"images": Images("unlabeled", follow="features")}
+
+    features: Names = reads(Features, "the teacher's; of several teachers: [a, b]")
+    live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
+    variant: Literal["compress", "seed"] = option("compress", "whose method")
+    queues: Literal[1, 2] = option(1, "1: the teacher's anchors for both; 2: the target has anchors of its own")
+    anchors: int = option(128_000, "images in a queue, at most those of the set (SEED: 65,536)", ge=2)
+    temperature: float | None = option(None, "of the target's softmax; none: the variant's (0.04, 0.2)", gt=0)
+    teacher_temperature: float | None = option(
+        None, "of the teacher's softmax; none: the variant's (0.04, 0.0001)", gt=0
+    )
+    head: Literal["none", "linear", "mlp"] | None = option(
+        None, "what leads to the teacher's width; none: the target's own last layer is compared, which takes two queues"
+    )
+    hidden: int = option(2048, "width of the MLP's hidden layer", ge=1)
+    momentum: float = option(
+        0.999, "of the slow copy that fills the second queue; 0: the target itself does", ge=0, lt=1
+    )
+
+    epochs: int = option(130, "passes over the images", ge=0)
+    learning_rate: float = option(0.01, "the highest it gets", gt=0)
+
+    def check(self, planned: Planned) -> None:
+        """Queues fit the set and the batch, and what is compared has one width."""
+        features = several(planned.inputs, "features")
+        check_side_by_side("features", features)
+        check_live(features, planned.inputs.get("live"))
+        if self.variant == "seed" and self.queues == 2:
+            raise BadOption("queues", "SEED has one queue, of the teacher's features")
+        if self.head == "none" and self.queues == 1:
+            raise BadOption("head", "with one queue the target is compared with the teacher's anchors: linear or mlp")
+        count = count_of(features[0])
+        if count is not None and self.anchors > count:
+            raise BadOption("anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}")
+        if self.batch > self.anchors:
+            raise BadOption("anchors", f"{self.anchors} anchors do not hold a batch of {self.batch}")
+
+    def run(self, work: Work) -> None:
+        every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
+        known = known_to(every, work)
+        if self.anchors > len(known):
+            raise TransferError(f"{self.anchors:,} anchors of {len(known):,} images with features: set `anchors` lower")
+        own, theirs = TEMPERATURES[self.variant]
+        own, theirs = self.temperature or own, self.teacher_temperature or theirs
+        two, slow = self.queues == 2, self.queues == 2 and self.momentum > 0
+        normalisation = Normalisation()
+
+        def asked(head: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+            if slow:
+                with torch.no_grad():
+                    steady = head["slow"]["backbone"](normalise(crops, normalisation)).flatten(1)
+            losses, agree = [], []
+            for place, teacher in enumerate(every):
+                said, wanted = head["heads"][place](found).float(), teacher(crops, draw)
+                said, wanted = F.normalize(said, dim=1), F.normalize(wanted, dim=1)
+                queue = head["queues"][place]
+                with torch.autocast(said.device.type, enabled=False):  # cosines are divided by small temperatures
+                    teachers_view, ours = queue.cosines(said, wanted, positive=self.variant == "seed")
+                    log_p, log_q = (teachers_view / theirs).log_softmax(1), (ours / own).log_softmax(1)
+                    losses.append(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
+                agree.append((log_p.argmax(1) == log_q.argmax(1)).float().mean())
+                with torch.no_grad():
+                    kept = head["slow"]["heads"][place](steady).float() if slow else said
+                    queue.bring(wanted, F.normalize(kept, dim=1) if two else None)
+            return torch.stack(losses).mean(), {"nearest anchor": torch.stack(agree).mean()}
+
+        def after_step(network: nn.ModuleDict) -> None:
+            for queue in network["head"]["queues"]:
+                queue.take_in()
+            if slow:
+                fast = nn.ModuleDict({"backbone": network["backbone"], "heads": network["head"]["heads"]})
+                follow(network["head"]["slow"], fast, self.momentum)
+
+        self.learn(
+            work, lambda backbone, width: self._head(backbone, width, every, slow), asked, known, after_step=after_step
+        )
+
+    def _head(self, backbone: nn.Module, width: int, every: list[Kept], slow: bool) -> nn.ModuleDict:
+        from stages.target._queue import Queue  # imports torch
+
+        kind = self.head or ("linear" if self.queues == 1 else "none")
+        heads = nn.ModuleList(
+            nn.Identity() if kind == "none" else linear_or_mlp(kind, width, self.hidden, one.width) for one in every
+        )
+        ours = [width if kind == "none" else one.width for one in every]
+        queues = nn.ModuleList(
+            Queue(self.anchors, one.width, side if self.queues == 2 else None)
+            for one, side in zip(every, ours, strict=True)
+        )
+        whole = {"heads": heads, "queues": queues}
+        if slow:
+            copy = deepcopy(nn.ModuleDict({"backbone": backbone, "heads": heads}))
+            whole["slow"] = copy.requires_grad_(False)
+        return nn.ModuleDict(whole)
+
+
+def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+    """Each weight of `slow` moves towards that of `fast`; what batch norms counted is copied."""
+    for ours, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
+        ours.lerp_(theirs, 1 - momentum)
+    for ours, theirs in zip(slow.buffers(), fast.buffers(), strict=True):
+        ours.copy_(theirs)

@@ -1,0 +1,470 @@
+"""How a target learns: each strategy against a literal computation, and what all of them must keep to."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from stages.assign import Assign
+from stages.cluster import Cluster
+from stages.extract.network import ExtractNetwork
+from stages.prepare import Prepare
+from stages.target._heads import linear_or_mlp
+from stages.target._queue import Queue
+from stages.target._teacher import check_live
+from stages.target.multi_label import MultiLabel
+from stages.target.pseudo_label import PseudoLabel
+from stages.target.regression import Regression
+from stages.target.similarity import Similarity, follow
+from stages.target.soft_label import SoftLabel
+from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
+from transfer.artifacts import Features, Images, Model, Normalisation, PseudoLabels
+from transfer.catalog import find_stage, stage_names
+from transfer.errors import BadOption, Stopped, TransferError
+from transfer.images import drawings
+from transfer.images.transforms import normalise
+from transfer.networks import backbone
+from transfer.tables import encode_strings, write_table
+from transfer.training.target import Target
+
+COUNT, SIZE = 96, 32
+CONV4 = {"name": "conv4", "width": 0.5}
+RECIPE: dict[str, Any] = {"backbone": CONV4, "epochs": 3, "batch": 32, "optimizer": "adamw", "learning_rate": 3e-3}
+STRATEGIES = [name for name in stage_names() if name.startswith("target/")]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
+    pixels = drawings.render("train", range(COUNT))[:, ::2, ::2]
+    return pack_images(tmp_path_factory.mktemp("set"), np.ascontiguousarray(pixels), drawings.labels("train")[:COUNT])
+
+
+@pytest.fixture(scope="module")
+def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """A teacher and all that a pipeline makes of it: features, prepared ones, clusters and labels."""
+    folder = tmp_path_factory.mktemp("teacher")
+    (folder / "model").mkdir()
+    Model.write(folder / "model", backbone({"name": "conv4"}).build(3), size=SIZE, normalisation=Normalisation(),
+                made_by={}, history=[])  # fmt: skip
+    made: dict[str, Any] = {"model": Model(folder / "model")}
+    extract = ExtractNetwork(model="model", layer="conv3", pool=1, pooling="average", dtype="float32")
+    made["features"] = run_stage(extract, folder / "f", {"images": images}, model=made["model"])
+    prepare = Prepare(features="features", components=8, dtype="float32")
+    made["prepared"] = run_stage(prepare, folder / "p", features=made["features"])
+    made["clusters"] = run_stage(Cluster(features="p", k=5), folder / "c", features=made["prepared"])
+    inputs = {"features": made["prepared"], "clusters": made["clusters"]}
+    made["labels"] = run_stage(Assign(features="p", clusters="c"), folder / "l", **inputs)
+    made["more clusters"] = run_stage(Cluster(features="p", k=9), folder / "c9", features=made["prepared"])
+    inputs["clusters"] = made["more clusters"]
+    made["more labels"] = run_stage(Assign(features="p", clusters="c"), folder / "l9", **inputs)
+    return made
+
+
+def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target, dict[str, Any]]:
+    """A strategy and what it reads."""
+    prepared = {"features": taught["prepared"]}
+    small = {"hidden": 16, "anchors": 64, "momentum": 0.5}
+    kind = find_stage(name, Path.cwd())
+    options = RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
+    if name == "target/pseudo_label":
+        return kind(labels="l", **options), {"labels": taught["labels"]}
+    if name == "target/multi_label":
+        both = {"labels.0": taught["labels"], "labels.1": taught["more labels"]}
+        return kind(labels=["l", "m"], **options), both
+    if name == "target/soft_label":
+        return kind(features="p", clusters="c", **options), prepared | {"clusters": taught["clusters"]}
+    return kind(features="p", **options), prepared
+
+
+VARIANTS = [(name, {}) for name in STRATEGIES] + [
+    ("target/regression", {"head": "linear", "measure": "l2"}),
+    ("target/similarity", {"queues": 2}),
+    ("target/similarity", {"queues": 2, "momentum": 0.0, "head": "mlp"}),
+    ("target/similarity", {"variant": "seed"}),
+    ("target/pseudo_label", {"sampling": "balanced"}),
+]
+IDS = [" ".join([name.partition("/")[2], *map(str, options.values())]) for name, options in VARIANTS]
+
+
+def weights(folder: Path) -> bytes:
+    return (folder / "model.safetensors").read_bytes()
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+def test_every_strategy_learns(name: str, options: dict, taught: dict, images: Images, tmp_path: Path) -> None:
+    stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options)
+    history = run_stage(stage, tmp_path, {"images": images}, **inputs).history
+    # The first epoch of a queue is one in which it is nearly empty.
+    assert history[-1]["loss"] < 0.95 * history[1]["loss"]
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
+    name: str, options: dict, taught: dict, images: Images, tmp_path: Path
+) -> None:
+    stage, inputs = strategy(name, taught, **options)
+    straight = run_stage(stage, tmp_path / "a", {"images": images}, **inputs)
+    again = run_stage(stage, tmp_path / "b", {"images": images}, **inputs)
+    assert weights(straight.folder) == weights(again.folder)
+    work = make_work(tmp_path / "c", {"images": images}, inputs)
+    stop_after(work, 5)
+    with pytest.raises(Stopped):
+        stage.run(work)
+    assert (work.checkpoints / "training.safetensors").exists()
+    resumed = run_stage(stage, tmp_path / "c", {"images": images}, **inputs)
+    assert weights(resumed.folder) == weights(straight.folder)
+    assert resumed.history == straight.history
+    seeded = make_work(tmp_path / "d", {"images": images}, inputs, seed=1)
+    stage.run(seeded)
+    assert weights(seeded.folder) != weights(straight.folder)
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+def test_what_is_kept_is_the_backbone_alone_and_every_part_of_it_learned(
+    name: str, options: dict, taught: dict, images: Images, tmp_path: Path
+) -> None:
+    stage, inputs = strategy(name, taught, **options)
+    work = make_work(tmp_path, {"images": images}, inputs)
+    stage.run(work)
+    made, fresh = Model(work.folder).network(), stage.backbone.build(work.seed_for("weights"))
+    assert list(made.state_dict()) == list(fresh.state_dict())
+    for (part, before), after in zip(fresh.named_parameters(), made.parameters(), strict=True):
+        assert not torch.equal(before, after), part
+
+
+def features_of(folder: Path, ids: list[str], values: np.ndarray) -> Features:
+    folder.mkdir()
+    facts = {"space": {"made": "by hand"}, "layer": "none", "images": "images", "preparation": []}
+    write_table(folder / "features.h5", {"features": values, "ids": encode_strings(ids)}, **facts)
+    return Features(folder)
+
+
+@pytest.mark.parametrize("name", ["target/regression", "target/similarity"])
+def test_features_are_joined_by_id_and_images_without_are_left_out(
+    name: str, taught: dict, images: Images, tmp_path: Path
+) -> None:
+    values = taught["prepared"].table.read("features")
+    order = np.random.RandomState(0).permutation(COUNT)
+    turned = features_of(tmp_path / "turned", [images.ids[row] for row in order], values[order])
+    stage, _ = strategy(name, taught)
+    straight = run_stage(stage, tmp_path / "a", {"images": images}, features=taught["prepared"])
+    other = run_stage(stage, tmp_path / "b", {"images": images}, features=turned)
+    assert weights(straight.folder) == weights(other.folder)
+    some = features_of(tmp_path / "some", images.ids[:80], values[:80])
+    work = make_work(tmp_path / "c", {"images": images}, {"features": some})
+    stage.run(work)
+    assert work.notes == ["16 of 96 images have no features and are left out"]
+    strangers = features_of(tmp_path / "strangers", [f"other/{row}" for row in range(COUNT)], values)
+    with pytest.raises(TransferError, match="none of the images has features"):
+        run_stage(stage, tmp_path / "d", {"images": images}, features=strangers)
+
+
+# What each asks.
+
+
+def at_the_start(stage: Target, work: Any, images: Images, head: Callable[[int], torch.nn.Module]) -> torch.Tensor:
+    """What an untrained head says of all images, uncropped, as the first step of a training does."""
+    network = stage.backbone.build(work.seed_for("weights")).train()
+    pixels = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2)
+    with torch.random.fork_rng(devices=[]), torch.no_grad():
+        torch.default_generator.manual_seed(work.seed_for("weights"))
+        ours = head(network.shapes(SIZE)["avgpool"][0])
+        return ours.train()(network(normalise(pixels, Normalisation())).flatten(1))
+
+
+WHOLE = {"epochs": 1, "batch": COUNT, "crop": 1.0, "flip": 0.0}
+
+
+def first_loss(stage: Target, tmp_path: Path, images: Images, inputs: dict[str, Any]) -> tuple[dict[str, float], Any]:
+    work = make_work(tmp_path, {"images": images}, inputs)
+    stage.run(work)
+    return Model(work.folder).history[0], work
+
+
+def test_soft_labels_are_a_softmax_of_distances(taught: dict, images: Images, tmp_path: Path) -> None:
+    stage, inputs = strategy("target/soft_label", taught, temperature=0.3, **WHOLE)
+    found, work = first_loss(stage, tmp_path, images, inputs)
+    logits = at_the_start(stage, work, images, lambda width: torch.nn.Linear(width, 5)).double().numpy()
+    rows, centroids = taught["prepared"].table.read("features").astype(np.float64), taught["clusters"].centroids
+    distance = np.array([[np.square(row - one).sum() for one in centroids] for row in rows])
+    loss = 0.0
+    for row in range(COUNT):
+        odds = [math.exp(-one / (0.3 * distance.min(axis=1).mean())) for one in distance[row]]
+        log_said = logits[row] - math.log(sum(math.exp(one) for one in logits[row]))
+        loss -= sum(odd / sum(odds) * said for odd, said in zip(odds, log_said, strict=True)) / COUNT
+    assert found["loss"] == pytest.approx(loss, rel=1e-4)
+
+
+def test_at_no_temperature_soft_labels_are_the_hard_ones(taught: dict, images: Images, tmp_path: Path) -> None:
+    soft, inputs = strategy("target/soft_label", taught, temperature=1e-6)
+    hard, labels = strategy("target/pseudo_label", taught)
+    ours = run_stage(soft, tmp_path / "a", {"images": images}, **inputs).history
+    theirs = run_stage(hard, tmp_path / "b", {"images": images}, **labels).history
+    for one, other in zip(ours, theirs, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=1e-3)
+
+
+def test_several_clusterings_count_alike(taught: dict, images: Images, tmp_path: Path) -> None:
+    stage, inputs = strategy("target/multi_label", taught, **WHOLE)
+    found, work = first_loss(stage, tmp_path, images, inputs)
+
+    class Both(torch.nn.Module):
+        def __init__(self, width: int):
+            super().__init__()
+            self.heads = torch.nn.ModuleList(torch.nn.Linear(width, count) for count in (5, 9))
+
+        def forward(self, seen: torch.Tensor) -> torch.Tensor:
+            return torch.cat([head(seen) for head in self.heads], dim=1)
+
+    both = at_the_start(stage, work, images, Both).split([5, 9], dim=1)
+    each = [taught[name].labels for name in ("labels", "more labels")]
+    losses = [F.cross_entropy(said, torch.from_numpy(wanted)) for said, wanted in zip(both, each, strict=True)]
+    assert found["loss"] == pytest.approx(float(sum(losses)) / 2, rel=1e-4)
+
+
+@pytest.mark.parametrize("measure", ["l2", "cosine"])
+@pytest.mark.parametrize("head", ["linear", "mlp"])
+def test_regression_is_how_far_features_are_off(
+    measure: str, head: str, taught: dict, images: Images, tmp_path: Path
+) -> None:
+    stage, inputs = strategy("target/regression", taught, measure=measure, head=head, **WHOLE)
+    found, work = first_loss(stage, tmp_path, images, inputs)
+    said = at_the_start(stage, work, images, lambda width: linear_or_mlp(head, width, 16, 8)).numpy()
+    wanted = taught["prepared"].table.read("features")
+    if measure == "l2":
+        expected = np.square(said - wanted).mean() / wanted.var(axis=0).mean()
+    else:
+        lengths = np.linalg.norm(said, axis=1) * np.linalg.norm(wanted, axis=1)
+        expected = 1 - ((said * wanted).sum(axis=1) / lengths).mean()
+    assert found["loss"] == pytest.approx(expected, rel=1e-4)
+    assert found["cosine" if measure == "cosine" else "variance explained"] == pytest.approx(1 - expected, abs=1e-4)
+
+
+@pytest.mark.parametrize("positive", [False, True])
+@pytest.mark.parametrize("own", [None, 3])
+def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int | None) -> None:
+    if positive and own:
+        return  # SEED has one queue
+    torch.manual_seed(0)
+    unit = lambda *shape: F.normalize(torch.randn(*shape), dim=-1)  # noqa: E731
+    queue, width = Queue(6, 4, own), own or 4
+    came: list[tuple[torch.Tensor, torch.Tensor]] = []
+    for _ in range(5):
+        batch = unit(2, 4), unit(2, width)
+        queue.bring(batch[0], batch[1] if own else None)
+        queue.take_in()
+        came += zip(*batch, strict=True)
+        said, wanted = unit(3, width), unit(3, 4)
+        theirs, ours = queue.cosines(said, wanted, positive)
+        last = came[-6:]
+        for image in range(3):
+            expected = sorted(float(wanted[image] @ one) for one, _ in last)
+            others = sorted(float(said[image] @ (two if own else one)) for one, two in last)
+            for found, literal in ((theirs[image], expected), (ours[image], others)):
+                kept = found[1:] if positive else found
+                full = sorted(kept[kept > -2].tolist())
+                assert full == pytest.approx(literal, abs=1e-6)
+                assert len(full) == min(6, len(came))
+            if positive:
+                assert theirs[image, 0] == 1
+                assert float(ours[image, 0]) == pytest.approx(float(said[image] @ wanted[image]), abs=1e-6)
+
+
+def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
+    queue = Queue(4, 2, 3)
+    for number in range(6):
+        queue.bring(torch.full((1, 2), float(number)), torch.full((1, 3), float(number)))
+        queue.take_in()
+    assert queue.teacher[:, 0].tolist() == queue.own[:, 0].tolist()
+    assert sorted(queue.teacher[:, 0].tolist()) == [2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("variant", ["compress", "seed"])
+def test_the_loss_is_the_divergence_of_two_softmaxes(
+    variant: str, taught: dict, images: Images, tmp_path: Path
+) -> None:
+    """With a rate of nothing, the second epoch's anchors are all images, as the first step saw them."""
+    options = {**WHOLE, "epochs": 2, "anchors": COUNT, "learning_rate": 1e-12, "optimizer": "sgd", "variant": variant}
+    stage, inputs = strategy("target/similarity", taught, **options)
+    _, work = first_loss(stage, tmp_path, images, inputs)
+    rows = F.normalize(torch.from_numpy(taught["prepared"].table.read("features")), dim=1)
+    said = at_the_start(stage, work, images, lambda width: torch.nn.Linear(width, 8))
+    said = F.normalize(said, dim=1).double().numpy()
+    rows = rows.double().numpy()
+    own, theirs = {"compress": (0.04, 0.04), "seed": (0.2, 1e-4)}[variant]
+
+    def softmax(values: list[float], temperature: float) -> list[float]:
+        odds = [math.exp((one - max(values)) / temperature) for one in values]
+        return [odd / sum(odds) for odd in odds]
+
+    total = 0.0
+    for image in range(COUNT):
+        ours, wanted = ([float(one[image] @ anchor) for anchor in rows] for one in (said, rows))
+        if variant == "seed":
+            ours, wanted = [float(said[image] @ rows[image]), *ours], [1.0, *wanted]
+        for p, q in zip(softmax(wanted, theirs), softmax(ours, own), strict=True):
+            total += p * (math.log(p) - math.log(q)) / COUNT if p else 0.0
+    assert Model(work.folder).history[1]["loss"] == pytest.approx(total, rel=1e-3)
+
+
+def test_the_slow_copy_is_a_moving_average() -> None:
+    slow, fast = (torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)) for _ in range(2))
+    fast(torch.randn(8, 3))
+    before, now = slow[0].weight.detach().clone(), fast[0].weight.detach().clone()
+    with torch.no_grad():
+        follow(slow, fast, 0.9)
+    torch.testing.assert_close(slow[0].weight.detach(), 0.9 * before + 0.1 * now)
+    assert torch.equal(slow[1].running_mean, fast[1].running_mean)
+
+
+# The teacher.
+
+
+@pytest.mark.parametrize("name", ["target/soft_label", "target/regression", "target/similarity"])
+def test_the_teacher_runs_only_where_it_is_asked_to(
+    name: str, taught: dict, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, inputs = strategy(name, taught, crop=1.0, flip=0.0)
+    live, _ = strategy(name, taught, crop=1.0, flip=0.0, live="m")
+    loaded: list[Model] = []
+    network = Model.network
+    monkeypatch.setattr(Model, "network", lambda self: loaded.append(self) or network(self))
+    kept = run_stage(stage, tmp_path / "a", {"images": images}, **inputs).history
+    assert not loaded
+    asked = run_stage(live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"]).history
+    assert loaded == [taught["model"]]
+    # Of whole images it says what it said before.
+    for one, other in zip(kept, asked, strict=True):
+        assert one["loss"] == pytest.approx(other["loss"], rel=2e-3, abs=1e-5)
+
+
+def test_a_live_teacher_sees_the_crops(taught: dict, images: Images, tmp_path: Path) -> None:
+    stage, inputs = strategy("target/regression", taught, crop=0.3)
+    live, _ = strategy("target/regression", taught, crop=0.3, live="m")
+    kept = run_stage(stage, tmp_path / "a", {"images": images}, **inputs)
+    asked = run_stage(live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"])
+    assert weights(kept.folder) != weights(asked.folder)
+    before = (taught["model"].folder / "model.safetensors").read_bytes()
+    assert before == (taught["model"].folder / "model.safetensors").read_bytes()
+
+
+def test_features_too_large_for_memory_are_mapped_and_say_the_same(
+    taught: dict, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, inputs = strategy("target/regression", taught)
+    held = run_stage(stage, tmp_path / "a", {"images": images}, **inputs)
+    monkeypatch.setattr("stages.target._teacher.HELD", 10)
+    mapped = run_stage(stage, tmp_path / "b", {"images": images}, **inputs)
+    assert weights(held.folder) == weights(mapped.folder)
+    assert (tmp_path / "b" / "checkpoints" / "features-0.npy").exists()
+
+
+def test_several_teachers_have_a_head_each(taught: dict, images: Images, tmp_path: Path) -> None:
+    for name in ("target/regression", "target/similarity"):
+        stage, _ = strategy(name, taught)
+        both = stage.model_copy(update={"features": ["p", "f"]})
+        inputs = {"features.0": taught["prepared"], "features.1": taught["features"]}
+        made = run_stage(both, tmp_path / name, {"images": images}, **inputs)
+        assert len(made.history) == 3
+
+
+# What cannot be.
+
+
+def planned(name: str, stage: object = None, **inputs: Any) -> SimpleNamespace:
+    pack = SimpleNamespace(key="set", stage=SimpleNamespace(count=100))
+    return SimpleNamespace(name=name, key=name, uses="some/stage", stage=stage, images={"images": pack}, inputs=inputs)
+
+
+NETWORK = planned("network")
+RAW = planned("raw", ExtractNetwork(model="network"), model=NETWORK)
+ONCE = planned("once", Prepare(features="raw"), features=RAW)
+TWICE = planned("twice", Prepare(features="once"), features=ONCE)
+TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, like=ONCE)
+
+
+@pytest.mark.parametrize(
+    ("features", "live", "told"),
+    [
+        ([RAW], None, None),
+        ([RAW], NETWORK, None),
+        ([ONCE], NETWORK, None),
+        ([TAKEN], NETWORK, None),
+        ([TWICE], NETWORK, "prepared more than once"),
+        ([planned("hog")], NETWORK, "of no network"),
+        ([RAW], planned("other"), "are of 'network', not of 'other'"),
+        ([RAW, ONCE], NETWORK, "one teacher can be asked again"),
+    ],
+)
+def test_a_live_teacher_is_that_of_the_features(features: list, live: object, told: str | None) -> None:
+    if told is None:
+        check_live(features, live)
+    else:
+        with pytest.raises(BadOption, match=told):
+            check_live(features, live)
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({"anchors": 101}, "101 anchors of 100 images: at most 100"),
+        ({"anchors": 20}, "20 anchors do not hold a batch of 32"),
+        ({"variant": "seed", "queues": 2}, "SEED has one queue"),
+        ({"head": "none"}, "linear or mlp"),
+    ],
+)
+def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, told: str) -> None:
+    stage = Similarity(features="raw", **({**RECIPE, "anchors": 50} | options))
+    with pytest.raises(BadOption, match=told):
+        stage.check(planned("it", stage, features=RAW))
+
+
+def test_the_same_features_or_labels_twice_are_a_mistake() -> None:
+    for kind in (Regression, Similarity):
+        stage = kind(features=["raw", "raw"])
+        with pytest.raises(BadOption, match="twice"):
+            stage.check(planned("it", stage, **{"features.0": RAW, "features.1": RAW}))
+    labels = MultiLabel(labels=["raw", "raw"])
+    with pytest.raises(BadOption, match="twice"):
+        labels.check(planned("it", labels, **{"labels.0": RAW, "labels.1": RAW}))
+
+
+@pytest.mark.parametrize("name", ["target/soft_label", "target/regression", "target/similarity"])
+def test_features_that_say_nothing_are_refused(name: str, taught: dict, images: Images, tmp_path: Path) -> None:
+    values = taught["prepared"].table.read("features")
+    stage, inputs = strategy(name, taught)
+    holed = values.copy()
+    holed[41, 2] = np.nan
+    same = np.repeat(values[:1], COUNT, axis=0)
+    for number, (bad, told) in enumerate([(holed, f"features of {images.ids[41]} are not finite"), (same, "the same")]):
+        folder = tmp_path / f"f{number}"
+        folder.mkdir()
+        facts = {"space": taught["prepared"].space, "layer": "conv3", "images": "images", "preparation": []}
+        write_table(folder / "features.h5", {"features": bad, "ids": encode_strings(images.ids)}, **facts)
+        with pytest.raises(TransferError, match=told):
+            run_stage(stage, tmp_path / f"w{number}", {"images": images}, **(inputs | {"features": Features(folder)}))
+
+
+def test_labels_of_different_sets_have_no_image_in_common(taught: dict, images: Images, tmp_path: Path) -> None:
+    labels = taught["labels"]
+    for name, part in (("first", slice(0, 40)), ("last", slice(40, COUNT))):
+        (tmp_path / name).mkdir()
+        some = labels.labels[part], labels.cluster_ids, *(np.zeros(len(labels.ids[part])),) * 2
+        PseudoLabels.write(tmp_path / name, labels.ids[part], *some, clusters="c", k=5, features="f")
+    both = {f"labels.{place}": PseudoLabels(tmp_path / name) for place, name in enumerate(("first", "last"))}
+    stage, _ = strategy("target/multi_label", taught)
+    with pytest.raises(TransferError, match="no image has a label in each"):
+        run_stage(stage, tmp_path / "w", {"images": images}, **both)
+
+
+def test_soft_labels_and_pseudo_labels_have_the_options_of_every_target() -> None:
+    for kind in (PseudoLabel, SoftLabel, Regression, Similarity, MultiLabel):
+        assert {"backbone", "crop", "flip", "epochs", "batch"} <= set(kind.model_fields)
