@@ -106,7 +106,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         "28:5: stages.clusters.init: should be 'k-means++' or 'random' (found 'kmeans')",
         "29:3: stages.x: stands on itself: x -> y -> x",
         "32:5: features: key repeated (first on line 31)",
-        "33:17: stages.x.steps.1: should be 'centre', 'standardise', 'l2', 'pca' or 'whiten' (found 'pcaa')",
+        "33:17: stages.x.steps.1: should be 'centre', 'standardise', 'l2', 'pca', 'whiten' or 'project' (found 'pcaa')",
         "37:3: stages.z: must be a mapping with `uses`",
     ]
     found = faults(MANY_FAULTS)

@@ -16,7 +16,7 @@ from transfer.images.cards import card_files, find_place, load_card
 from transfer.images.spec import ImageSpec
 from transfer.networks import FAMILIES, backbone_names, family
 from transfer.networks.backbone import Backbone
-from transfer.networks.timm import PREFIX
+from transfer.networks.timm import PREFIX, SMALL
 from transfer.plan import COMMON, Header
 from transfer.stage import Stage
 
@@ -26,7 +26,8 @@ BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 def listing(what: str) -> list[dict[str, str]]:
     """Name and one line of each stage, backbone or image set; of pretexts also their paper and what they need."""
     if what == "backbones":
-        return [{"name": name, "line": _line(family(name))} for name in backbone_names()]
+        own = [{"name": name, "line": _line(family(name))} for name in backbone_names()]
+        return own + [{"name": name, "line": f"{line}; needs the extra `teachers`"} for name, line in SMALL.items()]
     if what == "data":
         return [_card_line(name) for name in card_files(Path.cwd())]
     pretexts = what == "pretexts"

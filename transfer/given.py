@@ -66,22 +66,30 @@ def given_files(stage: Stage) -> dict[str, GivenFile]:
     return {name: value for name, value in values.items() if isinstance(value, GivenFile)}
 
 
-def with_files(stage: AStage, node: Node, where: str, beside: Path, memory: Path, faults: Faults) -> AStage:
-    """`stage` with the files that its options name found and digested; FAULTY, and told, where one cannot be read.
+def with_files(
+    stage: AStage, node: Node, where: str, beside: Path, memory: Path, faults: Faults, smoke: bool = False
+) -> tuple[AStage, str]:
+    """`stage` with the files that its options name found and digested, and what a person must know of it.
 
-    Paths start at `beside`, the pipeline file's folder; those of `--set` where the person stands. `memory` is the
-    store's folder where digests are remembered, for as long as the files' stamps stay the same.
+    FAULTY, and told, where a file cannot be read; in a smoke run what stands in for it is told instead. Paths start at
+    `beside`, the pipeline file's folder; those of `--set` where the person stands. `memory` is the store's folder where
+    digests are remembered, for as long as the files' stamps stay the same.
     """
     found: dict[str, Any] = {}
+    notes: list[str] = []
     for name, given in given_files(stage).items():
         mark = node.mark_at((name,))
         path = Path(os.path.abspath((beside if mark.line else Path.cwd()) / os.path.expanduser(given.path)))
         try:
             found[name] = GivenFile(path=str(path), digest=_remembered(path, SurveyMemory(memory / "files")))
         except OSError as error:
-            faults.add(mark, f"{where}.{name}", f"{path} cannot be read ({error.strerror})")
-            return FAULTY
-    return stage.model_copy(update=found) if found else stage
+            if not (smoke and name in stage.stand_ins and isinstance(error, FileNotFoundError)):
+                faults.add(mark, f"{where}.{name}", f"{path} cannot be read ({error.strerror})")
+                return FAULTY, ""
+            found |= stage.stand_ins[name]
+            instead = ", ".join(f"`{option}: {value}`" for option, value in stage.stand_ins[name].items() if value)
+            notes.append(f"{instead} stands in for {path}, which is not there".replace("True", "true"))
+    return stage.model_copy(update=found) if found else stage, "; ".join(notes)
 
 
 def _remembered(path: Path, memory: SurveyMemory) -> str:

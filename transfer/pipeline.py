@@ -111,7 +111,8 @@ class _Reader:
                 continue
             if one.stage is not FAULTY:
                 where = f"stages.{name}"
-                one.stage = with_files(one.stage, nodes[name], where, self.beside, self.memory, self.faults)
+                found = with_files(one.stage, nodes[name], where, self.beside, self.memory, self.faults, self.smoke)
+                one.stage, one.note = found
             ready = all(other in sound for other in inputs[name].values())
             before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
             images = self._images(name, kinds[name], nodes[name], one.data, before, top)

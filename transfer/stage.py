@@ -96,6 +96,8 @@ class Stage(BaseModel):
     seeded: ClassVar[bool] = True  # False: the seed is no part of the key, for nothing is drawn
     images: ClassVar[dict[str, Images]] = {}  # role -> which images; empty: the stage reads none
     smoke: ClassVar[dict[str, Any]] = {}  # what `--smoke` caps: numbers from above, others replaced
+    # option that names a file -> what `--smoke` changes where that file is not there; none: it must be there
+    stand_ins: ClassVar[dict[str, dict[str, Any]]] = {}
 
     def run(self, work: Work) -> None:
         """Read `work.inputs` and `work.images`, write the artifact's files into `work.folder`."""

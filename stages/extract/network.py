@@ -39,6 +39,11 @@ class ExtractNetwork(Stage):
     def run(self, work: Work) -> None:
         model, images = work.inputs["model"], work.images["images"]
         layer = model.backbone.resolve_layer(self.layer or model.card["default_layer"])
+        if images.size < model.card["size"]:
+            work.note(
+                f"images of {images.size} px are enlarged to the {model.card['size']} px that the network is fed: "
+                "`size` in `data` packs larger ones, where there are such"
+            )
 
         def blocks(start: int) -> Generator[tuple[int, numpy.ndarray], None, None]:
             for first, found in outputs(model, images, [layer], work.machine, start):

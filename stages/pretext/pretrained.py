@@ -26,13 +26,14 @@ class Pretrained(Stage):
     """A backbone with weights of your own choice, which are neither trained nor changed.
 
     The file's names may be those of our layers (a `model.safetensors` of the store), torchvision's for AlexNet, VGG and
-    ResNet (the table is in transfer/networks/foreign.py), or timm's. Every name must fit; what is to be left out of the
-    file is said. Only tensors are loaded: nothing in the file is run. The result's key has the file's bytes in it, not
-    its place.
+    ResNet (the table is in transfer/networks/foreign.py), timm's, or what timm knows to read (CLIP's image tower, DINO,
+    DINOv2, MAE, ConvNeXt as their authors saved them). Every name must fit; what is to be left out of the file is said.
+    Only tensors are loaded: nothing in the file is run. The result's key has the file's bytes in it, not its place.
     """
 
     produces = Model
     seeded = False
+    stand_ins: ClassVar[dict[str, dict[str, object]]] = {"weights": {"weights": None, "untrained": True}}
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "weights, or timm"
 
@@ -45,6 +46,7 @@ class Pretrained(Stage):
     entry: str | None = option(None, "the part of the file that holds the weights, where it holds more: state_dict")
     prefix: str = option("", "what the names of this network begin with; it is taken off, and other names are left out")
     ignore: list[str] = option([], "names to leave out, after the prefix is off, with wildcards: ['fc.*']")
+    untrained: bool = option(False, "random weights instead: to try a pipeline out, as `--smoke` does")
     size: int | None = option(
         None, f"side that images are resized to, px; none: as timm has it for the network, else {SIZE}", ge=8, le=1024
     )
@@ -56,7 +58,7 @@ class Pretrained(Stage):
 
     def check(self, planned: Planned) -> None:
         """There is a source of weights, and normalisation is said once."""
-        if self.weights is None:
+        if self.weights is None and not self.untrained:
             if not isinstance(self.backbone, Timm):
                 raise BadOption("weights", "name the file of weights (only those of timm:NAME.TAG need none)")
             if "." not in self.backbone.model:
@@ -66,6 +68,8 @@ class Pretrained(Stage):
             for name in ("entry", "prefix", "ignore"):
                 if getattr(self, name):
                     raise BadOption(name, "is of a file, and no file of `weights` is named")
+        if self.weights is not None and self.untrained:
+            raise BadOption("untrained", "there are `weights`: leave one of the two out")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:
@@ -84,12 +88,20 @@ class Pretrained(Stage):
         if self.weights is not None:
             self.weights.unchanged()
             network = self._loaded()
+        elif self.untrained:
+            network = self.backbone.build(0)
+            work.note("random weights: features of this network say little")
         else:
             network = self._published()
         size, normalisation = self._fed()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(work.folder, network, size=size, normalisation=normalisation, made_by=made_by, history=[])
         work.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+
+    def smoked(self) -> Stage:
+        """Nothing is fetched for a smoke run."""
+        fetched = self.weights is None and isinstance(self.backbone, Timm)
+        return self.model_copy(update={"untrained": True}) if fetched else self
 
     def _loaded(self) -> Network:
         """The network with the weights of the file; ValueError says what does not fit."""
@@ -101,11 +113,13 @@ class Pretrained(Stage):
         return network
 
     def _chosen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `prefix` and `ignore` leave of a file."""
+        """What `prefix` and `ignore` leave of a file, under names that are known here."""
         left = {name.removeprefix(self.prefix): value for name, value in state.items() if name.startswith(self.prefix)}
         if not left:
             starts = {name[: place + 1] for name in state for place, letter in enumerate(name) if letter == "."}
             raise ValueError(f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
+        if isinstance(self.backbone, Timm):
+            left = self.backbone.renamed(left)
         for pattern in self.ignore:
             if not any(fnmatchcase(name, pattern) for name in left):
                 raise ValueError(f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}")

@@ -385,11 +385,98 @@ def test_weights_that_timm_publishes_are_taken_by_name(
     [
         ("timm:test_vitt", "no network of timm is called 'test_vitt'; did you mean test_vit"),
         ("timm:test_vit.r161_in1k", "no set of weights of test_vit is called 'r161_in1k'; did you mean r160_in1k"),
-        ("timm:vit_tiny_patch16_224.augreg_in21k", "does not take images of 64 px"),
+        ("timm:vit_tiny_patch16_224.augreg_in21k", "does not take images of 50 px"),
     ],
 )
 def test_what_timm_does_not_have_is_told(timm: Any, name: str, words: str) -> None:
-    assert words in rehearsed(backbone=name, weights=None, size=64)
+    assert words in rehearsed(backbone=name, weights=None, size=50)
+
+
+def clips(state: State) -> State:
+    """As CLIP's file has it: an image tower under its own names, beside a text tower and a projection."""
+    swaps = [("patch_embed.proj", "conv1"), ("pos_embed", "positional_embedding"), ("cls_token", "class_embedding"),
+             ("blocks.", "transformer.resblocks."), ("qkv.", "in_proj_"), ("attn.proj", "attn.out_proj"),
+             ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"), (".norm1", ".ln_1"), (".norm2", ".ln_2")]  # fmt: skip
+    found = {"text_projection": torch.zeros(4, 4), "visual.proj": torch.zeros(64, 32)}
+    for name, value in state.items():
+        for ours, theirs in swaps:
+            name = name.replace(ours, theirs)
+        name = name.replace("norm.", "ln_post.") if name.startswith("norm.") else name
+        value = value[0] if name == "positional_embedding" else value.flatten() if name == "class_embedding" else value
+        found[f"visual.{name}"] = value
+    return found
+
+
+def facebooks(state: State) -> State:
+    """As ConvNeXt's file has it."""
+    swaps = [(r"^stem\.", "downsample_layers.0."), (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+             (r"\.blocks\.", "."), ("conv_dw", "dwconv"), (r"mlp\.fc", "pwconv"), (r"^head\.norm", "norm")]  # fmt: skip
+    found = {"head.weight": torch.zeros(10, 64), "head.bias": torch.zeros(10)}
+    for name, value in state.items():
+        for ours, theirs in swaps:
+            name = re.sub(ours, theirs, name)
+        found[name] = value.flatten(1) if "pwconv" in name and name.endswith("weight") else value
+    return found
+
+
+MASK = {"mask_token": torch.zeros(1, 64)}
+FORMATS: dict[str, tuple[str, Callable[[State], Any], dict[str, Any]]] = {
+    "dino": (
+        "test_vit",
+        lambda state: {
+            "epoch": 3,
+            "teacher": {f"backbone.{k}": v for k, v in state.items()} | {"head.w": torch.ones(1)},
+        },
+        {"entry": "teacher", "prefix": "backbone."},
+    ),
+    "dinov2": ("test_vit", lambda state: state | MASK, {}),
+    "mae": (
+        "test_vit",
+        lambda state: {"model": state | MASK | {"decoder_embed.weight": torch.zeros(2, 2)}},
+        {"entry": "model", "ignore": ["decoder_*"]},
+    ),
+    "clip": ("test_vit", clips, {"ignore": ["head.*"]}),
+    "convnext": (
+        "test_convnext",
+        lambda state: {"model": facebooks(state)},
+        {"entry": "model", "ignore": ["head.fc.*"]},
+    ),
+}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_teachers_are_read_as_their_authors_saved_them(timm: Any, form: str, tmp_path: Path) -> None:
+    name, written, options = FORMATS[form]
+    torch.manual_seed(3)
+    theirs = timm.create_model(name, num_classes=0).eval()
+    weights = saved(tmp_path / "w.pth", written(theirs.state_dict()))
+    stage = Pretrained(backbone=f"timm:{name}", weights=weights, **options)
+    stage.rehearse(SimpleNamespace())
+    images = torch.rand(2, 3, 160, 160)
+    with torch.inference_mode():
+        torch.testing.assert_close(run_stage(stage, tmp_path).network()(images), theirs(images))
+    if options.get("ignore"):  # strict all the same: what is too many is told, and how to leave it out
+        told = rehearsed(**({"backbone": f"timm:{name}", "weights": weights} | options | {"ignore": []}))
+        assert re.search(r"unexpected: .*\n.*ignore: \[", told, flags=re.DOTALL)
+
+
+def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
+    weights = saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
+    model = run_stage(Pretrained(backbone="timm:test_vit", weights=weights, size=64), tmp_path)
+    assert model.card["layers"]["features"] == [64, 4, 4]
+
+
+@pytest.mark.parametrize("flags", [[], ["--smoke"]])
+def test_weights_that_are_not_there_have_a_stand_in_in_smoke_runs_only(
+    timm: Any, flags: list[str], pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    text = PIPELINE.replace("{name: conv4}", "timm:test_resnet")
+    said = invoke("run", pipeline(text), "--threads", 1, "--dry-run", *flags, check=0 if flags else 2)
+    if flags:
+        stand_in = r"`untrained: true` stands in for .*w\.pth, which is not there"
+        assert re.search(stand_in, said.out), said.out
+    else:
+        assert "w.pth cannot be read (No such file or directory)" in said.err
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,15 +6,25 @@ image before any pooling (of a transformer, its tokens where they lie), and `emb
 
 from __future__ import annotations
 
+import sys
 from types import ModuleType
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
 from transfer.lazy import nn
 from transfer.networks.backbone import Backbone, unknown
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
 PREFIX = "timm:"
+SMALL = {  # targets that run on small devices, as `transfer list backbones` suggests them
+    "timm:mobilenetv3_small_100": "MobileNetV3-Small (Howard et al., 2019), 1.5 million weights",
+    "timm:mobilenetv3_large_100": "MobileNetV3-Large (Howard et al., 2019), 4.2 million weights",
+    "timm:efficientnet_lite0": "EfficientNet-Lite0 (Tan & Le, 2019), 3.4 million weights",
+    "timm:resnet18": "timm's own ResNet-18, 11 million weights",
+}
 
 
 class Timm(Backbone):
@@ -56,7 +66,22 @@ class Timm(Backbone):
         published = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
         if tag and tag not in published:
             raise unknown(f"set of weights of {architecture}", tag, published)
-        return timm.create_model(self.model, pretrained=pretrained, num_classes=0)
+        settings = {"pretrained": pretrained, "num_classes": 0}
+        try:  # transformers then take images of any size that their patches fill
+            return timm.create_model(self.model, dynamic_img_size=True, **settings)
+        except TypeError:  # of networks that take any size anyway
+            return timm.create_model(self.model, **settings)
+
+    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """A state dict under its authors' names (CLIP's, DINOv2's, ...) under timm's, by timm's own tables."""
+        network = self.create()
+        rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+        if rename is None or network.state_dict().keys() == state.keys():
+            return state
+        try:
+            return rename(dict(state), network)
+        except Exception:  # of files that are not what it takes them for: what does not fit is told elsewhere
+            return state
 
     def fed(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
         """Side in px, mean and deviation of the images that its weights were made with, as timm has them."""
