@@ -44,7 +44,7 @@ def count_of(features: Planned) -> int | None:
 
 def check_side_by_side(option: str, features: Sequence[Planned]) -> None:
     """BadOption where features are named twice, or are of different images."""
-    if len({one.key for one in features}) < len(features):
+    if len({one.name for one in features}) < len(features):
         raise BadOption(option, "names the same features twice")
     packs = {pack_of(one).key: one.name for one in features if pack_of(one) is not None}
     if len(packs) > 1:

@@ -19,6 +19,7 @@ from transfer import __version__
 from transfer.catalog import stage_names
 from transfer.images.cards import card_files
 from transfer.networks import backbone_names
+from transfer.networks.timm import SMALL
 from transfer.places import shipped
 
 COMMANDS = ["run", "status", "list", "show", "compare", "export", "report", "verify", "gc", "graph", "doctor", "init"]
@@ -127,7 +128,7 @@ def test_a_reader_that_goes_away_is_no_error_to_show() -> None:
     [
         ("stages", stage_names()),
         ("pretexts", [name for name in stage_names() if name.startswith("pretext/")]),
-        ("backbones", backbone_names()),
+        ("backbones", [*backbone_names(), *SMALL]),
         ("data", sorted(card_files())),
     ],
 )

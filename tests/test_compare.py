@@ -218,6 +218,27 @@ def test_rows_are_sorted_and_carry_time_and_images(made: Make, compare: Invoke) 
     assert row_of(rows, pretext="supervised", target="conv4", k=3)["images"] == 2 * TRAINED
     assert row_of(rows, pretext="rotation", target="conv4", k=3)["images"] == TRAINED
     assert row_of(rows, pretext="random", network="conv4")["images"] == 0
+    # Of the scored network alone, which is none where nothing was trained.
+    assert row_of(rows, pretext="rotation", target="conv4", k=3)["training_seconds"] == SECONDS
+    assert row_of(rows, pretext="random", network="conv4")["training_seconds"] == 0
+
+
+def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_path: Path) -> None:
+    file = made(PRETEXTS)
+    rows = rows_of(compare(file, "--json"))
+    whole = compare(file, "--plot").out
+    told = whole.split("accuracy over the time that the scored network was trained")[1].splitlines()
+    lines = [line for line in told if "|" in line]
+    trained = [row for row in rows if row["training_seconds"]]
+    assert float(lines[0].split("|")[0]) == pytest.approx(trained[0]["mean"], abs=0.06)
+    assert float(lines[-1].split("|")[0]) == pytest.approx(trained[-1]["mean"], abs=0.06)
+    assert lines[0].split("|")[1].strip() in ("a", "*")  # the best at the top, perhaps beside another
+    legend = [line.split() for line in told if re.match(r"  [a-z-]  ", line)]
+    assert [entry[0] for entry in legend] == [*"abcdefghijklm"[: len(trained)], *"-" * (len(rows) - len(trained))]
+    assert [float(entry[1]) for entry in legend] == pytest.approx(
+        [row["mean"] for row in trained] + [row["mean"] for row in rows if not row["training_seconds"]], abs=0.06
+    )
+    assert "leave out the other form" in compare(file, "--plot", "--csv", check=2).err
 
 
 def test_a_variable_that_says_what_another_column_says_is_no_column(made: Make, compare: Invoke) -> None:

@@ -35,6 +35,7 @@ LAYERS = [
     "scored",
     "compare",
     "tabular",
+    "textplot",
     "describe modelcard picture show",
     "doctor export report upkeep",
     "cli",

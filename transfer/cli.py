@@ -213,6 +213,7 @@ def show(
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, every digit.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--latex", "form", flag_value="latex", help="Print LaTeX.")
+@click.option("--plot", is_flag=True, help="Draw the figures over the time of training, beneath the table.")
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to a file.")
 def compare(
     files: tuple[Path, ...],
@@ -223,6 +224,7 @@ def compare(
     protocols: tuple[str, ...],
     paired: bool,
     form: str | None,
+    plot: bool,
     output: Path | None,
 ) -> None:
     """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
@@ -230,9 +232,15 @@ def compare(
     from transfer.api import Pipeline
     from transfer.compare import compare as compared
 
+    if plot and form:
+        raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
     pipelines = [Pipeline.load(file, sets=sets, smoke=smoke, store=store) for file in dict.fromkeys(files)]
     found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
     table = tabular.FORMS[form or "text"](found)
+    if plot:
+        from transfer.textplot import over_time
+
+        table += "\n" + over_time(found)
     if output is None:
         click.echo(table)
     else:

@@ -44,7 +44,10 @@ class Difference:
 
 @dataclass
 class Row:
-    """Runs that differ in nothing but their seeds. `seconds` and `images` are None where they are not known."""
+    """Runs that differ in nothing but their seeds. Seconds and images are None where they are not known.
+
+    seconds: of all stages up to what is scored; training: of the network that is scored alone.
+    """
 
     label: str  # what its scores are called, whatever their seed
     runs: list[Score]
@@ -52,6 +55,7 @@ class Row:
     spans: bool  # the estimate has an interval
     variables: dict[str, Any]
     seconds: float | None
+    training: float | None
     images: int | None
     pretext: str
     network: str = ""
@@ -173,10 +177,11 @@ def _row(runs: list[Score], shelves: dict[Any, Shelf]) -> Row:
                  if name != "seed" and all(name in one and one[name] == value for one in members)}  # fmt: skip
     shelf = [(shelves[run.pipeline.store.root], run) for run in runs]
     seconds = _mean([store.seconds(run) for store, run in shelf])
+    training = _mean([store.training(run) for store, run in shelf])
     trained = _mean([store.images(run) for store, run in shelf])
     trained = None if trained is None else round(trained)
     name = runs[0].prefix + runs[0].planned.name + (f"[{label(variables)}]" if variables else "")
-    return Row(name, runs, figure, spans, variables, seconds, trained, runs[0].about.pretext)
+    return Row(name, runs, figure, spans, variables, seconds, training, trained, runs[0].about.pretext)
 
 
 def _mean(values: list[float | None]) -> float | None:

@@ -105,6 +105,12 @@ class Shelf:
         manifests = [self.manifest(one) for one in score.about.stages]
         return None if None in manifests else sum(one.seconds for one in manifests)
 
+    def training(self, score: Score) -> float | None:
+        """Of the network that is scored alone: nothing where it was not trained; None where it is gone."""
+        one = score.about.judged
+        manifest = self.manifest(one) if one is not None else None
+        return manifest and manifest.seconds * ("epochs" in type(one.stage).model_fields)
+
     def images(self, score: Score) -> int | None:
         """How many images its networks were trained on; None where somebody else trained one."""
         if any("weights" in type(one.stage).model_fields for one in score.about.teachers):

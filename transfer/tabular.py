@@ -42,7 +42,7 @@ def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
         "n": lambda row: str(row.figure.n),
         "− random": lambda row: _difference(row.random),
         "− supervised": lambda row: _difference(row.supervised),
-        "time": lambda row: _time(row.seconds),
+        "time": lambda row: time_of(row.seconds),
         "images": lambda row: NOTHING if row.images is None else f"{row.images:,}",
     }
 
@@ -52,6 +52,16 @@ def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
     columns = [*words.items(), *((name, variable(name)) for name in section.columns), *numbers.items()]
     titles = [title for title, _ in columns]
     return titles, [[show(row) for _, show in columns] for row in rows], len(words) + len(section.columns)
+
+
+def words_of(section: Section) -> list[str]:
+    """Each row in a few words: `rotation · conv4 · k 20`."""
+    titles, rows, words = cells_of(section)
+    plain, found = words - len(section.columns), []
+    for cells in rows:
+        named = [f"{title} {cell}" for title, cell in zip(titles[plain:words], cells[plain:words], strict=True)]
+        found.append(" · ".join([*(cell for cell in cells[:plain] if cell != NOTHING), *named]))
+    return found
 
 
 def _value(value: Any) -> str:
@@ -71,7 +81,8 @@ def _difference(found: Difference | None) -> str:
     return f"{found.mean:+.1f}{interval}".replace("-", "−")
 
 
-def _time(seconds: float | None) -> str:
+def time_of(seconds: float | None) -> str:
+    """`38 s`, `2.5 min`, `1.2 h`."""
     if seconds is None:
         return NOTHING
     for unit, length in (("h", 3600), ("min", 60)):
@@ -219,8 +230,8 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
         "high": row.figure.high if row.spans else None, "n": row.figure.n,
         "seeds": [run.about.seed for run in row.runs],
         "values": [run.value for run in row.runs], "random": _difference_record(row.random),
-        "supervised": _difference_record(row.supervised), "seconds": row.seconds, "images": row.images,
-        "selected": [run.card.get("selected") for run in row.runs],
+        "supervised": _difference_record(row.supervised), "seconds": row.seconds, "training_seconds": row.training,
+        "images": row.images, "selected": [run.card.get("selected") for run in row.runs],
         "stages": [run.planned.label for run in row.runs], "keys": [run.planned.key for run in row.runs],
         "files": list(dict.fromkeys(str(run.pipeline.plan.file) for run in row.runs)),
     }  # fmt: skip

@@ -36,8 +36,10 @@ class Queue(nn.Module):
 
     def take_in(self) -> None:
         """What waits takes the places of what came first."""
+        length = len(self.teacher)
         for wanted, said in self._coming:
-            places = (self.seen + torch.arange(len(wanted), device=self.seen.device)) % len(self.teacher)
+            wanted, said = wanted[-length:], said if said is None else said[-length:]
+            places = (self.seen + torch.arange(len(wanted), device=self.seen.device)) % length
             self.teacher[places] = wanted
             if self.own is not None:
                 self.own[places] = said

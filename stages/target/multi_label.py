@@ -31,8 +31,8 @@ class MultiLabel(Target):
 
     def check(self, planned: Planned) -> None:
         """No clustering is named twice."""
-        found = several(planned.inputs, "labels")
-        if len({one.key for one in found}) < len(found):
+        names = [one.name for one in several(planned.inputs, "labels")]
+        if len({*names}) < len(names):
             raise BadOption("labels", "names the same pseudo-labels twice")
 
     def run(self, work: Work) -> None:

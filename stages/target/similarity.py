@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages._space import check_side_by_side, count_of
 from stages.target._heads import linear_or_mlp
@@ -34,6 +34,7 @@ class Similarity(Target):
     head and queues each.
     """
 
+    smoke: ClassVar[dict[str, Any]] = {"epochs": 1, "anchors": 32}
     images = {"images": Images("unlabeled", follow="features")}
 
     features: Names = reads(Features, "the teacher's; of several teachers: [a, b]")
@@ -68,8 +69,6 @@ class Similarity(Target):
         count = count_of(features[0])
         if count is not None and self.anchors > count:
             raise BadOption("anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}")
-        if self.batch > self.anchors:
-            raise BadOption("anchors", f"{self.anchors} anchors do not hold a batch of {self.batch}")
 
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))

@@ -29,11 +29,12 @@ class Series:
 def lines(
     title: str, series: Sequence[Series], x: str, y: str, *, level: tuple[str, float] | None = None,
     names: Sequence[str] = (), log: bool = False, floor: float | None = None, steps: bool = False,
-    kinds: Sequence[str] = (),
+    kinds: Sequence[str] = (), dots: bool = False,
 ) -> Markup:  # fmt: skip
     """A line plot with its legend. `level`: a named horizontal line; `names`: of the places on the x axis.
 
     log: the x axis is logarithmic. floor: the y axis starts no higher. steps: lines as stairs, not from point to point.
+    dots: points alone.
     kinds: what colours tell, in order, where one legend serves several plots; their lines have none of their own then.
     """
     series = [thinned(one) for one in series if len(one.xs)]
@@ -61,7 +62,7 @@ def lines(
             LEFT, WIDTH - RIGHT, up(level[1]), up(level[1])))  # fmt: skip
     shared, kinds = bool(kinds), list(kinds or dict.fromkeys(one.kind or one.name for one in series))
     for one in series:
-        out.append(_line(one, kinds.index(one.kind or one.name), across, up, steps))
+        out.append(_line(one, kinds.index(one.kind or one.name), across, up, steps, dots))
     out.append(Markup('<text class="of" x="{}" y="{}" text-anchor="middle">{}</text>').format(
         (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x))  # fmt: skip
     turned = Markup('<text class="of" transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>')
@@ -116,15 +117,15 @@ def _classes(number: int) -> str:
     return f"c{number % COLOURS}" + (" again" if number >= COLOURS else "")
 
 
-def _line(one: Series, number: int, across, up, steps: bool) -> Markup:
+def _line(one: Series, number: int, across, up, steps: bool, dots: bool) -> Markup:
     points = [(across(a), up(b)) for a, b in zip(one.xs, one.ys, strict=True) if math.isfinite(b)]
     classes = _classes(number) + (" quiet" if one.quiet else "")
     out = []
-    if len(points) > 1:
+    if len(points) > 1 and not dots:
         path = f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(
             f"H{a:.1f}V{b:.1f}" if steps else f"L{a:.1f} {b:.1f}" for a, b in points[1:])  # fmt: skip
         out.append(Markup('<path class="{}" d="{}"/>').format(classes, path))
-    if len(points) <= 40 and not steps:
+    if dots or (len(points) <= 40 and not steps):
         for a, b in points:
             out.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="2.4"/>').format(classes, a, b))
     for (a, _), span in zip(points, one.spans, strict=False):

@@ -15,7 +15,8 @@ from transfer.report.gather import Found, Gathered, apart, by_name, chosen, left
 from transfer.report.plots import Series, lines, scale
 from transfer.report.published import LAYERS, NOTE, published
 from transfer.statistics import over_seeds
-from transfer.tabular import NOTHING, cells_of, head_of
+from transfer.tabular import NOTHING, cells_of, head_of, words_of
+from transfer.textplot import timed
 
 ROWS = 60  # of a comparison's plot
 CURVES = 40
@@ -56,12 +57,12 @@ def sections(found: Comparison | None) -> list[dict[str, Any]]:
             {"cells": cells, "from": [(_seed(run, row), f"made-{run.planned.key}") for run in row.runs]}
             for cells, row in zip(rows, section.rows, strict=True)
         ]  # fmt: skip
-        told = [_words(titles, cells, words - len(section.columns), words) for cells in rows]
+        told = words_of(section)
         dots = _dots(section, told) if len(section.rows) > 1 else None
         made.append(
             {"protocol": section.protocol, "figure": section.figure, "head": head_of(section), "titles": titles,
              "words": words, "rows": table, "notes": section.notes, "dots": dots, "best": _sentence(section, told),
-             "alone": len(rows) == 1, "on": _tested(section)}
+             "alone": len(rows) == 1, "on": _tested(section), "over_time": _over_time(section)}
         )  # fmt: skip
     return made
 
@@ -75,12 +76,6 @@ def _tested(section: Section) -> tuple[str, str]:
 
 def _seed(run: Any, row: Row) -> str:
     return f"seed {run.about.seed}" if len(row.runs) > 1 else run.planned.name
-
-
-def _words(titles: list[str], cells: list[str], plain: int, words: int) -> str:
-    """A row in a few words: `rotation · conv4 · k 20`."""
-    named = [f"{title} {cell}" for title, cell in zip(titles[plain:words], cells[plain:words], strict=True)]
-    return " · ".join([*(cell for cell in cells[:plain] if cell != NOTHING), *named])
 
 
 def _given(row: Row, uses: str) -> bool:
@@ -132,6 +127,28 @@ def _dots(section: Section, told: list[str]) -> dict[str, Any]:
         "ticks": [(f"{tick:g}", place(tick)) for tick in ticks],
         "more": len(section.rows) - len(rows),
     }
+
+
+def _over_time(section: Section) -> Markup:
+    """Each row's figure over the minutes that its network was trained: a colour for each way to learn."""
+    groups: dict[str, list[Row]] = {}
+    for row in timed(section):
+        groups.setdefault(row.about.scored.uses.partition("/")[2] or row.about.scored.uses, []).append(row)
+    if sum(map(len, groups.values())) < 3:
+        return Markup("")
+    series = []
+    for name, rows in groups.items():
+        rows = sorted(rows, key=lambda row: row.training)
+        spans = [(row.figure.low, row.figure.high) if row.spans else None for row in rows]
+        series.append(
+            Series(name, [row.training / 60 for row in rows], [row.figure.mean for row in rows], spans, kind=name)
+        )
+    random = next((row.figure.mean for row in section.rows if _given(row, RANDOM)), None)
+    level = None if random is None else ("random weights", random)
+    return lines(
+        "What a minute of training buys", series, "minutes that the scored network was trained",
+        f"{section.figure}, %", level=level, log=True, dots=True,
+    )  # fmt: skip
 
 
 def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
