@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-OUT = -1e4  # a cosine that no softmax notices: of places that are still empty
+OUT = -1e9  # what no softmax notices: of places that are still empty
 
 
 class Queue(nn.Module):
@@ -19,16 +19,20 @@ class Queue(nn.Module):
         self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
         self._coming: list[tuple[Tensor, Tensor | None]] = []
 
-    def cosines(self, said: Tensor, wanted: Tensor, positive: bool = False) -> tuple[Tensor, Tensor]:
-        """(B, length) of the teacher's features and of the target's; with `positive` the image itself comes first."""
-        empty = torch.arange(len(self.teacher), device=said.device) >= self.seen
-        own = self.teacher if self.own is None else self.own
-        theirs, ours = wanted @ self.teacher.T, said @ own.T
-        theirs, ours = theirs.masked_fill(empty, OUT), ours.masked_fill(empty, OUT)
+    def logits(self, said: Tensor, wanted: Tensor, own: float, theirs: float, positive: bool) -> tuple[Tensor, Tensor]:
+        """(B, length) cosines over the temperatures `own` and `theirs`: the target's, and the teacher's.
+
+        said, wanted: what they say of the images, of unit length. positive: the image itself comes first.
+        """
+        empty = torch.where(torch.arange(len(self.teacher), device=said.device) >= self.seen, OUT, 0.0)
+        anchors = self.teacher if self.own is None else self.own
+        ours = torch.addmm(empty, said / own, anchors.T)
+        with torch.no_grad():
+            wished = torch.addmm(empty, wanted / theirs, self.teacher.T)
         if positive:
-            first = torch.ones_like(theirs[:, :1]), (said * wanted).sum(1, keepdim=True)
-            theirs, ours = (torch.cat(pair, dim=1) for pair in zip(first, (theirs, ours), strict=True))
-        return theirs, ours
+            ours = torch.cat([(said * wanted).sum(1, keepdim=True) / own, ours], dim=1)
+            wished = torch.cat([torch.full_like(wished[:, :1], 1 / theirs), wished], dim=1)
+        return ours, wished
 
     def bring(self, wanted: Tensor, said: Tensor | None) -> None:
         """Have a batch wait: until the step is done, its gradients need the queue as it is."""

@@ -26,12 +26,12 @@ TEMPERATURES = {"compress": (0.04, 0.04), "seed": (0.2, 1e-4)}  # the student's,
 
 
 class Similarity(Target):
-    """KL divergence between the teacher's and the target's softmax over the cosines to anchors, the images seen last.
+    """Cross-entropy between the teacher's and the target's softmax over the cosines to anchors, the images seen last.
 
     `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the teacher's features, to
     which the target's head leads; with two the target has its own of the same images, from a slow copy of itself.
     `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is the first anchor. Several teachers have a
-    head and queues each.
+    head and queues each. (Cross-entropy is the published KL divergence but for what the target cannot change.)
     """
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1, "anchors": 32}
@@ -84,20 +84,18 @@ class Similarity(Target):
             if slow:
                 with torch.no_grad():
                     steady = head["slow"]["backbone"](normalise(crops, normalisation)).flatten(1)
-            losses, agree = [], []
+            losses = []
             for place, teacher in enumerate(every):
                 said, wanted = head["heads"][place](found).float(), teacher(crops, draw)
                 said, wanted = F.normalize(said, dim=1), F.normalize(wanted, dim=1)
                 queue = head["queues"][place]
                 with torch.autocast(said.device.type, enabled=False):  # cosines are divided by small temperatures
-                    teachers_view, ours = queue.cosines(said, wanted, positive=self.variant == "seed")
-                    log_p, log_q = (teachers_view / theirs).log_softmax(1), (ours / own).log_softmax(1)
-                    losses.append(F.kl_div(log_q, log_p, reduction="batchmean", log_target=True))
-                agree.append((log_p.argmax(1) == log_q.argmax(1)).float().mean())
+                    ours, wished = queue.logits(said, wanted, own, theirs, positive=self.variant == "seed")
+                    losses.append(F.cross_entropy(ours, wished.softmax(1)))
                 with torch.no_grad():
                     kept = head["slow"]["heads"][place](steady).float() if slow else said
                     queue.bring(wanted, F.normalize(kept, dim=1) if two else None)
-            return torch.stack(losses).mean(), {"nearest anchor": torch.stack(agree).mean()}
+            return torch.stack(losses).mean(), {}
 
         def after_step(network: nn.ModuleDict) -> None:
             for queue in network["head"]["queues"]:

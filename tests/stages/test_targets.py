@@ -263,7 +263,7 @@ def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int
         queue.take_in()
         came += zip(*batch, strict=True)
         said, wanted = unit(3, width), unit(3, 4)
-        theirs, ours = queue.cosines(said, wanted, positive)
+        ours, theirs = queue.logits(said, wanted, 1.0, 1.0, positive)
         last = came[-6:]
         for image in range(3):
             expected = sorted(float(wanted[image] @ one) for one, _ in last)
@@ -291,7 +291,7 @@ def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
 
 
 @pytest.mark.parametrize("variant", ["compress", "seed"])
-def test_the_loss_is_the_divergence_of_two_softmaxes(
+def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
     variant: str, taught: dict, images: Images, tmp_path: Path
 ) -> None:
     """With a rate of nothing, the second epoch's anchors are all images, as the first step saw them."""
@@ -314,7 +314,7 @@ def test_the_loss_is_the_divergence_of_two_softmaxes(
         if variant == "seed":
             ours, wanted = [float(said[image] @ rows[image]), *ours], [1.0, *wanted]
         for p, q in zip(softmax(wanted, theirs), softmax(ours, own), strict=True):
-            total += p * (math.log(p) - math.log(q)) / COUNT if p else 0.0
+            total -= p * math.log(q) / COUNT
     assert Model(work.folder).history[1]["loss"] == pytest.approx(total, rel=1e-3)
 
 
