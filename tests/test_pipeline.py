@@ -117,7 +117,11 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
     ("stages", "at", "words"),
     [
         ("a: {uses: cluster}", "a:", "stages.a.features: is required: what is clustered"),
-        ("a: {uses: cluster, features: }", "features", "stages.a.features: should be a valid string (found nothing)"),
+        (
+            "a: {uses: cluster, features: }",
+            "features",
+            "stages.a.features: must be the name of one stage (found nothing)",
+        ),
         (
             "a: {uses: cluster, features: a}",
             "features",
@@ -555,3 +559,54 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
     store = Store(tmp_path / "store")
     assert load_plan(file, store).stages[0].stage.origin.place == str(there / "photos")
     assert load_plan(file, store, sets=[word]).stages[0].stage.origin.place == str(here / "photos")
+
+
+# Inputs that are lists.
+
+SEVERAL = """
+data: {card: drawings, limit: 64, size: 32}
+stages:
+  net: {uses: pretext/random, backbone: conv4}
+  one: {uses: extract/network, model: net, layer: conv2}
+  two: {uses: extract/network, model: net, layer: conv3}
+  clusters: {uses: cluster, features: one, k: 4}
+  x: {USES}
+"""
+
+
+@pytest.mark.parametrize(
+    ("uses", "told"),
+    [
+        (
+            "uses: prepare, features: [one, tow], steps: []",
+            ["8:38: stages.x.features.1: no stage 'tow'; did you mean 'two'?"],
+        ),
+        (
+            "uses: target/regression, features: [one, clusters], backbone: conv4",
+            ["8:48: stages.x.features.1: needs Features, but 'clusters' (cluster) makes Clusters; Features come from:"],
+        ),
+        (
+            "uses: prepare, features: []",
+            ["8:22: stages.x.features: must be the name of a stage, or a list of such names"],
+        ),
+        ("uses: prepare, features: [one, one]", ["8:22: stages.x.features: names the same features twice"]),
+        ("uses: cluster, features: [one, two], k: 4", ["8:22: stages.x.features: must be the name of one stage"]),
+        ("uses: target/regression, features: [x, one]", ["8:43: stages.x.features.0: needs Features, but 'x'"]),
+        ("uses: target/pseudo_label, labels: one", ["8:34: stages.x.labels: needs PseudoLabels, but 'one'"]),
+    ],
+)
+def test_what_a_list_of_stages_may_not_name_is_told_at_its_place(
+    faults: Callable[..., list[str]], uses: str, told: list[str]
+) -> None:
+    found = faults(SEVERAL.replace("USES", uses))
+    for line in told:
+        assert any(line in one for one in found), found
+
+
+def test_a_list_of_stages_is_read_in_its_order(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    text = "uses: prepare, features: [one, two], steps: []"
+    plan = load_plan(pipeline(SEVERAL.replace("USES", text)), Store(tmp_path))
+    (found,) = plan.find("x")
+    assert [one.name for one in found.inputs.values()] == ["one", "two"]
+    other = load_plan(pipeline(SEVERAL.replace("USES", text.replace("one, two", "two, one"))), Store(tmp_path))
+    assert other.find("x")[0].key != found.key

@@ -35,7 +35,18 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-Names = str | Annotated[list[str], Field(min_length=1)]  # of an input that may be several stages
+def _names_of_stages(value: Any) -> Any:
+    if not isinstance(value, str) and not (isinstance(value, list) and value and all(map(_is_text, value))):
+        raise ValueError("must be the name of a stage, or a list of such names")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+# The type of an input that may be one stage or several.
+Names = Annotated[str | list[str], BeforeValidator(_names_of_stages)]
 
 
 def option(default: Any, help: str, **bounds: Any) -> Any:

@@ -24,6 +24,8 @@ def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
     found = fault.get("input")
     if fault["type"] == "value_error" or isinstance(found, dict):
         return message
+    if fault["type"] == "string_type" and issubclass(model, Stage) and fault["loc"][-1] in model.input_fields():
+        message = "must be the name of one stage"
     return f"{message} (found {shown(found)})"
 
 

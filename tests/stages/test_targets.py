@@ -32,6 +32,7 @@ from transfer.errors import BadOption, Stopped, TransferError
 from transfer.images import drawings
 from transfer.images.transforms import normalise
 from transfer.networks import backbone
+from transfer.networks.timm import SMALL
 from transfer.tables import encode_strings, write_table
 from transfer.training.target import Target
 
@@ -377,6 +378,18 @@ def test_several_teachers_have_a_head_each(taught: dict, images: Images, tmp_pat
         inputs = {"features.0": taught["prepared"], "features.1": taught["features"]}
         made = run_stage(both, tmp_path / name, {"images": images}, **inputs)
         assert len(made.history) == 3
+
+
+# Small networks.
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_small_networks_of_timm_are_targets(name: str, taught: dict, images: Images, tmp_path: Path) -> None:
+    pytest.importorskip("timm")
+    stage, inputs = strategy("target/regression", taught, backbone={"name": name}, epochs=1)
+    made = run_stage(stage, tmp_path, {"images": images}, **inputs)
+    assert math.isfinite(made.history[0]["loss"])
+    assert made.network()(torch.rand(2, 3, SIZE, SIZE)).shape == (2, made.layers["embedding"][0])
 
 
 # What cannot be.
