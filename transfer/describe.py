@@ -217,7 +217,8 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
 def _type_name(field: FieldInfo) -> str:
     extra = field.json_schema_extra
     if isinstance(extra, dict) and "artifact" in extra:
-        return f"stage that makes {extra['artifact']}"
+        many = "list" in str(field.annotation)
+        return f"{'stage or list of stages' if many else 'stage'} that makes {extra['artifact']}"
     if _is_backbone(field):
         return "backbone"
     return _name(field.annotation)

@@ -59,7 +59,8 @@ def words_of(section: Section) -> list[str]:
     titles, rows, words = cells_of(section)
     plain, found = words - len(section.columns), []
     for cells in rows:
-        named = [f"{title} {cell}" for title, cell in zip(titles[plain:words], cells[plain:words], strict=True)]
+        more = zip(titles[plain:words], cells[plain:words], strict=True)
+        named = [f"{title} {cell}" for title, cell in more if cell != NOTHING]
         found.append(" · ".join([*(cell for cell in cells[:plain] if cell != NOTHING), *named]))
     return found
 
