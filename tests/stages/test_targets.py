@@ -141,6 +141,21 @@ def test_what_is_kept_is_the_backbone_alone_and_every_part_of_it_learned(
         assert not torch.equal(before, after), part
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
+def test_every_strategy_learns_on_a_gpu(name: str, options: dict, taught: dict, images: Images, tmp_path: Path) -> None:
+    live = {"live": "m"} if name in ("target/soft_label", "target/regression", "target/similarity") else {}
+    for number, more in enumerate([{}, live] if live else [{}]):
+        stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options, **more)
+        inputs |= {"live": taught["model"]} if more else {}
+        machine = {"device_name": "cuda", "precision_name": "auto"}
+        work = make_work(tmp_path / str(number), {"images": images}, inputs, **machine)
+        stage.run(work)
+        history = Model(work.folder).history
+        assert history[-1]["loss"] < 0.95 * history[1]["loss"]
+
+
 def features_of(folder: Path, ids: list[str], values: np.ndarray) -> Features:
     folder.mkdir()
     facts = {"space": {"made": "by hand"}, "layer": "none", "images": "images", "preparation": []}
