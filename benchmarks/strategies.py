@@ -75,9 +75,8 @@ def main() -> None:
         labels, both = {}, {}
         for k in (50, 100, 200):
             clusters = made(Cluster(features="p", k=k, iterations=5), folder / f"c{k}", machine, features=kept)
-            labels[k] = made(
-                Assign(features="p", clusters="c"), folder / f"l{k}", machine, features=kept, clusters=clusters
-            )
+            both = {"features": kept, "clusters": clusters}  # of soft labels, those of k = 200
+            labels[k] = made(Assign(features="p", clusters="c"), folder / f"l{k}", machine, **both)
         recipe: dict[str, Any] = {
             "backbone": {"name": asked.target, "width": asked.width}, "batch": asked.batch, "optimizer": "adamw",
             "learning_rate": 1e-3, "crop": 0.5, "epochs": max(1, round(asked.steps * asked.batch / COUNT)),
@@ -95,7 +94,7 @@ def main() -> None:
             "similarity, seed": (Similarity(features="p", variant="seed", **(recipe | queue)), {"features": kept}),
             "similarity, two queues": (Similarity(features="p", queues=2, **(recipe | queue)), {"features": kept}),
             "similarity, two, no slow copy": (
-                Similarity(features="p", queues=2, momentum=0.0, **(recipe | queue)), {"features": kept},
+                Similarity(features="p", queues=2, ema=0.0, **(recipe | queue)), {"features": kept},
             ),
             "live regression, mlp 512": (
                 Regression(features="p", hidden=512, live="m", **recipe), {"features": kept, "live": model},

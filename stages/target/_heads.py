@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+from typing import TYPE_CHECKING
+
+from transfer.errors import BadOption
 from transfer.lazy import nn
 
+if TYPE_CHECKING:
+    from transfer.training.target import Target
 
-def linear_or_mlp(kind: str, width: int, hidden: int, out: int) -> nn.Module:
-    """(B, width) to (B, out): `linear`, or `mlp` with a hidden layer and its batch norm."""
+
+def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) -> nn.Module:
+    """(B, width) to (B, out): `linear`, or `mlp` with `depth` hidden layers and their batch norms."""
     if kind == "linear":
         return nn.Linear(width, out)
-    return nn.Sequential(nn.Linear(width, hidden), nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, out))
+    widths = [width, *[hidden] * depth]
+    layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())]
+    return nn.Sequential(*layers, nn.Linear(hidden, out))
+
+
+def check_parts(target: Target) -> None:
+    """BadOption where `accumulate` leaves single images to an MLP, whose batch norms need two."""
+    if target.head == "mlp" and target.batch // target.accumulate < 2:
+        told = f"{target.accumulate} parts of a batch of {target.batch}: the MLP's batch norms need two images in each"
+        raise BadOption("accumulate", told)

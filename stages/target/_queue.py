@@ -5,47 +5,60 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-OUT = -1e9  # what no softmax notices: of places that are still empty
+OUT = -1e9  # what no softmax notices
 
 
 class Queue(nn.Module):
-    """Buffers, so that a checkpoint has them; empty at first, and what is still empty counts for nothing."""
+    """Buffers, so that a checkpoint has them. Places that are still empty count for nothing.
 
-    def __init__(self, length: int, teacher: int, own: int | None):
-        """teacher, own: widths of the features; own: None where the teacher's anchors serve both."""
+    An image is in it once at most, and is no anchor of its own: it would be the most similar of all, whatever it shows.
+    """
+
+    def __init__(self, length: int, images: int, teacher: int, own: int | None):
+        """images: in the set. teacher, own: widths of the features; own: None where the teacher's serve both."""
         super().__init__()
-        self.register_buffer("teacher", torch.zeros(length, teacher))
-        self.register_buffer("own", None if own is None else torch.zeros(length, own))
-        self.register_buffer("seen", torch.zeros((), dtype=torch.int64))
-        self._coming: list[tuple[Tensor, Tensor | None]] = []
+        # One place more than there are anchors: no image's, and of what is nowhere else.
+        self.register_buffer("teacher", torch.zeros(length + 1, teacher))
+        self.register_buffer("own", None if own is None else torch.zeros(length + 1, own))
+        self.register_buffer("next", torch.zeros((), dtype=torch.int64))
+        self.register_buffer("image", torch.full((length + 1,), -1))  # at each place, -1 for none
+        self.register_buffer("place", torch.full((images + 1,), length))  # of each image; the last is that of none
+        self.length = length
+        self._coming: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
-    def logits(self, said: Tensor, wanted: Tensor, own: float, theirs: float, positive: bool) -> tuple[Tensor, Tensor]:
-        """(B, length) cosines over the temperatures `own` and `theirs`: the target's, and the teacher's.
+    def logits(
+        self, ids: Tensor, said: Tensor, wanted: Tensor, own: float, theirs: float, positive: bool
+    ) -> tuple[Tensor, Tensor]:
+        """(B, length + 1) cosines over the temperatures `own` and `theirs`: the target's, and the teacher's.
 
-        said, wanted: what they say of the images, of unit length. positive: the image itself comes first.
+        said, wanted: what they say of the images `ids`, of unit length. positive: the last column is the image itself.
         """
-        empty = torch.where(torch.arange(len(self.teacher), device=said.device) >= self.seen, OUT, 0.0)
-        anchors = self.teacher if self.own is None else self.own
-        ours = torch.addmm(empty, said / own, anchors.T)
+        empty = torch.where(self.image < 0, OUT, 0.0)
+        anchors, itself = self.teacher if self.own is None else self.own, self.place[ids][:, None]
+        ours = torch.addmm(empty, said / own, anchors.T).scatter_(1, itself, OUT)
         with torch.no_grad():
-            wished = torch.addmm(empty, wanted / theirs, self.teacher.T)
+            wished = torch.addmm(empty, wanted / theirs, self.teacher.T).scatter_(1, itself, OUT)
         if positive:
-            ours = torch.cat([(said * wanted).sum(1, keepdim=True) / own, ours], dim=1)
-            wished = torch.cat([torch.full_like(wished[:, :1], 1 / theirs), wished], dim=1)
+            ours[:, -1] = (said * wanted).sum(1) / own
+            wished[:, -1] = 1 / theirs
         return ours, wished
 
-    def bring(self, wanted: Tensor, said: Tensor | None) -> None:
+    def bring(self, ids: Tensor, wanted: Tensor, said: Tensor | None) -> None:
         """Have a batch wait: until the step is done, its gradients need the queue as it is."""
-        self._coming.append((wanted, said))
+        self._coming.append((ids, wanted, said))
 
     def take_in(self) -> None:
         """What waits takes the places of what came first."""
-        length = len(self.teacher)
-        for wanted, said in self._coming:
-            wanted, said = wanted[-length:], said if said is None else said[-length:]
-            places = (self.seen + torch.arange(len(wanted), device=self.seen.device)) % length
+        length = self.length
+        for ids, wanted, said in self._coming:
+            ids, wanted, said = ids[-length:], wanted[-length:], said if said is None else said[-length:]
+            places = (self.next + torch.arange(len(ids), device=ids.device)) % length
+            self.image[self.place[ids]] = -1  # where these images were before
+            self.place[self.image[places]] = length  # the images that were here
+            self.image[places], self.place[ids] = ids, places
+            self.place[-1] = length
             self.teacher[places] = wanted
             if self.own is not None:
                 self.own[places] = said
-            self.seen += len(wanted)
+            self.next.add_(len(ids))
         self._coming.clear()

@@ -9,25 +9,28 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages._features import sound_blocks
+from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare, load_steps
 from transfer.artifacts import Features, Images, Model
 from transfer.errors import BadOption, TransferError
 from transfer.images.transforms import normalise
 from transfer.lazy import F, np, torch
 from transfer.preparation import on_device, through
+from transfer.stage import several
 from transfer.training.embed import pooled
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
+    import torch as torch_types
     from torch import Tensor
 
     from transfer.images.draw import Draw
     from transfer.plan import Planned
     from transfer.work import Work
 
-HELD = 1 << 30  # bytes of features that are held in memory; more are mapped from a file
+HELD = 1 << 30  # bytes of features that are held in memory
 
 
 class Kept:
@@ -41,12 +44,24 @@ class Kept:
         self.rows = np.array([row.get(one, -1) for one in images.ids])
         self.width = features.shape[1]
         self.device = work.machine.device
-        self.values, self.variance = _held(work, features, work.checkpoints / f"{name}.npy")
+        self.values, self.variance = self._read(work, features, work.checkpoints / f"{name}.npy")
         self._of = torch.from_numpy(self.rows).to(self.device)
 
     def __call__(self, crops: Tensor, draw: Draw) -> Tensor:
         """(B, D) float32 of the images `draw.ids`; the crops make no difference."""
         return self.of(draw.ids)
+
+    def _read(self, work: Work, features: Features, path: Path) -> tuple[Tensor | numpy.ndarray | None, float]:
+        """All rows as they are kept, on the device or mapped; and the mean variance of their values."""
+        dtype, size = np.dtype(features.table.dtypes["features"]), np.prod(features.shape)
+        if size * dtype.itemsize <= room(self.device):
+            values = np.empty(features.shape, dtype)
+            variance = variance_of(work, features, values)
+            return torch.from_numpy(values).to(self.device), variance
+        values = np.lib.format.open_memmap(path, "w+", dtype, features.shape)
+        variance = variance_of(work, features, values)
+        del values  # mapped anew, so that what was written does not count as this process's memory
+        return np.load(path, mmap_mode="r"), variance
 
     def of(self, ids: Tensor) -> Tensor:
         """(B, D) float32 of images by their rows in the set."""
@@ -70,6 +85,9 @@ class Live(Kept):
         self.network = model.network()
         fold(self.network)
         self.network.to(self.device, memory_format=torch.channels_last).requires_grad_(False)
+
+    def _read(self, work: Work, features: Features, path: Path) -> tuple[None, float]:
+        return None, variance_of(work, features)
 
     def __call__(self, crops: Tensor, draw: Draw) -> Tensor:
         """(B, D) float32 of the crops (B, 3, S, S), floats in [0, 1]."""
@@ -111,27 +129,34 @@ def check_live(features: list[Planned], live: Planned | None) -> None:
     while isinstance(source.stage, Prepare) and "like" in source.inputs:
         source = source.inputs["like"]
     if isinstance(source.stage, Prepare):
-        source = source.inputs.get("features")
-    if source is None or isinstance(source.stage, Prepare) or "model" not in source.inputs:
-        told = "are prepared more than once, or of no network: prepare them in one stage of all `steps`"
-        raise BadOption("live", f"the features '{features[0].name}' {told}")
+        sources = several(source.inputs, "features")
+        if len(sources) > 1:
+            raise BadOption("live", f"'{source.name}' are of several teachers: one can be asked again")
+        source = sources[0]
+    if isinstance(source.stage, Prepare):
+        raise BadOption("live", f"'{features[0].name}' are prepared more than once: have one stage do all `steps`")
+    if not isinstance(source.stage, ExtractNetwork):
+        raise BadOption("live", f"'{features[0].name}' are of no network that could be asked again")
     if source.inputs["model"].key != live.key:
         theirs = source.inputs["model"].name
         raise BadOption("live", f"'{features[0].name}' are of '{theirs}', not of '{live.name}'")
 
 
-def _held(work: Work, features: Features, path: Path) -> tuple[Tensor | numpy.ndarray, float]:
-    """All rows as they are kept, on the device or mapped, and the mean variance of their values."""
-    dtype = np.dtype(features.table.dtypes["features"])
-    small = np.prod(features.shape) * dtype.itemsize <= HELD
-    values = np.empty(features.shape, dtype) if small else np.lib.format.open_memmap(path, "w+", dtype, features.shape)
+def room(device: torch_types.device) -> int:
+    """Bytes of features that are held on the device; more are mapped from a file, and gathered for each batch."""
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else HELD
+
+
+def variance_of(work: Work, features: Features, into: numpy.ndarray | None = None) -> float:
+    """The mean over values of their variance; the rows are written into `into` on the way."""
     first = total = squares = 0.0
     for start, block in sound_blocks(work, features):
-        values[start : start + len(block)] = block
+        if into is not None:
+            into[start : start + len(block)] = block
         first = block[0].astype(np.float64) if start == 0 else first
         apart = block - first
         total, squares = total + apart.sum(axis=0), squares + np.square(apart).sum(axis=0)
     variance = float((squares / len(features) - np.square(total / len(features))).mean())
     if variance <= 0:
         raise TransferError("all features are the same: there is nothing to learn. Did the network collapse?")
-    return (torch.from_numpy(values).to(work.machine.device) if small else values), variance
+    return variance

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._space import check_side_by_side
-from stages.target._heads import linear_or_mlp
+from stages.target._heads import check_parts, linear_or_mlp
 from stages.target._teacher import check_live, known_to, teachers
 from transfer.artifacts import Features, Model
 from transfer.lazy import F, nn, torch
@@ -21,11 +21,12 @@ if TYPE_CHECKING:
 
 
 class Regression(Target):
-    """Features are predicted from the target's last layer (SimReg: Navaneet et al., BMVC 2021, with an MLP head).
+    """Features are predicted from the target's last layer (after SimReg: Navaneet et al., BMVC 2021).
 
     `l2`: the squared error, as a share of the features' variance. `cosine`: one less the cosine. Features are taken as
     they are: a `prepare` stage before (l2, standardise, whiten) says what counts. Several features have a head each,
-    and the mean of their losses counts.
+    and the mean of their losses counts. SimReg's own head is deeper (`depth: 3`), and its teacher sees the same crops
+    (`live`).
     """
 
     images = {"images": Images("unlabeled", follow="features")}
@@ -33,7 +34,8 @@ class Regression(Target):
     features: Names = reads(Features, "what is predicted; of several teachers: [a, b]")
     live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
     head: Literal["linear", "mlp"] = option("mlp", "what stands between the target and the features")
-    hidden: int = option(2048, "width of the MLP's hidden layer", ge=1)
+    hidden: int = option(1024, "width of the MLP's hidden layers", ge=1)
+    depth: int = option(1, "hidden layers of the MLP", ge=1)
     measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
 
     def check(self, planned: Planned) -> None:
@@ -41,6 +43,7 @@ class Regression(Target):
         features = several(planned.inputs, "features")
         check_side_by_side("features", features)
         check_live(features, planned.inputs.get("live"))
+        check_parts(self)
 
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
@@ -58,6 +61,6 @@ class Regression(Target):
             return 1 - mean, {name: mean}
 
         def heads(backbone: nn.Module, width: int) -> nn.Module:
-            return nn.ModuleList(linear_or_mlp(self.head, width, self.hidden, one.width) for one in every)
+            return nn.ModuleList(linear_or_mlp(self.head, width, self.hidden, one.width, self.depth) for one in every)
 
         self.learn(work, heads, asked, known_to(every, work))

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from copy import deepcopy
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from stages._space import check_side_by_side, count_of
-from stages.target._heads import linear_or_mlp
+from stages.target._heads import check_parts, linear_or_mlp
 from stages.target._teacher import Kept, check_live, known_to, teachers
 from transfer.artifacts import Features, Model, Normalisation
 from transfer.errors import BadOption, TransferError
@@ -22,7 +22,16 @@ if TYPE_CHECKING:
     from transfer.plan import Planned
     from transfer.work import Work
 
-TEMPERATURES = {"compress": (0.04, 0.04), "seed": (0.2, 1e-4)}  # the student's, the teacher's
+
+class Published(NamedTuple):
+    """What a variant's paper has: the target's temperature, the teacher's, and the length of the queue."""
+
+    own: float
+    theirs: float
+    anchors: int
+
+
+PUBLISHED = {"compress": Published(0.04, 0.04, 128_000), "seed": Published(0.2, 1e-4, 65_536)}
 
 
 class Similarity(Target):
@@ -31,7 +40,8 @@ class Similarity(Target):
     `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the teacher's features, to
     which the target's head leads; with two the target has its own of the same images, from a slow copy of itself.
     `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is the first anchor. Several teachers have a
-    head and queues each. (Cross-entropy is the published KL divergence but for what the target cannot change.)
+    head and queues each. Only the loss is theirs, the recipe is that of every target. (Cross-entropy is the published
+    KL divergence but for what the target cannot change; an image is no anchor of its own.)
     """
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1, "anchors": 32}
@@ -39,23 +49,20 @@ class Similarity(Target):
 
     features: Names = reads(Features, "the teacher's; of several teachers: [a, b]")
     live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
-    variant: Literal["compress", "seed"] = option("compress", "whose method")
+    variant: Literal["compress", "seed"] = option("compress", "whose loss")
     queues: Literal[1, 2] = option(1, "1: the teacher's anchors for both; 2: the target has anchors of its own")
-    anchors: int = option(128_000, "images in a queue, at most those of the set (SEED: 65,536)", ge=2)
-    temperature: float | None = option(None, "of the target's softmax; none: the variant's (0.04, 0.2)", gt=0)
+    anchors: int | None = option(
+        None, "images in a queue; none: the variant's number (128,000; 65,536), at most half of the set", ge=2
+    )
+    temperature: float | None = option(None, "of the target's softmax; none: the variant's (0.04; 0.2)", gt=0)
     teacher_temperature: float | None = option(
-        None, "of the teacher's softmax; none: the variant's (0.04, 0.0001)", gt=0
+        None, "of the teacher's softmax; none: the variant's (0.04; 0.0001)", gt=0
     )
-    head: Literal["none", "linear", "mlp"] | None = option(
-        None, "what leads to the teacher's width; none: the target's own last layer is compared, which takes two queues"
+    head: Literal["linear", "mlp", "identity"] = option(
+        "linear", "leads to the teacher's width; identity: the target's own last layer is compared, with two queues"
     )
-    hidden: int = option(2048, "width of the MLP's hidden layer", ge=1)
-    momentum: float = option(
-        0.999, "of the slow copy that fills the second queue; 0: the target itself does", ge=0, lt=1
-    )
-
-    epochs: int = option(130, "passes over the images", ge=0)
-    learning_rate: float = option(0.01, "the highest it gets", gt=0)
+    hidden: int = option(1024, "width of the MLP's hidden layer", ge=1)
+    ema: float = option(0.999, "of the slow copy that fills the second queue; 0: the target does", ge=0, lt=1)
 
     def check(self, planned: Planned) -> None:
         """Queues fit the set and the batch, and what is compared has one width."""
@@ -64,20 +71,22 @@ class Similarity(Target):
         check_live(features, planned.inputs.get("live"))
         if self.variant == "seed" and self.queues == 2:
             raise BadOption("queues", "SEED has one queue, of the teacher's features")
-        if self.head == "none" and self.queues == 1:
+        if self.head == "identity" and self.queues == 1:
             raise BadOption("head", "with one queue the target is compared with the teacher's anchors: linear or mlp")
         count = count_of(features[0])
-        if count is not None and self.anchors > count:
+        if count is not None and (self.anchors or 0) > count:
             raise BadOption("anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}")
+        check_parts(self)
 
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
         known = known_to(every, work)
-        if self.anchors > len(known):
+        if (self.anchors or 0) > len(known):
             raise TransferError(f"{self.anchors:,} anchors of {len(known):,} images with features: set `anchors` lower")
-        own, theirs = TEMPERATURES[self.variant]
-        own, theirs = self.temperature or own, self.teacher_temperature or theirs
-        two, slow = self.queues == 2, self.queues == 2 and self.momentum > 0
+        published = PUBLISHED[self.variant]
+        anchors = self.anchors or max(2, min(published.anchors, len(known) // 2))
+        own, theirs = self.temperature or published.own, self.teacher_temperature or published.theirs
+        two, slow = self.queues == 2, self.queues == 2 and self.ema > 0
         normalisation = Normalisation()
 
         def asked(head: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -90,11 +99,11 @@ class Similarity(Target):
                 said, wanted = F.normalize(said, dim=1), F.normalize(wanted, dim=1)
                 queue = head["queues"][place]
                 with torch.autocast(said.device.type, enabled=False):  # cosines are divided by small temperatures
-                    ours, wished = queue.logits(said, wanted, own, theirs, positive=self.variant == "seed")
+                    ours, wished = queue.logits(draw.ids, said, wanted, own, theirs, self.variant == "seed")
                     losses.append(F.cross_entropy(ours, wished.softmax(1)))
                 with torch.no_grad():
                     kept = head["slow"]["heads"][place](steady).float() if slow else said
-                    queue.bring(wanted, F.normalize(kept, dim=1) if two else None)
+                    queue.bring(draw.ids, wanted, F.normalize(kept, dim=1) if two else None)
             return torch.stack(losses).mean(), {}
 
         def after_step(network: nn.ModuleDict) -> None:
@@ -102,24 +111,23 @@ class Similarity(Target):
                 queue.take_in()
             if slow:
                 fast = nn.ModuleDict({"backbone": network["backbone"], "heads": network["head"]["heads"]})
-                follow(network["head"]["slow"], fast, self.momentum)
+                follow(network["head"]["slow"], fast, self.ema)
 
-        self.learn(
-            work, lambda backbone, width: self._head(backbone, width, every, slow), asked, known, after_step=after_step
-        )
+        def head(backbone: nn.Module, width: int) -> nn.ModuleDict:
+            return self._head(backbone, width, every, anchors, slow)
 
-    def _head(self, backbone: nn.Module, width: int, every: list[Kept], slow: bool) -> nn.ModuleDict:
+        self.learn(work, head, asked, known, after_step=after_step)
+        work.figures["anchors"] = anchors
+
+    def _head(self, backbone: nn.Module, width: int, every: list[Kept], anchors: int, slow: bool) -> nn.ModuleDict:
         from stages.target._queue import Queue  # imports torch
 
-        kind = self.head or ("linear" if self.queues == 1 else "none")
-        heads = nn.ModuleList(
-            nn.Identity() if kind == "none" else linear_or_mlp(kind, width, self.hidden, one.width) for one in every
-        )
-        ours = [width if kind == "none" else one.width for one in every]
-        queues = nn.ModuleList(
-            Queue(self.anchors, one.width, side if self.queues == 2 else None)
-            for one, side in zip(every, ours, strict=True)
-        )
+        heads, queues = nn.ModuleList(), nn.ModuleList()
+        for one in every:
+            same = self.head == "identity"
+            heads.append(nn.Identity() if same else linear_or_mlp(self.head, width, self.hidden, one.width))
+            own = None if self.queues == 1 else width if same else one.width
+            queues.append(Queue(anchors, len(one.rows), one.width, own))
         whole = {"heads": heads, "queues": queues}
         if slow:
             copy = deepcopy(nn.ModuleDict({"backbone": backbone, "heads": heads}))

@@ -21,10 +21,8 @@ from stages.target._heads import linear_or_mlp
 from stages.target._queue import Queue
 from stages.target._teacher import check_live
 from stages.target.multi_label import MultiLabel
-from stages.target.pseudo_label import PseudoLabel
 from stages.target.regression import Regression
 from stages.target.similarity import Similarity, follow
-from stages.target.soft_label import SoftLabel
 from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
 from transfer.artifacts import Features, Images, Model, Normalisation, PseudoLabels
 from transfer.catalog import find_stage, stage_names
@@ -34,6 +32,7 @@ from transfer.images.transforms import normalise
 from transfer.networks import backbone
 from transfer.networks.timm import SMALL
 from transfer.tables import encode_strings, write_table
+from transfer.training.recipe import Trained
 from transfer.training.target import Target
 
 COUNT, SIZE = 96, 32
@@ -72,7 +71,7 @@ def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target, dict[str, Any]]:
     """A strategy and what it reads."""
     prepared = {"features": taught["prepared"]}
-    small = {"hidden": 16, "anchors": 64, "momentum": 0.5}  # of those options that a strategy has
+    small = {"hidden": 16, "anchors": 64, "ema": 0.5}  # of those options that a strategy has
     kind = find_stage(name, Path.cwd())
     options = RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
     if name == "target/pseudo_label":
@@ -88,7 +87,8 @@ def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target,
 VARIANTS = [(name, {}) for name in STRATEGIES] + [
     ("target/regression", {"head": "linear", "measure": "l2"}),
     ("target/similarity", {"queues": 2}),
-    ("target/similarity", {"queues": 2, "momentum": 0.0, "head": "mlp"}),
+    ("target/similarity", {"queues": 2, "ema": 0.0, "head": "mlp"}),
+    ("target/similarity", {"queues": 2, "head": "identity"}),
     ("target/similarity", {"variant": "seed"}),
     ("target/pseudo_label", {"sampling": "balanced"}),
 ]
@@ -264,46 +264,49 @@ def test_regression_is_how_far_features_are_off(
     assert found["cosine" if measure == "cosine" else "variance explained"] == pytest.approx(1 - expected, abs=1e-4)
 
 
-@pytest.mark.parametrize("positive", [False, True])
-@pytest.mark.parametrize("own", [None, 3])
+def unit(*shape: int) -> torch.Tensor:
+    return F.normalize(torch.randn(*shape), dim=-1)
+
+
+@pytest.mark.parametrize(("positive", "own"), [(False, None), (False, 3), (True, None)])
 def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int | None) -> None:
-    if positive and own:
-        return  # SEED has one queue
+    """Of eleven images in any order those that came last, each as it came last, but not the image itself."""
     torch.manual_seed(0)
-    unit = lambda *shape: F.normalize(torch.randn(*shape), dim=-1)  # noqa: E731
-    queue, width = Queue(6, 4, own), own or 4
-    came: list[tuple[torch.Tensor, torch.Tensor]] = []
-    for _ in range(5):
-        batch = unit(2, 4), unit(2, width)
-        queue.bring(batch[0], batch[1] if own else None)
+    queue, width, random = Queue(6, 11, 4, own), own or 4, np.random.RandomState(0)
+    came: list[tuple[int, torch.Tensor, torch.Tensor]] = []
+    for _ in range(12):
+        batch = torch.from_numpy(random.permutation(11)[:2]), unit(2, 4), unit(2, width)
+        queue.bring(batch[0], batch[1], batch[2] if own else None)
         queue.take_in()
-        came += zip(*batch, strict=True)
-        said, wanted = unit(3, width), unit(3, 4)
-        ours, theirs = queue.logits(said, wanted, 1.0, 1.0, positive)
-        last = came[-6:]
-        for image in range(3):
-            expected = sorted(float(wanted[image] @ one) for one, _ in last)
-            others = sorted(float(said[image] @ (two if own else one)) for one, two in last)
-            for found, literal in ((theirs[image], expected), (ours[image], others)):
-                kept = found[1:] if positive else found
-                full = sorted(kept[kept > -2].tolist())
-                assert full == pytest.approx(literal, abs=1e-6)
-                assert len(full) == min(6, len(came))
+        came += zip(batch[0].tolist(), *batch[1:], strict=True)
+        last = {number: (one, two) for number, one, two in came[-6:]}
+        ids, said, wanted = torch.arange(11), unit(11, width), unit(11, 4)
+        ours, theirs = queue.logits(ids, said, wanted, 0.5, 0.25, positive)
+        for image in range(11):
+            others = [pair for number, pair in last.items() if number != image]
+            expected = sorted(float(wanted[image] @ one) / 0.25 for one, _ in others)
+            literal = sorted(float(said[image] @ (two if own else one)) / 0.5 for one, two in others)
+            for found, values in ((theirs[image], expected), (ours[image], literal)):
+                kept = found[:-1]
+                assert sorted(kept[kept > -100].tolist()) == pytest.approx(values, abs=1e-5)
             if positive:
-                assert theirs[image, 0] == 1
-                assert float(ours[image, 0]) == pytest.approx(float(said[image] @ wanted[image]), abs=1e-6)
+                assert theirs[image, -1] == 4
+                assert float(ours[image, -1]) == pytest.approx(float(said[image] @ wanted[image]) / 0.5, abs=1e-5)
 
 
 def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
-    queue = Queue(4, 2, 3)
+    queue = Queue(4, 20, 2, 3)
     for number in range(6):
-        queue.bring(torch.full((1, 2), float(number)), torch.full((1, 3), float(number)))
+        queue.bring(torch.tensor([number]), torch.full((1, 2), float(number)), torch.full((1, 3), float(number)))
         queue.take_in()
-    assert queue.teacher[:, 0].tolist() == queue.own[:, 0].tolist()
-    assert sorted(queue.teacher[:, 0].tolist()) == [2, 3, 4, 5]
-    queue.bring(torch.arange(18.0).view(9, 2), torch.arange(27.0).view(9, 3))  # more than it holds
+    assert queue.teacher[:-1, 0].tolist() == queue.own[:-1, 0].tolist() == queue.image[:-1].tolist()
+    assert sorted(queue.teacher[:-1, 0].tolist()) == [2, 3, 4, 5]
+    # More than it holds.
+    queue.bring(torch.arange(9) + 6, torch.arange(18.0).view(9, 2), torch.arange(27.0).view(9, 3))
     queue.take_in()
-    assert sorted(queue.teacher[:, 0].tolist()) == [10, 12, 14, 16]
+    assert sorted(queue.teacher[:-1, 0].tolist()) == [10, 12, 14, 16]
+    assert sorted(queue.image[:-1].tolist()) == [11, 12, 13, 14]
+    assert [int(queue.place[one]) < 4 for one in (2, 5, 10, 11, 14)] == [False, False, False, True, True]
 
 
 @pytest.mark.parametrize("variant", ["compress", "seed"])
@@ -326,12 +329,25 @@ def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
 
     total = 0.0
     for image in range(COUNT):
-        ours, wanted = ([float(one[image] @ anchor) for anchor in rows] for one in (said, rows))
+        others = np.delete(rows, image, axis=0)
+        ours, wanted = ([float(one[image] @ anchor) for anchor in others] for one in (said, rows))
         if variant == "seed":
             ours, wanted = [float(said[image] @ rows[image]), *ours], [1.0, *wanted]
         for p, q in zip(softmax(wanted, theirs), softmax(ours, own), strict=True):
             total -= p * math.log(q) / COUNT
     assert Model(work.folder).history[1]["loss"] == pytest.approx(total, rel=1e-3)
+
+
+def test_the_second_queue_is_filled_by_the_slow_copy(taught: dict, images: Images, tmp_path: Path) -> None:
+    """It stands still for the one, and is the target itself for the other: from the third step on they part."""
+    options = {"queues": 2, "epochs": 4, "batch": 48, "anchors": 90, "learning_rate": 0.05}
+    histories = []
+    for ema in (0.0, 1 - 1e-7):
+        stage, inputs = strategy("target/similarity", taught, ema=ema, **options)
+        histories.append(run_stage(stage, tmp_path / str(ema), {"images": images}, **inputs).history)
+    losses = [[epoch["loss"] for epoch in one] for one in histories]
+    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)  # two steps: an empty queue, then what both said first
+    assert losses[0][3] != pytest.approx(losses[1][3], rel=1e-3)
 
 
 def test_the_slow_copy_is_a_moving_average() -> None:
@@ -365,13 +381,20 @@ def test_the_teacher_runs_only_where_it_is_asked_to(
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-3, abs=1e-5)
 
 
-def test_a_live_teacher_sees_the_crops(taught: dict, images: Images, tmp_path: Path) -> None:
-    stage, inputs = strategy("target/regression", taught, crop=0.3)
-    live, _ = strategy("target/regression", taught, crop=0.3, live="m")
-    kept = run_stage(stage, tmp_path / "a", {"images": images}, **inputs)
-    asked = run_stage(live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"])
-    assert weights(kept.folder) != weights(asked.folder)
+def test_a_live_teacher_sees_the_crops(
+    taught: dict, images: Images, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage, inputs = strategy("target/regression", taught, crop=0.3, live="m")
     before = (taught["model"].folder / "model.safetensors").read_bytes()
+    seen, cut = [], []
+    augment = type(stage).augment
+    monkeypatch.setattr(type(stage), "augment", lambda *args: cut.append(augment(*args)) or cut[-1])
+    monkeypatch.setattr(
+        "stages.target._teacher.normalise", lambda crops, how: seen.append(crops) or normalise(crops, how)
+    )
+    run_stage(stage, tmp_path, {"images": images}, **inputs, live=taught["model"])
+    assert len(seen) == len(cut) == 9
+    assert all(one is other for one, other in zip(seen, cut, strict=True))
     assert before == (taught["model"].folder / "model.safetensors").read_bytes()
 
 
@@ -387,12 +410,34 @@ def test_features_too_large_for_memory_are_mapped_and_say_the_same(
 
 
 def test_several_teachers_have_a_head_each(taught: dict, images: Images, tmp_path: Path) -> None:
-    for name in ("target/regression", "target/similarity"):
-        stage, _ = strategy(name, taught)
-        both = stage.model_copy(update={"features": ["p", "f"]})
-        inputs = {"features.0": taught["prepared"], "features.1": taught["features"]}
-        made = run_stage(both, tmp_path / name, {"images": images}, **inputs)
-        assert len(made.history) == 3
+    stage, _ = strategy("target/regression", taught, head="linear", measure="cosine", **WHOLE)
+    both = stage.model_copy(update={"features": ["p", "f"]})
+    inputs = {"features.0": taught["prepared"], "features.1": taught["features"]}
+    found, work = first_loss(both, tmp_path / "r", images, inputs)
+    widths = [one.shape[1] for one in inputs.values()]
+
+    class Both(torch.nn.Module):
+        def __init__(self, width: int):
+            super().__init__()
+            self.heads = torch.nn.ModuleList(torch.nn.Linear(width, one) for one in widths)
+
+        def forward(self, seen: torch.Tensor) -> torch.Tensor:
+            return torch.cat([head(seen) for head in self.heads], dim=1)
+
+    said = at_the_start(both, work, images, Both).split(widths, dim=1)
+    each = [torch.from_numpy(one.table.read("features")) for one in inputs.values()]
+    losses = [1 - F.cosine_similarity(a, b).mean() for a, b in zip(said, each, strict=True)]
+    assert found["loss"] == pytest.approx(float(sum(losses)) / 2, rel=1e-4)
+    similar, _ = strategy("target/similarity", taught)
+    made = run_stage(similar.model_copy(update={"features": ["p", "f"]}), tmp_path / "s", {"images": images}, **inputs)
+    assert len(made.history) == 3
+
+
+def test_a_target_may_be_fed_smaller_images_than_its_teacher(taught: dict, images: Images, tmp_path: Path) -> None:
+    stage, inputs = strategy("target/regression", taught, size=16)
+    made = run_stage(stage, tmp_path, {"images": images}, **inputs)
+    assert made.card["size"] == 16
+    assert made.layers["conv1"][1:] == [8, 8]
 
 
 # Small networks.
@@ -430,6 +475,11 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
         ([ONCE], NETWORK, None),
         ([TAKEN], NETWORK, None),
         ([TWICE], NETWORK, "prepared more than once"),
+        (
+            [planned("both", Prepare(features=["raw", "hog"]), **{"features.0": RAW, "features.1": RAW})],
+            NETWORK,
+            "of several teachers",
+        ),
         ([planned("hog")], NETWORK, "of no network"),
         ([RAW], planned("other"), "are of 'network', not of 'other'"),
         ([RAW, ONCE], NETWORK, "one teacher can be asked again"),
@@ -448,7 +498,8 @@ def test_a_live_teacher_is_that_of_the_features(features: list, live: object, to
     [
         ({"anchors": 101}, "101 anchors of 100 images: at most 100"),
         ({"variant": "seed", "queues": 2}, "SEED has one queue"),
-        ({"head": "none"}, "linear or mlp"),
+        ({"head": "identity"}, "linear or mlp"),
+        ({"head": "mlp", "batch": 4, "accumulate": 4}, "4 parts of a batch of 4"),
     ],
 )
 def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, told: str) -> None:
@@ -495,6 +546,19 @@ def test_labels_of_different_sets_have_no_image_in_common(taught: dict, images: 
         run_stage(stage, tmp_path / "w", {"images": images}, **both)
 
 
-def test_soft_labels_and_pseudo_labels_have_the_options_of_every_target() -> None:
-    for kind in (PseudoLabel, SoftLabel, Regression, Similarity, MultiLabel):
-        assert {"backbone", "crop", "flip", "epochs", "batch"} <= set(kind.model_fields)
+def test_without_a_number_a_queue_is_the_variants_and_at_most_half_of_the_set(
+    taught: dict, images: Images, tmp_path: Path
+) -> None:
+    stage, inputs = strategy("target/similarity", taught, anchors=None)
+    work = make_work(tmp_path, {"images": images}, inputs)
+    stage.run(work)
+    assert work.figures["anchors"] == COUNT // 2
+
+
+@pytest.mark.parametrize("name", [name for name in stage_names() if "tests" not in name])
+def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
+    kind = find_stage(name, Path.cwd())
+    if issubclass(kind, Trained):
+        for option in ("optimizer", "learning_rate", "momentum", "weight_decay", "warmup", "accumulate"):
+            ours, theirs = (one.model_fields[option].description.split()[:2] for one in (kind, Trained))
+            assert ours == theirs, option

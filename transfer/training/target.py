@@ -31,16 +31,17 @@ class Target(Trained):
     produces = Model
 
     backbone: BackboneOption = option("alexnet", "the target network (see `transfer list backbones`)")
+    size: int | None = option(None, "side that it is fed, px; none: that of the images, which may be larger", ge=8)
     crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
     def rehearse(self, planned: Planned) -> None:
         """The network fits the images: found out without computing anything."""
-        self.backbone.build(0).shapes(planned.images["images"].stage.size)
+        self.backbone.build(0).shapes(self.size or planned.images["images"].stage.size)
 
     def augment(self, images: Tensor, draw: Draw) -> Tensor:
-        """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image at its size, mirrored or not."""
-        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+        """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
+        return random_resized_crop(images, draw, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip)
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
@@ -57,10 +58,10 @@ class Target(Trained):
         order: those of an epoch, by default all of them, shuffled. The head is no part of the network that is kept.
         """
         images, normalisation = work.images["images"], Normalisation()
-        seed = work.seed_for("weights")
+        seed, size = work.seed_for("weights"), self.size or work.images["images"].size
         backbone = self.backbone.build(seed)
         width = 1
-        for side in backbone.shapes(images.size)[backbone.layer_names[-1]]:
+        for side in backbone.shapes(size)[backbone.layer_names[-1]]:
             width *= side
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -78,7 +79,7 @@ class Target(Trained):
         history = train(work, self, network, loss, images, order or shuffled, chance=chance, after_step=then)
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder, network["backbone"], size=images.size, normalisation=normalisation, made_by=made_by,
+            work.folder, network["backbone"], size=size, normalisation=normalisation, made_by=made_by,
             history=history,
         )  # fmt: skip
         return network["head"]
