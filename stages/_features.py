@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from transfer.artifacts import Features
     from transfer.work import Work
 
-BLOCK = 4 << 20  # values that are read at once
+BLOCK = 1 << 20  # values that are read at once
 
 
 def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.ndarray]]:

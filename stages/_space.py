@@ -46,9 +46,9 @@ def check_side_by_side(option: str, features: Sequence[Planned]) -> None:
     """BadOption where features are named twice, or are of different images."""
     if len({one.name for one in features}) < len(features):
         raise BadOption(option, "names the same features twice")
-    packs = {pack_of(one).key: one.name for one in features if pack_of(one) is not None}
-    if len(packs) > 1:
-        first, second, *_ = packs.values()
+    counts = {count: one.name for one in features if (count := count_of(one)) is not None}
+    if len(counts) > 1:
+        first, second, *_ = counts.values()
         raise BadOption(option, f"'{first}' and '{second}' are of different images, and cannot stand side by side")
 
 

@@ -14,7 +14,7 @@ from transfer.errors import BadOption, TransferError
 from transfer.lazy import np, torch
 from transfer.preparation import Step, Whitening, apply, directions, projection, scaling
 from transfer.stage import Names, Stage, option, reads, several
-from transfer.tables import Table, TableWriter, encode_strings, write_table
+from transfer.tables import Table, TableWriter, write_table
 
 if TYPE_CHECKING:
     import numpy
@@ -89,7 +89,7 @@ class Prepare(Stage):
     def run(self, work: Work) -> None:
         features: list[Features] = several(work.inputs, "features")
         like: Features | None = work.inputs.get("like")
-        if any(one.ids != features[0].ids for one in features[1:]):
+        if any(not np.array_equal(one.table.read("ids"), features[0].table.read("ids")) for one in features[1:]):
             raise TransferError("these features are of different images, and cannot stand side by side")
         facts, width = dict(features[0].attributes), sum(one.shape[1] for one in features)
         source, before = features[0].space, features[0].attributes["preparation"]
@@ -142,7 +142,7 @@ class Prepare(Stage):
         first = features[0]
         width = next((step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), None)
         width = width or sum(one.shape[1] for one in features)
-        others = {"ids": encode_strings(first.ids)}
+        others = {"ids": first.table.read("ids")}  # as they are kept: a million texts would take 100 MB
         if first.labels is not None:
             others["labels"] = first.labels
         columns = {"features": ((width,), self.dtype)} | {name: ((), one.dtype.str) for name, one in others.items()}

@@ -321,6 +321,7 @@ def planned(name: str, stage: object = None, count: int | None = 100, **inputs: 
 
 
 A, B = planned("a"), planned("b")
+FEWER = planned("d", count=90)
 OF_A = planned("of_a", Prepare(features="a"), features=A)
 
 
@@ -337,7 +338,11 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
         (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
         (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": A}, "names the same features twice"),
-        (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": B}, "are of different images"),
+        (
+            Prepare(features=["a", "b"], steps=[]),
+            {"features.0": A, "features.1": planned("d", count=90)},
+            "different im",
+        ),
         (Prepare(features=["a", "c"], steps=[]), {"features.0": A, "features.1": OF_A}, None),
         (Prepare(features="a", components=60, projected=50, steps=["project", "pca"]), {"features": A}, "60 comp"),
         (Prepare(features="a", components=60, projected=50, steps=["pca", "project"]), {"features": A}, None),
