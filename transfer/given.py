@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_serializer
 
-from transfer.document import FAULTY, Faults, Node
+from transfer.document import FAULTY, Faults, Node, word
 from transfer.errors import TransferError
 from transfer.files import hash_file, stamp
 from transfer.images.sources import SurveyMemory, lasting
@@ -86,9 +86,9 @@ def with_files(
             if not (smoke and name in stage.stand_ins and isinstance(error, FileNotFoundError)):
                 faults.add(mark, f"{where}.{name}", f"{path} cannot be read ({error.strerror})")
                 return FAULTY, ""
-            found |= stage.stand_ins[name]
-            instead = ", ".join(f"`{option}: {value}`" for option, value in stage.stand_ins[name].items() if value)
-            notes.append(f"{instead} stands in for {path}, which is not there".replace("True", "true"))
+            found |= (instead := stage.stand_ins[name])
+            told = ", ".join(f"`{option}: {word(value)}`" for option, value in instead.items() if value)
+            notes.append(f"{told} stands in for {path}, which is not there")
     return stage.model_copy(update=found) if found else stage, "; ".join(notes)
 
 

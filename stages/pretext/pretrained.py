@@ -45,7 +45,7 @@ class Pretrained(Stage):
     )
     entry: str | None = option(None, "the part of the file that holds the weights, where it holds more: state_dict")
     prefix: str = option("", "what the names of this network begin with; it is taken off, and other names are left out")
-    ignore: list[str] = option([], "names to leave out, after the prefix is off, with wildcards: ['fc.*']")
+    ignore: list[str] = option([], "names to leave out, as the network has them, with wildcards: ['fc.*']")
     untrained: bool = option(False, "random weights instead: to try a pipeline out, as `--smoke` does")
     size: int | None = option(
         None, f"side that images are resized to, px; none: as timm has it for the network, else {SIZE}", ge=8, le=1024
@@ -118,10 +118,11 @@ class Pretrained(Stage):
         if not left:
             starts = {name[: place + 1] for name in state for place, letter in enumerate(name) if letter == "."}
             raise ValueError(f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
+        written = left
         if isinstance(self.backbone, Timm):
             left = self.backbone.renamed(left)
         for pattern in self.ignore:
-            if not any(fnmatchcase(name, pattern) for name in left):
+            if not any(fnmatchcase(name, pattern) for name in [*left, *written]):
                 raise ValueError(f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}")
         return {name: value for name, value in left.items() if not any(fnmatchcase(name, one) for one in self.ignore)}
 

@@ -460,6 +460,21 @@ def test_teachers_are_read_as_their_authors_saved_them(timm: Any, form: str, tmp
         assert re.search(r"unexpected: .*\n.*ignore: \[", told, flags=re.DOTALL)
 
 
+@pytest.mark.parametrize("sizes", [{"patch_size": 32}, {"img_size": 224}])
+def test_weights_for_other_patches_or_images_are_not_resampled(
+    timm: Any, sizes: dict[str, int], tmp_path: Path
+) -> None:
+    theirs = timm.create_model("test_vit", num_classes=10, **sizes).state_dict()
+    told = rehearsed(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", theirs), ignore=["head.*"])
+    assert "of another patch or image size" in told
+
+
+def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Path) -> None:
+    state = timm.create_model("test_vit", num_classes=0).state_dict() | MASK
+    stage = Pretrained(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"])
+    stage.rehearse(SimpleNamespace())
+
+
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
     model = run_stage(Pretrained(backbone="timm:test_vit", weights=weights, size=64), tmp_path)

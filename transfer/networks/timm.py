@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 PREFIX = "timm:"
+PREFIXES = 8  # tokens at most that stand before a transformer's patches
 SMALL = {  # targets that run on small devices, as `transfer list backbones` suggests them
     "timm:mobilenetv3_small_100": "MobileNetV3-Small (Howard et al., 2019), 1.5 million weights",
     "timm:mobilenetv3_large_100": "MobileNetV3-Large (Howard et al., 2019), 4.2 million weights",
@@ -73,15 +74,22 @@ class Timm(Backbone):
             return timm.create_model(self.model, **settings)
 
     def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """A state dict under its authors' names (CLIP's, DINOv2's, ...) under timm's, by timm's own tables."""
+        """A state dict under its authors' names (CLIP's, DINOv2's, ...) under timm's, by timm's own tables.
+
+        ValueError for one of another patch or image size, which timm would resample.
+        """
         network = self.create()
         rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
         if rename is None or network.state_dict().keys() == state.keys():
             return state
         try:
-            return rename(dict(state), network)
+            found = rename(dict(state), network)
         except Exception:  # of files that are not what it takes them for: what does not fit is told elsewhere
             return state
+        for name, spare in (("patch_embed.proj.weight", 0), ("pos_embed", PREFIXES)):
+            if name in found and not any(_fits(found[name], value, spare) for value in state.values()):
+                raise ValueError(f"does not fit {self.name}\n  {name} is of another patch or image size")
+        return found
 
     def fed(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
         """Side in px, mean and deviation of the images that its weights were made with, as timm has them."""
@@ -96,3 +104,9 @@ class Timm(Backbone):
         except ImportError as error:
             raise ValueError(f"{self.name} needs timm ({error}): pip install 'transfer[teachers]'") from error
         return timm
+
+
+def _fits(found: Tensor, written: Tensor, spare: int) -> bool:
+    """Whether one may be the other in another shape, but for a few rows (of class and register tokens)."""
+    width = found.shape[-1] if spare else found.numel()
+    return written.numel() % width == 0 and abs(written.numel() - found.numel()) <= spare * width
