@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import signal
+import time
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -32,6 +34,17 @@ class Work:
     figures: dict[str, Any] = field(default_factory=dict)  # shown after the run, kept in the manifest
     notes: list[str] = field(default_factory=list)  # what a person should know of the result
     quiet: bool = False
+    started: float = field(default_factory=time.monotonic)
+
+    @cached_property
+    def before(self) -> float:
+        """Seconds that went into what interrupted runs of this stage left."""
+        return float(self.saved_progress().get("seconds", 0.0))
+
+    @property
+    def seconds(self) -> float:
+        """Seconds that this stage has taken so far, in all of its runs."""
+        return self.before + time.monotonic() - self.started
 
     def seed_for(self, *purpose: object) -> int:
         """A seed of its own for each purpose, from the stage's seed alone: nothing depends on what was drawn before."""
@@ -49,7 +62,7 @@ class Work:
     def save_progress(self, said: str, **facts: Any) -> None:
         """Record how far the stage is, after its checkpoint is safely on disk."""
         draft = self.checkpoints / "progress.draft"
-        write_json(draft, {"said": said, **facts})
+        write_json(draft, {"said": said, "seconds": round(self.seconds, 2), **facts})
         draft.replace(self.checkpoints / "progress.json")
 
     def saved_progress(self) -> dict[str, Any]:
