@@ -29,6 +29,32 @@ def commands() -> list[str]:
     return sorted({line for line in lines if line.startswith("transfer ")})
 
 
+def head_commands() -> list[tuple[str, str]]:
+    """Every `transfer run ...` line at the head of every pipeline file; what stands some way behind it is a remark."""
+    found = []
+    for file in sorted((ROOT / "pipelines").glob("*.yaml")):
+        lines = re.findall(r"^#   (transfer run .*)$", file.read_text("utf-8"), flags=re.MULTILINE)
+        found += [(file.stem, line.split("   ")[0]) for line in lines]
+    return found
+
+
+@pytest.mark.parametrize(("file", "line"), head_commands())
+def test_every_command_at_the_head_of_a_pipeline_plans(file: str, line: str, tmp_path: Path) -> None:
+    assert file in line
+    photographs(tmp_path / "photos")
+    words = shlex.split(line.replace("~/photos", str(tmp_path / "photos")))[1:]
+    # A smoke run has stand-ins for what is not there, but its members are fewer: numbers are capped.
+    words += ["--dry-run", "--store", str(tmp_path / "store")] + ([] if "[" in line else ["--smoke"])
+    assert "to run" in command_line(*words, cwd=ROOT).stdout
+
+
+def photographs(folder: Path) -> None:
+    """A folder that could be somebody's."""
+    folder.mkdir()
+    for i in range(120):
+        Image.new("RGB", (80, 70), (i, 2 * i, 255 - i)).save(folder / f"{i}.png")
+
+
 def needs_results(line: str) -> bool:
     return line.split()[1] in NEED_RESULTS and "--help" not in line
 
@@ -37,9 +63,7 @@ def needs_results(line: str) -> bool:
 def test_every_command_of_the_pages_runs(line: str, tmp_path: Path) -> None:
     words = shlex.split(line)[1:]
     if words[0] == "run":
-        (tmp_path / "photos").mkdir()
-        for i in range(120):
-            Image.new("RGB", (80, 70), (i, 2 * i, 255 - i)).save(tmp_path / "photos" / f"{i}.png")
+        photographs(tmp_path / "photos")
         words = [word.replace("~", str(tmp_path)) for word in words]
         words += ["--dry-run"]
         words += ["--smoke"] if "card: cifar10" in line else []  # drawings stand in for what is not there

@@ -53,8 +53,17 @@ class Ancestry:
 
     @property
     def pretext(self) -> str:
-        """The tasks by the names that they are used under."""
-        return " → ".join(one.uses.removeprefix("pretext/") for one in self.teachers) or "none"
+        """The tasks by the names that they are used under: `a → b` where one learned from the other, else `a + b`."""
+        told = ""
+        for before, one in zip([None, *self.teachers], self.teachers, strict=False):
+            joint = "" if before is None else " → " if before in Ancestry.before(one) else " + "
+            told += joint + one.uses.removeprefix("pretext/")
+        return told or "none"
+
+    @staticmethod
+    def before(one: Planned) -> list[Planned]:
+        """All stages that one stands on."""
+        return [found for other in one.inputs.values() for found in (other, *Ancestry.before(other))]
 
     @property
     def network(self) -> Backbone | None:

@@ -104,9 +104,14 @@ class Images(Artifact):
         return self._json("images.json")
 
     @property
-    def pixels(self) -> numpy.ndarray:
+    def stored(self) -> numpy.ndarray:
         """(N, S, S, 3) uint8 of a raw set as they lie in the file, mapped anew at each call."""
         return self._mapped("images.npy")
+
+    @property
+    def pixels(self) -> numpy.ndarray:
+        """(N, S, S, 3) uint8 of a raw set by its rows; in memory where these are not in the order of the file."""
+        return self.stored if self.places is None else self.stored[self.places]
 
     @property
     def form(self) -> str:
@@ -122,7 +127,7 @@ class Images(Artifact):
     def picture(self, row: int) -> numpy.ndarray:
         """(S, S, 3) uint8 of one image, of either form; OSError where it is damaged."""
         if self.form == "raw":
-            return self.pixels[self.place(row)]
+            return self.stored[self.place(row)]
         from PIL import Image
 
         try:

@@ -182,10 +182,9 @@ class _Reader:
     ) -> dict[str, str | None]:
         """Option, or its place in an option's list, -> the stage that it names; None where it cannot be that one."""
         found: dict[str, str | None] = {}
-        for path, wanted, wanted_kind in _named_inputs(node, kinds[name]):
-            option = ".".join(map(str, path))
+        for option, path, wanted, wanted_kind in _named_inputs(node, kinds[name]):
             found[option] = wanted if wanted in kinds else None
-            mark, where = node.mark_at(path), f"stages.{name}.{option}"
+            mark, where = node.mark_at(path), ".".join(map(str, ("stages", name, *path)))
             if wanted not in written:
                 self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, written)}")
             elif wanted in kinds and not issubclass(kinds[wanted].produces, artifacts.KINDS[wanted_kind]):
@@ -318,18 +317,18 @@ class _Reader:
                 group.append(shared)
 
 
-def _named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[tuple[Any, ...], str, str]]:
-    """Where each input is named, the stage that is named there, and the artifact it must make.
+def _named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[str, tuple[Any, ...], str, str]]:
+    """What each input is called, where it is named, the stage that is named there, and the artifact it must make.
 
-    What is no name is told by the check of its type.
+    What is no name is told by the check of its type. A list of one is that one.
     """
     for option, wanted in kind.input_fields().items():
         written = node.value[option].value if option in node.value else None
         if isinstance(written, str):
-            yield (option,), written, wanted
+            yield option, (option,), written, wanted
         for place, one in enumerate(written if isinstance(written, list) else []):
             if isinstance(one.value, str):
-                yield (option, place), one.value, wanted
+                yield option if len(written) == 1 else f"{option}.{place}", (option, place), one.value, wanted
 
 
 def _settled(value: Any, node: Node) -> Any:

@@ -39,7 +39,7 @@ class Batches:
         self._read: Callable[[int, numpy.ndarray], Callable[[], Tensor]]
         if images.form == "raw":
             self._thread = self._open.enter_context(ThreadPoolExecutor(1))
-            self._pixels = Mapped(images.pixels)
+            self._pixels = Mapped(images.stored)
             self._read = self._gather
         elif self.device.type == "cuda":
             self._thread = self._open.enter_context(ThreadPoolExecutor(1))

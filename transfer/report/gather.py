@@ -126,9 +126,11 @@ class Gathered:
 
     def chance(self, one: Found) -> float | None:
         """The accuracy of guessing in a training, as far as its stage can say."""
-        for other in one.planned.inputs.values():
-            if issubclass(other.stage.produces, PseudoLabels) and (taught := self.by_key[other.key]).made:
-                return 1 / max(1, taught.manifest.figures.get("labels", 0) or taught.checked("labels.h5").count)
+        labels = [self.by_key[other.key] for other in one.planned.inputs.values()
+                  if issubclass(other.stage.produces, PseudoLabels)]  # fmt: skip
+        if labels and all(taught.made for taught in labels):
+            counts = [one.manifest.figures.get("labels", 0) or one.checked("labels.h5").count for one in labels]
+            return sum(1 / max(1, count) for count in counts) / len(counts)
         pack = self.images_of(one.planned)
         if pack is None or not hasattr(one.planned.stage, "chance"):
             return None
