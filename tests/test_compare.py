@@ -241,6 +241,27 @@ def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_pat
     assert "leave out the other form" in compare(file, "--plot", "--csv", check=2).err
 
 
+TEACHERS = """\
+name: teachers
+data: {card: drawings, limit: 64}
+stages:
+  rotation: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch: 32}
+  jigsaw: {uses: pretext/random, backbone: conv4}
+  one: {uses: extract/network, model: rotation}
+  two: {uses: extract/network, model: jigsaw}
+  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1, batch: 32}
+  again: {uses: extract/network, model: target}
+  second: {uses: target/regression, features: again, backbone: conv4, epochs: 1, batch: 32}
+  knn: {uses: evaluate/knn, model: target, k: 5}
+  knn_second: {uses: evaluate/knn, model: second, k: 5}
+"""
+
+
+def test_several_teachers_are_no_chain(made: Make, compare: Invoke) -> None:
+    rows = rows_of(compare(made(TEACHERS), "--json"))
+    assert sorted(row["pretext"] for row in rows) == ["rotation + random", "rotation + random → target/regression"]
+
+
 def test_a_variable_that_says_what_another_column_says_is_no_column(made: Make, compare: Invoke) -> None:
     said = compare(made(PRETEXTS)).out
     title = next(line for line in said.splitlines() if line.strip().startswith("pretext"))

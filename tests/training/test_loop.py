@@ -66,6 +66,18 @@ def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(stop_at: int, op
         assert torch.equal(value, resumed.state_dict()[name]), name
 
 
+def test_seconds_are_those_of_all_runs_of_a_stage(tmp_path: Path) -> None:
+    first = make_work(tmp_path)
+    first.started -= 60  # it has been running for a minute
+    first.save_progress("epoch 1 of 2")
+    second = make_work(tmp_path)
+    second.started -= 5
+    assert second.seconds == pytest.approx(65, abs=1)
+    second.save_progress("epoch 2 of 2")
+    assert make_work(tmp_path).seconds == pytest.approx(65, abs=1)
+    assert make_work(tmp_path / "other").seconds == pytest.approx(0, abs=1)
+
+
 def test_the_loss_falls_and_the_history_has_an_entry_an_epoch(tmp_path: Path) -> None:
     work = make_work(tmp_path)
     history = train(work, recipe(epochs=12), network(), loss, IMAGES, chance=0.5)
