@@ -13,7 +13,7 @@ from transfer.clustering import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, 
 from transfer.errors import BadOption
 from transfer.images.transforms import normalise, random_resized_crop
 from transfer.lazy import F, nn, np, torch
-from transfer.preparation import apply, directions
+from transfer.preparation import Whitening, apply, directions
 from transfer.stage import option
 from transfer.training.embed import in_order
 from transfer.training.pretext import About, Pretext, read, read_width
@@ -141,7 +141,7 @@ class DeepCluster(Pretext):
         def blocks() -> Iterator[numpy.ndarray]:
             return (block for _, block in features.blocks())
 
-        whiten, _ = directions(blocks, features.count, features.width, self.components, 0.0, device, told)
+        whiten, _ = directions(blocks, features.count, features.width, self.components, Whitening(), device, told)
         rows = Matrix(np.concatenate([apply([whiten, {}], block) for block in blocks()]))  # {}: to unit length
         images, gpu = work.images["images"], gpu_of(str(work.machine.device))
         check_rows(rows, self.k, lambda row: images.ids[row])
