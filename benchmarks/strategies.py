@@ -29,7 +29,7 @@ from stages.target.regression import Regression
 from stages.target.similarity import Similarity
 from stages.target.soft_label import SoftLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Images, Model, Normalisation
+from transfer.artifacts import Clusters, Features, Images, Model, Normalisation, PseudoLabels
 from transfer.machine import Machine
 from transfer.networks import backbone
 from transfer.training.embed import outputs
@@ -46,6 +46,35 @@ def made(stage: Any, folder: Path, machine: Machine, images: dict[str, Images] |
     artifact = stage.produces(work.folder)
     artifact.rate = work.figures.get("images/s")
     return artifact
+
+
+def strategies(
+    asked: argparse.Namespace, kept: Features, clusters: Clusters, labels: dict[int, PseudoLabels], model: Model
+) -> dict[str, tuple[Any, dict[str, Any]]]:
+    """Each strategy's stage with what it reads. clusters: those of k = 200."""
+    recipe: dict[str, Any] = {
+        "backbone": {"name": asked.target, "width": asked.width}, "batch": asked.batch, "optimizer": "adamw",
+        "learning_rate": 1e-3, "crop": 0.5, "epochs": max(1, round(asked.steps * asked.batch / COUNT)),
+    }  # fmt: skip
+    several = {f"labels.{place}": one for place, one in enumerate(labels.values())}
+    queue = {"anchors": asked.anchors}
+    return {
+        "pseudo_label": (PseudoLabel(labels="l", **recipe), {"labels": labels[200]}),
+        "multi_label (three)": (MultiLabel(labels=["a", "b", "c"], **recipe), several),
+        "soft_label": (SoftLabel(features="p", clusters="c", **recipe), {"features": kept, "clusters": clusters}),
+        "regression, linear": (Regression(features="p", head="linear", **recipe), {"features": kept}),
+        "regression, mlp 512": (Regression(features="p", hidden=512, **recipe), {"features": kept}),
+        "regression, mlp 2048": (Regression(features="p", hidden=2048, **recipe), {"features": kept}),
+        "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
+        "similarity, seed": (Similarity(features="p", variant="seed", **(recipe | queue)), {"features": kept}),
+        "similarity, two queues": (Similarity(features="p", queues=2, **(recipe | queue)), {"features": kept}),
+        "similarity, two, no slow copy": (
+            Similarity(features="p", queues=2, ema=0.0, **(recipe | queue)), {"features": kept},
+        ),
+        "live regression, mlp 512": (
+            Regression(features="p", hidden=512, live="m", **recipe), {"features": kept, "live": model},
+        ),
+    }  # fmt: skip
 
 
 def main() -> None:
@@ -72,34 +101,12 @@ def main() -> None:
         model = Model(folder / "model")
         features = made(ExtractNetwork(model="m", layer="layer3", pool=2), folder / "f", machine, images, model=model)
         kept = made(Prepare(features="f", components=asked.dimensions), folder / "p", machine, features=features)
-        labels, both = {}, {}
+        labels: dict[int, PseudoLabels] = {}
         for k in (50, 100, 200):
             clusters = made(Cluster(features="p", k=k, iterations=5), folder / f"c{k}", machine, features=kept)
-            both = {"features": kept, "clusters": clusters}  # of soft labels, those of k = 200
+            both = {"features": kept, "clusters": clusters}
             labels[k] = made(Assign(features="p", clusters="c"), folder / f"l{k}", machine, **both)
-        recipe: dict[str, Any] = {
-            "backbone": {"name": asked.target, "width": asked.width}, "batch": asked.batch, "optimizer": "adamw",
-            "learning_rate": 1e-3, "crop": 0.5, "epochs": max(1, round(asked.steps * asked.batch / COUNT)),
-        }  # fmt: skip
-        several = {f"labels.{place}": one for place, one in enumerate(labels.values())}
-        queue = {"anchors": asked.anchors}
-        runs: dict[str, tuple[Any, dict[str, Any]]] = {
-            "pseudo_label": (PseudoLabel(labels="l", **recipe), {"labels": labels[200]}),
-            "multi_label (three)": (MultiLabel(labels=["a", "b", "c"], **recipe), several),
-            "soft_label": (SoftLabel(features="p", clusters="c", **recipe), both),
-            "regression, linear": (Regression(features="p", head="linear", **recipe), {"features": kept}),
-            "regression, mlp 512": (Regression(features="p", hidden=512, **recipe), {"features": kept}),
-            "regression, mlp 2048": (Regression(features="p", **recipe), {"features": kept}),
-            "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
-            "similarity, seed": (Similarity(features="p", variant="seed", **(recipe | queue)), {"features": kept}),
-            "similarity, two queues": (Similarity(features="p", queues=2, **(recipe | queue)), {"features": kept}),
-            "similarity, two, no slow copy": (
-                Similarity(features="p", queues=2, ema=0.0, **(recipe | queue)), {"features": kept},
-            ),
-            "live regression, mlp 512": (
-                Regression(features="p", hidden=512, live="m", **recipe), {"features": kept, "live": model},
-            ),
-        }  # fmt: skip
+        runs = strategies(asked, kept, clusters, labels, model)
         times: dict[str, list[float]] = {name: [] for name in [*runs, "teacher forward"]}
         for turn in range(asked.rounds + 1):  # the first warms up
             start = time.perf_counter()

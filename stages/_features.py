@@ -26,9 +26,13 @@ def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.n
     for found in zip(*(one.blocks(rows) for one in features), strict=True):
         work.pause_point()
         for one, (first, block) in zip(features, found, strict=True):
-            finite = np.isfinite(block).all(axis=1)
-            if not finite.all():
-                name = one.ids[first + int((~finite).argmax())]
-                raise TransferError(f"the features of {name} are not finite numbers")
+            if (bad := unsound(block)) is not None:
+                raise TransferError(f"the features of {one.ids[first + bad]} are not finite numbers")
         blocks = [block for _, block in found]
         yield found[0][0], blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
+
+
+def unsound(block: numpy.ndarray) -> int | None:
+    """The first row of (n, D) that has a value which is no finite number; None where all are."""
+    finite = np.isfinite(block).all(axis=1)
+    return None if finite.all() else int((~finite).argmax())

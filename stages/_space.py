@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import BadOption
+from transfer.plan import pack_of
 
 if TYPE_CHECKING:
     from transfer.plan import Planned
@@ -50,12 +51,3 @@ def check_side_by_side(option: str, features: Sequence[Planned]) -> None:
     if len(counts) > 1:
         first, second, *_ = counts.values()
         raise BadOption(option, f"'{first}' and '{second}' are of different images, and cannot stand side by side")
-
-
-def pack_of(features: Planned) -> Planned | None:
-    """The packed images that planned features are of; None where the plan does not show it."""
-    while not features.images:
-        if not features.inputs:
-            return None
-        features = next(iter(features.inputs.values()))
-    return next(iter(features.images.values()))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from stages._features import sound_blocks
+from stages._features import sound_blocks, unsound
 from stages._space import check_side_by_side, count_of, space_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
@@ -89,11 +89,12 @@ class Prepare(Stage):
     def run(self, work: Work) -> None:
         features: list[Features] = several(work.inputs, "features")
         like: Features | None = work.inputs.get("like")
-        if any(not np.array_equal(one.table.read("ids"), features[0].table.read("ids")) for one in features[1:]):
-            raise TransferError("these features are of different images, and cannot stand side by side")
         facts, width = dict(features[0].attributes), sum(one.shape[1] for one in features)
         source, before = features[0].space, features[0].attributes["preparation"]
         if len(features) > 1:
+            ids, *others = (one.table.read("ids") for one in features)
+            if not all(np.array_equal(ids, other) for other in others):
+                raise TransferError("these features are of different images, and cannot stand side by side")
             source, before = {"side by side": [one.space for one in features]}, ["side by side"]
             facts["layer"] = " + ".join(dict.fromkeys(one.attributes["layer"] for one in features))
         if like is None:
@@ -153,8 +154,8 @@ class Prepare(Stage):
             for start, block in sound_blocks(work, *features):
                 with np.errstate(over="ignore"):
                     prepared = apply(steps, block).astype(self.dtype)
-                if not np.isfinite(prepared).all():
-                    name = first.ids[start + int((~np.isfinite(prepared).all(axis=1)).argmax())]
+                if (bad := unsound(prepared)) is not None:
+                    name = first.ids[start + bad]
                     raise TransferError(
                         f"the prepared features of {name} are too large for {self.dtype}: set `dtype: float32`"
                     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Any
 
 from transfer.artifacts import Artifact, Model, Scores
@@ -34,16 +35,7 @@ class Ancestry:
     @cached_property
     def stages(self) -> list[Planned]:
         """Each after all that it reads, what is scored last; the packing of images is not among them."""
-        found: dict[str, Planned] = {}
-
-        def visit(one: Planned) -> None:
-            for other in one.inputs.values():
-                visit(other)
-            found.setdefault(one.key, one)
-
-        if self.scored is not None:
-            visit(self.scored)
-        return list(found.values())
+        return [] if self.scored is None else _up_to(self.scored)
 
     @cached_property
     def teachers(self) -> list[Planned]:
@@ -54,16 +46,9 @@ class Ancestry:
     @property
     def pretext(self) -> str:
         """The tasks by the names that they are used under: `a → b` where one learned from the other, else `a + b`."""
-        told = ""
-        for before, one in zip([None, *self.teachers], self.teachers, strict=False):
-            joint = "" if before is None else " → " if before in Ancestry.before(one) else " + "
-            told += joint + one.uses.removeprefix("pretext/")
-        return told or "none"
-
-    @staticmethod
-    def before(one: Planned) -> list[Planned]:
-        """All stages that one stands on."""
-        return [found for other in one.inputs.values() for found in (other, *Ancestry.before(other))]
+        names = [one.uses.removeprefix("pretext/") for one in self.teachers]
+        joints = [" → " if before in _up_to(one) else " + " for before, one in pairwise(self.teachers)]
+        return "".join(part for pair in zip(["", *joints], names, strict=True) for part in pair) or "none"
 
     @property
     def network(self) -> Backbone | None:
@@ -133,6 +118,19 @@ class Ancestry:
             found |= {f"{name}.{option}": value for option, value in _seedless(one.stage.identity()).items()}
             found |= {f"{name}.{role}": f"{pack.name} {pack.key[:6]}" for role, pack in one.images.items()}
         return found
+
+
+def _up_to(one: Planned) -> list[Planned]:
+    """All that a stage stands on, each after all that it reads, and itself last."""
+    found: dict[str, Planned] = {}
+
+    def visit(one: Planned) -> None:
+        for other in one.inputs.values():
+            visit(other)
+        found.setdefault(one.key, one)
+
+    visit(one)
+    return list(found.values())
 
 
 def _making(stages: Any, kind: type[Artifact]) -> list[Planned]:

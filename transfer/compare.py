@@ -86,6 +86,11 @@ class Section:
     columns: list[str]  # the variables that tell rows apart
     notes: list[str]
 
+    @property
+    def timed(self) -> list[Row]:
+        """The rows whose network was trained, and whose training's time is known."""
+        return [row for row in self.rows if row.training]
+
 
 @dataclass
 class Comparison:

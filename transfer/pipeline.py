@@ -18,7 +18,7 @@ from transfer.given import with_files
 from transfer.images.roles import overlap, spec_for, split_fault
 from transfer.images.sets import ImageSets
 from transfer.images.spec import ImageSpec
-from transfer.plan import COMMON, Header, Plan, Planned
+from transfer.plan import COMMON, Header, Plan, Planned, pack_of
 from transfer.stage import Stage, several
 from transfer.store import Store
 from transfer.wording import culprit, holds_faulty, say
@@ -247,10 +247,9 @@ class _Reader:
                 if before is None:
                     return None
                 source = next(iter(several(before, images.follow)), None)
-                while source is not None and not source.images:
-                    source = next(iter(source.inputs.values()), None)
-                if source is not None:
-                    found[role] = next(iter(source.images.values()))
+                pack = None if source is None else pack_of(source)
+                if pack is not None:
+                    found[role] = pack
                     continue
             if data is FAULTY:
                 return None

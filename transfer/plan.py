@@ -73,6 +73,15 @@ class Planned:
         return self._key
 
 
+def pack_of(one: Planned) -> Planned | None:
+    """The packed images that a stage, or the nearest before it that reads any, is given; None where none does."""
+    while not one.images:
+        if not one.inputs:
+            return None
+        one = next(iter(one.inputs.values()))
+    return next(iter(one.images.values()))
+
+
 @dataclass
 class Plan:
     """The stages of all members, each after all that it reads; a stage that members share stands here once."""

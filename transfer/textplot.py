@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from string import ascii_letters
 
-from transfer.compare import Comparison, Row, Section
+from transfer.compare import Comparison, Section
 from transfer.tabular import time_of, words_of
 
 WIDTH, HEIGHT = 64, 14
@@ -20,13 +20,8 @@ def over_time(found: Comparison) -> str:
     return "\n".join(line for lines in plots for line in ["", *lines])
 
 
-def timed(section: Section) -> list[Row]:
-    """The rows whose network was trained, and whose training's time is known."""
-    return [row for row in section.rows if row.training]
-
-
 def _plot(section: Section) -> list[str]:
-    rows = timed(section)
+    rows = section.timed
     if not rows:
         return []
     left, right = _ends([math.log(row.training) for row in rows], 0.1)

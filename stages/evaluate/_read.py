@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from stages._features import unsound
 from transfer.errors import TransferError
 from transfer.lazy import F, np
 from transfer.training.embed import outputs, pooled
@@ -45,9 +46,8 @@ def read_layers(
                 if layer not in files:
                     path = work.checkpoints / f"{role}-{number}.npy"
                     files[layer] = np.lib.format.open_memmap(path, "w+", np.float16, (len(images), block.shape[1]))
-                if not np.isfinite(block).all():
-                    row = first + int((~np.isfinite(block).all(axis=1)).argmax())
-                    raise TransferError(f"layer {layer} says of {images.ids[row]} what is no finite number")
+                if (bad := unsound(block)) is not None:
+                    raise TransferError(f"layer {layer} says of {images.ids[first + bad]} what is no finite number")
                 files[layer][first : first + len(block)] = block.clip(-LARGEST, LARGEST)
             progress.advance(len(next(iter(found.values()))))
             work.pause_point()

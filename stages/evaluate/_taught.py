@@ -68,12 +68,11 @@ def _teach(
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     images, test, recipe = work.images["train"], work.images["test"], lesson.recipe
     size, device = model.card["size"], work.machine.device
-    width = int(np.prod(network.shapes(size)[network.layer_names[-1]]))
     for layer in lesson.locked:
         network.get_submodule(layer).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(work.seed_for("head"))
-        whole = nn.ModuleDict({"backbone": network, "head": nn.Linear(width, lesson.classes)})
+        whole = nn.ModuleDict({"backbone": network, "head": nn.Linear(network.width(size), lesson.classes)})
     if lesson.curve:
         whole.register_buffer("curve", torch.zeros(recipe.epochs + 1))
     wanted = torch.from_numpy(images.labels).to(device)

@@ -107,12 +107,12 @@ class Pretrained(Stage):
         """The network with the weights of the file; ValueError says what does not fit."""
         network, path = self.backbone.build(0), self.weights.unchanged()
         try:
-            network.load_state_dict(match(network, self._chosen(read_weights(path, self.entry))), strict=True)
+            network.load_state_dict(match(network, self._chosen(network, read_weights(path, self.entry))), strict=True)
         except ValueError as error:
             raise ValueError(str(error) if str(path) in str(error) else f"{path} {error}") from error
         return network
 
-    def _chosen(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _chosen(self, network: Network, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """What `prefix` and `ignore` leave of a file, under names that are known here."""
         left = {name.removeprefix(self.prefix): value for name, value in state.items() if name.startswith(self.prefix)}
         if not left:
@@ -120,7 +120,7 @@ class Pretrained(Stage):
             raise ValueError(f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
         written = left
         if isinstance(self.backbone, Timm):
-            left = self.backbone.renamed(left)
+            left = self.backbone.renamed(left, network)
         for pattern in self.ignore:
             if not any(fnmatchcase(name, pattern) for name in [*left, *written]):
                 raise ValueError(f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}")

@@ -49,7 +49,10 @@ class Kept:
 
     def __call__(self, crops: Tensor, draw: Draw) -> Tensor:
         """(B, D) float32 of the images `draw.ids`; the crops make no difference."""
-        return self.of(draw.ids)
+        rows = self._of[draw.ids]
+        if torch.is_tensor(self.values):
+            return self.values[rows].float()
+        return torch.from_numpy(self.values[rows.cpu().numpy()]).to(self.device).float()
 
     def _read(self, work: Work, features: Features, path: Path) -> tuple[Tensor | numpy.ndarray | None, float]:
         """All rows as they are kept, on the device or mapped; and the mean variance of their values."""
@@ -62,13 +65,6 @@ class Kept:
         variance = variance_of(work, features, values)
         del values  # mapped anew, so that what was written does not count as this process's memory
         return np.load(path, mmap_mode="r"), variance
-
-    def of(self, ids: Tensor) -> Tensor:
-        """(B, D) float32 of images by their rows in the set."""
-        rows = self._of[ids]
-        if torch.is_tensor(self.values):
-            return self.values[rows].float()
-        return torch.from_numpy(self.values[rows.cpu().numpy()]).to(self.device).float()
 
 
 class Live(Kept):

@@ -473,6 +473,8 @@ def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Pa
     state = timm.create_model("test_vit", num_classes=0).state_dict() | MASK
     stage = Pretrained(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"])
     stage.rehearse(SimpleNamespace())
+    found = run_stage(stage, tmp_path).network().state_dict()
+    assert all(torch.equal(found[f"features.model.{name}"], state[name]) for name in state.keys() - MASK.keys())
 
 
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:

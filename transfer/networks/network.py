@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Sequence
 from itertools import chain
 
@@ -51,6 +52,10 @@ class Network(nn.Module):
                 missing.remove(layer)
                 outputs[layer] = _shown(self.get_submodule(layer), x)
         return {name: outputs[layer] for name, layer in wanted.items()}
+
+    def width(self, size: int, layer: str | None = None) -> int:
+        """How many values a layer, by default the last, gives of an image of `size` px; ValueError as of `shapes`."""
+        return math.prod(self.shapes(size)[layer or self.layer_names[-1]])
 
     def shapes(self, size: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
         """Every layer's output shape for an image (channels, size, size): (C, H, W), or (C,) if it is flat.

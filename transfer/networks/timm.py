@@ -18,6 +18,8 @@ from transfer.networks.backbone import Backbone, unknown
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from transfer.networks.network import Network
+
 PREFIX = "timm:"
 PREFIXES = 8  # tokens at most that stand before a transformer's patches
 SMALL = {  # targets that run on small devices, as `transfer list backbones` suggests them
@@ -73,17 +75,18 @@ class Timm(Backbone):
         except TypeError:  # of networks that take any size anyway
             return timm.create_model(self.model, **settings)
 
-    def renamed(self, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    def renamed(self, state: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
         """A state dict under its authors' names (CLIP's, DINOv2's, ...) under timm's, by timm's own tables.
 
-        ValueError for one of another patch or image size, which timm would resample.
+        network: one that this describes. ValueError for weights of another patch or image size, which timm would
+        resample.
         """
-        network = self.create()
-        rename = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
-        if rename is None or network.state_dict().keys() == state.keys():
+        model = network.get_submodule("features.model")
+        rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
+        if rename is None or model.state_dict().keys() == state.keys():
             return state
         try:
-            found = rename(dict(state), network)
+            found = rename(dict(state), model)
         except Exception:  # of files that are not what it takes them for: what does not fit is told elsewhere
             return state
         for name, spare in (("patch_embed.proj.weight", 0), ("pos_embed", PREFIXES)):

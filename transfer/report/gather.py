@@ -16,7 +16,7 @@ from transfer.document import label
 from transfer.errors import Damaged
 from transfer.images.draw import Draw
 from transfer.lazy import np, torch
-from transfer.plan import Planned
+from transfer.plan import Planned, pack_of
 from transfer.states import State, find
 from transfer.store import MANIFEST, Manifest
 
@@ -101,11 +101,8 @@ class Gathered:
 
     def images_of(self, one: Planned) -> Found | None:
         """The packed images that a stage, or the nearest before it that reads any, was given."""
-        while not one.images:
-            if not one.inputs:
-                return None
-            one = next(iter(one.inputs.values()))
-        pack = self.by_key.get(next(iter(one.images.values())).key)
+        planned = pack_of(one)
+        pack = None if planned is None else self.by_key.get(planned.key)
         return pack if pack is not None and pack.made else None
 
     def opened(self, pack: Found) -> Images:

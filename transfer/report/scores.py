@@ -16,7 +16,6 @@ from transfer.report.plots import Series, lines, scale
 from transfer.report.published import LAYERS, NOTE, published
 from transfer.statistics import over_seeds
 from transfer.tabular import NOTHING, cells_of, head_of, words_of
-from transfer.textplot import timed
 
 ROWS = 60  # of a comparison's plot
 CURVES = 40
@@ -132,7 +131,7 @@ def _dots(section: Section, told: list[str]) -> dict[str, Any]:
 def _over_time(section: Section) -> Markup:
     """Each row's figure over the minutes that its network was trained: a colour for each way to learn."""
     groups: dict[str, list[Row]] = {}
-    for row in timed(section):
+    for row in section.timed:
         groups.setdefault(row.about.scored.uses.partition("/")[2] or row.about.scored.uses, []).append(row)
     if sum(map(len, groups.values())) < 3:
         return Markup("")

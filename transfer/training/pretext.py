@@ -153,7 +153,4 @@ def read(backbone: Network, images: Tensor) -> Tensor:
 
 def read_width(backbone: Network, size: int) -> int:
     """D of `read` for images of `size` px; ValueError where they are too small for the network."""
-    width = 1
-    for side in backbone.shapes(size)[backbone.spec.default_layer()]:
-        width *= side
-    return width
+    return backbone.width(size, backbone.spec.default_layer())

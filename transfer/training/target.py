@@ -9,7 +9,7 @@ from transfer.artifacts import Model, Normalisation
 from transfer.images.transforms import normalise, random_resized_crop
 from transfer.lazy import nn, torch
 from transfer.stage import BackboneOption, option
-from transfer.training.loop import epoch_order, train
+from transfer.training.loop import shuffled, train
 from transfer.training.recipe import Trained
 
 if TYPE_CHECKING:
@@ -60,23 +60,20 @@ class Target(Trained):
         images, normalisation = work.images["images"], Normalisation()
         seed, size = work.seed_for("weights"), self.size or work.images["images"].size
         backbone = self.backbone.build(seed)
-        width = 1
-        for side in backbone.shapes(size)[backbone.layer_names[-1]]:
-            width *= side
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            network = nn.ModuleDict({"backbone": backbone, "head": make_head(backbone, width)})
+            network = nn.ModuleDict({"backbone": backbone, "head": make_head(backbone, backbone.width(size))})
 
         def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
             crops = self.augment(batch, draw)
             found = network["backbone"](normalise(crops, normalisation)).flatten(1)
             return asked(network["head"], found, crops, draw)
 
-        def shuffled(epoch: int) -> numpy.ndarray:
-            return rows[epoch_order(work.seed_for("order", epoch), len(rows))]
+        def every(epoch: int) -> numpy.ndarray:
+            return rows[shuffled(work, epoch, len(rows))]
 
         then = (lambda share: after_step(network)) if after_step else None
-        history = train(work, self, network, loss, images, order or shuffled, chance=chance, after_step=then)
+        history = train(work, self, network, loss, images, order or every, chance=chance, after_step=then)
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             work.folder, network["backbone"], size=size, normalisation=normalisation, made_by=made_by,
