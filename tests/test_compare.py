@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from stages.evaluate.knn import Knn
 from tests.conftest import Said, Tiny
 from transfer.api import Pipeline
 from transfer.artifacts import Scores, write_json
@@ -183,6 +184,26 @@ def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_sa
     assert row["supervised"]["to"] == "knn_labelled"
 
 
+@pytest.mark.parametrize("left", [[0, 2], [2]])
+def test_a_difference_is_over_the_seeds_that_both_rows_have(left: list[int], made: Make, compare: Invoke) -> None:
+    gone = [f"knn[method=rotation,k=3,seed={seed}]" for seed in {0, 1, 2} - {*left}]
+    file = made(PRETEXTS, skip=lambda one: one.label in gone)
+    section = json.loads(compare(file, "--json").out)["sections"][0]
+    found = row_of(section["rows"], pretext="rotation", target="conv4", k=3)["random"]
+    plan = Pipeline.load(file, store="none").plan
+    ours, theirs = (
+        np.array([outcomes(plan.find(name.format(seed))[0]).mean() for seed in left])
+        for name in ("knn[method=rotation,k=3,seed={}]", "knn_untaught[seed={}]")
+    )
+    assert found["difference"] == pytest.approx((ours - theirs).mean())
+    assert (found["seeds"], found["over"]) == (len(left), "seeds" if len(left) > 1 else "")
+    assert (found["low"] is None) == (len(left) == 1)
+    note = "a difference is over the seeds that both rows have, where one has more than the other"
+    assert note in section["notes"]
+    whole = made(PRETEXTS.replace("limit: 64", "limit: 48"), "whole.yaml")
+    assert note not in json.loads(compare(whole, "--json").out)["sections"][0]["notes"]
+
+
 def test_one_seed_has_the_interval_over_images_and_pairs_them_when_asked(made: Make, compare: Invoke) -> None:
     file = made(PRETEXTS, seeds="[1]")
     plan = Pipeline.load(file, store="none").plan
@@ -255,6 +276,11 @@ stages:
   knn: {uses: evaluate/knn, model: target, k: 5}
   knn_second: {uses: evaluate/knn, model: second, k: 5}
 """
+
+
+def test_where_no_time_is_known_a_plot_says_so(made: Make, compare: Invoke) -> None:
+    assert "nothing to plot" in compare(made(ONE.replace("rotation", "random").replace(", epochs: 1, batch: 32", "")),
+                                        "--plot").out  # fmt: skip
 
 
 def test_several_teachers_are_no_chain(made: Make, compare: Invoke) -> None:
@@ -445,6 +471,21 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(made: Make, com
     assert f"transfer run {many} knn --store" in said
 
 
+def test_what_has_changed_since_it_was_made_is_said(
+    made: Make, compare: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = made(PRETEXTS)
+    pipeline = Pipeline.load(file, store=tmp_path / "store")
+    pipeline.store.remember(
+        pipeline.plan.name, {one.label: {"uses": one.uses, "key": one.key} for one in pipeline.plan}
+    )
+    before = Knn.version
+    monkeypatch.setattr(Knn, "version", 41)
+    said = compare(file, check=1).err
+    assert f"version {before} → 41" in said
+    assert f"transfer run {file}" in said
+
+
 def test_where_nothing_is_finished_the_command_is_the_answer(pipeline: Write, compare: Invoke, tmp_path: Path) -> None:
     file = pipeline(ONE)
     said = compare(file, check=1)
@@ -561,7 +602,7 @@ def test_a_table_goes_into_a_file_and_the_rest_is_told(made: Make, compare: Invo
     assert said.out == "table.csv written\n"
     assert "missing: knn[method=rotation,k=3,seed=2]" in said.err
     assert (tmp_path / "table.csv").read_text() == compare(file, "--csv").out
-    assert "no/such/folder.csv" in compare(file, "-o", "no/such/folder.csv", check=1).err
+    assert "there is no folder no/such" in compare(file, "-o", "no/such/folder.csv", check=2).err
 
 
 def test_smoke_results_are_apart_and_said_to_be(made: Make, compare: Invoke, tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ STAGES = sorted((ROOT / "stages").rglob("*.py"))
 # From the bottom to the top. A module imports from lines above its own, never from its own or below; what a folder
 # holds is one module here, and its files may import one another.
 LAYERS = [
-    "errors files lazy places progress",
+    "errors",
+    "files lazy places progress",
     "answers",
     "document machine networks parallel processes statistics tables clustering preparation",
     "artifacts matrix store",

@@ -265,10 +265,11 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
 
     from transfer.report.published import IMAGENET, published
 
-    def score(card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", width: float = 1.0) -> Some:
+    def score(card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object) -> Some:
         packs = {"train": train, "test": 50_000}
         images = {role: Some(stage=Some(spec=Some(card=card), count=count)) for role, count in packs.items()}
-        return Some(images=images, inputs={"model": Some(stage=Some(backbone=Some(name=name, width=width)))})
+        network = Some(**{"name": name, "width": 1.0, "batch_norm": False, "stem": "imagenet", **options})
+        return Some(images=images, inputs={"model": Some(stage=Some(backbone=network))})
 
     assert published(score(), "linear/zhang2016-v1") == IMAGENET
     assert published(score(), "linear/zhang2016-v1 (epochs 7)") == {}
@@ -277,6 +278,8 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
     assert published(score(card="imagenet100"), "linear/zhang2016-v1") == {}
     assert published(score(name="vgg16"), "linear/zhang2016-v1") == {}
     assert published(score(width=0.5), "linear/zhang2016-v1") == {}
+    assert published(score(batch_norm=True), "linear/zhang2016-v1") == {}
+    assert published(score(stem="small"), "linear/zhang2016-v1") == {}
 
 
 def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(cheap: Tiny, finished: Tiny) -> None:
@@ -401,6 +404,8 @@ def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_numbe
     epochs, labels = map(str, _taught(Taught(tmp_path), "finetune"))
     assert "finetuned, 10 % 2 to 40" in epochs  # the mean over the draws
     assert "random weights, 100 % 2 to 60" in epochs
+    assert ">0<" in epochs  # before the first epoch
+    assert ">2<" not in epochs
     assert 'aria-label="test accuracy of finetune by labels: finetuned 40 to 70; random weights 20 to 60"' in labels
     assert ">50<" in labels
     assert ">500<" in labels

@@ -35,7 +35,7 @@ class Ancestry:
     @cached_property
     def stages(self) -> list[Planned]:
         """Each after all that it reads, what is scored last; the packing of images is not among them."""
-        return [] if self.scored is None else _up_to(self.scored)
+        return [] if self.scored is None else up_to(self.scored)
 
     @cached_property
     def teachers(self) -> list[Planned]:
@@ -47,7 +47,7 @@ class Ancestry:
     def pretext(self) -> str:
         """The tasks by the names that they are used under: `a → b` where one learned from the other, else `a + b`."""
         names = [one.uses.removeprefix("pretext/") for one in self.teachers]
-        joints = [" → " if before in _up_to(one) else " + " for before, one in pairwise(self.teachers)]
+        joints = [" → " if before in up_to(one) else " + " for before, one in pairwise(self.teachers)]
         return "".join(part for pair in zip(["", *joints], names, strict=True) for part in pair) or "none"
 
     @property
@@ -120,12 +120,12 @@ class Ancestry:
         return found
 
 
-def _up_to(one: Planned) -> list[Planned]:
-    """All that a stage stands on, each after all that it reads, and itself last."""
+def up_to(one: Planned, images: bool = False) -> list[Planned]:
+    """All that a stage stands on, each after all that it reads, and itself last; with `images` their packing too."""
     found: dict[str, Planned] = {}
 
     def visit(one: Planned) -> None:
-        for other in one.inputs.values():
+        for other in (one.before if images else one.inputs).values():
             visit(other)
         found.setdefault(one.key, one)
 

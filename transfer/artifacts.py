@@ -375,6 +375,9 @@ class PseudoLabels(Artifact):
             )
 
 
+TAUGHT = ("train", "selection", "labels")  # what counts of other than scored images begin with
+
+
 class Scores(Artifact):
     """`scores.json`: the protocol, what was selected on which split, every figure with its n; `scores.h5` for plots.
 
@@ -396,6 +399,11 @@ class Scores(Artifact):
         """(N,) what each test image adds to a figure, in the order of their ids; None for what is no mean."""
         table = Table(self.folder / "scores.h5")
         return table.read(f"outcome.{figure}") if f"outcome.{figure}" in table else None
+
+    @staticmethod
+    def tested(counts: dict[str, int]) -> int | None:
+        """How many images were scored, as a card's `counts` say; None where they do not."""
+        return next((count for name, count in counts.items() if not name.startswith(TAUGHT)), None)
 
     @staticmethod
     def write(folder: Path, *, protocol: str, settings: dict[str, Any], selected: dict[str, Any], main: str,

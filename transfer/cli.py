@@ -231,9 +231,12 @@ def compare(
     from transfer import tabular
     from transfer.api import Pipeline
     from transfer.compare import compare as compared
+    from transfer.places import check_folder
 
     if plot and form:
         raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
+    if output is not None:
+        check_folder(output)
     pipelines = [Pipeline.load(file, sets=sets, smoke=smoke, store=store) for file in dict.fromkeys(files)]
     found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
     table = tabular.FORMS[form or "text"](found)

@@ -14,6 +14,7 @@ from transfer.ancestry import ITSELF, Ancestry, described
 from transfer.api import Pipeline
 from transfer.document import label
 from transfer.errors import TransferError
+from transfer.reasons import NEW
 from transfer.scored import (
     SHOWN,
     Score,
@@ -33,10 +34,14 @@ RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's figure less that of the row called `to`; where they pair, its 95 % interval over seeds or test images."""
+    """A row's figure less that of the row called `to`; where they pair, its 95 % interval over seeds or test images.
+
+    seeds: how many both have, and the difference is of; 0 where none is known to pair.
+    """
 
     mean: float
     to: str
+    seeds: int = 0
     low: float | None = None
     high: float | None = None
     over: str = ""
@@ -118,7 +123,10 @@ def compare(
     lost = [score for score in picked if score.card is None]
     commands = [command(pipeline, lost) for pipeline in pipelines if of(pipeline, lost)]
     if len(lost) == len(picked) and not any(score.damaged for score in lost):
-        raise TransferError("\n".join(["nothing is finished that could be compared; to make it:", *commands]))
+        changed = [f"  {score.label}: {score.why}" for score in lost if score.why != NEW]
+        more = [f"  and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
+        told = ["nothing is finished that could be compared", *changed[:SHOWN], *more, "to make it:", *commands]
+        raise TransferError("\n".join(told))
     # What is not asked for may still be what the others are compared with.
     chosen = {id(score) for score in picked}
     found = [one for one in [*picked, *(one for one in found if id(one) not in chosen)] if one.sound]
@@ -159,8 +167,12 @@ def _section(scores: list[Score], chosen: set[int], shelves: dict[Any, Shelf], i
                     f"'supervised' is {row.target} taught by a supervised network: none learned the labels itself"
                 )
         row.supervised = _difference(row, labelled, images)
+    seeds = {row.label: len(row.runs) for row in rows}
     rows = [row for row in rows if any(id(run) in chosen for run in row.runs)]
     single = [one for row in rows if len(row.runs) == 1 for one in (row.random, row.supervised) if one]
+    if any(0 < one.seeds < max(len(row.runs), seeds[one.to])
+           for row in rows for one in (row.random, row.supervised) if one):  # fmt: skip
+        notes.append("a difference is over the seeds that both rows have, where one has more than the other")
     if images and any(not one.over for one in single):
         notes.append("a difference without an interval: one side has more seeds, or keeps nothing of single images")
     rows.sort(key=lambda row: (-row.figure.mean, row.label))
@@ -204,15 +216,17 @@ def _difference(row: Row, other: Row | None, images: bool) -> Difference | None:
     if other is None or other is row:
         return None
     common = [seed for seed in row.by_seed if seed in other.by_seed]
-    if len(common) > 1:
-        found = paired([row.by_seed[seed] for seed in common], [other.by_seed[seed] for seed in common])
-        return Difference(found.mean, other.label, found.low, found.high, "seeds")
     if images and len(row.runs) == len(other.runs) == 1:
         ours, theirs = row.runs[0].outcomes(), other.runs[0].outcomes()
         if ours is not None and theirs is not None and len(ours) == len(theirs):
             found = paired(ours, theirs, images=True)
-            return Difference(found.mean, other.label, found.low, found.high, "test images")
-    return Difference(row.figure.mean - other.figure.mean, other.label)
+            return Difference(found.mean, other.label, len(common), found.low, found.high, "test images")
+    if not common:
+        return Difference(row.figure.mean - other.figure.mean, other.label)
+    found = paired([row.by_seed[seed] for seed in common], [other.by_seed[seed] for seed in common])
+    if len(common) == 1:
+        return Difference(found.mean, other.label, 1)
+    return Difference(found.mean, other.label, len(common), found.low, found.high, "seeds")
 
 
 # Columns

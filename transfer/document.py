@@ -278,5 +278,6 @@ def label(variables: Mapping[str, Any]) -> str:
 
 
 def word(value: Any) -> str:
-    """A plain value as YAML writes it."""
-    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
+    """A value as YAML writes it in one line."""
+    plain = value is not None and not isinstance(value, (bool, list, dict))
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)

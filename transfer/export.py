@@ -13,13 +13,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transfer.ancestry import up_to
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Model, write_json
 from transfer.errors import TransferError, UsageError
 from transfer.images.pack import Pack
 from transfer.lazy import np
 from transfer.machine import free_bytes
-from transfer.modelcard import Facts, ancestors, model_card, use
+from transfer.modelcard import Facts, model_card, use
 from transfer.plan import Planned
 from transfer.show import size
 from transfer.states import find
@@ -172,7 +173,7 @@ def _write(pipeline: Pipeline, one: Planned, artifact: Model, folder: Path, name
 
 def _fit(one: Planned) -> str:
     """How the images that the model learned from were made squares."""
-    packs = [pack for stage in [one, *reversed(ancestors(one))] for pack in stage.images.values()]
+    packs = [pack for stage in reversed(up_to(one, images=True)) for pack in stage.images.values()]
     return packs[0].stage.spec.fit if packs else "crop"
 
 
@@ -182,7 +183,7 @@ def _pictures(pipeline: Pipeline, one: Planned, model: LoadedModel) -> tuple[Ten
     random = np.random.RandomState(0)
     noise = [random.randint(0, 256, (side, side, 3)).astype(np.uint8) for _ in range(NOISE)]
     told = f"{NOISE} images of noise"
-    for stage in [one, *reversed(ancestors(one))]:
+    for stage in reversed(up_to(one, images=True)):
         for pack in stage.images.values():
             if find(pipeline.store, pack) is None or not isinstance(pack.stage, Pack):
                 continue

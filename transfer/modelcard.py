@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from transfer.ancestry import up_to
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.errors import Damaged, UsageError
@@ -37,7 +38,7 @@ class Facts:
 
 def model_card(pipeline: Pipeline, one: Planned, facts: Facts) -> str:
     """The whole README.md of stage `one`."""
-    stages = [*ancestors(one), one]
+    stages = up_to(one, images=True)
     scores, missing = scores_of(pipeline, one)
     title = f"{facts.card['backbone']['name']} of {pipeline.plan.name}, {one.label}"
     sections = [
@@ -59,14 +60,6 @@ def use(folder: str, values: int) -> str:
         f"import transfer\nmodel = transfer.load_model({json.dumps(folder, ensure_ascii=False)})\n"
         f'embedding = model.embed("photo.jpg")  # {values} float32; a list of pictures gives a row each'
     )
-
-
-def ancestors(one: Planned) -> list[Planned]:
-    """All that a stage stands on, each after what it reads."""
-    found: dict[str, Planned] = {}
-    for other in one.before.values():
-        found |= {deeper.key: deeper for deeper in ancestors(other)} | {other.key: other}
-    return list(found.values())
 
 
 def scores_of(pipeline: Pipeline, one: Planned) -> tuple[list[tuple[Planned, Scores]], list[str]]:
@@ -117,7 +110,7 @@ def _front_matter(title: str, one: Planned, facts: Facts, scores: Sequence[tuple
 
 def _tested(one: Planned) -> str:
     """The image set that a protocol's figures are of."""
-    return one.images["test"].label if "test" in one.images else "unknown"
+    return ", ".join(pack.label for role, pack in one.images.items() if role != "train") or "unknown"
 
 
 def _what(pipeline: Pipeline, stages: Sequence[Planned], facts: Facts) -> str:
@@ -222,7 +215,7 @@ def _scores(scores: Sequence[tuple[Planned, Scores]], missing: Sequence[str]) ->
     rows, notes = [], []
     for one, made in scores:
         card, where = made.card, _tested(one)
-        count = card["counts"].get("test", "unknown")
+        count = Scores.tested(card["counts"]) or "unknown"
         for name, value in card["figures"].items():
             span = card["intervals"].get(name)
             interval = f"{span[0]:.2f} to {span[1]:.2f}" if span else "not computed"
@@ -230,7 +223,9 @@ def _scores(scores: Sequence[tuple[Planned, Scores]], missing: Sequence[str]) ->
             rows.append(f"| {card['protocol']} | {main} | {value:.2f} | {interval} | {where} | {count} |")
         if card["selected"]:
             chosen = ", ".join(f"{name} {_plain(value)}" for name, value in card["selected"].items() if name != "on")
-            notes.append(f"{card['protocol']}: selected {chosen}, on {card['selected'].get('on', 'an unnamed split')}.")
+            on = card["selected"].get("on", "nothing")
+            how = f"{chosen}; nothing was selected" if on.startswith("nothing") else f"selected {chosen}, on {on}"
+            notes.append(f"{card['protocol']}: {how}.")
     if missing:
         notes.append(f"Not measured yet, though the pipeline asks for it: {', '.join(missing)}.")
     if not rows and not missing:

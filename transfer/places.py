@@ -5,12 +5,20 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from transfer.errors import UsageError
+
 
 def shipped(name: str) -> Path:
     """Folder `pipelines` or `data` of the project: in a checkout its own, in an installed wheel a copy."""
     here = Path(__file__).resolve().parent
     packaged = here / "shipped" / name
     return packaged if packaged.is_dir() else here.parent / name
+
+
+def check_folder(output: Path) -> None:
+    """UsageError where a file to be written (`-o`) has no folder to lie in."""
+    if not output.parent.is_dir():
+        raise UsageError(f"-o {output}: there is no folder {output.parent}")
 
 
 def default_store(pipeline: Path | None = None) -> Path:

@@ -9,13 +9,14 @@ from transfer.plan import Plan, Planned
 from transfer.store import Manifest, Store
 
 SHOWN = 3
+NEW = "not made yet"
 
 
 def because(store: Store, plan: Plan, one: Planned, last: dict[str, dict[str, str]]) -> str:
     """`k 200 -> 100`, `input features changed`, `images changed`, or that it was never made."""
     before = last.get(one.label)
     if before is None:
-        return "not made yet"
+        return NEW
     if before["uses"] != one.uses:
         return f"{before['uses']} -> {one.uses}"
     if before["key"] == one.key:
@@ -25,8 +26,8 @@ def because(store: Store, plan: Plan, one: Planned, last: dict[str, dict[str, st
     except Damaged:
         manifest = None
     if manifest is None:
-        return "not made yet (what came before it is gone)"
-    return differences(manifest, one) or "not made yet"
+        return f"{NEW} (what came before it is gone)"
+    return differences(manifest, one) or NEW
 
 
 def differences(manifest: Manifest, one: Planned) -> str:

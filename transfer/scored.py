@@ -12,6 +12,7 @@ from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.errors import Damaged, TransferError, UsageError, nearest
 from transfer.plan import Planned
+from transfer.reasons import NEW, because
 from transfer.store import Manifest
 
 SHOWN = 3  # differences, or stages in a command, that are told one by one
@@ -65,6 +66,7 @@ class Shelf:
     def __init__(self, pipeline: Pipeline):
         self.store = pipeline.store
         self.found: dict[str, Manifest | None] = {}
+        self.last: dict[str, Any] = {}  # what the pipelines of a name made last
 
     def manifest(self, one: Planned) -> Manifest | None:
         """None where there is none that can be trusted."""
@@ -82,13 +84,21 @@ class Shelf:
         try:
             score.manifest = self.store.find(one.uses, one.key)
             if score.manifest is None or (stale := self._stale(score)):
-                score.why = "not made yet" if score.manifest is None else stale
+                score.why = self._missing(score) if score.manifest is None else stale
                 return
             own = {name: facts for name, facts in score.manifest.files.items() if name == "scores.json"}
             self.store.check(folder, replace(score.manifest, files=own))
             score.card = Scores(folder).card
         except Damaged as error:
             score.why, score.damaged = str(error), True
+
+    def _missing(self, score: Score) -> str:
+        """`not made yet`, or what has changed since it was made: an option, an input, the version of its protocol."""
+        plan, store = score.pipeline.plan, self.store
+        if plan.name not in self.last:
+            self.last[plan.name] = store.last(plan.name)
+        why = because(store, plan, score.planned, self.last[plan.name])
+        return why if why.startswith(NEW) else f"{NEW} as the file has it now ({why})"
 
     def _stale(self, score: Score) -> str:
         """What the score stands on that is no longer what was read; empty where all is."""

@@ -47,7 +47,7 @@ def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
     }
 
     def variable(name: str) -> Callable[[Row], str]:
-        return lambda row: _value(row.variables[name]) if name in row.variables else NOTHING
+        return lambda row: word(row.variables[name]) if name in row.variables else NOTHING
 
     columns = [*words.items(), *((name, variable(name)) for name in section.columns), *numbers.items()]
     titles = [title for title, _ in columns]
@@ -65,10 +65,6 @@ def words_of(section: Section) -> list[str]:
     return found
 
 
-def _value(value: Any) -> str:
-    return json_module.dumps(value, ensure_ascii=False) if isinstance(value, (dict, list)) else word(value)
-
-
 def _figure(row: Row) -> str:
     if row.figure.deviation is not None:
         return f"{row.figure.mean:.1f} ± {row.figure.deviation:.1f}"
@@ -83,28 +79,33 @@ def _difference(found: Difference | None) -> str:
 
 
 def time_of(seconds: float | None) -> str:
-    """`38 s`, `2.5 min`, `1.2 h`."""
+    """`0.3 s`, `38 s`, `2.5 min`, `1.2 h`."""
     if seconds is None:
         return NOTHING
     for unit, length in (("h", 3600), ("min", 60)):
         if seconds >= length:
             return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.0f} s"
+    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
 
 
 def head_of(section: Section) -> str:
     """Protocol, image sets, the options that the file gives, and the network where all have the same."""
     sets = ", ".join(f"{role} {told}" for role, told in section.setting["images"].items())
-    counts = ", ".join(f"{count:,} {name}" for name, count in section.counts.items())
     stage = section.rows[0].runs[0].planned.stage
     options = [name for name in type(stage).model_fields if name in stage.model_fields_set - {*stage.input_fields()}]
-    given = {name: _value(getattr(stage, name)) for name in options}
+    given = {name: word(getattr(stage, name)) for name in options}
     networks = {row.network for row in section.rows}
     return " · ".join([
-        section.protocol, sets, f"n: {counts}",
-        *(f"{name} {value}" for name, value in given.items() if value not in section.protocol),
+        section.protocol, sets, f"n: {counted(section.counts)}",
+        *(f"{name} {value}" for name, value in given.items() if f"{name} {value}" not in section.protocol),
         *(f"pretexts on {name}" for name in networks - {NOTHING} if len(networks) == 1),
     ])  # fmt: skip
+
+
+def counted(counts: dict[str, int]) -> str:
+    """`9,000 train, 1,000 test, 90 train (1 %)`; splits of nothing are left out."""
+    told = ((name.partition(", "), count) for name, count in counts.items() if count)
+    return ", ".join(f"{count:,} {name}" + (f" ({of})" if of else "") for (name, _, of), count in told)
 
 
 def beneath(found: Comparison) -> list[str]:
@@ -187,7 +188,7 @@ def csv(found: Comparison) -> str:
     writer.writerow([*fixed, *(f"matrix.{name}" if name in fixed else name for name in variables)])
     for one in records:
         cells = [_FLAT[name](one) for name in fixed] + [one["variables"].get(name) for name in variables]
-        writer.writerow(["" if cell is None else cell if isinstance(cell, (str, int, float)) else _value(cell)
+        writer.writerow(["" if cell is None else cell if isinstance(cell, (str, int, float)) else word(cell)
                          for cell in cells])  # fmt: skip
     return file.getvalue().removesuffix("\n")
 
@@ -206,7 +207,7 @@ _FLAT: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{name: _field(name) for name in ("protocol", "test_images", "pretext", "network", "target", "variables", "figure",
                                        "mean", "deviation", "low", "high", "n", "seeds")},
     **{f"{other}_{name}": _field(other, name) for other in ("random", "supervised")
-       for name in ("difference", "low", "high", "over", "to")},
+       for name in ("difference", "low", "high", "over", "seeds", "to")},
     **{name: _field(name) for name in ("seconds", "images", "stages", "keys", "files")},
 }  # fmt: skip
 
@@ -239,7 +240,10 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
 
 
 def _difference_record(one: Difference | None) -> dict[str, Any] | None:
-    return one and {"difference": one.mean, "low": one.low, "high": one.high, "over": one.over, "to": one.to}
+    return one and {
+        "difference": one.mean,
+        **{name: getattr(one, name) for name in ("low", "high", "over", "seeds", "to")},
+    }
 
 
 FORMS: dict[str, Callable[[Comparison], str]] = {

@@ -17,7 +17,8 @@ TICKS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 864
 def over_time(found: Comparison) -> str:
     """A plot and its legend for each table; nothing for those in which nothing was trained."""
     plots = [lines for section in found.sections if (lines := _plot(section))]
-    return "\n".join(line for lines in plots for line in ["", *lines])
+    lines = [line for lines in plots for line in ["", *lines]]
+    return "\n".join(lines or ["", "nothing to plot: of none of these is it known how long it was trained"])
 
 
 def _plot(section: Section) -> list[str]:

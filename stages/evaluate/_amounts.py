@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 from pydantic import Field
 
+from transfer.errors import BadOption, TransferError
 from transfer.images.spec import ImageSpec
 from transfer.images.subset import subset
 from transfer.lazy import np
@@ -15,23 +16,38 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
+    from transfer.plan import Planned
 
 Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
 
-def drawn(images: Images, amount: float | int, draws: int) -> Iterator[tuple[int, str, numpy.ndarray]]:
+def check_amounts(amounts: Sequence[Amount], planned: Planned) -> None:
+    """BadOption where no class can have so many images."""
+    count = planned.images["train"].stage.count
+    most = max((amount for amount in amounts if isinstance(amount, int)), default=0)
+    if most > count:
+        raise BadOption("amounts", f"{most} labels of each class: the training split has {count} images in all")
+
+
+def drawn(images: Images, amount: float | int, draws: int) -> list[tuple[int, str, numpy.ndarray]]:
     """(number, name for files, rows with labels) of each draw: so many of each class, or a share of each.
 
     A larger amount of the same number holds the smaller one. All labels (1.0) are one draw, whatever `draws` says.
+    TransferError for a class that has fewer.
     """
     name = told(amount).replace(" ", "-").replace("%", "percent")
     if amount == 1.0 and isinstance(amount, float):
-        yield 0, f"{name}-draw-1", np.arange(len(images))
-        return
+        return [(0, f"{name}-draw-1", np.arange(len(images)))]
     names = images.classes or [str(label) for label in range(int(images.labels.max()) + 1)]
-    for draw in range(draws):
-        spec = ImageSpec(folder="train", per_class=amount, subset_seed=draw)
-        yield draw, f"{name}-draw-{draw + 1}", subset(spec, len(images), images.labels, names)[0]
+    labels, counts = np.unique(images.labels, return_counts=True)
+    if isinstance(amount, int) and counts.min() < amount:
+        least = f"{counts.min()} training images of class '{names[labels[counts.argmin()]]}'"
+        raise TransferError(f"`amounts` asks for {amount} labels of each class, and there are {least}")
+    specs = [ImageSpec(folder="train", per_class=amount, subset_seed=draw) for draw in range(draws)]
+    return [
+        (draw, f"{name}-draw-{draw + 1}", subset(spec, len(images), images.labels, names)[0])
+        for draw, spec in enumerate(specs)
+    ]
 
 
 def told(amount: float | int) -> str:

@@ -41,11 +41,6 @@ def annotated(images: Images) -> Annotated:
     return Annotated(images)
 
 
-def by_name(images: Images) -> numpy.ndarray:
-    """(N,) rows in the order of the images' names: what is computed in this order does not depend on the set's."""
-    return np.argsort(np.array(images.ids), kind="stable")
-
-
 def numbers(names: Sequence[str], device: torch.device) -> Tensor:
     """(N,) int64 for `Draw`: an image of that name draws the same wherever it stands in its set."""
     digests = (hashlib.sha256(name.encode()).digest()[:8] for name in names)

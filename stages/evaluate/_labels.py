@@ -8,18 +8,25 @@ from transfer.errors import TransferError
 from transfer.lazy import np
 
 if TYPE_CHECKING:
+    import numpy
+
     from transfer.artifacts import Images
     from transfer.work import Work
 
 FEWEST = 20  # training images below which nothing can be said
 
 
+def check_several(labels: numpy.ndarray, which: str) -> None:
+    """TransferError where all have one label."""
+    if len(np.unique(labels)) < 2:
+        raise TransferError(f"all {which} have one label: there is nothing to classify")
+
+
 def check_labels(train: Images, test: Images, work: Work) -> int:
     """The number of classes; TransferError where nothing can be learned. Classes that a split lacks are noted."""
     if len(train) < FEWEST:
         raise TransferError(f"{len(train)} training images are too few for a probe: at least {FEWEST}")
-    if len(np.unique(train.labels)) < 2:
-        raise TransferError("all training images have one label: there is nothing to classify")
+    check_several(train.labels, "training images")
     for told, some, others in (
         ("test images are of classes that no training image has, and count as wrong", test, train),
         ("training images are of classes that no test image has", train, test),

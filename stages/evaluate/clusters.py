@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages._labels import joined
+from stages.evaluate._labels import check_several
 from transfer.artifacts import PseudoLabels, Scores
 from transfer.errors import BadOption
 from transfer.lazy import np, sparse
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, reads
+from transfer.statistics import LEVEL
 
 if TYPE_CHECKING:
     import numpy
@@ -18,6 +20,7 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 PROTOCOL = "clusters/v1"
+DRAWS = 200
 
 
 class EvaluateClusters(Stage):
@@ -29,7 +32,7 @@ class EvaluateClusters(Stage):
     """
 
     produces = Scores
-    version = 2  # since images are scored in the order of their ids
+    version = 3  # since its figures have intervals
     seeded = False
     images = {"images": Reads("train", follow="labels", labelled=True)}
 
@@ -45,13 +48,15 @@ class EvaluateClusters(Stage):
         given = joined(pseudo, images, work)
         known = np.flatnonzero(given >= 0)
         true, named = images.labels[known], given[known]
+        check_several(true, "images")
         purity = majority_right(true, named)
         figures = agreement(true, named) | {"purity": float(purity.mean())}
         sizes = evenness(pseudo.cluster_ids[named], pseudo.k)
         figures["entropy"] = sizes.pop("entropy")
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings={"k": pseudo.k}, selected={}, main="ami",
-            figures=figures, outcomes={"purity": purity}, counts={"images": len(known), "k": pseudo.k, **sizes},
+            work.folder, protocol=PROTOCOL, settings={"k": pseudo.k, **sizes}, selected={}, main="ami",
+            figures=figures, outcomes={"purity": purity}, intervals=intervals(true, named, work),
+            counts={"images": len(known)},
         )  # fmt: skip
         work.figures.update({name: round(value, 2) for name, value in {**figures, **sizes}.items()})
 
@@ -75,6 +80,27 @@ def agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
         "ari": 100.0 * float(adjusted_rand_score(true, named)),
         "hungarian": 100.0 * float(matched) / len(true),
     }
+
+
+def intervals(true: numpy.ndarray, named: numpy.ndarray, work: Work) -> dict[str, list[float]]:
+    """Figure of `agreement` -> [low, high], 95 %, by bootstrap over images.
+
+    An image that is drawn twice agrees with itself, which shifts what clusters seem to know: the spread of the draws
+    is told about the figure itself.
+    """
+    figures, random, drawn = agreement(true, named), np.random.RandomState(0), []
+    with work.progress("resampling", DRAWS, "draws") as progress:
+        for _ in range(DRAWS):
+            rows = random.randint(0, len(true), len(true))
+            drawn.append(agreement(true[rows], named[rows]))
+            progress.advance(1)
+            work.pause_point()
+    found = {}
+    for name, value in figures.items():
+        values = np.array([one[name] for one in drawn])
+        ends = np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        found[name] = np.clip(value + ends, -100.0, 100.0).tolist()
+    return found
 
 
 def majority_right(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:

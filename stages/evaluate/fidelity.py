@@ -46,8 +46,10 @@ class Fidelity(Stage):
             raise BadOption("target", f"'{target.name}' did not learn '{labels.name}'")
         if ours is None or theirs is None or ours.key != theirs.key:
             raise BadOption("unseen", f"'{unseen.name}' are not of the centroids that '{labels.name}' are of")
-        if planned.images["images"].key in {pack.key for pack in target.images.values()}:
-            raise BadOption("unseen", f"'{target.name}' was trained on the images of '{unseen.name}'")
+        packs = [pack.stage for pack in (planned.images["images"], *target.images.values())]
+        asked, *learned = [(pack.origin.reader, pack.origin.place, pack.split) for pack in packs]
+        if asked in learned:
+            raise BadOption("unseen", f"'{target.name}' was trained on images of '{unseen.name}', or of the same split")
 
     def run(self, work: Work) -> None:
         target, labels, unseen, images = (

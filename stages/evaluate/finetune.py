@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.evaluate._amounts import Amount, drawn, share, told
+from stages.evaluate._amounts import Amount, check_amounts, drawn, share, told
 from stages.evaluate._crops import resized
 from stages.evaluate._finetuning import FineTuning
 from stages.evaluate._labels import check_labels
 from stages.evaluate._named import named
 from transfer.artifacts import Model, Scores
-from transfer.errors import BadOption
 from transfer.lazy import np
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
@@ -42,26 +41,24 @@ class Finetune(FineTuning):
 
     def check(self, planned: Planned) -> None:
         """No class is asked for more labels than there are images."""
-        count = planned.images["train"].stage.count
-        most = max(self.amounts, key=lambda amount: amount if isinstance(amount, int) else 0)
-        if isinstance(most, int) and most > count:
-            raise BadOption("amounts", f"{most} labels of each class: the training split has {count} images in all")
+        check_amounts(self.amounts, planned)
 
     def run(self, work: Work) -> None:
         from stages.evaluate._taught import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         classes = check_labels(train, test, work)
+        drawings = [(amount, drawn(train, amount, self.draws)) for amount in self.amounts]
         starts = {"finetuned": lambda draw: model.network()}
         if self.beside:
             starts["random weights"] = lambda draw: model.backbone.build(work.seed_for("weights", draw))
         lesson = Lesson(self, resized, classes, curve=True)
         outcomes, arrays, counts = {}, {}, {"test": len(test)}
-        for amount in self.amounts:
+        for amount, some in drawings:
             for name, start in starts.items():
                 figure = name if len(self.amounts) == 1 else f"{name}, {told(amount)}"
                 rights, curves = [], []
-                for draw, drawing, rows in drawn(train, amount, self.draws):
+                for draw, drawing, rows in some:
                     counts[f"train, {told(amount)}"] = len(rows)
                     label = f"{name.replace(' ', '-')}-{drawing}"
                     right, curve = taught(work, label, lesson, start(draw), model, rows)
@@ -72,6 +69,7 @@ class Finetune(FineTuning):
         main = next(iter(figures)) if len(self.amounts) == 1 else f"finetuned, {told(max(self.amounts, key=share))}"
         Scores.write(
             work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main=main,
-            selected={"epoch": "the last"}, figures=figures, outcomes=outcomes, counts=counts, arrays=arrays,
+            selected={"epoch": "the last", "on": "nothing"}, figures=figures, outcomes=outcomes, counts=counts,
+            arrays=arrays,
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 PROTOCOL = "knn/weighted-v1"
+TELLING = ("k", "temperature")  # papers differ in them: they are named even where they are as here
 
 
 class Knn(Stage):
     """Weighted vote of the k nearest training images by cosine, with exp(similarity / T) (Wu et al. 2018); and 1-NN."""
 
     produces = Scores
-    version = 3  # since images are scored in the order of their ids
+    version = 4  # since its name says k and T
     seeded = False
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
@@ -59,8 +60,8 @@ class Knn(Stage):
         }
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer}, selected={},
-            main="knn",
+            work.folder, protocol=named(PROTOCOL, self, TELLING), settings={**self.identity(), "layer": layer},
+            selected={}, main="knn",
             figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(test)},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

@@ -34,6 +34,10 @@ class Linear(Stage):
     image in every epoch, layers that are maps, and the best layer is that of the test split, as published.
     `relational2020`, `compress`: the network's last layer. The accuracy after the last epoch counts, on every image of
     the test split. An option that is given departs from the preset, and is named in the protocol.
+
+    What differs from the releases: maps come to their grid by adaptive pooling, not by fixed kernels, and on a network
+    of other sizes the grid may be other than theirs; biases do not decay; heads begin at zero; `deepcluster`'s rate
+    stays (its release lets it fall a little with each step); `compress` takes mean and deviation from whole images.
     """
 
     produces = Scores

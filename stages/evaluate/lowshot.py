@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._layers import check_layers
-from stages.evaluate._amounts import Amount, drawn, share, told
+from stages.evaluate._amounts import Amount, check_amounts, drawn, share, told
 from stages.evaluate._crops import resized
 from stages.evaluate._finetuning import FineTuning
 from stages.evaluate._labels import check_labels
@@ -46,14 +46,16 @@ class Lowshot(FineTuning):
     layer: str | None = option(None, "for linear: the layer; none: the network's deepest convolutional one")
 
     def check(self, planned: Planned) -> None:
-        """The model has the layer."""
+        """The model has the layer, and no class is asked for more labels than there are images."""
         check_layers(planned, "layer", [self.layer])
+        check_amounts(self.amounts, planned)
 
     def run(self, work: Work) -> None:
         from stages.evaluate._taught import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         classes = check_labels(train, test, work)
+        drawings = [(amount, drawn(train, amount, self.draws)) for amount in self.amounts]
         layer = self.layer or model.card["default_layer"]
         if "linear" in self.ways:
             read = {
@@ -61,9 +63,9 @@ class Lowshot(FineTuning):
                 for role, one in work.images.items()
             }
         lesson, outcomes, spreads, counts = Lesson(self, resized, classes), {}, {}, {"test": len(test)}
-        for amount in self.amounts:
+        for amount, some in drawings:
             found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
-            for _, drawing, rows in drawn(train, amount, self.draws):
+            for _, drawing, rows in some:
                 counts[f"train, {told(amount)}"] = len(rows)
                 if "linear" in found:
                     found["linear"].append(linear(read["train"], train.labels, rows, read["test"], test.labels))
@@ -76,11 +78,13 @@ class Lowshot(FineTuning):
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
             work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer},
-            main=f"{self.ways[0]}, {told(max(self.amounts, key=share))}", selected={"epoch": "the last"},
+            main=f"{self.ways[0]}, {told(max(self.amounts, key=share))}",
+            selected={"epoch": "the last", "on": "nothing"},
             figures=figures, outcomes=outcomes, counts=counts,
             arrays={f"draws.{name}": values for name, values in spreads.items()},
         )  # fmt: skip
-        work.figures.update({name: f"{value:.2f} ± {spreads[name].std():.2f} %" for name, value in figures.items()})
+        apart = {name: f" ± {values.std(ddof=1):.2f}" for name, values in spreads.items() if len(values) > 1}
+        work.figures.update({name: f"{value:.2f}{apart.get(name, '')} %" for name, value in figures.items()})
 
 
 def linear(

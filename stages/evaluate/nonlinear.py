@@ -75,7 +75,7 @@ class Nonlinear(Trained):
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
             work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main="deepest",
-            selected={"epoch": "the last", "layer": deepest}, figures=figures, outcomes=outcomes,
+            selected={"epoch": "the last", "on": "nothing", "layer": deepest}, figures=figures, outcomes=outcomes,
             counts={"train": len(train), "test": len(test)},
         )  # fmt: skip
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

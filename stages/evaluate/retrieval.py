@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from stages._layers import check_layers
 from stages.evaluate._embed import embedded
+from stages.evaluate._labels import check_several
 from stages.evaluate._named import named
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
@@ -54,6 +55,7 @@ class Retrieval(Stage):
 
     def run(self, work: Work) -> None:
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+        check_several(train.labels, "training images")
         layer = self.layer or model.card["default_layer"]
         bank, queries = (torch.from_numpy(embedded(work, model, one, layer, self.pool)) for one in (train, test))
         asked = np.flatnonzero(np.isin(test.labels, train.labels))

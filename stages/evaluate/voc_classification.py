@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.evaluate._annotations import (
     annotated,
-    by_name,
     check_annotated,
     check_learnable,
     classes_counted,
@@ -121,8 +120,7 @@ class VocClassification(Trained):
 
         loop.train(work, self, network, loss, images)
         first, total = self._scores(work, network, model, test)
-        order = by_name(test)
-        ranked = [rankings(some[order][:, counted], asked[order][:, counted]) for some in (total, first)]
+        ranked = [rankings(some[:, counted], asked[:, counted]) for some in (total, first)]
         figures = {
             "mAP": mean_precision(ranked[0], "step"),
             "mAP (1 crop)": mean_precision(ranked[1], "step"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._layers import check_layers
-from stages.evaluate._annotations import annotated, by_name, check_annotated, classes_counted, square_of
+from stages.evaluate._annotations import annotated, check_annotated, classes_counted, square_of
 from stages.evaluate._named import named
 from stages.evaluate._precision import Ranking, interval, matched, mean_precision, precisions
 from transfer.artifacts import Model, Scores
@@ -103,8 +103,7 @@ class VocDetection(Trained):
             return sum(losses.values()), {name.removeprefix("loss_"): value for name, value in losses.items()}
 
         train(work, self, network, loss, images)
-        place = np.argsort(by_name(test))
-        ranked = self._ranked(work, network, model, test, asked, counted, place)
+        ranked = self._ranked(work, network, model, test, asked, counted)
         figures = {
             "AP50": mean_precision(ranked, "11 points"),
             "AP50 (area)": mean_precision(ranked, "area"),
@@ -138,16 +137,15 @@ class VocDetection(Trained):
         return Finetuned({"detector": made})
 
     def _ranked(
-        self, work: Work, network: nn.ModuleDict, model: Model, test: Images, asked: Truth, counted: numpy.ndarray,
-        place: numpy.ndarray,
-    ) -> list[Ranking]:  # fmt: skip
-        """One for each class that counts; place (N,): the number of each row's image in the order of names."""
+        self, work: Work, network: nn.ModuleDict, model: Model, test: Images, asked: Truth, counted: numpy.ndarray
+    ) -> list[Ranking]:
+        """One for each class that counts."""
         network.eval()
         classes = counted.tolist()
         scores, hits, images = ({label: [] for label in classes} for _ in range(3))
         wanted = np.zeros((len(test), len(test.classes)), dtype=np.int64)
         for row, (_, labels, hard) in enumerate(asked):
-            np.add.at(wanted[place[row]], labels[~hard], 1)
+            np.add.at(wanted[row], labels[~hard], 1)
         blocks = [np.arange(start, min(start + AT_ONCE, len(test))) for start in range(0, len(test), AT_ONCE)]
         with (
             work.progress("scoring", len(test), "images") as progress,
@@ -164,7 +162,7 @@ class VocDetection(Trained):
                         hit, counts = matched(boxes[mine], sure[mine], corners[true], hard[true])
                         scores[label].append(sure[mine][counts])
                         hits[label].append(hit[counts])
-                        images[label].append(np.full(int(counts.sum()), place[row]))
+                        images[label].append(np.full(int(counts.sum()), row))
                 progress.advance(len(rows))
                 work.pause_point()
         joined = [[np.concatenate(parts[label]) for parts in (scores, hits, images)] for label in classes]

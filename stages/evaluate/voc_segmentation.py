@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._layers import check_layers
-from stages.evaluate._annotations import annotated, by_name, check_annotated, classes_counted, square_of
+from stages.evaluate._annotations import annotated, check_annotated, classes_counted, square_of
 from stages.evaluate._iou import VOID, confusion, intersections, mean_iou
 from stages.evaluate._named import named
 from stages.evaluate._precision import interval
@@ -105,7 +105,6 @@ class VocSegmentation(Trained):
                         matrices[row] = confusion(asked[row], one, len(names))
                 progress.advance(len(batch))
                 work.pause_point()
-        matrices = matrices[by_name(test)]
         whole = matrices.sum(axis=0)
         figures = {"mIoU": mean_iou(whole), "pixels": 100 * float(np.trace(whole) / whole.sum())}
         each = {f"IoU {names[label]}": float(100 * intersections(whole)[label]) for label in counted}

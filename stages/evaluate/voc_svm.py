@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stages._layers import check_layers
-from stages.evaluate._annotations import annotated, by_name, check_annotated, check_learnable, classes_counted
+from stages.evaluate._annotations import annotated, check_annotated, check_learnable, classes_counted
 from stages.evaluate._named import named
 from stages.evaluate._precision import interval, mean_precision, precisions, rankings
 from stages.evaluate._read import probed_layers, read_layers
@@ -68,9 +68,7 @@ class VocSvm(Stage):
 
     def run(self, work: Work) -> None:
         model, train = work.inputs["model"], work.images["train"]
-        # In the order of names, so that neither the folds nor the solver depend on the set's.
-        order = {role: by_name(images) for role, images in work.images.items()}
-        targets = {role: annotated(images).targets[order[role]] for role, images in work.images.items()}
+        targets = {role: annotated(images).targets for role, images in work.images.items()}
         check_learnable(targets["train"])
         trained, tested = ((targets[role] == 1).any(axis=0) for role in ("train", "test"))
         counted = classes_counted(work, train.classes, trained, tested)
@@ -83,7 +81,7 @@ class VocSvm(Stage):
         }
 
         def features(layer: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-            return tuple(of_unit_length(files[role][layer][order[role]]) for role in ("train", "test"))
+            return tuple(of_unit_length(files[role][layer]) for role in ("train", "test"))
 
         machines = Machines(self.iterations)
         folded, ranked, costs = {}, {}, {}

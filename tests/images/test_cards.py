@@ -431,6 +431,14 @@ def test_every_set_with_labels_can_be_scored(
             "would be scored on `val`, which is a part",
         ),
         (", data: {card: imagenet, path: set.h5, split: {train: none}}", "has no split 'none'"),
+        (
+            ", data: {card: imagenet, path: set.h5, split: {train: val}}",
+            "reads the split `val` as `train` and as `test`",
+        ),
+        (
+            ", data: {card: imagenet, path: set.h5, split: {test: train_1percent}}",
+            "would be scored on `train_1percent`, which is a part of `train`",
+        ),
     ],
 )
 def test_a_stage_of_several_splits_is_told_which_is_which(

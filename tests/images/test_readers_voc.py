@@ -150,6 +150,16 @@ def _read_all(listing: Any) -> None:
     os._exit(0)
 
 
+@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"GIF89a"])
+def test_a_damaged_mask_is_named(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
+    voc(tmp_path / "voc")
+    file = tmp_path / "voc/SegmentationClass/000005.png"
+    file.write_bytes(damage(file.read_bytes()))
+    told = annotations(opened("voc2007", tmp_path / "voc", **SPLITS), "train_seg")
+    with pytest.raises(UsageError, match=r"000005.png: not a readable mask"):
+        told.mask(0)
+
+
 def test_annotations_are_read_in_a_forked_process_too(tmp_path: Path) -> None:
     voc(tmp_path / "voc")
     listing = opened("voc2007", tmp_path / "voc", **SPLITS).listing("trainval")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 
 from stages.evaluate import clusters as metrics
+from stages.evaluate._presets import PRESETS
 from stages.evaluate.clusters import EvaluateClusters
 from stages.evaluate.fidelity import Fidelity
 from stages.evaluate.finetune import Finetune
@@ -107,7 +109,7 @@ def test_both_networks_of_a_fine_tuning_leave_a_curve_that_ends_in_their_figures
 
 ORDERED = {name: stage for name, (stage, _) in PINNED.items()} | {
     "knn": Knn(model="model"),
-    **{one: Linear(model="model", variant=one, epochs=2) for one in ("pooled", "zhang2016", "deepcluster", "compress")},
+    **{one: Linear(model="model", variant=one, epochs=2) for one in PRESETS},
 }
 
 
@@ -191,11 +193,41 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
     made = run_stage(EvaluateClusters(labels="l"), tmp_path / "w", {"images": images}, labels=pseudo)
     for name in ("nmi", "ami", "ari", "hungarian", "purity"):
         assert made.figures[name] == pytest.approx(100)
-    assert made.card["counts"]["empty"] == 0
+    assert made.card["settings"]["empty"] == 0
+    assert {name: made.card["intervals"][name] for name in ("nmi", "ami", "ari", "hungarian")} == {
+        name: pytest.approx([100, 100]) for name in ("nmi", "ami", "ari", "hungarian")
+    }
     sparse = labelling(tmp_path / "s", images, renamed, [0, 2, 3, 5, 6, 7, 8, 9, 11, 12])
     made = run_stage(EvaluateClusters(labels="l"), tmp_path / "v", {"images": images}, labels=sparse)
-    wanted = {"images": 100, "k": 13, "empty": 3, "smallest": 0, "largest": 10, "imbalance": 1.3}
-    assert made.card["counts"] == pytest.approx(wanted)
+    wanted = {"k": 13, "empty": 3, "smallest": 0, "largest": 10, "imbalance": 1.3}
+    assert made.card["settings"] == pytest.approx(wanted)
+    assert made.card["counts"] == {"images": 100}
+
+
+def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(tmp_path: Path) -> None:
+    random, widths = np.random.RandomState(0), []
+    for count in (200, 3200):
+        true = random.randint(0, 4, count)
+        named = np.where(random.rand(count) < 0.6, true, random.randint(0, 4, count))
+        spans = metrics.intervals(true, named, make_work(tmp_path / str(count)))
+        figures = metrics.agreement(true, named)
+        assert all(low < figures[name] < high for name, (low, high) in spans.items())
+        widths.append({name: high - low for name, (low, high) in spans.items()})
+    for name, wide in widths[0].items():
+        assert wide / widths[1][name] == pytest.approx(4, rel=0.35), name  # the square root of 16
+
+
+@pytest.mark.parametrize("kind", [Retrieval, EvaluateClusters])
+def test_one_class_alone_has_no_figure(kind: type, sets: dict, tmp_path: Path) -> None:
+    zeros = np.zeros(100, np.int64)
+    images = {"train": pack_images(tmp_path / "one", np.array(sets["train"].pixels), zeros), "test": sets["test"]}
+    if kind is EvaluateClusters:
+        pseudo = labelling(tmp_path / "l", images["train"], sets["train"].labels, list(range(10)))
+        work = make_work(tmp_path, {"images": images["train"]}, {"labels": pseudo})
+    else:
+        work = make_work(tmp_path, images, {"model": model(tmp_path / "m")})
+    with pytest.raises(TransferError, match="have one label"):
+        kind(**({"labels": "l"} if kind is EvaluateClusters else {"model": "m"})).run(work)
 
 
 def test_cluster_figures_equal_literal_counts() -> None:
@@ -248,6 +280,30 @@ def test_fidelity_goes_through_the_numbers_of_the_clusters(sets: dict, tmp_path:
     assert made.figures["never learned"] == pytest.approx(100 / 3)
 
 
+@pytest.mark.parametrize(
+    ("unseen", "fault"),
+    [("limit: 32", "was trained on images of 'others', or of the same split"), ("split: train", "")],
+)
+def test_images_of_the_split_that_a_target_learned_from_are_not_unseen(
+    unseen: str, fault: str, pipeline: Callable[..., Path], invoke: Callable[..., Any]
+) -> None:
+    file = pipeline(f"""\
+name: seen
+seed: 0
+data: {{card: drawings, limit: 64}}
+stages:
+  deep: {{uses: pretext/random, backbone: conv4}}
+  features: {{uses: extract/network, model: deep}}
+  clusters: {{uses: cluster, features: features, k: 4}}
+  labels: {{uses: assign, features: features, clusters: clusters}}
+  target: {{uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1}}
+  other_features: {{uses: extract/network, model: deep, data: {{card: drawings, {unseen}}}}}
+  others: {{uses: assign, features: other_features, clusters: clusters}}
+  fidelity: {{uses: evaluate/fidelity, target: target, labels: labels, unseen: others}}
+""")
+    assert fault in invoke("run", file, "--dry-run", check=2 if fault else 0).err
+
+
 def test_a_target_without_a_head_is_told(sets: dict, tmp_path: Path) -> None:
     pseudo = labelling(tmp_path / "l", sets["test"], sets["test"].labels, list(range(10)))
     with pytest.raises(TransferError, match="has no head"):
@@ -268,12 +324,12 @@ def test_a_training_split_that_teaches_nothing_is_refused(kind: type, sets: dict
 
 
 def test_a_class_with_fewer_images_than_labels_asked_for_is_named(sets: dict, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match="images of class"):
+    with pytest.raises(TransferError, match="asks for 50 labels of each class, and there are 10 training images of"):
         run_stage(Lowshot(model="model", amounts=[50]), tmp_path / "w", sets, model=model(tmp_path / "m"))
 
 
 def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
     made: Scores = run_stage(Nonlinear(model="model", locked=["conv4"], **SHORT), tmp_path / "w", sets,
                              model=model(tmp_path / "m"))  # fmt: skip
-    assert made.card["protocol"] == "nonlinear/noroozi2016-v1 (epochs 2, batch 32, locked ['conv4'])"
+    assert made.card["protocol"] == 'nonlinear/noroozi2016-v1 (epochs 2, batch 32, locked ["conv4"])'
     assert made.card["counts"] == {"train": 100, "test": 60}

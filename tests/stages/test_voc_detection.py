@@ -68,7 +68,10 @@ def test_it_learns_where_squares_are(sets: dict, tmp_path: Path) -> None:
 
 def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) -> None:
     turned = pack(tmp_path / "turned", scenes("test", 12, 0.1)[::-1], "test")
-    here, there = run(tmp_path / "a", sets, epochs=1), run(tmp_path / "b", {**sets, "test": turned}, epochs=1)
+    here, there = (
+        run(tmp_path / name, {**sets, "test": one.by_id()}, epochs=1)
+        for name, one in (("a", sets["test"]), ("b", turned))
+    )
     assert here.figures == pytest.approx(there.figures, abs=1e-6)
     assert here.card["intervals"]["AP50"] == pytest.approx(there.card["intervals"]["AP50"], abs=1e-6)
 

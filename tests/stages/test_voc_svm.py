@@ -24,9 +24,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
 
 
 def run(folder: Path, sets: dict[str, Images], told: bool = False, **options: object) -> Scores:
-    return run_stage(
-        VocSvm(model="model", **{**QUICK, **options}), folder / "made", sets, model=model(folder / "model", told=told)
-    )
+    stage, ordered = VocSvm(model="model", **{**QUICK, **options}), {role: one.by_id() for role, one in sets.items()}
+    return run_stage(stage, folder / "made", ordered, model=model(folder / "model", told=told))
 
 
 def test_figures_are_pinned_and_say_what_was_selected(sets: dict, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from transfer.images.spec import ImageSpec
@@ -36,10 +37,19 @@ def split_fault(kind: type[Stage], data: ImageSpec) -> str:
 
 def overlap(splits: dict[str, str], kind: type[Stage]) -> str:
     """What is wrong where the images of one role are among another's (role -> split); empty where nothing is."""
-    if not {"trainval", "val"} <= {*splits.values()}:
-        return ""
-    role = next(role for role, split in splits.items() if split == "trainval")
-    return (
-        "would be scored on `val`, which is a part of `trainval`: say, in its `data:`, "
-        f"`split: {{{kind.images[role].split}: train}}`"
-    )
+    for (one, large), (other, small) in permutations(splits.items(), 2):
+        if not _within(small, large):
+            continue
+        wanted = kind.images[one].split
+        if small == large:
+            both = f"reads the split `{small}` as `{wanted}` and as `{kind.images[other].split}`"
+            return f"{both}: what is scored must not be learned from. Give the set two splits, such as folders of them"
+        advice = f", `split: {{{wanted}: train}}`" if (large, small) == ("trainval", "val") else ", other splits"
+        which = f"scored on `{small}`" if other == "test" else f"taught `{small}`"
+        return f"would be {which}, which is a part of `{large}`: say, in its `data:`{advice}"
+    return ""
+
+
+def _within(small: str, large: str) -> bool:
+    """Whether images of one split are among those of another, as splits are named: `train_1percent` is of `train`."""
+    return small == large or small.startswith(f"{large}_") or (large == "trainval" and small in ("train", "val"))

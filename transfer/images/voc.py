@@ -8,6 +8,7 @@ JPEGImages/NAME.jpg   Annotations/NAME.xml   SegmentationClass/NAME.png
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 from functools import partial
 from pathlib import Path
@@ -139,8 +140,19 @@ def _read(tree: Tree, ids: list[str], row: int) -> bytes:
 
 
 def _mask(tree: Tree, ids: list[str], row: int) -> bytes | None:
+    """UsageError names one that is no readable picture."""
+    from PIL import Image
+
     name = f"SegmentationClass/{ids[row]}.png"
-    return tree.read(name) if tree.is_file(name) else None
+    if not tree.is_file(name):
+        return None
+    data = tree.read(name)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            image.load()
+    except Exception as error:  # PIL raises many kinds for a damaged file
+        raise UsageError(f"{tree.path / name}: not a readable mask ({error})") from error
+    return data
 
 
 def _boxes(tree: Tree, classes: list[str], ids: list[str], row: int) -> Boxes:

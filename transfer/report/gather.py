@@ -173,14 +173,6 @@ def left_out(report: Gathered, stages: Sequence[Found]) -> dict[str, Any] | None
     return {"count": len(stages), "command": report.command("report", *words, "-o", "member.html")}
 
 
-def duration(seconds: float) -> str:
-    """Seconds as a person reads them."""
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s" if seconds < 10 else f"{seconds:.0f} s"
-
-
 def spread(count: int, wanted: int) -> list[int]:
     """`wanted` rows of `count`, evenly spread: a set may be sorted by class."""
     return [i * count // wanted for i in range(min(wanted, count))] if count >= wanted else list(range(count))

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from transfer.report.gather import PACK, Found, Gathered, by_name, duration
+from transfer.report.gather import PACK, Found, Gathered, by_name
+from transfer.tabular import time_of
 
 LETTER, BOLD = 6.9, 8.6  # px that a letter takes at most, at the sizes in the style sheet
 LINE, PAD = 16, 10
@@ -104,7 +105,7 @@ def standing(members: Sequence[Found]) -> str:
     if not made:
         return "not made yet" if not members[0].state.reason.startswith("damaged") else "damaged"
     when = max(one.when for one in made)
-    took = duration(sum(one.manifest.seconds for one in made))
+    took = time_of(sum(one.manifest.seconds for one in made))
     count = f"{len(made)} of {len(members)} made · " if len(members) > 1 else ""
     return f"{count}{when:%d %b %H:%M} · {took}"
 

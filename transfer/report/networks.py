@@ -62,9 +62,9 @@ def _figures(histories: Any) -> list[str]:
 
 
 def views(report: Gathered) -> list[dict[str, Any]]:
-    """For each stage that trains on images, what its network sees of a few; once for all members of a matrix."""
+    """For each stage that trains on images, what its network sees of a few; once for all members of one method."""
     found = []
-    for name, members in by_name(report.of(Model)).items():
+    for name, members in _by_method(report).items():
         one = members[0]
         pack = report.images_of(one.planned)
         if pack is None or not hasattr(one.planned.stage, "sees"):
@@ -85,6 +85,17 @@ def views(report: Gathered) -> list[dict[str, Any]]:
             found.append(
                 {"name": name, "found": one, "set": pack.label, "columns": pictures, "count": len(members), "why": why}
             )
+    return found
+
+
+def _by_method(report: Gathered) -> dict[str, list[Found]]:
+    """The members of each stage that learn in one way, by its name; with the method where a stage has several."""
+    found = {}
+    for name, members in by_name(report.of(Model)).items():
+        uses = dict.fromkeys(one.planned.uses for one in members)
+        for method in uses:
+            label = name if len(uses) == 1 else f"{name} ({method})"
+            found[label] = [one for one in members if one.planned.uses == method]
     return found
 
 

@@ -14,10 +14,12 @@ from markupsafe import Markup, escape
 from transfer import __version__
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
-from transfer.errors import TransferError, UsageError
+from transfer.errors import TransferError
+from transfer.places import check_folder
 from transfer.report import clusters, graph, neighbours, networks, scores
-from transfer.report.gather import PACK, Found, Gathered, by_name, duration
+from transfer.report.gather import PACK, Found, Gathered, by_name
 from transfer.show import size
+from transfer.tabular import counted, time_of
 
 HERE = Path(__file__).parent
 MISSING = 30  # lines that say what is not there
@@ -35,8 +37,7 @@ class Written:
 
 def write(pipeline: Pipeline, target: Path) -> Written:
     """Make the page and write it; TransferError where nothing of the pipeline is done."""
-    if not target.parent.is_dir():
-        raise UsageError(f"-o {target}: there is no folder {target.parent}")
+    check_folder(target)
     text, damaged = page(pipeline)
     data = text.encode("utf-8")
     target.write_bytes(data)
@@ -62,7 +63,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
         "sizes": clusters.sizes(report), "neighbours": neighbours.neighbours(report),
         "filters": networks.first_filters(report), "probes": scores.probes(report, comparison),
         "taught": scores.curves(report), "provenance": provenance,
-        "compare_command": report.command("compare"), "duration": duration, "bytes": size,
+        "compare_command": report.command("compare"), "duration": time_of, "bytes": size,
     }  # fmt: skip
     told["damaged"] = report.damaged | {
         one["stage"]: one["why"] for one in (comparison.damaged if comparison else [])
@@ -139,7 +140,7 @@ def _scores(card: dict[str, Any]) -> dict[str, Any]:
     main = card.get("main")
     names = sorted(card["figures"], key=lambda name: name != main)
     rows = [(name, f"{card['figures'][name]:.2f}", _interval(card.get("intervals", {}).get(name))) for name in names]
-    counts = ", ".join(f"{count:,} {name}" for name, count in card.get("counts", {}).items())
+    counts = counted(card.get("counts", {}))
     selected = ", ".join(f"{name}: {value}" for name, value in card.get("selected", {}).items())
     return {"protocol": card["protocol"], "main": main, "rows": rows, "counts": counts, "selected": selected}
 

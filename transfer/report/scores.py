@@ -69,8 +69,8 @@ def sections(found: Comparison | None) -> list[dict[str, Any]]:
 def _tested(section: Section) -> tuple[str, str]:
     """The image set that is scored, and how many of it."""
     sets = [told.partition(" (")[0] for role, told in section.setting["images"].items() if role != "train"]
-    counts = [count for name, count in section.counts.items() if not name.startswith(("train", "selection", "labels"))]
-    return ", ".join(sets), f"{counts[0]:,}" if counts else NOTHING
+    count = Scores.tested(section.counts)
+    return ", ".join(sets), NOTHING if count is None else f"{count:,}"
 
 
 def _seed(run: Any, row: Row) -> str:
@@ -155,15 +155,16 @@ def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
     made = []
     for section in found.sections if found else []:
         by_network: dict[tuple[str, ...], list[Row]] = {}
+        names = {id(row): told for row, told in zip(section.rows, words_of(section), strict=True)}
         for row in section.rows:
             backbone = row.about.backbone
-            names = [*backbone.layer_names()] if isinstance(backbone, Backbone) else []
+            layers = [*backbone.layer_names()] if isinstance(backbone, Backbone) else []
             figures = row.runs[0].card["figures"]
-            probed = tuple(name for name in names if name in figures)
+            probed = tuple(layer for layer in layers if layer in figures)
             if row.runs[0].card.get("selected", {}).get("layer") and len(probed) > 1:
                 by_network.setdefault(probed, []).append(row)
         for layers, rows in by_network.items():
-            told = apart([row.runs[0].planned for row in rows[:CURVES]], without=("seed",))
+            told = [names[id(row)] for row in rows[:CURVES]]
             beside = min(0.07, 0.5 / len(told))  # of one layer's place to the next, so that intervals stand apart
             series = [
                 _probe(row, layers, label if len(rows) > 1 else row.label, beside * (number - (len(told) - 1) / 2))
@@ -214,7 +215,7 @@ def _taught(one: Found, name: str) -> list[Markup]:
     for figure in scores.figures:
         curve = _array(scores, f"curve.{figure}")
         if curve is not None and curve.ndim == 2 and curve.size:
-            epochs.append(Series(figure, range(1, curve.shape[1] + 1), curve.mean(0).tolist()))
+            epochs.append(Series(figure, range(curve.shape[1]), curve.mean(0).tolist()))
     if epochs:
         plots.append(lines(f"test accuracy of {name} while it learns", epochs, "epoch", "test accuracy, %"))
     ways: dict[str, list[tuple[int, float, Any]]] = {}
