@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import BadOption
 from transfer.plan import pack_of
 
 if TYPE_CHECKING:
+    from transfer.networks.backbone import Backbone
     from transfer.plan import Planned
 
 
@@ -41,6 +44,25 @@ def check_same_space(option: str, features: Planned, clusters: Planned) -> None:
 def count_of(features: Planned) -> int | None:
     """How many images planned features are of; None where the plan does not show it."""
     return getattr(getattr(pack_of(features), "stage", None), "count", None)
+
+
+def width_of(features: Planned) -> int | None:
+    """How many values planned features have; None where the plan does not show it. Imports torch."""
+    if hasattr(features.stage, "planned_width"):
+        return features.stage.planned_width(features)
+    model, stage = features.inputs.get("model"), features.stage
+    if not (model and model.images and hasattr(stage, "pool") and hasattr(model.stage, "backbone")):
+        return None
+    backbone = model.stage.backbone
+    size = getattr(model.stage, "size", None) or next(iter(model.images.values())).stage.size
+    channels, *sides = _shapes(backbone, size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
+    pools = sides and max(sides) > stage.pool
+    return channels * (stage.pool**2 if pools else prod(sides))
+
+
+@lru_cache(maxsize=64)
+def _shapes(backbone: Backbone, size: int) -> dict[str, tuple[int, ...]]:
+    return backbone.build(0).shapes(size)
 
 
 def check_side_by_side(option: str, features: Sequence[Planned]) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from stages._features import sound_blocks, unsound
-from stages._space import check_side_by_side, count_of, space_of
+from stages._space import check_side_by_side, count_of, space_of, width_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import np, torch
@@ -85,6 +85,28 @@ class Prepare(Stage):
         after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
         if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projected:
             raise BadOption("components", f"{self.components} components of {self.projected} projected values")
+
+    def rehearse(self, planned: Planned) -> None:
+        """No step keeps more values than it is given."""
+        self.planned_width(planned)
+
+    def planned_width(self, planned: Planned) -> int | None:
+        """How many values there will be, None where it is not known; BadOption where a step has too few."""
+        if "like" in planned.inputs:
+            return width_of(planned.inputs["like"])
+        widths = [width_of(one) for one in several(planned.inputs, "features")]
+        width = None if None in widths else sum(widths)
+        for step in self.steps if width else ():
+            if step in ("pca", "whiten"):
+                if (self.components or 0) > width:
+                    raise BadOption("components", f"{self.components} of features of {width} values")
+                width = self.components or min(width, (count_of(planned) or width + 1) - 1)
+            elif step == "project":
+                if self.projected >= width:
+                    told = f"{self.projected} values of features of {width}: leave `project` out"
+                    raise BadOption("projected", told)
+                width = self.projected
+        return width
 
     def run(self, work: Work) -> None:
         features: list[Features] = several(work.inputs, "features")

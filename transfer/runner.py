@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
-from transfer.errors import Damaged, Stopped, TransferError, UsageError
+from transfer.errors import BadOption, Damaged, Stopped, TransferError, UsageError
 from transfer.machine import Machine
 from transfer.make import failure, make
 from transfer.plan import Plan, Planned
@@ -145,6 +145,9 @@ class Run:
                 one.stage.rehearse(one)
             except TransferError:
                 raise
+            except BadOption as error:
+                mark = one.node.mark_at((error.option,)) if one.node else self.plan.file
+                faults.append(f"{mark}: stages.{one.name}.{error.option}: {error}")
             except ValueError as error:
                 faults.append(f"{where}: {error}")
             except Exception as error:  # a stranger's code may raise anything

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -354,3 +355,50 @@ def test_what_cannot_be_is_found_in_the_plan(stage: Prepare, inputs: dict[str, A
     else:
         with pytest.raises(BadOption, match=told):
             stage.check(planned("it", stage, **inputs))
+
+
+WIDE = """\
+name: wide
+seed: 0
+data: {card: drawings, limit: 64}
+stages:
+  deep: {uses: pretext/random, backbone: {name: conv4, width: 0.5}}
+  flat: {uses: extract/network, model: deep, layer: avgpool}
+  grid: {uses: extract/network, model: deep, layer: conv4, pool: 2, pooling: average}
+  whole: {uses: extract/network, model: deep, layer: conv4, pool: 99}
+  narrow: {uses: prepare, features: [flat, grid], steps: [project, l2], projected: 40}
+  few: {uses: prepare, features: narrow, steps: [whiten], components: 7}
+  all: {uses: prepare, features: grid, steps: [pca]}
+  again: {uses: prepare, features: [flat, grid], like: narrow}
+  faulty: {uses: prepare, features: FEATURES, steps: [STEP], OPTION}
+"""
+
+
+def test_widths_are_known_before_anything_is_run(pipeline: Callable[..., Any], invoke: Callable[..., Any]) -> None:
+    from stages._space import width_of
+    from transfer.api import Pipeline
+
+    file = pipeline(WIDE.partition("  faulty")[0])
+    invoke("run", file, "--store", "store", "--threads", 1, "--device", "cpu")
+    made = Pipeline.load(file, store=file.parent / "store")
+    for one in made.plan:
+        if one.stage.produces is Features:
+            assert width_of(one) == made.artifact(one.name).shape[1], one.name
+    assert width_of(made.plan.find("all")[0]) == 63  # of 64 images
+
+
+@pytest.mark.parametrize(
+    ("features", "step", "option", "told"),
+    [
+        ("flat", "pca", "components: 33", "components: 33 of features of 32 values"),
+        ("few", "whiten", "components: 8", "components: 8 of features of 7 values"),
+        ("[few, flat]", "project", "projected: 39", "projected: 39 values of features of 39: leave `project` out"),
+    ],
+)
+def test_more_values_than_there_are_is_told_before_anything_is_run(
+    features: str, step: str, option: str, told: str, pipeline: Callable[..., Any], invoke: Callable[..., Any]
+) -> None:
+    file = pipeline(WIDE.replace("FEATURES", features).replace("STEP", step).replace("OPTION", option))
+    said = invoke("run", file, "--store", "store", check=2)
+    assert re.search(rf"pipeline.yaml:13:\d\d: stages.faulty.{re.escape(told)}", said.err)
+    assert "done in" not in said.text
