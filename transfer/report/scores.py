@@ -142,8 +142,8 @@ def _over_time(section: Section) -> Markup:
         series.append(
             Series(name, [row.training / 60 for row in rows], [row.figure.mean for row in rows], spans, kind=name)
         )
-    random = next((row.figure.mean for row in section.rows if _given(row, RANDOM)), None)
-    level = None if random is None else ("random weights", random)
+    random = [row.figure.mean for row in section.rows if _given(row, RANDOM)]  # of several networks no one line is true
+    level = ("random weights", random[0]) if len(random) == 1 else None
     return lines(
         "What a minute of training buys", series, "minutes that the scored network was trained",
         f"{section.figure}, %", level=level, log=True, dots=True,
@@ -174,7 +174,8 @@ def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
             series += [
                 Series(f"{name} (published)", range(len(LAYERS)), values, quiet=True) for name, values in known.items()
             ] if layers == LAYERS else []  # fmt: skip
-            title = f"accuracy by layer of {rows[0].label}"
+            several = f"{len(rows)} networks, {rows[0].about.backbone.name}"
+            title = f"accuracy by layer of {several if len(rows) > 1 else rows[0].label}"
             plot = lines(title, series, "layer", "accuracy, %", names=layers)
             made.append({"protocol": section.protocol, "plot": plot, "more": len(rows) - CURVES,
                          "sources": [report.by_key[run.planned.key] for row in rows[:CURVES] for run in row.runs],
