@@ -28,7 +28,7 @@ Blocks: TypeAlias = "Callable[[int], Generator[tuple[int, numpy.ndarray], None, 
 def write_features(work: Work, images: Images, blocks: Blocks, dtype: str, layer: str, space: dict[str, Any]) -> None:
     """Write `features.h5` of all `images` from `blocks`, kept as `dtype`, with their ids and labels.
 
-    space: what features must agree in to be compared (see `transfer/artifacts.py`).
+    space: what features must agree in to be compared (see `transfer/artifacts/features.py`).
     """
     parts = _extract(work, images, blocks, dtype)
     width = np.load(parts[0], mmap_mode="r", allow_pickle=False).shape[1]

@@ -1,0 +1,41 @@
+"""Clusters: the centroids of features."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from transfer.artifacts.artifact import Artifact
+from transfer.tables import Table
+
+if TYPE_CHECKING:
+    import numpy
+
+
+class Clusters(Artifact):
+    """`clusters.h5`: `centroids` (k, D) float32, `sizes` (k,), `objective` (iterations + 1,); `space` of the features.
+
+    The objective is the sum of squared distances at the start of each iteration, and last that of the centroids.
+    """
+
+    required = ("clusters.h5",)
+
+    @cached_property
+    def table(self) -> Table:
+        return Table(self.folder / "clusters.h5")
+
+    @property
+    def space(self) -> dict[str, Any]:
+        return self.table.attributes["space"]
+
+    @cached_property
+    def centroids(self) -> numpy.ndarray:
+        return self.table.read("centroids")
+
+    @cached_property
+    def sizes(self) -> numpy.ndarray:
+        return self.table.read("sizes")
+
+    @cached_property
+    def objective(self) -> numpy.ndarray:
+        return self.table.read("objective")
