@@ -24,6 +24,7 @@ LAYERS = [
     "stage work",
     "catalog images",
     "given plan training",
+    "planned_images",
     "embedding",
     "formats",
     "wording",

@@ -12,18 +12,16 @@ from pydantic import BaseModel, ValidationError
 
 from transfer import artifacts, matrix
 from transfer.catalog import find_stage
-from transfer.document import FAULTY, Faults, Mark, Node, read_document, replace, substitute, variables_in
-from transfer.errors import BadOption, TransferError, UsageError, nearest
+from transfer.document import FAULTY, Faults, Node, read_document, replace, substitute, variables_in
+from transfer.errors import BadOption, UsageError, nearest
 from transfer.given import with_files
-from transfer.images.roles import overlap, spec_for, split_fault
 from transfer.images.sets import ImageSets
-from transfer.images.spec import ImageSpec
-from transfer.plan import COMMON, Header, Plan, Planned, pack_of
-from transfer.stage import Stage, several
+from transfer.plan import COMMON, Header, Plan, Planned
+from transfer.planned_images import PlannedImages
+from transfer.stage import Stage
 from transfer.store import Store
 from transfer.wording import culprit, holds_faulty, say
 
-SMOKE_IMAGES = 256
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
 
@@ -56,8 +54,7 @@ class _Reader:
         self.wanted = {name.partition("[")[0] for name in stages}
         self.beside = path.resolve().parent
         self.memory = store.memory
-        self.sets = ImageSets(self.memory, self.beside)
-        self.unread: dict[tuple[Mark, str, str], dict[str, None]] = {}  # fault of an image set -> stages that read it
+        self.images = PlannedImages(ImageSets(self.memory, self.beside), smoke, faults)
         self.by_key: dict[str, Planned] = {}
         self.names: dict[str, list[Planned]] = {}
 
@@ -82,9 +79,7 @@ class _Reader:
             head = self._header(top)
             if isinstance(stages.value, dict):
                 self._member(root, top, head, member)
-        for (mark, where, what), readers in self.unread.items():
-            first, *more = what.split("\n")
-            self.faults.add(mark, where, "\n".join([f"{first} (read by {', '.join(readers)})", *more]))
+        self.images.tell_unread()
         self.faults.raise_if_any()
         return Plan(head.name or self.path.stem, self.path, list(self.by_key.values()), self.names, self.smoke)
 
@@ -115,13 +110,13 @@ class _Reader:
                 one.stage, one.note = found
             ready = all(other in sound for other in inputs[name].values())
             before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
-            images = self._images(name, kinds[name], nodes[name], one.data, before, top)
+            images = self.images.of(name, kinds[name], nodes[name], one.data, before, top)
             if one.stage is not FAULTY and before is not None and images is not None:
                 one.inputs, one.images = before, images
                 one.member = {key: member[key] for key in member if key in self._varies(one, root)}
                 sound[name] = one
                 self._check(one)
-        if not self.faults and not self.unread:
+        if not self.faults and not self.images.unread:
             self._add(list(sound.values()))
 
     def _around(self, order: list[str], inputs: dict[str, dict[str, str | None]]) -> set[str]:
@@ -230,63 +225,6 @@ class _Reader:
         for name in inputs:
             visit(name, [])
         return order
-
-    def _images(
-        self,
-        name: str,
-        kind: type[Stage],
-        node: Node,
-        data: ImageSpec | None,
-        before: dict[str, Planned] | None,
-        top: Node,
-    ) -> dict[str, Planned] | None:
-        """Plan the packing of every split that the stage reads; None where that cannot be."""
-        found, own = {}, "data" in node.keys
-        for role, images in kind.images.items():
-            if images.follow and not own:
-                if before is None:
-                    return None
-                source = next(iter(several(before, images.follow)), None)
-                pack = None if source is None else pack_of(source)
-                if pack is not None:
-                    found[role] = pack
-                    continue
-            if data is FAULTY:
-                return None
-            if data is None:
-                what = "reads images: name them with `data:`, here or for the whole file"
-                self.faults.add(node.mark, f"stages.{name}", what)
-                return None
-            if own and (wrong := split_fault(kind, data)):
-                self.faults.add(node.mark_at(("data", "split")), f"stages.{name}.data.split", wrong)
-                return None
-            spec = data if len(kind.images) == 1 else spec_for(images.split, data)
-            try:
-                found[role] = self._pack(spec, images.split, images.labelled)
-            except (TransferError, OSError) as error:
-                if own:
-                    self.faults.add(node.keys["data"], f"stages.{name}.data", str(error))
-                else:
-                    self.unread.setdefault((top.keys["data"], "data", str(error)), {})[name] = None
-                return None
-        if wrong := overlap({role: pack.stage.split for role, pack in found.items()}, kind):
-            self.faults.add(node.mark, f"stages.{name}", wrong)
-            return None
-        return found
-
-    def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> Planned:
-        note = ""
-        if self.smoke:
-            spec = spec.model_copy(update={"limit": min(spec.limit or SMOKE_IMAGES, SMOKE_IMAGES)})
-            try:
-                self.sets.survey(spec)
-            except UsageError:
-                _, size = self.sets.locate(spec)
-                note = f"drawings stand in for {spec.place}, which is not there"
-                spec = ImageSpec(card="drawings", split=None, limit=spec.limit, size=spec.size or size)
-        pack = self.sets.pack(spec, split, labelled)
-        told = "; ".join(filter(None, [note, pack.note]))
-        return Planned(f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=told)
 
     def _check(self, one: Planned) -> None:
         try:

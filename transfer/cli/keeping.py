@@ -1,0 +1,87 @@
+"""Commands about results as things: check, delete and export them; about the machine; and to begin with."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from transfer.cli.options import AS_JSON, FILE, STORE, file_options, show_value
+
+
+@click.command()
+@FILE
+@file_options
+@AS_JSON
+def verify(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool) -> None:
+    """Read every byte that FILE's results consist of, and compare it with what was written; exit with 4 on damage."""
+    from transfer import upkeep
+    from transfer.api import Pipeline
+
+    found = upkeep.verify(Pipeline.load(file, sets=sets, smoke=smoke, store=store))
+    show_value(found, as_json, upkeep.verify_text)
+    if found["damaged"]:
+        sys.exit(4)
+
+
+@click.command()
+@STORE
+@click.option("--delete", is_flag=True, help="Delete; without it, only list.")
+@AS_JSON
+def gc(store: Path | None, delete: bool, as_json: bool) -> None:
+    """List what no pipeline's latest run needs any more, in bytes; --delete removes it."""
+    from transfer import upkeep
+    from transfer.places import default_store
+    from transfer.store import Store
+
+    show_value(upkeep.collect(Store(store or default_store()), delete), as_json, upkeep.collect_text)
+
+
+@click.command()
+@FILE
+@click.argument("stage")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@file_options
+@click.option("--onnx", is_flag=True, help="Write model.onnx too (needs the extra: pip install 'transfer[onnx]').")
+@AS_JSON
+def export(
+    file: Path,
+    stage: str,
+    folder: Path,
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    onnx: bool,
+    as_json: bool,
+) -> None:
+    """Write the model of STAGE into DIR: safetensors, PyTorch state dict, torch.export program, and a model card."""
+    from transfer import export as exporting
+    from transfer.api import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.text)
+
+
+@click.command()
+@STORE
+@AS_JSON
+def doctor(store: Path | None, as_json: bool) -> None:
+    """What is installed, which FAISS, which GPUs, which precision, and how much disk is free."""
+    from transfer import doctor as examination
+    from transfer.places import default_store
+
+    found = examination.examine(store or default_store())
+    show_value(found, as_json, examination.text)
+    if found["problems"]:
+        sys.exit(1)
+
+
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path), default=".")
+def init(folder: Path) -> None:
+    """Put the shipped pipeline files into FOLDER; files that are there already are left alone."""
+    from transfer import upkeep
+
+    for line in upkeep.initialise(folder):
+        click.echo(line)

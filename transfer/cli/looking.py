@@ -1,0 +1,156 @@
+"""Commands that show: what can be used, what a file asks for, what came out."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from transfer.cli.options import AS_JSON, FILE, file_options, show_value
+from transfer.errors import UsageError
+
+
+@click.command("list")
+@click.argument("what", type=click.Choice(["stages", "pretexts", "backbones", "data"]), default="stages")
+@click.argument("name", required=False)
+@AS_JSON
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors.")
+def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
+    """What a pipeline file can use: stages, pretexts, backbones or data; with NAME, all of its options."""
+    from transfer import describe
+
+    if schema:
+        show_value(describe.schema(), True)
+    elif name is None:
+        show_value(describe.listing(what), as_json, describe.listing_text)
+    else:
+        show_value(describe.one(what, name), as_json, describe.one_text)
+
+
+@click.command()
+@FILE
+@click.argument("stage", required=False)
+@file_options
+@AS_JSON
+@click.option(
+    "--batch",
+    type=click.Path(path_type=Path),
+    metavar="PNG",
+    help="Write a picture of what the stage's network sees.",
+)
+def show(
+    file: Path,
+    stage: str | None,
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    as_json: bool,
+    batch: Path | None,
+) -> None:
+    """The results of FILE, or all that is known of one STAGE: options, figures, files, where and how it was made."""
+    from transfer import show as views
+    from transfer.api import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    if batch is not None:
+        from transfer.picture import batch_picture
+
+        if stage is None:
+            raise UsageError("--batch needs a stage: transfer show FILE STAGE --batch picture.png")
+        click.echo(f"{batch_picture(pipeline, stage, batch)} written")
+        return
+    found = views.results(pipeline) if stage is None else views.stage(pipeline, stage)
+    show_value(found, as_json, views.results_text if stage is None else views.stage_text)
+
+
+@click.command()
+@FILE
+@file_options
+@click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart.")
+@AS_JSON
+def graph(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, mermaid: bool, as_json: bool) -> None:
+    """FILE as a picture: which stage reads what."""
+    from transfer import show
+    from transfer.api import Pipeline
+
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    show_value(show.graph(pipeline), as_json, show.mermaid if mermaid else show.ascii_graph)
+
+
+@click.command()
+@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@file_options
+@click.option("--stage", "stages", multiple=True, metavar="NAME", help="Only scores of this evaluating stage.")
+@click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Only scores of this protocol.")
+@click.option("--paired", is_flag=True, help="Of one seed: intervals of differences over the test images.")
+@click.option("--json", "form", flag_value="json", help="Print JSON.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, every digit.")
+@click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
+@click.option("--latex", "form", flag_value="latex", help="Print LaTeX.")
+@click.option("--plot", is_flag=True, help="Draw the figures over the time of training, beneath the table.")
+@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to a file.")
+def compare(
+    files: tuple[Path, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    stages: tuple[str, ...],
+    protocols: tuple[str, ...],
+    paired: bool,
+    form: str | None,
+    plot: bool,
+    output: Path | None,
+) -> None:
+    """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
+    from transfer import tabular
+    from transfer.api import Pipeline
+    from transfer.compare import compare as compared
+    from transfer.places import check_folder
+
+    if plot and form:
+        raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
+    if output is not None:
+        check_folder(output)
+    pipelines = [Pipeline.load(file, sets=sets, smoke=smoke, store=store) for file in dict.fromkeys(files)]
+    found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
+    table = tabular.FORMS[form or "text"](found)
+    if plot:
+        from transfer.textplot import over_time
+
+        table += "\n" + over_time(found)
+    if output is None:
+        click.echo(table)
+    else:
+        output.write_text(table + "\n", encoding="utf-8")
+        click.echo(f"{output} written")
+    if output is not None or form == "csv":  # a table alone has no room for them
+        for line in tabular.beneath(found):
+            click.echo(line, err=True)
+    if found.damaged:
+        sys.exit(4)
+
+
+@click.command()
+@FILE
+@file_options
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    default="report.html",
+    show_default=True,
+    help="The page.",
+)
+def report(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, output: Path) -> None:
+    """One page of pictures, in one file: results, pipeline, clusters, networks, and where every number comes from."""
+    from transfer import show
+    from transfer.api import Pipeline
+    from transfer.report import page
+
+    written = page.write(Pipeline.load(file, sets=sets, smoke=smoke, store=store), output)
+    click.echo(f"{output} written ({show.size(written.size)})")
+    for label, what in written.damaged.items():
+        click.echo(f"damaged, and left out: {label}: {what}", err=True)
+    if written.damaged:
+        sys.exit(4)
