@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from stages._labels import joined
 from transfer.artifacts import Model, PseudoLabels, Scores
 from transfer.errors import BadOption, Damaged, TransferError
+from transfer.images.roles import within
 from transfer.lazy import np, safetensors, torch
 from transfer.stage import Images as Reads
 from transfer.stage import Stage, reads
@@ -46,9 +47,9 @@ class Fidelity(Stage):
             raise BadOption("target", f"'{target.name}' did not learn '{labels.name}'")
         if ours is None or theirs is None or ours.key != theirs.key:
             raise BadOption("unseen", f"'{unseen.name}' are not of the centroids that '{labels.name}' are of")
-        packs = [pack.stage for pack in (planned.images["images"], *target.images.values())]
-        asked, *learned = [(pack.origin.reader, pack.origin.place, pack.split) for pack in packs]
-        if asked in learned:
+        asked, *learned = (pack.stage for pack in (planned.images["images"], *target.images.values()))
+        same = [one.split for one in learned if one.origin.place == asked.origin.place]
+        if any(within(asked.split, split) or within(split, asked.split) for split in same):
             raise BadOption("unseen", f"'{target.name}' was trained on images of '{unseen.name}', or of the same split")
 
     def run(self, work: Work) -> None:

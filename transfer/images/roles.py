@@ -38,7 +38,7 @@ def split_fault(kind: type[Stage], data: ImageSpec) -> str:
 def overlap(splits: dict[str, str], kind: type[Stage]) -> str:
     """What is wrong where the images of one role are among another's (role -> split); empty where nothing is."""
     for (one, large), (other, small) in permutations(splits.items(), 2):
-        if not _within(small, large):
+        if not within(small, large):
             continue
         wanted = kind.images[one].split
         if small == large:
@@ -50,6 +50,6 @@ def overlap(splits: dict[str, str], kind: type[Stage]) -> str:
     return ""
 
 
-def _within(small: str, large: str) -> bool:
+def within(small: str, large: str) -> bool:
     """Whether images of one split are among those of another, as splits are named: `train_1percent` is of `train`."""
     return small == large or small.startswith(f"{large}_") or (large == "trainval" and small in ("train", "val"))
