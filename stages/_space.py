@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
-from math import prod
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import BadOption
+from transfer.lazy import torch
 from transfer.plan import pack_of
+from transfer.training.embed import pooled
 
 if TYPE_CHECKING:
-    from transfer.networks.backbone import Backbone
     from transfer.plan import Planned
 
 
@@ -55,14 +54,8 @@ def width_of(features: Planned) -> int | None:
         return None
     backbone = model.stage.backbone
     size = getattr(model.stage, "size", None) or next(iter(model.images.values())).stage.size
-    channels, *sides = _shapes(backbone, size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
-    pools = sides and max(sides) > stage.pool
-    return channels * (stage.pool**2 if pools else prod(sides))
-
-
-@lru_cache(maxsize=64)
-def _shapes(backbone: Backbone, size: int) -> dict[str, tuple[int, ...]]:
-    return backbone.build(0).shapes(size)
+    shape = backbone.shapes(size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
+    return pooled(torch.empty((1, *shape), device="meta"), stage.pool, stage.pooling).shape[1]
 
 
 def check_side_by_side(option: str, features: Sequence[Planned]) -> None:

@@ -240,10 +240,8 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
 
 
 def _difference_record(one: Difference | None) -> dict[str, Any] | None:
-    return one and {
-        "difference": one.mean,
-        **{name: getattr(one, name) for name in ("low", "high", "over", "seeds", "to")},
-    }
+    names = ("low", "high", "over", "seeds", "to")
+    return one and {"difference": one.mean} | {name: getattr(one, name) for name in names}
 
 
 FORMS: dict[str, Callable[[Comparison], str]] = {

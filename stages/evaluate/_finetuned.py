@@ -94,4 +94,4 @@ def rehearse_map(planned: Planned, asked: str | None, pools: bool) -> None:
     backbone = getattr(planned.inputs["model"].stage, "backbone", None)
     if backbone is not None:
         size = planned.images["train"].stage.size
-        map_layer(backbone, backbone.build(0).shapes(size), asked, pools)
+        map_layer(backbone, backbone.shapes(size), asked, pools)

@@ -50,12 +50,13 @@ class EvaluateClusters(Stage):
         true, named = images.labels[known], given[known]
         check_several(true, "images")
         purity = majority_right(true, named)
-        figures = agreement(true, named) | {"purity": float(purity.mean())}
+        agreed = agreement(true, named)
+        figures = agreed | {"purity": float(purity.mean())}
         sizes = evenness(pseudo.cluster_ids[named], pseudo.k)
         figures["entropy"] = sizes.pop("entropy")
         Scores.write(
             work.folder, protocol=PROTOCOL, settings={"k": pseudo.k, **sizes}, selected={}, main="ami",
-            figures=figures, outcomes={"purity": purity}, intervals=intervals(true, named, work),
+            figures=figures, outcomes={"purity": purity}, intervals=intervals(agreed, true, named, work),
             counts={"images": len(known)},
         )  # fmt: skip
         work.figures.update({name: round(value, 2) for name, value in {**figures, **sizes}.items()})
@@ -82,13 +83,15 @@ def agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
     }
 
 
-def intervals(true: numpy.ndarray, named: numpy.ndarray, work: Work) -> dict[str, list[float]]:
+def intervals(
+    figures: dict[str, float], true: numpy.ndarray, named: numpy.ndarray, work: Work
+) -> dict[str, list[float]]:
     """Figure of `agreement` -> [low, high], 95 %, by bootstrap over images.
 
     An image that is drawn twice agrees with itself, which shifts what clusters seem to know: the spread of the draws
     is told about the figure itself.
     """
-    figures, random, drawn = agreement(true, named), np.random.RandomState(0), []
+    random, drawn = np.random.RandomState(0), []
     with work.progress("resampling", DRAWS, "draws") as progress:
         for _ in range(DRAWS):
             rows = random.randint(0, len(true), len(true))

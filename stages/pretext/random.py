@@ -21,7 +21,7 @@ class Random(Stage):
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
     def rehearse(self, planned: Planned) -> None:
-        self.backbone.build(0).shapes(planned.images["images"].stage.size)
+        self.backbone.shapes(planned.images["images"].stage.size)
 
     def run(self, work: Work) -> None:
         network = self.backbone.build(work.seed_for("weights"))

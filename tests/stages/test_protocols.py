@@ -209,8 +209,8 @@ def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(tm
     for count in (200, 3200):
         true = random.randint(0, 4, count)
         named = np.where(random.rand(count) < 0.6, true, random.randint(0, 4, count))
-        spans = metrics.intervals(true, named, make_work(tmp_path / str(count)))
         figures = metrics.agreement(true, named)
+        spans = metrics.intervals(figures, true, named, make_work(tmp_path / str(count)))
         assert all(low < figures[name] < high for name, (low, high) in spans.items())
         widths.append({name: high - low for name, (low, high) in spans.items()})
     for name, wide in widths[0].items():

@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from transfer.cli.options import AS_JSON, FILE, STORE, file_options, show_value
+from transfer.places import default_store
 
 
 @click.command()
@@ -32,7 +33,6 @@ def verify(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, a
 def gc(store: Path | None, delete: bool, as_json: bool) -> None:
     """List what no pipeline's latest run needs any more, in bytes; --delete removes it."""
     from transfer import upkeep
-    from transfer.places import default_store
     from transfer.store import Store
 
     show_value(upkeep.collect(Store(store or default_store()), delete), as_json, upkeep.collect_text)
@@ -69,7 +69,6 @@ def export(
 def doctor(store: Path | None, as_json: bool) -> None:
     """What is installed, which FAISS, which GPUs, which precision, and how much disk is free."""
     from transfer import doctor as examination
-    from transfer.places import default_store
 
     found = examination.examine(store or default_store())
     show_value(found, as_json, examination.text)

@@ -9,6 +9,7 @@ import click
 
 from transfer.cli.options import AS_JSON, FILE, file_options, show_value
 from transfer.errors import UsageError
+from transfer.places import check_folder
 
 
 @click.command("list")
@@ -106,7 +107,6 @@ def compare(
     from transfer import tabular
     from transfer.api import Pipeline
     from transfer.compare import compare as compared
-    from transfer.places import check_folder
 
     if plot and form:
         raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")

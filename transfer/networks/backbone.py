@@ -9,6 +9,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from difflib import get_close_matches
+from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -58,6 +59,10 @@ class Backbone(BaseModel):
         """The published number of channels, scaled by `width`."""
         return max(1, round(count * self.width))
 
+    def shapes(self, size: int) -> dict[str, tuple[int, ...]]:
+        """Each layer's output shape for images of `size` px, without weights: what `Network.shapes` says, kept."""
+        return _shapes(self, size)
+
     def build(self, seed: int) -> Network:
         """The network on the CPU, in training mode; the same seed gives the same weights, byte for byte."""
         from transfer.networks.network import Network
@@ -66,6 +71,11 @@ class Backbone(BaseModel):
             # torch.manual_seed would also seed the GPUs, whose state fork_rng does not give back here.
             torch.default_generator.manual_seed(seed)
             return Network(self.chain(), spec=self)
+
+
+@lru_cache(maxsize=64)
+def _shapes(backbone: Backbone, size: int) -> dict[str, tuple[int, ...]]:
+    return backbone.build(0).shapes(size)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> ValueError:

@@ -119,7 +119,7 @@ def _dots(section: Section, told: list[str]) -> dict[str, Any]:
             place(row.figure.mean), place(row.figure.low) if row.spans else None,
             place(row.figure.high) if row.spans else None, f"made-{row.runs[0].planned.key}",
             _given(row, RANDOM) or _given(row, SUPERVISED))
-        for label, row in zip(told, rows, strict=False)
+        for label, row in zip(told[:ROWS], rows, strict=True)
     ]  # fmt: skip
     return {
         "rows": dots,
@@ -164,11 +164,12 @@ def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
             if row.runs[0].card.get("selected", {}).get("layer") and len(probed) > 1:
                 by_network.setdefault(probed, []).append(row)
         for layers, rows in by_network.items():
-            told = [names[id(row)] for row in rows[:CURVES]]
+            shown = rows[:CURVES]
+            told = [names[id(row)] for row in shown]
             beside = min(0.07, 0.5 / len(told))  # of one layer's place to the next, so that intervals stand apart
             series = [
                 _probe(row, layers, label if len(rows) > 1 else row.label, beside * (number - (len(told) - 1) / 2))
-                for number, (row, label) in enumerate(zip(rows, told, strict=False))
+                for number, (row, label) in enumerate(zip(shown, told, strict=True))
             ]
             known = published(rows[0].runs[0].planned, section.protocol)
             series += [
@@ -178,7 +179,7 @@ def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
             title = f"accuracy by layer of {several if len(rows) > 1 else rows[0].label}"
             plot = lines(title, series, "layer", "accuracy, %", names=layers)
             made.append({"protocol": section.protocol, "plot": plot, "more": len(rows) - CURVES,
-                         "sources": [report.by_key[run.planned.key] for row in rows[:CURVES] for run in row.runs],
+                         "sources": [report.by_key[run.planned.key] for row in shown for run in row.runs],
                          "note": NOTE if known and layers == LAYERS else ""})  # fmt: skip
     return made
 

@@ -37,7 +37,7 @@ class Target(Trained):
 
     def rehearse(self, planned: Planned) -> None:
         """The network fits the images: found out without computing anything."""
-        self.backbone.build(0).shapes(self.size or planned.images["images"].stage.size)
+        self.backbone.shapes(self.size or planned.images["images"].stage.size)
 
     def augment(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
