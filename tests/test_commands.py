@@ -584,3 +584,15 @@ def test_a_pipeline_runs_from_python_and_gives_its_artifacts(finished: Tiny) -> 
     found = transfer.load(str(finished.file), store=finished.store).run("clusters")
     assert found["clusters"].centroids.shape == (5, 8)
     assert transfer.load(str(finished.file), store=finished.store).artifact("knn").figures.keys() == {"knn", "1-nn"}
+
+
+def test_an_interrupt_within_code_that_a_library_makes_ends_with_130_too(tmp_path: Path) -> None:
+    """Python would end the process by the signal itself, though the interrupt was handled."""
+    (tmp_path / "library.py").write_text(
+        "import sys\nfrom transfer import cli\n"
+        "@cli.cli.command()\ndef stopped():\n    exec('raise KeyboardInterrupt')\n"
+        "sys.argv = ['transfer', 'stopped']\ncli.main()\n"
+    )
+    words = [sys.executable, "-m", "library"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (130, "stopped")

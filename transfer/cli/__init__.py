@@ -41,6 +41,8 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
+        # Where a library's own `exec` was interrupted, `python -m` would die of the signal after all: this forgets it.
+        exec("")
         sys.exit(130)
     except TransferError as error:
         # What has a place starts with it, so that editors and terminals can jump there.
