@@ -124,6 +124,27 @@ def test_a_member_is_found_by_its_stage_its_label_and_its_key(plan: Callable[[st
         found.find("cluster")
 
 
+@pytest.mark.parametrize(
+    ("asked", "expected"),
+    [
+        ("clusters[k=6]", ["clusters[w=0.5,k=6]", "clusters[w=1,k=6]"]),
+        ("clusters[w=1]", ["clusters[w=1,k=5]", "clusters[w=1,k=6]"]),
+        ("clusters[k=5,w=1]", ["clusters[w=1,k=5]"]),
+        ("model[w=0.5]", ["model[w=0.5]"]),
+    ],
+)
+def test_some_of_its_values_name_all_members_that_have_them(
+    plan: Callable[[str], Plan], asked: str, expected: list[str]
+) -> None:
+    assert [one.label for one in plan("matrix: {w: [0.5, 1], k: [5, 6]}").find(asked)] == expected
+
+
+@pytest.mark.parametrize("asked", ["clusters[k=7]", "clusters[]", "clusters[k]", "clusters[k=5", "model[k=5]", "[k=5]"])
+def test_values_that_no_member_has_name_the_members_there_are(plan: Callable[[str], Plan], asked: str) -> None:
+    with pytest.raises(UsageError, match=r"no stage .*(did you mean|there is)"):
+        plan("matrix: {w: [0.5, 1], k: [5, 6]}").find(asked)
+
+
 def test_a_variable_may_stand_in_the_seed_the_image_set_and_the_method(
     pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:

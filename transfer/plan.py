@@ -52,6 +52,11 @@ class Planned:
         return f"{self.name}[{label(self.member)}]" if self.member else self.name
 
     @property
+    def values(self) -> set[str]:
+        """The variables of its member, each as its label writes it."""
+        return {label({variable: value}) for variable, value in self.member.items()}
+
+    @property
     def before(self) -> dict[str, Planned]:
         """Everything that it reads, by the name it is read under."""
         return {**self.inputs, **{f"{role} images": pack for role, pack in self.images.items()}}
@@ -96,8 +101,15 @@ class Plan:
         return iter(self.stages)
 
     def find(self, name: str) -> list[Planned]:
-        """The stages called `name`, or `name[member]`, or with that key; UsageError names the nearest."""
+        """The stages called `name`, or with that key, or whose members have the values in `name[k=200,seed=0]`.
+
+        UsageError names what is nearest.
+        """
         found = self.names.get(name) or [one for one in self.stages if name in (one.label, one.key)]
+        stage, bracket, values = name.removesuffix("]").partition("[")
+        if not found and bracket and name.endswith("]"):
+            found = [one for one in self.names.get(stage, []) if set(values.split(",")) <= one.values]
         if not found:
-            raise UsageError(f"{self.file}: no stage '{name}'{nearest(name, self.names)}")
+            known = [one.label for one in self.names[stage]] if stage in self.names else self.names
+            raise UsageError(f"{self.file}: no stage '{name}'{nearest(name, known)}")
         return found

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.errors import Damaged, UsageError
+from transfer.errors import Damaged
 from transfer.plan import Planned
 from transfer.runner import number
 from transfer.states import CACHED, State
@@ -91,10 +91,7 @@ def results_text(found: list[dict[str, Any]]) -> str:
 
 def stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     """All that is known of one stage."""
-    found = pipeline.plan.find(name)
-    if len(found) > 1:
-        raise UsageError(f"'{name}' stands for {len(found)} members: {', '.join(one.label for one in found)}")
-    one = found[0]
+    one = pipeline.one(name)
     manifest = pipeline.store.find(one.uses, one.key)
     facts = {"stage": one.label, "uses": one.uses, "key": one.key, "identity": one.identity}
     if manifest is None:
