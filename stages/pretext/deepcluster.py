@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
@@ -43,7 +43,7 @@ class DeepCluster(Pretext):
 
     paper = "Caron, Bojanowski, Joulin & Douze, ECCV 2018"
     version: ClassVar[int] = 2  # since the order of images shares `balanced_order` with the target
-    smoke: ClassVar = {**Pretext.smoke, "k": 20, "components": 16}
+    smoke: ClassVar[dict[str, Any]] = {**Pretext.smoke, "k": 20, "components": 16}
 
     k: int = option(10000, "number of clusters", ge=2)
     components: int = option(256, "directions that features are whitened along", ge=1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages._labels import joined
 from stages.pretext._batch import needs_several
@@ -48,7 +48,7 @@ class Exemplar(Pretext):
     """
 
     paper = "Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014"
-    images: ClassVar = {"images": Images("unlabeled", follow="labels")}
+    images = {"images": Images("unlabeled", follow="labels")}
 
     labels: str | None = reads(PseudoLabels, "clusters that are the classes; none: every image is one", optional=True)
     objective: Literal["classes", "triplet"] = option("classes", "classification, or distances of embeddings")
