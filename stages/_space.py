@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import BadOption
@@ -58,11 +59,18 @@ def width_of(features: Planned) -> int | None:
     return pooled(torch.empty((1, *shape), device="meta"), stage.pool, stage.pooling).shape[1]
 
 
+def check_each_once(option: str, named: Sequence[Planned]) -> None:
+    """BadOption where a list names a stage twice."""
+    names = [one.name for one in named]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        raise BadOption(option, f"names '{twice}' twice")
+
+
 def check_side_by_side(option: str, features: Sequence[Planned]) -> None:
     """BadOption where features are named twice, or are of different images."""
-    if len({one.name for one in features}) < len(features):
-        raise BadOption(option, "names the same features twice")
-    counts = {count: one.name for one in features if (count := count_of(one)) is not None}
-    if len(counts) > 1:
-        first, second, *_ = counts.values()
-        raise BadOption(option, f"'{first}' and '{second}' are of different images, and cannot stand side by side")
+    check_each_once(option, features)
+    for one, other in pairwise(features):
+        ours, theirs = pack_of(one), pack_of(other)
+        if None not in (ours, theirs) and (count_of(one) != count_of(other) or not ours.stage.shares_ids(theirs.stage)):
+            told = f"'{one.name}' and '{other.name}' are of different images, and cannot stand side by side"
+            raise BadOption(option, told)

@@ -23,6 +23,15 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 
+STEPS_OF = {  # option -> the steps that it is for
+    "components": {"pca", "whiten"},
+    "floor": {"whiten"},
+    "shrinkage": {"whiten"},
+    "projected": {"project"},
+    "projection_seed": {"project"},
+}
+
+
 class Prepare(Stage):
     """Features in, features out: steps in the order given, fitted on these features or taken over from another stage.
 
@@ -74,9 +83,14 @@ class Prepare(Stage):
                 raise BadOption(
                     "like", f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with"
                 )
+            for name in self.model_fields_set & {"steps", *STEPS_OF}:
+                raise BadOption(name, f"the steps are those of '{fitted.name}', as they were fitted: leave it out")
             return
         if not self.steps and len(features) == 1:
             raise BadOption("steps", "an empty list does nothing")
+        for name in self.model_fields_set & STEPS_OF.keys():
+            if not STEPS_OF[name] & {*self.steps}:
+                raise BadOption(name, f"changes nothing, for `steps` has no {' or '.join(sorted(STEPS_OF[name]))}")
         count = count_of(features[0])
         if count is not None and self.components and {"pca", "whiten"} & set(self.steps) and self.components >= count:
             raise BadOption(
@@ -107,6 +121,14 @@ class Prepare(Stage):
                     raise BadOption("projected", told)
                 width = self.projected
         return width
+
+    def smoked(self) -> Stage:
+        """A projection leaves as many values as the directions after it need, and fewer than those before it gave."""
+        small = super().smoked()
+        if "project" not in self.steps:
+            return small
+        last = {"pca", "whiten"} & {*self.steps[: self.steps.index("project")]}
+        return small.model_copy(update={"projected": min(self.projected, 8 if last else 16)})
 
     def run(self, work: Work) -> None:
         features: list[Features] = several(work.inputs, "features")

@@ -83,11 +83,12 @@ def one(what: str, name: str) -> dict[str, Any]:
         name = f"pretext/{name}"
     found = find_stage(name, Path.cwd())
     types = {"data": "image set", "seed": "whole number"}
+    types = {name: kind for name, kind in types.items() if (found.images if name == "data" else found.seeded)}
     common = [{"name": n, "type": types[n], "default": "", "help": help} for n, help in COMMON.items() if n in types]
     return {
         "name": name, "about": _about(found), "makes": found.produces.__name__, "version": found.version,
         "images": {role: images.split for role, images in found.images.items()},
-        "options": _options(found) + [c for c in common if c["name"] != "data" or found.images],
+        "options": _options(found) + common,
     }  # fmt: skip
 
 
@@ -137,8 +138,9 @@ def schema() -> dict[str, Any]:
             "data": {"$ref": "#/$defs/data"},
             **found["properties"],
         }
-        if not kind.images:
-            del found["properties"]["data"]
+        for name, read in (("data", kind.images), ("seed", kind.seeded)):
+            if not read:
+                del found["properties"][name]
         found["required"] = ["uses", *found.get("required", [])]
         variants.append(_or_variable(found))
     image_spec = _own_schema(ImageSpec, definitions)

@@ -63,7 +63,20 @@ class PlannedImages:
         if wrong := overlap({role: pack.stage.split for role, pack in found.items()}, kind):
             self.faults.add(node.mark, f"stages.{name}", wrong)
             return None
+        for role, option in ((role, images.follow) for role, images in kind.images.items() if images.follow):
+            for one in several(before or {}, option):
+                if wrong := self._of_others(one, found[role]):
+                    self.faults.add(node.mark_at((option,)), f"stages.{name}.{option}", wrong)
+                    return None
         return found
+
+    def _of_others(self, one: Planned, pack: Planned) -> str:
+        """What is wrong where an input is not of the images that it would be joined to; empty where nothing is."""
+        theirs = pack_of(one)
+        if theirs is None or theirs.stage.shares_ids(pack.stage):
+            return ""
+        places = f"'{one.name}' is of {theirs.stage.origin.place}, the images are of {pack.stage.origin.place}"
+        return f"{places}: in another set the same id is another image"
 
     def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> Planned:
         note = ""

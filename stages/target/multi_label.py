@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages._labels import joined
+from stages._space import check_each_once
 from transfer.artifacts import PseudoLabels
-from transfer.errors import BadOption, TransferError
+from transfer.errors import TransferError
 from transfer.lazy import F, nn, np, torch
 from transfer.stage import Images, Names, reads, several
 from transfer.training.target import Target
@@ -31,9 +32,7 @@ class MultiLabel(Target):
 
     def check(self, planned: Planned) -> None:
         """No clustering is named twice."""
-        names = [one.name for one in several(planned.inputs, "labels")]
-        if len({*names}) < len(names):
-            raise BadOption("labels", "names the same pseudo-labels twice")
+        check_each_once("labels", several(planned.inputs, "labels"))
 
     def run(self, work: Work) -> None:
         images, pseudo = work.images["images"], several(work.inputs, "labels")

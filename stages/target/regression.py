@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._space import check_side_by_side
+from stages._space import check_each_once
 from stages.target._heads import check_parts, linear_or_mlp
 from stages.target._teacher import check_live, known_to, teachers
 from transfer.artifacts import Features, Model
@@ -39,9 +39,9 @@ class Regression(Target):
     measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
 
     def check(self, planned: Planned) -> None:
-        """Features are of the same images, and the teacher is theirs."""
+        """Each of the features is another one, and the teacher is theirs."""
         features = several(planned.inputs, "features")
-        check_side_by_side("features", features)
+        check_each_once("features", features)
         check_live(features, planned.inputs.get("live"))
         check_parts(self)
 

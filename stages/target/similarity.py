@@ -5,7 +5,7 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from stages._space import check_side_by_side, count_of
+from stages._space import check_each_once, count_of
 from stages.target._heads import check_parts, linear_or_mlp
 from stages.target._teacher import Kept, check_live, known_to, teachers
 from transfer.artifacts import Features, Model, Normalisation
@@ -39,7 +39,7 @@ class Similarity(Target):
 
     `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the teacher's features, to
     which the target's head leads; with two the target has its own of the same images, from a slow copy of itself.
-    `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is the first anchor. Several teachers have a
+    `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is an anchor too. Several teachers have a
     head and queues each. Only the loss is theirs, the recipe is that of every target. (Cross-entropy is the published
     KL divergence but for what the target cannot change; an image is no anchor of its own.)
     """
@@ -65,9 +65,9 @@ class Similarity(Target):
     ema: float = option(0.999, "of the slow copy that fills the second queue; 0: the target does", ge=0, lt=1)
 
     def check(self, planned: Planned) -> None:
-        """Queues fit the set and the batch, and what is compared has one width."""
+        """Queues fit the set, and what is compared has one width."""
         features = several(planned.inputs, "features")
-        check_side_by_side("features", features)
+        check_each_once("features", features)
         check_live(features, planned.inputs.get("live"))
         if self.variant == "seed" and self.queues == 2:
             raise BadOption("queues", "SEED has one queue, of the teacher's features")

@@ -317,7 +317,8 @@ def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
 
 
 def planned(name: str, stage: object = None, count: int | None = 100, **inputs: Any) -> SimpleNamespace:
-    images = {} if inputs else {"images": SimpleNamespace(stage=SimpleNamespace(count=count), key=f"images of {name}")}
+    pack = SimpleNamespace(count=count, shares_ids=lambda other: True)
+    images = {} if inputs else {"images": SimpleNamespace(stage=pack, key=f"images of {name}")}
     return SimpleNamespace(name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs)
 
 
@@ -332,13 +333,25 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         (Prepare(features="a", components=99), {"features": A}, None),
         (Prepare(features="a", components=100), {"features": A}, "100 components of 100 images: at most 99"),
         (Prepare(features="a", components=100), {"features": OF_A}, "100 components of 100 images: at most 99"),
-        (Prepare(features="a", components=100, steps=["l2"]), {"features": A}, None),
+        (
+            Prepare(features="a", components=100, steps=["l2"]),
+            {"features": A},
+            "changes nothing, for `steps` has no pca or",
+        ),
+        (
+            Prepare(features="a", floor=0.1, steps=["pca"]),
+            {"features": A},
+            "changes nothing, for `steps` has no whiten",
+        ),
+        (Prepare(features="a", projection_seed=1), {"features": A}, "changes nothing, for `steps` has no project"),
         (Prepare(features="a", components=100), {"features": planned("c", count=None)}, None),
         (Prepare(features="a", steps=[]), {"features": A}, "an empty list does nothing"),
-        (Prepare(features="a", steps=[], like="of_a"), {"features": A, "like": OF_A}, None),
+        (Prepare(features="a", like="of_a"), {"features": A, "like": OF_A}, None),
+        (Prepare(features="a", steps=[], like="of_a"), {"features": A, "like": OF_A}, "those of 'of_a', as they were"),
+        (Prepare(features="a", components=3, like="of_a"), {"features": A, "like": OF_A}, "those of 'of_a', as they"),
         (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
         (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
-        (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": A}, "names the same features twice"),
+        (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": A}, "names 'a' twice"),
         (
             Prepare(features=["a", "b"], steps=[]),
             {"features.0": A, "features.1": planned("d", count=90)},

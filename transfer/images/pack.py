@@ -53,6 +53,11 @@ class Pack(Stage):
         )
         return {"fingerprint": self.facts.fingerprint, "size": self.size, "pack": self.form, **chosen}
 
+    def shares_ids(self, other: Pack) -> bool:
+        """Whether an id stands for the same image in both: splits of the same files, or a split and a copy of it."""
+        same_files = (self.origin.reader, self.origin.place) == (other.origin.reader, other.origin.place)
+        return same_files or self.facts.fingerprint == other.facts.fingerprint
+
     @property
     def count(self) -> int:
         """How many images there will be, at most."""
