@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -139,10 +140,32 @@ def test_some_of_its_values_name_all_members_that_have_them(
     assert [one.label for one in plan("matrix: {w: [0.5, 1], k: [5, 6]}").find(asked)] == expected
 
 
-@pytest.mark.parametrize("asked", ["clusters[k=7]", "clusters[]", "clusters[k]", "clusters[k=5", "model[k=5]", "[k=5]"])
-def test_values_that_no_member_has_name_the_members_there_are(plan: Callable[[str], Plan], asked: str) -> None:
-    with pytest.raises(UsageError, match=r"no stage .*(did you mean|there is)"):
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("clusters[k=7]", "clusters has no member with 'k=7'; did you mean 'k="),
+        ("clusters[w=1, k=foo]", "clusters has no member with 'k=foo'; there is: k=5"),
+        ("clusters[]", "clusters has no member with ''; there is: k=5, k=6, w=0.5, w=1"),
+        ("clusters[k=5", "clusters has no member with '[k=5'"),
+        ("clusters[k=5,k=6]", "none with all"),
+        ("model[k=5]", "model has no member with 'k=5'; there is: w=0.5, w=1"),
+        ("model[", "model has no member with '['"),
+        ("mode[w=1]", "did you mean 'model'?"),
+        ("[k=5]", "no stage '[k=5]'; there is: clusters, features, model"),
+    ],
+)
+def test_of_values_that_no_member_has_the_wrong_one_is_named(
+    plan: Callable[[str], Plan], asked: str, told: str
+) -> None:
+    with pytest.raises(UsageError, match=re.escape(told)):
         plan("matrix: {w: [0.5, 1], k: [5, 6]}").find(asked)
+
+
+def test_what_members_share_answers_to_the_values_of_each(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    text = f"matrix: {{w: [1], k: [300, 400]}}\n{STAGES}"
+    small = load_plan(pipeline(text), Store(tmp_path / "store"), smoke=True)  # which caps both at the same k
+    (shared,) = small.find("clusters")
+    assert small.find("clusters[k=300]") == small.find("clusters[w=1,k=400]") == [shared]
 
 
 def test_a_variable_may_stand_in_the_seed_the_image_set_and_the_method(

@@ -589,7 +589,7 @@ stages:
             ["8:22: stages.x.features: must be the name of a stage, or a list of such names"],
         ),
         ("uses: prepare, features: [one, one]", ["8:22: stages.x.features: names 'one' twice"]),
-        ("uses: prepare, features: one, seed: 3", ["8:32: stages.x.seed: prepare draws nothing: it needs no seed"]),
+        ("uses: prepare, features: one, seed: 3", ["8:37: stages.x.seed: prepare draws nothing: it needs no seed"]),
         ("uses: cluster, features: [one, two], k: 4", ["8:22: stages.x.features: must be the name of one stage"]),
         ("uses: target/regression, features: [x, one]", ["8:43: stages.x.features.0: needs Features, but 'x'"]),
         ("uses: target/pseudo_label, labels: one", ["8:34: stages.x.labels: needs PseudoLabels, but 'one'"]),

@@ -92,7 +92,12 @@ class Pipeline:
 
     def carry_out(self, options: Options) -> None:
         """Run what `options` ask for."""
-        Run(self.plan, self.store, options, self.words).carry_out()
+        run = Run(self.plan, self.store, options, self.words)
+        try:
+            run.carry_out()
+        except TransferError as error:
+            error.left = run.left()
+            raise
 
     def _made(self, one: Planned) -> Artifact | None:
         manifest = find(self.store, one)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 class TransferError(Exception):
     """A fault told to the person who can mend it: one message, no traceback."""
 
     exit_code = 1
-    stage = ""  # label of the stage that did not end, where there is one
+    left: Sequence[str] = ()  # what `--force` was to make again and was not yet made
 
 
 class UsageError(TransferError):

@@ -8,7 +8,7 @@ import traceback
 
 from transfer.artifacts import Artifact, Scores
 from transfer.catalog import source_digest
-from transfer.errors import TransferError
+from transfer.errors import Busy, Damaged, Stopped, TransferError
 from transfer.machine import Machine, free_bytes
 from transfer.plan import Planned
 from transfer.store import Manifest, Store, describe_files
@@ -73,8 +73,10 @@ def _run(one: Planned, work: Work, store: Store) -> None:
     """Whatever the stage may raise, a person gets a message, and the trace a file."""
     try:
         one.stage.run(work)
-    except (TransferError, OSError):
+    except (Busy, Damaged, Stopped, OSError):
         raise
+    except TransferError as error:
+        raise TransferError(f"{one.label}: {error}") from error
     except Exception as error:
         if full := _full(error, store):
             raise TransferError(f"{one.label}: {full}") from error

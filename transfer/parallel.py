@@ -65,7 +65,9 @@ def _finish(run: Run, one: Planned, child: _Child) -> None:
         )
         error.exit_code = code
         run.failed[one.key] = error
-        run.say(f"{one.label}: FAILED: {error}")
+        run.say(f"FAILED: {error}")
+    else:
+        run.forced.discard(one)
 
 
 class _Child:

@@ -248,6 +248,7 @@ class _Reader:
                 one.images[role] = self.by_key.setdefault(pack.key, pack)
             one.inputs = {name: self.by_key[other.key] for name, other in one.inputs.items()}
             shared = self.by_key.setdefault(one.key, one)
+            shared.members.append(one.member)
             if shared.name == one.name:  # what they do not agree in has made no difference
                 shared.member = {key: value for key, value in shared.member.items() if one.member.get(key) == value}
             group = self.names.setdefault(one.name, [])

@@ -41,6 +41,7 @@ class Planned:
     stage: Stage
     seed: int = 0
     member: dict[str, Any] = field(default_factory=dict)  # the matrix variables that it depends on
+    members: list[dict[str, Any]] = field(default_factory=list)  # of all members that share it, as they are written
     inputs: dict[str, Planned] = field(default_factory=dict)
     images: dict[str, Planned] = field(default_factory=dict)
     data: ImageSpec | None = None  # what the file says of its images
@@ -52,9 +53,9 @@ class Planned:
         return f"{self.name}[{label(self.member)}]" if self.member else self.name
 
     @property
-    def values(self) -> set[str]:
-        """The variables of its member, each as its label writes it."""
-        return {label({variable: value}) for variable, value in self.member.items()}
+    def values(self) -> list[set[str]]:
+        """The variables of each member that it is made for, as a label writes them: {"k=200", "seed=0"}."""
+        return [{label({name: value}) for name, value in member.items()} for member in self.members]
 
     @property
     def before(self) -> dict[str, Planned]:
@@ -106,10 +107,18 @@ class Plan:
         UsageError names what is nearest.
         """
         found = self.names.get(name) or [one for one in self.stages if name in (one.label, one.key)]
-        stage, bracket, values = name.removesuffix("]").partition("[")
-        if not found and bracket and name.endswith("]"):
-            found = [one for one in self.names.get(stage, []) if set(values.split(",")) <= one.values]
+        stage, _, text = name.partition("[")
+        values = {value.strip() for value in text[:-1].split(",")} if text.endswith("]") else {f"[{text}"}
+        found = found or [one for one in self.names.get(stage, []) if any(values <= member for member in one.values)]
         if not found:
-            known = [one.label for one in self.names[stage]] if stage in self.names else self.names
-            raise UsageError(f"{self.file}: no stage '{name}'{nearest(name, known)}")
+            raise UsageError(f"{self.file}: no stage '{name}'{self._instead(stage, values)}")
         return found
+
+    def _instead(self, stage: str, values: set[str]) -> str:
+        """What may be meant by the name of a stage with values that no member has."""
+        if stage not in self.names:
+            return nearest(stage, self.names)
+        known = {value for one in self.names[stage] for values in one.values for value in values}
+        for value in sorted(values - known):
+            return f": {stage} has no member with '{value}'{nearest(value, known)}"
+        return f": {stage} has members with each of these values, and none with all"

@@ -99,6 +99,14 @@ class Run:
             error.exit_code = first.exit_code
             raise error
 
+    def left(self) -> list[str]:
+        """What `--force` applies to and was not made again: stages, or members of them."""
+        found: list[str] = []
+        for name, members in self.plan.names.items():
+            undone = [one for one in members if one in self.forced and one in self.chosen]
+            found += [name] if len(undone) == len(members) else [one.label for one in undone]
+        return found
+
     def _one_after_another(self) -> None:
         for one in self.chosen:
             if self.failed and not self.options.keep_going:
@@ -112,14 +120,13 @@ class Run:
             self._make(one)
             self._remember([one])
         except Stopped as error:
-            stopped = Stopped(self.stop.number, f"stopped in {one.label}; its checkpoint is saved")
-            stopped.stage = one.label
-            raise stopped from error
+            saved = any(self.store.checkpoints(one.key).glob("*"))
+            told = "its checkpoint is saved" if saved else "it had only begun"
+            raise Stopped(self.stop.number, f"stopped in {one.label}; {told}") from error
         except TransferError as error:
-            error.stage = one.label
             self.failed[one.key] = error
             if self.options.keep_going:
-                self.say(f"{one.label}: FAILED: {error}")
+                self.say(f"FAILED: {error}")
 
     def blocked(self, one: Planned) -> bool:
         """Whether something that it reads has failed; then it counts as failed too."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,7 +82,7 @@ def run(
     except UsageError:
         raise
     except TransferError as error:
-        error.args = (f"{error}\nTo go on: {_command_to_go_on(stages, flags['force'], error.stage)}",)
+        error.args = (f"{error}\nTo go on: {_command_to_go_on(stages, flags['force'], error.left)}",)
         raise
 
 
@@ -129,10 +130,9 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _command_to_go_on(stages: tuple[str, ...], force: bool, stopped_in: str) -> str:
-    """The same command; where it forces what is cached, only from the stage on that did not end."""
+def _command_to_go_on(stages: tuple[str, ...], force: bool, left: Sequence[str]) -> str:
+    """The same command; where it forces what is cached, only what is still to be made again."""
     words = sys.argv[1:]
-    if force and stopped_in:
-        words = [word for word in words if word not in ("-f", "--force", "--only", "--from", *stages)]
-        words += [stopped_in, "--from", "--force"]
+    if force and left:
+        words = [word for word in words if word not in (*stages, "--from")] + list(left)
     return shlex.join(["transfer", *words])
