@@ -51,11 +51,16 @@ def width_of(features: Planned) -> int | None:
     if hasattr(features.stage, "planned_width"):
         return features.stage.planned_width(features)
     model, stage = features.inputs.get("model"), features.stage
-    if not (model and model.images and hasattr(stage, "pool") and hasattr(model.stage, "backbone")):
+    if not (model and hasattr(stage, "pool") and hasattr(model.stage, "backbone")):
         return None
-    backbone = model.stage.backbone
-    size = getattr(model.stage, "size", None) or next(iter(model.images.values())).stage.size
-    shape = backbone.shapes(size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
+    backbone, size = model.stage.backbone, getattr(model.stage, "size", None)
+    if not size and hasattr(model.stage, "fed"):  # of networks that were trained elsewhere
+        size = model.stage.fed()[0]
+    size = size or next((pack.stage.size for pack in model.images.values()), None)
+    try:
+        shape = backbone.shapes(size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
+    except (ValueError, TypeError):  # no size, or none that the network takes, which its own stage tells
+        return None
     return pooled(torch.empty((1, *shape), device="meta"), stage.pool, stage.pooling).shape[1]
 
 

@@ -209,6 +209,18 @@ def test_a_network_of_timm_leaves_under_timms_own_names(tmp_path: Path, pixels: 
     assert formats.difference("it", given, own, pixels) < 1e-6
 
 
+@pytest.mark.parametrize(("name", "size"), [("test_vit", 32), ("test_resnet", 48)])
+def test_what_the_card_says_of_timm_makes_a_network_that_takes_the_models_images(name: str, size: int) -> None:
+    timm = pytest.importorskip("timm")
+    network = backbone(f"timm:{name}").build(0).eval()
+    fit = fit_of(network.spec, network.state_dict())
+    theirs = eval(fit.belongs.split("`")[1], {"timm": timm}).eval()
+    theirs.load_state_dict({fit.names[name]: value for name, value in network.state_dict().items()}, strict=True)
+    images = torch.rand(2, 3, size, size)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(images), network(images), rtol=1e-5, atol=1e-5)
+
+
 def test_onnx_is_written_and_compared(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path, pixels) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")

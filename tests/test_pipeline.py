@@ -560,6 +560,19 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
     assert load_plan(file, store, sets=[word]).stages[0].stage.origin.place == str(here / "photos")
 
 
+@pytest.mark.parametrize(
+    ("option", "told"),
+    [
+        ("shrinkage: oas", "5:35: stages.x.shrinkage: should be a valid number or 'ledoit-wolf' (found 'oas')"),
+        ("shrinkage: 3", "5:35: stages.x.shrinkage: should be less than or equal to 1 or 'ledoit-wolf' (found 3)"),
+    ],
+)
+def test_an_option_of_several_types_has_one_fault(faults: Callable[..., list[str]], option: str, told: str) -> None:
+    network = "  net: {uses: pretext/random, backbone: conv4}\n  f: {uses: extract/network, model: net}\n"
+    text = f"data: {{card: drawings, limit: 64}}\nstages:\n{network}  x: {{uses: prepare, features: f, {option}}}"
+    assert faults(text) == [told]
+
+
 # Inputs that are lists.
 
 SEVERAL = """

@@ -20,7 +20,7 @@ from transfer.plan import COMMON, Header, Plan, Planned
 from transfer.planned_images import PlannedImages
 from transfer.stage import Stage
 from transfer.store import Store
-from transfer.wording import culprit, holds_faulty, say
+from transfer.wording import culprit, say_all
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
@@ -140,13 +140,9 @@ class _Reader:
         try:
             return model.model_validate(values)
         except ValidationError as error:
-            for fault in error.errors():
-                if fault["type"] not in ("missing", "extra_forbidden") and holds_faulty(fault.get("input")):
-                    continue
-                # pydantic puts the chosen variant of a union into the path; it stands nowhere in the file.
-                path = tuple(step for step in fault["loc"] if not str(step).startswith("<"))
+            for path, told in say_all(error, model, values).items():
                 option = ".".join(map(str, path))
-                self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), say(fault, model))
+                self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), told)
         except Exception as error:  # a stranger's code may raise anything
             option = culprit(model, values)
             place = node.mark_at((option,)), ".".join(filter(None, [where, option]))
@@ -183,7 +179,8 @@ class _Reader:
             if wanted not in written:
                 self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, written)}")
             elif wanted in kinds and not issubclass(kinds[wanted].produces, artifacts.KINDS[wanted_kind]):
-                fitting = [n for n, kind in kinds.items() if issubclass(kind.produces, artifacts.KINDS[wanted_kind])]
+                makes = {other: issubclass(kinds[other].produces, artifacts.KINDS[wanted_kind]) for other in kinds}
+                fitting = [other for other, fits in makes.items() if fits and other != name]
                 hint = f"; {wanted_kind} come from: {', '.join(fitting)}" if fitting else ""
                 uses, made = written[wanted].value["uses"].value, kinds[wanted].produces.__name__
                 self.faults.add(mark, where, f"needs {wanted_kind}, but '{wanted}' ({uses}) makes {made}{hint}")

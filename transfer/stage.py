@@ -22,10 +22,10 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from transfer.artifacts import Artifact
-from transfer.networks import FAMILIES, family
+from transfer.networks import FAMILIES, Timm, family
 from transfer.networks.backbone import Backbone
 
 if TYPE_CHECKING:
@@ -83,7 +83,17 @@ def _variant(value: Any) -> str:
 
 # One variant a family, so that an option's fault is found at its own place and the JSON Schema knows them all.
 _VARIANTS = reduce(or_, [Annotated[kind, Tag(f"<{kind.__name__}>")] for kind in FAMILIES])
-BackboneOption = Annotated[_VARIANTS, Discriminator(_variant), BeforeValidator(_named)]
+PublishedBackbone = Annotated[_VARIANTS, Discriminator(_variant), BeforeValidator(_named)]
+
+
+def _untrained(value: Backbone) -> Backbone:
+    if isinstance(value, Timm) and value.tag:
+        told = "starts with random weights here; `pretext/pretrained` takes those that timm publishes"
+        raise ValueError(f"{value.name} {told}: leave '.{value.tag}' out")
+    return value
+
+
+BackboneOption = Annotated[PublishedBackbone, AfterValidator(_untrained)]
 
 
 class Images:

@@ -14,6 +14,38 @@ from transfer.plan import COMMON
 from transfer.stage import Stage
 
 
+def say_all(error: ValidationError, model: type[BaseModel], values: Any) -> dict[tuple[Any, ...], str]:
+    """Where in `values` something is wrong -> what, in words that help; not what was told of a faulty value already.
+
+    pydantic tells each variant of a union, under names of variants that stand nowhere in a file: they are one fault.
+    """
+    found: dict[tuple[Any, ...], list[str]] = {}
+    for fault in error.errors():
+        if fault["type"] in ("missing", "extra_forbidden") or not holds_faulty(fault.get("input")):
+            found.setdefault(_written(fault["loc"], values), []).append(say(fault, model))
+    return {path: _either(told) for path, told in found.items()}
+
+
+def _written(path: tuple[Any, ...], values: Any) -> tuple[Any, ...]:
+    """The steps of `path` that stand in the file, or would if they were not missing: not the variants of unions."""
+    kept = []
+    for place, step in enumerate(path):
+        inside = isinstance(values, dict) and step in values
+        if inside or (isinstance(values, list) and isinstance(step, int)):
+            values = values[step]
+        elif not isinstance(values, dict) or str(step).startswith("<") or place < len(path) - 1:
+            continue
+        kept.append(step)
+    return tuple(kept)
+
+
+def _either(told: list[str]) -> str:
+    if len(told) == 1 or not all(one.startswith("should be ") for one in told):
+        return told[0]
+    wanted = [one.removeprefix("should be ").partition(" (found ")[0] for one in told]
+    return f"should be {' or '.join(dict.fromkeys(wanted))} (found {told[0].partition(' (found ')[2]}"
+
+
 def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
     """pydantic's fault in words that help."""
     if fault["type"] == "extra_forbidden":

@@ -10,7 +10,7 @@ from transfer.errors import BadOption, TransferError, nearest
 from transfer.given import FileOption
 from transfer.networks import Timm
 from transfer.networks.foreign import match, read_weights
-from transfer.stage import BackboneOption, Stage, option
+from transfer.stage import PublishedBackbone, Stage, option
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -37,7 +37,9 @@ class Pretrained(Stage):
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "weights, or timm"
 
-    backbone: BackboneOption = option(..., "the network (see `transfer list backbones`), or any of timm: `timm:NAME`")
+    backbone: PublishedBackbone = option(
+        ..., "the network (see `transfer list backbones`), or any of timm: `timm:NAME`"
+    )
     weights: FileOption | None = option(
         None,
         "a .safetensors file, or a state dict (.pth, .pt); none: those that timm publishes for timm:NAME.TAG, which it "
@@ -61,9 +63,10 @@ class Pretrained(Stage):
         if self.weights is None and not self.untrained:
             if not isinstance(self.backbone, Timm):
                 raise BadOption("weights", "name the file of weights (only those of timm:NAME.TAG need none)")
-            if "." not in self.backbone.model:
+            if not self.backbone.tag:
+                lists = f"`timm.list_pretrained('{self.backbone.model}.*')` lists them"
                 raise BadOption(
-                    "backbone", f"say which weights too, as in {self.backbone.name}.a1_in1k, or name a file"
+                    "backbone", f"say which weights too, {self.backbone.name}.TAG ({lists}), or name a file"
                 )
             for name in ("entry", "prefix", "ignore"):
                 if getattr(self, name):
@@ -81,8 +84,16 @@ class Pretrained(Stage):
 
     def rehearse(self, planned: Planned) -> None:
         """The file can be read and fits the network, and the network its images."""
-        network = self._loaded() if self.weights is not None else self.backbone.build(0)
-        network.shapes(self._fed()[0])
+        try:
+            network = self._loaded() if self.weights is not None else self.backbone.build(0)
+        except BadOption:
+            raise
+        except ValueError as error:
+            raise BadOption("weights" if self.weights is not None else "backbone", str(error)) from error
+        try:
+            network.shapes(self.fed()[0])
+        except ValueError as error:
+            raise BadOption("size" if self.size else "backbone", str(error)) from error
 
     def run(self, work: Work) -> None:
         if self.weights is not None:
@@ -93,21 +104,25 @@ class Pretrained(Stage):
             work.note("random weights: features of this network say little")
         else:
             network = self._published()
-        size, normalisation = self._fed()
+        size, normalisation = self.fed()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(work.folder, network, size=size, normalisation=normalisation, made_by=made_by, history=[])
         work.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
 
     def smoked(self) -> Stage:
-        """Nothing is fetched for a smoke run."""
-        fetched = self.weights is None and isinstance(self.backbone, Timm)
-        return self.model_copy(update={"untrained": True}) if fetched else self
+        """Nothing is fetched for a smoke run; what `check` has to tell of that is told then too."""
+        fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
+        faulty = self.entry or self.prefix or self.ignore
+        return self.model_copy(update={"untrained": True}) if fetched and not faulty else self
 
     def _loaded(self) -> Network:
         """The network with the weights of the file; ValueError says what does not fit."""
         network, path = self.backbone.build(0), self.weights.unchanged()
         try:
-            network.load_state_dict(match(network, self._chosen(network, read_weights(path, self.entry))), strict=True)
+            chosen = self._chosen(network, read_weights(path, self.entry))
+            network.load_state_dict(match(network, chosen, self.prefix), strict=True)
+        except BadOption as error:
+            raise BadOption(error.option, f"{path} {error}") from error
         except ValueError as error:
             raise ValueError(str(error) if str(path) in str(error) else f"{path} {error}") from error
         return network
@@ -117,13 +132,14 @@ class Pretrained(Stage):
         left = {name.removeprefix(self.prefix): value for name, value in state.items() if name.startswith(self.prefix)}
         if not left:
             starts = {name[: place + 1] for name in state for place, letter in enumerate(name) if letter == "."}
-            raise ValueError(f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
+            raise BadOption("prefix", f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
         written = left
         if isinstance(self.backbone, Timm):
             left = self.backbone.renamed(left, network)
         for pattern in self.ignore:
             if not any(fnmatchcase(name, pattern) for name in [*left, *written]):
-                raise ValueError(f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}")
+                told = f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}"
+                raise BadOption("ignore", told)
         return {name: value for name, value in left.items() if not any(fnmatchcase(name, one) for one in self.ignore)}
 
     def _published(self) -> Network:
@@ -141,7 +157,7 @@ class Pretrained(Stage):
         network.load_state_dict(match(network, theirs.state_dict()), strict=True)
         return network
 
-    def _fed(self) -> tuple[int, Normalisation]:
+    def fed(self) -> tuple[int, Normalisation]:
         """Side of the images that the network is fed, px, and how they are normalised."""
         size, known = SIZE, Normalisation()
         if isinstance(self.backbone, Timm):

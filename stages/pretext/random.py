@@ -13,15 +13,18 @@ if TYPE_CHECKING:
 
 
 class Random(Stage):
-    """The backbone as it is drawn, never trained. The images only say which size it is for."""
+    """The backbone as it is drawn, never trained. The images only say which size it is for, where `size` does not."""
 
     produces = Model
     images = {"images": Images("unlabeled")}
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
+    size: int | None = option(None, "side that it is fed, px; none: that of the images", ge=8, le=1024)
+
     def rehearse(self, planned: Planned) -> None:
-        self.backbone.shapes(planned.images["images"].stage.size)
+        """The network takes images of that size."""
+        self.backbone.shapes(self.size or planned.images["images"].stage.size)
 
     def run(self, work: Work) -> None:
         network = self.backbone.build(work.seed_for("weights"))
@@ -29,7 +32,7 @@ class Random(Stage):
         Model.write(
             work.folder,
             network,
-            size=work.images["images"].size,
+            size=self.size or work.images["images"].size,
             normalisation=Normalisation(),
             made_by=made_by,
             history=[],

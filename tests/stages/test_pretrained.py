@@ -189,7 +189,32 @@ def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
 def test_a_broken_file_is_refused(tmp_path: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
     weights = saved(tmp_path / name, drawn().state_dict())
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
-    assert "is no file of weights that can be read" in rehearsed(weights=weights)
+    assert "is no whole file of weights: neither .safetensors nor what torch.save writes" in rehearsed(weights=weights)
+
+
+def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
+    network = drawn("conv4")
+    inside = {"model": {"ema": network.state_dict()}, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}
+    weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
+    told = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
+    assert told.endswith("say which of its entries does: checkpoint.model.ema")
+    assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
+    chosen = Pretrained(backbone="conv4", weights=weights, entry="checkpoint.model.ema")
+    assert same(run_stage(chosen, tmp_path), network)
+
+
+def test_safetensors_are_known_by_what_they_begin_with(tmp_path: Path) -> None:
+    network = drawn("conv4")
+    weights = saved(tmp_path / "model.safetensors", network.state_dict())
+    (tmp_path / "model.safetensors").rename(tmp_path / "model.pth")
+    renamed = weights.model_copy(update={"path": str(tmp_path / "model.pth")})
+    assert same(run_stage(Pretrained(backbone="conv4", weights=renamed), tmp_path), network)
+
+
+def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
+    state = {f"module.encoder{name}": value for name, value in theirs_of(drawn()).items()}
+    weights = saved(tmp_path / "w.pth", {name.replace("encoder", "encoder."): one for name, one in state.items()})
+    assert rehearsed(weights=weights, prefix="module.encoder").endswith("say `prefix: module.encoder.`")
 
 
 @pytest.mark.parametrize(
@@ -281,7 +306,7 @@ def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
     written: Path, invoke: Callable[..., Said], tmp_path: Path
 ) -> None:
     said = invoke("run", written, "--set", "stages.model.backbone.name=resnet8", "--threads", 1, check=2).err
-    assert said.startswith(f"{written}:4:3: stages.model: {tmp_path / 'w.pth'} does not fit resnet8\n")
+    assert said.startswith(f"{written}:4:62: stages.model.weights: {tmp_path / 'w.pth'} does not fit resnet8\n")
     (tmp_path / "w.pth").unlink()
     assert f"{written}:4:" in (said := invoke("run", written, check=2).err)
     assert f"stages.model.weights: {tmp_path / 'w.pth'} cannot be read (No such file or directory)" in said
@@ -511,3 +536,47 @@ def test_features_of_a_network_of_timm_are_extracted_at_its_own_size(
     assert "dimensions 64" in said
     with pytest.raises(UsageError, match="no layer of timm:test_vit is called 'embeding'; did you mean embedding"):
         load_plan(pipeline(text.replace("model: model}", "model: model, layer: embeding}")), Store(tmp_path / "s"))
+
+
+def test_weights_of_timm_are_taken_by_pretrained_only(timm: Any, pipeline: Callable[..., Path], tmp_path: Path) -> None:
+    named = "timm:test_resnet.r160_in1k"
+    for stage in (
+        f"{{uses: pretext/random, backbone: {named}}}",
+        f"{{uses: pretext/simclr, backbone: {{name: {named}}}}}",
+    ):
+        text = f"data: {{card: drawings, limit: 32}}\nstages:\n  x: {stage}\n"
+        with pytest.raises(UsageError, match=r"backbone: timm:test_resnet.r160_in1k starts with random weights here"):
+            load_plan(pipeline(text), Store(tmp_path / "s"))
+        assert load_plan(pipeline(text.replace(".r160_in1k", "")), Store(tmp_path / "s")).find("x")
+
+
+@pytest.mark.parametrize(
+    ("options", "place", "told"),
+    [
+        ("size: 100", "4:78: stages.model.size", "does not take images of 100 px"),
+        ("size: 64, ignore: ['x']", "4:88: stages.model.ignore", "has nothing that `ignore: x` could leave out"),
+        ("size: 64, prefix: x.", "4:88: stages.model.prefix", "has no name that begins with 'x.'"),
+        ("size: 64, entry: x", "4:88: stages.model.entry", "has no entry 'x'"),
+    ],
+)
+def test_what_does_not_fit_is_told_at_its_option(
+    timm: Any, pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path, options: str, place: str,
+    told: str,
+) -> None:  # fmt: skip
+    saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
+    text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace("size: 32", options)
+    said = invoke("run", pipeline(text), "--threads", 1, check=2).err
+    assert place in said
+    assert told in said
+
+
+def test_how_wide_the_features_of_a_pretrained_network_are_is_known_before_it_is_asked(
+    timm: Any, pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
+    text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace("size: 32", "size: 64")
+    wide = f"{text}  wide: {{uses: prepare, features: features, components: 65}}\n"
+    wide = wide.replace("limit: 32", "limit: 128")
+    said = invoke("run", pipeline(wide), "--threads", 1, check=2)
+    assert "stages.wide.components: 65 of features of 64 values" in said.err
+    assert "done" not in said.out

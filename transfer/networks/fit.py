@@ -33,7 +33,7 @@ def fit_of(spec: Backbone, state: dict[str, Tensor]) -> Fit:
     """Whether torchvision has this very network, found by building its own without memory."""
     why_not = _other_architecture(spec)
     if why_not and isinstance(spec, Timm):
-        belongs = f"`timm.create_model({spec.model!r}, num_classes=0)` loads it"
+        belongs = f"`{spec.call()}` loads it"
         return Fit(foreign_names(spec, state), why_not=why_not, belongs=belongs)
     if why_not:
         own = {name: name for name in state}

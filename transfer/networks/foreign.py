@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.errors import nearest
+from transfer.errors import BadOption, nearest
 from transfer.lazy import safetensors, torch
 from transfer.networks.alexnet import AlexNet
 from transfer.networks.backbone import Backbone
@@ -93,19 +93,22 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     a file that holds other objects is refused, whatever it says that they are.
     """
     try:
-        if path.suffix == ".safetensors":
+        if path.suffix == ".safetensors" or _is_safetensors(path):
             found: Any = safetensors.load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # of many kinds, some of them libraries' own
         raise ValueError(f"{path} {_unreadable(error)}") from error
     if entry is not None:
-        if not isinstance(found, dict) or entry not in found:
-            raise ValueError(f"{path} has no entry '{entry}'{nearest(entry, map(str, _entries(found)))}")
-        found = found[entry]
+        parts = _parts(found)
+        if entry not in parts:
+            raise BadOption("entry", f"has no entry '{entry}'{nearest(entry, parts)}")
+        found = parts[entry]
     if not isinstance(found, dict) or not found or not all(map(torch.is_tensor, found.values())):
-        inside = [name for name, value in _entries(found).items() if isinstance(value, dict) and value]
-        hint = f"; say which of its entries does: {', '.join(map(str, inside))}" if inside else ""
+        inside = [name for name, value in _parts(found).items() if _named(value)]
+        nearer = [name for name in inside if "." not in name] or inside  # optimisers have tensors too, further inside
+        names = ", ".join(f"{entry}.{name}" if entry else name for name in nearer)
+        hint = f"; say which of its entries does: {names}" if names else ""
         raise ValueError(f"{path} does not hold named tensors and nothing else{hint}")
     bad = [name for name, value in found.items() if not torch.isfinite(value).all()]
     if bad:
@@ -113,8 +116,24 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     return {str(name): value for name, value in found.items()}
 
 
-def _entries(found: Any) -> dict[Any, Any]:
-    return found if isinstance(found, dict) else {}
+def _parts(found: Any) -> dict[str, Any]:
+    """The dictionaries in a file, those in others too: `checkpoint.model`."""
+    parts: dict[str, Any] = {}
+    for name, value in found.items() if isinstance(found, dict) else ():
+        if isinstance(value, dict):
+            parts |= {str(name): value} | {f"{name}.{inner}": one for inner, one in _parts(value).items()}
+    return parts
+
+
+def _named(value: dict[Any, Any]) -> bool:
+    return bool(value) and all(map(torch.is_tensor, value.values()))
+
+
+def _is_safetensors(path: Path) -> bool:
+    """Whether a file begins as these do, whatever it is called: the length of a JSON header, then the header."""
+    with open(path, "rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        return file.read(1) == b"{" and length < path.stat().st_size
 
 
 def _unreadable(error: Exception) -> str:
@@ -125,11 +144,15 @@ def _unreadable(error: Exception) -> str:
             f"holds an object of {stranger[1]}, which only running the file's own code could load; save nothing but "
             "the state dict where the file was written, best as .safetensors"
         )
-    return f"is no file of weights that can be read ({': '.join([type(error).__name__, *text.splitlines()[:1]])[:200]})"
+    if isinstance(error, OSError):
+        return f"cannot be read ({error.strerror or error})"
+    return f"is no whole file of weights: neither .safetensors nor what torch.save writes ({type(error).__name__})"
 
 
-def match(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def match(network: Network, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
     """`state`, under our names or torchvision's (timm's), as the whole state dict of `network`.
+
+    prefix: what was taken off the names of `state` already.
 
     ValueError tells every name that is missing, is too many or has another shape, with the nearest that there is.
     """
@@ -138,7 +161,9 @@ def match(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     tails = {
         name[place:] for name in state for place in (0, *(i + 1 for i, letter in enumerate(name) if letter == "."))
     }
-    names = max(own, foreign_names(network.spec, wanted), key=lambda one: len(tails & set(one.values())))
+    theirs = foreign_names(network.spec, wanted)
+    first, second = (theirs, own) if isinstance(network.spec, Timm) else (own, theirs)  # where neither fits better
+    names = max(first, second, key=lambda one: len(tails & set(one.values())))
     known = set(names.values())
     missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(COUNTER)]
     surplus = [name for name in state if name not in known]
@@ -149,7 +174,7 @@ def match(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
             lines.append(f"shape of {theirs}: {shapes}")
     if lines:
         raise ValueError(
-            "\n  ".join([f"does not fit {network.spec.name}", *lines, *_advice(known, state, missing, surplus)])
+            "\n  ".join([f"does not fit {network.spec.name}", *lines, *_advice(known, state, missing, surplus, prefix)])
         )
     return {ours: state.get(theirs, wanted[ours]) for ours, theirs in names.items()}
 
@@ -158,7 +183,7 @@ def _listed(what: str, names: Iterable[str], others: Iterable[str]) -> list[str]
     """A line a module with the names of its tensors, and the nearest module of `others` with theirs."""
     choice, lines = _modules(others), []
     for module, tensors in _modules(names).items():
-        near = get_close_matches(module, choice, n=1, cutoff=0.8)
+        near = get_close_matches(module, choice, n=1, cutoff=0.8) if module else []
         hint = f"; nearest: {_shown(near[0], choice[near[0]])}" if near else ""
         lines.append(f"{what}: {_shown(module, tensors)}{hint}")
     return lines
@@ -176,13 +201,15 @@ def _modules(names: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _advice(known: set[str], state: Mapping[str, Tensor], missing: list[str], surplus: list[str]) -> list[str]:
+def _advice(
+    known: set[str], state: Mapping[str, Tensor], missing: list[str], surplus: list[str], prefix: str
+) -> list[str]:
     """What would make it fit: a prefix, or heads to leave out."""
     some = next(iter(missing), None)
     prefixes = {name.removesuffix(some) for name in state if name.endswith(f".{some}")} if some else set()
     better = [one for one in sorted(prefixes) if len({one + name for name in known} & state.keys()) > len(known) // 2]
     if better:
-        return ["the names have a prefix: say " + ", or ".join(f"`prefix: {one}`" for one in better)]
+        return ["the names have a prefix: say " + ", or ".join(f"`prefix: {prefix}{one}`" for one in better)]
     if surplus and not missing:
         heads = dict.fromkeys(name.partition(".")[0] for name in surplus)
         patterns = [f"{head}.*" if any(name.startswith(f"{head}.") for name in surplus) else head for head in heads]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import Field
 
-from transfer.lazy import nn
+from transfer.lazy import nn, torch
 from transfer.networks.backbone import Backbone, unknown
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from transfer.networks.network import Network
 
 PREFIX = "timm:"
+ANY_SIZE = {"dynamic_img_size": True}  # transformers then take images of any size that their patches fill
 PREFIXES = 8  # tokens at most that stand before a transformer's patches
 SMALL = {  # targets that run on small devices, as `transfer list backbones` suggests them
     "timm:mobilenetv3_small_100": "MobileNetV3-Small (Howard et al., 2019), 1.5 million weights",
@@ -45,6 +46,11 @@ class Timm(Backbone):
         """Its name in timm."""
         return self.name.removeprefix(PREFIX)
 
+    @property
+    def tag(self) -> str:
+        """Which of the weights that timm publishes are meant; empty for none."""
+        return self.model.partition(".")[2]
+
     def layer_names(self) -> list[str]:
         return ["features", "embedding"]
 
@@ -62,18 +68,25 @@ class Timm(Backbone):
 
         pretrained: with the weights that timm publishes under this name, which it fetches from its hub once.
         """
-        timm = self._timm()
-        architecture, _, tag = self.model.partition(".")
+        timm, tag = self._timm(), self.tag
+        architecture = self.model.partition(".")[0]
         if not timm.is_model(architecture):
             raise unknown("network of timm", architecture, timm.list_models())
         published = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
         if tag and tag not in published:
             raise unknown(f"set of weights of {architecture}", tag, published)
         settings = {"pretrained": pretrained, "num_classes": 0}
-        try:  # transformers then take images of any size that their patches fill
-            return timm.create_model(self.model, dynamic_img_size=True, **settings)
+        try:
+            return timm.create_model(self.model, **ANY_SIZE, **settings)
         except TypeError:  # of networks that take any size anyway
             return timm.create_model(self.model, **settings)
+
+    def call(self) -> str:
+        """What makes the same module without this toolkit."""
+        with torch.device("meta"):
+            plain, ours = self._timm().create_model(self.model, num_classes=0), self.create()
+        sizes = getattr(ours, "dynamic_img_size", False) and not getattr(plain, "dynamic_img_size", False)
+        return f"timm.create_model({self.model!r}, num_classes=0{', dynamic_img_size=True' if sizes else ''})"
 
     def renamed(self, state: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
         """A state dict under its authors' names (CLIP's, DINOv2's, ...) under timm's, by timm's own tables.

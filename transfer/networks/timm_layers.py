@@ -18,7 +18,9 @@ class Features(nn.Module):
         """(N, 3, S, S) to whatever the network's own head takes."""
         try:
             found = self.model.forward_features(x)
-        except AssertionError as error:  # networks that take images of one size only
+        except (AssertionError, RuntimeError) as error:  # networks that take images of one size only
+            if isinstance(error, RuntimeError) and not x.is_meta:
+                raise
             raise ValueError(f"{self.name} does not take images of {x.shape[-1]} px: {error}") from error
         if not isinstance(found, Tensor):
             raise ValueError(f"{self.name} gives {type(found).__name__}, not one tensor: it cannot be a backbone here")

@@ -72,6 +72,9 @@ class _Training:
         count = len(order(0))
         self.batch = min(recipe.batch, count)
         self.steps = count // self.batch  # an epoch
+        # A set smaller than the batch is cut into fewer parts, as large as they were asked for, of two images at least.
+        fewer = max(1, min(-(-self.batch * recipe.accumulate // recipe.batch), self.batch // 2))
+        self.parts = recipe.accumulate if self.batch == recipe.batch else fewer
         self.device = work.machine.device
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         self.optimizer = recipe.make_optimizer(network)
@@ -122,9 +125,8 @@ class _Training:
         rate = self.recipe.rate(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        parts = min(self.recipe.accumulate, len(ids))
-        for part in range(parts):
-            share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
+        for part in range(self.parts):
+            share = slice(part * len(ids) // self.parts, (part + 1) * len(ids) // self.parts)
             with self.work.machine.autocast():
                 loss, figures = self.loss_of(self.network, images[share], Draw(draw_seed, ids[share]))
             weight = len(ids[share]) / len(ids)
