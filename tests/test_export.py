@@ -130,6 +130,8 @@ def test_the_program_takes_any_number_of_pixels_and_gives_the_models_embeddings(
     assert expected.shape == (3, 32)
     for some in (slice(1), slice(3)):
         assert np.abs(program(pixels[some]).numpy() - expected[some]).max() < 1e-5
+    if torch.__version__ < (2, 7):  # whose programs do not look at what they are given
+        return
     with pytest.raises((RuntimeError, AssertionError)):
         program(pixels.float() / 255)  # not taken for pixels
     with pytest.raises((RuntimeError, AssertionError)):

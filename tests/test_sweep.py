@@ -97,7 +97,7 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
     for score in scores:
         ends = [end for interval in score.card["intervals"].values() for end in interval]
         percents = [score.figures[score.card["main"]], *ends]
-        assert all(-5 <= figure <= 100 for figure in percents)  # adjusted for chance, a figure may be below it
+        assert all(-10 <= figure <= 100 for figure in percents)  # adjusted for chance, a figure may be below it
 
 
 @pytest.mark.parametrize("name", PRETEXTS)

@@ -32,7 +32,7 @@ class Network(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Images (N, 3, S, S) to the last layer's output: (N, C, H, W), or (N, C) if it is flat."""
         for name in self.layer_names:
-            x = self.get_submodule(name)(x)
+            x = getattr(self, name)(x)
         return x
 
     def layers(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
@@ -47,10 +47,10 @@ class Network(nn.Module):
         for layer in self.layer_names:
             if not missing:
                 break
-            x = self.get_submodule(layer)(x)
+            x = getattr(self, layer)(x)
             if layer in missing:
                 missing.remove(layer)
-                outputs[layer] = _shown(self.get_submodule(layer), x)
+                outputs[layer] = _shown(getattr(self, layer), x)
         return {name: outputs[layer] for name, layer in wanted.items()}
 
     def width(self, size: int, layer: str | None = None) -> int:
