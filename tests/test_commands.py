@@ -567,6 +567,25 @@ def test_a_stage_that_fails_ends_with_1_and_stops_or_keeps_going(
     assert "cached" in said["features"]
 
 
+@pytest.mark.parametrize(
+    ("flags", "left"), [([], ["bad", "clusters"]), (["--keep-going"], ["bad"]), (["--keep-going", "-j", 2], ["bad"])]
+)
+def test_to_go_on_makes_again_what_was_forced_and_not_made(
+    transfer: Callable[..., subprocess.CompletedProcess[str]], tiny: Tiny, pipeline: Callable[..., Path],
+    flags: list[str], left: list[str],
+) -> None:  # fmt: skip
+    pipeline(FAILS, "fails.py")
+    bad = "stages:\n  bad: {uses: 'fails.py:Fails', features: features}\n"
+    tiny.file.write_text(TINY.replace("stages:\n", bad))
+    words = ["run", tiny.file, "clusters", "bad", "--force", "--store", tiny.store, "--threads", 2, *flags]
+    done = transfer(*words, check=1)
+    assert "bad: ZeroDivisionError" in done.stderr
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("To go on: ")]
+    assert line.split()[-len(left) :] == left
+    assert "--force" in line
+    assert line.count("clusters") == left.count("clusters")
+
+
 def test_stages_run_side_by_side_and_the_figures_are_those_of_one_after_another(
     transfer: Callable[..., subprocess.CompletedProcess[str]], finished: Tiny, tmp_path: Path, tiny: Tiny
 ) -> None:

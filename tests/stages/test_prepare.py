@@ -370,6 +370,17 @@ def test_what_cannot_be_is_found_in_the_plan(stage: Prepare, inputs: dict[str, A
             stage.check(planned("it", stage, **inputs))
 
 
+@pytest.mark.parametrize(
+    ("steps", "expected"),
+    [(["l2", "whiten", "project"], (16, 8)), (["project", "whiten"], (16, 16)), (["pca"], (16, 512))],
+)
+def test_a_smoke_run_leaves_each_step_values_enough(steps: list[str], expected: tuple[int, int]) -> None:
+    options = {"projected": 32} if "project" in steps else {}
+    small = Prepare(features="a", steps=steps, components=48, **options).smoked()
+    assert (small.components, small.projected) == expected
+    small.check(planned("it", small, features=A))
+
+
 WIDE = """\
 name: wide
 seed: 0
