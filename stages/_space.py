@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from transfer.errors import BadOption
@@ -54,12 +53,11 @@ def width_of(features: Planned) -> int | None:
     if not (model and hasattr(stage, "pool") and hasattr(model.stage, "backbone")):
         return None
     backbone, size = model.stage.backbone, getattr(model.stage, "size", None)
-    if not size and hasattr(model.stage, "fed"):  # of networks that were trained elsewhere
-        size = model.stage.fed()[0]
     size = size or next((pack.stage.size for pack in model.images.values()), None)
     try:
+        size = size or model.stage.fed()[0]  # of networks that were trained elsewhere
         shape = backbone.shapes(size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
-    except (ValueError, TypeError):  # no size, or none that the network takes, which its own stage tells
+    except Exception:  # of many kinds, timm's among them: what is wrong with the network its own stage tells
         return None
     return pooled(torch.empty((1, *shape), device="meta"), stage.pool, stage.pooling).shape[1]
 
@@ -74,8 +72,9 @@ def check_each_once(option: str, named: Sequence[Planned]) -> None:
 def check_side_by_side(option: str, features: Sequence[Planned]) -> None:
     """BadOption where features are named twice, or are of different images."""
     check_each_once(option, features)
-    for one, other in pairwise(features):
-        ours, theirs = pack_of(one), pack_of(other)
-        if None not in (ours, theirs) and (count_of(one) != count_of(other) or not ours.stage.shares_ids(theirs.stage)):
-            told = f"'{one.name}' and '{other.name}' are of different images, and cannot stand side by side"
+    known = [(one, pack) for one in features if (pack := pack_of(one)) is not None]
+    for one, pack in known[1:]:
+        first, its = known[0]
+        if count_of(first) != count_of(one) or not its.stage.shares_ids(pack.stage):
+            told = f"'{first.name}' and '{one.name}' are of different images, and cannot stand side by side"
             raise BadOption(option, told)

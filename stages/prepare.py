@@ -23,13 +23,8 @@ if TYPE_CHECKING:
     from transfer.work import Work
 
 
-STEPS_OF = {  # option -> the steps that it is for
-    "components": {"pca", "whiten"},
-    "floor": {"whiten"},
-    "shrinkage": {"whiten"},
-    "projected": {"project"},
-    "projection_seed": {"project"},
-}
+# What says how steps are fitted: nothing, where fitted ones are taken over.
+FITTING = ("steps", "components", "floor", "shrinkage", "projected", "projection_seed")
 
 
 class Prepare(Stage):
@@ -83,14 +78,12 @@ class Prepare(Stage):
                 raise BadOption(
                     "like", f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with"
                 )
-            for name in self.model_fields_set & {"steps", *STEPS_OF}:
-                raise BadOption(name, f"the steps are those of '{fitted.name}', as they were fitted: leave it out")
+            for name in FITTING:
+                if getattr(self, name) != type(self).model_fields[name].default:
+                    raise BadOption(name, f"the steps are those of '{fitted.name}', as they were fitted: leave it out")
             return
         if not self.steps and len(features) == 1:
             raise BadOption("steps", "an empty list does nothing")
-        for name in self.model_fields_set & STEPS_OF.keys():
-            if not STEPS_OF[name] & {*self.steps}:
-                raise BadOption(name, f"changes nothing, for `steps` has no {' or '.join(sorted(STEPS_OF[name]))}")
         count = count_of(features[0])
         if count is not None and self.components and {"pca", "whiten"} & set(self.steps) and self.components >= count:
             raise BadOption(

@@ -289,6 +289,7 @@ ALL = {"pretext", "features", "prepared", *AFTER_CLUSTERS}
         (["data={card: drawings, limit: 65}"], ALL),
         (["stages.linear.data={card: drawings, limit: 65}"], {"linear"}),
         (["stages.pretext.backbone.width=0.25"], ALL),
+        (["stages.knn.seed=7"], set()),  # it draws nothing
         (
             ["stages.clusters.tries=1", "stages.knn.k=5", "stages.clusters.init=k-means++"],
             set(),
@@ -564,13 +565,15 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
     ("option", "told"),
     [
         ("shrinkage: oas", "5:35: stages.x.shrinkage: should be a valid number or 'ledoit-wolf' (found 'oas')"),
+        ("shrinkage: {a: 1}", "5:35: stages.x.shrinkage: should be a valid number"),
         ("shrinkage: 3", "5:35: stages.x.shrinkage: should be less than or equal to 1 or 'ledoit-wolf' (found 3)"),
     ],
 )
 def test_an_option_of_several_types_has_one_fault(faults: Callable[..., list[str]], option: str, told: str) -> None:
     network = "  net: {uses: pretext/random, backbone: conv4}\n  f: {uses: extract/network, model: net}\n"
     text = f"data: {{card: drawings, limit: 64}}\nstages:\n{network}  x: {{uses: prepare, features: f, {option}}}"
-    assert faults(text) == [told]
+    (found,) = faults(text)
+    assert found.startswith(told)
 
 
 # Inputs that are lists.
@@ -602,7 +605,6 @@ stages:
             ["8:22: stages.x.features: must be the name of a stage, or a list of such names"],
         ),
         ("uses: prepare, features: [one, one]", ["8:22: stages.x.features: names 'one' twice"]),
-        ("uses: prepare, features: one, seed: 3", ["8:37: stages.x.seed: prepare draws nothing: it needs no seed"]),
         ("uses: cluster, features: [one, two], k: 4", ["8:22: stages.x.features: must be the name of one stage"]),
         ("uses: target/regression, features: [x, one]", ["8:43: stages.x.features.0: needs Features, but 'x'"]),
         ("uses: target/pseudo_label, labels: one", ["8:34: stages.x.labels: needs PseudoLabels, but 'one'"]),

@@ -138,9 +138,8 @@ def schema() -> dict[str, Any]:
             "data": {"$ref": "#/$defs/data"},
             **found["properties"],
         }
-        for name, read in (("data", kind.images), ("seed", kind.seeded)):
-            if not read:
-                del found["properties"][name]
+        if not kind.images:
+            del found["properties"]["data"]
         found["required"] = ["uses", *found.get("required", [])]
         variants.append(_or_variable(found))
     image_spec = _own_schema(ImageSpec, definitions)

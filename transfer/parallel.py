@@ -65,7 +65,7 @@ def _finish(run: Run, one: Planned, child: _Child) -> None:
         )
         error.exit_code = code
         run.failed[one.key] = error
-        run.say(f"FAILED: {error}")
+        run.say(f"{one.label}: FAILED: {str(error).removeprefix(f'{one.label}: ')}")
     else:
         run.forced.discard(one)
 

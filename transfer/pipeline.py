@@ -192,9 +192,8 @@ class _Reader:
         where, uses = f"stages.{name}", node.value["uses"].value
         found: dict[str, Any] = {"seed": header.seed, "data": header.data}
         for key in found.keys() & node.value.keys():
-            if not (kind.images if key == "data" else kind.seeded):
-                lacks = "reads no images" if key == "data" else "draws nothing: it needs no seed"
-                self.faults.add(node.keys[key], f"{where}.{key}", f"{uses} {lacks}")
+            if key == "data" and not kind.images:
+                self.faults.add(node.keys["data"], f"{where}.data", f"{uses} reads no images")
                 continue
             checked = self._validate(Header, {key: node.value[key].plain()}, node, where)
             found[key] = _settled(getattr(checked, key), node.value[key]) if checked else FAULTY

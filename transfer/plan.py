@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -108,7 +109,8 @@ class Plan:
         """
         found = self.names.get(name) or [one for one in self.stages if name in (one.label, one.key)]
         stage, _, text = name.partition("[")
-        values = {value.strip() for value in text[:-1].split(",")} if text.endswith("]") else {f"[{text}"}
+        # A comma parts two variables only where another one follows it: values may have commas.
+        values = set(re.split(r",\s*(?=\w+=)", text[:-1])) if text.endswith("]") else {f"[{text}"}
         found = found or [one for one in self.names.get(stage, []) if any(values <= member for member in one.values)]
         if not found:
             raise UsageError(f"{self.file}: no stage '{name}'{self._instead(stage, values)}")

@@ -73,8 +73,8 @@ class PlannedImages:
     def _of_others(self, one: Planned, pack: Planned) -> str:
         """What is wrong where an input is not of the images that it would be joined to; empty where nothing is."""
         theirs = pack_of(one)
-        if theirs is None or theirs.stage.shares_ids(pack.stage):
-            return ""
+        if theirs is None or theirs.stage.shares_ids(pack.stage) or (self.smoke and (theirs.note or pack.note)):
+            return ""  # of a stand-in nothing can be said
         places = f"'{one.name}' is of {theirs.stage.origin.place}, the images are of {pack.stage.origin.place}"
         return f"{places}: in another set the same id is another image"
 

@@ -95,7 +95,9 @@ class Run:
             first = next(iter(self.failed.values()))
             if len(self.failed) == 1:
                 raise first
-            error = TransferError(f"{len(self.failed)} stages failed:\n" + "\n".join(map(str, self.failed.values())))
+            labels = {one.key: f"{one.label}: " for one in self.chosen}
+            told = [labels[key] + str(error).removeprefix(labels[key]) for key, error in self.failed.items()]
+            error = TransferError(f"{len(told)} stages failed:\n" + "\n".join(told))
             error.exit_code = first.exit_code
             raise error
 
@@ -126,7 +128,7 @@ class Run:
         except TransferError as error:
             self.failed[one.key] = error
             if self.options.keep_going:
-                self.say(f"FAILED: {error}")
+                self.say(f"{one.label}: FAILED: {str(error).removeprefix(f'{one.label}: ')}")
 
     def blocked(self, one: Planned) -> bool:
         """Whether something that it reads has failed; then it counts as failed too."""

@@ -21,29 +21,35 @@ def say_all(error: ValidationError, model: type[BaseModel], values: Any) -> dict
     """
     found: dict[tuple[Any, ...], list[str]] = {}
     for fault in error.errors():
-        if fault["type"] in ("missing", "extra_forbidden") or not holds_faulty(fault.get("input")):
-            found.setdefault(_written(fault["loc"], values), []).append(say(fault, model))
-    return {path: _either(told) for path, told in found.items()}
+        absent = fault["type"] in ("missing", "extra_forbidden")
+        if absent or not holds_faulty(fault.get("input")):
+            found.setdefault(_written(fault["loc"], values, absent), []).append(say(fault, model))
+    inner = {path[:place] for path in found for place in range(len(path))}  # a variant that fits better tells more
+    return {path: _either(told) for path, told in found.items() if path not in inner}
 
 
-def _written(path: tuple[Any, ...], values: Any) -> tuple[Any, ...]:
-    """The steps of `path` that stand in the file, or would if they were not missing: not the variants of unions."""
+def _written(path: tuple[Any, ...], values: Any, absent: bool) -> tuple[Any, ...]:
+    """The steps of `path` that stand in the file, not the variants of unions. absent: the last one is missing there."""
     kept = []
     for place, step in enumerate(path):
-        inside = isinstance(values, dict) and step in values
-        if inside or (isinstance(values, list) and isinstance(step, int)):
+        if isinstance(values, list):
+            values = dict(enumerate(values))
+        if isinstance(values, dict) and step in values:
             values = values[step]
-        elif not isinstance(values, dict) or str(step).startswith("<") or place < len(path) - 1:
+        elif not (absent and place == len(path) - 1):
             continue
         kept.append(step)
     return tuple(kept)
 
 
 def _either(told: list[str]) -> str:
-    if len(told) == 1 or not all(one.startswith("should be ") for one in told):
+    """One message of those of the variants of a union."""
+    parts = [one.removeprefix("should be ").partition(" (found ") for one in told]
+    if len(told) == 1 or not all(
+        one.startswith("should be ") and part[1] for one, part in zip(told, parts, strict=True)
+    ):
         return told[0]
-    wanted = [one.removeprefix("should be ").partition(" (found ")[0] for one in told]
-    return f"should be {' or '.join(dict.fromkeys(wanted))} (found {told[0].partition(' (found ')[2]}"
+    return f"should be {' or '.join(dict.fromkeys(wanted for wanted, _, _ in parts))} (found {parts[0][2]}"
 
 
 def say(fault: dict[str, Any], model: type[BaseModel]) -> str:

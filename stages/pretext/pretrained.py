@@ -84,16 +84,17 @@ class Pretrained(Stage):
 
     def rehearse(self, planned: Planned) -> None:
         """The file can be read and fits the network, and the network its images."""
-        try:
-            network = self._loaded() if self.weights is not None else self.backbone.build(0)
-        except BadOption:
-            raise
-        except ValueError as error:
-            raise BadOption("weights" if self.weights is not None else "backbone", str(error)) from error
-        try:
-            network.shapes(self.fed()[0])
-        except ValueError as error:
-            raise BadOption("size" if self.size else "backbone", str(error)) from error
+        for at_fault, tried in (
+            ("backbone", lambda: self.backbone.build(0)),
+            ("weights", lambda: self._loaded() if self.weights is not None else None),
+            ("size" if self.size else "backbone", lambda: self.backbone.shapes(self.fed()[0])),
+        ):
+            try:
+                tried()
+            except BadOption:
+                raise
+            except ValueError as error:
+                raise BadOption(at_fault, str(error)) from error
 
     def run(self, work: Work) -> None:
         if self.weights is not None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Model, Normalisation
 from transfer.stage import BackboneOption, Images, Stage, option
@@ -21,6 +21,10 @@ class Random(Stage):
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
     size: int | None = option(None, "side that it is fed, px; none: that of the images", ge=8, le=1024)
+
+    def identity(self) -> dict[str, Any]:
+        """Without `size` where it is that of the images."""
+        return {name: value for name, value in super().identity().items() if (name, value) != ("size", None)}
 
     def rehearse(self, planned: Planned) -> None:
         """The network takes images of that size."""

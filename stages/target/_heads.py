@@ -9,6 +9,7 @@ from transfer.errors import BadOption
 from transfer.lazy import nn
 
 if TYPE_CHECKING:
+    from transfer.plan import Planned
     from transfer.training.target import Target
 
 
@@ -21,8 +22,10 @@ def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) 
     return nn.Sequential(*layers, nn.Linear(hidden, out))
 
 
-def check_parts(target: Target) -> None:
+def check_parts(target: Target, planned: Planned) -> None:
     """BadOption where `accumulate` leaves single images to an MLP, whose batch norms need two."""
-    if target.head == "mlp" and target.batch // target.accumulate < 2:
-        told = f"{target.accumulate} parts of a batch of {target.batch}: the MLP's batch norms need two images in each"
+    count = planned.images["images"].stage.count
+    batch = min(target.batch, count)
+    if target.head == "mlp" and batch // target.accumulate < 2:
+        told = f"{target.accumulate} parts of a batch of {batch}: the MLP's batch norms need two images in each"
         raise BadOption("accumulate", told)

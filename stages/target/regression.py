@@ -43,7 +43,7 @@ class Regression(Target):
         features = several(planned.inputs, "features")
         check_each_once("features", features)
         check_live(features, planned.inputs.get("live"))
-        check_parts(self)
+        check_parts(self, planned)
 
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))

@@ -76,7 +76,7 @@ class Similarity(Target):
         count = count_of(features[0])
         if count is not None and (self.anchors or 0) > count:
             raise BadOption("anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}")
-        check_parts(self)
+        check_parts(self, planned)
 
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))

@@ -333,17 +333,7 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         (Prepare(features="a", components=99), {"features": A}, None),
         (Prepare(features="a", components=100), {"features": A}, "100 components of 100 images: at most 99"),
         (Prepare(features="a", components=100), {"features": OF_A}, "100 components of 100 images: at most 99"),
-        (
-            Prepare(features="a", components=100, steps=["l2"]),
-            {"features": A},
-            "changes nothing, for `steps` has no pca or",
-        ),
-        (
-            Prepare(features="a", floor=0.1, steps=["pca"]),
-            {"features": A},
-            "changes nothing, for `steps` has no whiten",
-        ),
-        (Prepare(features="a", projection_seed=1), {"features": A}, "changes nothing, for `steps` has no project"),
+        (Prepare(features="a", components=100, steps=["l2"]), {"features": A}, None),
         (Prepare(features="a", components=100), {"features": planned("c", count=None)}, None),
         (Prepare(features="a", steps=[]), {"features": A}, "an empty list does nothing"),
         (Prepare(features="a", like="of_a"), {"features": A, "like": OF_A}, None),

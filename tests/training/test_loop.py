@@ -109,22 +109,6 @@ def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: P
     assert torch.allclose(*results, atol=1e-6)
 
 
-@pytest.mark.parametrize(("batch", "parts", "expected"), [(64, 4, 4), (640, 8, 1), (640, 80, 9), (640, 640, 35)])
-def test_a_set_smaller_than_the_batch_is_cut_into_parts_of_the_size_asked_for(
-    tmp_path: Path, batch: int, parts: int, expected: int
-) -> None:
-    seen: list[int] = []
-
-    def counted(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        seen.append(len(images))
-        return loss(net, images, draw)
-
-    train(make_work(tmp_path), recipe(batch=batch, accumulate=parts, epochs=1), network(), counted, IMAGES)
-    assert len(seen) == expected
-    assert sum(seen) == min(batch, 70)
-    assert min(seen) >= 2
-
-
 def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="lower `learning_rate`"):
         train(make_work(tmp_path), recipe(), network(), lambda *a: (loss(*a)[0] * float("nan"), {}), IMAGES)

@@ -82,7 +82,7 @@ def run(
     except UsageError:
         raise
     except TransferError as error:
-        error.args = (f"{error}\nTo go on: {_command_to_go_on(stages, flags['force'], error.left)}",)
+        error.args = (f"{error}\nTo go on: {_command_to_go_on(flags['force'], error.left)}",)
         raise
 
 
@@ -130,9 +130,18 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def _command_to_go_on(stages: tuple[str, ...], force: bool, left: Sequence[str]) -> str:
-    """The same command; where it forces what is cached, only what is still to be made again."""
-    words = sys.argv[1:]
+def _command_to_go_on(force: bool, left: Sequence[str]) -> str:
+    """The same command, with the checkpoints that there are; of what it forces, what is still to be made again."""
+    words = [word for word in sys.argv[1:] if word != "--restart"]
     if force and left:
-        words = [word for word in words if word not in (*stages, "--from")] + list(left)
+        named = _positions(words)
+        words = [word for place, word in enumerate(words) if place not in named[2:] and word != "--from"]
+        words[named[1] + 1 : named[1] + 1] = left
     return shlex.join(["transfer", *words])
+
+
+def _positions(words: list[str]) -> list[int]:
+    """Where `run`, the file and the stages stand among the words: what is no option, and no option's value."""
+    takes = {name for one in run.params if isinstance(one, click.Option) and not one.is_flag for name in one.opts}
+    places = [place for place, word in enumerate(words) if not word.startswith("-")]
+    return [place for place in places if place == 0 or words[place - 1] not in takes]

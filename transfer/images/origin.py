@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +19,14 @@ class Origin:
     place: str
     labelled: bool = True
     card: Card | None = None
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """The reader and where its files really are; of shards, their folder, whichever of them are named."""
+        place = Path(os.path.realpath(self.place))
+        if self.reader == "tar" and not place.is_dir():
+            place = place.parent
+        return self.reader, str(place)
 
     def open(self) -> Source:
         """The source that answers what is there; UsageError where nothing is."""

@@ -55,8 +55,7 @@ class Pack(Stage):
 
     def shares_ids(self, other: Pack) -> bool:
         """Whether an id stands for the same image in both: splits of the same files, or a split and a copy of it."""
-        same_files = (self.origin.reader, self.origin.place) == (other.origin.reader, other.origin.place)
-        return same_files or self.facts.fingerprint == other.facts.fingerprint
+        return self.origin.files == other.origin.files or self.facts.fingerprint == other.facts.fingerprint
 
     @property
     def count(self) -> int:

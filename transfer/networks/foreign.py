@@ -93,7 +93,7 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     a file that holds other objects is refused, whatever it says that they are.
     """
     try:
-        if path.suffix == ".safetensors" or _is_safetensors(path):
+        if _is_safetensors(path):
             found: Any = safetensors.load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
@@ -116,12 +116,12 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     return {str(name): value for name, value in found.items()}
 
 
-def _parts(found: Any) -> dict[str, Any]:
+def _parts(found: Any, depth: int = 3) -> dict[str, Any]:
     """The dictionaries in a file, those in others too: `checkpoint.model`."""
     parts: dict[str, Any] = {}
-    for name, value in found.items() if isinstance(found, dict) else ():
+    for name, value in found.items() if isinstance(found, dict) and depth else ():
         if isinstance(value, dict):
-            parts |= {str(name): value} | {f"{name}.{inner}": one for inner, one in _parts(value).items()}
+            parts |= {str(name): value} | {f"{name}.{inner}": one for inner, one in _parts(value, depth - 1).items()}
     return parts
 
 
@@ -146,6 +146,8 @@ def _unreadable(error: Exception) -> str:
         )
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error})"
+    if "TorchScript" in text:
+        return "is a program of TorchScript: load it with torch.jit.load, and save its state_dict()"
     return f"is no whole file of weights: neither .safetensors nor what torch.save writes ({type(error).__name__})"
 
 

@@ -36,9 +36,7 @@ class Timm(Backbone):
 
     names: ClassVar[tuple[str, ...]] = ()  # too many to list; all begin with PREFIX
 
-    name: str = Field(
-        pattern=rf"^{PREFIX}\S+$", description="`timm:` and the name there, such as timm:resnet18.a1_in1k"
-    )
+    name: str = Field(pattern=rf"^{PREFIX}\S+$", description="`timm:` and the name there, such as timm:resnet18")
     width: float = Field(1.0, ge=1, le=1, description="timm's networks have no other width: choose another name")
 
     @property

@@ -72,9 +72,6 @@ class _Training:
         count = len(order(0))
         self.batch = min(recipe.batch, count)
         self.steps = count // self.batch  # an epoch
-        # A set smaller than the batch is cut into fewer parts, as large as they were asked for, of two images at least.
-        fewer = max(1, min(-(-self.batch * recipe.accumulate // recipe.batch), self.batch // 2))
-        self.parts = recipe.accumulate if self.batch == recipe.batch else fewer
         self.device = work.machine.device
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         self.optimizer = recipe.make_optimizer(network)
@@ -125,8 +122,9 @@ class _Training:
         rate = self.recipe.rate(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        for part in range(self.parts):
-            share = slice(part * len(ids) // self.parts, (part + 1) * len(ids) // self.parts)
+        parts = min(self.recipe.accumulate, len(ids))
+        for part in range(parts):
+            share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
             with self.work.machine.autocast():
                 loss, figures = self.loss_of(self.network, images[share], Draw(draw_seed, ids[share]))
             weight = len(ids[share]) / len(ids)
@@ -154,7 +152,7 @@ class _Training:
         means = self._means()
         if not math.isfinite(means["loss"]):
             raise TransferError(
-                f"{self.work.label}: the loss is not a finite number in epoch {epoch + 1}: lower `learning_rate` "
+                f"the loss is not a finite number in epoch {epoch + 1}: lower `learning_rate` "
                 f"({self.recipe.learning_rate}), or use --precision float32"
             )
         text = f"epoch {epoch + 1}/{self.recipe.epochs}, " + ", ".join(
