@@ -64,7 +64,7 @@ def strategies(
         "soft_label": (SoftLabel(features="p", clusters="c", **recipe), {"features": kept, "clusters": clusters}),
         "regression, linear": (Regression(features="p", head="linear", **recipe), {"features": kept}),
         "regression, mlp 512": (Regression(features="p", hidden=512, **recipe), {"features": kept}),
-        "regression, mlp 2048": (Regression(features="p", hidden=2048, **recipe), {"features": kept}),
+        "regression, mlp 1024": (Regression(features="p", hidden=1024, **recipe), {"features": kept}),
         "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
         "similarity, seed": (Similarity(features="p", variant="seed", **(recipe | queue)), {"features": kept}),
         "similarity, two queues": (Similarity(features="p", queues=2, **(recipe | queue)), {"features": kept}),
