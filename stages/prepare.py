@@ -49,15 +49,25 @@ class Prepare(Stage):
         "centre: subtract the mean; standardise: unit deviation too; l2: unit length; "
         "pca, whiten: `components` directions; project: at random, to `projected` values",
     )
-    components: int | None = option(None, "directions that pca and whiten keep; none: as many as there are", ge=1)
+    components: int | None = option(
+        None, "directions that are kept; none: as many as there are", where={"steps": ["pca", "whiten"]}, ge=1
+    )
     floor: float = option(
-        1e-4, "whitening takes an eigenvalue for no smaller than this share of the largest", ge=0, lt=1
+        1e-4,
+        "whitening takes an eigenvalue for no smaller than this share of the largest",
+        where={"steps": ["whiten"]},
+        ge=0,
+        lt=1,
     )
     shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["ledoit-wolf"] | None = option(
-        None, "whitening draws the eigenvalues towards their mean by this share; ledoit-wolf: by the best one"
+        None,
+        "whitening draws the eigenvalues towards their mean by this share; ledoit-wolf: by the best one",
+        where={"steps": ["whiten"]},
     )
-    projected: int = option(512, "values that `project` leaves", ge=1)
-    projection_seed: int = option(0, "of the random projection: another one", ge=0, lt=2**32)
+    projected: int = option(512, "values that `project` leaves", where={"steps": ["project"]}, ge=1)
+    projection_seed: int = option(
+        0, "of the random projection: another one", where={"steps": ["project"]}, ge=0, lt=2**32
+    )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
     def check(self, planned: Planned) -> None:

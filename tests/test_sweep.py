@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from pydantic import TypeAdapter
 
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
@@ -17,7 +18,7 @@ from transfer.errors import Stopped
 from transfer.images.draw import Draw
 from transfer.networks import backbone_names
 from transfer.places import shipped
-from transfer.stage import Stage
+from transfer.stage import Stage, counts_where
 from transfer.training.pretext import About, Pretext
 
 HERE = Path(__file__).parent
@@ -77,6 +78,16 @@ def test_every_stage_is_described_from_its_code(name: str) -> None:
         assert option["type"], option
     assert kind.version >= 1
     assert kind.run is not Stage.run
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
+    kind = find_stage(name, HERE)
+    for field in kind.model_fields.values():
+        for other, values in counts_where(field).items():
+            possible = kind.model_fields[other]
+            for value in values:  # pydantic refuses what the other one cannot be
+                TypeAdapter(possible.annotation).validate_python([value] if type(possible.default) is list else value)
 
 
 @pytest.mark.parametrize("name", backbone_names())

@@ -18,7 +18,7 @@ from transfer.networks import FAMILIES, backbone_names, family
 from transfer.networks.backbone import Backbone
 from transfer.networks.timm import PREFIX, SMALL
 from transfer.plan import COMMON, Header
-from transfer.stage import Stage
+from transfer.stage import Stage, counts_where, in_words
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -115,7 +115,8 @@ def one_text(found: dict[str, Any]) -> str:
             if option["default"] != ""
             else ""
         )
-        facts = ", ".join(filter(None, [option["type"], option.get("bounds", ""), default]))
+        counts = f"counts with {option['counts']}" if option.get("counts") else ""
+        facts = ", ".join(filter(None, [option["type"], option.get("bounds", ""), default, counts]))
         lines += [f"  {option['name']:<{width}}  {option['help']}", f"  {'':<{width}}  ({facts})"]
     if found.get("layers"):
         lines.append(f"layers: {', '.join(found['layers'])}")
@@ -210,6 +211,7 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
                 "bounds": bounds,
                 "default": default,
                 "help": field.description or "",
+                "counts": ", ".join(in_words(*condition) for condition in counts_where(field).items()),
             }
         )
     return options

@@ -107,7 +107,8 @@ class _Reader:
             if one.stage is not FAULTY:
                 where = f"stages.{name}"
                 found = with_files(one.stage, nodes[name], where, self.beside, self.memory, self.faults, self.smoke)
-                one.stage, one.note = found
+                one.stage, note = found
+                one.note = "; ".join(filter(None, [one.note, note]))
             ready = all(other in sound for other in inputs[name].values())
             before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
             images = self.images.of(name, kinds[name], nodes[name], one.data, before, top)
@@ -202,7 +203,8 @@ class _Reader:
         if FAULTY in (stage, found["seed"]):
             return Planned(name, uses, FAULTY, data=found["data"])
         label = uses if ".py:" not in uses else Path(uses).name.replace(".py:", ".")
-        return Planned(name, label, stage.smoked() if self.smoke else stage, node=node, **found)
+        made = stage.smoked() if self.smoke else stage
+        return Planned(name, label, made, node=node, note="; ".join(stage.idle(options)), **found)
 
     def _order(self, inputs: dict[str, dict[str, str | None]], nodes: dict[str, Node]) -> list[str]:
         """Names of stages, each after those that it reads; a circle is told."""

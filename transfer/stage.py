@@ -17,12 +17,13 @@ A stage knows nothing of caching, locking or where it runs: all that is in `work
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic.fields import FieldInfo
 
 from transfer.artifacts import Artifact
 from transfer.networks import FAMILIES, Timm, family
@@ -49,9 +50,23 @@ def _is_text(value: Any) -> bool:
 Names = Annotated[str | list[str], BeforeValidator(_names_of_stages)]
 
 
-def option(default: Any, help: str, **bounds: Any) -> Any:
-    """An option of a stage; `...` as default makes it required. `bounds` are pydantic's (ge, gt, le, lt)."""
-    return Field(default, description=help, **bounds)
+def option(default: Any, help: str, where: dict[str, list[Any]] | None = None, **bounds: Any) -> Any:
+    """An option of a stage; `...` as default makes it required. `bounds` are pydantic's (ge, gt, le, lt).
+
+    `where={"head": ["mlp"]}`: it counts only where the option `head` is one of these (of a list: has one of them).
+    """
+    return Field(default, description=help, json_schema_extra={"where": where} if where else None, **bounds)
+
+
+def counts_where(field: FieldInfo) -> dict[str, list[Any]]:
+    """Option -> those of its values with which this one counts; empty: it always does."""
+    extra = field.json_schema_extra
+    return extra.get("where", {}) if isinstance(extra, dict) else {}
+
+
+def in_words(name: str, values: list[Any]) -> str:
+    """An option with the values that it may have, as one would write them."""
+    return f"`{name}: {' or '.join(map(str, values))}`"
 
 
 def reads(artifact: type[Artifact], help: str, optional: bool = False, **bounds: Any) -> Any:
@@ -141,6 +156,16 @@ class Stage(BaseModel):
     def identity(self) -> dict[str, Any]:
         """The options that the result depends on: with defaults, without inputs (their keys stand for them)."""
         return self.model_dump(mode="json", exclude={*self.input_fields()})
+
+    def idle(self, written: Iterable[str]) -> list[str]:
+        """What to say of each of the options `written` that another option leaves without effect."""
+        told = []
+        for name in written:
+            for other, wanted in counts_where(type(self).model_fields[name]).items():
+                value = getattr(self, other)
+                if not any(one in wanted for one in (value if isinstance(value, list) else [value])):
+                    told.append(f"`{name}` has no effect: it counts with {in_words(other, wanted)}")
+        return told
 
     def smoked(self) -> Stage:
         """This stage, small enough to run in seconds."""

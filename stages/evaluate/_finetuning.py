@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Literal
 
 from transfer.stage import option
-from transfer.training.recipe import Trained
+from transfer.training.recipe import Trained, falls_at
 
 
 class FineTuning(Trained):
@@ -15,4 +15,4 @@ class FineTuning(Trained):
     learning_rate: float = option(0.05, "the highest it gets", gt=0)
     weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option([30 / 70], "for `step`: shares of the training after which the rate falls to a tenth")
+    drops: list[float] = falls_at([30 / 70])

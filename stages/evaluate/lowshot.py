@@ -43,7 +43,9 @@ class Lowshot(FineTuning):
     amounts: list[Amount] = option([0.01, 0.1], "labels: shares of each class, or so many of each class", min_length=1)
     draws: int = option(3, "times that an amount is drawn", ge=1)
     ways: list[Literal["linear", "finetuned"]] = option(["linear", "finetuned"], "what learns", min_length=1)
-    layer: str | None = option(None, "for linear: the layer; none: the network's deepest convolutional one")
+    layer: str | None = option(
+        None, "the layer; none: the network's deepest convolutional one", where={"ways": ["linear"]}
+    )
 
     def check(self, planned: Planned) -> None:
         """The model has the layer, and no class is asked for more labels than there are images."""

@@ -13,7 +13,7 @@ from transfer.artifacts import Model, Scores
 from transfer.lazy import np
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
-from transfer.training.recipe import Trained
+from transfer.training.recipe import Trained, falls_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -50,9 +50,7 @@ class Nonlinear(Trained):
     learning_rate: float = option(0.01, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option(
-        [2 / 7, 4 / 7, 6 / 7], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([2 / 7, 4 / 7, 6 / 7])
 
     def check(self, planned: Planned) -> None:
         """The model has the layers."""

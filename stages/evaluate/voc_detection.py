@@ -16,7 +16,7 @@ from transfer.lazy import np, torch
 from transfer.stage import Images as Reads
 from transfer.stage import option, reads
 from transfer.training.loop import train
-from transfer.training.recipe import Trained
+from transfer.training.recipe import Trained, falls_at
 
 if TYPE_CHECKING:
     import numpy
@@ -59,9 +59,7 @@ class VocDetection(Trained):
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
-    drops: list[float] = option(
-        [1 / 3, 2 / 3], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([1 / 3, 2 / 3])
     anchors: list[float] = option(
         [0.1, 0.2, 0.4, 0.8], "sides of the anchors, as shares of the image's; each in three shapes", min_length=1
     )

@@ -17,7 +17,7 @@ from transfer.stage import Images as Reads
 from transfer.stage import option, reads
 from transfer.training.embed import in_order
 from transfer.training.loop import train
-from transfer.training.recipe import Trained
+from transfer.training.recipe import Trained, falls_at
 
 if TYPE_CHECKING:
     import numpy
@@ -56,9 +56,7 @@ class VocSegmentation(Trained):
     learning_rate: float = option(1e-4, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
-    drops: list[float] = option(
-        [1 / 3, 2 / 3], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([1 / 3, 2 / 3])
     flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
 
     def check(self, planned: Planned) -> None:

@@ -12,6 +12,7 @@ from transfer.images.transforms import normalise, to_float
 from transfer.lazy import nn, torch
 from transfer.stage import option
 from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.training.recipe import falls_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -42,9 +43,7 @@ class BiGAN(Pretext):
     momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
     weight_decay: float = option(2.5e-5, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option(
-        [0.625, 0.875], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([0.625, 0.875])
     latent: int = option(200, "numbers in a code", ge=1)
     hidden: int = option(1024, "values of the discriminator's joint layers", ge=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)

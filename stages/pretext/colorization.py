@@ -14,6 +14,7 @@ from transfer.images.transforms import normalise, random_resized_crop
 from transfer.lazy import F, nn, np, torch
 from transfer.stage import option
 from transfer.training.pretext import About, Pretext
+from transfer.training.recipe import falls_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,7 +53,7 @@ class Colorization(Pretext):
     learning_rate: float = option(3e-5, "the highest it gets", gt=0)
     weight_decay: float = option(1e-3, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option([0.6], "for `step`: shares of the training after which the rate falls to a tenth")
+    drops: list[float] = falls_at([0.6])
     crop: float = option(0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
     stride: int = option(4, "px between the pixels whose colours are asked, each way", ge=1)

@@ -53,9 +53,11 @@ class Exemplar(Pretext):
     labels: str | None = reads(PseudoLabels, "clusters that are the classes; none: every image is one", optional=True)
     objective: Literal["classes", "triplet"] = option("classes", "classification, or distances of embeddings")
     views: int | None = option(None, "copies of an image in a batch; none: 1 for classes, 8 for triplet", ge=1)
-    embedding: int = option(1000, "for triplet: values that are compared", ge=1)
-    margin: float = option(0.5, "for triplet: how much farther negatives are to be, squared", gt=0)
-    grey: float = option(0.66, "for triplet: share of images of which all copies are grey", ge=0, le=1)
+    embedding: int = option(1000, "values that are compared", where={"objective": ["triplet"]}, ge=1)
+    margin: float = option(0.5, "how much farther negatives are to be, squared", where={"objective": ["triplet"]}, gt=0)
+    grey: float = option(
+        0.66, "share of images of which all copies are grey", where={"objective": ["triplet"]}, ge=0, le=1
+    )
 
     epochs: int = option(150, "passes over the images", ge=0)
     batch: int = option(128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)

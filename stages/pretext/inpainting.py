@@ -49,7 +49,7 @@ class Inpainting(Pretext):
     weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("constant", "of the learning rate, after the warm-up")
     hide: Literal["middle", "random"] = option("middle", "the middle block, of half the side, or random regions")
-    density: float = option(0.25, "for `random`: share of an image that is hidden", gt=0, lt=1)
+    density: float = option(0.25, "share of an image that is hidden", where={"hide": ["random"]}, gt=0, lt=1)
     overlap: int | None = option(None, "px of the seam; none: a 32nd of the side (4 of 128 px, as published)", ge=0)
     adversarial: float = option(0.001, "weight of the adversarial loss, the rest is the squared error's", ge=0, lt=1)
     bottleneck: int = option(4000, "numbers that an image goes through", ge=1)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal
 from stages.pretext._permutations import distant_permutations
 from stages.pretext._puzzle import TILES, Puzzle
 from transfer.stage import option
+from transfer.training.recipe import falls_at
 
 if TYPE_CHECKING:
     import numpy
@@ -32,9 +33,7 @@ class Jigsaw(Puzzle):
     learning_rate: float = option(0.01, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option(
-        [0.286, 0.571, 0.857], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([0.286, 0.571, 0.857])
 
     def table(self) -> numpy.ndarray:
         return distant_permutations(self.permutations, TILES)

@@ -14,6 +14,7 @@ from transfer.images.transforms import normalise
 from transfer.lazy import F, nn, np, torch
 from transfer.stage import option
 from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.training.recipe import falls_at
 
 if TYPE_CHECKING:
     import numpy
@@ -60,9 +61,7 @@ class RelativePosition(Pretext):
 
     epochs: int = option(70, "passes over the images", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option(
-        [0.429, 0.714], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([0.429, 0.714])
     warmup: float = option(5.0, "epochs over which the rate rises from zero", ge=0)
 
     def check(self, planned: Planned) -> None:

@@ -10,6 +10,7 @@ from transfer.images.transforms import normalise
 from transfer.lazy import F, nn, torch
 from transfer.stage import option
 from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.training.recipe import falls_at
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -40,9 +41,7 @@ class Rotation(Pretext):
     batch: int = option(192, "images a step, each in four copies; the rest of an epoch is left to other epochs", ge=2)
     weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
-    drops: list[float] = option(
-        [0.3, 0.6, 0.9], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([0.3, 0.6, 0.9])
 
     def chance(self, about: About) -> float:
         return 1 / TURNS

@@ -34,8 +34,8 @@ class Regression(Target):
     features: Names = reads(Features, "what is predicted; of several teachers: [a, b]")
     live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
     head: Literal["linear", "mlp"] = option("mlp", "what stands between the target and the features")
-    hidden: int = option(1024, "width of the MLP's hidden layers", ge=1)
-    depth: int = option(1, "hidden layers of the MLP", ge=1)
+    hidden: int = option(1024, "width of the MLP's hidden layers", where={"head": ["mlp"]}, ge=1)
+    depth: int = option(1, "hidden layers of the MLP", where={"head": ["mlp"]}, ge=1)
     measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
 
     def check(self, planned: Planned) -> None:

@@ -61,8 +61,10 @@ class Similarity(Target):
     head: Literal["linear", "mlp", "identity"] = option(
         "linear", "leads to the teacher's width; identity: the target's own last layer is compared, with two queues"
     )
-    hidden: int = option(1024, "width of the MLP's hidden layer", ge=1)
-    ema: float = option(0.999, "of the slow copy that fills the second queue; 0: the target does", ge=0, lt=1)
+    hidden: int = option(1024, "width of the MLP's hidden layer", where={"head": ["mlp"]}, ge=1)
+    ema: float = option(
+        0.999, "of the slow copy that fills the second queue; 0: the target does", where={"queues": [2]}, ge=0, lt=1
+    )
 
     def check(self, planned: Planned) -> None:
         """Queues fit the set, and what is compared has one width."""

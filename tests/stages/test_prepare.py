@@ -416,3 +416,22 @@ def test_more_values_than_there_are_is_told_before_anything_is_run(
     said = invoke("run", file, "--store", "store", check=2)
     assert re.search(rf"pipeline.yaml:13:\d\d: stages.faulty.{re.escape(told)}", said.err)
     assert "done in" not in said.text
+
+
+@pytest.mark.parametrize(
+    ("step", "option", "told"),
+    [
+        ("l2", "components: 8", "`components` has no effect: it counts with `steps: pca or whiten`"),
+        ("pca", "shrinkage: 0.1", "`shrinkage` has no effect: it counts with `steps: whiten`"),
+        ("pca", "components: 8", ""),
+    ],
+)
+def test_an_option_without_effect_is_told_in_the_plan(
+    step: str, option: str, told: str, pipeline: Callable[..., Any], invoke: Callable[..., Any]
+) -> None:
+    file = pipeline(WIDE.replace("FEATURES", "flat").replace("STEP", step).replace("OPTION", option))
+    for smoke in ([], ["--smoke"]):
+        said = invoke("run", file, "--store", "store", "--dry-run", *smoke).out
+        (line,) = [line for line in said.splitlines() if " faulty " in line]
+        assert told in line
+        assert bool(told) == ("no effect" in said)

@@ -13,6 +13,12 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
+def falls_at(shares: list[float]) -> Any:
+    """The option `drops` with this default."""
+    help = "shares of the training after which the rate falls to a tenth"
+    return option(shares, help, where={"schedule": ["step"]})
+
+
 class Trained(Stage):
     """Base of the stages that train a network. The defaults are those of most ImageNet recipes at a batch of 256."""
 
@@ -26,9 +32,7 @@ class Trained(Stage):
     momentum: float = option(0.9, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
     weight_decay: float = option(1e-4, "on weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("cosine", "of the learning rate, after the warm-up")
-    drops: list[float] = option(
-        [0.33, 0.67, 0.89], "for `step`: shares of the training after which the rate falls to a tenth"
-    )
+    drops: list[float] = falls_at([0.33, 0.67, 0.89])
     warmup: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
     # part of the network -> what its learning rate is multiplied with
