@@ -13,10 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import TINY
-from transfer.document import MAX_DEPTH, Faults, parse, read_document, replace, substitute
+from transfer.document import MAX_DEPTH, Faults, parse, read_document
 from transfer.errors import UsageError
 from transfer.pipeline import load_plan
 from transfer.store import Store
+from transfer.variables import replace, substitute
 
 
 def plain(text: str) -> Any:

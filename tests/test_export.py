@@ -29,10 +29,10 @@ from transfer.artifacts import Model, Normalisation, Scores
 from transfer.errors import TransferError, UsageError
 from transfer.images.decode import square
 from transfer.images.transforms import normalise
+from transfer.manifest import Manifest, describe_files
 from transfer.networks import backbone
 from transfer.networks.fit import Fit, fit_of
 from transfer.networks.network import Network
-from transfer.store import Manifest, describe_files
 
 FILES = ["README.md", "model.json", "model.pt2", "model.safetensors", "state_dict.pt"]
 NETWORKS = """\

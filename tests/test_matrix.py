@@ -9,12 +9,13 @@ from typing import Any
 
 import pytest
 
-from transfer.document import Faults, label, parse
+from transfer.document import Faults, parse
 from transfer.errors import UsageError
 from transfer.matrix import MAX_MEMBERS as MAX
 from transfer.matrix import expand
 from transfer.pipeline import Plan, load_plan
 from transfer.store import Store
+from transfer.variables import label
 
 STAGES = """
 data: {card: drawings, limit: 32}

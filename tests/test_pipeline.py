@@ -16,11 +16,11 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY, Said
-from transfer.describe import schema
 from transfer.document import Faults, parse
 from transfer.errors import UsageError
 from transfer.pipeline import Plan, load_plan
 from transfer.places import shipped
+from transfer.schema import schema
 from transfer.store import Store
 
 MODEL = "model: {uses: pretext/random, backbone: conv4}"

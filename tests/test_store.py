@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.errors import Busy, Damaged
-from transfer.store import MANIFEST, Manifest, Store, describe_files, key_of
+from transfer.manifest import MANIFEST, Manifest, describe_files, key_of
+from transfer.store import Store
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),

@@ -9,9 +9,9 @@ from itertools import pairwise
 from typing import Any
 
 from transfer.artifacts import Artifact, Model, Scores
+from transfer.manifest import key_of
 from transfer.networks.backbone import Backbone
 from transfer.plan import Plan, Planned
-from transfer.store import key_of
 
 ITSELF = "itself"
 

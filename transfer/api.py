@@ -12,12 +12,13 @@ from transfer.artifacts import KINDS, Artifact
 from transfer.errors import TransferError, UsageError
 from transfer.given import given_files
 from transfer.images.cards import card_files
+from transfer.manifest import MANIFEST
 from transfer.pipeline import load_plan
 from transfer.places import default_store
 from transfer.plan import Plan, Planned
 from transfer.runner import Options, Run
 from transfer.states import State, find, states
-from transfer.store import MANIFEST, Store
+from transfer.store import Store
 
 
 class Pipeline:

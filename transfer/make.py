@@ -10,8 +10,9 @@ from transfer.artifacts import Artifact, Scores
 from transfer.catalog import source_digest
 from transfer.errors import Busy, Damaged, Stopped, TransferError
 from transfer.machine import Machine, free_bytes
+from transfer.manifest import Manifest, describe_files
 from transfer.plan import Planned
-from transfer.store import Manifest, Store, describe_files
+from transfer.store import Store
 from transfer.work import StopFlag, Work
 
 FULL = 1 << 20  # a disk with less than this many bytes free counts as full

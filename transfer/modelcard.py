@@ -17,8 +17,8 @@ from transfer.artifacts import Scores
 from transfer.errors import Damaged, UsageError
 from transfer.images.cards import load_card
 from transfer.images.pack import Pack
+from transfer.manifest import number
 from transfer.plan import Planned
-from transfer.runner import number
 from transfer.states import find, stale
 
 SCORES = ["| protocol | figure | value | 95 % interval | images | n |", "|---|---|---|---|---|---|"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ValidationError
 
 from transfer import artifacts, matrix
 from transfer.catalog import find_stage
-from transfer.document import FAULTY, Faults, Node, read_document, replace, substitute, variables_in
+from transfer.document import FAULTY, Faults, Node, read_document
 from transfer.errors import BadOption, UsageError, nearest
 from transfer.given import with_files
 from transfer.images.sets import ImageSets
@@ -20,6 +20,8 @@ from transfer.plan import COMMON, Header, Plan, Planned
 from transfer.planned_images import PlannedImages
 from transfer.stage import Stage
 from transfer.store import Store
+from transfer.variables import replace, substitute
+from transfer.wiring import in_order, named_inputs, up_to, variables_of
 from transfer.wording import culprit, say_all
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -98,11 +100,14 @@ class _Reader:
         kinds = {name: kind for name, node in nodes.items() if (kind := self._kind(name, node)) is not None}
         inputs = {name: self._inputs(name, node, kinds, nodes) for name, node in nodes.items() if name in kinds}
         sound: dict[str, Planned] = {}
-        order = self._order(inputs, nodes)
-        wanted = self._around(order, inputs)
+        order, circles = in_order(inputs)
+        for circle in circles:
+            told = f"stands on itself: {' -> '.join(circle)}"
+            self.faults.add(nodes[circle[0]].mark, f"stages.{circle[0]}", told)
+        needed = up_to(self.wanted, order, inputs)
         for name in order:
             one = self._stage(name, nodes[name], kinds[name], header)
-            if name not in wanted:
+            if name not in needed:
                 continue
             if one.stage is not FAULTY:
                 where = f"stages.{name}"
@@ -114,28 +119,11 @@ class _Reader:
             images = self.images.of(name, kinds[name], nodes[name], one.data, before, top)
             if one.stage is not FAULTY and before is not None and images is not None:
                 one.inputs, one.images = before, images
-                one.member = {key: member[key] for key in member if key in self._varies(one, root)}
+                one.member = {key: member[key] for key in member if key in variables_of(one, root)}
                 sound[name] = one
                 self._check(one)
         if not self.faults and not self.images.unread:
             self._add(list(sound.values()))
-
-    def _around(self, order: list[str], inputs: dict[str, dict[str, str | None]]) -> set[str]:
-        """The stages asked for, and what they stand on; all, if one of them is no stage of the file."""
-        if not self.wanted or not self.wanted <= set(order):
-            return set(order)
-        found = set(self.wanted)
-        for name in reversed(order):
-            if name in found:
-                found |= {other for other in inputs[name].values() if other}
-        return found
-
-    def _varies(self, one: Planned, root: Node) -> set[str]:
-        """The matrix variables that a stage, or anything before it, is written with."""
-        read = ["seed", "data"] if one.stage.images else ["seed"]
-        written = [root.value["stages"].value[one.name]]
-        written += [root.value[key] for key in read if key in root.value and key not in one.node.value]
-        return set().union(*map(variables_in, written), *(other.member for other in one.inputs.values()))
 
     def _validate(self, model: type[BaseModel], values: Any, node: Node, where: str) -> Any:
         try:
@@ -174,7 +162,7 @@ class _Reader:
     ) -> dict[str, str | None]:
         """Option, or its place in an option's list, -> the stage that it names; None where it cannot be that one."""
         found: dict[str, str | None] = {}
-        for option, path, wanted, wanted_kind in _named_inputs(node, kinds[name]):
+        for option, path, wanted, wanted_kind in named_inputs(node, kinds[name]):
             found[option] = wanted if wanted in kinds else None
             mark, where = node.mark_at(path), ".".join(map(str, ("stages", name, *path)))
             if wanted not in written:
@@ -206,25 +194,6 @@ class _Reader:
         made = stage.smoked() if self.smoke else stage
         return Planned(name, label, made, node=node, note="; ".join(stage.idle(options)), **found)
 
-    def _order(self, inputs: dict[str, dict[str, str | None]], nodes: dict[str, Node]) -> list[str]:
-        """Names of stages, each after those that it reads; a circle is told."""
-        order: list[str] = []
-
-        def visit(name: str, path: list[str]) -> None:
-            if name in path:
-                circle = [*path[path.index(name) :], name]
-                self.faults.add(nodes[name].mark, f"stages.{name}", f"stands on itself: {' -> '.join(circle)}")
-            elif name not in order:
-                for other in inputs[name].values():
-                    if other is not None:
-                        visit(other, [*path, name])
-                if name not in order:
-                    order.append(name)
-
-        for name in inputs:
-            visit(name, [])
-        return order
-
     def _check(self, one: Planned) -> None:
         try:
             one.stage.check(one)
@@ -252,20 +221,6 @@ class _Reader:
             group = self.names.setdefault(one.name, [])
             if shared not in group:
                 group.append(shared)
-
-
-def _named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[str, tuple[Any, ...], str, str]]:
-    """What each input is called, where it is named, the stage that is named there, and the artifact it must make.
-
-    What is no name is told by the check of its type. A list of one is that one.
-    """
-    for option, wanted in kind.input_fields().items():
-        written = node.value[option].value if option in node.value else None
-        if isinstance(written, str):
-            yield option, (option,), written, wanted
-        for place, one in enumerate(written if isinstance(written, list) else []):
-            if isinstance(one.value, str):
-                yield option if len(written) == 1 else f"{option}.{place}", (option, place), one.value, wanted
 
 
 def _settled(value: Any, node: Node) -> Any:

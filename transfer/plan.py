@@ -10,11 +10,12 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transfer.document import Node, label
+from transfer.document import Node
 from transfer.errors import UsageError, nearest
 from transfer.images.spec import ImageSpec
+from transfer.manifest import key_of
 from transfer.stage import Stage
-from transfer.store import key_of
+from transfer.variables import label
 
 COMMON = {
     "uses": "which method: see `transfer list stages`",

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from transfer.errors import Damaged
+from transfer.manifest import Manifest
 from transfer.plan import Plan, Planned
-from transfer.store import Manifest, Store
+from transfer.store import Store
 
 SHOWN = 3
 NEW = "not made yet"

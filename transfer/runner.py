@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
 from transfer.errors import BadOption, Damaged, Stopped, TransferError, UsageError
 from transfer.machine import Machine
 from transfer.make import failure, make
+from transfer.manifest import Manifest
 from transfer.plan import Plan, Planned
 from transfer.states import State, find, stale, states
-from transfer.store import Manifest, Store
+from transfer.store import Store
 from transfer.work import StopFlag
 
 MAX_REPAIRS = 3
@@ -196,7 +196,7 @@ class Run:
             shutil.rmtree(self.store.checkpoints(one.key), ignore_errors=True)
         manifest = make(one, inputs, self.store, self.options.machine, self.stop, self.options.quiet)
         self.forced.discard(one)
-        self.say(told(one, manifest))
+        self.say(manifest.told(one.label))
         return True
 
     def _open(self, one: Planned) -> tuple[Artifact, Manifest]:
@@ -239,15 +239,3 @@ class Run:
         if any(known.get(label) != fact for label, fact in facts.items()):
             whole = None if self.options.stages else [one.label for one in self.plan]
             self.store.remember(self.plan.name, facts, whole)
-
-
-def told(one: Planned, manifest: Manifest) -> str:
-    """The line that a person sees when a stage is done."""
-    figures = ", ".join(f"{name} {number(value)}" for name, value in manifest.figures.items() if name != "notes")
-    notes = "".join(f"\n  {note}" for note in manifest.figures.get("notes", []))
-    return f"{one.label}: done in {manifest.seconds:.1f} s" + (f" ({figures})" if figures else "") + notes
-
-
-def number(value: Any) -> str:
-    """A figure as a person reads it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

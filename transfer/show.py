@@ -7,8 +7,8 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.errors import Damaged
+from transfer.manifest import number
 from transfer.plan import Planned
-from transfer.runner import number
 from transfer.states import CACHED, State
 
 

@@ -111,6 +111,11 @@ def _untrained(value: Backbone) -> Backbone:
 BackboneOption = Annotated[PublishedBackbone, AfterValidator(_untrained)]
 
 
+def is_backbone(field: FieldInfo) -> bool:
+    """Whether an option names a network."""
+    return any(kind.__name__ in str(field.annotation) for kind in FAMILIES)
+
+
 class Images:
     """Which images a stage reads when the pipeline file does not say.
 

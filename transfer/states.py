@@ -9,9 +9,10 @@ from typing import Any
 from transfer.artifacts import read_json
 from transfer.catalog import source_digest
 from transfer.errors import Damaged
+from transfer.manifest import Manifest
 from transfer.plan import Plan, Planned
 from transfer.reasons import because
-from transfer.store import Manifest, Store
+from transfer.store import Store
 
 CACHED, RESUME, RUN = "cached", "resumed", "to run"
 

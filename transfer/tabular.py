@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from transfer.compare import Comparison, Difference, Row, Section
+from transfer.comparison import Comparison, Difference, Row, Section
 from transfer.document import word
 
 NOTHING = "–"

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from string import ascii_letters
 
-from transfer.compare import Comparison, Section
+from transfer.comparison import Comparison, Section
 from transfer.tabular import time_of, words_of
 
 WIDTH, HEIGHT = 64, 14

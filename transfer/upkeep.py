@@ -10,9 +10,10 @@ from typing import Any
 from transfer.api import Pipeline
 from transfer.artifacts import read_json
 from transfer.errors import Damaged, UsageError
+from transfer.manifest import Manifest
 from transfer.places import shipped
 from transfer.show import size
-from transfer.store import Manifest, Store
+from transfer.store import Store
 
 
 def verify(pipeline: Pipeline) -> dict[str, Any]:

@@ -16,7 +16,8 @@ from tests.images.test_readers_archives import link, write_tar
 from transfer.errors import UsageError
 from transfer.images import shards as shards_module
 from transfer.images.cards import Card
-from transfer.images.shards import TarSource, expand
+from transfer.images.patterns import expand
+from transfer.images.shards import TarSource
 from transfer.images.sources import TICK, Survey, SurveyMemory
 
 

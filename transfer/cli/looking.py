@@ -22,7 +22,9 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     from transfer import describe
 
     if schema:
-        show_value(describe.schema(), True)
+        from transfer.schema import schema as json_schema
+
+        show_value(json_schema(), True)
     elif name is None:
         show_value(describe.listing(what), as_json, describe.listing_text)
     else:

@@ -7,10 +7,8 @@ webp) and, where the set has labels, `cls` (a number or a name as text) or `json
 from __future__ import annotations
 
 import hashlib
-import itertools
 import json
 import re
-from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +17,7 @@ from transfer.errors import UsageError
 from transfer.files import hash_file, stamp
 from transfer.images.archive import Place, read_place, tar_index
 from transfer.images.names import SUFFIXES, is_hidden
+from transfer.images.patterns import expand
 from transfer.images.recipes import Tar
 from transfer.images.sources import Listing, Split, Survey, SurveyMemory, lasting, listed
 from transfer.progress import Progress
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 NAMED_SPLITS = ("unlabeled", "train", "val", "test")
 MAX_CLASSES = 1_000_000
 MAX_LABEL_BYTES = 1 << 20
-BRACES = re.compile(r"\{([^{}]*)\}")
-MAX_SHARDS = 1_000_000
 
 
 class TarSource:
@@ -212,44 +209,6 @@ class TarSource:
             what = "are names and numbers mixed" if mixed else f"are none of the {limit} classes"
             raise UsageError(f"labels of {self.place}, split '{split}', {what}:{listed(faults)}")
         return labels
-
-
-def expand(pattern: Path) -> list[Path]:
-    """The files that a pattern with {000..146}, {a,b} and * stands for; UsageError where one is missing."""
-    found: list[Path] = []
-    for text in itertools.islice(_braces(str(pattern)), MAX_SHARDS):
-        if any(one in text for one in "*?["):
-            top = Path(Path(text).anchor or ".")
-            matched = sorted(top.glob(str(Path(text).relative_to(top)))) if Path(text).is_absolute() else []
-            if not matched:
-                raise UsageError(f"there are no files {text}")
-            found += matched
-        else:
-            found.append(Path(text))
-    if missing := [str(path) for path in found if not path.exists()]:
-        raise UsageError(f"{len(missing)} of {len(found)} shards of {pattern} are not there:{listed(missing)}")
-    if len({*found}) < len(found):
-        raise UsageError(f"{pattern} names a shard twice")
-    return found
-
-
-def _braces(text: str) -> Iterator[str]:
-    found = BRACES.search(text)
-    if found is None:
-        yield text
-        return
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", found[1])
-    if numbers:
-        first, last = int(numbers[1]), int(numbers[2])
-        if last < first or last - first >= MAX_SHARDS:
-            raise UsageError(f"{{{found[1]}}} is no range of shards")
-        width = len(numbers[1]) if numbers[1].startswith("0") or len(numbers[1]) == len(numbers[2]) else 0
-        choices = (f"{number:0{width}}" for number in range(first, last + 1))
-    else:
-        choices = iter(found[1].split(","))
-    for choice in choices:
-        for rest in _braces(text[found.end() :]):
-            yield text[: found.start()] + choice + rest
 
 
 def _read(places: list[tuple[Path, Place]], row: int) -> bytes:

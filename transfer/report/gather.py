@@ -12,13 +12,13 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import KINDS, Artifact, Images, PseudoLabels
-from transfer.document import label
 from transfer.errors import Damaged
 from transfer.images.draw import Draw
 from transfer.lazy import np, torch
+from transfer.manifest import MANIFEST, Manifest
 from transfer.plan import Planned, pack_of
 from transfer.states import State, find
-from transfer.store import MANIFEST, Manifest
+from transfer.variables import label
 
 MEMBERS = 4  # of a matrix, whose pictures are shown
 PACK = "images"  # the stages that pack an image set; they are no part of the pipeline's own picture

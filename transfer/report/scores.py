@@ -8,7 +8,8 @@ from typing import Any
 from markupsafe import Markup
 
 from transfer.artifacts import Scores
-from transfer.compare import RANDOM, SUPERVISED, Comparison, Row, Section, compare
+from transfer.compare import RANDOM, SUPERVISED, compare
+from transfer.comparison import Comparison, Row, Section
 from transfer.errors import TransferError, UsageError
 from transfer.networks.backbone import Backbone
 from transfer.report.gather import Found, Gathered, apart, by_name, chosen, left_out
