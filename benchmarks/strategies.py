@@ -68,8 +68,8 @@ def strategies(
         "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
         "similarity, seed": (Similarity(features="p", variant="seed", **(recipe | queue)), {"features": kept}),
         "similarity, two queues": (Similarity(features="p", queues=2, **(recipe | queue)), {"features": kept}),
-        "similarity, two, no slow copy": (
-            Similarity(features="p", queues=2, ema=0.0, **(recipe | queue)), {"features": kept},
+        "similarity, two, slow copy": (
+            Similarity(features="p", queues=2, ema=0.999, **(recipe | queue)), {"features": kept},
         ),
         "live regression, mlp 512": (
             Regression(features="p", hidden=512, live="m", **recipe), {"features": kept, "live": model},

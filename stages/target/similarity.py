@@ -38,7 +38,8 @@ class Similarity(Target):
     """Cross-entropy between the teacher's and the target's softmax over the cosines to anchors, the images seen last.
 
     `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the teacher's features, to
-    which the target's head leads; with two the target has its own of the same images, from a slow copy of itself.
+    which the target's head leads; with two the target has its own of the same images. The paper has these from a slow
+    copy of the target (`ema: 0.999`): one forward pass more a step, and no better here (docs/strategies.md).
     `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is an anchor too. Several teachers have a
     head and queues each. Only the loss is theirs, the recipe is that of every target. (Cross-entropy is the published
     KL divergence but for what the target cannot change; an image is no anchor of its own.)
@@ -63,8 +64,9 @@ class Similarity(Target):
     )
     hidden: int = option(1024, "width of the MLP's hidden layer", where={"head": ["mlp"]}, ge=1)
     ema: float = option(
-        0.999, "of the slow copy that fills the second queue; 0: the target does", where={"queues": [2]}, ge=0, lt=1
-    )
+        0.0, "of a slow copy that fills the second queue (the paper: 0.999); 0: the target does", where={"queues": [2]},
+        ge=0, lt=1,
+    )  # fmt: skip
 
     def check(self, planned: Planned) -> None:
         """Queues fit the set, and what is compared has one width."""
