@@ -181,7 +181,7 @@ class Prepare(Stage):
             else:
                 whiten = Whitening(self.floor, self.shrinkage) if name == "whiten" else None
                 step, kept = directions(blocks, count, width, self.components, whiten, device, work.note)
-                work.figures["variance kept"] = kept
+                work.figures["variance kept"] = kept * work.figures.get("variance kept", 1.0)
                 width = step["matrix"].shape[1]
                 steps.append(step)
         return steps

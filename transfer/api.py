@@ -46,7 +46,8 @@ class Pipeline:
             raise UsageError(f"the store {root} is a file: name a folder with --store or TRANSFER_STORE")
         opened = Store(root / "smoke" if smoke else root)
         words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
-        return Pipeline(load_plan(path, opened, sets=sets, smoke=smoke, stages=stages), opened, words, root)
+        plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
+        return Pipeline(plan.narrowed(stages), opened, words, root)
 
     def states(self, forced: Iterable[Planned] = ()) -> list[State]:
         """How each stage stands now, in the plan's order."""

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,18 @@ class Plan:
 
     def __iter__(self) -> Iterator[Planned]:
         return iter(self.stages)
+
+    def narrowed(self, names: Sequence[str]) -> Plan:
+        """The stages that are called so, and what they stand on, as a plan of their own; all, where none is named."""
+        if not names:
+            return self
+        kept = {one for name in names for one in self.find(name)}
+        for one in reversed(self.stages):
+            if one in kept:
+                kept |= set(one.before.values())
+        groups = {name: [one for one in members if one in kept] for name, members in self.names.items()}
+        stages = [one for one in self.stages if one in kept]
+        return replace(self, stages=stages, names={name: members for name, members in groups.items() if members})
 
     def find(self, name: str) -> list[Planned]:
         """The stages called `name`, or with that key, or whose members have the values in `name[k=200,seed=0]`.

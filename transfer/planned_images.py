@@ -21,6 +21,7 @@ class PlannedImages:
     def __init__(self, sets: ImageSets, smoke: bool, faults: Faults):
         self.sets, self.smoke, self.faults = sets, smoke, faults
         self.unread: dict[tuple[Mark, str, str], dict[str, None]] = {}
+        self.read: dict[str, None] = {}  # the stages that have all images that they read
 
     def of(
         self,
@@ -68,6 +69,7 @@ class PlannedImages:
                 if wrong := self._of_others(one, found[role]):
                     self.faults.add(node.mark_at((option,)), f"stages.{name}.{option}", wrong)
                     return None
+        self.read[name] = None
         return found
 
     def _of_others(self, one: Planned, pack: Planned) -> str:
@@ -96,4 +98,7 @@ class PlannedImages:
         """A fault for each set that cannot be read, with all stages that read it."""
         for (mark, where, what), readers in self.unread.items():
             first, *more = what.split("\n")
-            self.faults.add(mark, where, "\n".join([f"{first} (read by {', '.join(readers)})", *more]))
+            lines = [f"{first} (read by {', '.join(readers)})", *more]
+            if self.read.keys() - readers:
+                lines.append("  the other stages can do without: name those that you want after the file")
+            self.faults.add(mark, where, "\n".join(lines))

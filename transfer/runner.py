@@ -41,16 +41,13 @@ class Options:
         """The stages asked for, in the plan's order, with all that they stand on unless told otherwise."""
         if not self.stages:
             return list(plan)
+        if not (self.only or self.onwards):
+            return plan.narrowed(self.stages).stages
         found = self._named(plan)
-        if self.only or self.onwards:
-            for one in plan if self.onwards else ():
-                if found & set(one.before.values()):
-                    found.add(one)
-            found |= {pack for one in found for pack in one.images.values()}  # no stages of the file: they come along
-        else:
-            for one in reversed(list(plan)):
-                if one in found:
-                    found |= set(one.before.values())
+        for one in plan if self.onwards else ():
+            if found & set(one.before.values()):
+                found.add(one)
+        found |= {pack for one in found for pack in one.images.values()}  # no stages of the file: they come along
         return [one for one in plan if one in found]
 
     def forced(self, plan: Plan) -> set[Planned]:

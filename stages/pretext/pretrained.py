@@ -105,6 +105,10 @@ class Pretrained(Stage):
             work.note("random weights: features of this network say little")
         else:
             network = self._published()
+        if isinstance(self.backbone, Timm) and not self.untrained:
+            said = self.mean or self.std or self.per_image
+            for told in self.backbone.remarks() + ([] if said else self.backbone.other_normalisations()):
+                work.note(told)
         size, normalisation = self.fed()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(work.folder, network, size=size, normalisation=normalisation, made_by=made_by, history=[])

@@ -5,7 +5,7 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from transfer.errors import BadOption
+from transfer.errors import BadOption, TransferError
 from transfer.lazy import nn
 
 if TYPE_CHECKING:
@@ -24,8 +24,18 @@ def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) 
 
 def check_parts(target: Target, planned: Planned) -> None:
     """BadOption where `accumulate` leaves single images to an MLP, whose batch norms need two."""
-    count = planned.images["images"].stage.count
-    batch = min(target.batch, count)
-    if target.head == "mlp" and batch // target.accumulate < 2:
-        told = f"{target.accumulate} parts of a batch of {batch}: the MLP's batch norms need two images in each"
+    if told := _single(target, planned.images["images"].stage.count):
         raise BadOption("accumulate", told)
+
+
+def check_known(target: Target, known: int) -> None:
+    """The same of the images that have features, which are counted once they are read."""
+    if told := _single(target, known):
+        raise TransferError(f"{known:,} images have features, and {told}")
+
+
+def _single(target: Target, count: int) -> str:
+    batch = min(target.batch, count)
+    if target.head != "mlp" or batch // target.accumulate > 1:
+        return ""
+    return f"{target.accumulate} parts of a batch of {batch}: the MLP's batch norms need two images in each"

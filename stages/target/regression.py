@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages._space import check_each_once
-from stages.target._heads import check_parts, linear_or_mlp
+from stages.target._heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import check_live, known_to, teachers
 from transfer.artifacts import Features, Model
 from transfer.lazy import F, nn, torch
@@ -47,6 +47,8 @@ class Regression(Target):
 
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
+        known = known_to(every, work)
+        check_known(self, len(known))
         name = "cosine" if self.measure == "cosine" else "variance explained"
 
         def asked(heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
@@ -63,4 +65,4 @@ class Regression(Target):
         def heads(backbone: nn.Module, width: int) -> nn.Module:
             return nn.ModuleList(linear_or_mlp(self.head, width, self.hidden, one.width, self.depth) for one in every)
 
-        self.learn(work, heads, asked, known_to(every, work))
+        self.learn(work, heads, asked, known)

@@ -6,7 +6,7 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from stages._space import check_each_once, count_of
-from stages.target._heads import check_parts, linear_or_mlp
+from stages.target._heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import Kept, check_live, known_to, teachers
 from transfer.artifacts import Features, Model, Normalisation
 from transfer.errors import BadOption, TransferError
@@ -85,6 +85,7 @@ class Similarity(Target):
     def run(self, work: Work) -> None:
         every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
         known = known_to(every, work)
+        check_known(self, len(known))
         if (self.anchors or 0) > len(known):
             raise TransferError(f"{self.anchors:,} anchors of {len(known):,} images with features: set `anchors` lower")
         published = PUBLISHED[self.variant]

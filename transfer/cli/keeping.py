@@ -4,23 +4,31 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
-from transfer.cli.options import AS_JSON, FILE, STORE, file_options, show_value
+from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, show_value
+from transfer.errors import UsageError
 from transfer.places import default_store
 
 
 @click.command()
 @FILE
+@STAGES
 @file_options
 @AS_JSON
-def verify(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool) -> None:
-    """Read every byte that FILE's results consist of, and compare it with what was written; exit with 4 on damage."""
+def verify(
+    file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool
+) -> None:
+    """Read every byte of FILE's results, or of what STAGES stand on, and compare it with what was written.
+
+    Exit with 4 on damage.
+    """
     from transfer import upkeep
     from transfer.api import Pipeline
 
-    found = upkeep.verify(Pipeline.load(file, sets=sets, smoke=smoke, store=store))
+    found = upkeep.verify(Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages))
     show_value(found, as_json, upkeep.verify_text)
     if found["damaged"]:
         sys.exit(4)
@@ -59,7 +67,11 @@ def export(
     from transfer import export as exporting
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    settings: dict[str, Any] = {"sets": sets, "smoke": smoke, "store": store}
+    try:
+        pipeline = Pipeline.load(file, **settings)
+    except UsageError:  # of scores, perhaps, whose images are not there: the card can do without them
+        pipeline = Pipeline.load(file, **settings, stages=[stage])
     show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.text)
 
 

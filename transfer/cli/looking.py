@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from transfer.cli.options import AS_JSON, FILE, file_options, show_value
+from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, show_value
 from transfer.errors import UsageError
 from transfer.places import check_folder
 
@@ -55,7 +55,7 @@ def show(
     from transfer import show as views
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=[stage] if stage else [])
     if batch is not None:
         from transfer.picture import batch_picture
 
@@ -69,15 +69,24 @@ def show(
 
 @click.command()
 @FILE
+@STAGES
 @file_options
 @click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart.")
 @AS_JSON
-def graph(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, mermaid: bool, as_json: bool) -> None:
-    """FILE as a picture: which stage reads what."""
+def graph(
+    file: Path,
+    stages: tuple[str, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    mermaid: bool,
+    as_json: bool,
+) -> None:
+    """FILE as a picture, or what STAGES stand on: which stage reads what."""
     from transfer import show
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages)
     show_value(show.graph(pipeline), as_json, show.mermaid if mermaid else show.ascii_graph)
 
 
@@ -135,6 +144,7 @@ def compare(
 
 @click.command()
 @FILE
+@STAGES
 @file_options
 @click.option(
     "-o",
@@ -144,13 +154,18 @@ def compare(
     show_default=True,
     help="The page.",
 )
-def report(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, output: Path) -> None:
-    """One page of pictures, in one file: results, pipeline, clusters, networks, and where every number comes from."""
+def report(
+    file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, output: Path
+) -> None:
+    """One page of pictures: results, pipeline, clusters, networks, and where every number comes from.
+
+    With STAGES, of these and what they stand on.
+    """
     from transfer import show
     from transfer.api import Pipeline
     from transfer.report import page
 
-    written = page.write(Pipeline.load(file, sets=sets, smoke=smoke, store=store), output)
+    written = page.write(Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages), output)
     click.echo(f"{output} written ({show.size(written.size)})")
     for label, what in written.damaged.items():
         click.echo(f"damaged, and left out: {label}: {what}", err=True)

@@ -16,6 +16,7 @@ STORE = click.option(
     help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]",
 )
 FILE = click.argument("file", type=click.Path(path_type=Path))
+STAGES = click.argument("stages", nargs=-1)
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transfer import answers
-from transfer.cli.options import AS_JSON, EXIT_CODE, EXIT_PENDING, FILE, file_options, show_value
+from transfer.cli.options import AS_JSON, EXIT_CODE, EXIT_PENDING, FILE, STAGES, file_options, show_value
 from transfer.errors import TransferError, UsageError
 from transfer.places import default_store
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @FILE
-@click.argument("stages", nargs=-1)
+@STAGES
 @file_options
 @click.option("--only", is_flag=True, help="Run the named stages and nothing else; what they read must be there.")
 @click.option("--from", "onwards", is_flag=True, help="Run the named stages and all that stands on them.")
@@ -88,17 +88,26 @@ def run(
 
 @click.command()
 @FILE
+@STAGES
 @file_options
 @AS_JSON
 @EXIT_CODE
-def status(file: Path, sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool, exit_code: bool) -> None:
-    """What of FILE is cached, what would run, and why."""
+def status(
+    file: Path,
+    stages: tuple[str, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    as_json: bool,
+    exit_code: bool,
+) -> None:
+    """What of FILE, or of what STAGES need, is cached, what would run, and why."""
     if _said_before(file, store):
         return
     from transfer import show
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store)
+    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages)
     states = pipeline.states()
     told = show_value(show.status(pipeline, states), as_json, show.status_text)
     if not any(state.pending for state in states):

@@ -10,7 +10,7 @@ from transfer.networks.backbone import Backbone, unknown
 from transfer.networks.cifar_resnet import CifarResNet
 from transfer.networks.conv4 import Conv4
 from transfer.networks.resnet import ResNet
-from transfer.networks.timm import PREFIX, Timm
+from transfer.networks.timm import PREFIX, SMALL, Timm
 from transfer.networks.vgg import VGG
 
 FAMILIES: tuple[type[Backbone], ...] = (VGG, AlexNet, ResNet, CifarResNet, Conv4, Timm)
@@ -28,7 +28,9 @@ def family(name: str) -> type[Backbone]:
     for candidate in FAMILIES:
         if name in candidate.names:
             return candidate
-    raise unknown("backbone", name, backbone_names())
+    if PREFIX + name in SMALL:
+        raise ValueError(f"no backbone is called '{name}' without its prefix: write {PREFIX}{name}")
+    raise ValueError(f"{unknown('backbone', name, backbone_names())}; any other of timm's is called {PREFIX}NAME")
 
 
 def backbone(value: str | Mapping[str, Any] | Backbone) -> Backbone:

@@ -212,8 +212,17 @@ def _advice(
     better = [one for one in sorted(prefixes) if len({one + name for name in known} & state.keys()) > len(known) // 2]
     if better:
         return ["the names have a prefix: say " + ", or ".join(f"`prefix: {prefix}{one}`" for one in better)]
+    if tokens := [name for name in surplus if re.search(r"(^|_)(cls|dist|reg|register)_tokens?$", name)]:
+        return [f"a network with {' and '.join(tokens)} computes with it: these are weights of another variant"]
     if surplus and not missing:
-        heads = dict.fromkeys(name.partition(".")[0] for name in surplus)
-        patterns = [f"{head}.*" if any(name.startswith(f"{head}.") for name in surplus) else head for head in heads]
+        patterns = dict.fromkeys(_part(name, known) for name in surplus)
         return [f"to leave out what is too many: `ignore: [{', '.join(map(repr, patterns))}]`"]
     return []
+
+
+def _part(name: str, known: set[str]) -> str:
+    """The largest part that `name` is in and none of `known`, as a pattern."""
+    for place, letter in enumerate(name):
+        if letter == "." and not any(one.startswith(name[: place + 1]) for one in known):
+            return f"{name[: place + 1]}*"
+    return name

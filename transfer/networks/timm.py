@@ -112,6 +112,26 @@ class Timm(Backbone):
         found = timm.data.resolve_data_config(pretrained_cfg=facts.to_dict() if facts else {})
         return found["input_size"][-1], tuple(found["mean"]), tuple(found["std"])
 
+    def remarks(self) -> list[str]:
+        """What timm remarks on these weights, such as that another network (quickgelu) computes as CLIP does."""
+        facts = self._timm().get_pretrained_cfg(self.model)
+        notes = (getattr(facts, "notes", None) or ()) if "quickgelu" not in self.model else ()
+        return [f"timm remarks on {self.name}: {note}" for note in notes]
+
+    def other_normalisations(self) -> list[str]:
+        """Where no tag says which weights are meant: for which of them images would be normalised in another way."""
+        timm = self._timm()
+        facts = timm.get_pretrained_cfg(self.model)
+        every = [] if self.tag else [timm.get_pretrained_cfg(one) for one in timm.list_pretrained(f"{self.model}.*")]
+        others = [one.tag for one in every if (one.mean, one.std) != (facts.mean, facts.std)]
+        if not others:
+            return []
+        mean = ", ".join(f"{value:g}" for value in facts.mean)
+        return [
+            f"images are normalised as for {self.name}.{facts.tag} (mean {mean}), not as for {', '.join(others)}: "
+            "where these weights need another one, add their tag to the name, or set `mean` and `std`"
+        ]
+
     def _timm(self) -> ModuleType:
         try:
             import timm
