@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from tests.conftest import TINY, Said, Tiny
 from transfer import __version__
 from transfer.catalog import stage_names
+from transfer.images import drawings
 from transfer.images.cards import card_files
 from transfer.networks import backbone_names
 from transfer.networks.timm import SMALL
@@ -64,6 +66,7 @@ def test_help_names_every_command_and_each_has_help(invoke: Callable[..., Said])
         (["list", "stagse"], "is not one of 'stages', 'pretexts', 'backbones', 'data'"),
         (["list", "stages", "clusters"], "unknown stage 'clusters'; did you mean 'cluster'?"),
         (["list", "pretexts", "jigsawp"], "unknown stage 'pretext/jigsawp'; did you mean 'pretext/jigsawpp'?"),
+        (["list", "backbones", "efficientnet_lite0"], "without its prefix: write timm:efficientnet_lite0"),
         (["list", "backbones", "vgg17"], "no backbone is called 'vgg17'; did you mean vgg19"),
         (["list", "data", "drawing"], "no image set called 'drawing'; did you mean 'drawings'?"),
     ],
@@ -504,6 +507,26 @@ def test_from_takes_what_stands_on_a_stage_and_not_what_reads_the_same_images(
     ]
     said = lines_of(invoke(*words, "target", "--from", "-n").out)
     assert said.keys() - PACKS == {"target", "linear", "knn"}
+
+
+def test_images_without_labels_do_for_all_that_needs_none(
+    invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
+    for number, picture in enumerate(drawings.render("train", range(12))):
+        (tmp_path / "photos").mkdir(exist_ok=True)
+        Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
+    text = "data: {folder: photos, size: 32}\nstages:\n  net: {uses: pretext/random, backbone: conv4}\n"
+    scored = "  seen: {uses: extract/network, model: net}\n  score: {uses: evaluate/knn, model: net, k: 2}\n"
+    file = pipeline(text + scored)
+    invoke("run", file, "net", "--store", "s")
+    for words in (["status"], ["graph"], ["verify"], ["show"], ["report"]):
+        said = invoke(*words, file, "--store", "s", check=2).err
+        assert "has no split 'train' (it has: all) (read by score)\n  the other stages can do without" in said
+        invoke(*words, file, "net", "--store", "s")
+    assert "up to date" in invoke("status", file, "net", "--store", "s").out
+    assert lines_of(invoke("status", file, "seen", "--store", "s").out).keys() >= {"net", "seen"}
+    invoke("export", file, "net", "out", "--store", "s")
+    assert (tmp_path / "out" / "model.safetensors").exists()
 
 
 def test_only_and_from_ask_for_what_they_read(invoke: Callable[..., Said], finished: Tiny) -> None:

@@ -31,11 +31,12 @@ def check_parts(target: Target, planned: Planned) -> None:
 def check_known(target: Target, known: int) -> None:
     """The same of the images that have features, which are counted once they are read."""
     if told := _single(target, known):
-        raise TransferError(f"{known:,} images have features, and {told}")
+        raise TransferError(f"{known:,} image{'s have' if known > 1 else ' has'} features, and {told}")
 
 
 def _single(target: Target, count: int) -> str:
     batch = min(target.batch, count)
     if target.head != "mlp" or batch // target.accumulate > 1:
         return ""
-    return f"{target.accumulate} parts of a batch of {batch}: the MLP's batch norms need two images in each"
+    parts = f"{target.accumulate} part{'s' if target.accumulate > 1 else ''}"
+    return f"{parts} of a batch of {batch}: the MLP's batch norms need two images in each"

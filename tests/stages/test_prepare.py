@@ -193,6 +193,15 @@ def test_steps_follow_one_another(features_of: Of, work_for: Make) -> None:
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
 
 
+def test_the_variance_kept_is_that_of_all_steps_together(features_of: Of, work_for: Make) -> None:
+    values = drawn(200, 12)
+    one, two = work_for(features=features_of(values)), work_for(features=features_of(values, "again"))
+    prepare(one, steps=["centre", "pca"], components=3)
+    prepare(two, steps=["centre", "pca", "whiten"], components=3)
+    assert 0 < one.figures["variance kept"] < 1
+    assert two.figures["variance kept"] == pytest.approx(one.figures["variance kept"])
+
+
 def test_constant_values_become_zero_and_are_told(features_of: Of, work_for: Make) -> None:
     values = drawn(100, 6)
     values[:, 2], values[:, 4] = 1234.567, 0

@@ -158,6 +158,46 @@ def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     assert "does not fit conv4" in rehearsed(weights=weights, backbone="conv4")
     wrapped = saved(tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()})
     assert rehearsed(weights=wrapped).endswith("say `prefix: module.`")
+    deeper = theirs_of(drawn()) | {"layer1.extra.w": torch.zeros(1), "layer1.extra.b": torch.zeros(1)}
+    told = rehearsed(weights=saved(tmp_path / "d.pth", deeper))
+    assert told.endswith("`ignore: ['fc.*', 'layer1.extra.*']`")  # not layer1.*, which the network needs
+
+
+def test_weights_of_a_variant_with_more_tokens_are_not_cut_down_to_fit(timm: Any, tmp_path: Path) -> None:
+    state = timm.create_model("test_vit", num_classes=0).state_dict() | {"register_tokens": torch.zeros(1, 4, 64)}
+    told = rehearsed(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state))
+    assert told.endswith("a network with register_tokens computes with it: these are weights of another variant")
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "told"),
+    [
+        ("vit_tiny_patch16_224", {}, r"normalised as for timm:\S+ \(mean 0.5, 0.5, 0.5\), not as for"),
+        ("vit_tiny_patch16_224", {"mean": [0.5] * 3, "std": [0.5] * 3}, ""),
+        ("vit_tiny_patch16_224.augreg_in21k", {}, ""),
+        ("test_vit", {}, ""),
+    ],
+)
+def test_how_images_are_normalised_is_told_where_a_name_leaves_it_open(
+    timm: Any, name: str, options: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    facts, published = timm.get_pretrained_cfg, timm.list_pretrained
+    if "vit_tiny" in name:  # so that the test does not change with timm's lists
+        other = SimpleNamespace(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tag="dino")
+        monkeypatch.setattr(timm, "get_pretrained_cfg", lambda one: other if one == "other" else facts(one))
+        monkeypatch.setattr(timm, "list_pretrained", lambda one: [*published(one), "other"])
+    weights = saved(tmp_path / "w.pth", timm.create_model(name, num_classes=0).state_dict())
+    work = make_work(tmp_path / "made", {}, {})
+    Pretrained(backbone=f"timm:{name}", weights=weights, **options).run(work)
+    (note,) = work.notes or [""]
+    assert re.search(told, note)
+    assert bool(note) == bool(told)
+
+
+def test_what_timm_remarks_on_weights_is_told(timm: Any) -> None:
+    plain, own = (backbone(f"timm:vit_base_patch32_clip_{kind}224.openai") for kind in ("", "quickgelu_"))
+    assert any("QuickGELU" in one for one in plain.remarks())
+    assert own.remarks() == []
 
 
 class Evil:

@@ -178,6 +178,9 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
     work = make_work(tmp_path / "c", {"images": images}, {"features": some})
     stage.run(work)
     assert work.notes == ["16 of 96 images have no features and are left out"]
+    one = features_of(tmp_path / "one", [images.ids[0], "other/0"], values[:2])
+    with pytest.raises(TransferError, match=r"1 image has features, and 1 part of a batch of 1: .* need two images"):
+        run_stage(stage.model_copy(update={"head": "mlp"}), tmp_path / "e", {"images": images}, features=one)
     strangers = features_of(tmp_path / "strangers", [f"other/{row}" for row in range(COUNT)], values)
     with pytest.raises(TransferError, match="none of the images has features"):
         run_stage(stage, tmp_path / "d", {"images": images}, features=strangers)
