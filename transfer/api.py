@@ -24,8 +24,12 @@ from transfer.store import Store
 class Pipeline:
     """A pipeline file with its store."""
 
-    def __init__(self, plan: Plan, store: Store, words: Sequence[str] = (), root: Path | None = None):
+    def __init__(
+        self, plan: Plan, store: Store, words: Sequence[str] = (), root: Path | None = None, asked: Sequence[str] = ()
+    ):
+        """words: the options with which the file was read. asked: the stages that the plan was narrowed to."""
         self.plan, self.store, self.words, self.root = plan, store, list(words), root or store.root
+        self.asked = list(asked)
 
     @staticmethod
     def load(
@@ -47,7 +51,7 @@ class Pipeline:
         opened = Store(root / "smoke" if smoke else root)
         words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
-        return Pipeline(plan.narrowed(stages), opened, words, root)
+        return Pipeline(plan.narrowed(stages), opened, words, root, stages)
 
     def states(self, forced: Iterable[Planned] = ()) -> list[State]:
         """How each stage stands now, in the plan's order."""

@@ -51,7 +51,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
     report = Gathered.read(pipeline)
     if not any(one.made for one in report.methods):
         lines = [f"{pipeline.plan.file}: nothing of it is made yet, there is nothing to report; to make it:"]
-        raise TransferError("\n".join([*lines, report.command("run")]))
+        raise TransferError("\n".join([*lines, report.command("run", *report.pipeline.asked)]))
     comparison, why = scores.compared(report)
     provenance = [_provenance(report, one) for some in by_name(report.stages).values() for one in some]
     told = {
@@ -110,7 +110,7 @@ def _missing(report: Gathered) -> dict[str, Any] | None:
     told = [(some[0].label if len(some) == 1 else f"{name} ×{len(some)}", uses, why)
             for (name, uses, why), some in alike.items()]  # fmt: skip
     return {"stages": told[:MISSING], "more": len(told) - MISSING, "count": len(pending),
-            "of": len(report.methods), "command": report.command("run")}  # fmt: skip
+            "of": len(report.methods), "command": report.command("run", *report.pipeline.asked)}  # fmt: skip
 
 
 def _provenance(report: Gathered, one: Found) -> dict[str, Any]:
