@@ -212,9 +212,9 @@ def _advice(
     better = [one for one in sorted(prefixes) if len({one + name for name in known} & state.keys()) > len(known) // 2]
     if better:
         return ["the names have a prefix: say " + ", or ".join(f"`prefix: {prefix}{one}`" for one in better)]
-    if tokens := [name for name in surplus if re.search(r"(^|_)(cls|dist|reg|register)_tokens?$", name)]:
-        return [f"a network with {' and '.join(tokens)} computes with it: these are weights of another variant"]
     if surplus and not missing:
+        if tokens := [name for name in surplus if re.search(r"(^|_)(cls|dist|reg|register)_tokens?$", name)]:
+            return [f"a network with {' and '.join(tokens)} computes with it: these are weights of another variant"]
         patterns = dict.fromkeys(_part(name, known) for name in surplus)
         return [f"to leave out what is too many: `ignore: [{', '.join(map(repr, patterns))}]`"]
     return []
