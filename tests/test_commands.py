@@ -522,6 +522,7 @@ def test_images_without_labels_do_for_all_that_needs_none(
     for words in (["status"], ["graph"], ["verify"], ["show"], ["report"]):
         said = invoke(*words, file, "--store", "s", check=2).err
         assert "has no split 'train' (it has: all) (read by score)\n  the other stages can do without" in said
+        assert "no stage 'ned'; did you mean 'net'?" in invoke(*words, file, "ned", "--store", "s", check=2).err
         invoke(*words, file, "net", "--store", "s")
     assert "up to date" in invoke("status", file, "net", "--store", "s").out
     assert lines_of(invoke("status", file, "seen", "--store", "s").out).keys() >= {"net", "seen"}

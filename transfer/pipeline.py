@@ -16,6 +16,7 @@ from transfer.document import FAULTY, Faults, Node, read_document
 from transfer.errors import BadOption, UsageError, nearest
 from transfer.given import with_files
 from transfer.images.sets import ImageSets
+from transfer.manifest import KEY_LENGTH
 from transfer.plan import COMMON, Header, Plan, Planned
 from transfer.planned_images import PlannedImages
 from transfer.stage import Stage
@@ -25,6 +26,7 @@ from transfer.wiring import in_order, named_inputs, up_to, variables_of
 from transfer.wording import culprit, say_all
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a stage may be named by what it makes, too
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
 
 
@@ -71,6 +73,9 @@ class _Reader:
         for name, mark in stages.keys.items():
             if not STAGE_NAME.fullmatch(name):
                 self.faults.add(mark, f"stages.{name}", "a stage's name has letters, digits, '_' and '-' only")
+        for wanted in sorted(self.wanted) if isinstance(stages.value, dict) else ():
+            if wanted not in stages.value and STAGE_NAME.fullmatch(wanted) and not KEY.fullmatch(wanted):
+                raise UsageError(f"{self.path}: no stage '{wanted}'{nearest(wanted, stages.value)}")
         name = root.value.get("name")
         if name is not None and isinstance(name.value, str) and not NAME.fullmatch(name.value):
             self.faults.add(root.keys["name"], "name", "letters, digits, '_', '-' and '.' only")
