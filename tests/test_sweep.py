@@ -38,7 +38,7 @@ SMALL = {
 # An adversarial loss is the sum of two sides that win from one another: the figure of one is looked at.
 LOOKED_AT = {"pretext/bigan": "discriminator"}
 RECIPES = {
-    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5},
+    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5, "width": 16},
     "pretext/relative_position": {"epochs": 40},
     "pretext/rotation": {"epochs": 30, "crop": 0.6},
     "pretext/simclr": {"epochs": 30, "crop": 0.6},
@@ -51,7 +51,7 @@ def small(name: str, backbone: str, **options: object) -> Pretext:
     kind = find_stage(name, HERE)
     taken = {key: value for key, value in SMALL.items() if key in kind.model_fields}
     recipe = {"epochs": 12, "batch": 32, "optimizer": "adamw", "learning_rate": 3e-3}
-    return kind(backbone=BACKBONES[backbone], **{**recipe, **RECIPES.get(name, {}), **taken, **options})
+    return kind(backbone=BACKBONES[backbone], **{**recipe, **taken, **RECIPES.get(name, {}), **options})
 
 
 @pytest.fixture(scope="module")
@@ -151,8 +151,8 @@ def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
         if pauses is not None:
             stop_after(work, pauses)
             with pytest.raises(Stopped):
-                small(name, "conv4", epochs=6).run(work)
+                small(name, "conv4", epochs=4).run(work)
             work = make_work(tmp_path / run, {"images": images})
-        small(name, "conv4", epochs=6).run(work)
+        small(name, "conv4", epochs=4).run(work)
         results.append(weights(work.folder))
     assert results[0] == results[1] == results[2]
