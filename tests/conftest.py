@@ -60,7 +60,10 @@ class Said:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two workers of two threads each wait for one another on two cores: several times slower than of one each."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    if "torch" in sys.modules:  # a test before may have asked for more
+        sys.modules["torch"].set_num_threads(1)
     monkeypatch.delenv("TRANSFER_STORE", raising=False)
 
 

@@ -16,6 +16,7 @@ from transfer.catalog import find_stage, stage_names
 from transfer.describe import one
 from transfer.errors import Stopped
 from transfer.images.draw import Draw
+from transfer.machine import Machine
 from transfer.networks import backbone_names
 from transfer.places import shipped
 from transfer.stage import Stage, counts_where
@@ -100,7 +101,7 @@ def test_every_backbone_is_described_from_its_code(name: str) -> None:
 @pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
 def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
-    made = pipeline.run(quiet=True)
+    made = pipeline.run(quiet=True, machine=Machine(threads_wanted=1))
     assert set(made) == {planned.label for planned in pipeline.plan}
     assert not any(state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).states())
     scores = [artifact for artifact in made.values() if type(artifact).__name__ == "Scores"]
