@@ -13,7 +13,7 @@ from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import np, torch
 from transfer.preparation import Step, Whitening, apply, directions, projection, scaling
-from transfer.stage import Names, Stage, option, reads, several
+from transfer.stage import Names, Stage, counts_where, option, reads, several
 from transfer.tables import Table, TableWriter, write_table
 
 if TYPE_CHECKING:
@@ -21,10 +21,6 @@ if TYPE_CHECKING:
 
     from transfer.plan import Planned
     from transfer.work import Work
-
-
-# What says how steps are fitted: nothing, where fitted ones are taken over.
-FITTING = ("steps", "components", "floor", "shrinkage", "projected", "projection_seed")
 
 
 class Prepare(Stage):
@@ -88,8 +84,9 @@ class Prepare(Stage):
                 raise BadOption(
                     "like", f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with"
                 )
-            for name in FITTING:
-                if getattr(self, name) != type(self).model_fields[name].default:
+            for name, field in type(self).model_fields.items():
+                fits = name == "steps" or "steps" in counts_where(field)
+                if fits and getattr(self, name) != field.default:
                     raise BadOption(name, f"the steps are those of '{fitted.name}', as they were fitted: leave it out")
             return
         if not self.steps and len(features) == 1:

@@ -526,6 +526,9 @@ def test_images_without_labels_do_for_all_that_needs_none(
         invoke(*words, file, "net", "--store", "s")
     assert "up to date" in invoke("status", file, "net", "--store", "s").out
     assert lines_of(invoke("status", file, "seen", "--store", "s").out).keys() >= {"net", "seen"}
+    absent = invoke("status", file, "--store", "s", "--set", "data={folder: nowhere, size: 32}", check=2).err
+    assert "does not exist" in absent
+    assert "can do without" not in absent  # every stage stands on them
     invoke("export", file, "net", "out", "--store", "s")
     assert (tmp_path / "out" / "model.safetensors").exists()
 

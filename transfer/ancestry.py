@@ -11,7 +11,7 @@ from typing import Any
 from transfer.artifacts import Artifact, Model, Scores
 from transfer.manifest import key_of
 from transfer.networks.backbone import Backbone
-from transfer.plan import Plan, Planned
+from transfer.plan import Plan, Planned, up_to
 
 ITSELF = "itself"
 
@@ -118,19 +118,6 @@ class Ancestry:
             found |= {f"{name}.{option}": value for option, value in _seedless(one.stage.identity()).items()}
             found |= {f"{name}.{role}": f"{pack.name} {pack.key[:6]}" for role, pack in one.images.items()}
         return found
-
-
-def up_to(one: Planned, images: bool = False) -> list[Planned]:
-    """All that a stage stands on, each after all that it reads, and itself last; with `images` their packing too."""
-    found: dict[str, Planned] = {}
-
-    def visit(one: Planned) -> None:
-        for other in (one.before if images else one.inputs).values():
-            visit(other)
-        found.setdefault(one.key, one)
-
-    visit(one)
-    return list(found.values())
 
 
 def _making(stages: Any, kind: type[Artifact]) -> list[Planned]:

@@ -16,15 +16,7 @@ from transfer.comparable import refuse_older, refuse_other_protocols, refuse_oth
 from transfer.comparison import Comparison, Difference, Row, Section
 from transfer.errors import TransferError
 from transfer.reasons import NEW
-from transfer.scored import (
-    SHOWN,
-    Score,
-    Shelf,
-    command,
-    of,
-    pick,
-    read,
-)
+from transfer.scored import SHOWN, Score, Shelf, command, of, pick, read
 from transfer.statistics import over_seeds, paired
 from transfer.variables import label
 

@@ -18,7 +18,7 @@ from transfer.networks import backbone_names, family
 from transfer.networks.backbone import Backbone
 from transfer.networks.timm import SMALL
 from transfer.plan import COMMON
-from transfer.stage import counts_where, in_words, is_backbone
+from transfer.stage import counts_where, in_words, is_backbone, read_by
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 
@@ -151,10 +151,9 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _type_name(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    if isinstance(extra, dict) and "artifact" in extra:
+    if kind := read_by(field):
         many = "list" in str(field.annotation)
-        return f"{'stage or list of stages' if many else 'stage'} that makes {extra['artifact']}"
+        return f"{'stage or list of stages' if many else 'stage'} that makes {kind}"
     if is_backbone(field):
         return "backbone"
     return _name(field.annotation)

@@ -13,7 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.ancestry import up_to
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Model, write_json
 from transfer.errors import TransferError, UsageError
@@ -21,7 +20,7 @@ from transfer.images.pack import Pack
 from transfer.lazy import np
 from transfer.machine import free_bytes
 from transfer.modelcard import Facts, model_card, use
-from transfer.plan import Planned
+from transfer.plan import Planned, up_to
 from transfer.show import size
 from transfer.states import find
 

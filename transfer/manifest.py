@@ -54,7 +54,7 @@ class Manifest:
 
     def told(self, label: str) -> str:
         """The lines that a person sees when the stage is done."""
-        figures = ", ".join(f"{name} {number(value)}" for name, value in self.figures.items() if name != "notes")
+        figures = ", ".join(numbers(self.figures))
         notes = "".join(f"\n  {note}" for note in self.figures.get("notes", []))
         return f"{label}: done in {self.seconds:.1f} s" + (f" ({figures})" if figures else "") + notes
 
@@ -83,6 +83,11 @@ def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
         digest, size = hash_file(path)
         files[path.relative_to(folder).as_posix()] = {"sha256": digest, "size": size}
     return files
+
+
+def numbers(figures: dict[str, Any], between: str = " ") -> list[str]:
+    """Each figure with its name; notes are none."""
+    return [f"{name}{between}{number(value)}" for name, value in figures.items() if name != "notes"]
 
 
 def number(value: Any) -> str:

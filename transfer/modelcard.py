@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.ancestry import up_to
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.errors import Damaged, UsageError
 from transfer.images.cards import load_card
 from transfer.images.pack import Pack
 from transfer.manifest import number
-from transfer.plan import Planned
+from transfer.plan import Planned, up_to
 from transfer.states import find, stale
 
 SCORES = ["| protocol | figure | value | 95 % interval | images | n |", "|---|---|---|---|---|---|"]

@@ -22,7 +22,7 @@ from transfer.planned_images import PlannedImages
 from transfer.stage import Stage
 from transfer.store import Store
 from transfer.variables import replace, substitute
-from transfer.wiring import in_order, named_inputs, up_to, variables_of
+from transfer.wiring import in_order, named_inputs, needed_for, variables_of
 from transfer.wording import culprit, say_all
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
@@ -109,7 +109,7 @@ class _Reader:
         for circle in circles:
             told = f"stands on itself: {' -> '.join(circle)}"
             self.faults.add(nodes[circle[0]].mark, f"stages.{circle[0]}", told)
-        needed = up_to(self.wanted, order, inputs)
+        needed = needed_for(self.wanted, order, inputs)
         for name in order:
             one = self._stage(name, nodes[name], kinds[name], header)
             if name not in needed:

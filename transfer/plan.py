@@ -81,6 +81,21 @@ class Planned:
         return self._key
 
 
+def up_to(one: Planned, images: bool = False) -> list[Planned]:
+    """All that a stage stands on, each after all that it reads, and itself last; with `images` their packing too."""
+    found: dict[str, Planned] = {}
+
+    def visit(one: Planned) -> None:
+        if one.key in found:
+            return
+        for other in (one.before if images else one.inputs).values():
+            visit(other)
+        found[one.key] = one
+
+    visit(one)
+    return list(found.values())
+
+
 def pack_of(one: Planned) -> Planned | None:
     """The packed images that a stage, or the nearest before it that reads any, is given; None where none does."""
     while not one.images:
@@ -107,10 +122,7 @@ class Plan:
         """The stages that are called so, and what they stand on, as a plan of their own; all, where none is named."""
         if not names:
             return self
-        kept = {one for name in names for one in self.find(name)}
-        for one in reversed(self.stages):
-            if one in kept:
-                kept |= set(one.before.values())
+        kept = {one for name in names for last in self.find(name) for one in up_to(last, images=True)}
         groups = {name: [one for one in members if one in kept] for name, members in self.names.items()}
         stages = [one for one in self.stages if one in kept]
         return replace(self, stages=stages, names={name: members for name, members in groups.items() if members})

@@ -69,7 +69,8 @@ class PlannedImages:
                 if wrong := self._of_others(one, found[role]):
                     self.faults.add(node.mark_at((option,)), f"stages.{name}.{option}", wrong)
                     return None
-        self.read[name] = None
+        if found:
+            self.read[name] = None
         return found
 
     def _of_others(self, one: Planned, pack: Planned) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.errors import Damaged
-from transfer.manifest import number
+from transfer.manifest import numbers
 from transfer.plan import Planned
 from transfer.states import CACHED, State
 
@@ -84,7 +84,7 @@ def results_text(found: list[dict[str, Any]]) -> str:
         if not one["made"]:
             lines.append(f"{one['stage']:<{width}}  {'damaged' if 'damaged' in one else 'not made yet'}")
             continue
-        figures = ", ".join(f"{name} {number(value)}" for name, value in one["figures"].items() if name != "notes")
+        figures = ", ".join(numbers(one["figures"]))
         lines.append(f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {size(one['bytes']):>9}  {figures}")
     return "\n".join(lines)
 
@@ -116,7 +116,7 @@ def stage_text(found: dict[str, Any]) -> str:
         f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}" for name, facts in found["files"].items()
     ]
     lines.append("figures")
-    lines += [f"  {name}: {number(value)}" for name, value in found["figures"].items() if name != "notes"]
+    lines += [f"  {figure}" for figure in numbers(found["figures"], ": ")]
     lines += [f"  note: {note}" for note in found["figures"].get("notes", [])]
     where = found["environment"]
     machine = f"{where['device']}, {where['precision']}, {where['threads']} threads"

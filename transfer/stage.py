@@ -60,8 +60,16 @@ def option(default: Any, help: str, where: dict[str, list[Any]] | None = None, *
 
 def counts_where(field: FieldInfo) -> dict[str, list[Any]]:
     """Option -> those of its values with which this one counts; empty: it always does."""
-    extra = field.json_schema_extra
-    return extra.get("where", {}) if isinstance(extra, dict) else {}
+    return _extra(field, "where") or {}
+
+
+def read_by(field: FieldInfo) -> str | None:
+    """The kind of artifact that an input reads; None for an option."""
+    return _extra(field, "artifact")
+
+
+def _extra(field: FieldInfo, name: str) -> Any:
+    return field.json_schema_extra.get(name) if isinstance(field.json_schema_extra, dict) else None
 
 
 def in_words(name: str, values: list[Any]) -> str:
@@ -153,10 +161,8 @@ class Stage(BaseModel):
     @classmethod
     def input_fields(cls) -> dict[str, str]:
         """Field name -> name of the artifact kind that it reads."""
-        extras = {name: field.json_schema_extra for name, field in cls.model_fields.items()}
-        return {
-            name: extra["artifact"] for name, extra in extras.items() if isinstance(extra, dict) and "artifact" in extra
-        }
+        kinds = {name: read_by(field) for name, field in cls.model_fields.items()}
+        return {name: kind for name, kind in kinds.items() if kind}
 
     def identity(self) -> dict[str, Any]:
         """The options that the result depends on: with defaults, without inputs (their keys stand for them)."""

@@ -48,7 +48,7 @@ def in_order(inputs: Mapping[str, Mapping[str, str | None]]) -> tuple[list[str],
     return order, circles
 
 
-def up_to(wanted: set[str], order: list[str], inputs: Mapping[str, Mapping[str, str | None]]) -> set[str]:
+def needed_for(wanted: set[str], order: list[str], inputs: Mapping[str, Mapping[str, str | None]]) -> set[str]:
     """The stages asked for, and what they stand on; all, where none is asked for or one is not in the file."""
     if not wanted or not wanted <= set(order):
         return set(order)

@@ -18,9 +18,7 @@ from transfer.places import default_store
 @STAGES
 @file_options
 @AS_JSON
-def verify(
-    file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, as_json: bool
-) -> None:
+def verify(file: Path, as_json: bool, **reading: Any) -> None:
     """Read every byte of FILE's results, or of what STAGES stand on, and compare it with what was written.
 
     Exit with 4 on damage.
@@ -28,7 +26,7 @@ def verify(
     from transfer import upkeep
     from transfer.api import Pipeline
 
-    found = upkeep.verify(Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages))
+    found = upkeep.verify(Pipeline.load(file, **reading))
     show_value(found, as_json, upkeep.verify_text)
     if found["damaged"]:
         sys.exit(4)
@@ -53,25 +51,15 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
 @file_options
 @click.option("--onnx", is_flag=True, help="Write model.onnx too (needs the extra: pip install 'transfer[onnx]').")
 @AS_JSON
-def export(
-    file: Path,
-    stage: str,
-    folder: Path,
-    sets: tuple[str, ...],
-    smoke: bool,
-    store: Path | None,
-    onnx: bool,
-    as_json: bool,
-) -> None:
+def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **reading: Any) -> None:
     """Write the model of STAGE into DIR: safetensors, PyTorch state dict, torch.export program, and a model card."""
     from transfer import export as exporting
     from transfer.api import Pipeline
 
-    settings: dict[str, Any] = {"sets": sets, "smoke": smoke, "store": store}
     try:
-        pipeline = Pipeline.load(file, **settings)
+        pipeline = Pipeline.load(file, **reading)
     except UsageError:  # of scores, perhaps, whose images are not there: the card can do without them
-        pipeline = Pipeline.load(file, **settings, stages=[stage])
+        pipeline = Pipeline.load(file, **reading, stages=[stage])
     show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.text)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -42,20 +43,12 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     metavar="PNG",
     help="Write a picture of what the stage's network sees.",
 )
-def show(
-    file: Path,
-    stage: str | None,
-    sets: tuple[str, ...],
-    smoke: bool,
-    store: Path | None,
-    as_json: bool,
-    batch: Path | None,
-) -> None:
+def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **reading: Any) -> None:
     """The results of FILE, or all that is known of one STAGE: options, figures, files, where and how it was made."""
     from transfer import show as views
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=[stage] if stage else [])
+    pipeline = Pipeline.load(file, **reading, stages=[stage] if stage else [])
     if batch is not None:
         from transfer.picture import batch_picture
 
@@ -73,20 +66,12 @@ def show(
 @file_options
 @click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart.")
 @AS_JSON
-def graph(
-    file: Path,
-    stages: tuple[str, ...],
-    sets: tuple[str, ...],
-    smoke: bool,
-    store: Path | None,
-    mermaid: bool,
-    as_json: bool,
-) -> None:
+def graph(file: Path, mermaid: bool, as_json: bool, **reading: Any) -> None:
     """FILE as a picture, or what STAGES stand on: which stage reads what."""
     from transfer import show
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages)
+    pipeline = Pipeline.load(file, **reading)
     show_value(show.graph(pipeline), as_json, show.mermaid if mermaid else show.ascii_graph)
 
 
@@ -104,15 +89,13 @@ def graph(
 @click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to a file.")
 def compare(
     files: tuple[Path, ...],
-    sets: tuple[str, ...],
-    smoke: bool,
-    store: Path | None,
     stages: tuple[str, ...],
     protocols: tuple[str, ...],
     paired: bool,
     form: str | None,
     plot: bool,
     output: Path | None,
+    **reading: Any,
 ) -> None:
     """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
     from transfer import tabular
@@ -123,7 +106,7 @@ def compare(
         raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
     if output is not None:
         check_folder(output)
-    pipelines = [Pipeline.load(file, sets=sets, smoke=smoke, store=store) for file in dict.fromkeys(files)]
+    pipelines = [Pipeline.load(file, **reading) for file in dict.fromkeys(files)]
     found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
     table = tabular.FORMS[form or "text"](found)
     if plot:
@@ -154,9 +137,7 @@ def compare(
     show_default=True,
     help="The page.",
 )
-def report(
-    file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, output: Path
-) -> None:
+def report(file: Path, output: Path, **reading: Any) -> None:
     """One page of pictures: results, pipeline, clusters, networks, and where every number comes from.
 
     With STAGES, of these and what they stand on.
@@ -165,7 +146,7 @@ def report(
     from transfer.api import Pipeline
     from transfer.report import page
 
-    written = page.write(Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages), output)
+    written = page.write(Pipeline.load(file, **reading), output)
     click.echo(f"{output} written ({show.size(written.size)})")
     for label, what in written.damaged.items():
         click.echo(f"damaged, and left out: {label}: {what}", err=True)

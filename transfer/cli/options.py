@@ -20,7 +20,7 @@ STAGES = click.argument("stages", nargs=-1)
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command that reads a pipeline file takes."""
+    """What every command that reads a pipeline file takes, as `Pipeline.load` calls it: `sets`, `smoke`, `store`."""
     for decorate in (
         click.option(
             "--set",

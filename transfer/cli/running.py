@@ -92,22 +92,14 @@ def run(
 @file_options
 @AS_JSON
 @EXIT_CODE
-def status(
-    file: Path,
-    stages: tuple[str, ...],
-    sets: tuple[str, ...],
-    smoke: bool,
-    store: Path | None,
-    as_json: bool,
-    exit_code: bool,
-) -> None:
+def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **reading: Any) -> None:
     """What of FILE, or of what STAGES need, is cached, what would run, and why."""
     if _said_before(file, store):
         return
     from transfer import show
     from transfer.api import Pipeline
 
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=stages)
+    pipeline = Pipeline.load(file, store=store, **reading)
     states = pipeline.states()
     told = show_value(show.status(pipeline, states), as_json, show.status_text)
     if not any(state.pending for state in states):
