@@ -1,6 +1,6 @@
 """K-means beside FAISS's own and scikit-learn's, and the memory of clustering rows that are not kept in it.
 
-    python benchmarks/clustering.py [--rows 60000 --width 512 --k 500 --iterations 20]
+    python benchmarks/kmeans.py [--rows 60000 --width 512 --k 500 --iterations 20]
 
 All begin at the same random rows, pass over every row as often, and run in turn in one process; seconds are medians.
 The objective is the sum of squared distances to the final centroids, measured by the same code for all.
@@ -23,9 +23,9 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from transfer import clustering
 from transfer.artifacts import Features
-from transfer.tables import TableWriter, encode_strings
+from transfer.numerics import kmeans
+from transfer.storage.hdf5_tables import TableWriter, encode_strings
 
 TIMES = 3
 
@@ -53,10 +53,10 @@ def drawn(rows: int, width: int, k: int) -> np.ndarray:
     return np.maximum(values, 0)
 
 
-def ours(rows: clustering.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
-    state = clustering.Lloyd(first)
+def ours(rows: kmeans.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
+    state = kmeans.Lloyd(first)
     while len(state.objective) < iterations and not state.settled:
-        state = clustering.iterate(rows, state)
+        state = kmeans.iterate(rows, state)
     return state.centroids
 
 
@@ -115,7 +115,7 @@ def main() -> None:
     faiss.omp_set_num_threads(asked.threads)
     threadpool_limits(asked.threads)
     values = drawn(asked.rows, asked.width, asked.k)
-    first, rows = clustering.start(Held(values), asked.k, "random", 0).centroids, Held(values)
+    first, rows = kmeans.start(Held(values), asked.k, "random", 0).centroids, Held(values)
     methods = {
         "faiss.Kmeans": lambda: of_faiss(values, first, asked.iterations),
         "transfer": lambda: ours(rows, first, asked.iterations),
@@ -128,14 +128,14 @@ def main() -> None:
             begun = time.perf_counter()
             centroids = method()
             seconds[name].append(time.perf_counter() - begun)
-            objective[name] = clustering.measure(rows, centroids)[1]
+            objective[name] = kmeans.measure(rows, centroids)[1]
     medians = {name: statistics.median(all_) for name, all_ in seconds.items()}
     print(f"{asked.rows} x {asked.width}, k = {asked.k}, {asked.iterations} iterations, {asked.threads} threads")
     print(f"{'':16}{'seconds':>9}{'ratio':>8}{'objective':>15}")
     for name, median in medians.items():
         print(f"{name:16}{median:9.2f}{median / medians['faiss.Kmeans']:8.2f}{objective[name]:15.6e}")
     begun = time.perf_counter()
-    clustering.start(rows, asked.k, "k-means++", 0)
+    kmeans.start(rows, asked.k, "k-means++", 0)
     print(f"k-means++ start {time.perf_counter() - begun:9.2f}")
 
     memory(values[: len(values) // 4], first, 0, "streamed, a quarter")
@@ -145,9 +145,9 @@ def main() -> None:
 
 def memory(values: np.ndarray, first: np.ndarray, limit: int, what: str) -> None:
     """Print what two iterations over a Features artifact need where `limit` bytes of rows may be kept."""
-    clustering.IN_MEMORY = limit
+    kmeans.IN_MEMORY = limit
     with tempfile.TemporaryDirectory() as folder:
-        rows = clustering.FeatureRows(streamed(Path(folder), values))
+        rows = kmeans.FeatureRows(streamed(Path(folder), values))
         begun = time.perf_counter()
         most = peak(lambda: ours(rows, first, 2))
         seconds = time.perf_counter() - begun

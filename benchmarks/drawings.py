@@ -18,19 +18,19 @@ from sklearn.linear_model import LogisticRegression
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Normalisation, PseudoLabels
-from transfer.images import drawings
-from transfer.images.transforms import normalise
-from transfer.lazy import torch
-from transfer.training.loop import train
+from transfer.datasets.drawings import render
+from transfer.training.trainer import train
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import torch
 
 MODEL = Normalisation()
 
 
 def main() -> None:
     start = time.perf_counter()
-    pictures = {split: drawings.render(split, range(count)) for split, count in drawings.SPLITS.items()}
+    pictures = {split: render.render(split, range(count)) for split, count in render.SPLITS.items()}
     print(f"rendering {sum(map(len, pictures.values())):,} images: {time.perf_counter() - start:.1f} s, one process")
-    labels = {split: drawings.labels(split) for split in pictures}
+    labels = {split: render.labels(split) for split in pictures}
     flat = {split: pictures[split].reshape(len(pictures[split]), -1) / 255.0 for split in ("train", "test")}
     mean, std = flat["train"].mean(axis=0), flat["train"].std(axis=0)
     for strength in (1e-5, 1e-4, 1e-3, 1e-2):

@@ -29,11 +29,11 @@ from torch.utils.data import DataLoader, Dataset
 from stages.pretext._permutations import puzzle_tiles
 from stages.pretext.jigsawpp import JigsawPP
 from transfer.artifacts import Normalisation
-from transfer.images.colour import PROJECTION
-from transfer.images.draw import Draw
-from transfer.images.transforms import normalise
-from transfer.images.views import Views
-from transfer.machine import Machine
+from transfer.transforms.color import PROJECTION
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.simclr_views import Views
+from transfer.utils.runtime import Machine
 
 CORES = 2
 SIZE = 96

@@ -36,13 +36,13 @@ from stages.pretext.rotation import Rotation
 from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images, read_json, write_json
+from transfer.datasets.drawings import render
+from transfer.datasets.image_sets import ImageSets
+from transfer.datasets.packed.batch_loader import Batches
+from transfer.datasets.packed.decode import decode, square, to_jpeg
+from transfer.datasets.spec import ImageSpec
 from transfer.errors import Stopped
-from transfer.images import drawings
-from transfer.images.batches import Batches
-from transfer.images.decode import decode, square, to_jpeg
-from transfer.images.sets import ImageSets
-from transfer.images.spec import ImageSpec
-from transfer.machine import Machine
+from transfer.utils.runtime import Machine
 
 ROUNDS = 3
 COUNT = 9000
@@ -55,7 +55,7 @@ def photographs(folder: Path, images: Path | None) -> Path:
     place = folder / "jpegs"
     place.mkdir()
     if images is None:
-        encoded = [to_jpeg(square(one, 128), 90) for one in drawings.render("unlabeled", range(COUNT))]
+        encoded = [to_jpeg(square(one, 128), 90) for one in render.render("unlabeled", range(COUNT))]
     else:
         import h5py
 
@@ -165,7 +165,7 @@ def held(limit: int) -> Iterator[tuple[str, Callable[[], object]]]:
 def random_set(folder: Path, count: int, side: int) -> Images:
     """A packed set of noise, written block by block."""
     images = pack_images(folder, np.zeros((1, side, side, 3), np.uint8))
-    from transfer.tables import encode_strings, write_table
+    from transfer.storage.hdf5_tables import encode_strings, write_table
 
     with open(folder / "images.npy", "wb") as file:
         facts = {"descr": "|u1", "fortran_order": False, "shape": (count, side, side, 3)}

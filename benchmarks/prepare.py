@@ -23,8 +23,8 @@ import torch
 from stages.prepare import Prepare
 from tests.stages.handmade import make_work
 from transfer.artifacts import Features
-from transfer.machine import Machine
-from transfer.tables import TableWriter, encode_strings
+from transfer.storage.hdf5_tables import TableWriter, encode_strings
+from transfer.utils.runtime import Machine
 
 
 def write(folder: Path, rows: int, width: int) -> None:

@@ -34,10 +34,10 @@ from torch import Tensor
 from stages.pretext.byol import projected
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
-from transfer.catalog import find_stage, stage_names
-from transfer.images.draw import Draw
-from transfer.machine import Machine
-from transfer.training.pretext import Pretext
+from transfer.stage.registry import find_stage, stage_names
+from transfer.training.pretext_task import Pretext
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.runtime import Machine
 
 SIZE = 32
 # What makes a task's inputs: its methods, and names in its module (or in the one of its base, where the loss is).

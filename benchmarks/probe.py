@@ -17,15 +17,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.evaluate._heads import Head, fit
-from stages.evaluate._heads import statistics as moments
-from stages.evaluate._read import gridded, probed_layers
+from stages.evaluate._layer_features import gridded, probed_layers
+from stages.evaluate._linear_head import Head, fit
+from stages.evaluate._linear_head import statistics as moments
 from stages.evaluate.linear import Linear
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images, Model, Normalisation
-from transfer.machine import Machine
-from transfer.networks import backbone
-from transfer.training.embed import outputs
+from transfer.models import backbone
+from transfer.training.inference import outputs
+from transfer.utils.runtime import Machine
 
 SIZE = 64
 CLASSES = 10

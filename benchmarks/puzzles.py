@@ -18,9 +18,9 @@ from benchmarks.training import pretext
 from stages.pretext.jigsawpp import JigsawPP
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
-from transfer.images import drawings
-from transfer.training.loop import train
-from transfer.training.pretext import About
+from transfer.datasets.drawings import render
+from transfer.training.pretext_task import About
+from transfer.training.trainer import train
 
 WANTED = (0.02, 0.1, 0.25, 0.5, 0.65)
 WINDOW = 20
@@ -78,7 +78,7 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=4.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
-        images = pack_images(Path(place) / "set", drawings.render("unlabeled", range(8000)))
+        images = pack_images(Path(place) / "set", render.render("unlabeled", range(8000)))
         for puzzles in (8, 1):
             print(measure(images, Path(place) / str(puzzles), puzzles, asked.minutes), flush=True)
 

@@ -30,9 +30,9 @@ from stages.target.similarity import Similarity
 from stages.target.soft_label import SoftLabel
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Clusters, Features, Images, Model, Normalisation, PseudoLabels
-from transfer.machine import Machine
-from transfer.networks import backbone
-from transfer.training.embed import outputs
+from transfer.models import backbone
+from transfer.training.inference import outputs
+from transfer.utils.runtime import Machine
 
 COUNT = 4096
 TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}

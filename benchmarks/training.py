@@ -3,7 +3,7 @@
     python benchmarks/training.py [--plain | --memory]
 
 Each measurement alternates with its bare counterpart, round by round, in one process; medians are printed. The bare
-loops profit from `transfer.machine.keep_memory` too: `--plain` leaves it out, as in a script that knows nothing of it.
+loops profit from `transfer.utils.runtime.keep_memory` too: `--plain` leaves it out, as in a script that knows nothing of it.
 `--memory` extracts 10,000 and 100,000 images instead, each in a process of its own, and prints their peak memory.
 """
 
@@ -27,11 +27,11 @@ from stages.pretext.jigsawpp import JigsawPP
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model, Normalisation, PseudoLabels
-from transfer.images.draw import Draw
-from transfer.images.transforms import normalise
-from transfer.machine import Machine
-from transfer.training.embed import BLOCK
-from transfer.training.pretext import About, read
+from transfer.training.inference import BLOCK
+from transfer.training.pretext_task import About, read
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.runtime import Machine
 
 ROUNDS = 3
 IMAGES = 11_520  # 90 steps
@@ -157,11 +157,11 @@ def memory(count: int) -> None:
             np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
             for start in range(0, count, 5000):
                 file.write(random.bytes(min(5000, count - start) * 32 * 32 * 3))
-        from transfer.tables import encode_strings, write_table
+        from transfer.storage.hdf5_tables import encode_strings, write_table
 
         write_table(folder / "images" / "index.h5", {"ids": encode_strings([f"train/{i}" for i in range(count)])})
         (folder / "model").mkdir()
-        from transfer.networks import backbone
+        from transfer.models import backbone
 
         network = backbone("conv4").build(0)
         Model.write(folder / "model", network, size=32, normalisation=Normalisation(), made_by={}, history=[])

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._features import sound_blocks
-from stages._space import check_same_space
 from transfer.artifacts import Clusters, Features, PseudoLabels
-from transfer.clustering import Assigner, gpu_of
 from transfer.errors import TransferError
-from transfer.lazy import np
-from transfer.stage import Stage, reads
+from transfer.numerics.kmeans import Assigner, gpu_of
+from transfer.stage.base import Stage, reads
+from transfer.stage.feature_blocks import sound_blocks
+from transfer.stage.feature_space import check_same_space
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 
 class Assign(Stage):

@@ -6,22 +6,22 @@ import os
 from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
-from stages._space import count_of
 from transfer.artifacts import Clusters, Features
-from transfer.clustering import FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
 from transfer.errors import BadOption, TransferError
-from transfer.lazy import np
-from transfer.stage import Stage, option, reads
-from transfer.tables import write_table
+from transfer.numerics.kmeans import FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
+from transfer.stage.base import Stage, option, reads
+from transfer.stage.feature_space import count_of
+from transfer.storage.hdf5_tables import write_table
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.progress import Progress
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.utils.progress import Progress
 
 
 class Cluster(Stage):

@@ -7,20 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
 
-from stages._features import sound_blocks, unsound
-from stages._space import check_side_by_side, count_of, space_of, width_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
-from transfer.lazy import np, torch
-from transfer.preparation import Step, Whitening, apply, directions, projection, scaling
-from transfer.stage import Names, Stage, counts_where, option, reads, several
-from transfer.tables import Table, TableWriter, write_table
+from transfer.numerics.feature_transforms import Step, Whitening, apply, directions, projection, scaling
+from transfer.stage.base import Names, Stage, counts_where, option, reads, several
+from transfer.stage.feature_blocks import sound_blocks, unsound
+from transfer.stage.feature_space import check_side_by_side, count_of, space_of, width_of
+from transfer.storage.hdf5_tables import Table, TableWriter, write_table
+from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 
 class Prepare(Stage):

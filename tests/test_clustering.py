@@ -13,11 +13,11 @@ import pytest
 import torch
 from sklearn.cluster import KMeans
 
-from transfer import clustering
 from transfer.artifacts import Features
-from transfer.clustering import Assigner, FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
 from transfer.errors import TransferError
-from transfer.tables import encode_strings, write_table
+from transfer.numerics import kmeans
+from transfer.numerics.kmeans import Assigner, FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
+from transfer.storage.hdf5_tables import encode_strings, write_table
 
 
 @pytest.fixture(autouse=True)
@@ -46,7 +46,7 @@ def blobs(n: int = 600, d: int = 6, k: int = 8, apart: float = 3.0) -> np.ndarra
     return apart * random.standard_normal((k, d))[random.integers(k, size=n)] + random.standard_normal((n, d))
 
 
-def lloyd(rows: clustering.Rows, k: int, iterations: int = 30, init: str = "k-means++", seed: int = 0) -> Lloyd:
+def lloyd(rows: kmeans.Rows, k: int, iterations: int = 30, init: str = "k-means++", seed: int = 0) -> Lloyd:
     state = start(rows, k, init, seed)
     while len(state.objective) < iterations and not state.settled:
         state = iterate(rows, state)
@@ -60,7 +60,7 @@ def labels_of(values: np.ndarray, state: Lloyd) -> np.ndarray:
 def test_heavy_libraries_are_imported_when_first_used() -> None:
     script = """
 import sys
-import transfer.clustering, transfer.preparation, stages.cluster, stages.assign, stages.prepare
+import transfer.numerics.kmeans, transfer.numerics.feature_transforms, stages.cluster, stages.assign, stages.prepare
 heavy = {"torch", "numpy", "faiss", "scipy", "h5py"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -107,7 +107,7 @@ def test_sums_count_every_row_once(k: int) -> None:
     random = np.random.default_rng(0)
     panel, labels = random.standard_normal((40, 5), dtype=np.float32), random.integers(k, size=40)
     sums = np.ones((k, 5))
-    clustering._add(sums, panel, labels)
+    kmeans._add(sums, panel, labels)
     expected = 1 + np.stack([panel[labels == cluster].sum(axis=0) for cluster in range(k)])
     np.testing.assert_allclose(sums, expected, atol=1e-5)
 
@@ -115,7 +115,7 @@ def test_sums_count_every_row_once(k: int) -> None:
 def test_long_blocks_are_taken_by_panels(monkeypatch: pytest.MonkeyPatch) -> None:
     values = blobs()
     whole = lloyd(Held(values), 8, 5)
-    monkeypatch.setattr(clustering, "PANEL", 50)
+    monkeypatch.setattr(kmeans, "PANEL", 50)
     parts = lloyd(Held(values), 8, 5)
     np.testing.assert_allclose(whole.centroids, parts.centroids, rtol=1e-5, atol=1e-5)
 
@@ -190,7 +190,7 @@ def test_seeding_is_capped_in_memory_and_spreads(monkeypatch: pytest.MonkeyPatch
     found = start(Held(values), 8, "k-means++", 0).centroids
     apart = np.square(found[:, None] - found).sum(axis=2) + 1e9 * np.eye(8)
     assert apart.min() > 100  # one row of each blob
-    monkeypatch.setattr(clustering, "IN_MEMORY", 0)
+    monkeypatch.setattr(kmeans, "IN_MEMORY", 0)
     assert start(Held(values), 8, "k-means++", 0).centroids.shape == (8, 6)
 
 
@@ -198,7 +198,7 @@ def test_seeding_is_capped_in_memory_and_spreads(monkeypatch: pytest.MonkeyPatch
 def test_features_are_kept_only_where_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, reads: int
 ) -> None:
-    monkeypatch.setattr(clustering, "IN_MEMORY", limit)
+    monkeypatch.setattr(kmeans, "IN_MEMORY", limit)
     values = blobs().astype(np.float32)
     ids = encode_strings([str(row) for row in range(len(values))])
     write_table(tmp_path / "features.h5", {"features": values, "ids": ids})

@@ -17,12 +17,12 @@ from PIL import Image
 
 from tests.conftest import TINY, Said, Tiny
 from transfer import __version__
-from transfer.catalog import stage_names
-from transfer.images import drawings
-from transfer.images.cards import card_files
-from transfer.networks import backbone_names
-from transfer.networks.timm import SMALL
-from transfer.places import shipped
+from transfer.datasets.cards import card_files
+from transfer.datasets.drawings import render
+from transfer.models import backbone_names
+from transfer.models.timm_backbone import SMALL
+from transfer.stage.registry import stage_names
+from transfer.utils.paths import shipped
 
 COMMANDS = ["run", "status", "list", "show", "compare", "export", "report", "verify", "gc", "graph", "doctor", "init"]
 HEAVY = ("torch", "torchvision", "faiss", "h5py", "matplotlib", "numpy", "scipy", "sklearn", "PIL", "safetensors")
@@ -512,7 +512,7 @@ def test_from_takes_what_stands_on_a_stage_and_not_what_reads_the_same_images(
 def test_images_without_labels_do_for_all_that_needs_none(
     invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:
-    for number, picture in enumerate(drawings.render("train", range(12))):
+    for number, picture in enumerate(render.render("train", range(12))):
         (tmp_path / "photos").mkdir(exist_ok=True)
         Image.fromarray(picture).save(tmp_path / "photos" / f"{number}.png")
     text = "data: {folder: photos, size: 32}\nstages:\n  net: {uses: pretext/random, backbone: conv4}\n"
@@ -547,7 +547,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(invoke: Callable[..., Said]
 
 FAILS = """
 from transfer.artifacts import Features
-from transfer.stage import Stage, reads
+from transfer.stage.base import Stage, reads
 
 
 class Fails(Stage):

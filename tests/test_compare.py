@@ -21,9 +21,9 @@ from stages.evaluate.knn import Knn
 from tests.conftest import Said, Tiny
 from transfer.api import Pipeline
 from transfer.artifacts import Scores, write_json
-from transfer.manifest import Manifest, describe_files
-from transfer.plan import Planned
-from transfer.statistics import over_images
+from transfer.numerics.confidence_intervals import over_images
+from transfer.pipeline.plan import Planned
+from transfer.storage.manifest import Manifest, describe_files
 
 PRETEXTS = """\
 name: compared

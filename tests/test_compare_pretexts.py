@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from transfer.catalog import built_in
-from transfer.pipeline import load_plan
-from transfer.places import shipped
-from transfer.plan import Plan
-from transfer.store import Store
+from transfer.pipeline.loader import load_plan
+from transfer.pipeline.plan import Plan
+from transfer.stage.registry import built_in
+from transfer.storage.store import Store
 from transfer.training.recipe import Trained
+from transfer.utils.paths import shipped
 
 FILE = shipped("pipelines") / "compare_pretexts.yaml"
 TASKS = [name.removeprefix("pretext/") for name in built_in() if name.startswith("pretext/")]

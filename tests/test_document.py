@@ -13,11 +13,11 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import TINY
-from transfer.document import MAX_DEPTH, Faults, parse, read_document
 from transfer.errors import UsageError
-from transfer.pipeline import load_plan
-from transfer.store import Store
-from transfer.variables import replace, substitute
+from transfer.pipeline.loader import load_plan
+from transfer.pipeline.substitution import replace, substitute
+from transfer.pipeline.yaml_document import MAX_DEPTH, Faults, parse, read_document
+from transfer.storage.store import Store
 
 
 def plain(text: str) -> Any:

@@ -24,15 +24,15 @@ from ruamel.yaml import YAML
 
 import transfer
 from tests.conftest import Said, Tiny, command_line
-from transfer import embedding, export, formats
 from transfer.artifacts import Model, Normalisation, Scores
+from transfer.datasets.packed.decode import square
 from transfer.errors import TransferError, UsageError
-from transfer.images.decode import square
-from transfer.images.transforms import normalise
-from transfer.manifest import Manifest, describe_files
-from transfer.networks import backbone
-from transfer.networks.fit import Fit, fit_of
-from transfer.networks.network import Network
+from transfer.export import exporter, formats, loaded_model
+from transfer.models import backbone
+from transfer.models.network import Network
+from transfer.models.torchvision_compat import Fit, fit_of
+from transfer.storage.manifest import Manifest, describe_files
+from transfer.transforms.normalize import normalise
 
 FILES = ["README.md", "model.json", "model.pt2", "model.safetensors", "state_dict.pt"]
 NETWORKS = """\
@@ -117,7 +117,7 @@ def test_the_three_lines_of_the_card_embed_a_picture(exported: Path) -> None:
     Image.effect_noise((90, 70), 80).convert("RGB").save(exported.parent / "photo.jpg")
     card = (exported / "README.md").read_text(encoding="utf-8")
     lines = re.search(r"## Use\n\n```python\n(.*?)```", card, re.DOTALL)[1]
-    script = lines + "print(embedding.shape, embedding.dtype, embedding.std() > 0)"
+    script = lines + "print(loaded_model.shape, loaded_model.dtype, loaded_model.std() > 0)"
     done = subprocess.run([sys.executable, "-c", script], cwd=exported.parent, text=True, capture_output=True)
     assert done.stdout == "(32,) float32 True\n", done.stderr
 
@@ -369,7 +369,7 @@ def test_a_full_disk_is_told_before_and_while_writing(
 ) -> None:
     words = ["export", finished.file, "target", "out", "--store", finished.store]
     with monkeypatch.context() as patched:
-        patched.setattr(export, "free_bytes", lambda path: 1000)
+        patched.setattr(exporter, "free_bytes", lambda path: 1000)
         assert re.search(r"takes up to [\d.]+ MB, and 1.0 kB are free", invoke(*words, check=1).err)
 
     def full(*_: object) -> None:
@@ -431,7 +431,7 @@ def test_paths_pictures_and_arrays_give_the_same_embedding(exported: Path, tmp_p
 def test_more_pictures_than_a_block_hold_their_order(
     exported: Path, pixels: torch.Tensor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(embedding, "BLOCK", 2)
+    monkeypatch.setattr(loaded_model, "BLOCK", 2)
     arrays, model = pixels.permute(0, 2, 3, 1).numpy(), transfer.load_model(exported)
     alone = np.stack([model.embed(array) for array in arrays])
     np.testing.assert_allclose(model.embed(iter(arrays)), alone, rtol=1e-5, atol=1e-6)

@@ -9,13 +9,13 @@ from typing import Any
 
 import pytest
 
-from transfer.document import Faults, parse
 from transfer.errors import UsageError
-from transfer.matrix import MAX_MEMBERS as MAX
-from transfer.matrix import expand
-from transfer.pipeline import Plan, load_plan
-from transfer.store import Store
-from transfer.variables import label
+from transfer.pipeline.loader import Plan, load_plan
+from transfer.pipeline.matrix import MAX_MEMBERS as MAX
+from transfer.pipeline.matrix import expand
+from transfer.pipeline.substitution import label
+from transfer.pipeline.yaml_document import Faults, parse
+from transfer.storage.store import Store
 
 STAGES = """
 data: {card: drawings, limit: 32}

@@ -16,12 +16,12 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY, Said
-from transfer.document import Faults, parse
 from transfer.errors import UsageError
-from transfer.pipeline import Plan, load_plan
-from transfer.places import shipped
-from transfer.schema import schema
-from transfer.store import Store
+from transfer.inspection.json_schema import schema
+from transfer.pipeline.loader import Plan, load_plan
+from transfer.pipeline.yaml_document import Faults, parse
+from transfer.storage.store import Store
+from transfer.utils.paths import shipped
 
 MODEL = "model: {uses: pretext/random, backbone: conv4}"
 
@@ -397,8 +397,8 @@ def test_the_schema_takes_and_refuses_what_the_reader_does(
 MINE = """
 from transfer.artifacts import Model
 from transfer.errors import BadOption
-from transfer.networks import backbone
-from transfer.stage import Images, Stage, option
+from transfer.models import backbone
+from transfer.stage.base import Images, Stage, option
 
 
 class Mine(Stage):
@@ -455,7 +455,12 @@ def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
         (MINE, "my_stage.py:Mine", "width: 2", "stages.mine: the check of my_stage.Mine fails: KeyError: 'a mistake'"),
         (MINE, "my_stage.py:Mien", "", "my_stage.py has no 'Mien'; did you mean 'Mine'?"),
         (MINE, "my_stage.py:", "", "my_stage.py has no ''; there is: Mine, Other"),
-        (MINE, "my_stage.py:number", "", "my_stage.py:number is not a Stage (it is 5): subclass transfer.stage.Stage"),
+        (
+            MINE,
+            "my_stage.py:number",
+            "",
+            "my_stage.py:number is not a Stage (it is 5): subclass transfer.stage.base.Stage",
+        ),
         (MINE, "my_stage.py:Stage", "", "is not a Stage"),
         (MINE, "your_stage.py:Mine", "", "there is no file "),
         (

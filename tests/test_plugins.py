@@ -14,7 +14,7 @@ import pytest
 from tests.conftest import Said, command_line
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
-from transfer.catalog import find_stage
+from transfer.stage.registry import find_stage
 
 ROOT = Path(__file__).parent.parent
 SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Bring your own pretext\n")[1].split("\n## ")[0]
@@ -85,7 +85,7 @@ FAULTY_POINTS = {
     "pretext/base": ("faulty:Pretext", ""),  # the base itself: its two functions are found missing before anything runs
 }
 FAULTY = """
-from transfer.training.pretext import Pretext
+from transfer.training.pretext_task import Pretext
 
 
 class Task(Pretext):
@@ -156,11 +156,11 @@ def test_the_file_in_the_readme_fits_on_a_screen_and_runs(
 
 
 def test_the_task_in_the_readme_is_learned(tmp_path: Path) -> None:
-    from transfer.images import drawings
+    from transfer.datasets.drawings import render
 
     (tmp_path / "my_method.py").write_text(SHUFFLE, encoding="utf-8")
     kind = find_stage("my_method.py:Shuffle", tmp_path)
-    images = pack_images(tmp_path / "set", drawings.render("train", range(64)))
+    images = pack_images(tmp_path / "set", render.render("train", range(64)))
     work = make_work(tmp_path, {"images": images})
     kind(backbone="conv4", epochs=60, batch=32, optimizer="adamw", learning_rate=3e-3).run(work)
     history = Model(work.folder).history
@@ -243,7 +243,7 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
 
 ORDERED = """
 from transfer.artifacts import Scores
-from transfer.stage import Images, Stage
+from transfer.stage.base import Images, Stage
 
 
 class Order(Stage):

@@ -263,7 +263,7 @@ def test_the_page_is_the_same_each_time(invoke: Callable[..., Said], written: Pa
 def test_published_curves_stand_only_beside_the_same_protocol_network_and_images() -> None:
     from types import SimpleNamespace as Some
 
-    from transfer.report.published import IMAGENET, published
+    from transfer.report.published_results import IMAGENET, published
 
     def score(card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object) -> Some:
         packs = {"train": train, "test": 50_000}
@@ -284,8 +284,8 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
 
 def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(cheap: Tiny, finished: Tiny) -> None:
     from transfer.api import Pipeline
-    from transfer.report.gather import Gathered
-    from transfer.report.graph import drawing
+    from transfer.report.collect import Gathered
+    from transfer.report.pipeline_graph import drawing
 
     for made in (cheap, finished):
         report = Gathered.read(Pipeline.load(made.file, store=made.store))
@@ -303,7 +303,7 @@ def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(cheap
 
 
 def test_round_numbers_reach_over_all_values() -> None:
-    from transfer.report.plots import nice
+    from transfer.report.svg_plots import nice
 
     for low, high in ((0, 1), (0.25, 0.31), (-3, 17), (5, 5), (0, 0), (1e-7, 3e-7), (12, 40_000)):
         ticks = nice(low, high, 5)
@@ -413,8 +413,8 @@ def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_numbe
 
 def test_only_so_much_of_large_features_is_read(tmp_path: Path) -> None:
     from transfer.artifacts import Features
-    from transfer.report.neighbours import _ranked
-    from transfer.tables import write_table
+    from transfer.report.nearest_neighbors import _ranked
+    from transfer.storage.hdf5_tables import write_table
 
     rows = np.random.RandomState(0).randn(300, 8).astype(np.float32)
     write_table(tmp_path / "features.h5", {"features": rows})
@@ -430,7 +430,7 @@ def test_a_page_needs_a_folder(invoke: Callable[..., Said], finished: Tiny, tmp_
 
 
 def test_which_clusters_are_shown() -> None:
-    from transfer.report.clusters import _groups
+    from transfer.report.cluster_montages import _groups
 
     sizes = np.array([40, 30, 20, 16, 15, 14, 13, 12, 2, 12, 12, 12])
     counts = np.zeros((12, 3), np.int64)

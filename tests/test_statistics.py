@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from transfer.statistics import RESAMPLES, over_images, over_seeds, paired, resampled, student
+from transfer.numerics.confidence_intervals import RESAMPLES, over_images, over_seeds, paired, resampled, student
 
 FIGURES = st.lists(st.floats(0, 100, allow_nan=False), min_size=2, max_size=30)
 

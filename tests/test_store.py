@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from transfer.errors import Busy, Damaged
-from transfer.manifest import MANIFEST, Manifest, describe_files, key_of
-from transfer.store import Store
+from transfer.storage.manifest import MANIFEST, Manifest, describe_files, key_of
+from transfer.storage.store import Store
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -133,7 +133,7 @@ def test_a_manifest_of_another_key_is_damage(tmp_path: Path) -> None:
 def test_a_lock_is_told_refused_and_dropped_with_its_process(tmp_path: Path) -> None:
     store = Store(tmp_path)
     code = (
-        "import sys, time; from pathlib import Path; from transfer.store import Store\n"
+        "import sys, time; from pathlib import Path; from transfer.storage.store import Store\n"
         f"with Store(Path({str(tmp_path)!r})).lock('k', wait=True, waiting=print, pause_point=lambda: None):\n"
         "    print('held', flush=True); time.sleep(60)"
     )

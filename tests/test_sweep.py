@@ -12,15 +12,15 @@ from pydantic import TypeAdapter
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
 from transfer.artifacts import Model
-from transfer.catalog import find_stage, stage_names
-from transfer.describe import one
 from transfer.errors import Stopped
-from transfer.images.draw import Draw
-from transfer.machine import Machine
-from transfer.networks import backbone_names
-from transfer.places import shipped
-from transfer.stage import Stage, counts_where
-from transfer.training.pretext import About, Pretext
+from transfer.inspection.listing import one
+from transfer.models import backbone_names
+from transfer.stage.base import Stage, counts_where
+from transfer.stage.registry import find_stage, stage_names
+from transfer.training.pretext_task import About, Pretext
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.paths import shipped
+from transfer.utils.runtime import Machine
 
 HERE = Path(__file__).parent
 STAGES = [name for name in stage_names() if not name.startswith("tests")]
@@ -57,11 +57,9 @@ def small(name: str, backbone: str, **options: object) -> Pretext:
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> object:
-    from transfer.images import drawings
+    from transfer.datasets.drawings import render
 
-    return pack_images(
-        tmp_path_factory.mktemp("set"), drawings.render("train", range(64)), drawings.labels("train")[:64]
-    )
+    return pack_images(tmp_path_factory.mktemp("set"), render.render("train", range(64)), render.labels("train")[:64])
 
 
 def weights(folder: Path) -> bytes:

@@ -11,7 +11,15 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from transfer.errors import Damaged
-from transfer.tables import CHUNK_BYTES, MAX_ATTRIBUTE, Table, TableWriter, encode_strings, member, write_table
+from transfer.storage.hdf5_tables import (
+    CHUNK_BYTES,
+    MAX_ATTRIBUTE,
+    Table,
+    TableWriter,
+    encode_strings,
+    member,
+    write_table,
+)
 
 ATTRIBUTES = {"space": {"layer": "conv5", "pool": [2, 2], "é": None}, "images": "key", "n": 1.5}
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
-    from transfer.embedding import LoadedModel
+    from transfer.export.loaded_model import LoadedModel
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,6 @@ def load(path: str, **flags: object) -> Pipeline:
 
 def load_model(folder: str) -> LoadedModel:
     """The model that `transfer export` wrote into `folder`: `transfer.load_model("exported").embed("photo.jpg")`."""
-    from transfer.embedding import load_model
+    from transfer.export.loaded_model import load_model
 
     return load_model(folder)

@@ -9,16 +9,16 @@ from pathlib import Path
 from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
+from transfer.datasets.cards import card_files
 from transfer.errors import TransferError, UsageError
-from transfer.given import given_files
-from transfer.images.cards import card_files
-from transfer.manifest import MANIFEST
-from transfer.pipeline import load_plan
-from transfer.places import default_store
-from transfer.plan import Plan, Planned
-from transfer.runner import Options, Run
-from transfer.states import State, find, states
-from transfer.store import Store
+from transfer.execution.run import Options, Run
+from transfer.execution.status import State, find, states
+from transfer.pipeline.loader import load_plan
+from transfer.pipeline.plan import Plan, Planned
+from transfer.stage.file_option import given_files
+from transfer.storage.manifest import MANIFEST
+from transfer.storage.store import Store
+from transfer.utils.paths import default_store
 
 
 class Pipeline:

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._labels import joined
-from stages.evaluate._labels import check_several
+from stages.evaluate._label_checks import check_several
 from transfer.artifacts import PseudoLabels, Scores
 from transfer.errors import BadOption
-from transfer.lazy import np, sparse
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, reads
-from transfer.statistics import LEVEL
+from transfer.numerics.confidence_intervals import LEVEL
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, reads
+from transfer.stage.label_joining import joined
+from transfer.utils.lazy_imports import np, sparse
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "clusters/v1"
 DRAWS = 200

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._labels import joined
 from transfer.artifacts import Model, PseudoLabels, Scores
+from transfer.datasets.split_roles import within
 from transfer.errors import BadOption, Damaged, TransferError
-from transfer.images.roles import within
-from transfer.lazy import np, safetensors, torch
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, reads
-from transfer.training.embed import outputs
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, reads
+from transfer.stage.label_joining import joined
+from transfer.training.inference import outputs
+from transfer.utils.lazy_imports import np, safetensors, torch
 
 if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "fidelity/v1"
 

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._layers import check_layers
-from stages.evaluate._embed import embedded
-from stages.evaluate._labels import check_labels
-from stages.evaluate._named import named
+from stages.evaluate._embeddings import embedded
+from stages.evaluate._label_checks import check_labels
+from stages.evaluate._protocol_name import named
 from transfer.artifacts import Model, Scores
 from transfer.errors import BadOption
-from transfer.lazy import faiss, np, torch
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, option, reads
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.utils.lazy_imports import faiss, np, torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "knn/weighted-v1"
 TELLING = ("k", "temperature")  # papers differ in them: they are named even where they are as here

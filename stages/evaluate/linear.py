@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages._layers import check_layers
-from stages.evaluate._labels import check_labels
-from stages.evaluate._named import departing
-from stages.evaluate._presets import PRESETS, Preset
-from stages.evaluate._read import map_layers, probed_layers, read_layers, resolved
+from stages.evaluate._label_checks import check_labels
+from stages.evaluate._layer_features import map_layers, probed_layers, read_layers, resolved
+from stages.evaluate._probe_presets import PRESETS, Preset
+from stages.evaluate._protocol_name import departing
 from transfer.artifacts import Model, Scores
-from transfer.lazy import np
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, option, reads
-from transfer.training.loop import epoch_order
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.training.trainer import epoch_order
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 VERSION = "v1"
 
@@ -114,7 +114,7 @@ class Linear(Stage):
         self, work: Work, model: Model, layers: list[str], rows: numpy.ndarray, choose: numpy.ndarray, classes: int
     ) -> tuple[dict[str, numpy.ndarray], dict[str, float]]:
         """Layer -> what each test image adds, and the accuracy that chooses: every image is read once."""
-        from stages.evaluate._heads import Head, fit, right, statistics  # imports torch
+        from stages.evaluate._linear_head import Head, fit, right, statistics  # imports torch
 
         train, test, preset = work.images["train"], work.images["test"], self.preset
         seen = {
@@ -143,8 +143,8 @@ class Linear(Stage):
         self, work: Work, model: Model, layers: list[str], rows: numpy.ndarray, choose: numpy.ndarray, classes: int
     ) -> tuple[dict[str, numpy.ndarray], dict[str, float]]:
         """The same, where the network sees new crops in every epoch."""
-        from stages.evaluate._cropped import Cropped, widths
-        from stages.evaluate._heads import Head, statistics
+        from stages.evaluate._augmented_probe import Cropped, widths
+        from stages.evaluate._linear_head import Head, statistics
 
         train, test, preset = work.images["train"], work.images["test"], self.preset
         cropped = Cropped(work, model, layers, preset)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._layers import check_layers
-from stages.evaluate._amounts import Amount, check_amounts, drawn, share, told
-from stages.evaluate._crops import resized
-from stages.evaluate._finetuning import FineTuning
-from stages.evaluate._labels import check_labels
-from stages.evaluate._named import named
-from stages.evaluate._read import read_layers
+from stages.evaluate._finetune_recipe import FineTuning
+from stages.evaluate._label_budgets import Amount, check_amounts, drawn, share, told
+from stages.evaluate._label_checks import check_labels
+from stages.evaluate._layer_features import read_layers
+from stages.evaluate._probe_crops import resized
+from stages.evaluate._protocol_name import named
 from transfer.artifacts import Model, Scores
-from transfer.lazy import np
-from transfer.stage import Images as Reads
-from transfer.stage import option, reads
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "lowshot/v1"
 DIMENSIONS = 9216
@@ -53,7 +53,7 @@ class Lowshot(FineTuning):
         check_amounts(self.amounts, planned)
 
     def run(self, work: Work) -> None:
-        from stages.evaluate._taught import Lesson, taught  # imports torch
+        from stages.evaluate._supervised_training import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         classes = check_labels(train, test, work)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._layers import check_layers
-from stages.evaluate._crops import random_crop
-from stages.evaluate._labels import check_labels
-from stages.evaluate._named import named
-from stages.evaluate._read import map_layers, resolved
+from stages.evaluate._label_checks import check_labels
+from stages.evaluate._layer_features import map_layers, resolved
+from stages.evaluate._probe_crops import random_crop
+from stages.evaluate._protocol_name import named
 from transfer.artifacts import Model, Scores
-from transfer.lazy import np
-from transfer.stage import Images as Reads
-from transfer.stage import option, reads
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import option, reads
+from transfer.stage.layer_checks import check_layers
 from transfer.training.recipe import Trained, falls_at
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 PROTOCOL = "nonlinear/noroozi2016-v1"
 CROP = 227 / 256
@@ -57,7 +57,7 @@ class Nonlinear(Trained):
         check_layers(planned, "locked", self.locked or [])
 
     def run(self, work: Work) -> None:
-        from stages.evaluate._taught import Lesson, taught  # imports torch
+        from stages.evaluate._supervised_training import Lesson, taught  # imports torch
 
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         classes = check_labels(train, test, work)

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._layers import check_layers
-from stages.evaluate._embed import embedded
-from stages.evaluate._labels import check_several
-from stages.evaluate._named import named
+from stages.evaluate._embeddings import embedded
+from stages.evaluate._label_checks import check_several
+from stages.evaluate._protocol_name import named
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
-from transfer.lazy import F, np, torch
-from transfer.picture import SIDE, montage
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, option, reads
+from transfer.inspection.batch_preview import SIDE, montage
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "retrieval/cosine-v1"
 DEPTHS = (1, 5, 10)

@@ -4,27 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.evaluate._annotations import (
+from stages.evaluate._protocol_name import named
+from stages.evaluate._voc_data import (
     annotated,
     check_annotated,
     check_learnable,
     classes_counted,
     numbers,
 )
-from stages.evaluate._named import named
-from stages.evaluate._precision import interval, mean_precision, precisions, rankings
 from transfer.artifacts import Model, Scores
+from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import BadOption, TransferError
-from transfer.images.batches import Batches
-from transfer.images.draw import Draw
-from transfer.images.geometry import affine_map, sample
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import Images as Reads
-from transfer.stage import option, reads
-from transfer.training import loop
-from transfer.training.embed import BLOCK
+from transfer.numerics.average_precision import interval, mean_precision, precisions, rankings
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import option, reads
+from transfer.training import trainer
+from transfer.training.inference import BLOCK
 from transfer.training.recipe import Trained
+from transfer.transforms.geometry import affine_map, sample
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     import numpy
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from transfer.artifacts import Images
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "voc_classification/krahenbuhl2016-v1"
 SHORTER = 375  # px: the shorter side of most of VOC's photographs, to which `scale` refers
@@ -118,7 +118,7 @@ class VocClassification(Trained):
             each = F.binary_cross_entropy_with_logits(logits, (truth == 1).float(), reduction="none")
             return (each * (truth != 0)).sum() / len(batch), {}
 
-        loop.train(work, self, network, loss, images)
+        trainer.train(work, self, network, loss, images)
         first, total = self._scores(work, network, model, test)
         ranked = [rankings(some[:, counted], asked[:, counted]) for some in (total, first)]
         figures = {
@@ -151,7 +151,7 @@ class VocClassification(Trained):
         return layers[: layers.index("fc6")]
 
     def _network(self, work: Work, model: Model, classes: int) -> nn.ModuleDict:
-        from stages.evaluate._finetuned import Finetuned, absorbed, fresh
+        from stages.evaluate._frozen_batchnorm import Finetuned, absorbed, fresh
 
         backbone = absorbed(model)
         try:

@@ -4,28 +4,28 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._layers import check_layers
-from stages.evaluate._annotations import annotated, check_annotated, classes_counted, square_of
-from stages.evaluate._named import named
-from stages.evaluate._precision import Ranking, interval, matched, mean_precision, precisions
+from stages.evaluate._protocol_name import named
+from stages.evaluate._voc_data import annotated, check_annotated, classes_counted, square_of
 from transfer.artifacts import Model, Scores
+from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import BadOption, TransferError
-from transfer.images.batches import Batches
-from transfer.images.transforms import normalise
-from transfer.lazy import np, torch
-from transfer.stage import Images as Reads
-from transfer.stage import option, reads
-from transfer.training.loop import train
+from transfer.numerics.average_precision import Ranking, interval, matched, mean_precision, precisions
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import option, reads
+from transfer.stage.layer_checks import check_layers
 from transfer.training.recipe import Trained, falls_at
+from transfer.training.trainer import train
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor, nn
 
     from transfer.artifacts import Images
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
     Truth = list[tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]]  # an image: corners, labels, which are difficult
 
@@ -75,7 +75,7 @@ class VocDetection(Trained):
             raise BadOption("anchors", f"shares of the image's side, such as 0.2 (found {self.anchors})")
 
     def rehearse(self, planned: Planned) -> None:
-        from stages.evaluate._finetuned import rehearse_map
+        from stages.evaluate._frozen_batchnorm import rehearse_map
 
         rehearse_map(planned, self.layer, pools=False)
 
@@ -120,8 +120,8 @@ class VocDetection(Trained):
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
     def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
-        from stages.evaluate._detector import detector
-        from stages.evaluate._finetuned import Finetuned, absorbed, map_layer
+        from stages.evaluate._faster_rcnn import detector
+        from stages.evaluate._frozen_batchnorm import Finetuned, absorbed, map_layer
 
         backbone = absorbed(model)
         try:

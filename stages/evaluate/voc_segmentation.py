@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._layers import check_layers
-from stages.evaluate._annotations import annotated, check_annotated, classes_counted, square_of
-from stages.evaluate._iou import VOID, confusion, intersections, mean_iou
-from stages.evaluate._named import named
-from stages.evaluate._precision import interval
+from stages.evaluate._protocol_name import named
+from stages.evaluate._voc_data import annotated, check_annotated, classes_counted, square_of
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import Images as Reads
-from transfer.stage import option, reads
-from transfer.training.embed import in_order
-from transfer.training.loop import train
+from transfer.numerics.average_precision import interval
+from transfer.numerics.iou import VOID, confusion, intersections, mean_iou
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.training.inference import in_order
 from transfer.training.recipe import Trained, falls_at
+from transfer.training.trainer import train
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 PROTOCOL = "voc_segmentation/fcn32s-v1"
 
@@ -65,7 +65,7 @@ class VocSegmentation(Trained):
         check_layers(planned, "layer", [self.layer])
 
     def rehearse(self, planned: Planned) -> None:
-        from stages.evaluate._finetuned import rehearse_map
+        from stages.evaluate._frozen_batchnorm import rehearse_map
 
         rehearse_map(planned, self.layer, pools=True)
 
@@ -120,7 +120,7 @@ class VocSegmentation(Trained):
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
     def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
-        from stages.evaluate._finetuned import Finetuned, Trunk, absorbed, fresh, map_layer
+        from stages.evaluate._frozen_batchnorm import Finetuned, Trunk, absorbed, fresh, map_layer
 
         backbone = absorbed(model)
         shapes = backbone.shapes(size)

@@ -4,23 +4,23 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from stages._layers import check_layers
-from stages.evaluate._annotations import annotated, check_annotated, check_learnable, classes_counted
-from stages.evaluate._named import named
-from stages.evaluate._precision import interval, mean_precision, precisions, rankings
-from stages.evaluate._read import probed_layers, read_layers
-from stages.evaluate._svm import FOLDS, Machines, a_few, of_unit_length
+from stages.evaluate._layer_features import probed_layers, read_layers
+from stages.evaluate._linear_svm import FOLDS, Machines, a_few, of_unit_length
+from stages.evaluate._protocol_name import named
+from stages.evaluate._voc_data import annotated, check_annotated, check_learnable, classes_counted
 from transfer.artifacts import Model, Scores
 from transfer.errors import BadOption
-from transfer.lazy import np
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, option, reads
+from transfer.numerics.average_precision import interval, mean_precision, precisions, rankings
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 PROTOCOL = "voc_svm/vissl-v1"
 

@@ -7,21 +7,21 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages.extract._parts import write_features
+from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Images
 from transfer.errors import BadOption
-from transfer.lazy import np
-from transfer.processes import CAN_FORK, forked, survived
-from transfer.stage import Images as Reads
-from transfer.stage import Stage, option
+from transfer.stage.base import Images as Reads
+from transfer.stage.base import Stage, option
+from transfer.utils.lazy_imports import np
+from transfer.utils.process_pool import CAN_FORK, forked, survived
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 BLOCK = 128  # images a task
 FORKING = 4  # tasks from which processes pay for their start

@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Literal
 
-from stages._layers import check_layers
-from stages.extract._parts import write_features
+from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Model
-from transfer.lazy import torch
-from transfer.stage import Images, Stage, option, reads
-from transfer.training.embed import outputs, pooled
+from transfer.stage.base import Images, Stage, option, reads
+from transfer.stage.layer_checks import check_layers
+from transfer.training.inference import outputs, pooled
+from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 
 class ExtractNetwork(Stage):

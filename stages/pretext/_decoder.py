@@ -8,12 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from transfer.lazy import nn
+from transfer.utils.lazy_imports import nn
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.networks.network import Network
+    from transfer.models.network import Network
 
 FIRST = 4  # px: the side of the map that a vector becomes, or the next size from which doubling leads to the image
 

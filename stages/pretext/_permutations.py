@@ -6,7 +6,7 @@ from functools import cache
 from itertools import chain, permutations
 from typing import TYPE_CHECKING
 
-from transfer.lazy import np
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy

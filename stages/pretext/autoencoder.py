@@ -6,17 +6,17 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
-from transfer.images.geometry import random_flip
-from transfer.images.transforms import normalise, to_float
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.geometry import random_flip
+from transfer.transforms.normalize import normalise, to_float
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
+    from transfer.models.network import Network
+    from transfer.transforms.per_image_rng import Draw
 
 
 class Autoencoder(Pretext):

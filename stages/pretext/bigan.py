@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._adversarial import frozen, judged, told_apart, trunk
-from stages.pretext._batch import needs_several
+from stages.pretext._batch_partners import needs_several
 from stages.pretext._decoder import dcgan_init, decoder
-from transfer.images.geometry import random_flip
-from transfer.images.transforms import normalise, to_float
-from transfer.lazy import nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from stages.pretext._gan import frozen, judged, told_apart, trunk
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
 from transfer.training.recipe import falls_at
+from transfer.transforms.geometry import random_flip
+from transfer.transforms.normalize import normalise, to_float
+from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.transforms.per_image_rng import Draw
 
 
 class BiGAN(Pretext):

@@ -4,25 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._colours import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
+from stages.pretext._color_bins import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
 from transfer.artifacts import Normalisation
+from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import BadOption, TransferError
-from transfer.images.batches import Batches
-from transfer.images.colour import lab_to_rgb, rgb_to_lab
-from transfer.images.transforms import normalise, random_resized_crop
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext
 from transfer.training.recipe import falls_at
+from transfer.transforms.color import lab_to_rgb, rgb_to_lab
+from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 GREY = 5  # an image none of whose colours is farther than this from grey, in a or in b, has no colour to learn
 BLOCK = 256  # images read at once while colours are counted

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch import needs_several, partners
-from stages.pretext._head import fully_connected
+from stages.pretext._batch_partners import needs_several, partners
+from stages.pretext._mlp_head import fully_connected
 from transfer.errors import BadOption
-from transfer.images.colour import mix_colours, to_float
-from transfer.images.geometry import random_flip, tiles
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.color import mix_colours, to_float
+from transfer.transforms.geometry import random_flip, tiles
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.transforms.per_image_rng import Draw
 
 # How an image is halved: by areas, and by two kernels of interpolation that take all pixels into account.
 FILTERS = ({"mode": "area"}, {"mode": "bilinear", "antialias": True}, {"mode": "bicubic", "antialias": True})

@@ -8,25 +8,25 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from stages._labels import balanced_order
-from transfer.clustering import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, iterate, start
 from transfer.errors import BadOption
-from transfer.images.transforms import normalise, random_resized_crop
-from transfer.lazy import F, nn, np, torch
-from transfer.preparation import Whitening, apply, directions
-from transfer.stage import option
-from transfer.training.embed import in_order
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.numerics.feature_transforms import Whitening, apply, directions
+from transfer.numerics.kmeans import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, iterate, start
+from transfer.stage.base import option
+from transfer.stage.label_joining import balanced_order
+from transfer.training.inference import in_order
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
     from torch.optim import Optimizer
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class DeepCluster(Pretext):

@@ -5,26 +5,26 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stages.pretext._batch import needs_several
-from stages.pretext._head import fully_connected
-from stages.pretext._limited_context import parts, repainted, sides, with_hidden
+from stages.pretext._batch_partners import needs_several
+from stages.pretext._lci import parts, repainted, sides, with_hidden
+from stages.pretext._mlp_head import fully_connected
 from transfer.errors import BadOption
-from transfer.images.colour import adjust_hue, to_float
-from transfer.images.draw import Draw
-from transfer.images.filters import gaussian_blur, solarise
-from transfer.images.geometry import quarter_turns, random_erase
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.color import adjust_hue, to_float
+from transfer.transforms.filters import gaussian_blur, solarise
+from transfer.transforms.geometry import quarter_turns, random_erase
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
 
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
 
 TURNS = {"turned 90 degrees": 1, "turned 180 degrees": 2, "turned 270 degrees": 3}
 CLASSES = {

@@ -4,29 +4,29 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages._labels import joined
-from stages.pretext._batch import needs_several
-from stages.pretext._views import several, smallest_part
+from stages.pretext._batch_partners import needs_several
+from stages.pretext._multi_view import several, smallest_part
 from transfer.artifacts import PseudoLabels
+from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import BadOption
-from transfer.images.batches import Batches
-from transfer.images.colour import adjust_hue, random_grey
-from transfer.images.geometry import affine_map, compose, rotation_map, sample
-from transfer.images.transforms import mix_colours, normalise, to_float
-from transfer.images.views import Views
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import Images, option, reads
-from transfer.training.loop import epoch_order
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import Images, option, reads
+from transfer.stage.label_joining import joined
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.training.trainer import epoch_order
+from transfer.transforms.color import adjust_hue, random_grey
+from transfer.transforms.geometry import affine_map, compose, rotation_map, sample
+from transfer.transforms.normalize import mix_colours, normalise, to_float
+from transfer.transforms.simclr_views import Views
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 LARGEST = 1 << 30  # weights of the last layer: more are 4 GB, and 12 with gradients and momenta
 SAMPLED = 4096  # images whose pixels say which directions colours vary in

@@ -5,22 +5,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stages.pretext._adversarial import frozen, judged, told_apart, trunk
-from stages.pretext._batch import needs_several
+from stages.pretext._batch_partners import needs_several
 from stages.pretext._decoder import dcgan_init, decoder
+from stages.pretext._gan import frozen, judged, told_apart, trunk
 from transfer.errors import BadOption
-from transfer.images.geometry import random_flip, tiles
-from transfer.images.transforms import normalise, to_float
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.geometry import random_flip, tiles
+from transfer.transforms.normalize import normalise, to_float
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.transforms.per_image_rng import Draw
 
 CELL = 1 / 0.06  # px of the noise that random regions are made of: a resolution of 0.06 in the released code
 OVERLAP_WEIGHT = 10

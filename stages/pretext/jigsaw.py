@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
+from stages.pretext._jigsaw_base import TILES, Puzzle
 from stages.pretext._permutations import distant_permutations
-from stages.pretext._puzzle import TILES, Puzzle
-from transfer.stage import option
+from transfer.stage.base import option
 from transfer.training.recipe import falls_at
 
 if TYPE_CHECKING:

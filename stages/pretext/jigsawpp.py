@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.pretext._batch import partners
+from stages.pretext._batch_partners import partners
+from stages.pretext._jigsaw_base import TILES, Puzzle
 from stages.pretext._permutations import spread_permutations
-from stages.pretext._puzzle import TILES, Puzzle
-from transfer.lazy import torch
-from transfer.stage import option
+from transfer.stage.base import option
+from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.images.draw import Draw
+    from transfer.transforms.per_image_rng import Draw
 
 
 class JigsawPP(Puzzle):

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, ClassVar
 
 from transfer.artifacts import Model, Normalisation
 from transfer.errors import BadOption, TransferError, nearest
-from transfer.given import FileOption
-from transfer.networks import Timm
-from transfer.networks.foreign import match, read_weights
-from transfer.stage import PublishedBackbone, Stage, option
+from transfer.models import Timm
+from transfer.models.weight_conversion import match, read_weights
+from transfer.stage.base import PublishedBackbone, Stage, option
+from transfer.stage.file_option import FileOption
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 SIZE = 224  # px: what networks for ImageNet are trained with
 
@@ -26,7 +26,7 @@ class Pretrained(Stage):
     """A backbone with weights of your own choice, which are neither trained nor changed.
 
     The file's names may be those of our layers (a `model.safetensors` of the store), torchvision's for AlexNet, VGG and
-    ResNet (the table is in transfer/networks/foreign.py), timm's, or what timm knows to read (CLIP's image tower, DINO,
+    ResNet (the table is in transfer/models/weight_conversion.py), timm's, or what timm knows to read (CLIP's image tower, DINO,
     DINOv2, MAE, ConvNeXt as their authors saved them). Every name must fit; what is to be left out of the file is said.
     Only tensors are loaded: nothing in the file is run. The result's key has the file's bytes in it, not its place.
     """

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Model, Normalisation
-from transfer.stage import BackboneOption, Images, Stage, option
+from transfer.stage.base import BackboneOption, Images, Stage, option
 
 if TYPE_CHECKING:
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
 
 
 class Random(Stage):

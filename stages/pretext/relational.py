@@ -5,22 +5,22 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch import needs_several
-from stages.pretext._views import several, smallest_part
+from stages.pretext._batch_partners import needs_several
+from stages.pretext._multi_view import several, smallest_part
 from transfer.errors import TransferError
-from transfer.images.transforms import normalise
-from transfer.images.views import Views
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.normalize import normalise
+from transfer.transforms.simclr_views import Views
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 KEPT = 5  # arrays of a value for each pair and hidden unit that a step holds at once, at least
 

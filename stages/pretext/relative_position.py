@@ -5,24 +5,24 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch import needs_several
+from stages.pretext._batch_partners import needs_several
 from transfer.artifacts import Normalisation
 from transfer.errors import BadOption
-from transfer.images.colour import PROJECTION, mix_colours, to_float
-from transfer.images.geometry import tiles
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
 from transfer.training.recipe import falls_at
+from transfer.transforms.color import PROJECTION, mix_colours, to_float
+from transfer.transforms.geometry import tiles
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.transforms.per_image_rng import Draw
 
 CENTRE, NEIGHBOURS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # places of a 3 x 3 grid, row by row
 NOISE = 1 / 255  # width of the noise in a dropped colour

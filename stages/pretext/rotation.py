@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._head import fully_connected
-from transfer.images.geometry import random_resized_crop
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from stages.pretext._mlp_head import fully_connected
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
 from transfer.training.recipe import falls_at
+from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
+    from transfer.models.network import Network
+    from transfer.transforms.per_image_rng import Draw
 
 TURNS = 4
 

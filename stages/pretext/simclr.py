@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch import needs_several
-from stages.pretext._views import several, smallest_part
-from transfer.images.transforms import normalise
-from transfer.images.views import Views
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from stages.pretext._batch_partners import needs_several
+from stages.pretext._multi_view import several, smallest_part
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.normalize import normalise
+from transfer.transforms.simclr_views import Views
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.plan import Planned
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.transforms.per_image_rng import Draw
 
 
 class SimCLR(Pretext):

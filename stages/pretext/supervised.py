@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
-from transfer.images.transforms import normalise, random_resized_crop
-from transfer.lazy import F, nn, torch
-from transfer.stage import BackboneOption, Images, option
-from transfer.training.pretext import About, Pretext
+from transfer.stage.base import BackboneOption, Images, option
+from transfer.training.pretext_task import About, Pretext
+from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
-    from transfer.work import Work
+    from transfer.models.network import Network
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class Supervised(Pretext):

@@ -8,16 +8,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._features import sound_blocks
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare, load_steps
 from transfer.artifacts import Features, Images, Model
 from transfer.errors import BadOption, TransferError
-from transfer.images.transforms import normalise
-from transfer.lazy import F, np, torch
-from transfer.preparation import on_device, through
-from transfer.stage import several
-from transfer.training.embed import pooled
+from transfer.numerics.feature_transforms import on_device, through
+from transfer.stage.base import several
+from transfer.stage.feature_blocks import sound_blocks
+from transfer.training.inference import pooled
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     import torch as torch_types
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 HELD = 1 << 30  # bytes of features that are held in memory
 
@@ -71,7 +71,7 @@ class Live(Kept):
     """The same features, computed anew of each crop."""
 
     def __init__(self, work: Work, features: Features, images: Images, name: str, model: Model):
-        from transfer.networks.blocks import fold  # imports torch
+        from transfer.models.blocks import fold  # imports torch
 
         super().__init__(work, features, images, name)
         facts = features.attributes

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._labels import joined
-from stages._space import check_each_once
 from transfer.artifacts import PseudoLabels
 from transfer.errors import TransferError
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import Images, Names, reads, several
-from transfer.training.target import Target
+from transfer.stage.base import Images, Names, reads, several
+from transfer.stage.feature_space import check_each_once
+from transfer.stage.label_joining import joined
+from transfer.training.target_task import Target
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class MultiLabel(Target):

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._labels import balanced_order, joined
 from transfer.artifacts import PseudoLabels
-from transfer.lazy import F, nn, np, safetensors, torch
-from transfer.stage import Images, option, reads
-from transfer.training.target import Target
+from transfer.stage.base import Images, option, reads
+from transfer.stage.label_joining import balanced_order, joined
+from transfer.training.target_task import Target
+from transfer.utils.lazy_imports import F, nn, np, safetensors, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.work import Work
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class PseudoLabel(Target):

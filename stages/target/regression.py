@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages._space import check_each_once
-from stages.target._heads import check_known, check_parts, linear_or_mlp
+from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import check_live, known_to, teachers
 from transfer.artifacts import Features, Model
-from transfer.lazy import F, nn, torch
-from transfer.stage import Images, Names, option, reads, several
-from transfer.training.target import Target
+from transfer.stage.base import Images, Names, option, reads, several
+from transfer.stage.feature_space import check_each_once
+from transfer.training.target_task import Target
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class Regression(Target):

@@ -5,22 +5,22 @@ from __future__ import annotations
 from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
-from stages._space import check_each_once, count_of
-from stages.target._heads import check_known, check_parts, linear_or_mlp
+from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import Kept, check_live, known_to, teachers
 from transfer.artifacts import Features, Model, Normalisation
 from transfer.errors import BadOption, TransferError
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, torch
-from transfer.stage import Images, Names, option, reads, several
-from transfer.training.target import Target
+from transfer.stage.base import Images, Names, option, reads, several
+from transfer.stage.feature_space import check_each_once, count_of
+from transfer.training.target_task import Target
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class Published(NamedTuple):
@@ -125,7 +125,7 @@ class Similarity(Target):
         work.figures["anchors"] = anchors
 
     def _head(self, backbone: nn.Module, width: int, every: list[Kept], anchors: int, slow: bool) -> nn.ModuleDict:
-        from stages.target._queue import Queue  # imports torch
+        from stages.target._memory_queue import Queue  # imports torch
 
         heads, queues = nn.ModuleList(), nn.ModuleList()
         for one in every:

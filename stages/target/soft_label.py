@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages._space import check_same_space
 from stages.target._teacher import check_live, known_to, teachers
 from transfer.artifacts import Clusters, Features, Model
 from transfer.errors import TransferError
-from transfer.lazy import F, nn, np, torch
-from transfer.stage import Images, option, reads
-from transfer.training.target import Target
+from transfer.stage.base import Images, option, reads
+from transfer.stage.feature_space import check_same_space
+from transfer.training.target_task import Target
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.plan import Planned
-    from transfer.work import Work
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
 
 
 class SoftLabel(Target):

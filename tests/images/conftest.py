@@ -12,11 +12,11 @@ import pytest
 from PIL import Image
 
 from transfer.artifacts import Images
-from transfer.images.pack import Pack
-from transfer.images.sets import ImageSets
-from transfer.images.spec import ImageSpec
-from transfer.machine import Machine
-from transfer.work import StopFlag, Work
+from transfer.datasets.image_sets import ImageSets
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.spec import ImageSpec
+from transfer.stage.context import StopFlag, Work
+from transfer.utils.runtime import Machine
 
 
 def picture(number: int = 0, width: int = 24, height: int = 20) -> Image.Image:

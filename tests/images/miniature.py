@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from tests.images.conftest import encode, picture
-from transfer.images.cards import Card, load_card
-from transfer.images.decode import decode
-from transfer.images.readers import make_source
-from transfer.images.sources import Listing, Source, Survey, SurveyMemory
+from transfer.datasets.cards import Card, load_card
+from transfer.datasets.packed.decode import decode
+from transfer.datasets.reader_factory import make_source
+from transfer.datasets.readers.base import Listing, Source, Survey, SurveyMemory
 
 
 def noise(count: int, side: int, seed: int = 0, channels: int = 3) -> np.ndarray:

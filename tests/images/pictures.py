@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from transfer.images.draw import Draw
+from transfer.transforms.per_image_rng import Draw
 
 GREY_LEVEL = 1 / 255
 

@@ -11,8 +11,8 @@ import pytest
 from tests.images.miniature import opened
 from tests.images.test_readers_voc import voc
 from transfer.artifacts import Images
-from transfer.images.annotated import Annotated, is_annotated
-from transfer.images.pack import Pack
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.packed.packed_annotations import Annotated, is_annotated
 
 
 @pytest.mark.parametrize("split", ["train", "val", "train_seg"])

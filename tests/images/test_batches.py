@@ -12,10 +12,10 @@ import torch
 from tests.images.conftest import encode, picture
 from tests.stages.handmade import pack_images
 from transfer.artifacts import Images
+from transfer.datasets.packed.batch_loader import Batches
+from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import Damaged
-from transfer.images.batches import Batches
-from transfer.images.pack import Pack
-from transfer.machine import Machine
+from transfer.utils.runtime import Machine
 
 CPU = Machine("cpu", threads_wanted=2)
 

@@ -18,13 +18,13 @@ from tests.images.conftest import split_of, write_h5
 from tests.images.miniature import jpegs, text
 from tests.images.test_readers_records import cifar10_python, settle, stl10, unpack
 from transfer.artifacts import Images
+from transfer.datasets.cards import Card, card_files, find_place, load_card, read_card
+from transfer.datasets.image_sets import ImageSets
+from transfer.datasets.packed.decode import decode
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError
-from transfer.images.cards import Card, card_files, find_place, load_card, read_card
-from transfer.images.decode import decode
-from transfer.images.pack import Pack
-from transfer.images.sets import ImageSets
-from transfer.images.spec import ImageSpec
-from transfer.places import shipped
+from transfer.utils.paths import shipped
 
 SETS = [name for name in sorted(card_files()) if not load_card(name)[0].is_layout and name != "drawings"]
 ASKED_FOR = {
@@ -141,7 +141,7 @@ def test_a_set_may_be_kept_as_one_file(tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def test_an_installed_package_is_no_place_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transfer.images import cards
+    from transfer.datasets import cards
 
     installed = tmp_path / "site-packages" / "transfer" / "shipped" / "data"
     shutil.copytree(shipped("data"), installed, ignore=shutil.ignore_patterns("*[!l]"))
@@ -358,7 +358,7 @@ def test_planning_with_a_card_imports_no_heavy_library(tmp_path: Path, sets: Cal
     sets().pack(ImageSpec(card="cifar10", path="cifar"), "train", labelled=True)
     code = (
         "import sys; from pathlib import Path\n"
-        "from transfer.images.sets import ImageSets; from transfer.images.spec import ImageSpec\n"
+        "from transfer.datasets.image_sets import ImageSets; from transfer.datasets.spec import ImageSpec\n"
         "sets = ImageSets(Path('memory'), Path.cwd())\n"
         "assert sets.pack(ImageSpec(card='cifar10', path='cifar'), 'train', True).facts.count == 20\n"
         "print(*sorted({'numpy', 'torch', 'h5py', 'PIL', 'scipy', 'torchvision'} & set(sys.modules)))\n"
@@ -457,8 +457,8 @@ def test_a_stage_of_several_splits_is_told_which_is_which(
 def test_a_subset_is_of_the_training_images_and_never_of_those_that_are_scored(
     tmp_path: Path, pipeline: Callable[..., Path]
 ) -> None:
-    from transfer.pipeline import load_plan
-    from transfer.store import Store
+    from transfer.pipeline.loader import load_plan
+    from transfer.storage.store import Store
 
     write_h5(tmp_path / "set.h5", train=split_of(8), test=split_of(6))
     for more in (", limit: 2", ", fraction: 0.25", ", per_class: 0.25, limit: 2"):

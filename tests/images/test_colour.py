@@ -11,8 +11,8 @@ from scipy import stats
 from torchvision.transforms import functional as tv
 
 from tests.images.pictures import noise
-from transfer.images import colour
-from transfer.images.colour import (
+from transfer.transforms import color
+from transfer.transforms.color import (
     adjust_hue,
     brightness_matrix,
     color_jitter,
@@ -30,7 +30,7 @@ from transfer.images.colour import (
     rgb_to_lab,
     saturation_matrix,
 )
-from transfer.images.draw import Draw
+from transfer.transforms.per_image_rng import Draw
 
 TOLERANCE = 2e-6  # between ours and torchvision's, of values in [0, 1]: a two-thousandth of a grey level
 
@@ -222,4 +222,4 @@ def test_lab_is_scikit_images_within_a_thousandth() -> None:
 
 
 def test_the_weights_of_grey_are_those_of_torchvision() -> None:
-    assert torch.allclose(tv.rgb_to_grayscale(torch.eye(3)[:, :, None, None]).flatten(), torch.tensor(colour.LUMA))
+    assert torch.allclose(tv.rgb_to_grayscale(torch.eye(3)[:, :, None, None]).flatten(), torch.tensor(color.LUMA))

@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy import stats
 
-from transfer.images.draw import Draw
+from transfer.transforms.per_image_rng import Draw
 
 MANY = 1_000_000
 SMALL = 1e-4  # a p-value below is taken for a fault; seeds are fixed, so a pass stays a pass

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from transfer.images import drawings
+from transfer.datasets.drawings import render
 
-# Who changes a pixel raises drawings.VERSION and writes down the new digests.
+# Who changes a pixel raises render.VERSION and writes down the new digests.
 GOLDEN_TEST_SPLIT = "026824f0660bdeb432b5cd428651eb01206290eb3a038f5aacc116576a5c75ac"
 GOLDEN_CLASSES = {
     "house": "489a7279dc8e045b",
@@ -32,19 +32,19 @@ def digest(pictures: np.ndarray) -> str:
 
 @pytest.fixture(scope="module")
 def train() -> np.ndarray:
-    return drawings.render("train", range(2000))
+    return render.render("train", range(2000))
 
 
 @pytest.fixture(scope="module")
 def whole() -> np.ndarray:
     """The whole test split."""
-    return drawings.render("test", range(1000))
+    return render.render("test", range(1000))
 
 
-@pytest.mark.parametrize("name", drawings.CLASSES)
+@pytest.mark.parametrize("name", render.CLASSES)
 def test_pictures_of_a_class_are_the_known_bytes(name: str) -> None:
-    first = drawings.CLASSES.index(name)
-    pictures = drawings.render("unlabeled", [first, first + 10, first + 4000, first + 7990])
+    first = render.CLASSES.index(name)
+    pictures = render.render("unlabeled", [first, first + 10, first + 4000, first + 7990])
     assert digest(pictures)[:16] == GOLDEN_CLASSES[name]
 
 
@@ -57,35 +57,35 @@ def test_shape_type_and_range(whole: np.ndarray) -> None:
     assert whole.dtype == np.uint8
     assert whole.min() < 20
     assert whole.max() > 235
-    assert drawings.render("train", []).shape == (0, 64, 64, 3)
+    assert render.render("train", []).shape == (0, 64, 64, 3)
 
 
 @settings(max_examples=25, deadline=None)
 @given(indices=st.lists(st.integers(0, 999), max_size=40))
 def test_any_subset_in_any_order_is_the_same_rows_of_the_whole(whole: np.ndarray, indices: list[int]) -> None:
-    np.testing.assert_array_equal(drawings.render("test", indices), whole[indices])
+    np.testing.assert_array_equal(render.render("test", indices), whole[indices])
 
 
 def test_a_split_drawn_backwards_is_the_split_reversed(whole: np.ndarray) -> None:
     backwards = np.arange(1000)[::-1]
-    np.testing.assert_array_equal(drawings.render("test", backwards), whole[backwards])
+    np.testing.assert_array_equal(render.render("test", backwards), whole[backwards])
 
 
 def test_batch_size_does_not_show(whole: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(drawings, "BATCH", 7)
-    np.testing.assert_array_equal(drawings.render("test", range(200)), whole[:200])
+    monkeypatch.setattr(render, "BATCH", 7)
+    np.testing.assert_array_equal(render.render("test", range(200)), whole[:200])
 
 
-@pytest.mark.parametrize(("split", "count"), drawings.SPLITS.items())
+@pytest.mark.parametrize(("split", "count"), render.SPLITS.items())
 def test_labels_are_balanced(split: str, count: int) -> None:
-    labels = drawings.labels(split)
+    labels = render.labels(split)
     assert labels.shape == (count,)
     assert labels.dtype == np.int64
     assert np.bincount(labels).tolist() == [count // 10] * 10
 
 
 def test_no_two_pictures_are_alike(train: np.ndarray, whole: np.ndarray) -> None:
-    unlabeled = drawings.render("unlabeled", range(1000))
+    unlabeled = render.render("unlabeled", range(1000))
     assert len({digest(picture) for picture in (*train, *whole, *unlabeled)}) == 4000
 
 
@@ -111,10 +111,10 @@ def ridge_accuracy(train: np.ndarray, test: np.ndarray, weight: float) -> float:
     train, test = (x.reshape(len(x), -1).astype(np.float32) for x in (train, test))
     middle, spread = train.mean(axis=0), train.std(axis=0)
     train, test = (train - middle) / spread, (test - middle) / spread
-    targets = np.eye(10, dtype=np.float32)[drawings.labels("train")] - 0.1
+    targets = np.eye(10, dtype=np.float32)[render.labels("train")] - 0.1
     kernel = train @ train.T + weight * len(train) * np.eye(len(train), dtype=np.float32)
     guesses = (test @ (train.T @ np.linalg.solve(kernel, targets))).argmax(axis=1)
-    return float((guesses == drawings.labels("test")).mean())
+    return float((guesses == render.labels("test")).mean())
 
 
 def test_raw_pixels_do_not_give_the_class_away(train: np.ndarray, whole: np.ndarray) -> None:
@@ -129,16 +129,16 @@ def test_colours_do_not_give_the_class_away(train: np.ndarray, whole: np.ndarray
 
 def test_global_random_state_is_left_alone() -> None:
     before = str(np.random.get_state()), random.getstate()
-    drawings.render("train", range(20))
+    render.render("train", range(20))
     assert (str(np.random.get_state()), random.getstate()) == before
 
 
 @pytest.mark.parametrize("wrong", [[-1], [1000], [3, 1000]])
 def test_an_index_outside_the_split_is_refused(wrong: list[int]) -> None:
     with pytest.raises(IndexError, match="0 to 999"):
-        drawings.render("test", wrong)
+        render.render("test", wrong)
 
 
 def test_an_unknown_split_is_refused() -> None:
     with pytest.raises(KeyError):
-        drawings.render("validation", [0])
+        render.render("validation", [0])

@@ -10,8 +10,7 @@ from scipy import stats
 from torchvision.transforms import functional as tv
 
 from tests.images.pictures import noise
-from transfer.images.draw import Draw
-from transfer.images.filters import (
+from transfer.transforms.filters import (
     blur_kernel,
     blur_sigmas,
     gaussian_blur,
@@ -19,6 +18,7 @@ from transfer.images.filters import (
     random_solarise,
     solarise,
 )
+from transfer.transforms.per_image_rng import Draw
 
 
 @settings(deadline=None)

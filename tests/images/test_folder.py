@@ -17,11 +17,11 @@ import pytest
 from tests.images.conftest import encode, fill, needs_user, picture
 from tests.images.test_decode import png
 from transfer.artifacts import Images
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.readers import file_tree as tree_module
+from transfer.datasets.readers.base import TICK, Survey, SurveyMemory
+from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import TransferError, UsageError
-from transfer.images import tree as tree_module
-from transfer.images.folder import FolderSource
-from transfer.images.pack import Pack
-from transfer.images.sources import TICK, Survey, SurveyMemory
 
 
 @pytest.fixture

@@ -11,8 +11,7 @@ from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
 from tests.images.pictures import GREY_LEVEL, Fixed, coordinates, noise
-from transfer.images.draw import Draw
-from transfer.images.geometry import (
+from transfer.transforms.geometry import (
     compose,
     crop_map,
     erase,
@@ -26,6 +25,7 @@ from transfer.images.geometry import (
     sample,
     tiles,
 )
+from transfer.transforms.per_image_rng import Draw
 
 side = st.integers(1, 24)
 

@@ -15,12 +15,12 @@ import pytest
 
 from tests.images.conftest import encode, picture, split_of, write_h5
 from transfer.artifacts import Images
+from transfer.datasets.packed.decode import BadImage
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.readers import hdf5 as hdf5_module
+from transfer.datasets.readers.base import TICK, Survey, SurveyMemory
+from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.errors import TransferError, UsageError
-from transfer.images import hdf5 as hdf5_module
-from transfer.images.decode import BadImage
-from transfer.images.hdf5 import Hdf5Source
-from transfer.images.pack import Pack
-from transfer.images.sources import TICK, Survey, SurveyMemory
 
 
 @pytest.fixture
@@ -205,7 +205,7 @@ def test_attributes_that_make_no_sense_are_refused(
 
 
 def test_a_set_of_larger_images_than_can_be_packed_asks_for_a_size(file: Path, sets: Callable[..., Any]) -> None:
-    from transfer.images.spec import ImageSpec
+    from transfer.datasets.spec import ImageSpec
 
     write_h5(file, train=split_of(2), attributes={"image_size": 4000})
     with pytest.raises(UsageError, match="images of 4000 px: say `size:`, 8 to 1024"):

@@ -16,17 +16,18 @@ from pydantic import ValidationError
 
 from tests.images.conftest import encode, fill, picture, split_of, write_h5
 from transfer.artifacts import Images
+from transfer.datasets.cards import card_files, load_card
+from transfer.datasets.drawings import render
+from transfer.datasets.image_sets import ImageSets
+from transfer.datasets.packed import decode_workers
+from transfer.datasets.packed import pack_stage as pack_module
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.readers.base import Split, Survey, SurveyMemory
+from transfer.datasets.readers.hdf5 import Hdf5Source
+from transfer.datasets.spec import ImageSpec
 from transfer.errors import Stopped, TransferError, UsageError
-from transfer.images import drawings
-from transfer.images import pack as pack_module
-from transfer.images.cards import card_files, load_card
-from transfer.images.hdf5 import Hdf5Source
-from transfer.images.pack import Pack
-from transfer.images.sets import ImageSets
-from transfer.images.sources import Split, Survey, SurveyMemory
-from transfer.images.spec import ImageSpec
-from transfer.progress import Progress
-from transfer.work import Work
+from transfer.stage.context import Work
+from transfer.utils.progress import Progress
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -39,11 +40,11 @@ def digests(folder: Path) -> dict[str, str]:
 def test_drawings_are_packed_as_they_are_drawn(plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
     images = packed(plan("test", card="drawings", size=None, limit=30))
     rows = [int(one.removeprefix("test/")) for one in images.ids]
-    assert images.size == drawings.SIZE
-    assert (np.asarray(images.pixels) == drawings.render("test", rows)).all()
+    assert images.size == render.SIZE
+    assert (np.asarray(images.pixels) == render.render("test", rows)).all()
     assert images.labels is not None
-    assert images.labels.tolist() == drawings.labels("test")[rows].tolist()
-    assert images.classes == list(drawings.CLASSES)
+    assert images.labels.tolist() == render.labels("test")[rows].tolist()
+    assert images.classes == list(render.CLASSES)
 
 
 def test_a_limit_is_a_draw_that_is_the_same_everywhere(
@@ -275,9 +276,9 @@ def test_every_shipped_card_can_be_read_and_bears_its_files_name(name: str) -> N
 
 def test_the_card_of_drawings_says_what_is_drawn() -> None:
     card, _ = load_card("drawings")
-    assert card.splits == drawings.SPLITS
-    assert card.classes == list(drawings.CLASSES)
-    assert card.size == drawings.SIZE
+    assert card.splits == render.SPLITS
+    assert card.classes == list(render.CLASSES)
+    assert card.size == render.SIZE
 
 
 def test_a_card_beside_the_pipeline_file_names_files_beside_itself(
@@ -328,13 +329,21 @@ def test_an_unknown_card_is_told_with_the_nearest(plan: Callable[..., Pack]) -> 
 
 def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
     fill(tmp_path / "set", "1.png")
-    modules = ["spec", "sources", "cards", "pack", "folder", "hdf5", "drawn"]
+    modules = [
+        "spec",
+        "readers.base",
+        "cards",
+        "packed.pack_stage",
+        "readers.folder",
+        "readers.hdf5",
+        "readers.drawings",
+    ]
     code = (
         "import sys\n"
-        + "".join(f"import transfer.images.{module}\n" for module in modules)
+        + "".join(f"import transfer.datasets.{module}\n" for module in modules)
         + "from pathlib import Path\n"
-        + "from transfer.images.sets import ImageSets\n"
-        + "from transfer.images.spec import ImageSpec\n"
+        + "from transfer.datasets.image_sets import ImageSets\n"
+        + "from transfer.datasets.spec import ImageSpec\n"
         + "found = ImageSets(Path('memory'), Path.cwd())\n"
         + "found.pack(ImageSpec(folder='set'), 'unlabeled', False).identity()\n"
         + "found.pack(ImageSpec(card='drawings'), 'train', True).identity()\n"
@@ -413,10 +422,9 @@ def test_stretched_images_keep_their_edges(
 def test_processes_give_what_threads_give(
     tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transfer.images import workers
 
     fill(tmp_path / "set", *[f"{number:03}.png" for number in range(40)])
     threads = packed(plan(folder=tmp_path / "set"), "threads").pixels
-    monkeypatch.setattr(workers, "FORKING", 1)
-    monkeypatch.setattr(workers, "CHUNK", 3)
+    monkeypatch.setattr(decode_workers, "FORKING", 1)
+    monkeypatch.setattr(decode_workers, "CHUNK", 3)
     assert np.array_equal(packed(plan(folder=tmp_path / "set"), "processes").pixels, threads)

@@ -15,11 +15,11 @@ import numpy as np
 import pytest
 
 from tests.images.conftest import encode, picture
+from transfer.datasets.packed.decode import BadImage
+from transfer.datasets.readers.archive_tree import ArchiveTree
+from transfer.datasets.readers.base import TICK, SurveyMemory
+from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import UsageError
-from transfer.images.archive import ArchiveTree
-from transfer.images.decode import BadImage
-from transfer.images.folder import FolderSource
-from transfer.images.sources import TICK, SurveyMemory
 
 FILES = {"cat/1.png": encode(picture(1)), "dog/2.jpg": encode(picture(2), "JPEG"), "dog/ü 3.png": encode(picture(3))}
 

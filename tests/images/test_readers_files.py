@@ -15,10 +15,10 @@ from scipy.io import savemat
 from tests.images.conftest import encode, picture
 from tests.images.miniature import Opened, jpegs, opened, pixels, text
 from tests.images.test_readers_records import settle
+from transfer.datasets.cards import Card
+from transfer.datasets.packed.decode import decode
+from transfer.datasets.readers import file_tree as tree_module
 from transfer.errors import UsageError
-from transfer.images import tree as tree_module
-from transfer.images.cards import Card
-from transfer.images.decode import decode
 
 SPLITS = {"splits": {}}
 TENCH, SPRINGER, CRANE, CRANE_TOO = "n01440764", "n02102040", "n02012849", "n03126707"
@@ -132,7 +132,7 @@ def test_the_published_lists_of_one_and_ten_percent(tmp_path: Path, folder: str)
 
 
 def test_imagenet100_takes_its_classes_out_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transfer.images.cards import find_place, load_card
+    from transfer.datasets.cards import find_place, load_card
 
     card, file = load_card("imagenet100")
     assert card.files is not None
@@ -337,7 +337,7 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
 
 
 def test_imagenette_has_the_names_of_its_ten_classes(tmp_path: Path) -> None:
-    from transfer.images.cards import load_card
+    from transfer.datasets.cards import load_card
 
     card, _ = load_card("imagenette")
     assert card.files is not None

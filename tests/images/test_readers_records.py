@@ -21,10 +21,11 @@ import numpy as np
 import pytest
 
 from tests.images.miniature import damaged_everywhere, noise, opened, pixels
+from transfer.datasets.packed.decode import BadImage
+from transfer.datasets.readers import binary_records
+from transfer.datasets.readers.base import TICK
+from transfer.datasets.readers.safe_pickle import Unreadable, read_plain_pickle
 from transfer.errors import UsageError
-from transfer.images.decode import BadImage
-from transfer.images.plainpickle import Unreadable, read_plain_pickle
-from transfer.images.sources import TICK
 
 SPLITS = {"splits": {}}  # a miniature has not the counts of its card
 
@@ -536,13 +537,12 @@ def test_damaged_and_crafted_archives_are_refused(tmp_path: Path, fault: Callabl
 
 
 def test_what_was_checked_once_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transfer.images import recordsets
 
     python_archive(tmp_path / "cifar10")
     settle()
     before = opened("cifar10", tmp_path / "cifar10", **SPLITS).prints()
-    monkeypatch.setattr(recordsets, "from_archive", lambda *_: pytest.fail("read again"))
-    monkeypatch.setattr(recordsets, "np", None)
+    monkeypatch.setattr(binary_records, "from_archive", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(binary_records, "np", None)
     assert opened("cifar10", tmp_path / "cifar10", **SPLITS).prints() == before
 
 

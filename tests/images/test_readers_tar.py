@@ -13,12 +13,12 @@ import pytest
 from tests.images.conftest import encode, picture
 from tests.images.miniature import Opened
 from tests.images.test_readers_archives import link, write_tar
+from transfer.datasets.cards import Card
+from transfer.datasets.readers import webdataset as shards_module
+from transfer.datasets.readers.base import TICK, Survey, SurveyMemory
+from transfer.datasets.readers.shard_patterns import expand
+from transfer.datasets.readers.webdataset import TarSource
 from transfer.errors import UsageError
-from transfer.images import shards as shards_module
-from transfer.images.cards import Card
-from transfer.images.patterns import expand
-from transfer.images.shards import TarSource
-from transfer.images.sources import TICK, Survey, SurveyMemory
 
 
 def shard(path: Path, first: int, count: int = 3, suffix: str = "jpg", **label: Any) -> dict[str, bytes]:
@@ -206,7 +206,7 @@ def test_shards_are_read_once_and_a_changed_byte_is_noticed(tmp_path: Path, monk
 
 
 def test_a_shard_that_changes_after_it_was_listed_gives_a_message(tmp_path: Path) -> None:
-    from transfer.images.decode import BadImage
+    from transfer.datasets.packed.decode import BadImage
 
     shard(tmp_path / "set.tar", 0)
     source, _ = look(tmp_path, tmp_path / "set.tar")

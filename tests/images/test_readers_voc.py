@@ -17,9 +17,9 @@ from tests.images.conftest import encode
 from tests.images.miniature import Opened, damaged_everywhere, jpegs, opened, pixels, text
 from tests.images.test_readers_archives import write_tar
 from tests.images.test_readers_records import settle
+from transfer.datasets.readers.annotations import Annotations
+from transfer.datasets.readers.pascal_voc import parse_boxes
 from transfer.errors import UsageError
-from transfer.images.annotations import Annotations
-from transfer.images.voc import parse_boxes
 
 SPLITS = {"splits": {}}
 NAMES = {"train": ["000005", "2008_000007"], "val": ["000009", "000012"]}
@@ -186,7 +186,7 @@ def test_a_change_of_any_file_changes_the_fingerprint(tmp_path: Path, file: str)
 
 
 def test_what_was_checked_once_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from transfer.images import voc as voc_module
+    from transfer.datasets.readers import pascal_voc as voc_module
 
     voc(tmp_path / "voc")
     settle()

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from transfer.datasets.packed.subset import at_most, subset
+from transfer.datasets.spec import ImageSpec
 from transfer.errors import TransferError
-from transfer.images.spec import ImageSpec
-from transfer.images.subset import at_most, subset
 
 CLASSES = ["cat", "dog", "fish"]
 LABELS = [row % 3 if row < 60 else 0 for row in range(90)]  # 50 cats, 20 dogs, 20 fish

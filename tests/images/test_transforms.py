@@ -8,25 +8,25 @@ from torchvision.transforms import functional as tv
 
 from tests.images.pictures import noise
 from transfer.artifacts import Normalisation
-from transfer.images import colour, filters, geometry, transforms
-from transfer.images.draw import Draw
-from transfer.images.transforms import normalise, to_float
-from transfer.images.views import Views
+from transfer.transforms import color, filters, geometry, normalize
+from transfer.transforms.normalize import normalise, to_float
+from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.simclr_views import Views
 
 Transform = Callable[[torch.Tensor, Draw], torch.Tensor]
 
 # Every transform with something random in it, and whether it keeps bytes as bytes.
 RANDOM: dict[str, tuple[Transform, bool]] = {
-    "crop": (lambda images, draw: transforms.random_resized_crop(images, draw, 24, (0.3, 1)), False),
+    "crop": (lambda images, draw: normalize.random_resized_crop(images, draw, 24, (0.3, 1)), False),
     "rotation": (lambda images, draw: geometry.random_rotation(images, draw, 40), False),
     "turns": (lambda images, draw: geometry.quarter_turns(images, draw.integers(4)), True),
     "flip": (geometry.random_flip, True),
     "tiles": (lambda images, draw: geometry.tiles(images, 3, 3, 8, draw.integers(24, 9, 2)), True),
     "erasing": (geometry.random_erase, True),
-    "jitter": (lambda images, draw: colour.color_jitter(images, draw, 0.8, 0.8, 0.8, 0.2, 0.8), False),
-    "grey": (lambda images, draw: colour.random_grey(images, draw, 0.5), False),
-    "projection": (lambda images, draw: colour.project(images, draw, 0.5), False),
-    "lab and back": (lambda images, _: colour.lab_to_rgb(colour.rgb_to_lab(images)), False),
+    "jitter": (lambda images, draw: color.color_jitter(images, draw, 0.8, 0.8, 0.8, 0.2, 0.8), False),
+    "grey": (lambda images, draw: color.random_grey(images, draw, 0.5), False),
+    "projection": (lambda images, draw: color.project(images, draw, 0.5), False),
+    "lab and back": (lambda images, _: color.lab_to_rgb(color.rgb_to_lab(images)), False),
     "blur": (lambda images, draw: filters.random_blur(images, draw, kernel=7), False),
     "solarisation": (lambda images, draw: filters.random_solarise(images, draw, 0.5), False),
     "views": (Views(24, solarise=0.3), False),

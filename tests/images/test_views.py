@@ -8,12 +8,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.images.pictures import noise
-from transfer.images import views
-from transfer.images.colour import color_jitter
-from transfer.images.draw import Draw
-from transfer.images.filters import gaussian_blur
-from transfer.images.geometry import random_resized_crop
-from transfer.images.views import Views
+from transfer.transforms import simclr_views
+from transfer.transforms.color import color_jitter
+from transfer.transforms.filters import gaussian_blur
+from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.simclr_views import Views
 
 PLAIN = Views(32, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
 
@@ -86,7 +86,7 @@ def test_the_blocks_that_a_processor_works_in_do_not_show(monkeypatch: pytest.Mo
     images, recipe = noise(20), Views(24, solarise=0.2)
     seen = []
     for block in (1, 7 * 3 * 24**2, 1 << 30):
-        monkeypatch.setattr(views, "BLOCK", block)
+        monkeypatch.setattr(simclr_views, "BLOCK", block)
         seen.append(recipe(images, Draw(1, torch.arange(20))))
     assert torch.allclose(seen[0], seen[2], atol=2e-6)
     assert torch.allclose(seen[1], seen[2], atol=2e-6)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from transfer.networks import FAMILIES, Backbone, backbone, backbone_names, family
-from transfer.networks.blocks import fold
+from transfer.models import FAMILIES, Backbone, backbone, backbone_names, family
+from transfer.models.blocks import fold
 
 SIZE = 32
 VARIANTS = [

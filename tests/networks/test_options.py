@@ -9,8 +9,8 @@ import pytest
 import torch
 from pydantic import ValidationError
 
-from transfer.networks import VGG, backbone, backbone_names, family
-from transfer.networks.network import Network
+from transfer.models import VGG, backbone, backbone_names, family
+from transfer.models.network import Network
 
 
 def built(**options: object) -> Network:
@@ -20,10 +20,10 @@ def built(**options: object) -> Network:
 def test_names_and_layers_are_read_without_torch() -> None:
     script = """
 import importlib, pkgutil, sys
-import transfer.networks as networks
+import transfer.models as networks
 for module in pkgutil.iter_modules(networks.__path__):
     if module.name not in ("network", "blocks", "timm_layers"):
-        importlib.import_module("transfer.networks." + module.name)
+        importlib.import_module("transfer.models." + module.name)
 for name in networks.backbone_names():
     described = networks.backbone(name)
     described.resolve_layer(described.default_layer())

@@ -7,9 +7,9 @@ import torch
 import torchvision
 from torch import nn
 
-from transfer.networks import backbone
-from transfer.networks.foreign import foreign_names
-from transfer.networks.network import Network
+from transfer.models import backbone
+from transfer.models.network import Network
+from transfer.models.weight_conversion import foreign_names
 
 # Both sides pool to a fixed size, so that images of 64 px take the same way as those of 224 px.
 SIZE = 64

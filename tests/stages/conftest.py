@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from transfer.artifacts import Features
-from transfer.machine import Machine
-from transfer.tables import encode_strings, write_table
-from transfer.work import StopFlag, Work
+from transfer.stage.context import StopFlag, Work
+from transfer.storage.hdf5_tables import encode_strings, write_table
+from transfer.utils.runtime import Machine
 
 SPACE = {"model": "teacher", "layer": "conv5", "pool": 1, "pooling": "max"}
 

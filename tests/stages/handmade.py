@@ -10,10 +10,10 @@ import pytest
 import torch
 
 from transfer.artifacts import Images, write_json
-from transfer.machine import Machine
-from transfer.stage import Stage
-from transfer.tables import encode_strings, write_table
-from transfer.work import StopFlag, Work
+from transfer.stage.base import Stage
+from transfer.stage.context import StopFlag, Work
+from transfer.storage.hdf5_tables import encode_strings, write_table
+from transfer.utils.runtime import Machine
 
 PINNED_ON = ("2.15", "AVX512")  # torch and processor
 

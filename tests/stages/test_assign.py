@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from stages._space import space_of
 from stages.assign import Assign
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import BadOption, Stopped, TransferError
-from transfer.networks import backbone
-from transfer.tables import write_table
-from transfer.work import Work
+from transfer.models import backbone
+from transfer.stage.context import Work
+from transfer.stage.feature_space import space_of
+from transfer.storage.hdf5_tables import write_table
 
 from .conftest import SPACE
 

@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 32
 STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]

@@ -8,8 +8,8 @@ import torch
 
 from stages.pretext.bigan import BiGAN
 from transfer.errors import BadOption
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 32
 

@@ -8,9 +8,9 @@ import torch
 
 from stages.pretext.byol import BYOL, distance, projected, spread
 from transfer.errors import BadOption
-from transfer.images.draw import Draw
-from transfer.images.transforms import normalise
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
 
 SIZE, COUNT = 32, 12
 

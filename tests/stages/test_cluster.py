@@ -12,9 +12,9 @@ import pytest
 import stages.cluster
 from stages.cluster import Cluster, _load, _save
 from transfer.artifacts import Clusters, Features
-from transfer.clustering import Lloyd
 from transfer.errors import BadOption, Stopped, TransferError
-from transfer.work import Work
+from transfer.numerics.kmeans import Lloyd
+from transfer.stage.context import Work
 
 Make = Callable[..., Work]
 

@@ -10,15 +10,15 @@ import pytest
 import torch
 
 from stages.extract.network import ExtractNetwork
-from stages.pretext._colours import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
+from stages.pretext._color_bins import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
 from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Model, Normalisation, read_json, write_json
 from transfer.errors import BadOption, TransferError
-from transfer.images.colour import rgb_to_lab
-from transfer.images.draw import Draw
-from transfer.images.transforms import normalise
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.color import rgb_to_lab
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 32
 

@@ -11,8 +11,8 @@ from torch import nn
 
 from stages.pretext.counting import Counting
 from transfer.errors import BadOption
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 64
 

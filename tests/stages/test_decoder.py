@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import nn
 
-from stages.pretext._adversarial import frozen, judged, told_apart, trunk
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape, doublings
-from transfer.networks import backbone
+from stages.pretext._gan import frozen, judged, told_apart, trunk
+from transfer.models import backbone
 
 SIDES = (3, 7, 30, 32, 63, 64, 100)
 

@@ -13,9 +13,9 @@ from stages.pretext.deepcluster import DeepCluster, Matrix, agreement
 from tests.stages.handmade import StopsAt, make_work, pack_images
 from transfer.artifacts import Model
 from transfer.errors import BadOption, Stopped, TransferError
-from transfer.images.transforms import normalise
-from transfer.training.pretext import About, read
-from transfer.work import Work
+from transfer.stage.context import Work
+from transfer.training.pretext_task import About, read
+from transfer.transforms.normalize import normalise
 
 COUNT, SIZE = 600, 16
 

@@ -7,15 +7,15 @@ import numpy as np
 import pytest
 import torch
 
-from stages.pretext import _limited_context as limited
+from stages.pretext import _lci as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.artifacts import Model
 from transfer.errors import BadOption, Stopped
-from transfer.images.draw import Draw
-from transfer.images.filters import gaussian_blur
-from transfer.lazy import F
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.filters import gaussian_blur
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.lazy_imports import F
 
 SIZE, COUNT = 64, 12
 TEN = CLASSES["ten"]
@@ -310,9 +310,9 @@ def test_half_of_the_images_that_are_not_inpainted_hold_a_rebuilt_patch_but_none
 
 @pytest.mark.usefixtures("narrow")
 def test_it_learns_64_images_and_resumed_equals_straight(tmp_path: Path) -> None:
-    from transfer.images import drawings
+    from transfer.datasets.drawings import render
 
-    images = pack_images(tmp_path / "set", drawings.render("train", range(64)))
+    images = pack_images(tmp_path / "set", render.render("train", range(64)))
     options = {"epochs": 8, "batch": 32, "learning_rate": 3e-3, "momentum": 0.9, "hidden": 64}
     results = []
     for run, stops in (("a", False), ("b", True)):

@@ -10,9 +10,9 @@ from stages.evaluate.knn import Knn, vote
 from stages.evaluate.linear import Linear
 from tests.stages.handmade import make_work, pack_images, pinned, run_stage
 from transfer.artifacts import Images, Model, Normalisation
+from transfer.datasets.drawings import render
 from transfer.errors import TransferError
-from transfer.images import drawings
-from transfer.networks import backbone
+from transfer.models import backbone
 
 TRAIN, TEST = 300, 200
 LINEAR = {"conv1": 20.5, "conv2": 32.0, "conv3": 33.5, "conv4": 38.5, "avgpool": 17.0, "best": 33.5}
@@ -23,7 +23,7 @@ KNN = {"knn": 32.0, "1-nn": 31.0}
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     folder = tmp_path_factory.mktemp("sets")
     return {
-        split: pack_images(folder / split, drawings.render(split, range(n)), drawings.labels(split)[:n], split)
+        split: pack_images(folder / split, render.render(split, range(n)), render.labels(split)[:n], split)
         for split, n in (("train", TRAIN), ("test", TEST))
     }
 
@@ -137,8 +137,8 @@ def test_a_probe_of_other_layers_or_another_recipe_is_another_result() -> None:
 
 
 def test_crops_of_larger_images_are_antialiased_and_lie_where_they_are_said_to() -> None:
-    from stages.evaluate._crops import fixed_crops, random_crop
-    from transfer.images.draw import Draw
+    from stages.evaluate._probe_crops import fixed_crops, random_crop
+    from transfer.transforms.per_image_rng import Draw
 
     noise = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (4, 3, 128, 128)).astype(np.uint8))
     small = torch.nn.functional.interpolate(noise.float() / 255, size=32, mode="bilinear", antialias=True)
@@ -154,7 +154,7 @@ def test_crops_of_larger_images_are_antialiased_and_lie_where_they_are_said_to()
 
 
 def test_a_batch_norm_before_a_head_normalises_channels_over_their_grid() -> None:
-    from stages.evaluate._heads import Head
+    from stages.evaluate._linear_head import Head
 
     features = torch.randn(64, 3 * 4) * 5 + 2
     head = Head("batch", torch.zeros(12), torch.ones(12), 2, channels=3).train()

@@ -15,9 +15,9 @@ from stages.pretext.exemplar import Exemplar, colour_directions, moved, recolour
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import PseudoLabels
 from transfer.errors import BadOption, TransferError
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
-from transfer.work import Work
+from transfer.stage.context import Work
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 COUNT, SIZE = 24, 32
 PIXELS = np.random.RandomState(0).randint(0, 256, (COUNT, SIZE, SIZE, 3)).astype(np.uint8)

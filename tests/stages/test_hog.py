@@ -13,13 +13,13 @@ import pytest
 from skimage.color import rgb2gray
 from skimage.feature import hog
 
-from stages._space import space_of
-from stages.extract import _parts
+from stages.extract import _resumable_writer
 from stages.extract.hog import BLOCK, FORKING, ExtractHog
 from tests.conftest import Said
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Features, Images
 from transfer.errors import BadOption, Stopped
+from transfer.stage.feature_space import space_of
 
 
 def pictures(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -104,7 +104,7 @@ def test_ids_and_labels_are_those_of_the_images(tmp_path: Path) -> None:
 
 
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
-    monkeypatch.setattr(_parts, "PART", 2 * BLOCK)
+    monkeypatch.setattr(_resumable_writer, "PART", 2 * BLOCK)
     return pack_images(tmp_path / "set", pictures((FORKING + 1) * BLOCK + 7, 16))
 
 

@@ -9,8 +9,8 @@ from torch.nn import functional as F
 
 from stages.pretext.inpainting import Inpainting
 from transfer.errors import BadOption
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 64
 

@@ -10,8 +10,8 @@ import torch
 from stages.pretext._permutations import distant_permutations, puzzle_tiles
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 64
 

@@ -8,8 +8,8 @@ import torch
 
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 64
 

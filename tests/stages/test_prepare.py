@@ -18,9 +18,17 @@ from sklearn.preprocessing import StandardScaler
 from stages.prepare import Prepare
 from transfer.artifacts import Features
 from transfer.errors import BadOption, Stopped, TransferError
-from transfer.preparation import Whitening, apply, directions, ledoit_wolf, projection, scaling, spectrum
-from transfer.tables import Table
-from transfer.work import Work
+from transfer.numerics.feature_transforms import (
+    Whitening,
+    apply,
+    directions,
+    ledoit_wolf,
+    projection,
+    scaling,
+    spectrum,
+)
+from transfer.stage.context import Work
+from transfer.storage.hdf5_tables import Table
 
 from .conftest import SPACE
 
@@ -398,8 +406,8 @@ stages:
 
 
 def test_widths_are_known_before_anything_is_run(pipeline: Callable[..., Any], invoke: Callable[..., Any]) -> None:
-    from stages._space import width_of
     from transfer.api import Pipeline
+    from transfer.stage.feature_space import width_of
 
     file = pipeline(WIDE.partition("  faulty")[0])
     invoke("run", file, "--store", "store", "--threads", 1, "--device", "cpu")

@@ -24,12 +24,12 @@ from tests.conftest import Said
 from tests.stages.handmade import make_work, run_stage
 from transfer.artifacts import Model
 from transfer.errors import BadOption, TransferError, UsageError
-from transfer.given import GivenFile
-from transfer.networks import backbone
-from transfer.networks.foreign import foreign_names
-from transfer.networks.network import Network
-from transfer.pipeline import load_plan
-from transfer.store import Store
+from transfer.models import backbone
+from transfer.models.network import Network
+from transfer.models.weight_conversion import foreign_names
+from transfer.pipeline.loader import load_plan
+from transfer.stage.file_option import GivenFile
+from transfer.storage.store import Store
 
 SMALL = {"name": "resnet18", "width": 0.0625, "stem": "small"}
 State = dict[str, Tensor]

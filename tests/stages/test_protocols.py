@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from stages.evaluate import clusters as metrics
-from stages.evaluate._presets import PRESETS
+from stages.evaluate._probe_presets import PRESETS
 from stages.evaluate.clusters import EvaluateClusters
 from stages.evaluate.fidelity import Fidelity
 from stages.evaluate.finetune import Finetune
@@ -24,15 +24,15 @@ from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import StopsAt, make_work, pack_images, pinned, run_stage, shuffled
 from tests.stages.test_evaluate import model
 from transfer.artifacts import Images, Model, PseudoLabels, Scores
+from transfer.datasets.drawings import render
 from transfer.errors import Stopped, TransferError
-from transfer.images import drawings
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     folder = tmp_path_factory.mktemp("sets")
     return {
-        split: pack_images(folder / split, drawings.render(split, range(n)), drawings.labels(split)[:n], split)
+        split: pack_images(folder / split, render.render(split, range(n)), render.labels(split)[:n], split)
         for split, n in (("train", 100), ("test", 60))
     }
 
@@ -97,7 +97,7 @@ def test_a_lesson_that_was_stopped_goes_on_where_it_was(sets: dict, tmp_path: Pa
 
 
 def test_both_networks_of_a_fine_tuning_leave_a_curve_that_ends_in_their_figures(sets: dict, tmp_path: Path) -> None:
-    from transfer.tables import Table
+    from transfer.storage.hdf5_tables import Table
 
     made = run_stage(Finetune(model="model", **SHORT), tmp_path / "w", sets, model=model(tmp_path / "m"))
     table = Table(made.folder / "scores.h5")
@@ -164,7 +164,7 @@ def test_locked_layers_keep_their_weights_and_the_others_are_fresh(tmp_path: Pat
 
 
 def test_a_locked_training_leaves_the_locked_layers_as_they_were(sets: dict, tmp_path: Path) -> None:
-    from stages.evaluate._taught import Lesson, taught
+    from stages.evaluate._supervised_training import Lesson, taught
     from stages.evaluate.nonlinear import crop
 
     fixed, stage = model(tmp_path / "m"), Nonlinear(model="model", **SHORT)

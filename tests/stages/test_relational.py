@@ -12,9 +12,9 @@ from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
 from transfer.errors import BadOption, TransferError
-from transfer.images.draw import Draw
-from transfer.images.transforms import normalise
-from transfer.training.pretext import About, read
+from transfer.training.pretext_task import About, read
+from transfer.transforms.normalize import normalise
+from transfer.transforms.per_image_rng import Draw
 
 SIZE, COUNT = 32, 6
 AGGREGATIONS = ["concatenation", "sum", "mean", "max"]

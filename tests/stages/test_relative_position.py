@@ -8,8 +8,8 @@ import torch.nn.functional as F
 
 from stages.pretext.relative_position import NEIGHBOURS, RelativePosition, resharpened
 from transfer.errors import BadOption
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 64
 

@@ -3,8 +3,8 @@ from __future__ import annotations
 import torch
 
 from stages.pretext.rotation import Rotation
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 32
 

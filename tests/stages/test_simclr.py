@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.pretext._views import several
+from stages.pretext._multi_view import several
 from stages.pretext.simclr import SimCLR, nt_xent
 from transfer.errors import BadOption
-from transfer.images.draw import Draw
-from transfer.training.pretext import About
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 32
 

@@ -12,10 +12,10 @@ from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
-from transfer.images.draw import Draw
-from transfer.pipeline import load_plan
-from transfer.store import Store
-from transfer.training.pretext import About
+from transfer.pipeline.loader import load_plan
+from transfer.storage.store import Store
+from transfer.training.pretext_task import About
+from transfer.transforms.per_image_rng import Draw
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (20, 16, 16, 3)).astype(np.uint8)
 LABELS = np.arange(20) % 4

@@ -17,23 +17,23 @@ from stages.assign import Assign
 from stages.cluster import Cluster
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
-from stages.target._heads import linear_or_mlp
-from stages.target._queue import Queue
+from stages.target._memory_queue import Queue
+from stages.target._projection_heads import linear_or_mlp
 from stages.target._teacher import check_live
 from stages.target.multi_label import MultiLabel
 from stages.target.regression import Regression
 from stages.target.similarity import Similarity, follow
 from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
 from transfer.artifacts import Features, Images, Model, Normalisation, PseudoLabels
-from transfer.catalog import find_stage, stage_names
+from transfer.datasets.drawings import render
 from transfer.errors import BadOption, Stopped, TransferError
-from transfer.images import drawings
-from transfer.images.transforms import normalise
-from transfer.networks import backbone
-from transfer.networks.timm import SMALL
-from transfer.tables import encode_strings, write_table
+from transfer.models import backbone
+from transfer.models.timm_backbone import SMALL
+from transfer.stage.registry import find_stage, stage_names
+from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.recipe import Trained
-from transfer.training.target import Target
+from transfer.training.target_task import Target
+from transfer.transforms.normalize import normalise
 
 COUNT, SIZE = 96, 32
 CONV4 = {"name": "conv4", "width": 0.5}
@@ -43,8 +43,8 @@ STRATEGIES = [name for name in stage_names() if name.startswith("target/")]
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    pixels = drawings.render("train", range(COUNT))[:, ::2, ::2]
-    return pack_images(tmp_path_factory.mktemp("set"), np.ascontiguousarray(pixels), drawings.labels("train")[:COUNT])
+    pixels = render.render("train", range(COUNT))[:, ::2, ::2]
+    return pack_images(tmp_path_factory.mktemp("set"), np.ascontiguousarray(pixels), render.labels("train")[:COUNT])
 
 
 @pytest.fixture(scope="module")

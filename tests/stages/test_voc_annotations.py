@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from stages.evaluate._annotations import Square, check_learnable, classes_counted, numbers
+from stages.evaluate._voc_data import Square, check_learnable, classes_counted, numbers
 from tests.stages.handmade import make_work
 from tests.stages.voc_handmade import pack, scenes
+from transfer.datasets.packed.decode import square
+from transfer.datasets.readers.annotations import Boxes
 from transfer.errors import TransferError
-from transfer.images.annotations import Boxes
-from transfer.images.decode import square
-from transfer.images.draw import Draw
+from transfer.transforms.per_image_rng import Draw
 
 SIZE = 40
 

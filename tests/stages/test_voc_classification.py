@@ -13,7 +13,7 @@ from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
 from transfer.errors import Stopped, TransferError
-from transfer.images.draw import Draw
+from transfer.transforms.per_image_rng import Draw
 
 FC = {"name": "alexnet", "width": 0.03125, "stem": "small"}
 GOLDEN = {"mAP": 69.76, "mAP (1 crop)": 57.73, "mAP (11 points)": 73.25}

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 
+from stages.evaluate import _faster_rcnn
 from stages.evaluate.voc_detection import VocDetection, truth_of
 from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError
-from transfer.images.draw import Draw
-from transfer.machine import Machine
+from transfer.transforms.per_image_rng import Draw
+from transfer.utils.runtime import Machine
 
 GOLDEN = {"AP50": 43.48, "AP50 (area)": 43.54}
 QUICK = {
@@ -31,9 +32,8 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
 
 @pytest.fixture(autouse=True)
 def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
-    from stages.evaluate import _detector
 
-    monkeypatch.setattr(_detector, "UNITS", 32)
+    monkeypatch.setattr(_faster_rcnn, "UNITS", 32)
 
 
 def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options: object) -> Scores:
@@ -97,7 +97,7 @@ def test_truth_lies_in_the_packed_square_and_is_mirrored_with_it(sets: dict) -> 
 
 
 def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
-    from stages.evaluate._detector import Examples
+    from stages.evaluate._faster_rcnn import Examples
 
     random = np.random.RandomState(0)
     matched = [torch.from_numpy(random.randint(-1, 3, size)) for size in (200, 90, 140)]
@@ -120,9 +120,9 @@ def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
 def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     spec: object, layer: str | None, own: bool
 ) -> None:
-    from stages.evaluate._detector import detector
-    from stages.evaluate._finetuned import Finetuned, map_layer
-    from transfer.networks import backbone
+    from stages.evaluate._faster_rcnn import detector
+    from stages.evaluate._frozen_batchnorm import Finetuned, map_layer
+    from transfer.models import backbone
 
     network = backbone(spec).build(0)
     chosen = map_layer(network.spec, network.shapes(64), layer, pools=False)

@@ -9,8 +9,16 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, jaccard_score
 
-from stages.evaluate._iou import confusion, intersections, mean_iou
-from stages.evaluate._precision import Ranking, interval, matched, mean_precision, overlaps, precisions, rankings
+from transfer.numerics.average_precision import (
+    Ranking,
+    interval,
+    matched,
+    mean_precision,
+    overlaps,
+    precisions,
+    rankings,
+)
+from transfer.numerics.iou import confusion, intersections, mean_iou
 
 SEEDS = range(20)
 

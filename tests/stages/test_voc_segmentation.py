@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from stages.evaluate import _faster_rcnn
 from stages.evaluate.voc_segmentation import VocSegmentation, masks_of
 from tests.images.conftest import split_of, write_h5
 from tests.stages.handmade import make_work, pinned, run_stage
@@ -16,8 +17,8 @@ from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes, write_f
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError, UsageError
-from transfer.pipeline import load_plan
-from transfer.store import Store
+from transfer.pipeline.loader import load_plan
+from transfer.storage.store import Store
 
 GOLDEN = {"mIoU": 87.69, "pixels": 97.64}
 QUICK = {"layer": "conv2", "batch": 8, "learning_rate": 0.2}
@@ -157,9 +158,8 @@ def write(pipeline: Callable[..., Path], tmp_path: Path, **changes: str) -> Path
 def test_all_protocols_run_on_files_in_the_layout_of_voc(
     pipeline: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from stages.evaluate import _detector
 
-    monkeypatch.setattr(_detector, "UNITS", 32)
+    monkeypatch.setattr(_faster_rcnn, "UNITS", 32)
     made = Pipeline.load(write(pipeline, tmp_path), store=tmp_path / "store").run(quiet=True)
     for name in PROTOCOLS:
         scores = made[name]

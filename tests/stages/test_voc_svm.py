@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.evaluate._svm import Machines, a_few, of_unit_length
+from stages.evaluate._linear_svm import Machines, a_few, of_unit_length
 from stages.evaluate.voc_svm import VocSvm
 from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import model, pack, packed, scenes
@@ -44,7 +44,7 @@ def test_figures_are_pinned_and_say_what_was_selected(sets: dict, tmp_path: Path
 
 
 def test_the_published_name_needs_published_settings() -> None:
-    from stages.evaluate._named import named
+    from stages.evaluate._protocol_name import named
 
     assert named("voc_svm/vissl-v1", VocSvm(model="anything")) == "voc_svm/vissl-v1"
 
@@ -120,7 +120,7 @@ def test_features_that_are_no_numbers_are_an_error(spoil: float, sets: dict, tmp
     import torch
 
     from transfer.artifacts import Model, Normalisation
-    from transfer.networks import backbone
+    from transfer.models import backbone
 
     network = backbone("conv4").build(0)
     with torch.no_grad():

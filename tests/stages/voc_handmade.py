@@ -14,12 +14,12 @@ from tests.images.conftest import encode
 from tests.images.miniature import text
 from tests.images.test_readers_voc import annotation
 from transfer.artifacts import Images, Model, Normalisation, write_json
-from transfer.images.annotated import write_annotations
-from transfer.images.annotations import Annotations, Boxes
-from transfer.images.decode import square
-from transfer.images.sources import Listing
-from transfer.networks import backbone
-from transfer.tables import encode_strings, write_table
+from transfer.datasets.packed.decode import square
+from transfer.datasets.packed.packed_annotations import write_annotations
+from transfer.datasets.readers.annotations import Annotations, Boxes
+from transfer.datasets.readers.base import Listing
+from transfer.models import backbone
+from transfer.storage.hdf5_tables import encode_strings, write_table
 
 CLASSES = ["red", "green", "blue"]
 HIGH, WIDE, SIZE = 36, 48, 32

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.images.transforms import normalise
-from transfer.lazy import F, nn, torch
-from transfer.stage import option
-from transfer.training.pretext import About, Pretext, read, read_width
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.images.draw import Draw
-    from transfer.networks.network import Network
+    from transfer.models.network import Network
+    from transfer.transforms.per_image_rng import Draw
 
 
 class UpsideDown(Pretext):

@@ -14,10 +14,10 @@ from tests.stages.handmade import StopsAt, make_work
 from tests.training.test_loop import IMAGES, PIXELS
 from tests.training.test_loop import network as plain_network
 from transfer.errors import Stopped
-from transfer.images.draw import Draw
-from transfer.images.transforms import to_float
-from transfer.training.loop import train
 from transfer.training.recipe import Trained
+from transfer.training.trainer import train
+from transfer.transforms.normalize import to_float
+from transfer.transforms.per_image_rng import Draw
 
 EPOCHS, BATCH = 4, 16
 STEPS = len(PIXELS) // BATCH

@@ -10,11 +10,11 @@ from torch import Tensor, nn
 
 from tests.stages.handmade import StopsAt, make_work, pack_images
 from transfer.errors import Stopped, TransferError
-from transfer.images.draw import Draw
-from transfer.images.transforms import to_float
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
-from transfer.training.loop import epoch_order, train
 from transfer.training.recipe import Trained
+from transfer.training.trainer import epoch_order, train
+from transfer.transforms.normalize import to_float
+from transfer.transforms.per_image_rng import Draw
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (70, 8, 8, 3)).astype(np.uint8)
 IMAGES = pack_images(Path(tempfile.mkdtemp()) / "set", PIXELS)

@@ -4,7 +4,7 @@ An artifact is a folder. Its class reads it, and has a static `write` that a sta
 knows of keys, locks or pipelines: those are the store's.
 """
 
-from transfer.artifacts.artifact import Artifact, read_json, write_json
+from transfer.artifacts.base import Artifact, read_json, write_json
 from transfer.artifacts.clusters import Clusters
 from transfer.artifacts.features import Features
 from transfer.artifacts.images import Images

@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.artifact import Artifact
-from transfer.tables import Table
+from transfer.artifacts.base import Artifact
+from transfer.storage.hdf5_tables import Table
 
 if TYPE_CHECKING:
     import numpy

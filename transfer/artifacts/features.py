@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.artifact import Artifact
-from transfer.lazy import torch
-from transfer.tables import Table
+from transfer.artifacts.base import Artifact
+from transfer.storage.hdf5_tables import Table
+from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy

@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from transfer.artifacts.artifact import Artifact
+from transfer.artifacts.base import Artifact
 from transfer.errors import Damaged
-from transfer.lazy import np
-from transfer.tables import Table
+from transfer.storage.hdf5_tables import Table
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
@@ -22,7 +22,7 @@ class Images(Artifact):
     """A packed split: memory-mapped pixels or JPEG bytes; `index.h5` with ids and labels.
 
     Raw: `images.npy` (N, S, S, 3) uint8. JPEG: `images.bin` and `offsets.npy` (N + 1,), of S x S px each.
-    `transfer/images/batches.py` reads both by batches. Rows are in the order of the files, or in that of their ids.
+    `transfer/datasets/packed/batch_loader.py` reads both by batches. Rows are in the order of the files, or in that of their ids.
     """
 
     required = ("index.h5", "images.json")

@@ -7,13 +7,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.artifact import Artifact, write_json
+from transfer.artifacts.base import Artifact, write_json
 from transfer.errors import Damaged
-from transfer.lazy import safetensors
+from transfer.utils.lazy_imports import safetensors
 
 if TYPE_CHECKING:
-    from transfer.networks.backbone import Backbone
-    from transfer.networks.network import Network
+    from transfer.models.backbone import Backbone
+    from transfer.models.network import Network
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class Model(Artifact):
     @cached_property
     def backbone(self) -> Backbone:
         """The description that the network is built from: its options and layers, without weights."""
-        from transfer.networks import backbone
+        from transfer.models import backbone
 
         return backbone(self.card["backbone"])
 

@@ -7,9 +7,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.artifact import Artifact
-from transfer.lazy import np
-from transfer.tables import Table, encode_strings, write_table
+from transfer.artifacts.base import Artifact
+from transfer.storage.hdf5_tables import Table, encode_strings, write_table
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy

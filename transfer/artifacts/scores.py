@@ -6,10 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.artifact import Artifact, write_json
-from transfer.lazy import np
-from transfer.statistics import over_images
-from transfer.tables import Table, write_table
+from transfer.artifacts.base import Artifact, write_json
+from transfer.numerics.confidence_intervals import over_images
+from transfer.storage.hdf5_tables import Table, write_table
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy

@@ -12,7 +12,7 @@ import traceback
 import click
 
 from transfer import __version__
-from transfer.cli import keeping, looking, running
+from transfer.cli import manage, run, view
 from transfer.errors import TransferError
 
 
@@ -23,8 +23,8 @@ def cli() -> None:
 
 
 for command in (
-    running.run, running.status, looking.list_, looking.show, looking.compare, looking.report, looking.graph,
-    keeping.verify, keeping.gc, keeping.export, keeping.doctor, keeping.init,
+    run.run, run.status, view.list_, view.show, view.compare, view.report, view.graph,
+    manage.verify, manage.gc, manage.export, manage.doctor, manage.init,
 ):  # fmt: skip
     cli.add_command(command)
 

@@ -14,12 +14,12 @@ from markupsafe import Markup, escape
 from transfer import __version__
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
+from transfer.comparison.render import counted, time_of
 from transfer.errors import TransferError
-from transfer.places import check_folder
-from transfer.report import clusters, graph, neighbours, networks, scores
-from transfer.report.gather import PACK, Found, Gathered, by_name
-from transfer.show import size
-from transfer.tabular import counted, time_of
+from transfer.inspection.views import size
+from transfer.report import cluster_montages, nearest_neighbors, pipeline_graph, scores, training
+from transfer.report.collect import PACK, Found, Gathered, by_name
+from transfer.utils.paths import check_folder
 
 HERE = Path(__file__).parent
 MISSING = 30  # lines that say what is not there
@@ -57,11 +57,11 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
     told = {
         "name": pipeline.plan.name, "smoke": pipeline.plan.smoke, "version": __version__,
         "about": about(pipeline.plan.file), "sections": scores.sections(comparison), "why": why,
-        "most": BEST, "missing": _missing(report), "graph": graph.drawing(report),
+        "most": BEST, "missing": _missing(report), "graph": pipeline_graph.drawing(report),
         "packs": [one for one in report.stages if one.planned.uses == PACK],
-        "curves": networks.curves(report), "views": networks.views(report), "montages": clusters.montages(report),
-        "sizes": clusters.sizes(report), "neighbours": neighbours.neighbours(report),
-        "filters": networks.first_filters(report), "probes": scores.probes(report, comparison),
+        "curves": training.curves(report), "views": training.views(report), "montages": cluster_montages.montages(report),
+        "sizes": cluster_montages.sizes(report), "neighbours": nearest_neighbors.neighbours(report),
+        "filters": training.first_filters(report), "probes": scores.probes(report, comparison),
         "taught": scores.curves(report), "provenance": provenance,
         "compare_command": report.command("compare"), "duration": time_of, "bytes": size,
     }  # fmt: skip

@@ -8,15 +8,15 @@ from typing import Any
 from markupsafe import Markup
 
 from transfer.artifacts import Scores
-from transfer.compare import RANDOM, SUPERVISED, compare
-from transfer.comparison import Comparison, Row, Section
+from transfer.comparison.compare import RANDOM, SUPERVISED, compare
+from transfer.comparison.render import NOTHING, cells_of, head_of, words_of
+from transfer.comparison.table import Comparison, Row, Section
 from transfer.errors import TransferError, UsageError
-from transfer.networks.backbone import Backbone
-from transfer.report.gather import Found, Gathered, apart, by_name, chosen, left_out
-from transfer.report.plots import Series, lines, scale
-from transfer.report.published import LAYERS, NOTE, published
-from transfer.statistics import over_seeds
-from transfer.tabular import NOTHING, cells_of, head_of, words_of
+from transfer.models.backbone import Backbone
+from transfer.numerics.confidence_intervals import over_seeds
+from transfer.report.collect import Found, Gathered, apart, by_name, chosen, left_out
+from transfer.report.published_results import LAYERS, NOTE, published
+from transfer.report.svg_plots import Series, lines, scale
 
 ROWS = 60  # of a comparison's plot
 CURVES = 40
@@ -237,7 +237,7 @@ def _taught(one: Found, name: str) -> list[Markup]:
 
 
 def _array(scores: Scores, name: str) -> Any:
-    from transfer.tables import Table
+    from transfer.storage.hdf5_tables import Table
 
     table = Table(scores.folder / "scores.h5")
     return table.read(name) if name in table else None

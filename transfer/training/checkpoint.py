@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.lazy import safetensors, torch
+from transfer.utils.lazy_imports import safetensors, torch
 
 if TYPE_CHECKING:
     from torch import nn

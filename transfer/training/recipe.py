@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from transfer.lazy import torch
-from transfer.stage import Stage, option
+from transfer.stage.base import Stage, option
+from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     from torch import nn

@@ -1,0 +1,18 @@
+"""The recipe by which whole networks are fine-tuned on labels, for the protocols that do so."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from transfer.stage.base import option
+from transfer.training.recipe import Trained, falls_at
+
+
+class FineTuning(Trained):
+    """VISSL's of its semi-supervised evaluation: no weight decay, a tenth of the rate after 30 of 70 epochs."""
+
+    epochs: int = option(70, "passes over the images", ge=1)
+    learning_rate: float = option(0.05, "the highest it gets", gt=0)
+    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    drops: list[float] = falls_at([30 / 70])

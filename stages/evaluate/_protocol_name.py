@@ -1,0 +1,33 @@
+"""The name of a protocol, which says where a run departs from it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from transfer.pipeline.yaml_document import word
+
+if TYPE_CHECKING:
+    from transfer.stage.base import Stage
+
+
+def named(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
+    """`protocol` for a stage whose options are as published, which their defaults are; else with those that are not.
+
+    always: options that are told in any case.
+    """
+    inputs = stage.input_fields()
+    return departing(
+        protocol,
+        {
+            name: value
+            for name, field in type(stage).model_fields.items()
+            if name not in inputs and ((value := getattr(stage, name)) != field.default or name in always)
+        },
+    )
+
+
+def departing(protocol: str, changed: dict[str, Any]) -> str:
+    """`protocol` with the options that depart from it, as in `voc_svm/vissl-v1 (samples 2)`."""
+    told = ", ".join(f"{name} {word(value)}" for name, value in changed.items())
+    return protocol + (f" ({told})" if told else "")

@@ -1,0 +1,129 @@
+"""What jigsaw and jigsawpp share: the nine tiles, their colours, the network, and how tiles become puzzles."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from stages.pretext._permutations import puzzle_tiles
+from transfer.artifacts import Normalisation
+from transfer.inspection.batch_preview import mosaic
+from transfer.stage.base import option
+from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.transforms.color import PROJECTION, mix_colours, to_float
+from transfer.transforms.geometry import tiles
+from transfer.transforms.normalize import normalise
+from transfer.utils.lazy_imports import F, nn, torch
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor
+
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.transforms.per_image_rng import Draw
+
+TILES = 9
+
+
+class Puzzle(Pretext):
+    """Base of the puzzles: a task says which permutations there are, and what else happens to the tiles."""
+
+    normalisation = Normalisation(per_image=True)
+
+    permutations: int = option(..., "how many permutations there are to tell apart")
+    tile: int | None = option(None, "side of a tile in px; none: 64 of a cell's 85, as published", ge=4)
+    shift: int = option(2, "px that a tile's colour channels are shifted against one another, at most", ge=0)
+    grey: float = option(..., "share of images made grey")
+    projection: float = option(..., "share of the other images that lose one direction of colour")
+    puzzles_per_image: int = option(1, "puzzles made from the same nine embeddings: the trunk is paid for once", ge=1)
+    embedding: int = option(1024, "values that the trunk makes of a tile", ge=1)
+    hidden: int = option(4096, "values of the joint layer", ge=1)
+    dropout: float = option(0.5, "after the embedding and after the joint layer", ge=0, lt=1)
+
+    def table(self) -> numpy.ndarray:
+        """(permutations, 9) int64: which tile lies at each place; ValueError where there are not so many."""
+        raise NotImplementedError
+
+    def check(self, planned: Planned) -> None:
+        """The images' cells have room for the tiles."""
+        puzzle_tiles(planned.images["images"].stage.size, self.tile, self.shift)
+
+    def rehearse(self, planned: Planned) -> None:
+        """There are so many permutations, and the networks fit the tiles."""
+        self.table()
+        super().rehearse(planned)
+
+    def chance(self, about: About) -> float:
+        return 1 / self.permutations
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """The trunk, shared by the nine tiles, and the head that sees them together."""
+        _, tile, _ = puzzle_tiles(about.size, self.tile, self.shift)
+        embed = nn.Sequential(
+            nn.Linear(read_width(backbone, tile), self.embedding), nn.ReLU(), nn.Dropout(self.dropout)
+        )
+        head = nn.Sequential(
+            nn.Linear(TILES * self.embedding, self.hidden), nn.ReLU(), nn.Dropout(self.dropout),
+            nn.Linear(self.hidden, self.permutations),
+        )  # fmt: skip
+        return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        tiles = self.tiles(images, draw)
+        embedded = network["embed"](read(network["backbone"], tiles.flatten(0, 1))).unflatten(0, (len(images), TILES))
+        puzzles, labels = self.puzzles(embedded, draw)
+        logits = network["head"](puzzles.flatten(0, 1).flatten(1))
+        labels = labels.flatten()
+        return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
+
+    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+        """For a picture: the image, its tiles in place, and puzzles of them as the head sees them."""
+        tiles = self.tiles(images, draw)
+        puzzles, _ = self.puzzles(tiles.flatten(2), draw)
+        shown = {
+            f"puzzle {i + 1}": mosaic(puzzles[:, i].unflatten(2, tiles.shape[2:]))
+            for i in range(min(3, self.puzzles_per_image))
+        }
+        return {"image": images, "tiles": mosaic(tiles), **shown}
+
+    def tiles(self, images: Tensor, draw: Draw) -> Tensor:
+        """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
+        cut = self.cut(images, draw).transpose(1, 2)
+        coloured = mix_colours(to_float(cut), self.colours(draw)).transpose(1, 2).flatten(0, 1)
+        tiles = normalise(coloured.contiguous(memory_format=torch.channels_last), self.normalisation)
+        return tiles.unflatten(0, (len(images), TILES))
+
+    def cut(self, images: Tensor, draw: Draw) -> Tensor:
+        """Each image's nine tiles where they lie: (B, 3, S, S) to (B, 9, 3, tile, tile), row by row of the grid."""
+        size = images.shape[-1]
+        cell, tile, jitter = puzzle_tiles(size, self.tile, self.shift)
+        room = size - 3 * cell
+        # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each colour channel in the tile.
+        corner = draw.integers(room + 1, 1, 1, 2)
+        corner = corner + draw.integers(jitter + 1, TILES, 1, 2) + draw.integers(self.shift + 1, TILES, 3, 2)
+        cells = torch.arange(TILES, device=images.device)
+        corner = corner + cell * torch.stack((cells // 3, cells % 3), dim=-1)[:, None]
+        return tiles(images, 3, 3, tile, corner)
+
+    def colours(self, draw: Draw) -> Tensor:
+        """(B, 3, 3): for each image one matrix for its colours, the same for its nine tiles."""
+        device = draw.device
+        grey, kept = draw.uniform(2).unbind(1)
+        choices = torch.stack((torch.eye(3), torch.tensor(PROJECTION), torch.full((3, 3), 1 / 3))).to(device)
+        return choices[torch.where(grey < self.grey, 2, torch.where(kept < self.projection, 1, 0))]
+
+    def puzzles(self, embedded: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(B, 9, E) to puzzles (B, P, 9, E) and the indices of their permutations (B, P).
+
+        Place j of a puzzle holds tile `permutation[j]`.
+        """
+        table = torch.from_numpy(self.table()).to(embedded.device)
+        labels = draw.integers(self.permutations, self.puzzles_per_image)
+        own = torch.arange(len(embedded), device=embedded.device)[:, None, None]
+        owner, source = self.occlude(own.expand(-1, self.puzzles_per_image, TILES), table[labels], draw)
+        # A look-up, not an indexing: its gradient is summed in the same order on any number of threads.
+        return F.embedding(owner * TILES + source, embedded.flatten(0, 1)), labels
+
+    def occlude(self, owner: Tensor, source: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """(B, P, 9) each: whose tile lies at a place of a puzzle, and which of that image's nine."""
+        return owner, source

@@ -1,0 +1,96 @@
+"""VGG (Simonyan & Zisserman, 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition").
+
+Layout and first weights are torchvision's. Outputs for an image (3, S, S): the 3x3 convolutions keep the size
+and every pool halves it, so that pool5 is (512, S / 32, S / 32), which is (512, 7, 7) at 224 px.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal, get_args
+
+from pydantic import Field, model_validator
+
+from transfer.models.backbone import Backbone
+from transfer.utils.lazy_imports import nn
+
+Name = Literal["vgg11", "vgg13", "vgg16", "vgg19"]
+
+CHANNELS = (64, 128, 256, 512, 512)
+CONVOLUTIONS = {  # in each of the five blocks
+    "vgg11": (1, 1, 2, 2, 2),
+    "vgg13": (2, 2, 2, 2, 2),
+    "vgg16": (2, 2, 3, 3, 3),
+    "vgg19": (2, 2, 4, 4, 4),
+}
+
+
+class VGG(Backbone):
+    """VGG-11, 13, 16 and 19: conv1_1 ... pool5, and fc6, fc7 if asked for.
+
+    The short names conv1 to conv5 mean the last convolution of each block.
+    """
+
+    names: ClassVar[tuple[str, ...]] = get_args(Name)
+
+    name: Name = Field(description="which depth")
+    batch_norm: bool = Field(False, description="batch normalisation after every convolution")
+    stem: Literal["imagenet", "small"] = Field(
+        "imagenet",
+        description="imagenet: the published layout, for images of 32 px and more; small: for images below "
+        "96 px, the max-pools round odd sizes up (ceil_mode), so that tiles of 16 px and more still give a "
+        "1x1 map at pool5; no fc layers",
+    )
+    fc: bool = Field(
+        False,
+        description="the two fully connected layers fc6 and fc7, behind an average pool to 7x7; off, "
+        "since pretexts put their own head on the convolutions",
+    )
+
+    @model_validator(mode="after")
+    def _fc_wants_large_images(self) -> VGG:
+        if self.fc and self.stem == "small":
+            raise ValueError("the small stem has no fully connected layers: use `fc: false` or `stem: imagenet`")
+        return self
+
+    def _blocks(self) -> list[tuple[list[str], str, int]]:
+        """For each block, the names of its convolutions, the name of its pool, and its channels."""
+        blocks = []
+        for block, (count, channels) in enumerate(zip(CONVOLUTIONS[self.name], CHANNELS, strict=True), 1):
+            convs = [f"conv{block}_{index}" for index in range(1, count + 1)]
+            blocks.append((convs, f"pool{block}", self.channels(channels)))
+        return blocks
+
+    def layer_names(self) -> list[str]:
+        convolutional = [name for convs, pool, _ in self._blocks() for name in (*convs, pool)]
+        return convolutional + (["fc6", "fc7"] if self.fc else [])
+
+    def aliases(self) -> dict[str, str]:
+        return {f"conv{block}": convs[-1] for block, (convs, _, _) in enumerate(self._blocks(), 1)}
+
+    def default_layer(self) -> str:
+        return "pool5"
+
+    def chain(self) -> dict[str, nn.Module]:
+        from transfer.models.blocks import convolution, he_init
+
+        layers: dict[str, nn.Module] = {}
+        inputs = 3
+        for convs, pool, channels in self._blocks():
+            for conv in convs:
+                layers[conv] = convolution(inputs, channels, 3, batch_norm=self.batch_norm, bias=True)
+                inputs = channels
+            layers[pool] = nn.MaxPool2d(2, stride=2, ceil_mode=self.stem == "small")
+        if self.fc:
+            layers |= self._fully_connected(inputs)
+        he_init(layers.values())
+        return layers
+
+    def _fully_connected(self, inputs: int) -> dict[str, nn.Module]:
+        """fc6 and fc7: (N, C, H, W) to (N, 4096), dropout last, as the published training has it."""
+        units = self.channels(4096)
+        relu, dropout = nn.ReLU, nn.Dropout
+        flat = [nn.AdaptiveAvgPool2d(7), nn.Flatten()]
+        return {
+            "fc6": nn.Sequential(*flat, nn.Linear(inputs * 7 * 7, units), relu(inplace=True), dropout(0.5)),
+            "fc7": nn.Sequential(nn.Linear(units, units), relu(inplace=True), dropout(0.5)),
+        }

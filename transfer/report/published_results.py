@@ -1,0 +1,40 @@
+"""Published linear probes of AlexNet, layer by layer: drawn only beside what was measured in the same way.
+
+Only rows of Zhang et al.'s own protocol: RotNet's and DeepCluster's tables pool, crop or train differently, which alone
+makes two to four points. The digits are second-hand, and the page says so.
+"""
+
+from __future__ import annotations
+
+from transfer.pipeline.plan import Planned
+
+PROTOCOL = "linear/zhang2016-v1"
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+NOTE = (
+    "Published curves (Zhang et al. 2016 and 2017; Noroozi et al. 2017 and 2018; those that they quote) are of AlexNet "
+    "on the same images by the same protocol; theirs has 96, 256, 384, 384 and 256 channels, two groups and local "
+    "response normalisation, ours is torchvision's. They are second-hand: check the papers before you quote them."
+)
+IMAGENET = {
+    "labels": (19.3, 36.3, 44.2, 48.3, 50.5),
+    "random weights": (11.6, 17.1, 16.9, 16.3, 14.1),
+    "context": (16.2, 23.3, 30.2, 31.7, 29.6),
+    "colorization": (12.5, 24.5, 30.4, 31.5, 30.3),
+    "BiGAN": (17.7, 24.5, 31.0, 29.9, 28.0),
+    "split-brain": (17.7, 29.3, 35.4, 35.2, 32.8),
+    "counting": (18.0, 30.6, 34.3, 32.5, 25.7),
+    "Jigsaw++ of VGG-16, transferred": (19.2, 32.0, 37.3, 37.1, 34.6),
+}
+CARD, COUNTS = "imagenet", {"train": 1_281_167, "test": 50_000}  # a tenth of ImageNet is not ImageNet
+PLAIN = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # what the published networks are
+
+
+def published(score: Planned, protocol: str) -> dict[str, tuple[float, ...]]:
+    """Name -> a figure for each of LAYERS, where a score is of that protocol, network and images; else nothing."""
+    backbone = next((getattr(one.stage, "backbone", None) for one in score.inputs.values()), None)
+    if protocol != PROTOCOL or getattr(backbone, "name", "") != "alexnet":
+        return {}
+    packs = {role: pack.stage for role, pack in score.images.items()}
+    alike = all(getattr(backbone, name) == value for name, value in PLAIN.items())
+    named = all(pack.spec.card == CARD for pack in packs.values())
+    return IMAGENET if alike and named and {role: pack.count for role, pack in packs.items()} == COUNTS else {}

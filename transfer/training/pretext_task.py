@@ -1,0 +1,156 @@
+"""Pretext: what a pretext task is: options, `network` (what is trained) and `loss` (what is asked of it)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+from transfer.artifacts import Model, Normalisation
+from transfer.errors import TransferError
+from transfer.stage.base import BackboneOption, Images, option
+from transfer.training.recipe import Trained
+from transfer.training.trainer import shuffled, train
+from transfer.utils.lazy_imports import torch
+
+if TYPE_CHECKING:
+    import numpy
+    from torch import Tensor, nn
+
+    from transfer.models.network import Network
+    from transfer.pipeline.plan import Planned
+    from transfer.stage.context import Work
+    from transfer.transforms.per_image_rng import Draw
+
+
+@dataclass(frozen=True)
+class About:
+    """What a task may know of its images before it has seen one."""
+
+    size: int  # side in px
+    count: int  # images
+    classes: int  # of the labels; 0 without
+
+
+class Pretext(Trained):
+    """Base of the pretext tasks. A task writes `network` and `loss`; the rest is the same for all of them.
+
+    Whatever a task keeps from step to step (labels, clusters, a moving average) lives in the network as parameters or
+    buffers: it is saved and resumed with the weights.
+    """
+
+    produces = Model
+    images = {"images": Images("unlabeled")}
+    normalisation: ClassVar[Normalisation] = Normalisation()
+    paper: ClassVar[str] = ""  # who proposed the task, and where
+    needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
+
+    backbone: BackboneOption = option("vgg16", "the deep network (see `transfer list backbones`)")
+
+    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+        """All that is trained; the entry `backbone` is what is kept afterwards."""
+        raise NotImplementedError
+
+    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss and the figures of uint8 `images` (B, 3, H, W), whose rows in the set are `draw.ids`.
+
+        A figure called `accuracy` is compared with `chance`.
+        """
+        raise NotImplementedError
+
+    def chance(self, about: About) -> float | None:
+        """The accuracy of guessing, or None for a task without an accuracy."""
+        return None
+
+    def begin(self, network: nn.ModuleDict, work: Work) -> None:
+        """Once, before training: fill the buffers that stand on the images or on the inputs."""
+
+    def before_epoch(self, network: nn.ModuleDict, work: Work, epoch: int) -> list[nn.Module]:
+        """Before each epoch, such as clustering; returns the parts of the network that were drawn anew."""
+        return []
+
+    def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
+        """The rows to train on in an epoch, in which order; as many in every epoch."""
+        return shuffled(work, epoch, len(work.images["images"]))
+
+    def after_step(self, network: nn.ModuleDict, share: float) -> None:
+        """After each step, without gradients, such as a moving average; `share` of the training is done."""
+
+    def rehearse(self, planned: Planned) -> None:
+        """The networks fit the images: found out without computing anything."""
+        pack = planned.images["images"].stage
+        self._build(About(pack.size, pack.count, len(pack.classes)), seed=0)
+
+    def run(self, work: Work) -> None:
+        images = work.images["images"]
+        about = self.about(work)
+        network = self._build(about, work.seed_for("weights"))
+        self.begin(network, work)
+        history = train(
+            work, self, network, self._asked, images, chance=self.chance(about),
+            order=lambda epoch: self.order(network, work, epoch),
+            before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
+            after_step=lambda share: self.after_step(network, share),
+        )  # fmt: skip
+        made_by = {"stage": type(self).__name__, "options": self.identity()}
+        Model.write(
+            work.folder,
+            network["backbone"],
+            size=images.size,
+            normalisation=self.normalisation,
+            made_by=made_by,
+            history=history,
+        )
+
+    def about(self, work: Work) -> About:
+        """What `network` is told when the task runs."""
+        images = work.images["images"]
+        return About(images.size, len(images), len(images.classes))
+
+    def _build(self, about: About, seed: int) -> nn.ModuleDict:
+        backbone = self.backbone.build(seed)
+        backbone.shapes(about.size)
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = self.network(backbone, about)
+        kept = network["backbone"] if isinstance(network, torch.nn.ModuleDict) and "backbone" in network else None
+        if not hasattr(kept, "spec"):
+            must = "must return a ModuleDict in which `backbone` is the one that it was given"
+            raise ValueError(f"{type(self).__name__}.network {must}")
+        return network
+
+    def _asked(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        """What `loss` returns, if a training can go on with it."""
+        found = self.loss(network, images, draw)
+        if wrong := _wrong(found):
+            must = "must return the loss, a scalar tensor with gradients, and a dict of figures, which are scalars too"
+            raise TransferError(f"{type(self).__name__}.loss {must}; it returned {wrong}")
+        return found
+
+
+def _wrong(found: object) -> str:
+    """What is not as it must be in what a task's `loss` returned; empty where nothing is."""
+    if not isinstance(found, tuple) or len(found) != 2:
+        return f"{len(found)} values" if isinstance(found, tuple) else f"one {type(found).__name__}"
+    loss, figures = found
+    if not torch.is_tensor(loss):
+        return f"a {type(loss).__name__} as loss"
+    if loss.ndim:
+        return f"a loss of shape {tuple(loss.shape)}"
+    if not loss.requires_grad:
+        return "a loss without gradients"
+    if not isinstance(figures, dict):
+        return f"a {type(figures).__name__} as figures"
+    bad = [name for name, value in figures.items() if not torch.is_tensor(value) or value.ndim]
+    return f"'{bad[0]}', which is no scalar tensor" if bad else ""
+
+
+def read(backbone: Network, images: Tensor) -> Tensor:
+    """(B, D): what a head stands on, the backbone's deepest convolutional layer, flattened."""
+    layer = backbone.spec.default_layer()
+    deepest = backbone(images) if layer == backbone.layer_names[-1] else backbone.layers(images, [layer])[layer]
+    return deepest.flatten(1)
+
+
+def read_width(backbone: Network, size: int) -> int:
+    """D of `read` for images of `size` px; ValueError where they are too small for the network."""
+    return backbone.width(size, backbone.spec.default_layer())
