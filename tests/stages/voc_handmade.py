@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from tests.images.conftest import encode
-from tests.images.miniature import text
-from tests.images.test_readers_voc import annotation
+from tests.datasets.conftest import encode
+from tests.datasets.miniature import text
+from tests.datasets.readers.test_pascal_voc import annotation
 from transfer.artifacts import Images, Model, Normalisation, write_json
 from transfer.datasets.packed.decode import square
 from transfer.datasets.packed.packed_annotations import write_annotations

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.stages.handmade import StopsAt, make_work
-from tests.training.test_loop import IMAGES, PIXELS
-from tests.training.test_loop import network as plain_network
+from tests.training.test_trainer import IMAGES, PIXELS
+from tests.training.test_trainer import network as plain_network
 from transfer.errors import Stopped
 from transfer.training.recipe import Trained
 from transfer.training.trainer import train

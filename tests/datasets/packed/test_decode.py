@@ -1,0 +1,250 @@
+from __future__ import annotations
+
+import io
+import os
+import random
+import struct
+import tracemalloc
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from torchvision.transforms import InterpolationMode, v2
+
+from tests.datasets.conftest import encode, picture
+from transfer.datasets.packed import decode_workers
+from transfer.datasets.packed.decode import MAX_PIXELS, BadImage, decode, decode_file, square
+from transfer.errors import TransferError
+
+FORMS = ["JPEG", "PNG", "WEBP"]
+ORIENTATION = 0x0112
+
+
+def png(width: int, height: int) -> bytes:
+    """A PNG that claims a size and holds next to nothing."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + body
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 50), (31, 7), (300, 200)])
+def test_each_format_decodes_at_any_size(form: str, width: int, height: int) -> None:
+    lossless = {"lossless": True} if form == "WEBP" else {"quality": 98, "subsampling": 0} if form == "JPEG" else {}
+    original = picture(3, width, height)
+    pixels = decode(encode(original, form, **lossless))
+    assert pixels.shape == (height, width, 3)
+    assert pixels.dtype == np.uint8
+    allowed = 12 if form == "JPEG" else 0
+    assert np.abs(pixels.astype(int) - np.asarray(original)).max() <= allowed
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_grey_becomes_three_equal_channels(form: str) -> None:
+    pixels = decode(encode(picture().convert("L"), form))
+    allowed = 4 if form == "WEBP" else 0  # lossy WebP has no grey
+    assert np.ptp(pixels, axis=2).max() <= allowed
+    assert pixels.std() > 10
+
+
+def test_16_bit_grey_keeps_its_upper_byte() -> None:
+    values = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
+    pixels = decode(encode(Image.fromarray(values)))
+    assert (pixels == (values >> 8).astype(np.uint8)[..., None]).all()
+
+
+def test_black_and_white_becomes_0_and_255() -> None:
+    bits = np.indices((8, 8)).sum(0) % 2 == 0
+    assert (decode(encode(Image.fromarray(bits)))[..., 1] == bits * 255).all()
+
+
+def test_palette_gives_its_colours() -> None:
+    original = picture().quantize(16)
+    assert (decode(encode(original)) == np.asarray(original.convert("RGB"))).all()
+
+
+def test_cmyk_gives_the_colours_that_were_meant() -> None:
+    original = Image.new("RGB", (16, 16), (200, 40, 90))
+    pixels = decode(encode(original.convert("CMYK"), "JPEG", quality=98))
+    assert np.abs(pixels.astype(int) - (200, 40, 90)).max() <= 4
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_alpha_is_laid_on_white(form: str) -> None:
+    values = np.zeros((2, 4, 4), dtype=np.uint8)
+    values[..., 0], values[..., 3] = 200, [0, 51, 102, 255]
+    pixels = decode(encode(Image.fromarray(values), form, **({"lossless": True} if form == "WEBP" else {})))
+    share = values[..., 3:] / 255
+    assert np.abs(pixels - (values[..., :3] * share + 255 * (1 - share))).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["LA", "P", "L", "RGB"])
+def test_transparency_of_every_kind_shows_white(mode: str) -> None:
+    if mode == "LA":
+        data = encode(Image.new("LA", (4, 4), (0, 0)))
+    else:
+        value = (0, 0, 0) if mode == "RGB" else 0
+        data = encode(Image.new(mode, (4, 4), value), transparency=value)
+    assert (decode(data) == 255).all()
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_picture_is_turned_as_its_exif_says(form: str, orientation: int) -> None:
+    original = np.zeros((16, 32, 3), dtype=np.uint8)
+    original[:8, :8] = 255  # the corner that is seen at the top left
+    stored = {
+        1: original,
+        2: original[:, ::-1],
+        3: original[::-1, ::-1],
+        4: original[::-1],
+        5: original.transpose(1, 0, 2),
+        6: original.transpose(1, 0, 2)[::-1],
+        7: original.transpose(1, 0, 2)[::-1, ::-1],
+        8: original.transpose(1, 0, 2)[:, ::-1],
+    }[orientation]
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    pixels = decode(encode(Image.fromarray(np.ascontiguousarray(stored)), form, exif=exif))
+    assert pixels.shape == original.shape
+    assert np.abs(pixels.astype(int) - original).mean() < 5
+
+
+def test_exif_that_makes_no_sense_is_passed_over() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        assert decode(encode(picture(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).shape == (20, 24, 3)
+
+
+@pytest.mark.parametrize("form", ["PNG", "WEBP"])
+def test_an_animation_gives_its_first_frame(form: str) -> None:
+    frames = [picture(number) for number in range(3)]
+    lossless = {"lossless": True} if form == "WEBP" else {}
+    data = encode(frames[0], form, save_all=True, append_images=frames[1:], **lossless)
+    assert (decode(data) == np.asarray(frames[0])).all()
+
+
+@pytest.mark.parametrize(
+    ("data", "reason"),
+    [
+        (b"", "empty file"),
+        (b"some words in a text file", "not a JPEG, PNG or WebP picture"),
+        (b"\xff\xd8\xff", "."),
+        (encode(picture(), "GIF"), "not a JPEG, PNG or WebP picture"),
+        (encode(picture(), "JPEG")[:-200], "(?i)truncated"),
+        (encode(picture())[:200], "(?i)truncated"),
+        (png(0, 5), "."),
+    ],
+    ids=["empty", "text", "signature", "gif", "truncated jpeg", "truncated png", "no width"],
+)
+def test_what_is_no_picture_is_refused_with_the_reason(data: bytes, reason: str) -> None:
+    with pytest.raises(BadImage, match=reason):
+        decode(data)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_picture_cut_off_in_its_first_nine_tenths_is_never_taken(form: str) -> None:
+    data = encode(picture(), form)
+    for length in range(0, len(data) * 9 // 10, 7):
+        with pytest.raises(BadImage):
+            decode(data[:length])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_damaged_bytes_give_pixels_or_a_reason_and_no_other_error(form: str) -> None:
+    data, draw = encode(picture(), form, exif=Image.Exif()), random.Random(0)
+    for _ in range(300):
+        damaged = bytearray(data)
+        for _ in range(draw.randint(1, 4)):
+            damaged[draw.randrange(len(damaged))] = draw.randrange(256)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            try:
+                pixels = decode(bytes(damaged))
+            except BadImage:
+                continue
+        assert pixels.shape[2] == 3
+
+
+@pytest.mark.parametrize("side", [20_000, 12_000, 10_001])
+def test_a_picture_of_too_many_pixels_is_refused_by_its_header(side: int) -> None:
+    data = png(side, side)
+    tracemalloc.start()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BadImage, match=f"^{side} x {side} pixels, more than {MAX_PIXELS // 10**6} million$"):
+            decode(data)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1_000_000
+
+
+def test_a_large_picture_below_the_limit_is_read_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        with pytest.raises(BadImage, match="truncated"):
+            decode(png(9_900, 9_900))
+
+
+def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
+    with pytest.raises(BadImage, match="No such file"):
+        decode_file(tmp_path / "gone.jpg")
+
+
+@pytest.mark.parametrize("size", [16, 96, 224])
+@pytest.mark.parametrize(
+    ("width", "height"), [(120, 80), (250, 333), (47, 50), (400, 31), (97, 96), (1, 50), (640, 480)]
+)
+def test_a_square_is_torchvisions_resize_and_centre_crop_within_two_grey_levels(
+    width: int, height: int, size: int
+) -> None:
+    image = picture(5, width, height)
+    resize = v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+    wanted = np.asarray(v2.CenterCrop(size)(resize(image))).astype(int)
+    difference = np.abs(square(np.asarray(image), size) - wanted)
+    assert difference.max() <= 2
+    assert difference.mean() < 0.01
+
+
+def test_a_picture_that_fits_already_keeps_its_bytes() -> None:
+    pixels = np.asarray(picture(1, 64, 64))
+    assert (square(pixels, 64) == pixels).all()
+
+
+@pytest.mark.parametrize("forking", [1, 1000])
+def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad(
+    forking: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(row: int) -> np.ndarray | bytes:
+        if row == 7:
+            raise BadImage("seven")
+        return b"nine" if row == 9 else np.full((8, 8, 3), row, dtype=np.uint8)
+
+    monkeypatch.setattr(decode_workers, "FORKING", forking)
+    with decode_workers.Decoders(read, 8, block=6, slots=2, workers=2, images=100) as decoders:
+        first, second = decoders.load(0, [30, 7, 2, 39, 9, 0]), decoders.load(1, [5, 6])
+        assert decode_workers.wait(first) == {1: "seven", 4: b"nine"}
+        assert decode_workers.wait(second) == {}
+    assert [int(decoders.slots[0][place].mean()) for place in (0, 2, 3, 5)] == [30, 2, 39, 0]
+    assert [int(picture.mean()) for picture in decoders.slots[1][:2]] == [5, 6]
+
+
+def test_a_decoder_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode_workers, "FORKING", 1)
+    with decode_workers.Decoders(lambda row: os._exit(9), 8, block=4, slots=1, workers=2, images=100) as decoders:
+        loading = decoders.load(0, [0, 1])
+        with pytest.raises(TransferError, match="was killed from outside"):
+            decode_workers.wait(loading)
+
+
+def test_pillows_own_opening_agrees_on_good_pictures() -> None:
+    for form in FORMS:
+        data = encode(picture(8), form)
+        assert (decode(data) == np.asarray(Image.open(io.BytesIO(data)).convert("RGB"))).all()

@@ -1,0 +1,43 @@
+"""Annotations go with the images through the packing, subsets included."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.miniature import opened
+from tests.datasets.readers.test_pascal_voc import voc
+from transfer.artifacts import Images
+from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.packed.packed_annotations import Annotated, is_annotated
+
+
+@pytest.mark.parametrize("split", ["train", "val", "train_seg"])
+@pytest.mark.parametrize("limit", [1, 2])
+def test_what_the_files_say_of_an_image_is_found_beside_its_pixels(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], split: str, limit: int
+) -> None:
+    voc(tmp_path / "voc" / "VOCdevkit" / "VOC2007")
+    images = packed(plan(card="voc2007", path=tmp_path / "voc", split=split, limit=limit))
+    listing = opened("voc2007", tmp_path / "voc").source.listing(split)
+    assert is_annotated(images)
+    assert len(images.classes) == 20
+    found = Annotated(images)
+    for row, name in enumerate(images.ids):
+        original = listing.ids.index(name)
+        assert found.targets[row].tolist() == listing.annotations.targets[original].tolist()
+        assert found.sizes[row].tolist() == [24, 20]
+        for mine, theirs in zip(found.boxes(row), listing.annotations.boxes(original), strict=True):
+            assert mine.dtype == theirs.dtype
+            assert np.array_equal(mine, theirs)
+        mask = listing.annotations.mask(original)
+        assert (found.mask(row) is None) == (mask is None)
+        if mask is not None:
+            assert set(np.unique(found.mask(row))) == {0, 9, 255}
+
+
+def test_other_sets_have_none(tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
+    assert not is_annotated(packed(plan(card="drawings", size=16, limit=3)))

@@ -1,0 +1,265 @@
+"""Zip and tar archives: read without unpacking; damaged and crafted ones are refused."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import tarfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.datasets.conftest import encode, picture
+from transfer.datasets.packed.decode import BadImage
+from transfer.datasets.readers.archive_tree import ArchiveTree
+from transfer.datasets.readers.base import TICK, SurveyMemory
+from transfer.datasets.readers.folder import FolderSource
+from transfer.errors import UsageError
+
+FILES = {"cat/1.png": encode(picture(1)), "dog/2.jpg": encode(picture(2), "JPEG"), "dog/ü 3.png": encode(picture(3))}
+
+
+def write_tar(path: Path, files: dict[str, bytes], *members: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> Path:
+    with tarfile.open(path, "w", format=form) as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+        for member in members:
+            archive.addfile(member)
+    return path
+
+
+def write_zip(path: Path, files: dict[str, bytes], packing: int = zipfile.ZIP_DEFLATED) -> Path:
+    with zipfile.ZipFile(path, "w", packing) as archive:
+        for name, data in files.items():
+            archive.writestr(name, data)
+    return path
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_a_tar_is_read_in_each_of_its_forms(tmp_path: Path, form: int) -> None:
+    long = "a folder of a long name/" * 5 + "cat/" + "x" * 90 + ".png"
+    files = FILES if form == tarfile.USTAR_FORMAT else {**FILES, long: encode(picture(9))}
+    tree = ArchiveTree(write_tar(tmp_path / "set.tar", files, form=form))
+    assert tree.files() == sorted(files)
+    assert {name: tree.read(name) for name in files} == files
+    assert tree.folders("") == sorted({name.partition("/")[0] for name in files})
+    assert tree.below("dog").files() == ["2.jpg", "ü 3.png"]
+    assert tree.below("dog").read("2.jpg") == FILES["dog/2.jpg"]
+
+
+@pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
+def test_a_zip_is_read_packed_or_not(tmp_path: Path, packing: int) -> None:
+    tree = ArchiveTree(write_zip(tmp_path / "set.zip", {**FILES, "__MACOSX/._1.png": b"x", "dog/": b""}, packing))
+    assert {name: tree.read(name) for name in tree.files()} == {**FILES}
+    assert tree.is_folder("dog")
+    assert not tree.is_file("dog/9.png")
+    with pytest.raises(OSError, match="No such file"):
+        tree.read("dog/9.png")
+
+
+def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarInfo:
+    member = tarfile.TarInfo(name)
+    member.type, member.linkname = kind, target
+    return member
+
+
+def leads_up(path: Path) -> Path:
+    return write_tar(path.with_suffix(".tar"), {**FILES, "../escaped.png": b"x", "a/../../b.png": b"x"})
+
+
+def is_absolute(path: Path) -> Path:
+    return write_tar(path.with_suffix(".tar"), {**FILES, "/etc/escaped.png": b"x"})
+
+
+def has_a_link(path: Path) -> Path:
+    return write_tar(path.with_suffix(".tar"), FILES, link("cat/5.png", "/etc/passwd"))
+
+
+def has_a_hard_link(path: Path) -> Path:
+    return write_tar(path.with_suffix(".tar"), FILES, link("cat/5.png", "cat/1.png", tarfile.LNKTYPE))
+
+
+def has_a_pipe(path: Path) -> Path:
+    return write_tar(path.with_suffix(".tar"), FILES, link("cat/5.png", "", tarfile.FIFOTYPE))
+
+
+def has_one_twice(path: Path) -> Path:
+    write_tar(path.with_suffix(".tar"), FILES)
+    with tarfile.open(path.with_suffix(".tar"), "a") as archive:
+        archive.addfile(tarfile.TarInfo("./cat//1.png"))
+    return path.with_suffix(".tar")
+
+
+def is_compressed(path: Path) -> Path:
+    with tarfile.open(path.with_suffix(".tar"), "w:gz") as archive:
+        archive.addfile(tarfile.TarInfo("cat/1.png"))
+    return path.with_suffix(".tar")
+
+
+def is_cut(path: Path) -> Path:
+    target = write_tar(path.with_suffix(".tar"), FILES)
+    os.truncate(target, 1700)
+    return target
+
+
+def is_cut_between_files(path: Path) -> Path:
+    target = write_tar(path.with_suffix(".tar"), {"cat/1.png": bytes([1]) * 512, "cat/2.png": bytes([1]) * 512})
+    os.truncate(target, 1024)
+    return target
+
+
+def is_two(path: Path) -> Path:
+    target = write_tar(path.with_suffix(".tar"), FILES)
+    target.write_bytes(target.read_bytes() * 2)
+    return target
+
+
+def is_no_tar(path: Path) -> Path:
+    path.with_suffix(".tar").write_bytes(b"x" * 5000)
+    return path.with_suffix(".tar")
+
+
+def zip_leads_up(path: Path) -> Path:
+    return write_zip(path.with_suffix(".zip"), {**FILES, "../../escaped.png": b"x"})
+
+
+def zip_is_absolute(path: Path) -> Path:
+    return write_zip(path.with_suffix(".zip"), {**FILES, "/escaped.png": b"x"})
+
+
+def zip_has_a_link(path: Path) -> Path:
+    target = write_zip(path.with_suffix(".zip"), FILES)
+    with zipfile.ZipFile(target, "a") as archive:
+        member = zipfile.ZipInfo("cat/5.png")
+        member.create_system, member.external_attr = 3, (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(member, "/etc/passwd")
+    return target
+
+
+def zip_is_packed_otherwise(path: Path) -> Path:
+    return write_zip(path.with_suffix(".zip"), FILES, zipfile.ZIP_LZMA)
+
+
+def zip_is_cut(path: Path) -> Path:
+    target = write_zip(path.with_suffix(".zip"), FILES)
+    os.truncate(target, target.stat().st_size - 60)
+    return target
+
+
+def zip_is_encrypted(path: Path) -> Path:
+    target = write_zip(path.with_suffix(".zip"), {"1.png": b"x"})
+    data = bytearray(target.read_bytes())
+    data[data.index(b"PK\1\2") + 8] |= 1
+    target.write_bytes(data)
+    return target
+
+
+CRAFTED: dict[Callable[[Path], Path], str] = {
+    leads_up: "holds 2 files that cannot be taken:\n  '../escaped.png': its path leads out of the set\n  'a/../../b",
+    is_absolute: "'/etc/escaped.png': its path is absolute",
+    has_a_link: "'cat/5.png': it is a link",
+    has_a_hard_link: "'cat/5.png': it is a link",
+    has_a_pipe: "'cat/5.png': it is no plain file",
+    has_one_twice: "it is there twice",
+    is_compressed: "is not a readable tar archive: it is compressed: unpack it",
+    is_cut: "is not a readable tar archive: ",
+    is_cut_between_files: "it ends early: it has been cut",
+    is_two: "two archives have been joined",
+    is_no_tar: "is not a readable tar archive",
+    zip_leads_up: "'../../escaped.png': its path leads out of the set",
+    zip_is_absolute: "'/escaped.png': its path is absolute",
+    zip_has_a_link: "'cat/5.png': it is a link",
+    zip_is_packed_otherwise: "packed by a method other than deflate",
+    zip_is_cut: "is not a readable zip archive",
+    zip_is_encrypted: "it is encrypted",
+}
+
+
+@pytest.mark.parametrize("craft", CRAFTED, ids=lambda craft: craft.__name__)
+def test_a_crafted_or_damaged_archive_is_refused(tmp_path: Path, craft: Callable[[Path], Path]) -> None:
+    path = craft(tmp_path / "set")
+    with pytest.raises(UsageError, match=CRAFTED[craft]) as told:
+        FolderSource(path).survey(SurveyMemory(tmp_path / "memory"))
+    assert str(path) in str(told.value)
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
+    path = write_tar(tmp_path / "set.tar", {os.fsdecode(b"caf\xe9.png"): b"x"}, form=tarfile.GNU_FORMAT)
+    with pytest.raises(UsageError, match=r"caf\\udce9.png': its name is not valid UTF-8"):
+        ArchiveTree(path)
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_any_damage_to_an_archive_gives_a_message_or_images(tmp_path: Path, form: str) -> None:
+    write = write_zip if form == "zip" else write_tar
+    whole = write(tmp_path / f"set.{form}", FILES).read_bytes()
+    path = tmp_path / f"damaged.{form}"
+    draw = np.random.default_rng(0)
+    refused = 0
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[draw.integers(len(whole))] ^= 1 << draw.integers(8)
+        path.write_bytes(damaged)
+        try:
+            tree = ArchiveTree(path)
+            for name in tree.files():
+                tree.read(name)
+        except (UsageError, BadImage):
+            refused += 1
+    assert refused > 30
+
+
+def test_an_image_of_a_zip_that_is_damaged_is_told_and_the_others_are_read(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", FILES, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    data[data.index(FILES["dog/2.jpg"]) + 20] ^= 1
+    path.write_bytes(data)
+    tree = ArchiveTree(path)
+    with pytest.raises(BadImage, match="do not fit the archive's checksum"):
+        tree.read("dog/2.jpg")
+    assert tree.read("cat/1.png") == FILES["cat/1.png"]
+    with pytest.raises(UsageError, match=r"dog/2.jpg: its bytes do not fit"):
+        FolderSource(path).survey(SurveyMemory(tmp_path / "memory"))
+
+
+def test_a_file_that_claims_more_than_it_holds_fills_no_memory(tmp_path: Path) -> None:
+    path = write_zip(tmp_path / "set.zip", {"1.png": bytes(1000)})
+    data = bytearray(path.read_bytes())
+    at = data.index(b"PK\1\2") + 24
+    data[at : at + 4] = (1 << 31).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(BadImage, match="2,147,483,648 bytes, more than a picture has"):
+        ArchiveTree(path).read("1.png")
+    data[at : at + 4] = (900).to_bytes(4, "little")
+    path.write_bytes(data)
+    with pytest.raises(BadImage, match="do not fit the archive's checksum"):
+        ArchiveTree(path).read("1.png")
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_a_changed_byte_in_an_archive_changes_the_fingerprint(tmp_path: Path, form: str) -> None:
+    write = write_zip if form == "zip" else write_tar
+
+    def look() -> str:
+        return FolderSource(path).survey(SurveyMemory(tmp_path / "memory")).splits["all"].fingerprint
+
+    path = write(tmp_path / f"set.{form}", FILES)
+    time.sleep(2 * TICK / 1e9)
+    before = look()
+    status = path.stat()
+    changed = bytearray(FILES["cat/1.png"])
+    changed[-20] ^= 1
+    write(path, {**FILES, "cat/1.png": bytes(changed)})
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))
+    after = look()
+    assert after != before
+    write(path, FILES)
+    assert look() == before
