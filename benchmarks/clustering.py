@@ -49,7 +49,9 @@ def drawn(rows: int, width: int, k: int) -> np.ndarray:
     """(rows, width) float32: overlapping blobs after a ReLU, which are as hard to tell apart as a layer's features."""
     random = np.random.default_rng(0)
     values = random.standard_normal((rows, width), dtype=np.float32)
-    values += random.standard_normal((k, width), dtype=np.float32)[random.integers(k, size=rows)] / 2
+    values += (
+        random.standard_normal((k, width), dtype=np.float32)[random.integers(k, size=rows)] / 2
+    )
     return np.maximum(values, 0)
 
 
@@ -61,7 +63,9 @@ def ours(rows: kmeans.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
 
 
 def of_faiss(values: np.ndarray, first: np.ndarray, iterations: int) -> np.ndarray:
-    own = faiss.Kmeans(values.shape[1], len(first), niter=iterations, max_points_per_centroid=10_000_000)
+    own = faiss.Kmeans(
+        values.shape[1], len(first), niter=iterations, max_points_per_centroid=10_000_000
+    )
     own.train(values, init_centroids=first)
     return own.centroids
 
@@ -73,7 +77,11 @@ def of_sklearn(values: np.ndarray, first: np.ndarray, iterations: int) -> np.nda
 
 def resident() -> int:
     """Bytes of memory that the process holds now."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    line = next(
+        line
+        for line in Path("/proc/self/status").read_text().splitlines()
+        if line.startswith("VmRSS")
+    )
     return int(line.split()[1]) << 10
 
 
@@ -98,7 +106,9 @@ def streamed(folder: Path, values: np.ndarray) -> Features:
     """`values` as a Features artifact on disk."""
     ids = encode_strings([f"{row:09}" for row in range(len(values))])
     columns = {"features": ((values.shape[1],), "float16"), "ids": ((), ids.dtype.str)}
-    with TableWriter(folder / "features.h5", len(values), columns, space={}, layer="", preparation=[]) as table:
+    with TableWriter(
+        folder / "features.h5", len(values), columns, space={}, layer="", preparation=[]
+    ) as table:
         for first in range(0, len(values), 4096):
             table.append(features=values[first : first + 4096].astype(np.float16))
         table.append(ids=ids)
@@ -107,7 +117,13 @@ def streamed(folder: Path, values: np.ndarray) -> Features:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    defaults = {"rows": 60_000, "width": 512, "k": 500, "iterations": 20, "threads": torch.get_num_threads()}
+    defaults = {
+        "rows": 60_000,
+        "width": 512,
+        "k": 500,
+        "iterations": 20,
+        "threads": torch.get_num_threads(),
+    }
     for name, value in defaults.items():
         parser.add_argument(f"--{name}", type=int, default=value)
     asked = parser.parse_args()
@@ -130,10 +146,14 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - begun)
             objective[name] = kmeans.measure(rows, centroids)[1]
     medians = {name: statistics.median(all_) for name, all_ in seconds.items()}
-    print(f"{asked.rows} x {asked.width}, k = {asked.k}, {asked.iterations} iterations, {asked.threads} threads")
+    print(
+        f"{asked.rows} x {asked.width}, k = {asked.k}, {asked.iterations} iterations, {asked.threads} threads"
+    )
     print(f"{'':16}{'seconds':>9}{'ratio':>8}{'objective':>15}")
     for name, median in medians.items():
-        print(f"{name:16}{median:9.2f}{median / medians['faiss.Kmeans']:8.2f}{objective[name]:15.6e}")
+        print(
+            f"{name:16}{median:9.2f}{median / medians['faiss.Kmeans']:8.2f}{objective[name]:15.6e}"
+        )
     begun = time.perf_counter()
     kmeans.start(rows, asked.k, "k-means++", 0)
     print(f"k-means++ start {time.perf_counter() - begun:9.2f}")
@@ -151,7 +171,9 @@ def memory(values: np.ndarray, first: np.ndarray, limit: int, what: str) -> None
         begun = time.perf_counter()
         most = peak(lambda: ours(rows, first, 2))
         seconds = time.perf_counter() - begun
-    print(f"{what}: {values.nbytes >> 20} MiB of rows, {seconds:.2f} s, at most {most >> 20} MiB more than before")
+    print(
+        f"{what}: {values.nbytes >> 20} MiB of rows, {seconds:.2f} s, at most {most >> 20} MiB more than before"
+    )
 
 
 if __name__ == "__main__":

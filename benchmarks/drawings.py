@@ -29,12 +29,19 @@ MODEL = Normalisation()
 def main() -> None:
     start = time.perf_counter()
     pictures = {split: render.render(split, range(count)) for split, count in render.SPLITS.items()}
-    print(f"rendering {sum(map(len, pictures.values())):,} images: {time.perf_counter() - start:.1f} s, one process")
+    print(
+        f"rendering {sum(map(len, pictures.values())):,} images: {time.perf_counter() - start:.1f} s, one process"
+    )
     labels = {split: render.labels(split) for split in pictures}
-    flat = {split: pictures[split].reshape(len(pictures[split]), -1) / 255.0 for split in ("train", "test")}
+    flat = {
+        split: pictures[split].reshape(len(pictures[split]), -1) / 255.0
+        for split in ("train", "test")
+    }
     mean, std = flat["train"].mean(axis=0), flat["train"].std(axis=0)
     for strength in (1e-5, 1e-4, 1e-3, 1e-2):
-        linear = LogisticRegression(C=strength, max_iter=100).fit((flat["train"] - mean) / std, labels["train"])
+        linear = LogisticRegression(C=strength, max_iter=100).fit(
+            (flat["train"] - mean) / std, labels["train"]
+        )
         score = linear.score((flat["test"] - mean) / std, labels["test"])
         print(f"linear on raw pixels, C {strength:g}: {100 * score:.1f} %", flush=True)
 
@@ -43,19 +50,28 @@ def main() -> None:
         images = pack_images(folder / "train", pictures["train"], labels["train"])
         (folder / "labels").mkdir()
         zeros = np.zeros(len(images))
-        PseudoLabels.write(folder / "labels", images.ids, labels["train"], np.arange(10), zeros, zeros)
+        PseudoLabels.write(
+            folder / "labels", images.ids, labels["train"], np.arange(10), zeros, zeros
+        )
         stage = PseudoLabel(
-            labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=60,
+            labels="labels",
+            backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"},
+            epochs=60,
             batch=64,
-            optimizer="adamw", learning_rate=1e-3, warmup=2.0, crop=0.5,
-        )  # fmt: skip
+            optimizer="adamw",
+            learning_rate=1e-3,
+            warmup=2.0,
+            crop=0.5,
+        )
         work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=2)
         work.machine.start()
         network = stage._build(64, 10, seed=0)
         wanted = torch.from_numpy(labels["train"])
 
         def loss(net: Any, batch: Any, ids: Any, draw: Any) -> Any:
-            logits = net["head"](net["backbone"](normalise(stage.augment(batch, draw), MODEL)).flatten(1))
+            logits = net["head"](
+                net["backbone"](normalise(stage.augment(batch, draw), MODEL)).flatten(1)
+            )
             return torch.nn.functional.cross_entropy(logits, wanted[ids]), {}
 
         train(work, stage, network, loss, images)
@@ -64,9 +80,15 @@ def main() -> None:
         with torch.inference_mode():
             for first in range(0, 1000, 250):
                 batch = torch.from_numpy(pictures["test"][first : first + 250]).permute(0, 3, 1, 2)
-                named = network["head"](network["backbone"](normalise(batch, MODEL)).flatten(1)).argmax(1).numpy()
+                named = (
+                    network["head"](network["backbone"](normalise(batch, MODEL)).flatten(1))
+                    .argmax(1)
+                    .numpy()
+                )
                 right += int((named == labels["test"][first : first + 250]).sum())
-        print(f"supervised AlexNet, half width, {stage.epochs} epochs of `train`: {right / 10:.1f} % of `test`")
+        print(
+            f"supervised AlexNet, half width, {stage.epochs} epochs of `train`: {right / 10:.1f} % of `test`"
+        )
 
 
 if __name__ == "__main__":

@@ -57,15 +57,23 @@ def smooth_noise(count: int) -> np.ndarray:
     """(count, SIZE, SIZE, 3) uint8: patches of colour with grain, as photographs have them."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
-    images = torch.nn.functional.interpolate(coarse, size=SIZE, mode="bicubic").clamp_(0, 1).mul_(230)
+    images = (
+        torch.nn.functional.interpolate(coarse, size=SIZE, mode="bicubic").clamp_(0, 1).mul_(230)
+    )
     images += torch.rand(images.shape, generator=generator) * 25
     return images.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
 
 
-def in_workers(pixels: np.ndarray, transform: Callable[[Image.Image], object]) -> Callable[[], None]:
+def in_workers(
+    pixels: np.ndarray, transform: Callable[[Image.Image], object]
+) -> Callable[[], None]:
     """A pass over all images by worker processes, which are started now."""
     loader = DataLoader(
-        Pictures(pixels, transform), batch_size=BATCH, shuffle=True, num_workers=CORES, persistent_workers=True
+        Pictures(pixels, transform),
+        batch_size=BATCH,
+        shuffle=True,
+        num_workers=CORES,
+        persistent_workers=True,
     )
 
     def once() -> None:
@@ -75,7 +83,9 @@ def in_workers(pixels: np.ndarray, transform: Callable[[Image.Image], object]) -
     return once
 
 
-def in_batches(pixels: np.ndarray, transform: Callable[[torch.Tensor, Draw], object]) -> Callable[[], None]:
+def in_batches(
+    pixels: np.ndarray, transform: Callable[[torch.Tensor, Draw], object]
+) -> Callable[[], None]:
     """A pass over all images in batches, shuffled, read as training reads them."""
     whole, epoch = torch.from_numpy(pixels), iter(range(1 << 30))
 
@@ -87,7 +97,14 @@ def in_batches(pixels: np.ndarray, transform: Callable[[torch.Tensor, Draw], obj
     return once
 
 
-def compare(what: str, count: int, rounds: int, ours: Callable[[], None], name: str, other: Callable[[], None]) -> None:
+def compare(
+    what: str,
+    count: int,
+    rounds: int,
+    ours: Callable[[], None],
+    name: str,
+    other: Callable[[], None],
+) -> None:
     """Images/s of both, in turn; the first round warms both up."""
 
     def rate(once: Callable[[], None]) -> float:
@@ -98,7 +115,10 @@ def compare(what: str, count: int, rounds: int, ours: Callable[[], None], name: 
     pairs = [(rate(ours), rate(other)) for _ in range(rounds + 1)][1:]
     mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
-    print(f"{what}: {mine:7,.0f}/s, {name} {theirs:7,.0f}/s, ratio {ratio:.2f} (median of {rounds})", flush=True)
+    print(
+        f"{what}: {mine:7,.0f}/s, {name} {theirs:7,.0f}/s, ratio {ratio:.2f} (median of {rounds})",
+        flush=True,
+    )
 
 
 # Views
@@ -140,7 +160,14 @@ def views(count: int, rounds: int) -> None:
 
     pixels = smooth_noise(count)
     name, transform = pil_views()
-    compare("pairs of SimCLR views", count, rounds, in_batches(pixels, pair), name, in_workers(pixels, transform))
+    compare(
+        "pairs of SimCLR views",
+        count,
+        rounds,
+        in_batches(pixels, pair),
+        name,
+        in_workers(pixels, transform),
+    )
 
 
 # Tiles
@@ -170,16 +197,22 @@ def tiles(count: int, rounds: int) -> None:
     task = JigsawPP(backbone="alexnet")
     pixels = smooth_noise(count)
     compare(
-        "images cut into Jigsaw++ tiles", count, rounds, in_batches(pixels, task.tiles), "PIL",
+        "images cut into Jigsaw++ tiles",
+        count,
+        rounds,
+        in_batches(pixels, task.tiles),
+        "PIL",
         in_workers(pixels, partial(pil_tiles, task)),
-    )  # fmt: skip
+    )
 
 
 SECTIONS = {"views": views, "tiles": tiles}
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
     parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--rounds", type=int, default=5)
@@ -188,7 +221,9 @@ def main() -> None:
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
     machine = Machine(device_name="cpu", threads_wanted=CORES)
     machine.start()
-    print(f"{CORES} threads beside {CORES} workers, batches of {BATCH}, {SIZE} px, torch {torch.__version__}")
+    print(
+        f"{CORES} threads beside {CORES} workers, batches of {BATCH}, {SIZE} px, torch {torch.__version__}"
+    )
     for name in asked.sections or SECTIONS:
         SECTIONS[name](asked.images, asked.rounds)
 

@@ -35,12 +35,23 @@ def write_folder(source: Path, target: Path, limit: int) -> None:
             for row in range(0, len(labels), step):
                 path = target / split / names[labels[row]] / f"{row:06}.jpg"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(io.BytesIO(group["jpeg"][offsets[row] : offsets[row + 1]].tobytes()).getvalue())
+                path.write_bytes(
+                    io.BytesIO(group["jpeg"][offsets[row] : offsets[row + 1]].tobytes()).getvalue()
+                )
 
 
 def run(seed: int, sets: list[str]) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as store:
-        words = [sys.executable, "-m", "transfer", "run", str(FILE), "--store", store, f"--set=seed={seed}"]
+        words = [
+            sys.executable,
+            "-m",
+            "transfer",
+            "run",
+            str(FILE),
+            "--store",
+            store,
+            f"--set=seed={seed}",
+        ]
         words += [f"--set={one}" for one in sets]
         start = time.perf_counter()
         process = subprocess.Popen(words)
@@ -48,22 +59,41 @@ def run(seed: int, sets: list[str]) -> dict[str, float]:
         seconds = time.perf_counter() - start
         if status:
             raise SystemExit(os.waitstatus_to_exitcode(status))
-        shown = [sys.executable, "-m", "transfer", "show", str(FILE), "--store", store, "--json", f"--set=seed={seed}"]
-        found = subprocess.run([*shown, *(f"--set={one}" for one in sets)], capture_output=True, text=True, check=True)
+        shown = [
+            sys.executable,
+            "-m",
+            "transfer",
+            "show",
+            str(FILE),
+            "--store",
+            store,
+            "--json",
+            f"--set=seed={seed}",
+        ]
+        found = subprocess.run(
+            [*shown, *(f"--set={one}" for one in sets)], capture_output=True, text=True, check=True
+        )
         scores = {}
         for stage in json.loads(found.stdout):
             if stage.get("produces") == "Scores":
                 scores[stage["stage"]] = json.loads(
-                    next(Path(store).glob(f"**/{stage['key']}/scores.json")).read_text(encoding="utf-8")
+                    next(Path(store).glob(f"**/{stage['key']}/scores.json")).read_text(
+                        encoding="utf-8"
+                    )
                 )["figures"]
         return {
-            "minutes": seconds / 60, "MB": usage.ru_maxrss / 1024, "target": scores["linear"]["best"],
-            "random": scores["linear_random"]["best"], "knn": scores["knn"]["knn"],
-        }  # fmt: skip
+            "minutes": seconds / 60,
+            "MB": usage.ru_maxrss / 1024,
+            "target": scores["linear"]["best"],
+            "random": scores["linear_random"]["best"],
+            "knn": scores["knn"]["knn"],
+        }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", dest="sets", action="append", default=[])
     parser.add_argument("--folder", type=Path)
@@ -77,9 +107,15 @@ def main() -> None:
         rows = []
         for seed in asked.seeds:
             rows.append(run(seed, sets))
-            print(f"seed {seed}: " + ", ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()), flush=True)
+            print(
+                f"seed {seed}: "
+                + ", ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()),
+                flush=True,
+            )
     gains = [row["target"] - row["random"] for row in rows]
-    print(f"target - random, best layer: mean {statistics.mean(gains):.2f} points, each {[round(g, 2) for g in gains]}")
+    print(
+        f"target - random, best layer: mean {statistics.mean(gains):.2f} points, each {[round(g, 2) for g in gains]}"
+    )
 
 
 if __name__ == "__main__":

@@ -55,7 +55,9 @@ def photographs(folder: Path, images: Path | None) -> Path:
     place = folder / "jpegs"
     place.mkdir()
     if images is None:
-        encoded = [to_jpeg(square(one, 128), 90) for one in render.render("unlabeled", range(COUNT))]
+        encoded = [
+            to_jpeg(square(one, 128), 90) for one in render.render("unlabeled", range(COUNT))
+        ]
     else:
         import h5py
 
@@ -81,7 +83,9 @@ def packing(folder: Path, images: Path | None) -> None:
         with ProcessPoolExecutor(2, mp_context=get_context("fork")) as pool:
             assert len(list(pool.map(decoded, files, chunksize=16))) == len(files)
         alone.append(len(files) / (time.perf_counter() - start))
-        pack = ImageSets(folder / "memory", folder).pack(ImageSpec(folder="jpegs", size=96), "unlabeled", False)
+        pack = ImageSets(folder / "memory", folder).pack(
+            ImageSpec(folder="jpegs", size=96), "unlabeled", False
+        )
         work = make_work(folder / f"packed{turn}", threads_wanted=2)
         start = time.perf_counter()
         pack.run(work)
@@ -121,10 +125,15 @@ def waiting(folder: Path, cifar: Path | None) -> None:
     if cifar is None:
         name, images = "noise", random_set(folder / "set", 50_000, 32)
     else:
-        name, pack = cifar.name, ImageSets(folder / "memory", folder).pack(ImageSpec(hdf5=str(cifar)), "train", True)
+        name, pack = (
+            cifar.name,
+            ImageSets(folder / "memory", folder).pack(ImageSpec(hdf5=str(cifar)), "train", True),
+        )
         pack.run(make_work(folder / "packed", threads_wanted=Machine().threads))
         images = Images(folder / "packed" / "made")
-    work = make_work(folder, {"images": images}, threads_wanted=Machine().threads, precision_name="auto")
+    work = make_work(
+        folder, {"images": images}, threads_wanted=Machine().threads, precision_name="auto"
+    )
     work.machine.start()
     Rotation(backbone={"name": "conv4"}, epochs=1, batch=128).run(work)
     rate, share = work.figures["images/s"], work.figures["waiting for data"]
@@ -157,7 +166,10 @@ def held(limit: int) -> Iterator[tuple[str, Callable[[], object]]]:
         yield f"not held to any memory: {error}", lambda: None
         return
     try:
-        yield f"held to {limit / 1e9:.1f} GB", lambda: (group / "cgroup.procs").write_text(str(os.getpid()))
+        yield (
+            f"held to {limit / 1e9:.1f} GB",
+            lambda: (group / "cgroup.procs").write_text(str(os.getpid())),
+        )
     finally:
         group.rmdir()
 
@@ -182,11 +194,17 @@ def random_set(folder: Path, count: int, side: int) -> Images:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("sections", nargs="*", choices=[[], *SECTIONS], help="which; all of them without")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "sections", nargs="*", choices=[[], *SECTIONS], help="which; all of them without"
+    )
     parser.add_argument("--images", type=Path, help="HDF5 file of photographs to pack")
     parser.add_argument(
-        "--small-images", type=Path, help="HDF5 file of small photographs, such as CIFAR-10, to train on"
+        "--small-images",
+        type=Path,
+        help="HDF5 file of small photographs, such as CIFAR-10, to train on",
     )
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
     asked = parser.parse_args()
@@ -207,9 +225,14 @@ def main() -> None:
                 for count in (30_000, 300_000):
                     words = [sys.executable, __file__, "--count", str(count)]
                     with held(1_500_000_000) as (how, hold):
-                        told = subprocess.run(words, capture_output=True, text=True, check=True, preexec_fn=hold).stdout
+                        told = subprocess.run(
+                            words, capture_output=True, text=True, check=True, preexec_fn=hold
+                        ).stdout
                     size, (peak, done) = count * 128 * 128 * 3 / 1e9, told.split(maxsplit=1)
-                    print(f"growth: {size:.1f} GB of images, {how}: peak {peak} MB, {done.strip()}", flush=True)
+                    print(
+                        f"growth: {size:.1f} GB of images, {how}: peak {peak} MB, {done.strip()}",
+                        flush=True,
+                    )
 
 
 if __name__ == "__main__":

@@ -38,7 +38,10 @@ def write(folder: Path, rows: int, width: int) -> None:
     columns["ids"] = ((), ids.dtype.str)
     with TableWriter(folder / "features.h5", rows, columns, **facts) as table:
         for first in range(0, rows, 8192):
-            block = random.standard_normal((min(8192, rows - first), width), dtype=np.float32) * scales + 0.1
+            block = (
+                random.standard_normal((min(8192, rows - first), width), dtype=np.float32) * scales
+                + 0.1
+            )
             table.append(features=block.astype(np.float16))
         table.append(ids=ids)
 
@@ -91,7 +94,9 @@ def parts(folder: Path, width: int, components: int, number: int) -> tuple[float
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--width", type=int, default=512)
     parser.add_argument("--components", type=int, default=512)
@@ -108,12 +113,27 @@ def main() -> None:
         folder = Path(place)
         write(folder / "features", asked.rows, asked.width)
         for number in range(asked.rounds):
-            command = [sys.executable, __file__, "--whole", place, str(asked.components), str(number)]
-            took, peak = map(float, subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+            command = [
+                sys.executable,
+                __file__,
+                "--whole",
+                place,
+                str(asked.components),
+                str(number),
+            ]
+            took, peak = map(
+                float,
+                subprocess.run(command, check=True, capture_output=True, text=True).stdout.split(),
+            )
             moving, computing = parts(folder, asked.width, asked.components, number)
             for made in (folder / f"whole-{number}").rglob("*.h5"):
                 made.unlink()
-            seconds.append(took), peaks.append(peak), movings.append(moving), computings.append(computing)
+            (
+                seconds.append(took),
+                peaks.append(peak),
+                movings.append(moving),
+                computings.append(computing),
+            )
             ratios.append(took / (moving + computing))
     middle = statistics.median
     print(

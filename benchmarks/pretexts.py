@@ -42,17 +42,30 @@ from transfer.utils.runtime import Machine
 SIZE = 32
 # What makes a task's inputs: its methods, and names in its module (or in the one of its base, where the loss is).
 PREPARES = {
-    "autoencoder": ["pair"], "bigan": ["views"], "byol": ["views"], "colorization": ["crop_of", "ab", "soft_bins"],
-    "counting": ["wholes_and_quarters"], "deepcluster": ["augment"], "distortion": ["changed"],
-    "exemplar": ["transform"], "inpainting": ["puzzle"], "jigsaw": ["tiles"], "jigsawpp": ["tiles"],
-    "relational": ["see"], "relative_position": ["patches", "disguised"], "rotation": ["copies"], "simclr": ["views"],
+    "autoencoder": ["pair"],
+    "bigan": ["views"],
+    "byol": ["views"],
+    "colorization": ["crop_of", "ab", "soft_bins"],
+    "counting": ["wholes_and_quarters"],
+    "deepcluster": ["augment"],
+    "distortion": ["changed"],
+    "exemplar": ["transform"],
+    "inpainting": ["puzzle"],
+    "jigsaw": ["tiles"],
+    "jigsawpp": ["tiles"],
+    "relational": ["see"],
+    "relative_position": ["patches", "disguised"],
+    "rotation": ["copies"],
+    "simclr": ["views"],
     "supervised": ["augment"],
-}  # fmt: skip
+}
 # Where a task's defaults do not fit images of 32 px, or a set of some thousand images.
 FITTING: dict[str, dict[str, Any]] = {
     "deepcluster": {"k": 100, "components": 64, "iterations": 5},
-    "jigsaw": {"tile": 8, "shift": 1}, "jigsawpp": {"tile": 8, "shift": 1}, "relational": {"batch": 32, "views": 16},
-}  # fmt: skip
+    "jigsaw": {"tile": 8, "shift": 1},
+    "jigsawpp": {"tile": 8, "shift": 1},
+    "relational": {"batch": 32, "views": 16},
+}
 
 
 class Remembered:
@@ -109,7 +122,9 @@ class Clock:
 class Bench:
     """One task on one set."""
 
-    def __init__(self, name: str, machine: Machine, backbone: dict[str, Any], batch: int, steps: int):
+    def __init__(
+        self, name: str, machine: Machine, backbone: dict[str, Any], batch: int, steps: int
+    ):
         options = {"backbone": backbone, "epochs": 1, "batch": batch, **FITTING.get(name, {})}
         self.name, self.machine, self.steps = name, machine, steps
         self.task: Pretext = find_stage(f"pretext/{name}", Path.cwd())(**options)
@@ -126,9 +141,12 @@ class Bench:
     def work(self) -> Any:
         place = Path(tempfile.mkdtemp(dir=self.folder.name))
         return make_work(
-            place, {"images": self.images}, device_name=str(self.machine.device), threads_wanted=self.machine.threads,
+            place,
+            {"images": self.images},
+            device_name=str(self.machine.device),
+            threads_wanted=self.machine.threads,
             precision_name=self.machine.precision,
-        )  # fmt: skip
+        )
 
     def ours(self) -> float:
         """Images/s of the real loop."""
@@ -147,7 +165,11 @@ class Bench:
         device, draw = self.machine.device, Draw(0, torch.arange(self.batch))
         network = self.network.to(device, memory_format=torch.channels_last).train()
         optimizer, clock = self.task.make_optimizer(network), Clock(self.batch)
-        batch = torch.from_numpy(np.array(self.images.pixels[: self.batch])).permute(0, 3, 1, 2).to(device)
+        batch = (
+            torch.from_numpy(np.array(self.images.pixels[: self.batch]))
+            .permute(0, 3, 1, 2)
+            .to(device)
+        )
         with prepared(self.task, PREPARES.get(self.name, [])) as kept:
             for step in range(self.steps + 2):
                 if step:  # the first one prepares the inputs
@@ -170,7 +192,10 @@ class Bench:
         from lightly.models.utils import update_momentum
         from torch.utils.data import DataLoader
 
-        byol, network = self.name == "byol", self.task._build(self.task.about(self.work()), 0).to(self.machine.device)
+        byol, network = (
+            self.name == "byol",
+            self.task._build(self.task.about(self.work()), 0).to(self.machine.device),
+        )
         if not as_it_stands:
             network = network.to(memory_format=torch.channels_last)
         transform = lightly.transforms.SimCLRTransform(input_size=SIZE)
@@ -179,7 +204,11 @@ class Bench:
             two = lightly.transforms.BYOLView2Transform(input_size=SIZE)
             transform = lightly.transforms.BYOLTransform(one, two)
         loader = DataLoader(
-            Pictures(self.images, transform), batch_size=self.batch, shuffle=True, drop_last=True, num_workers=2
+            Pictures(self.images, transform),
+            batch_size=self.batch,
+            shuffle=True,
+            drop_last=True,
+            num_workers=2,
         )
         optimizer = torch.optim.SGD([p for p in network.parameters() if p.requires_grad], lr=0.06)
         contrast, away, clock = NTXentLoss(), NegativeCosineSimilarity(), Clock(self.batch)
@@ -221,7 +250,9 @@ class Pictures(torch.utils.data.Dataset):
 
 def compare(label: str, sides: dict[str, Callable[[], float]], rounds: int) -> None:
     """Run all sides in turns; print medians, and the median of each round's ratio of the first side to each other."""
-    seen = [{name: side() for name, side in sides.items()} for _ in range(rounds + 1)][1:]  # the first warms up
+    seen = [{name: side() for name, side in sides.items()} for _ in range(rounds + 1)][
+        1:
+    ]  # the first warms up
     first, *others = sides
     text = f"{label:<18} ours {statistics.median(one[first] for one in seen):7.0f} images/s"
     for name in others:
@@ -231,10 +262,16 @@ def compare(label: str, sides: dict[str, Callable[[], float]], rounds: int) -> N
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     names = [name.removeprefix("pretext/") for name in stage_names() if name.startswith("pretext/")]
-    trained = [name for name in names if issubclass(find_stage(f"pretext/{name}", Path.cwd()), Pretext)]
-    parser.add_argument("tasks", nargs="*", metavar="TASK", help=f"one of {', '.join(trained)}; none: all of them")
+    trained = [
+        name for name in names if issubclass(find_stage(f"pretext/{name}", Path.cwd()), Pretext)
+    ]
+    parser.add_argument(
+        "tasks", nargs="*", metavar="TASK", help=f"one of {', '.join(trained)}; none: all of them"
+    )
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--width", type=float, default=0.25)
     parser.add_argument("--batch", type=int, default=128)
@@ -248,7 +285,9 @@ def main() -> None:
     backbone = {"name": asked.backbone, "width": asked.width}
     if asked.backbone != "conv4":
         backbone["stem"] = "small"
-    print(f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}; {backbone}")
+    print(
+        f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}; {backbone}"
+    )
     for name in asked.tasks or trained:
         try:
             bench = Bench(name, machine, backbone, asked.batch, asked.steps)
@@ -262,7 +301,10 @@ def main() -> None:
             except ImportError as error:
                 print(f"{name:<18} not beside lightly: {error}", file=sys.stderr)
                 continue
-            theirs = {"lightly": partial(bench.lightly, True), "alike": partial(bench.lightly, False)}
+            theirs = {
+                "lightly": partial(bench.lightly, True),
+                "alike": partial(bench.lightly, False),
+            }
             compare(name, {"ours": bench.ours, **theirs}, asked.rounds)
 
 

@@ -31,7 +31,9 @@ SIZE = 64
 CLASSES = 10
 
 
-def parts(model: Model, sets: dict[str, Images], probe: Linear, machine: Machine) -> tuple[float, float]:
+def parts(
+    model: Model, sets: dict[str, Images], probe: Linear, machine: Machine
+) -> tuple[float, float]:
     """Seconds of one extraction of both splits, and of the heads."""
     layers = [layer for layer in probed_layers(model) if layer in (probe.layers or layer)]
     kept: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
@@ -55,7 +57,9 @@ def parts(model: Model, sets: dict[str, Images], probe: Linear, machine: Machine
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
@@ -74,14 +78,25 @@ def main() -> None:
         }
         (folder / "model").mkdir()
         network = backbone({"name": "alexnet", "batch_norm": True, "stem": "small"}).build(0)
-        Model.write(folder / "model", network, size=SIZE, normalisation=Normalisation(), made_by={}, history=[])
+        Model.write(
+            folder / "model",
+            network,
+            size=SIZE,
+            normalisation=Normalisation(),
+            made_by={},
+            history=[],
+        )
         model = Model(folder / "model")
         probe = Linear(model="model", layers=[f"conv{n}" for n in range(1, 6)])
         ratios, wholes, extractions, headss = [], [], [], []
         for turn in range(asked.rounds + 1):  # the first warms up
             extraction, heads = parts(model, sets, probe, machine)
             work = make_work(
-                folder / str(turn), sets, {"model": model}, threads_wanted=machine.threads, precision_name="auto"
+                folder / str(turn),
+                sets,
+                {"model": model},
+                threads_wanted=machine.threads,
+                precision_name="auto",
             )
             start = time.perf_counter()
             probe.run(work)

@@ -56,7 +56,9 @@ class Stopwatch:
 
     def told(self) -> str:
         rate = len(self.seen) * self.task.batch / (time.perf_counter() - self.start)
-        times = ", ".join(f"{wanted:.0%} after {minutes:.2f} min" for wanted, minutes in self.reached.items())
+        times = ", ".join(
+            f"{wanted:.0%} after {minutes:.2f} min" for wanted, minutes in self.reached.items()
+        )
         puzzles = self.task.puzzles_per_image
         return f"{puzzles} puzzles an image: {rate:.0f} images/s, {times or 'none'}; last {self.recent:.1%}"
 
@@ -64,17 +66,27 @@ class Stopwatch:
 def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
     work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=None)
     work.machine.start()
-    task = pretext().model_copy(update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"})
+    task = pretext().model_copy(
+        update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"}
+    )
     stopwatch = Stopwatch(task, minutes)
     try:
-        train(work, task, task._build(About(64, len(images), 0), work.seed_for("weights")), stopwatch, images)
+        train(
+            work,
+            task,
+            task._build(About(64, len(images), 0), work.seed_for("weights")),
+            stopwatch,
+            images,
+        )
     except OutOfTime:
         return stopwatch.told()
     raise AssertionError("the training ended before its time")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--minutes", type=float, default=4.0)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:

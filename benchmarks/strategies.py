@@ -38,7 +38,13 @@ COUNT = 4096
 TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}
 
 
-def made(stage: Any, folder: Path, machine: Machine, images: dict[str, Images] | None = None, **inputs: Any) -> Any:
+def made(
+    stage: Any,
+    folder: Path,
+    machine: Machine,
+    images: dict[str, Images] | None = None,
+    **inputs: Any,
+) -> Any:
     """What a stage makes, with what it said of it."""
     work = make_work(folder, images, inputs)
     work.machine = machine
@@ -49,36 +55,63 @@ def made(stage: Any, folder: Path, machine: Machine, images: dict[str, Images] |
 
 
 def strategies(
-    asked: argparse.Namespace, kept: Features, clusters: Clusters, labels: dict[int, PseudoLabels], model: Model
+    asked: argparse.Namespace,
+    kept: Features,
+    clusters: Clusters,
+    labels: dict[int, PseudoLabels],
+    model: Model,
 ) -> dict[str, tuple[Any, dict[str, Any]]]:
     """Each strategy's stage with what it reads. clusters: those of k = 200."""
     recipe: dict[str, Any] = {
-        "backbone": {"name": asked.target, "width": asked.width}, "batch": asked.batch, "optimizer": "adamw",
-        "learning_rate": 1e-3, "crop": 0.5, "epochs": max(1, round(asked.steps * asked.batch / COUNT)),
-    }  # fmt: skip
+        "backbone": {"name": asked.target, "width": asked.width},
+        "batch": asked.batch,
+        "optimizer": "adamw",
+        "learning_rate": 1e-3,
+        "crop": 0.5,
+        "epochs": max(1, round(asked.steps * asked.batch / COUNT)),
+    }
     several = {f"labels.{place}": one for place, one in enumerate(labels.values())}
     queue = {"anchors": asked.anchors}
     return {
         "pseudo_label": (PseudoLabel(labels="l", **recipe), {"labels": labels[200]}),
         "multi_label (three)": (MultiLabel(labels=["a", "b", "c"], **recipe), several),
-        "soft_label": (SoftLabel(features="p", clusters="c", **recipe), {"features": kept, "clusters": clusters}),
-        "regression, linear": (Regression(features="p", head="linear", **recipe), {"features": kept}),
+        "soft_label": (
+            SoftLabel(features="p", clusters="c", **recipe),
+            {"features": kept, "clusters": clusters},
+        ),
+        "regression, linear": (
+            Regression(features="p", head="linear", **recipe),
+            {"features": kept},
+        ),
         "regression, mlp 512": (Regression(features="p", hidden=512, **recipe), {"features": kept}),
-        "regression, mlp 1024": (Regression(features="p", hidden=1024, **recipe), {"features": kept}),
+        "regression, mlp 1024": (
+            Regression(features="p", hidden=1024, **recipe),
+            {"features": kept},
+        ),
         "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
-        "similarity, seed": (Similarity(features="p", variant="seed", **(recipe | queue)), {"features": kept}),
-        "similarity, two queues": (Similarity(features="p", queues=2, **(recipe | queue)), {"features": kept}),
+        "similarity, seed": (
+            Similarity(features="p", variant="seed", **(recipe | queue)),
+            {"features": kept},
+        ),
+        "similarity, two queues": (
+            Similarity(features="p", queues=2, **(recipe | queue)),
+            {"features": kept},
+        ),
         "similarity, two, slow copy": (
-            Similarity(features="p", queues=2, ema=0.999, **(recipe | queue)), {"features": kept},
+            Similarity(features="p", queues=2, ema=0.999, **(recipe | queue)),
+            {"features": kept},
         ),
         "live regression, mlp 512": (
-            Regression(features="p", hidden=512, live="m", **recipe), {"features": kept, "live": model},
+            Regression(features="p", hidden=512, live="m", **recipe),
+            {"features": kept, "live": model},
         ),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--target", default="conv4")
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--size", type=int, default=32)
@@ -96,14 +129,33 @@ def main() -> None:
         pixels = random.randint(0, 256, (COUNT, asked.size, asked.size, 3)).astype(np.uint8)
         images = {"images": pack_images(folder / "images", pixels)}
         (folder / "model").mkdir()
-        Model.write(folder / "model", backbone(TEACHER).build(0), size=asked.size, normalisation=Normalisation(),
-                    made_by={}, history=[])  # fmt: skip
+        Model.write(
+            folder / "model",
+            backbone(TEACHER).build(0),
+            size=asked.size,
+            normalisation=Normalisation(),
+            made_by={},
+            history=[],
+        )
         model = Model(folder / "model")
-        features = made(ExtractNetwork(model="m", layer="layer3", pool=2), folder / "f", machine, images, model=model)
-        kept = made(Prepare(features="f", components=asked.dimensions), folder / "p", machine, features=features)
+        features = made(
+            ExtractNetwork(model="m", layer="layer3", pool=2),
+            folder / "f",
+            machine,
+            images,
+            model=model,
+        )
+        kept = made(
+            Prepare(features="f", components=asked.dimensions),
+            folder / "p",
+            machine,
+            features=features,
+        )
         labels: dict[int, PseudoLabels] = {}
         for k in (50, 100, 200):
-            clusters = made(Cluster(features="p", k=k, iterations=5), folder / f"c{k}", machine, features=kept)
+            clusters = made(
+                Cluster(features="p", k=k, iterations=5), folder / f"c{k}", machine, features=kept
+            )
             both = {"features": kept, "clusters": clusters}
             labels[k] = made(Assign(features="p", clusters="c"), folder / f"l{k}", machine, **both)
         runs = strategies(asked, kept, clusters, labels, model)
@@ -114,12 +166,18 @@ def main() -> None:
                 pass
             found = {"teacher forward": (time.perf_counter() - start) / COUNT}
             for name, (stage, inputs) in runs.items():
-                found[name] = 1 / made(stage, folder / f"{turn} {name}", machine, images, **inputs).rate
+                found[name] = (
+                    1 / made(stage, folder / f"{turn} {name}", machine, images, **inputs).rate
+                )
             for name, seconds in found.items():
                 times[name] += [seconds] if turn else []
     hard = times["pseudo_label"]
     for name, seconds in times.items():
-        beside = [a + b for a, b in zip(hard, times["teacher forward"], strict=True)] if "live" in name else hard
+        beside = (
+            [a + b for a, b in zip(hard, times["teacher forward"], strict=True)]
+            if "live" in name
+            else hard
+        )
         ratio = statistics.median(one / other for one, other in zip(seconds, beside, strict=True))
         told = " (to hard labels and a teacher's forward pass)" if "live" in name else ""
         print(f"{name:30} {1 / statistics.median(seconds):8,.0f} images/s  {ratio:5.2f}{told}")

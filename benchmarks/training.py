@@ -40,17 +40,30 @@ CLASSES = 200
 
 def target() -> PseudoLabel:
     return PseudoLabel(
-        labels="labels", backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"}, epochs=1,
-        batch=128, optimizer="adamw", learning_rate=1e-3, crop=0.5,
-    )  # fmt: skip
+        labels="labels",
+        backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"},
+        epochs=1,
+        batch=128,
+        optimizer="adamw",
+        learning_rate=1e-3,
+        crop=0.5,
+    )
 
 
 def pretext() -> JigsawPP:
     return JigsawPP(
-        backbone={"name": "vgg16", "width": 0.25, "batch_norm": True, "stem": "small"}, epochs=1, batch=128, tile=18,
+        backbone={"name": "vgg16", "width": 0.25, "batch_norm": True, "stem": "small"},
+        epochs=1,
+        batch=128,
+        tile=18,
         shift=1,
-        puzzles_per_image=8, embedding=128, hidden=1024, dropout=0.0, optimizer="adamw", learning_rate=1e-3,
-    )  # fmt: skip
+        puzzles_per_image=8,
+        embedding=128,
+        hidden=1024,
+        dropout=0.0,
+        optimizer="adamw",
+        learning_rate=1e-3,
+    )
 
 
 def bare_training(
@@ -73,13 +86,16 @@ def compare(name: str, ours: object, bare: object) -> None:
     mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
     ratio = statistics.median(a / b for a, b in pairs)
     print(
-        f"{name:<34} {mine:8.0f} images/s, bare loop {theirs:8.0f}, ratio {ratio:.2f} (median of {ROUNDS})", flush=True
+        f"{name:<34} {mine:8.0f} images/s, bare loop {theirs:8.0f}, ratio {ratio:.2f} (median of {ROUNDS})",
+        flush=True,
     )
 
 
 def speed(folder: Path, machine: Machine) -> None:
     random = np.random.RandomState(0)
-    images = pack_images(folder / "images", random.randint(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8))
+    images = pack_images(
+        folder / "images", random.randint(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8)
+    )
     labels = np.arange(IMAGES) % CLASSES
     (folder / "labels").mkdir()
     zeros = np.zeros(IMAGES)
@@ -88,7 +104,11 @@ def speed(folder: Path, machine: Machine) -> None:
     def run(stage: object, **inputs: object) -> float:
         with tempfile.TemporaryDirectory() as place:
             work = make_work(
-                Path(place), {"images": images}, inputs, threads_wanted=machine.threads, precision_name="auto"
+                Path(place),
+                {"images": images},
+                inputs,
+                threads_wanted=machine.threads,
+                precision_name="auto",
             )
             start = time.perf_counter()
             stage.run(work)
@@ -101,13 +121,18 @@ def speed(folder: Path, machine: Machine) -> None:
     prepared, wanted = normalise(batch, Normalisation()), torch.from_numpy(labels[:128])
     optimizer = task.make_optimizer(network)
     compare(
-        "target: AlexNet-BN, half width, 64 px", lambda: run(task, labels=PseudoLabels(folder / "labels")),
+        "target: AlexNet-BN, half width, 64 px",
+        lambda: run(task, labels=PseudoLabels(folder / "labels")),
         lambda: bare_training(
             network,
-            lambda: nn.functional.cross_entropy(network["head"](network["backbone"](prepared).flatten(1)), wanted), 128,
-            machine, optimizer,
+            lambda: nn.functional.cross_entropy(
+                network["head"](network["backbone"](prepared).flatten(1)), wanted
+            ),
+            128,
+            machine,
+            optimizer,
         ),
-    )  # fmt: skip
+    )
 
     jigsaw = pretext()
     puzzler = jigsaw._build(About(64, IMAGES, 0), 0)
@@ -116,7 +141,9 @@ def speed(folder: Path, machine: Machine) -> None:
     _, answers = jigsaw.puzzles(torch.zeros(128, 9, 1), draw)
 
     def solve() -> torch.Tensor:
-        embedded = puzzler["embed"](read(puzzler["backbone"], tiles.flatten(0, 1))).unflatten(0, (128, 9))
+        embedded = puzzler["embed"](read(puzzler["backbone"], tiles.flatten(0, 1))).unflatten(
+            0, (128, 9)
+        )
         puzzles = embedded[:, None].expand(-1, 8, -1, -1).flatten(0, 1).flatten(1)
         return nn.functional.cross_entropy(puzzler["head"](puzzles), answers.flatten())
 
@@ -129,10 +156,15 @@ def speed(folder: Path, machine: Machine) -> None:
 
     (folder / "model").mkdir()
     backbone = jigsaw.backbone.build(0)
-    Model.write(folder / "model", backbone, size=64, normalisation=Normalisation(), made_by={}, history=[])
+    Model.write(
+        folder / "model", backbone, size=64, normalisation=Normalisation(), made_by={}, history=[]
+    )
     model = Model(folder / "model")
     whole = torch.from_numpy(np.array(images.pixels[:BLOCK])).permute(0, 3, 1, 2)
-    fed, frozen = normalise(whole, Normalisation()), model.network().to(memory_format=torch.channels_last)
+    fed, frozen = (
+        normalise(whole, Normalisation()),
+        model.network().to(memory_format=torch.channels_last),
+    )
 
     def bare_extraction() -> float:
         start = time.perf_counter()
@@ -154,24 +186,40 @@ def memory(count: int) -> None:
         # The packed file is written by blocks here too, so that what is measured is the extraction.
         shape = (count, 32, 32, 3)
         with open(folder / "images" / "images.npy", "wb") as file:
-            np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+            np.lib.format.write_array_header_1_0(
+                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+            )
             for start in range(0, count, 5000):
                 file.write(random.bytes(min(5000, count - start) * 32 * 32 * 3))
         from transfer.storage.hdf5_tables import encode_strings, write_table
 
-        write_table(folder / "images" / "index.h5", {"ids": encode_strings([f"train/{i}" for i in range(count)])})
+        write_table(
+            folder / "images" / "index.h5",
+            {"ids": encode_strings([f"train/{i}" for i in range(count)])},
+        )
         (folder / "model").mkdir()
         from transfer.models import backbone
 
         network = backbone("conv4").build(0)
-        Model.write(folder / "model", network, size=32, normalisation=Normalisation(), made_by={}, history=[])
-        work = make_work(folder, {"images": images}, {"model": Model(folder / "model")}, threads_wanted=2)
+        Model.write(
+            folder / "model",
+            network,
+            size=32,
+            normalisation=Normalisation(),
+            made_by={},
+            history=[],
+        )
+        work = make_work(
+            folder, {"images": images}, {"model": Model(folder / "model")}, threads_wanted=2
+        )
         ExtractNetwork(model="model", layer="conv3", pool=4).run(work)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--memory", action="store_true")
     parser.add_argument("--plain", action="store_true")
     parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
@@ -182,14 +230,18 @@ def main() -> None:
         peaks = {}
         for count in (10_000, 100_000):
             words = [sys.executable, __file__, "--count", str(count)]
-            peaks[count] = int(subprocess.run(words, capture_output=True, text=True, check=True).stdout)
+            peaks[count] = int(
+                subprocess.run(words, capture_output=True, text=True, check=True).stdout
+            )
             print(f"extraction of {count:,} images: peak {peaks[count]} MB", flush=True)
         print(f"difference {peaks[100_000] - peaks[10_000]} MB")
     else:
         machine = Machine()
         if not asked.plain:
             machine.start()
-        print(f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}")
+        print(
+            f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}"
+        )
         with tempfile.TemporaryDirectory() as place:
             speed(Path(place), machine)
 

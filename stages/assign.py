@@ -64,7 +64,9 @@ class Assign(Stage):
             k=len(clusters.sizes),
             features=work.input_keys["features"],
         )
-        work.figures.update(images=len(features), labels=len(used), unused=len(clusters.sizes) - len(used))
+        work.figures.update(
+            images=len(features), labels=len(used), unused=len(clusters.sizes) - len(used)
+        )
 
 
 def two_nearest(

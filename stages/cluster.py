@@ -32,7 +32,9 @@ class Cluster(Stage):
 
     features: str = reads(Features, "what is clustered")
     k: int = option(2000, "number of clusters", ge=2)
-    iterations: int = option(20, "passes over all rows; it stops before if nothing moves any more", ge=1)
+    iterations: int = option(
+        20, "passes over all rows; it stops before if nothing moves any more", ge=1
+    )
     init: Literal["k-means++", "random"] = option(
         "k-means++", "first centroids (k-means++ chooses among 16 rows a centroid)"
     )
@@ -42,7 +44,9 @@ class Cluster(Stage):
         """There are as many images as clusters."""
         count = count_of(planned.inputs["features"])
         if count is not None and count < self.k:
-            raise BadOption("k", f"{self.k} clusters of {count} images: k must not be larger than their number")
+            raise BadOption(
+                "k", f"{self.k} clusters of {count} images: k must not be larger than their number"
+            )
 
     def run(self, work: Work) -> None:
         features: Features = work.inputs["features"]
@@ -61,13 +65,19 @@ class Cluster(Stage):
         self._tell(work, sizes, objective, state)
         write_table(
             work.folder / "clusters.h5",
-            {"centroids": state.centroids, "sizes": sizes, "objective": np.array([*state.objective, objective])},
+            {
+                "centroids": state.centroids,
+                "sizes": sizes,
+                "objective": np.array([*state.objective, objective]),
+            },
             space=features.space,
             layer=features.attributes["layer"],
             preparation=features.attributes["preparation"],
         )
 
-    def _lloyd(self, work: Work, rows: FeatureRows, number: int, gpu: int | None, progress: Progress) -> Lloyd:
+    def _lloyd(
+        self, work: Work, rows: FeatureRows, number: int, gpu: int | None, progress: Progress
+    ) -> Lloyd:
         """All iterations of one try; each leaves a checkpoint."""
         path = work.checkpoints / f"try-{number}.npz"
         state = _load(path) or start(rows, self.k, self.init, work.seed_for("start", number))
@@ -101,7 +111,9 @@ class Cluster(Stage):
             splits=state.splits,
         )
         if share.max() > 0.5:
-            work.note(f"one cluster holds {100 * share.max():.0f} % of all rows: the features may have collapsed")
+            work.note(
+                f"one cluster holds {100 * share.max():.0f} % of all rows: the features may have collapsed"
+            )
         if empty:
             work.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")
 

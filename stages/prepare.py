@@ -9,7 +9,14 @@ from pydantic import Field
 
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
-from transfer.numerics.feature_transforms import Step, Whitening, apply, directions, projection, scaling
+from transfer.numerics.feature_transforms import (
+    Step,
+    Whitening,
+    apply,
+    directions,
+    projection,
+    scaling,
+)
 from transfer.stage.base import Names, Stage, counts_where, option, reads, several
 from transfer.stage.feature_blocks import sound_blocks, unsound
 from transfer.stage.feature_space import check_side_by_side, count_of, space_of, width_of
@@ -38,7 +45,9 @@ class Prepare(Stage):
 
     features: Names = reads(Features, "what is prepared; several are put side by side")
     like: str | None = reads(
-        Features, "a `prepare` stage whose fitted steps are applied instead of fitting new ones", optional=True
+        Features,
+        "a `prepare` stage whose fitted steps are applied instead of fitting new ones",
+        optional=True,
     )
     steps: list[Literal["centre", "standardise", "l2", "pca", "whiten", "project"]] = option(
         ["l2", "whiten"],
@@ -46,7 +55,10 @@ class Prepare(Stage):
         "pca, whiten: `components` directions; project: at random, to `projected` values",
     )
     components: int | None = option(
-        None, "directions that are kept; none: as many as there are", where={"steps": ["pca", "whiten"]}, ge=1
+        None,
+        "directions that are kept; none: as many as there are",
+        where={"steps": ["pca", "whiten"]},
+        ge=1,
     )
     floor: float = option(
         1e-4,
@@ -73,7 +85,8 @@ class Prepare(Stage):
         if like is not None:
             if not isinstance(like.stage, Prepare):
                 raise BadOption(
-                    "like", f"'{like.name}' ({like.uses}) has no fitted steps: name a stage that `uses: prepare`"
+                    "like",
+                    f"'{like.name}' ({like.uses}) has no fitted steps: name a stage that `uses: prepare`",
                 )
             fitted = like
             while "like" in fitted.inputs:
@@ -82,23 +95,35 @@ class Prepare(Stage):
             if [*map(space_of, features)] != [*map(space_of, theirs)]:
                 ours, those = (", ".join(one.name for one in some) for some in (features, theirs))
                 raise BadOption(
-                    "like", f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with"
+                    "like",
+                    f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with",
                 )
             for name, field in type(self).model_fields.items():
                 fits = name == "steps" or "steps" in counts_where(field)
                 if fits and getattr(self, name) != field.default:
-                    raise BadOption(name, f"the steps are those of '{fitted.name}', as they were fitted: leave it out")
+                    raise BadOption(
+                        name,
+                        f"the steps are those of '{fitted.name}', as they were fitted: leave it out",
+                    )
             return
         if not self.steps and len(features) == 1:
             raise BadOption("steps", "an empty list does nothing")
         count = count_of(features[0])
-        if count is not None and self.components and {"pca", "whiten"} & set(self.steps) and self.components >= count:
+        if (
+            count is not None
+            and self.components
+            and {"pca", "whiten"} & set(self.steps)
+            and self.components >= count
+        ):
             raise BadOption(
-                "components", f"{self.components} components of {count} images: at most {count - 1} can be had"
+                "components",
+                f"{self.components} components of {count} images: at most {count - 1} can be had",
             )
         after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
         if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projected:
-            raise BadOption("components", f"{self.components} components of {self.projected} projected values")
+            raise BadOption(
+                "components", f"{self.components} components of {self.projected} projected values"
+            )
 
     def rehearse(self, planned: Planned) -> None:
         """No step keeps more values than it is given."""
@@ -113,7 +138,9 @@ class Prepare(Stage):
         for step in self.steps if width else ():
             if step in ("pca", "whiten"):
                 if (self.components or 0) > width:
-                    raise BadOption("components", f"{self.components} of features of {width} values")
+                    raise BadOption(
+                        "components", f"{self.components} of features of {width} values"
+                    )
                 width = self.components or min(width, (count_of(planned) or width + 1) - 1)
             elif step == "project":
                 if self.projected >= width:
@@ -138,24 +165,39 @@ class Prepare(Stage):
         if len(features) > 1:
             ids, *others = (one.table.read("ids") for one in features)
             if not all(np.array_equal(ids, other) for other in others):
-                raise TransferError("these features are of different images, and cannot stand side by side")
+                raise TransferError(
+                    "these features are of different images, and cannot stand side by side"
+                )
             source, before = {"side by side": [one.space for one in features]}, ["side by side"]
             facts["layer"] = " + ".join(dict.fromkeys(one.attributes["layer"] for one in features))
         if like is None:
-            names, steps, space = list(self.steps), self._fit(work, features, width), {"prepare": work.key}
+            names, steps, space = (
+                list(self.steps),
+                self._fit(work, features, width),
+                {"prepare": work.key},
+            )
         else:
             names, space = like.attributes["steps"], like.space
             steps = load_steps(like)
             fitted = width_before(steps) or width
             if fitted != width:
-                raise TransferError(f"the steps were fitted on {fitted} values, these features have {width}")
+                raise TransferError(
+                    f"the steps were fitted on {fitted} values, these features have {width}"
+                )
             if like.attributes["source"] != source:
                 raise TransferError(
                     "these features are not of the kind that the steps were fitted on (another network or layer)"
                 )
-        facts |= {"space": space, "source": source, "steps": names, "preparation": [*before, *names]}
+        facts |= {
+            "space": space,
+            "source": source,
+            "steps": names,
+            "preparation": [*before, *names],
+        }
         self._write(work, features, steps, facts)
-        columns = {f"{i}.{name}": values for i, step in enumerate(steps) for name, values in step.items()}
+        columns = {
+            f"{i}.{name}": values for i, step in enumerate(steps) for name, values in step.items()
+        }
         write_table(work.folder / "preparation.h5", columns)
 
     def _fit(self, work: Work, features: list[Features], width: int) -> list[Step]:
@@ -177,20 +219,30 @@ class Prepare(Stage):
                 width = self.projected
             else:
                 whiten = Whitening(self.floor, self.shrinkage) if name == "whiten" else None
-                step, kept = directions(blocks, count, width, self.components, whiten, device, work.note)
+                step, kept = directions(
+                    blocks, count, width, self.components, whiten, device, work.note
+                )
                 work.figures["variance kept"] = kept * work.figures.get("variance kept", 1.0)
                 width = step["matrix"].shape[1]
                 steps.append(step)
         return steps
 
-    def _write(self, work: Work, features: list[Features], steps: list[Step], facts: dict[str, object]) -> None:
+    def _write(
+        self, work: Work, features: list[Features], steps: list[Step], facts: dict[str, object]
+    ) -> None:
         first = features[0]
-        width = next((step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), None)
+        width = next(
+            (step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), None
+        )
         width = width or sum(one.shape[1] for one in features)
-        others = {"ids": first.table.read("ids")}  # as they are kept: a million texts would take 100 MB
+        others = {
+            "ids": first.table.read("ids")
+        }  # as they are kept: a million texts would take 100 MB
         if first.labels is not None:
             others["labels"] = first.labels
-        columns = {"features": ((width,), self.dtype)} | {name: ((), one.dtype.str) for name, one in others.items()}
+        columns = {"features": ((width,), self.dtype)} | {
+            name: ((), one.dtype.str) for name, one in others.items()
+        }
         with (
             TableWriter(work.folder / "features.h5", len(first), columns, **facts) as table,
             work.progress("preparing", len(first), "images") as progress,

@@ -67,14 +67,23 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TRANSFER_STORE", raising=False)
 
 
-def command_line(*words: object, cwd: Path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+def command_line(
+    *words: object, cwd: Path, check: int | None = 0
+) -> subprocess.CompletedProcess[str]:
     """`transfer WORDS...` in a process of its own; a traceback is a failure whatever the exit code."""
     done = subprocess.run(
-        [sys.executable, "-m", "transfer", *map(str, words)], cwd=cwd, text=True, capture_output=True, check=False,
-        timeout=120, env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+        [sys.executable, "-m", "transfer", *map(str, words)],
+        cwd=cwd,
+        text=True,
+        capture_output=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
     assert "Traceback" not in done.stdout + done.stderr, done.stderr
-    assert check is None or done.returncode == check, f"{done.returncode}: {done.stdout}{done.stderr}"
+    assert check is None or done.returncode == check, (
+        f"{done.returncode}: {done.stdout}{done.stderr}"
+    )
     return done
 
 
@@ -82,14 +91,18 @@ def command_line(*words: object, cwd: Path, check: int | None = 0) -> subprocess
 def transfer(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
     """`transfer("run", file, check=2)`: the command line in a process of its own, in a folder of the test's own."""
 
-    def call(*words: object, cwd: Path = tmp_path, check: int | None = 0) -> subprocess.CompletedProcess[str]:
+    def call(
+        *words: object, cwd: Path = tmp_path, check: int | None = 0
+    ) -> subprocess.CompletedProcess[str]:
         return command_line(*words, cwd=cwd, check=check)
 
     return call
 
 
 @pytest.fixture
-def invoke(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
+def invoke(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
     """The same in this process: quicker, for commands that neither train nor meet signals."""
     from transfer.cli import main
 
@@ -137,7 +150,9 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("finished")
     made = Tiny(folder / "tiny.yaml", folder / "store")
     made.file.write_text(TINY, encoding="utf-8")
-    command_line("run", made.file, "--store", made.store, "--threads", 1, "--device", "cpu", cwd=folder)
+    command_line(
+        "run", made.file, "--store", made.store, "--threads", 1, "--device", "cpu", cwd=folder
+    )
     return made
 
 

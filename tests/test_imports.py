@@ -75,7 +75,9 @@ def short(path: Path) -> str:
 
 def test_every_module_of_the_framework_has_its_layer() -> None:
     top = {path.relative_to(ROOT / "transfer").parts[0].removesuffix(".py") for path in FRAMEWORK}
-    assert top - {"__init__"} == LAYER.keys(), "give it a line in LAYERS, or take the one that is gone out of it"
+    assert top - {"__init__"} == LAYER.keys(), (
+        "give it a line in LAYERS, or take the one that is gone out of it"
+    )
 
 
 @pytest.mark.parametrize("path", FRAMEWORK, ids=short)
@@ -94,14 +96,20 @@ def test_the_framework_imports_downwards_and_nothing_of_the_stages(path: Path) -
     assert upwards == []
 
 
-@pytest.mark.parametrize("path", [path for path in STAGES if not path.name.startswith("_")], ids=short)
+@pytest.mark.parametrize(
+    "path", [path for path in STAGES if not path.name.startswith("_")], ids=short
+)
 def test_a_file_of_a_stage_defines_one_stage_and_imports_no_other(path: Path) -> None:
     from transfer.stage.base import Stage
     from transfer.stage.registry import find_stage
 
     name = path.relative_to(ROOT / "stages").with_suffix("").as_posix()
     module = sys.modules[find_stage(name, ROOT).__module__]
-    found = [kind for kind in vars(module).values() if isinstance(kind, type) and kind.__module__ == module.__name__]
+    found = [
+        kind
+        for kind in vars(module).values()
+        if isinstance(kind, type) and kind.__module__ == module.__name__
+    ]
     assert sum(issubclass(kind, Stage) for kind in found) == 1
     others = [imported for imported, _ in imports(path) if imported.startswith("stages.")]
     assert [one for one in others if not any(part.startswith("_") for part in one.split("."))] == []
@@ -118,13 +126,23 @@ def test_stages_import_only_the_framework_and_what_is_installed(path: Path) -> N
 @pytest.mark.parametrize("path", [*FRAMEWORK, *STAGES], ids=short)
 def test_what_is_no_option_says_of_which_type_it_is(path: Path) -> None:
     # Python 3.10 refuses the bare word, where later ones read it.
-    nodes = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.AnnAssign)]
-    assert [node.lineno for node in nodes if ast.unparse(node.annotation) in ("ClassVar", "Final")] == []
+    nodes = [
+        node
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.AnnAssign)
+    ]
+    assert [
+        node.lineno for node in nodes if ast.unparse(node.annotation) in ("ClassVar", "Final")
+    ] == []
 
 
 @pytest.mark.parametrize("path", [*FRAMEWORK, *STAGES], ids=short)
 def test_nothing_is_pickled_and_nothing_is_loaded_loosely(path: Path) -> None:
-    found = [f"{line}: import of {name}" for name, line in imports(path) if name.split(".")[0] in PICKLERS]
+    found = [
+        f"{line}: import of {name}"
+        for name, line in imports(path)
+        if name.split(".")[0] in PICKLERS
+    ]
     nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
     calls = [node for node in nodes if isinstance(node, ast.Call)]
     # A user's own weights: what torch then reads is tensors, and anything else is an error.
@@ -132,10 +150,18 @@ def test_nothing_is_pickled_and_nothing_is_loaded_loosely(path: Path) -> None:
     if short(path) == EXPORTED:
         safe += [call.func for call in calls if ast.unparse(call.func) == "torch.save"]
     for node in nodes:
-        if isinstance(node, ast.Attribute) and ast.unparse(node) in ("torch.save", "torch.load") and node not in safe:
+        if (
+            isinstance(node, ast.Attribute)
+            and ast.unparse(node) in ("torch.save", "torch.load")
+            and node not in safe
+        ):
             found.append(f"{node.lineno}: {ast.unparse(node)}")
         if isinstance(node, ast.Call) and ast.unparse(node.func) != "zip":
             for keyword in node.keywords:
-                if ast.unparse(keyword) in ("strict=False", "allow_pickle=True", "weights_only=False"):
+                if ast.unparse(keyword) in (
+                    "strict=False",
+                    "allow_pickle=True",
+                    "weights_only=False",
+                ):
                     found.append(f"{node.lineno}: {ast.unparse(keyword)}")
     assert found == []

@@ -25,7 +25,12 @@ class Pipeline:
     """A pipeline file with its store."""
 
     def __init__(
-        self, plan: Plan, store: Store, words: Sequence[str] = (), root: Path | None = None, asked: Sequence[str] = ()
+        self,
+        plan: Plan,
+        store: Store,
+        words: Sequence[str] = (),
+        root: Path | None = None,
+        asked: Sequence[str] = (),
     ):
         """words: the options with which the file was read. asked: the stages that the plan was narrowed to."""
         self.plan, self.store, self.words, self.root = plan, store, list(words), root or store.root
@@ -47,9 +52,16 @@ class Pipeline:
         path = Path(path)
         root = Path(store).expanduser().resolve() if store else default_store(path)
         if root.exists() and not root.is_dir():
-            raise UsageError(f"the store {root} is a file: name a folder with --store or TRANSFER_STORE")
+            raise UsageError(
+                f"the store {root} is a file: name a folder with --store or TRANSFER_STORE"
+            )
         opened = Store(root / "smoke" if smoke else root)
-        words = ["--store", str(root), *(["--smoke"] if smoke else []), *(f"--set={one}" for one in sets)]
+        words = [
+            "--store",
+            str(root),
+            *(["--smoke"] if smoke else []),
+            *(f"--set={one}" for one in sets),
+        ]
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
         return Pipeline(plan.narrowed(stages), opened, words, root, stages)
 
@@ -65,7 +77,9 @@ class Pipeline:
             code = getattr(sys.modules.get(type(one.stage).__module__), "__file__", None)
             found += [Path(code)] if code else []
             found += [Path(given.path) for given in given_files(one.stage).values()]
-            found += [folder / name for name in (manifest.files if manifest else ())] + [folder / MANIFEST]
+            found += [folder / name for name in (manifest.files if manifest else ())] + [
+                folder / MANIFEST
+            ]
             if one.uses == "images":
                 origin = one.stage.origin
                 if origin.reader not in ("drawings", "hdf5"):
@@ -77,7 +91,9 @@ class Pipeline:
         """The one stage that `name` (or `name[member]`) stands for."""
         found = self.plan.find(name)
         if len(found) > 1:
-            raise UsageError(f"'{name}' stands for {len(found)} members: {', '.join(one.label for one in found)}")
+            raise UsageError(
+                f"'{name}' stands for {len(found)} members: {', '.join(one.label for one in found)}"
+            )
         return found[0]
 
     def artifact(self, name: str) -> Artifact:

@@ -55,11 +55,17 @@ class Cropped:
         """(B, 3, S, S) float crops to the (B, D) features of each layer."""
         with torch.no_grad():
             found = self.network.layers(normalise(crops, self.model.normalisation), self.layers)
-        return [gridded(found[layer], self.preset.dimensions, self.preset.pooling) for layer in self.layers]
+        return [
+            gridded(found[layer], self.preset.dimensions, self.preset.pooling)
+            for layer in self.layers
+        ]
 
     def train(self, heads: list[Head], images: Images, labels: numpy.ndarray) -> None:
         """All heads, each on its layer of the same crops."""
-        wanted, size = torch.from_numpy(labels).to(self.work.machine.device), self.model.card["size"]
+        wanted, size = (
+            torch.from_numpy(labels).to(self.work.machine.device),
+            self.model.card["size"],
+        )
 
         def loss(network: nn.Module, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
             seen = self.features(random_crop(batch, draw, self.preset.train_crop, size))
@@ -69,10 +75,17 @@ class Cropped:
             return torch.stack(losses).sum(), {"accuracy": torch.stack(rights).max()}
 
         preset = self.preset
-        recipe = Recipe(epochs=preset.epochs, batch=preset.batch, learning_rate=preset.learning_rate, preset=preset)
+        recipe = Recipe(
+            epochs=preset.epochs,
+            batch=preset.batch,
+            learning_rate=preset.learning_rate,
+            preset=preset,
+        )
         train(self.work, recipe, nn.ModuleList(heads), loss, images)
 
-    def right(self, heads: list[Head], images: Images, labels: numpy.ndarray) -> list[numpy.ndarray]:
+    def right(
+        self, heads: list[Head], images: Images, labels: numpy.ndarray
+    ) -> list[numpy.ndarray]:
         """For each head (N,): 100 where it names the image right, 0 elsewhere; of ten crops the mean softmax counts."""
         named: list[list[Tensor]] = [[] for _ in heads]
         preset, size = self.preset, self.model.card["size"]
@@ -83,7 +96,10 @@ class Cropped:
                     with self.work.machine.autocast():
                         seen = self.features(crops)
                     logits = [head(one) for head, one in zip(heads, seen, strict=True)]
-                    sums = [total + one.float().softmax(1) for total, one in zip(sums, logits, strict=True)]
+                    sums = [
+                        total + one.float().softmax(1)
+                        for total, one in zip(sums, logits, strict=True)
+                    ]
                 for each, total in zip(named, sums, strict=True):
                     each.append(total.argmax(1).cpu())
                 progress.advance(len(batch))

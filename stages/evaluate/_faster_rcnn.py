@@ -50,9 +50,16 @@ def _lowest(order: Tensor, allowed: Tensor, count: int) -> Tensor:
 
 
 def detector(
-    network: Network, layer: str, classes: int, size: int, machine: Machine, anchors: Sequence[float], regions: int,
-    least_score: float, seed: int,
-) -> FasterRCNN:  # fmt: skip
+    network: Network,
+    layer: str,
+    classes: int,
+    size: int,
+    machine: Machine,
+    anchors: Sequence[float],
+    regions: int,
+    least_score: float,
+    seed: int,
+) -> FasterRCNN:
     """For square images of `size` px that are normalised already; anchors: their sides as shares of the image's.
 
     A network with fc6 and fc7, and the map that they were trained on, has them behind its regions, as in Fast R-CNN.
@@ -65,13 +72,26 @@ def detector(
         if head is None:
             head, width, side = TwoMLPHead(channels * REGION**2, UNITS), UNITS, REGION
         made = FasterRCNN(
-            trunk, min_size=size, max_size=size, size_divisible=1, image_mean=[0.0] * 3, image_std=[1.0] * 3,
-            rpn_anchor_generator=AnchorGenerator((tuple(share * size for share in anchors),), (RATIOS,)),
-            box_roi_pool=MultiScaleRoIAlign(["0"], side, 2), box_head=head,
-            box_predictor=_Predictor(width, classes + 1), rpn_post_nms_top_n_test=300,
-            box_score_thresh=least_score, box_nms_thresh=0.3,
-        )  # fmt: skip
-    made.rpn.fg_bg_sampler, made.roi_heads.fg_bg_sampler = Examples(256, 0.5), Examples(regions, 0.25)
+            trunk,
+            min_size=size,
+            max_size=size,
+            size_divisible=1,
+            image_mean=[0.0] * 3,
+            image_std=[1.0] * 3,
+            rpn_anchor_generator=AnchorGenerator(
+                (tuple(share * size for share in anchors),), (RATIOS,)
+            ),
+            box_roi_pool=MultiScaleRoIAlign(["0"], side, 2),
+            box_head=head,
+            box_predictor=_Predictor(width, classes + 1),
+            rpn_post_nms_top_n_test=300,
+            box_score_thresh=least_score,
+            box_nms_thresh=0.3,
+        )
+    made.rpn.fg_bg_sampler, made.roi_heads.fg_bg_sampler = (
+        Examples(256, 0.5),
+        Examples(regions, 0.25),
+    )
     return made
 
 
@@ -97,4 +117,6 @@ def _fully_connected(network: Network, channels: int) -> tuple[nn.Module | None,
     both = nn.Sequential(network.get_submodule("fc6"), network.get_submodule("fc7"))
     first, last = [one for one in both.modules() if isinstance(one, nn.Linear)]
     side = round((first.in_features / channels) ** 0.5)
-    return (both, last.out_features, side) if channels * side**2 == first.in_features else (None, 0, 0)
+    return (
+        (both, last.out_features, side) if channels * side**2 == first.in_features else (None, 0, 0)
+    )

@@ -14,5 +14,7 @@ class FineTuning(Trained):
     epochs: int = option(70, "passes over the images", ge=1)
     learning_rate: float = option(0.05, "the highest it gets", gt=0)
     weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([30 / 70])

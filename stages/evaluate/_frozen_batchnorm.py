@@ -46,7 +46,9 @@ class Trunk(nn.Module):
     def __init__(self, network: nn.Module, layer: str, machine: Machine):
         super().__init__()
         self._machine = machine
-        self.names = network.layer_names[: network.layer_names.index(network.spec.resolve_layer(layer)) + 1]
+        self.names = network.layer_names[
+            : network.layer_names.index(network.spec.resolve_layer(layer)) + 1
+        ]
         for name in self.names:
             self.add_module(name, network.get_submodule(name))
 
@@ -74,18 +76,28 @@ def fresh(layer: nn.Module, deviation: float, bias: float = 0.0, seed: int = 0) 
     return layer
 
 
-def map_layer(spec: Backbone, shapes: Mapping[str, Sequence[int]], asked: str | None, pools: bool) -> str:
+def map_layer(
+    spec: Backbone, shapes: Mapping[str, Sequence[int]], asked: str | None, pools: bool
+) -> str:
     """The layer asked for, or the deepest that gives a map (with `pools`, a pooling may be that); ValueError if none.
 
     shapes: layer -> its output's, without the batch, from the first to the last.
     """
-    maps = [name for name, shape in shapes.items() if len(shape) == 3 and (pools or "pool" not in name)]
+    maps = [
+        name for name, shape in shapes.items() if len(shape) == 3 and (pools or "pool" not in name)
+    ]
     if asked is None and maps:
         return maps[-1]
     layer = None if asked is None else spec.resolve_layer(asked)
     if layer not in maps:
-        what = f"layer {layer} of {spec.name} gives no map of places" if layer else f"no layer of {spec.name} does"
-        raise ValueError(f"{what}, which this protocol needs; there is: {', '.join(maps) or 'none'}")
+        what = (
+            f"layer {layer} of {spec.name} gives no map of places"
+            if layer
+            else f"no layer of {spec.name} does"
+        )
+        raise ValueError(
+            f"{what}, which this protocol needs; there is: {', '.join(maps) or 'none'}"
+        )
     return layer
 
 

@@ -26,7 +26,9 @@ def check_amounts(amounts: Sequence[Amount], planned: Planned) -> None:
     count = planned.images["train"].stage.count
     most = max((amount for amount in amounts if isinstance(amount, int)), default=0)
     if most > count:
-        raise BadOption("amounts", f"{most} labels of each class: the training split has {count} images in all")
+        raise BadOption(
+            "amounts", f"{most} labels of each class: the training split has {count} images in all"
+        )
 
 
 def drawn(images: Images, amount: float | int, draws: int) -> list[tuple[int, str, numpy.ndarray]]:
@@ -42,7 +44,9 @@ def drawn(images: Images, amount: float | int, draws: int) -> list[tuple[int, st
     labels, counts = np.unique(images.labels, return_counts=True)
     if isinstance(amount, int) and counts.min() < amount:
         least = f"{counts.min()} training images of class '{names[labels[counts.argmin()]]}'"
-        raise TransferError(f"`amounts` asks for {amount} labels of each class, and there are {least}")
+        raise TransferError(
+            f"`amounts` asks for {amount} labels of each class, and there are {least}"
+        )
     specs = [ImageSpec(folder="train", per_class=amount, subset_seed=draw) for draw in range(draws)]
     return [
         (draw, f"{name}-draw-{draw + 1}", subset(spec, len(images), images.labels, names)[0])

@@ -25,7 +25,9 @@ def check_several(labels: numpy.ndarray, which: str) -> None:
 def check_labels(train: Images, test: Images, work: Work) -> int:
     """The number of classes; TransferError where nothing can be learned. Classes that a split lacks are noted."""
     if len(train) < FEWEST:
-        raise TransferError(f"{len(train)} training images are too few for a probe: at least {FEWEST}")
+        raise TransferError(
+            f"{len(train)} training images are too few for a probe: at least {FEWEST}"
+        )
     check_several(train.labels, "training images")
     for told, some, others in (
         ("test images are of classes that no training image has, and count as wrong", test, train),
@@ -33,6 +35,10 @@ def check_labels(train: Images, test: Images, work: Work) -> int:
     ):
         lost = np.setdiff1d(some.labels, others.labels)
         if len(lost):
-            first = ", ".join(dict(enumerate(some.classes)).get(label, str(label)) for label in lost[:5].tolist())
-            work.note(f"{int(np.isin(some.labels, lost).sum())} {told}: {first}{', ...' if len(lost) > 5 else ''}")
+            first = ", ".join(
+                dict(enumerate(some.classes)).get(label, str(label)) for label in lost[:5].tolist()
+            )
+            work.note(
+                f"{int(np.isin(some.labels, lost).sum())} {told}: {first}{', ...' if len(lost) > 5 else ''}"
+            )
     return max(int(train.labels.max()), int(test.labels.max())) + 1

@@ -30,12 +30,20 @@ def gridded(activations: Tensor, dimensions: int, how: str) -> Tensor:
     """(B, D) float32 of a layer's (B, C, H, W) or (B, D): averaged over the grid, or sampled bilinearly."""
     side = grid(activations.shape[1:], dimensions)
     if how == "bilinear" and activations.ndim == 4 and max(activations.shape[-2:]) > side:
-        activations = F.interpolate(activations.float(), size=(side, side), mode="bilinear", align_corners=False)
+        activations = F.interpolate(
+            activations.float(), size=(side, side), mode="bilinear", align_corners=False
+        )
     return pooled(activations, side, "average")
 
 
 def read_layers(
-    work: Work, model: Model, images: Images, layers: Sequence[str], role: str, dimensions: int, how: str = "average"
+    work: Work,
+    model: Model,
+    images: Images,
+    layers: Sequence[str],
+    role: str,
+    dimensions: int,
+    how: str = "average",
 ) -> dict[str, numpy.ndarray]:
     """Layer -> (N, D) float16, in files that are mapped: all layers from one pass through the network."""
     files: dict[str, numpy.ndarray] = {}
@@ -45,9 +53,13 @@ def read_layers(
                 block = gridded(found[layer], dimensions, how).cpu().numpy()
                 if layer not in files:
                     path = work.checkpoints / f"{role}-{number}.npy"
-                    files[layer] = np.lib.format.open_memmap(path, "w+", np.float16, (len(images), block.shape[1]))
+                    files[layer] = np.lib.format.open_memmap(
+                        path, "w+", np.float16, (len(images), block.shape[1])
+                    )
                 if (bad := unsound(block)) is not None:
-                    raise TransferError(f"layer {layer} says of {images.ids[first + bad]} what is no finite number")
+                    raise TransferError(
+                        f"layer {layer} says of {images.ids[first + bad]} what is no finite number"
+                    )
                 files[layer][first : first + len(block)] = block.clip(-LARGEST, LARGEST)
             progress.advance(len(next(iter(found.values()))))
             work.pause_point()
@@ -63,7 +75,9 @@ def map_layers(model: Model) -> list[str]:
     """Those of `probed_layers` that are maps; TransferError for a network without any."""
     found = [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
     if not found:
-        raise TransferError(f"no layer of {model.backbone.name} gives a map: this protocol reads maps")
+        raise TransferError(
+            f"no layer of {model.backbone.name} gives a map: this protocol reads maps"
+        )
     return found
 
 

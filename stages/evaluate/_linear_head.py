@@ -39,12 +39,16 @@ class Head(nn.Module):
         nn.init.zeros_(self.linear.weight), nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        with torch.autocast(features.device.type, enabled=False):  # as published: heads learn in float32
+        with torch.autocast(
+            features.device.type, enabled=False
+        ):  # as published: heads learn in float32
             return self._logits(features.float())
 
     def _logits(self, features: Tensor) -> Tensor:
         if self.batch is not None:
-            return self.linear(self.batch(features.unflatten(1, (self.batch.num_features, -1))).flatten(1))
+            return self.linear(
+                self.batch(features.unflatten(1, (self.batch.num_features, -1))).flatten(1)
+            )
         if self.norm == "none":
             return self.linear(features)
         if self.norm == "l2":
@@ -58,11 +62,16 @@ def optimizer_of(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
     """Weight decay on weights, none on biases."""
     weights = [one for one in head.parameters() if one.ndim > 1]
     biases = [one for one in head.parameters() if one.ndim == 1]
-    groups = [{"params": weights, "weight_decay": preset.weight_decay}, {"params": biases, "weight_decay": 0.0}]
+    groups = [
+        {"params": weights, "weight_decay": preset.weight_decay},
+        {"params": biases, "weight_decay": 0.0},
+    ]
     if preset.optimizer == "adam":
         return torch.optim.Adam(groups, preset.learning_rate, fused=True)
     nesterov = preset.optimizer == "nesterov"
-    return torch.optim.SGD(groups, preset.learning_rate, momentum=0.9, nesterov=nesterov, fused=True)
+    return torch.optim.SGD(
+        groups, preset.learning_rate, momentum=0.9, nesterov=nesterov, fused=True
+    )
 
 
 def rate_of(preset: Preset, share: float) -> float:
@@ -73,9 +82,13 @@ def rate_of(preset: Preset, share: float) -> float:
 
 
 def fit(
-    head: Head, preset: Preset, features: numpy.ndarray, labels: numpy.ndarray,
-    order: Callable[[int], numpy.ndarray], device: torch.device,
-) -> Iterator[int]:  # fmt: skip
+    head: Head,
+    preset: Preset,
+    features: numpy.ndarray,
+    labels: numpy.ndarray,
+    order: Callable[[int], numpy.ndarray],
+    device: torch.device,
+) -> Iterator[int]:
     """Train `head` on rows of (N, D) features, mapped or not; yields after each epoch. `order`: an epoch's rows."""
     head.to(device).train()
     optimizer, wanted = optimizer_of(preset, head), torch.from_numpy(labels).to(device)
@@ -95,7 +108,9 @@ def fit(
     head.eval()
 
 
-def right(head: Head, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray) -> numpy.ndarray:
+def right(
+    head: Head, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray
+) -> numpy.ndarray:
     """(len(rows),) 100 where the head names the row right, 0 elsewhere."""
     device, named = head.mean.device, []
     with torch.inference_mode():

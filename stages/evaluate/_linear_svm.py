@@ -29,9 +29,15 @@ class Machines:
         from sklearn.svm import LinearSVC
 
         machine = LinearSVC(
-            C=cost, class_weight={True: 2, False: 1}, penalty="l2", loss="squared_hinge", dual=True, tol=1e-4,
-            max_iter=self.iterations, random_state=0,
-        )  # fmt: skip
+            C=cost,
+            class_weight={True: 2, False: 1},
+            penalty="l2",
+            loss="squared_hinge",
+            dual=True,
+            tol=1e-4,
+            max_iter=self.iterations,
+            random_state=0,
+        )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted instead, to be told once
             machine.fit(features, shows)
@@ -39,7 +45,9 @@ class Machines:
         self.unfinished += int(machine.n_iter_ >= self.iterations)
         return machine
 
-    def best_cost(self, costs: Sequence[float], features: numpy.ndarray, shows: numpy.ndarray) -> tuple[float, float]:
+    def best_cost(
+        self, costs: Sequence[float], features: numpy.ndarray, shows: numpy.ndarray
+    ) -> tuple[float, float]:
         """The cost with the best average precision (by steps, as scikit-learn marks folds), and that, 0 to 1.
 
         Where the class has one example, or only one is without it, there are no folds: the first cost, and 0.
@@ -65,7 +73,9 @@ def a_few(target: numpy.ndarray, positives: int, negatives: int, seed: int) -> n
     """Rows, rising, of a draw without replacement of a (N,) target: so many 1, and at most so many -1."""
     random = np.random.RandomState(seed % (1 << 32))
     shown = random.permutation(np.flatnonzero(target == 1))[:positives]
-    return np.sort(np.concatenate([shown, random.permutation(np.flatnonzero(target == -1))[:negatives]]))
+    return np.sort(
+        np.concatenate([shown, random.permutation(np.flatnonzero(target == -1))[:negatives]])
+    )
 
 
 def of_unit_length(features: numpy.ndarray) -> numpy.ndarray:

@@ -40,7 +40,9 @@ def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tens
     found = []
     for left, top in PLACES if ten else PLACES[:1]:
         for side in (share, -share) if ten else (share,):
-            found.append(sample(images, _square(side * one, share * one, left * one, top * one), size))
+            found.append(
+                sample(images, _square(side * one, share * one, left * one, top * one), size)
+            )
     return found
 
 
@@ -52,4 +54,6 @@ def reduced(images: Tensor, size: int) -> Tensor:
 def _square(wide: Tensor, tall: Tensor, left: Tensor, top: Tensor) -> Tensor:
     """The map of a part of the image; a negative width mirrors it."""
     zero = torch.zeros_like(wide)
-    return affine_map(wide, zero, (1 - wide.abs()) * (2 * left - 1), zero, tall, (1 - tall) * (2 * top - 1))
+    return affine_map(
+        wide, zero, (1 - wide.abs()) * (2 * left - 1), zero, tall, (1 - tall) * (2 * top - 1)
+    )

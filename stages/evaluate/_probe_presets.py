@@ -14,7 +14,9 @@ class Preset:
     """One way of probing. Crops: shares of an image's side; `resized`: random areas (0.08 to 1) and shapes."""
 
     source: str
-    layers: Literal["all", "maps", "last"]  # all with a ReLU of their own; those of them that are maps; the last one
+    layers: Literal[
+        "all", "maps", "last"
+    ]  # all with a ReLU of their own; those of them that are maps; the last one
     pooling: Literal["average", "bilinear"]  # to the largest grid that leaves `dimensions` values
     dimensions: int
     norm: Literal["exact", "batch", "none", "l2"]  # see `_heads.py`
@@ -23,9 +25,13 @@ class Preset:
     optimizer: Literal["sgd", "nesterov", "adam"]  # momentum 0.9
     learning_rate: float
     weight_decay: float
-    drops: tuple[float, ...] | Literal["cosine"]  # shares of the training after which the rate falls to a tenth
+    drops: (
+        tuple[float, ...] | Literal["cosine"]
+    )  # shares of the training after which the rate falls to a tenth
     held_out: float = 0.0  # share of the training images that chooses the layer; 0: the test split does, as published
-    train_crop: float | Literal["resized"] | None = None  # None: whole images, put through the network once
+    train_crop: float | Literal["resized"] | None = (
+        None  # None: whole images, put through the network once
+    )
     test_crop: float = 1.0
     ten_crops: bool = False
 
@@ -33,36 +39,90 @@ class Preset:
 PRESETS = {
     "pooled": Preset(
         source="ours: layers and heads as in Zhang et al. 2016, but whole images, which the network sees once",
-        layers="all", pooling="average", dimensions=9216, norm="exact",
-        epochs=40, batch=256, optimizer="sgd", learning_rate=0.01, weight_decay=5e-4, drops="cosine", held_out=0.1,
+        layers="all",
+        pooling="average",
+        dimensions=9216,
+        norm="exact",
+        epochs=40,
+        batch=256,
+        optimizer="sgd",
+        learning_rate=0.01,
+        weight_decay=5e-4,
+        drops="cosine",
+        held_out=0.1,
     ),
     "zhang2016": Preset(
         source="Zhang, Isola & Efros, ECCV 2016: 140,000 steps, a tenth of the rate each 40,000; one centre crop",
-        layers="maps", pooling="bilinear", dimensions=9600, norm="batch",
-        epochs=28, batch=256, optimizer="sgd", learning_rate=0.01, weight_decay=5e-4, drops=(2 / 7, 4 / 7, 6 / 7),
-        train_crop=227 / 256, test_crop=227 / 256,
+        layers="maps",
+        pooling="bilinear",
+        dimensions=9600,
+        norm="batch",
+        epochs=28,
+        batch=256,
+        optimizer="sgd",
+        learning_rate=0.01,
+        weight_decay=5e-4,
+        drops=(2 / 7, 4 / 7, 6 / 7),
+        train_crop=227 / 256,
+        test_crop=227 / 256,
     ),
     "deepcluster": Preset(
         source="Caron et al., ECCV 2018: no norm before the classifier; softmax averaged over ten crops",
-        layers="maps", pooling="average", dimensions=9600, norm="none",
-        epochs=90, batch=256, optimizer="sgd", learning_rate=0.01, weight_decay=1e-7, drops=(),
-        train_crop=224 / 256, test_crop=224 / 256, ten_crops=True,
+        layers="maps",
+        pooling="average",
+        dimensions=9600,
+        norm="none",
+        epochs=90,
+        batch=256,
+        optimizer="sgd",
+        learning_rate=0.01,
+        weight_decay=1e-7,
+        drops=(),
+        train_crop=224 / 256,
+        test_crop=224 / 256,
+        ten_crops=True,
     ),
     "vissl": Preset(
         source="Goyal et al., ICCV 2019: batch norm and a linear layer; one centre crop",
-        layers="maps", pooling="average", dimensions=9600, norm="batch",
-        epochs=28, batch=256, optimizer="nesterov", learning_rate=0.01, weight_decay=5e-4,
-        drops=(8 / 28, 16 / 28, 24 / 28), train_crop=227 / 256, test_crop=227 / 256,
+        layers="maps",
+        pooling="average",
+        dimensions=9600,
+        norm="batch",
+        epochs=28,
+        batch=256,
+        optimizer="nesterov",
+        learning_rate=0.01,
+        weight_decay=5e-4,
+        drops=(8 / 28, 16 / 28, 24 / 28),
+        train_crop=227 / 256,
+        test_crop=227 / 256,
     ),
     "relational2020": Preset(
         source="Patacchiola & Storkey, NeurIPS 2020: the last layer, no augmentation; the last epoch counts",
-        layers="last", pooling="average", dimensions=9216, norm="none",
-        epochs=100, batch=128, optimizer="adam", learning_rate=1e-3, weight_decay=0.0, drops=(),
+        layers="last",
+        pooling="average",
+        dimensions=9216,
+        norm="none",
+        epochs=100,
+        batch=128,
+        optimizer="adam",
+        learning_rate=1e-3,
+        weight_decay=0.0,
+        drops=(),
     ),
     "compress": Preset(
         source="Abbasi Koohpayegani et al., NeurIPS 2020: the last layer at unit length, then standardised",
-        layers="last", pooling="average", dimensions=9216, norm="l2",
-        epochs=40, batch=256, optimizer="sgd", learning_rate=0.01, weight_decay=1e-4,
-        drops=(15 / 40, 30 / 40), train_crop="resized", test_crop=224 / 256,
+        layers="last",
+        pooling="average",
+        dimensions=9216,
+        norm="l2",
+        epochs=40,
+        batch=256,
+        optimizer="sgd",
+        learning_rate=0.01,
+        weight_decay=1e-4,
+        drops=(15 / 40, 30 / 40),
+        train_crop="resized",
+        test_crop=224 / 256,
     ),
-}  # fmt: skip
+}

@@ -22,7 +22,8 @@ def named(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
         {
             name: value
             for name, field in type(stage).model_fields.items()
-            if name not in inputs and ((value := getattr(stage, name)) != field.default or name in always)
+            if name not in inputs
+            and ((value := getattr(stage, name)) != field.default or name in always)
         },
     )
 

@@ -32,7 +32,9 @@ class Lesson:
     """What is taught, in which way."""
 
     recipe: Trained
-    crop: Callable[[Tensor, Draw, int], Tensor]  # uint8 images, draw, size -> float (B, 3, size, size)
+    crop: Callable[
+        [Tensor, Draw, int], Tensor
+    ]  # uint8 images, draw, size -> float (B, 3, size, size)
     classes: int
     locked: tuple[str, ...] = ()  # layers that keep their weights and statistics
     curve: bool = False  # score the test split after every epoch
@@ -72,13 +74,17 @@ def _teach(
         network.get_submodule(layer).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(work.seed_for("head"))
-        whole = nn.ModuleDict({"backbone": network, "head": nn.Linear(network.width(size), lesson.classes)})
+        whole = nn.ModuleDict(
+            {"backbone": network, "head": nn.Linear(network.width(size), lesson.classes)}
+        )
     if lesson.curve:
         whole.register_buffer("curve", torch.zeros(recipe.epochs + 1))
     wanted = torch.from_numpy(images.labels).to(device)
 
     def logits(seen: Tensor) -> Tensor:
-        return whole["head"](whole["backbone"](normalise(seen, model.normalisation)).flatten(1)).float()
+        return whole["head"](
+            whole["backbone"](normalise(seen, model.normalisation)).flatten(1)
+        ).float()
 
     def loss(_: nn.Module, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
         for layer in lesson.locked:
@@ -103,7 +109,15 @@ def _teach(
     def order(epoch: int) -> numpy.ndarray:
         return rows[epoch_order(work.seed_for("order", epoch), len(rows))]
 
-    train(work, recipe, whole, loss, images, order, before_epoch=before_epoch if lesson.curve else None)
+    train(
+        work,
+        recipe,
+        whole,
+        loss,
+        images,
+        order,
+        before_epoch=before_epoch if lesson.curve else None,
+    )
     right = score()
     if not lesson.curve:
         return right, np.empty(0, np.float32)

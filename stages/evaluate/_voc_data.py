@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 
 READERS = {"voc"}  # those whose sets are annotated
 LEAST = 0.01  # px of a box's shorter side below which nothing of it is inside
-VISIBLE = 0.3  # share of a box inside the square below which it is not counted, and not learned from
+VISIBLE = (
+    0.3  # share of a box inside the square below which it is not counted, and not learned from
+)
 ADVICE = "take one that has, such as the card voc2007 or voc2012"
 
 
@@ -31,13 +33,17 @@ def check_annotated(planned: Planned) -> None:
     for pack in planned.images.values():
         spec, reader = pack.stage.spec, pack.stage.origin.reader
         if reader not in READERS:
-            raise ValueError(f"image set '{spec.place}' has no annotations (classes, boxes, masks): {ADVICE}")
+            raise ValueError(
+                f"image set '{spec.place}' has no annotations (classes, boxes, masks): {ADVICE}"
+            )
 
 
 def annotated(images: Images) -> Annotated:
     """The annotations of a packed set; TransferError where it has none."""
     if not is_annotated(images):
-        raise TransferError(f"the images of split '{images.card['split']}' have no annotations: {ADVICE}")
+        raise TransferError(
+            f"the images of split '{images.card['split']}' have no annotations: {ADVICE}"
+        )
     return Annotated(images)
 
 
@@ -57,7 +63,9 @@ def check_learnable(targets: numpy.ndarray) -> None:
         )
 
 
-def classes_counted(work: Work, classes: Sequence[str], trained: numpy.ndarray, tested: numpy.ndarray) -> numpy.ndarray:
+def classes_counted(
+    work: Work, classes: Sequence[str], trained: numpy.ndarray, tested: numpy.ndarray
+) -> numpy.ndarray:
     """Labels of the classes that count: of which the test split has something. trained, tested (C,) bool.
 
     Those that it lacks are left out of the mean, which a note says, as of those that only the test split has;
@@ -84,7 +92,9 @@ class Square:
         if fit == "crop":
             short = min(width, height)
             resized = np.array([size * width // short, size * height // short], dtype=np.float64)
-            left = np.array([round((side - size) / 2) for side in resized.tolist()], dtype=np.float64)
+            left = np.array(
+                [round((side - size) / 2) for side in resized.tolist()], dtype=np.float64
+            )
             scale = self.extent / resized
             self.corner, self.extent = left * scale, size * scale
 

@@ -41,7 +41,9 @@ class EvaluateClusters(Stage):
     def check(self, planned: Planned) -> None:
         """The images have true labels."""
         if not planned.images["images"].stage.facts.labelled:
-            raise BadOption("labels", f"the images of '{planned.inputs['labels'].name}' have no true labels")
+            raise BadOption(
+                "labels", f"the images of '{planned.inputs['labels'].name}' have no true labels"
+            )
 
     def run(self, work: Work) -> None:
         images, pseudo = work.images["images"], work.inputs["labels"]
@@ -55,10 +57,16 @@ class EvaluateClusters(Stage):
         sizes = evenness(pseudo.cluster_ids[named], pseudo.k)
         figures["entropy"] = sizes.pop("entropy")
         Scores.write(
-            work.folder, protocol=PROTOCOL, settings={"k": pseudo.k, **sizes}, selected={}, main="ami",
-            figures=figures, outcomes={"purity": purity}, intervals=intervals(agreed, true, named, work),
+            work.folder,
+            protocol=PROTOCOL,
+            settings={"k": pseudo.k, **sizes},
+            selected={},
+            main="ami",
+            figures=figures,
+            outcomes={"purity": purity},
+            intervals=intervals(agreed, true, named, work),
             counts={"images": len(known)},
-        )  # fmt: skip
+        )
         work.figures.update({name: round(value, 2) for name, value in {**figures, **sizes}.items()})
 
 
@@ -71,7 +79,11 @@ def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
 def agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
     """Percent: NMI (arithmetic), AMI, ARI, and accuracy under the best one-to-one matching."""
     from scipy.optimize import linear_sum_assignment
-    from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score, normalized_mutual_info_score
+    from sklearn.metrics import (
+        adjusted_mutual_info_score,
+        adjusted_rand_score,
+        normalized_mutual_info_score,
+    )
 
     counts = contingency(true, named)
     matched = counts[linear_sum_assignment(-counts)].sum()

@@ -35,7 +35,9 @@ class Finetune(FineTuning):
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
     model: str = reads(Model, "the network")
-    amounts: list[Amount] = option([1.0], "labels: shares of each class, or so many of each class", min_length=1)
+    amounts: list[Amount] = option(
+        [1.0], "labels: shares of each class, or so many of each class", min_length=1
+    )
     draws: int = option(1, "times that an amount is drawn", ge=1)
     beside: bool = option(True, "teach the same network from random weights too")
 
@@ -51,7 +53,9 @@ class Finetune(FineTuning):
         drawings = [(amount, drawn(train, amount, self.draws)) for amount in self.amounts]
         starts = {"finetuned": lambda draw: model.network()}
         if self.beside:
-            starts["random weights"] = lambda draw: model.backbone.build(work.seed_for("weights", draw))
+            starts["random weights"] = lambda draw: model.backbone.build(
+                work.seed_for("weights", draw)
+            )
         lesson = Lesson(self, resized, classes, curve=True)
         outcomes, arrays, counts = {}, {}, {"test": len(test)}
         for amount, some in drawings:
@@ -66,10 +70,20 @@ class Finetune(FineTuning):
                 outcomes[figure] = np.mean(rights, axis=0)
                 arrays[f"curve.{figure}"] = np.stack(curves).astype(np.float32)
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
-        main = next(iter(figures)) if len(self.amounts) == 1 else f"finetuned, {told(max(self.amounts, key=share))}"
+        main = (
+            next(iter(figures))
+            if len(self.amounts) == 1
+            else f"finetuned, {told(max(self.amounts, key=share))}"
+        )
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main=main,
-            selected={"epoch": "the last", "on": "nothing"}, figures=figures, outcomes=outcomes, counts=counts,
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings=self.identity(),
+            main=main,
+            selected={"epoch": "the last", "on": "nothing"},
+            figures=figures,
+            outcomes=outcomes,
+            counts=counts,
             arrays=arrays,
-        )  # fmt: skip
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

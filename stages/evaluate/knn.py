@@ -60,16 +60,23 @@ class Knn(Stage):
         }
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self, TELLING), settings={**self.identity(), "layer": layer},
-            selected={}, main="knn",
-            figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(test)},
-        )  # fmt: skip
+            work.folder,
+            protocol=named(PROTOCOL, self, TELLING),
+            settings={**self.identity(), "layer": layer},
+            selected={},
+            main="knn",
+            figures=figures,
+            outcomes=outcomes,
+            counts={"train": len(train), "test": len(test)},
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
 
 def vote(labels: numpy.ndarray, similarity: numpy.ndarray, temperature: float) -> numpy.ndarray:
     """(n, k) neighbours' labels and similarities to (n,) the label with the largest weight."""
-    weights = np.exp((similarity - similarity[:, :1]) / temperature)  # relative to the nearest, so that none overflows
+    weights = np.exp(
+        (similarity - similarity[:, :1]) / temperature
+    )  # relative to the nearest, so that none overflows
     totals = torch.zeros(len(labels), int(labels.max()) + 1, dtype=torch.float64)
     totals.scatter_add_(1, torch.from_numpy(labels), torch.from_numpy(weights).double())
     return totals.argmax(1).numpy()

@@ -46,11 +46,13 @@ class Linear(Stage):
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
     model: str = reads(Model, "the network")
-    variant: Literal["pooled", "zhang2016", "deepcluster", "vissl", "relational2020", "compress"] = option(
-        "pooled", "the protocol"
-    )
+    variant: Literal[
+        "pooled", "zhang2016", "deepcluster", "vissl", "relational2020", "compress"
+    ] = option("pooled", "the protocol")
     layers: list[str] | None = option(None, "layers to probe; none: the protocol's", min_length=1)
-    dimensions: int | None = option(None, "values of a layer that the classifier sees, at most", ge=1)
+    dimensions: int | None = option(
+        None, "values of a layer that the classifier sees, at most", ge=1
+    )
     epochs: int | None = option(None, "passes over the training images", ge=1)
     batch: int | None = option(None, "images a step", ge=2)
     learning_rate: float | None = option(None, "the highest it gets", gt=0)
@@ -61,7 +63,11 @@ class Linear(Stage):
         """The options that depart from the preset."""
         preset = asdict(PRESETS[self.variant])
         given = {name: getattr(self, name) for name in CHANGEABLE}
-        return {name: value for name, value in given.items() if value is not None and value != preset[name]}
+        return {
+            name: value
+            for name, value in given.items()
+            if value is not None and value != preset[name]
+        }
 
     @property
     def preset(self) -> Preset:
@@ -75,7 +81,11 @@ class Linear(Stage):
 
     def identity(self) -> dict[str, Any]:
         """The preset itself: an option that says what the preset says changes nothing."""
-        settings = {"variant": self.variant, **asdict(self.preset), "layers": self.layers or self.preset.layers}
+        settings = {
+            "variant": self.variant,
+            **asdict(self.preset),
+            "layers": self.layers or self.preset.layers,
+        }
         return {name: value for name, value in settings.items() if name != "source"}
 
     def smoked(self) -> Stage:
@@ -97,21 +107,41 @@ class Linear(Stage):
         best = max(layers, key=lambda layer: chosen[layer])
         outcomes = {"best": outcomes[best], **outcomes}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
-        on = f"{self.preset.held_out:.0%} of the training split, held out" if len(choose) else "the test split"
+        on = (
+            f"{self.preset.held_out:.0%} of the training split, held out"
+            if len(choose)
+            else "the test split"
+        )
         on = on if len(layers) > 1 else "nothing: one layer is probed"
         Scores.write(
-            work.folder, protocol=self.protocol, settings=self.identity(), main="best",
-            selected={"layer": best, "on": on}, figures=figures, outcomes=outcomes,
+            work.folder,
+            protocol=self.protocol,
+            settings=self.identity(),
+            main="best",
+            selected={"layer": best, "on": on},
+            figures=figures,
+            outcomes=outcomes,
             counts={"train": len(fit), "selection": len(choose), "test": len(test)},
-        )  # fmt: skip
-        work.figures.update({"best": f"{best} {figures[best]:.2f} %", **{k: round(v, 2) for k, v in figures.items()}})
+        )
+        work.figures.update(
+            {
+                "best": f"{best} {figures[best]:.2f} %",
+                **{k: round(v, 2) for k, v in figures.items()},
+            }
+        )
 
     def _layers(self, model: Model) -> list[str]:
         layers = map_layers(model) if self.preset.layers == "maps" else probed_layers(model)
         return layers[-1:] if self.preset.layers == "last" else layers
 
     def _once(
-        self, work: Work, model: Model, layers: list[str], rows: numpy.ndarray, choose: numpy.ndarray, classes: int
+        self,
+        work: Work,
+        model: Model,
+        layers: list[str],
+        rows: numpy.ndarray,
+        choose: numpy.ndarray,
+        classes: int,
     ) -> tuple[dict[str, numpy.ndarray], dict[str, float]]:
         """Layer -> what each test image adds, and the accuracy that chooses: every image is read once."""
         from stages.evaluate._linear_head import Head, fit, right, statistics  # imports torch
@@ -133,14 +163,22 @@ class Linear(Stage):
                 for _ in fit(head, preset, features, train.labels, order, work.machine.device):
                     progress.advance(1)
                     work.pause_point()
-                outcomes[layer] = right(head, seen["test"][layer], test.labels, np.arange(len(test)))
+                outcomes[layer] = right(
+                    head, seen["test"][layer], test.labels, np.arange(len(test))
+                )
                 on_test = not len(choose)
                 picked = outcomes[layer] if on_test else right(head, features, train.labels, choose)
                 chosen[layer] = float(picked.mean())
         return outcomes, chosen
 
     def _cropped(
-        self, work: Work, model: Model, layers: list[str], rows: numpy.ndarray, choose: numpy.ndarray, classes: int
+        self,
+        work: Work,
+        model: Model,
+        layers: list[str],
+        rows: numpy.ndarray,
+        choose: numpy.ndarray,
+        classes: int,
     ) -> tuple[dict[str, numpy.ndarray], dict[str, float]]:
         """The same, where the network sees new crops in every epoch."""
         from stages.evaluate._augmented_probe import Cropped, widths
@@ -152,7 +190,9 @@ class Linear(Stage):
         for layer, width in zip(layers, widths(model, layers, preset.dimensions), strict=True):
             features = np.empty((0, width), np.float16)
             if preset.norm == "l2":
-                features = read_layers(work, model, train, [layer], "train", preset.dimensions)[layer]
+                features = read_layers(work, model, train, [layer], "train", preset.dimensions)[
+                    layer
+                ]
             moments = statistics(features, rows, preset.norm)
             heads.append(Head(preset.norm, *moments, classes, channels=model.layers[layer][0]))
         cropped.train(heads, train, train.labels)

@@ -40,9 +40,13 @@ class Lowshot(FineTuning):
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
     model: str = reads(Model, "the network")
-    amounts: list[Amount] = option([0.01, 0.1], "labels: shares of each class, or so many of each class", min_length=1)
+    amounts: list[Amount] = option(
+        [0.01, 0.1], "labels: shares of each class, or so many of each class", min_length=1
+    )
     draws: int = option(3, "times that an amount is drawn", ge=1)
-    ways: list[Literal["linear", "finetuned"]] = option(["linear", "finetuned"], "what learns", min_length=1)
+    ways: list[Literal["linear", "finetuned"]] = option(
+        ["linear", "finetuned"], "what learns", min_length=1
+    )
     layer: str | None = option(
         None, "the layer; none: the network's deepest convolutional one", where={"ways": ["linear"]}
     )
@@ -64,38 +68,66 @@ class Lowshot(FineTuning):
                 role: read_layers(work, model, one, [layer], role, DIMENSIONS)[layer]
                 for role, one in work.images.items()
             }
-        lesson, outcomes, spreads, counts = Lesson(self, resized, classes), {}, {}, {"test": len(test)}
+        lesson, outcomes, spreads, counts = (
+            Lesson(self, resized, classes),
+            {},
+            {},
+            {"test": len(test)},
+        )
         for amount, some in drawings:
             found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
             for _, drawing, rows in some:
                 counts[f"train, {told(amount)}"] = len(rows)
                 if "linear" in found:
-                    found["linear"].append(linear(read["train"], train.labels, rows, read["test"], test.labels))
+                    found["linear"].append(
+                        linear(read["train"], train.labels, rows, read["test"], test.labels)
+                    )
                 if "finetuned" in found:
-                    found["finetuned"].append(taught(work, drawing, lesson, model.network(), model, rows)[0])
+                    found["finetuned"].append(
+                        taught(work, drawing, lesson, model.network(), model, rows)[0]
+                    )
                 work.pause_point()
             for way, rights in found.items():
                 outcomes[f"{way}, {told(amount)}"] = np.mean(rights, axis=0)
                 spreads[f"{way}, {told(amount)}"] = np.array([right.mean() for right in rights])
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer},
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings={**self.identity(), "layer": layer},
             main=f"{self.ways[0]}, {told(max(self.amounts, key=share))}",
             selected={"epoch": "the last", "on": "nothing"},
-            figures=figures, outcomes=outcomes, counts=counts,
+            figures=figures,
+            outcomes=outcomes,
+            counts=counts,
             arrays={f"draws.{name}": values for name, values in spreads.items()},
-        )  # fmt: skip
-        apart = {name: f" ± {values.std(ddof=1):.2f}" for name, values in spreads.items() if len(values) > 1}
-        work.figures.update({name: f"{value:.2f}{apart.get(name, '')} %" for name, value in figures.items()})
+        )
+        apart = {
+            name: f" ± {values.std(ddof=1):.2f}"
+            for name, values in spreads.items()
+            if len(values) > 1
+        }
+        work.figures.update(
+            {name: f"{value:.2f}{apart.get(name, '')} %" for name, value in figures.items()}
+        )
 
 
 def linear(
-    train: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray, test: numpy.ndarray, wanted: numpy.ndarray
+    train: numpy.ndarray,
+    labels: numpy.ndarray,
+    rows: numpy.ndarray,
+    test: numpy.ndarray,
+    wanted: numpy.ndarray,
 ) -> numpy.ndarray:
     """(N,) 100 where logistic regression on the given training rows names a test row right, 0 elsewhere."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import normalize
 
-    head = LogisticRegression(C=1.0, max_iter=1000).fit(normalize(train[rows].astype(np.float32)), labels[rows])
-    named = [head.predict(normalize(test[at : at + 4096].astype(np.float32))) for at in range(0, len(test), 4096)]
+    head = LogisticRegression(C=1.0, max_iter=1000).fit(
+        normalize(train[rows].astype(np.float32)), labels[rows]
+    )
+    named = [
+        head.predict(normalize(test[at : at + 4096].astype(np.float32)))
+        for at in range(0, len(test), 4096)
+    ]
     return 100.0 * (np.concatenate(named) == wanted)

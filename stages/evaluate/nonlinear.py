@@ -49,7 +49,9 @@ class Nonlinear(Trained):
     epochs: int = option(70, "passes over the images", ge=1)
     learning_rate: float = option(0.01, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([2 / 7, 4 / 7, 6 / 7])
 
     def check(self, planned: Planned) -> None:
@@ -67,15 +69,22 @@ class Nonlinear(Trained):
             kept = names[: names.index(layer) + 1]
             lesson = Lesson(self, crop, classes, locked=tuple(kept))
             network = half_fresh(model, kept, work.seed_for("weights", layer))
-            outcomes[layer], _ = taught(work, f"{layer}-locked", lesson, network, model, np.arange(len(train)))
+            outcomes[layer], _ = taught(
+                work, f"{layer}-locked", lesson, network, model, np.arange(len(train))
+            )
         deepest = max(layers, key=names.index)
         outcomes = {"deepest": outcomes[deepest], **outcomes}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main="deepest",
-            selected={"epoch": "the last", "on": "nothing", "layer": deepest}, figures=figures, outcomes=outcomes,
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings=self.identity(),
+            main="deepest",
+            selected={"epoch": "the last", "on": "nothing", "layer": deepest},
+            figures=figures,
+            outcomes=outcomes,
             counts={"train": len(train), "test": len(test)},
-        )  # fmt: skip
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
 
@@ -83,7 +92,9 @@ def half_fresh(model: Model, kept: list[str], seed: int) -> Network:
     """The network with the model's weights in the layers `kept`, and fresh ones behind them."""
     network, taught = model.backbone.build(seed), model.network()
     for layer in kept:
-        network.get_submodule(layer).load_state_dict(taught.get_submodule(layer).state_dict(), strict=True)
+        network.get_submodule(layer).load_state_dict(
+            taught.get_submodule(layer).state_dict(), strict=True
+        )
     return network
 
 

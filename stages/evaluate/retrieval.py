@@ -29,7 +29,11 @@ BLOCK = 128  # queries ranked at once
 QUERIES = 8  # of the picture
 SHOWN = 8  # nearest images beside each
 FRAME = 6  # px
-FRAMES = {None: (255, 255, 255), True: (0, 158, 115), False: (213, 94, 0)}  # told apart by colour-blind people too
+FRAMES = {
+    None: (255, 255, 255),
+    True: (0, 158, 115),
+    False: (213, 94, 0),
+}  # told apart by colour-blind people too
 
 
 class Retrieval(Stage):
@@ -57,12 +61,18 @@ class Retrieval(Stage):
         model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
         check_several(train.labels, "training images")
         layer = self.layer or model.card["default_layer"]
-        bank, queries = (torch.from_numpy(embedded(work, model, one, layer, self.pool)) for one in (train, test))
+        bank, queries = (
+            torch.from_numpy(embedded(work, model, one, layer, self.pool)) for one in (train, test)
+        )
         asked = np.flatnonzero(np.isin(test.labels, train.labels))
         if not len(asked):
-            raise TransferError("no class of the test split is in the training split: nothing can be found")
+            raise TransferError(
+                "no class of the test split is in the training split: nothing can be found"
+            )
         if len(asked) < len(test):
-            work.note(f"{len(test) - len(asked)} test images are of classes that no training image has: left out")
+            work.note(
+                f"{len(test) - len(asked)} test images are of classes that no training image has: left out"
+            )
         precisions, firsts, nearest = [], [], []
         labels = torch.from_numpy(train.labels)
         with work.progress("ranking", len(asked), "images") as progress:
@@ -80,11 +90,18 @@ class Retrieval(Stage):
         outcomes |= {f"recall at {n}": 100.0 * (first < n) for n in DEPTHS}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings={**self.identity(), "layer": layer}, selected={},
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings={**self.identity(), "layer": layer},
+            selected={},
             main="mAP",
-            figures=figures, outcomes=outcomes, counts={"train": len(train), "test": len(asked)},
-        )  # fmt: skip
-        draw_nearest(train, test, asked, torch.cat(nearest).numpy()).save(work.folder / "nearest.png", format="PNG")
+            figures=figures,
+            outcomes=outcomes,
+            counts={"train": len(train), "test": len(asked)},
+        )
+        draw_nearest(train, test, asked, torch.cat(nearest).numpy()).save(
+            work.folder / "nearest.png", format="PNG"
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
 
@@ -100,7 +117,9 @@ def average_precision(hits: Tensor) -> Tensor:
     return (hits.cumsum(1) / places * hits).sum(1) / hits.sum(1)
 
 
-def draw_nearest(train: Images, test: Images, asked: numpy.ndarray, nearest: numpy.ndarray) -> object:
+def draw_nearest(
+    train: Images, test: Images, asked: numpy.ndarray, nearest: numpy.ndarray
+) -> object:
     """Queries spread over the test split, a row each, and what was found: framed green where the class is the same."""
     chosen = np.linspace(0, len(asked) - 1, min(QUERIES, len(asked))).astype(int)
     queries = asked[chosen]
@@ -113,7 +132,9 @@ def draw_nearest(train: Images, test: Images, asked: numpy.ndarray, nearest: num
 
 def _framed(images: Images, rows: numpy.ndarray, same: list[bool | None]) -> Tensor:
     """(n, 3, SIDE, SIDE) uint8: the pictures in frames, white where there is nothing to tell."""
-    pictures = torch.from_numpy(np.stack([images.picture(int(row)) for row in rows])).permute(0, 3, 1, 2)
+    pictures = torch.from_numpy(np.stack([images.picture(int(row)) for row in rows])).permute(
+        0, 3, 1, 2
+    )
     sheet = torch.empty(len(rows), 3, SIDE, SIDE, dtype=torch.uint8)
     sheet[:] = torch.tensor([FRAMES[one] for one in same], dtype=torch.uint8)[:, :, None, None]
     inner = F.interpolate(pictures.float(), size=SIDE - 2 * FRAME, mode="nearest").byte()

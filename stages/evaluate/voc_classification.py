@@ -61,10 +61,15 @@ class VocClassification(Trained):
 
     model: str = reads(Model, "the network")
     train: Literal["all", "fc6-8", "fc8"] = option(
-        "all", "what is trained: all layers; the fully connected ones (fc6, fc7) and the new one; the new one only"
+        "all",
+        "what is trained: all layers; the fully connected ones (fc6, fc7) and the new one; the new one only",
     )
-    epochs: int = option(255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0)
-    batch: int = option(16, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    epochs: int = option(
+        255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0
+    )
+    batch: int = option(
+        16, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(1e-6, "on weights; biases have none", ge=0)
     schedule: Literal["halving", "cosine", "step", "constant"] = option(
@@ -74,8 +79,9 @@ class VocClassification(Trained):
     scale: list[float] = option(
         [0.5, 2.0],
         f"range of the random scale of an image {SHORTER} px high, of which {WINDOW} px are cut out",
-        min_length=2, max_length=2,
-    )  # fmt: skip
+        min_length=2,
+        max_length=2,
+    )
     crops: int = option(10, "random crops a test image, whose scores are summed", ge=1)
 
     def check(self, planned: Planned) -> None:
@@ -112,10 +118,14 @@ class VocClassification(Trained):
         network = self._network(work, model, len(images.classes))
         targets = torch.from_numpy(wanted).to(work.machine.device)
 
-        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(
+            network: nn.ModuleDict, batch: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             logits = self._logits(network, model, batch, draw)
             truth = targets[draw.ids]
-            each = F.binary_cross_entropy_with_logits(logits, (truth == 1).float(), reduction="none")
+            each = F.binary_cross_entropy_with_logits(
+                logits, (truth == 1).float(), reduction="none"
+            )
             return (each * (truth != 0)).sum() / len(batch), {}
 
         trainer.train(work, self, network, loss, images)
@@ -129,12 +139,18 @@ class VocClassification(Trained):
         pairs = zip(counted, precisions(ranked[0], "step"), strict=True)
         each = {f"AP {images.classes[label]}": float(value) for label, value in pairs}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), selected={}, main="mAP",
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings=self.identity(),
+            selected={},
+            main="mAP",
             figures=figures | each,
-            intervals={"mAP": interval(lambda counts: precisions(ranked[0], "step", counts), len(test))},
+            intervals={
+                "mAP": interval(lambda counts: precisions(ranked[0], "step", counts), len(test))
+            },
             counts={"train": len(images), "test": len(test), "classes": len(counted)},
             arrays={"scores": total.astype(np.float32), "targets": asked},
-        )  # fmt: skip
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
     def _frozen(self, name: str, layers: list[str]) -> list[str]:
@@ -146,7 +162,8 @@ class VocClassification(Trained):
         if "fc6" not in layers:
             has = ", ".join(layers)
             raise BadOption(
-                "train", f"{name} has no layers fc6 and fc7 (it has {has}): say `train: all` or `train: fc8`"
+                "train",
+                f"{name} has no layers fc6 and fc7 (it has {has}): say `train: all` or `train: fc8`",
             )
         return layers[: layers.index("fc6")]
 
@@ -155,7 +172,10 @@ class VocClassification(Trained):
 
         backbone = absorbed(model)
         try:
-            frozen = [backbone.get_submodule(name) for name in self._frozen(backbone.spec.name, backbone.layer_names)]
+            frozen = [
+                backbone.get_submodule(name)
+                for name in self._frozen(backbone.spec.name, backbone.layer_names)
+            ]
         except BadOption as error:
             raise TransferError(f"train: {error}") from error
         width = int(np.prod(model.layers[backbone.layer_names[-1]]))
@@ -174,9 +194,13 @@ class VocClassification(Trained):
         side = (WINDOW / SHORTER / (low + (high - low) * scale)).clamp(max=1)
         zero = torch.zeros_like(side)
         return affine_map(
-            torch.where(mirror < 0.5, -side, side), zero, (1 - side) * (2 * left - 1),
-            zero, side, (1 - side) * (2 * top - 1),
-        )  # fmt: skip
+            torch.where(mirror < 0.5, -side, side),
+            zero,
+            (1 - side) * (2 * left - 1),
+            zero,
+            side,
+            (1 - side) * (2 * top - 1),
+        )
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
@@ -193,9 +217,13 @@ class VocClassification(Trained):
         with (
             work.progress("scoring", len(test), "images") as progress,
             Batches(test, work.machine, BLOCK) as feed,
-            torch.inference_mode(), work.machine.autocast(),
-        ):  # fmt: skip
-            blocks = [np.arange(start, min(start + BLOCK, len(test))) for start in range(0, len(test), BLOCK)]
+            torch.inference_mode(),
+            work.machine.autocast(),
+        ):
+            blocks = [
+                np.arange(start, min(start + BLOCK, len(test)))
+                for start in range(0, len(test), BLOCK)
+            ]
             for rows, batch in zip(blocks, feed.each(blocks), strict=True):
                 draw = Draw(work.seed_for("crops"), names[rows])
                 found = [self._logits(network, model, batch, draw) for _ in range(self.crops)]

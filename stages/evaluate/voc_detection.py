@@ -9,7 +9,13 @@ from stages.evaluate._voc_data import annotated, check_annotated, classes_counte
 from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import BadOption, TransferError
-from transfer.numerics.average_precision import Ranking, interval, matched, mean_precision, precisions
+from transfer.numerics.average_precision import (
+    Ranking,
+    interval,
+    matched,
+    mean_precision,
+    precisions,
+)
 from transfer.stage.base import Images as Reads
 from transfer.stage.base import option, reads
 from transfer.stage.layer_checks import check_layers
@@ -27,7 +33,9 @@ if TYPE_CHECKING:
     from transfer.stage.context import Work
     from transfer.transforms.per_image_rng import Draw
 
-    Truth = list[tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]]  # an image: corners, labels, which are difficult
+    Truth = list[
+        tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]
+    ]  # an image: corners, labels, which are difficult
 
 PROTOCOL = "voc_detection/faster-rcnn-v1"
 AT_ONCE = 8  # test images: each has hundreds of regions
@@ -53,17 +61,27 @@ class VocDetection(Trained):
     images = {"train": Reads("trainval"), "test": Reads("test")}
 
     model: str = reads(Model, "the network")
-    layer: str | None = option(None, "layer whose map is searched; none: the deepest that gives one and is no pooling")
-    epochs: int = option(60, "passes over the images (60 of VOC 2007 are the published 150,000 steps)", ge=0)
-    batch: int = option(2, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    layer: str | None = option(
+        None, "layer whose map is searched; none: the deepest that gives one and is no pooling"
+    )
+    epochs: int = option(
+        60, "passes over the images (60 of VOC 2007 are the published 150,000 steps)", ge=0
+    )
+    batch: int = option(
+        2, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
     drops: list[float] = falls_at([1 / 3, 2 / 3])
     anchors: list[float] = option(
-        [0.1, 0.2, 0.4, 0.8], "sides of the anchors, as shares of the image's; each in three shapes", min_length=1
+        [0.1, 0.2, 0.4, 0.8],
+        "sides of the anchors, as shares of the image's; each in three shapes",
+        min_length=1,
     )
-    regions: int = option(128, "regions an image that are learned from, a quarter of them objects", ge=4)
+    regions: int = option(
+        128, "regions an image that are learned from, a quarter of them objects", ge=4
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
     least_score: float = option(0.01, "boxes with a lower score are not looked at", ge=0, lt=1)
 
@@ -72,7 +90,9 @@ class VocDetection(Trained):
         check_annotated(planned)
         check_layers(planned, "layer", [self.layer])
         if any(not 0 < share <= 2 for share in self.anchors):
-            raise BadOption("anchors", f"shares of the image's side, such as 0.2 (found {self.anchors})")
+            raise BadOption(
+                "anchors", f"shares of the image's side, such as 0.2 (found {self.anchors})"
+            )
 
     def rehearse(self, planned: Planned) -> None:
         from stages.evaluate._frozen_batchnorm import rehearse_map
@@ -89,16 +109,22 @@ class VocDetection(Trained):
         network = self._network(work, model, images.size, len(images.classes))
         device = work.machine.device
 
-        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(
+            network: nn.ModuleDict, batch: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             detector, mirrored = network["detector"], draw.chance(self.flip)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
             flips = zip(draw.ids.tolist(), mirrored.tolist(), strict=True)
-            targets = [_target(*known[row], images.size if flip else None, device) for row, flip in flips]
+            targets = [
+                _target(*known[row], images.size if flip else None, device) for row, flip in flips
+            ]
             for part in (detector.rpn, detector.roi_heads):
                 part.fg_bg_sampler.draw = draw
             with torch.autocast(device.type, enabled=False):
                 losses = detector(list(normalise(batch, model.normalisation)), targets)
-            return sum(losses.values()), {name.removeprefix("loss_"): value for name, value in losses.items()}
+            return sum(losses.values()), {
+                name.removeprefix("loss_"): value for name, value in losses.items()
+            }
 
         train(work, self, network, loss, images)
         ranked = self._ranked(work, network, model, test, asked, counted)
@@ -109,14 +135,22 @@ class VocDetection(Trained):
         pairs = zip(counted, precisions(ranked, "11 points"), strict=True)
         each = {f"AP50 {images.classes[label]}": float(value) for label, value in pairs}
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), selected={}, main="AP50",
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings=self.identity(),
+            selected={},
+            main="AP50",
             figures=figures | each,
-            intervals={"AP50": interval(lambda counts: precisions(ranked, "11 points", counts), len(test))},
+            intervals={
+                "AP50": interval(lambda counts: precisions(ranked, "11 points", counts), len(test))
+            },
             counts={
-                "train": len(images), "test": len(test), "classes": len(counted),
+                "train": len(images),
+                "test": len(test),
+                "classes": len(counted),
                 "boxes": sum(int((~hard).sum()) for _, _, hard in asked),
             },
-        )  # fmt: skip
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
     def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
@@ -129,13 +163,26 @@ class VocDetection(Trained):
         except ValueError as error:
             raise TransferError(f"layer: {error}") from error
         made = detector(
-            backbone, layer, classes, size, work.machine, self.anchors, self.regions, self.least_score,
+            backbone,
+            layer,
+            classes,
+            size,
+            work.machine,
+            self.anchors,
+            self.regions,
+            self.least_score,
             work.seed_for("weights"),
-        )  # fmt: skip
+        )
         return Finetuned({"detector": made})
 
     def _ranked(
-        self, work: Work, network: nn.ModuleDict, model: Model, test: Images, asked: Truth, counted: numpy.ndarray
+        self,
+        work: Work,
+        network: nn.ModuleDict,
+        model: Model,
+        test: Images,
+        asked: Truth,
+        counted: numpy.ndarray,
     ) -> list[Ranking]:
         """One for each class that counts."""
         network.eval()
@@ -144,7 +191,10 @@ class VocDetection(Trained):
         wanted = np.zeros((len(test), len(test.classes)), dtype=np.int64)
         for row, (_, labels, hard) in enumerate(asked):
             np.add.at(wanted[row], labels[~hard], 1)
-        blocks = [np.arange(start, min(start + AT_ONCE, len(test))) for start in range(0, len(test), AT_ONCE)]
+        blocks = [
+            np.arange(start, min(start + AT_ONCE, len(test)))
+            for start in range(0, len(test), AT_ONCE)
+        ]
         with (
             work.progress("scoring", len(test), "images") as progress,
             Batches(test, work.machine, AT_ONCE) as feed,
@@ -153,7 +203,9 @@ class VocDetection(Trained):
             for rows, batch in zip(blocks, feed.each(blocks), strict=True):
                 found = network["detector"](list(normalise(batch, model.normalisation)))
                 for row, one in zip(rows.tolist(), found, strict=True):
-                    boxes, named, sure = (one[name].cpu().numpy() for name in ("boxes", "labels", "scores"))
+                    boxes, named, sure = (
+                        one[name].cpu().numpy() for name in ("boxes", "labels", "scores")
+                    )
                     corners, labels, hard = asked[row]
                     for label in classes:
                         mine, true = named == label + 1, labels == label
@@ -163,8 +215,12 @@ class VocDetection(Trained):
                         images[label].append(np.full(int(counts.sum()), row))
                 progress.advance(len(rows))
                 work.pause_point()
-        joined = [[np.concatenate(parts[label]) for parts in (scores, hits, images)] for label in classes]
-        return [Ranking(*parts, wanted[:, label]) for parts, label in zip(joined, classes, strict=True)]
+        joined = [
+            [np.concatenate(parts[label]) for parts in (scores, hits, images)] for label in classes
+        ]
+        return [
+            Ranking(*parts, wanted[:, label]) for parts, label in zip(joined, classes, strict=True)
+        ]
 
 
 def truth_of(images: Images) -> Truth:
@@ -180,10 +236,16 @@ def _shown(truth: Truth, classes: int) -> numpy.ndarray:
 
 
 def _target(
-    corners: numpy.ndarray, labels: numpy.ndarray, hard: numpy.ndarray, mirror: int | None, device: torch.device
+    corners: numpy.ndarray,
+    labels: numpy.ndarray,
+    hard: numpy.ndarray,
+    mirror: int | None,
+    device: torch.device,
 ) -> dict[str, Tensor]:
     """As torchvision wants it; mirror: the width of the image, px, where that is mirrored."""
     boxes = torch.from_numpy(corners[~hard])
     if mirror is not None:
-        boxes = torch.stack((mirror - boxes[:, 2], boxes[:, 1], mirror - boxes[:, 0], boxes[:, 3]), dim=1)
+        boxes = torch.stack(
+            (mirror - boxes[:, 2], boxes[:, 1], mirror - boxes[:, 0], boxes[:, 3]), dim=1
+        )
     return {"boxes": boxes.to(device), "labels": torch.from_numpy(labels[~hard] + 1).to(device)}

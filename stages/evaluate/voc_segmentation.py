@@ -51,8 +51,12 @@ class VocSegmentation(Trained):
 
     model: str = reads(Model, "the network")
     layer: str | None = option(None, "layer whose map is scored; none: the deepest that gives one")
-    epochs: int = option(2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0)
-    batch: int = option(20, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    epochs: int = option(
+        2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0
+    )
+    batch: int = option(
+        20, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     learning_rate: float = option(1e-4, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
@@ -73,14 +77,19 @@ class VocSegmentation(Trained):
         model, images, test = work.inputs["model"], work.images["train"], work.images["test"]
         names = ["background", *images.classes]
         known, asked = masks_of(images, len(names)), masks_of(test, len(names))
-        shown, tested = (np.bincount(masks.ravel(), minlength=VOID + 1)[: len(names)] > 0 for masks in (known, asked))
+        shown, tested = (
+            np.bincount(masks.ravel(), minlength=VOID + 1)[: len(names)] > 0
+            for masks in (known, asked)
+        )
         if shown.sum() < 2:
             raise TransferError("all training masks have one class: there is nothing to tell apart")
         counted = classes_counted(work, names, shown, tested)
         network = self._network(work, model, images.size, len(names))
         wanted = torch.from_numpy(known).to(work.machine.device)
 
-        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(
+            network: nn.ModuleDict, batch: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             mirrored, truth = draw.chance(self.flip)[:, None, None], wanted[draw.ids]
             batch = torch.where(mirrored[:, None], batch.flip(-1), batch)
             truth = torch.where(mirrored, truth.flip(-1), truth).long()
@@ -105,18 +114,25 @@ class VocSegmentation(Trained):
                 work.pause_point()
         whole = matrices.sum(axis=0)
         figures = {"mIoU": mean_iou(whole), "pixels": 100 * float(np.trace(whole) / whole.sum())}
-        each = {f"IoU {names[label]}": float(100 * intersections(whole)[label]) for label in counted}
+        each = {
+            f"IoU {names[label]}": float(100 * intersections(whole)[label]) for label in counted
+        }
         flat = matrices.reshape(len(test), -1)
 
         def shares(counts: numpy.ndarray) -> numpy.ndarray:
             return 100 * intersections((counts @ flat).reshape(whole.shape))[counted]
 
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), selected={}, main="mIoU",
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings=self.identity(),
+            selected={},
+            main="mIoU",
             figures=figures | each,
             intervals={"mIoU": interval(shares, len(test))},
-            counts={"train": len(images), "test": len(test), "classes": len(counted)}, arrays={"confusion": whole},
-        )  # fmt: skip
+            counts={"train": len(images), "test": len(test), "classes": len(counted)},
+            arrays={"confusion": whole},
+        )
         work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
     def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
@@ -141,10 +157,14 @@ def masks_of(images: Images, classes: int) -> numpy.ndarray:
         if mask is None:
             raise TransferError(f"{name} has no mask: take a split of segmentation")
         if mask.shape[::-1] != tuple(found.sizes[row]):
-            has, should = (f"{wide} x {tall} px" for wide, tall in (mask.shape[::-1], found.sizes[row]))
+            has, should = (
+                f"{wide} x {tall} px" for wide, tall in (mask.shape[::-1], found.sizes[row])
+            )
             raise TransferError(f"the mask of {name} has {has}, and its image {should}")
         if (strange := mask[(mask >= classes) & (mask != VOID)]).size:
-            raise TransferError(f"the mask of {name} holds {strange[0]}, which is no class (0 to {classes - 1}, 255)")
+            raise TransferError(
+                f"the mask of {name} holds {strange[0]}, which is no class (0 to {classes - 1}, 255)"
+            )
         masks[row] = square_of(found, row, images).mask(mask)
     return masks
 

@@ -47,13 +47,19 @@ class VocSvm(Stage):
 
     model: str = reads(Model, "the network")
     layers: list[str] | None = option(
-        None, "layers to score; none: all with a ReLU of their own, from the first to the last", min_length=1
+        None,
+        "layers to score; none: all with a ReLU of their own, from the first to the last",
+        min_length=1,
     )
     dimensions: int = option(9600, "values of a layer that the SVMs see, at most", ge=1)
-    costs: list[float] = option([0.1, 0.01], "the SVM's C, to choose from for all training images", min_length=1)
+    costs: list[float] = option(
+        [0.1, 0.01], "the SVM's C, to choose from for all training images", min_length=1
+    )
     shots: list[int] = option([1, 2, 4, 8, 16, 32, 64, 96], "k of low-shot; empty: none")
     shot_costs: list[float] = option(
-        [0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0], "the SVM's C in low-shot", min_length=1
+        [0.01, 0.1, 1.0, 2.0, 5.0, 10.0, 15.0, 20.0, 50.0, 100.0, 1000.0],
+        "the SVM's C in low-shot",
+        min_length=1,
     )
     samples: int = option(5, "draws of a low-shot training set", ge=1)
     iterations: int = option(2000, "of the SVM's solver, at most", ge=1)
@@ -95,12 +101,17 @@ class VocSvm(Stage):
                     if len(np.unique(target[rows])) == 2:
                         shows = target[rows] == 1
                         cost, mark = machines.best_cost(self.costs, seen[rows], shows)
-                        scores[:, place] = machines.fit(cost, seen[rows], shows).decision_function(unseen)
+                        scores[:, place] = machines.fit(cost, seen[rows], shows).decision_function(
+                            unseen
+                        )
                         costs[layer][names[place]] = cost
                         marks.append(mark)
                     progress.advance(1)
                     work.pause_point()
-                folded[layer], ranked[layer] = float(np.mean(marks or [0.0])), rankings(scores, asked)
+                folded[layer], ranked[layer] = (
+                    float(np.mean(marks or [0.0])),
+                    rankings(scores, asked),
+                )
         best = max(layers, key=lambda layer: folded[layer])
         figures = {
             "mAP": mean_precision(ranked[best], "area"),
@@ -113,24 +124,42 @@ class VocSvm(Stage):
                 f"{machines.unfinished} of {machines.fitted} SVMs were stopped after {self.iterations} iterations"
             )
         Scores.write(
-            work.folder, protocol=named(PROTOCOL, self), settings=self.identity(), main="mAP", figures=figures | few,
-            selected={"layer": best, "costs": costs, "on": f"{FOLDS} folds of the training split", **few_costs},
-            intervals={"mAP": interval(lambda counts: precisions(ranked[best], "area", counts), len(asked))},
+            work.folder,
+            protocol=named(PROTOCOL, self),
+            settings=self.identity(),
+            main="mAP",
+            figures=figures | few,
+            selected={
+                "layer": best,
+                "costs": costs,
+                "on": f"{FOLDS} folds of the training split",
+                **few_costs,
+            },
+            intervals={
+                "mAP": interval(lambda counts: precisions(ranked[best], "area", counts), len(asked))
+            },
             counts={"train": len(wanted), "test": len(asked), "classes": len(counted)},
-        )  # fmt: skip
+        )
         shown = {name: round(value, 2) for name, value in (figures | few).items()}
         work.figures.update({"best": f"{best} {figures['mAP']:.2f} %", **shown})
 
     def _low_shot(
-        self, work: Work, machines: Machines, seen: numpy.ndarray, unseen: numpy.ndarray, wanted: numpy.ndarray,
+        self,
+        work: Work,
+        machines: Machines,
+        seen: numpy.ndarray,
+        unseen: numpy.ndarray,
+        wanted: numpy.ndarray,
         asked: numpy.ndarray,
-    ) -> tuple[dict[str, float], dict[str, Any]]:  # fmt: skip
+    ) -> tuple[dict[str, float], dict[str, Any]]:
         """Mean and deviation of each k that every class has the images for, and how their costs were selected."""
         figures, selected = {}, {}
         fewest, others = int((wanted == 1).sum(axis=0).min()), max(1, wanted.shape[1] - 1)
         possible = [k for k in self.shots if k <= fewest and (wanted == -1).any(axis=0).all()]
         if left := [str(k) for k in self.shots if k not in possible]:
-            work.note(f"no low-shot with {', '.join(left)}: a class has {fewest} training images that show it")
+            work.note(
+                f"no low-shot with {', '.join(left)}: a class has {fewest} training images that show it"
+            )
         with work.progress("low-shot", len(possible) * self.samples, "draws") as progress:
             for k in possible:
                 marks = np.zeros((len(self.shot_costs), self.samples))
@@ -142,10 +171,17 @@ class VocSvm(Stage):
                             machine = machines.fit(cost, seen[rows], target[rows] == 1)
                             scores[number, :, place] = machine.decision_function(unseen)
                         work.pause_point()
-                    marks[:, draw] = [mean_precision(rankings(some, asked), "area") for some in scores]
+                    marks[:, draw] = [
+                        mean_precision(rankings(some, asked), "area") for some in scores
+                    ]
                     progress.advance(1)
                 best = int(marks.mean(axis=1).argmax())
                 figures[f"{k} shot"] = float(marks[best].mean())
-                figures[f"{k} shot deviation"] = float(marks[best].std(ddof=1)) if self.samples > 1 else 0.0
-                selected[f"{k} shot"] = {"cost": self.shot_costs[best], "on": "the test split, as published"}
+                figures[f"{k} shot deviation"] = (
+                    float(marks[best].std(ddof=1)) if self.samples > 1 else 0.0
+                )
+                selected[f"{k} shot"] = {
+                    "cost": self.shot_costs[best],
+                    "on": "the test split, as published",
+                }
         return figures, selected

@@ -25,16 +25,27 @@ PART = 4096  # images between two points from which an interrupted extraction go
 Blocks: TypeAlias = "Callable[[int], Generator[tuple[int, numpy.ndarray], None, None]]"
 
 
-def write_features(work: Work, images: Images, blocks: Blocks, dtype: str, layer: str, space: dict[str, Any]) -> None:
+def write_features(
+    work: Work, images: Images, blocks: Blocks, dtype: str, layer: str, space: dict[str, Any]
+) -> None:
     """Write `features.h5` of all `images` from `blocks`, kept as `dtype`, with their ids and labels.
 
     space: what features must agree in to be compared (see `transfer/artifacts/features.py`).
     """
     parts = _extract(work, images, blocks, dtype)
     width = np.load(parts[0], mmap_mode="r", allow_pickle=False).shape[1]
-    others = {"ids": encode_strings(images.ids)} | ({} if images.labels is None else {"labels": images.labels})
-    columns = {"features": ((width,), dtype)} | {name: ((), one.dtype.str) for name, one in others.items()}
-    facts = {"layer": layer, "images": work.input_keys["images images"], "space": space, "preparation": []}
+    others = {"ids": encode_strings(images.ids)} | (
+        {} if images.labels is None else {"labels": images.labels}
+    )
+    columns = {"features": ((width,), dtype)} | {
+        name: ((), one.dtype.str) for name, one in others.items()
+    }
+    facts = {
+        "layer": layer,
+        "images": work.input_keys["images images"],
+        "space": space,
+        "preparation": [],
+    }
     with TableWriter(work.folder / "features.h5", len(images), columns, **facts) as table:
         for part in parts:
             table.append(features=np.load(part, allow_pickle=False))
@@ -46,10 +57,14 @@ def _extract(work: Work, images: Images, blocks: Blocks, dtype: str) -> list[Pat
     """Part files of `PART` rows each; those that an interrupted run finished are kept."""
     starts = range(0, len(images), PART)
     parts = [work.checkpoints / f"part-{number:05}.npy" for number in range(len(starts))]
-    done = next((i for i, part in enumerate(parts) if not _whole(part, len(images) - i * PART)), len(parts))
+    done = next(
+        (i for i, part in enumerate(parts) if not _whole(part, len(images) - i * PART)), len(parts)
+    )
     rows: list[numpy.ndarray] = []
     with (
-        work.progress("extracting", len(images), "images", min(done * PART, len(images))) as progress,
+        work.progress(
+            "extracting", len(images), "images", min(done * PART, len(images))
+        ) as progress,
         closing(blocks(done * PART)) as found,
     ):
         for first, block in found:
@@ -71,7 +86,9 @@ def _refuse_bad(block: numpy.ndarray, images: Images, first: int) -> None:
     if bad.any():
         name = images.ids[first + int(bad.argmax())]
         hint = " (too large for float16: set `dtype: float32`)" if block.dtype == np.float16 else ""
-        raise TransferError(f"the features of {int(bad.sum())} images are not finite numbers, first of {name}{hint}")
+        raise TransferError(
+            f"the features of {int(bad.sum())} images are not finite numbers, first of {name}{hint}"
+        )
 
 
 def _whole(path: Path, rows_left: int) -> bool:

@@ -41,9 +41,15 @@ class ExtractHog(Stage):
 
     orientations: int = option(9, "directions told apart, over half a turn", ge=1)
     pixels_per_cell: int = option(8, "side of a cell, px", ge=2)
-    cells_per_block: int = option(2, "side of a block, cells; blocks overlap by all but one cell", ge=1)
-    block_norm: Literal["L1", "L1-sqrt", "L2", "L2-Hys"] = option("L2-Hys", "L2-Hys: L2, cut off at 0.2, L2 again")
-    colour: bool = option(True, "take each pixel's gradient from the colour where it is strongest; false: of grey")
+    cells_per_block: int = option(
+        2, "side of a block, cells; blocks overlap by all but one cell", ge=1
+    )
+    block_norm: Literal["L1", "L1-sqrt", "L2", "L2-Hys"] = option(
+        "L2-Hys", "L2-Hys: L2, cut off at 0.2, L2 again"
+    )
+    colour: bool = option(
+        True, "take each pixel's gradient from the colour where it is strongest; false: of grey"
+    )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
     def check(self, planned: Planned) -> None:
@@ -52,7 +58,9 @@ class ExtractHog(Stage):
         cells = size // self.pixels_per_cell
         if cells < self.cells_per_block:
             held = f"images of {size} px hold {cells} x {cells} cells of {self.pixels_per_cell} px"
-            raise BadOption("cells_per_block", f"{held}, less than one block: take smaller cells or blocks")
+            raise BadOption(
+                "cells_per_block", f"{held}, less than one block: take smaller cells or blocks"
+            )
 
     def planned_space(self, planned: Planned) -> dict[str, Any]:
         """The space of the features, read off the plan."""
@@ -73,7 +81,10 @@ class ExtractHog(Stage):
         task = partial(describe, images.folder, settings, self.colour)
 
         def blocks(start: int) -> Generator[tuple[int, numpy.ndarray], None, None]:
-            rows = [range(first, min(first + BLOCK, len(images))) for first in range(start, len(images), BLOCK)]
+            rows = [
+                range(first, min(first + BLOCK, len(images)))
+                for first in range(start, len(images), BLOCK)
+            ]
             with closing(_mapped(task, rows, work.machine.threads)) as found:
                 yield from zip((some.start for some in rows), found, strict=True)
 

@@ -27,8 +27,12 @@ class ExtractNetwork(Stage):
     images = {"images": Images("unlabeled")}
 
     model: str = reads(Model, "the network")
-    layer: str | None = option(None, "layer to read, such as conv5; none: the network's deepest convolutional one")
-    pool: int = option(5, "side of the grid that a layer's map is pooled to; smaller maps stay as they are", ge=1)
+    layer: str | None = option(
+        None, "layer to read, such as conv5; none: the network's deepest convolutional one"
+    )
+    pool: int = option(
+        5, "side of the grid that a layer's map is pooled to; smaller maps stay as they are", ge=1
+    )
     pooling: Literal["max", "average"] = option("max", "how it is pooled (the paper: max, 5 x 5)")
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
@@ -50,5 +54,10 @@ class ExtractNetwork(Stage):
                 block = pooled(found[layer], self.pool, self.pooling)
                 yield first, block.to(getattr(torch, self.dtype)).cpu().numpy()
 
-        space = {"model": work.input_keys["model"], "layer": layer, "pool": self.pool, "pooling": self.pooling}
+        space = {
+            "model": work.input_keys["model"],
+            "layer": layer,
+            "pool": self.pool,
+            "pooling": self.pooling,
+        }
         write_features(work, images, blocks, self.dtype, layer, space)

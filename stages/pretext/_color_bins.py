@@ -29,7 +29,9 @@ def colour_bins() -> Tensor:
         line = torch.linspace(0, 1, 256)
         u, v = torch.meshgrid(line, line, indexing="ij")
         ends = (torch.zeros_like(u), torch.ones_like(u))
-        faces = torch.stack([torch.stack(face) for end in ends for face in ((end, u, v), (u, end, v), (u, v, end))])
+        faces = torch.stack(
+            [torch.stack(face) for end in ends for face in ((end, u, v), (u, end, v), (u, v, end))]
+        )
         ab = rgb_to_lab(faces)[:, 1:].movedim(1, -1).flatten(0, 2)
         return (ab / GRID).round().unique(dim=0) * GRID
 
@@ -45,7 +47,9 @@ def near_bins() -> Tensor:
         line = (torch.arange(2 * HALF // CELL + 1) - HALF // CELL) * float(CELL)
         distances = torch.cdist(torch.cartesian_prod(line, line), colour_bins())
         ordered = distances.sort(dim=1, stable=True)
-        reach = ordered.values[:, NEIGHBOURS - 1 : NEIGHBOURS] + CELL * 2**0.5 + 0.01  # and some for rounding
+        reach = (
+            ordered.values[:, NEIGHBOURS - 1 : NEIGHBOURS] + CELL * 2**0.5 + 0.01
+        )  # and some for rounding
         return ordered.indices[:, : int((distances <= reach).sum(1).max())].contiguous()
 
 

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
 FIRST = 4  # px: the side of the map that a vector becomes, or the next size from which doubling leads to the image
 
 
-def decoder(shape: tuple[int, ...], side: int, outputs: int = 3, width: int = 64, widest: int = 512) -> nn.Sequential:
+def decoder(
+    shape: tuple[int, ...], side: int, outputs: int = 3, width: int = 64, widest: int = 512
+) -> nn.Sequential:
     """A vector (N, D) or a map (N, C, h, h) to (N, outputs, side, side), of any range.
 
     shape: (D,) or (C, h, h). Up-convolutions double the side, or make it one px less than double, until it is there.
@@ -29,18 +31,26 @@ def decoder(shape: tuple[int, ...], side: int, outputs: int = 3, width: int = 64
         sides = doublings(FIRST, side)
         channels = min(widest, width << max(0, len(sides) - 2))
         layers += [nn.Linear(shape[0], channels * sides[0] ** 2, bias=False)]
-        layers += [nn.Unflatten(1, (channels, sides[0], sides[0])), nn.BatchNorm2d(channels), nn.ReLU()]
+        layers += [
+            nn.Unflatten(1, (channels, sides[0], sides[0])),
+            nn.BatchNorm2d(channels),
+            nn.ReLU(),
+        ]
     else:
         channels, start, _ = shape
         sides = doublings(start, side)
         if sides[0] != start:
-            layers.append(nn.Upsample(size=sides[0], mode="nearest"))  # other modes have no exact gradient on a GPU
+            layers.append(
+                nn.Upsample(size=sides[0], mode="nearest")
+            )  # other modes have no exact gradient on a GPU
     if len(sides) == 1:
         layers.append(nn.Conv2d(channels, outputs, 3, padding=1))
     for left, wanted in zip(range(len(sides) - 2, -1, -1), sides[1:], strict=True):
         made = min(widest, width << (left - 1)) if left else outputs
         kernel = 4 if wanted % 2 == 0 else 3
-        layers.append(nn.ConvTranspose2d(channels, made, kernel, stride=2, padding=1, bias=not left))
+        layers.append(
+            nn.ConvTranspose2d(channels, made, kernel, stride=2, padding=1, bias=not left)
+        )
         if left:
             layers += [nn.BatchNorm2d(made), nn.ReLU()]
         channels = made

@@ -37,7 +37,9 @@ def trunk(side: int, width: int, widest: int = 512) -> tuple[nn.Sequential, int]
 
 def frozen(part: nn.Module, *inputs: Tensor) -> Tensor:
     """What `part` makes of `inputs`, with gradients for the inputs and none for its weights."""
-    return torch.func.functional_call(part, {name: p.detach() for name, p in part.named_parameters()}, inputs)
+    return torch.func.functional_call(
+        part, {name: p.detach() for name, p in part.named_parameters()}, inputs
+    )
 
 
 def judged(logits: Tensor, real: bool) -> Tensor:

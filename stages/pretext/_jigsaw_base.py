@@ -31,11 +31,17 @@ class Puzzle(Pretext):
     normalisation = Normalisation(per_image=True)
 
     permutations: int = option(..., "how many permutations there are to tell apart")
-    tile: int | None = option(None, "side of a tile in px; none: 64 of a cell's 85, as published", ge=4)
-    shift: int = option(2, "px that a tile's colour channels are shifted against one another, at most", ge=0)
+    tile: int | None = option(
+        None, "side of a tile in px; none: 64 of a cell's 85, as published", ge=4
+    )
+    shift: int = option(
+        2, "px that a tile's colour channels are shifted against one another, at most", ge=0
+    )
     grey: float = option(..., "share of images made grey")
     projection: float = option(..., "share of the other images that lose one direction of colour")
-    puzzles_per_image: int = option(1, "puzzles made from the same nine embeddings: the trunk is paid for once", ge=1)
+    puzzles_per_image: int = option(
+        1, "puzzles made from the same nine embeddings: the trunk is paid for once", ge=1
+    )
     embedding: int = option(1024, "values that the trunk makes of a tile", ge=1)
     hidden: int = option(4096, "values of the joint layer", ge=1)
     dropout: float = option(0.5, "after the embedding and after the joint layer", ge=0, lt=1)
@@ -60,21 +66,31 @@ class Puzzle(Pretext):
         """The trunk, shared by the nine tiles, and the head that sees them together."""
         _, tile, _ = puzzle_tiles(about.size, self.tile, self.shift)
         embed = nn.Sequential(
-            nn.Linear(read_width(backbone, tile), self.embedding), nn.ReLU(), nn.Dropout(self.dropout)
+            nn.Linear(read_width(backbone, tile), self.embedding),
+            nn.ReLU(),
+            nn.Dropout(self.dropout),
         )
         head = nn.Sequential(
-            nn.Linear(TILES * self.embedding, self.hidden), nn.ReLU(), nn.Dropout(self.dropout),
+            nn.Linear(TILES * self.embedding, self.hidden),
+            nn.ReLU(),
+            nn.Dropout(self.dropout),
             nn.Linear(self.hidden, self.permutations),
-        )  # fmt: skip
+        )
         return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         tiles = self.tiles(images, draw)
-        embedded = network["embed"](read(network["backbone"], tiles.flatten(0, 1))).unflatten(0, (len(images), TILES))
+        embedded = network["embed"](read(network["backbone"], tiles.flatten(0, 1))).unflatten(
+            0, (len(images), TILES)
+        )
         puzzles, labels = self.puzzles(embedded, draw)
         logits = network["head"](puzzles.flatten(0, 1).flatten(1))
         labels = labels.flatten()
-        return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
+        return F.cross_entropy(logits, labels), {
+            "accuracy": (logits.argmax(1) == labels).float().mean()
+        }
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, its tiles in place, and puzzles of them as the head sees them."""
@@ -90,7 +106,9 @@ class Puzzle(Pretext):
         """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
         cut = self.cut(images, draw).transpose(1, 2)
         coloured = mix_colours(to_float(cut), self.colours(draw)).transpose(1, 2).flatten(0, 1)
-        tiles = normalise(coloured.contiguous(memory_format=torch.channels_last), self.normalisation)
+        tiles = normalise(
+            coloured.contiguous(memory_format=torch.channels_last), self.normalisation
+        )
         return tiles.unflatten(0, (len(images), TILES))
 
     def cut(self, images: Tensor, draw: Draw) -> Tensor:
@@ -100,7 +118,11 @@ class Puzzle(Pretext):
         room = size - 3 * cell
         # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each colour channel in the tile.
         corner = draw.integers(room + 1, 1, 1, 2)
-        corner = corner + draw.integers(jitter + 1, TILES, 1, 2) + draw.integers(self.shift + 1, TILES, 3, 2)
+        corner = (
+            corner
+            + draw.integers(jitter + 1, TILES, 1, 2)
+            + draw.integers(self.shift + 1, TILES, 3, 2)
+        )
         cells = torch.arange(TILES, device=images.device)
         corner = corner + cell * torch.stack((cells // 3, cells % 3), dim=-1)[:, None]
         return tiles(images, 3, 3, tile, corner)
@@ -109,7 +131,9 @@ class Puzzle(Pretext):
         """(B, 3, 3): for each image one matrix for its colours, the same for its nine tiles."""
         device = draw.device
         grey, kept = draw.uniform(2).unbind(1)
-        choices = torch.stack((torch.eye(3), torch.tensor(PROJECTION), torch.full((3, 3), 1 / 3))).to(device)
+        choices = torch.stack(
+            (torch.eye(3), torch.tensor(PROJECTION), torch.full((3, 3), 1 / 3))
+        ).to(device)
         return choices[torch.where(grey < self.grey, 2, torch.where(kept < self.projection, 1, 0))]
 
     def puzzles(self, embedded: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
@@ -120,7 +144,9 @@ class Puzzle(Pretext):
         table = torch.from_numpy(self.table()).to(embedded.device)
         labels = draw.integers(self.permutations, self.puzzles_per_image)
         own = torch.arange(len(embedded), device=embedded.device)[:, None, None]
-        owner, source = self.occlude(own.expand(-1, self.puzzles_per_image, TILES), table[labels], draw)
+        owner, source = self.occlude(
+            own.expand(-1, self.puzzles_per_image, TILES), table[labels], draw
+        )
         # A look-up, not an indexing: its gradient is summed in the same order on any number of threads.
         return F.embedding(owner * TILES + source, embedded.flatten(0, 1)), labels
 

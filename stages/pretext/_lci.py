@@ -51,7 +51,9 @@ def parts(size: int) -> dict[str, nn.Module]:
     }
 
 
-def repainted(network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
+def repainted(
+    network: nn.ModuleDict, images: Tensor, draw: Draw
+) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """Images (B, 3, S, S) in [0, 1] with a patch drawn from its border, with one that was shown whole; loss; figures.
 
     The loss trains the inpainter and the discriminator. Gradients that come through the images are turned round: what
@@ -72,7 +74,9 @@ def repainted(network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tenso
     rebuilding = squares + ((rebuilt - shown) ** 2).mean()
     loss = REBUILDING * rebuilding + fooling + judging
     figures = {"rebuilding": rebuilding, "told apart": told_apart(real, fake)}
-    with_filled, with_rebuilt = (paste(images, reversed_gradient((p + 1) / 2), corners) for p in (filled, rebuilt))
+    with_filled, with_rebuilt = (
+        paste(images, reversed_gradient((p + 1) / 2), corners) for p in (filled, rebuilt)
+    )
     return with_filled, with_rebuilt, loss, figures
 
 

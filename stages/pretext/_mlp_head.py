@@ -10,7 +10,9 @@ if TYPE_CHECKING:
     from torch import nn as modules
 
 
-def fully_connected(inputs: int, hidden: int, outputs: int, batch_norm: bool = True) -> modules.Sequential:
+def fully_connected(
+    inputs: int, hidden: int, outputs: int, batch_norm: bool = True
+) -> modules.Sequential:
     """Two hidden layers as AlexNet has them, then the outputs: (N, inputs) to (N, outputs); `hidden` 0: none."""
     steps: list[modules.Module] = []
     for _ in range(2 if hidden else 0):

@@ -13,13 +13,17 @@ if TYPE_CHECKING:
     from transfer.training.recipe import Trained
 
 
-def several(views: Callable[[Tensor, Draw], Tensor], images: Tensor, draw: Draw, count: int) -> Tensor:
+def several(
+    views: Callable[[Tensor, Draw], Tensor], images: Tensor, draw: Draw, count: int
+) -> Tensor:
     """(count * B, 3, S, S): `count` views of each of the (B, 3, H, W) images, all first views first.
 
     One batch instead of `count`: a stream of random numbers of its own for each view of each image, from its draw.
     """
     streams = draw.integers(1 << 53, count).T.flatten()
-    copies = images.permute(0, 2, 3, 1).repeat(count, 1, 1, 1).permute(0, 3, 1, 2)  # the layout of the packed set
+    copies = (
+        images.permute(0, 2, 3, 1).repeat(count, 1, 1, 1).permute(0, 3, 1, 2)
+    )  # the layout of the packed set
     return views(copies, Draw(0, streams))
 
 

@@ -28,7 +28,9 @@ def spread_permutations(count: int, tiles: int, distance: int, seed: int = 0) ->
     while found < count:
         tried += 1
         if tried > min(ATTEMPTS, 2000 * count):
-            raise ValueError(f"there are not {count} permutations of {tiles} tiles that differ in {distance} places")
+            raise ValueError(
+                f"there are not {count} permutations of {tiles} tiles that differ in {distance} places"
+            )
         candidate = random.permutation(tiles)
         far = (chosen[:found] != candidate).sum(axis=1).min(initial=tiles) >= distance
         if far and (candidate != identity).any():
@@ -45,10 +47,14 @@ def distant_permutations(count: int, tiles: int, seed: int = 0) -> numpy.ndarray
     single pairs be near: their set of 100 has two that differ in two places. So the smallest distance is made as large
     as can be first, and the mean second: the same mean (8.08 for 100), and no two that differ in less than six.
     """
-    every = np.fromiter(chain.from_iterable(permutations(range(tiles))), dtype=np.uint8).reshape(-1, tiles)
+    every = np.fromiter(chain.from_iterable(permutations(range(tiles))), dtype=np.uint8).reshape(
+        -1, tiles
+    )
     every = every[1:]  # the first is the identity
     if count > len(every):
-        raise ValueError(f"there are not {count} permutations of {tiles} tiles, only {len(every)} besides the identity")
+        raise ValueError(
+            f"there are not {count} permutations of {tiles} tiles, only {len(every)} besides the identity"
+        )
     # Of orders that are equally far the first is taken: the seed says which. RandomState's stream is frozen by numpy.
     every = every[np.random.RandomState(seed).permutation(len(every))]
     places = np.ascontiguousarray(every.T)

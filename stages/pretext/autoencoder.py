@@ -31,27 +31,46 @@ class Autoencoder(Pretext):
 
     paper = "Hinton & Salakhutdinov, Science 2006; denoising: Vincent et al., ICML 2008"
 
-    batch: int = option(128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    batch: int = option(
+        128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
-    bottleneck: int | None = option(256, "numbers an image goes through; none: the backbone's deepest map itself", ge=1)
-    noise: float = option(0.0, "deviation of the Gaussian noise on the input, of a range of 0 to 1 (usual: 0.1)", ge=0)
-    mask: float = option(0.0, "share of the input's pixels that become the mean colour (usual: 0.25)", ge=0, lt=1)
+    bottleneck: int | None = option(
+        256, "numbers an image goes through; none: the backbone's deepest map itself", ge=1
+    )
+    noise: float = option(
+        0.0, "deviation of the Gaussian noise on the input, of a range of 0 to 1 (usual: 0.1)", ge=0
+    )
+    mask: float = option(
+        0.0, "share of the input's pixels that become the mean colour (usual: 0.25)", ge=0, lt=1
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    width: int = option(64, "channels of the decoder's last hidden map; each one before it has twice as many", ge=1)
+    width: int = option(
+        64, "channels of the decoder's last hidden map; each one before it has twice as many", ge=1
+    )
 
     def network(self, backbone: Network, about: About) -> nn.ModuleDict:
         """The backbone, the code that it is squeezed into, and the decoder."""
         if self.bottleneck is None:
             shape, code = deepest_map_shape(backbone, about.size), nn.Identity()
         else:
-            shape, code = (self.bottleneck,), nn.Linear(read_width(backbone, about.size), self.bottleneck)
+            shape, code = (
+                (self.bottleneck,),
+                nn.Linear(read_width(backbone, about.size), self.bottleneck),
+            )
         return nn.ModuleDict(
-            {"backbone": backbone, "code": code, "decoder": decoder(shape, about.size, width=self.width)}
+            {
+                "backbone": backbone,
+                "code": code,
+                "decoder": decoder(shape, about.size, width=self.width),
+            }
         )
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         wanted, seen = self.pair(images, draw)
         encode = deepest_map if self.bottleneck is None else read
         drawn = network["decoder"](network["code"](encode(network["backbone"], seen)))
@@ -67,7 +86,9 @@ class Autoencoder(Pretext):
         images = to_float(random_flip(images, draw, self.flip))
         wanted = seen = normalise(images, self.normalisation)
         if self.noise:
-            seen = normalise(images + self.noise * gaussian(draw, *images.shape[1:]), self.normalisation)
+            seen = normalise(
+                images + self.noise * gaussian(draw, *images.shape[1:]), self.normalisation
+            )
         if self.mask:
             dropped = draw.chance(self.mask, 1, *images.shape[2:])
             seen = seen.masked_fill(dropped, 0.0)  # normalised, the mean colour is zero
@@ -79,5 +100,7 @@ def gaussian(draw: Draw, *shape: int) -> Tensor:
     half = -(-math.prod(shape) // 2)
     radius, angle = draw.uniform(2, half).unbind(1)
     radius = (-2 * torch.log1p(-radius)).sqrt()
-    both = torch.cat((radius * (2 * math.pi * angle).cos(), radius * (2 * math.pi * angle).sin()), 1)
+    both = torch.cat(
+        (radius * (2 * math.pi * angle).cos(), radius * (2 * math.pi * angle).sin()), 1
+    )
     return both[:, : math.prod(shape)].unflatten(1, shape)

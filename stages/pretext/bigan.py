@@ -37,37 +37,58 @@ class BiGAN(Pretext):
     paper = "Donahue, Krähenbühl & Darrell, ICLR 2017"
 
     epochs: int = option(100, "passes over the images", ge=0)
-    batch: int = option(128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    batch: int = option(
+        128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
     learning_rate: float = option(2e-4, "the highest it gets", gt=0)
     momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
     weight_decay: float = option(2.5e-5, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([0.625, 0.875])
     latent: int = option(200, "numbers in a code", ge=1)
     hidden: int = option(1024, "values of the discriminator's joint layers", ge=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    width: int = option(64, "channels of the generator's last hidden map and of the discriminator's first", ge=1)
+    width: int = option(
+        64, "channels of the generator's last hidden map and of the discriminator's first", ge=1
+    )
 
     def check(self, planned: Planned) -> None:
         """No part of a batch is a single image."""
-        needs_several(self, planned, "the batch norms of discriminator and generator go over the images of a batch")
+        needs_several(
+            self,
+            planned,
+            "the batch norms of discriminator and generator go over the images of a batch",
+        )
 
     def network(self, backbone: Network, about: About) -> nn.ModuleDict:
         """Encoder (backbone and `code`), generator, and the discriminator: what it sees of an image, and of a pair."""
         code = nn.Linear(read_width(backbone, about.size), self.latent)
         looks, width = trunk(about.size, self.width)
         judges = nn.Sequential(
-            nn.Linear(width + self.latent, self.hidden), nn.LeakyReLU(0.2),
-            nn.Linear(self.hidden, self.hidden), nn.LeakyReLU(0.2), nn.Linear(self.hidden, 1),
-        )  # fmt: skip
+            nn.Linear(width + self.latent, self.hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(self.hidden, self.hidden),
+            nn.LeakyReLU(0.2),
+            nn.Linear(self.hidden, 1),
+        )
         dcgan_init([code, judges])
         generator = decoder((self.latent,), about.size, width=self.width)
         return nn.ModuleDict(
-            {"backbone": backbone, "code": code, "generator": generator, "looks": looks, "judges": judges}
+            {
+                "backbone": backbone,
+                "code": code,
+                "generator": generator,
+                "looks": looks,
+                "judges": judges,
+            }
         )
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen, real = self.views(images, draw)
         codes = network["code"](read(network["backbone"], seen)).float()
         drawn_codes = 2 * draw.uniform(self.latent) - 1

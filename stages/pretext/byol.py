@@ -35,14 +35,18 @@ class BYOL(Pretext):
 
     paper = "Grill et al., NeurIPS 2020"
 
-    tau: float = option(0.996, "share of the target that a step keeps: at the start, rising to 1", ge=0, le=1)
+    tau: float = option(
+        0.996, "share of the target that a step keeps: at the start, rising to 1", ge=0, le=1
+    )
     hidden: int = option(4096, "values of the hidden layers of projector and predictor", ge=1)
     projection: int = option(256, "values that are predicted", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     epochs: int = option(300, "passes over the images", ge=0)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("lars", "SGD has Nesterov momentum")
-    learning_rate: float = option(0.2, "the highest it gets; the paper: 0.2 for each 256 images of a batch", gt=0)
+    learning_rate: float = option(
+        0.2, "the highest it gets; the paper: 0.2 for each 256 images of a batch", gt=0
+    )
     weight_decay: float = option(1.5e-6, "on weights; biases and norms have none", ge=0)
     warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
 
@@ -56,15 +60,19 @@ class BYOL(Pretext):
         def perceptron(inputs: int) -> nn.Sequential:
             # No bias before a norm, which would cancel it.
             return nn.Sequential(
-                nn.Linear(inputs, self.hidden, bias=False), nn.BatchNorm1d(self.hidden), nn.ReLU(),
+                nn.Linear(inputs, self.hidden, bias=False),
+                nn.BatchNorm1d(self.hidden),
+                nn.ReLU(),
                 nn.Linear(self.hidden, self.projection, bias=False),
-            )  # fmt: skip
+            )
 
         online = {"backbone": backbone, "projector": perceptron(read_width(backbone, about.size))}
         target = nn.ModuleDict(copy.deepcopy(online)).requires_grad_(False)
         return nn.ModuleDict({**online, "predictor": perceptron(self.projection), "target": target})
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         views = [normalise(view, self.normalisation) for view in self.views(images, draw)]
         predicted = [network["predictor"](projected(network, view)) for view in views]
         with torch.no_grad():

@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._color_bins import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
+from stages.pretext._color_bins import (
+    bin_shares,
+    colour_bins,
+    count_colours,
+    near_bins,
+    rebalancing,
+    soft_bins,
+)
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
 from transfer.artifacts import Normalisation
 from transfer.datasets.packed.batch_loader import Batches
@@ -48,37 +55,53 @@ class Colorization(Pretext):
     needs = "colour images"
 
     epochs: int = option(28, "passes over the images", ge=0)
-    batch: int = option(80, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    batch: int = option(
+        80, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
     learning_rate: float = option(3e-5, "the highest it gets", gt=0)
     weight_decay: float = option(1e-3, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([0.6])
-    crop: float = option(0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    crop: float = option(
+        0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
     stride: int = option(4, "px between the pixels whose colours are asked, each way", ge=1)
-    alpha: float = option(1.0, "how much rare colours weigh: 0 none, 1 by the inverse of their share", ge=0)
-    gamma: float = option(0.5, "part of the uniform distribution in the shares that weights are made from", gt=0, le=1)
+    alpha: float = option(
+        1.0, "how much rare colours weigh: 0 none, 1 by the inverse of their share", ge=0
+    )
+    gamma: float = option(
+        0.5, "part of the uniform distribution in the shares that weights are made from", gt=0, le=1
+    )
     width: int = option(256, "channels of the maps between the backbone and the colours", ge=1)
 
     def check(self, planned: Planned) -> None:
         """There is a pixel to ask for."""
         size = planned.images["images"].stage.size
         if not self.side(size):
-            raise BadOption("stride", f"no pixel of images of {size} px is asked for: use {size} or less")
+            raise BadOption(
+                "stride", f"no pixel of images of {size} px is asked for: use {size} or less"
+            )
 
     def network(self, backbone: Network, about: About) -> nn.ModuleDict:
         """The backbone, the head that says a colour for each place, and the colours with their weights."""
         bins = colour_bins()
         shape, side = deepest_map_shape(backbone, about.size), self.side(about.size)
         head = nn.Sequential(
-            decoder(shape, side, self.width, self.width, self.width), nn.BatchNorm2d(self.width), nn.ReLU(),
+            decoder(shape, side, self.width, self.width, self.width),
+            nn.BatchNorm2d(self.width),
+            nn.ReLU(),
             nn.Conv2d(self.width, len(bins), 1),
-        )  # fmt: skip
+        )
         colours = nn.Module()
         colours.register_buffer("bins", bins.clone())
         colours.register_buffer("near", near_bins().clone())
-        colours.register_buffer("weights", torch.ones(len(bins)))  # until `begin` has seen the images
+        colours.register_buffer(
+            "weights", torch.ones(len(bins))
+        )  # until `begin` has seen the images
         colours.register_buffer("best", torch.zeros((), dtype=torch.int64))  # the bin to guess
         return nn.ModuleDict({"backbone": backbone, "head": head, "colours": colours})
 
@@ -105,13 +128,17 @@ class Colorization(Pretext):
         colours.weights.copy_(rebalancing(shares, self.alpha, self.gamma))
         colours.best.copy_((shares * colours.weights).argmax())
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen, colours = self.crop_of(images, draw), network["colours"]
         shown = deepest_map(network["backbone"], normalise(seen, self.normalisation))
         logits = network["head"](shown).float().movedim(1, -1).flatten(0, 2)
         ab = self.ab(seen)
         index, shares = soft_bins(ab.flatten(0, 2), colours.bins, colours.near)
-        weights = (colours.weights[index[:, 0]].view(ab.shape[:3]) * coloured(ab)[:, None, None]).flatten()
+        weights = (
+            colours.weights[index[:, 0]].view(ab.shape[:3]) * coloured(ab)[:, None, None]
+        ).flatten()
         asked = logits.gather(1, index)
         entropy = logits.logsumexp(1) - (shares * asked).sum(1)
         counted = weights.sum().clamp(min=1e-12)
@@ -133,12 +160,16 @@ class Colorization(Pretext):
 
     def crop_of(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random square of each image at its size, mirrored or not."""
-        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), (1.0, 1.0), self.flip)
+        return random_resized_crop(
+            images, draw, images.shape[-1], (self.crop, 1.0), (1.0, 1.0), self.flip
+        )
 
     def ab(self, images: Tensor) -> Tensor:
         """(B, side, side, 2): a and b of the pixels that are asked for, taken as they are, not averaged."""
         first = self.stride // 2
-        return rgb_to_lab(images[..., first :: self.stride, first :: self.stride])[:, 1:].movedim(1, -1)
+        return rgb_to_lab(images[..., first :: self.stride, first :: self.stride])[:, 1:].movedim(
+            1, -1
+        )
 
     def side(self, size: int) -> int:
         return len(range(self.stride // 2, size, self.stride))

@@ -22,7 +22,11 @@ if TYPE_CHECKING:
     from transfer.transforms.per_image_rng import Draw
 
 # How an image is halved: by areas, and by two kernels of interpolation that take all pixels into account.
-FILTERS = ({"mode": "area"}, {"mode": "bilinear", "antialias": True}, {"mode": "bicubic", "antialias": True})
+FILTERS = (
+    {"mode": "area"},
+    {"mode": "bilinear", "antialias": True},
+    {"mode": "bicubic", "antialias": True},
+)
 
 
 class Counting(Pretext):
@@ -40,12 +44,18 @@ class Counting(Pretext):
 
     paper = "Noroozi, Pirsiavash & Favaro, ICCV 2017"
 
-    crop: int | None = option(None, "side of the random part that is used, in even px; none: 7/8 of the image's", ge=8)
+    crop: int | None = option(
+        None, "side of the random part that is used, in even px; none: 7/8 of the image's", ge=8
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
     grey: float = option(0.5, "share of images made grey", ge=0, le=1)
-    margin: float = option(10.0, "squared length by which another image's counts are to differ", gt=0)
+    margin: float = option(
+        10.0, "squared length by which another image's counts are to differ", gt=0
+    )
     counts: int = option(1000, "numbers that are counted", ge=1)
-    hidden: int = option(4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0)
+    hidden: int = option(
+        4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
+    )
 
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
     learning_rate: float = option(1e-4, "the highest it gets", gt=0)
@@ -59,7 +69,10 @@ class Counting(Pretext):
         """Side of the part that is used of images of `size` px; BadOption where there is none."""
         side = self.crop or 2 * (size * 7 // 16)
         if side > size or side % 2:
-            raise BadOption("crop", f"no part of {side} px of images of {size} px: it must be even and fit into them")
+            raise BadOption(
+                "crop",
+                f"no part of {side} px of images of {size} px: it must be even and fit into them",
+            )
         return side
 
     def chance(self, about: About) -> float:
@@ -67,21 +80,35 @@ class Counting(Pretext):
 
     def network(self, backbone: Network, about: About) -> nn.ModuleDict:
         width = read_width(backbone, self.side(about.size) // 2)
-        count = nn.Sequential(fully_connected(width, self.hidden, self.counts, batch_norm=False), nn.ReLU())
+        count = nn.Sequential(
+            fully_connected(width, self.hidden, self.counts, batch_norm=False), nn.ReLU()
+        )
         return nn.ModuleDict({"backbone": backbone, "count": count})
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         if len(images) < 2:
-            raise ValueError("counting compares an image with another of the batch: it needs two images or more")
+            raise ValueError(
+                "counting compares an image with another of the batch: it needs two images or more"
+            )
         inputs = normalise(self.wholes_and_quarters(images, draw), self.normalisation)
         # Squares of sums of a thousand numbers: not in bfloat16.
-        counts = network["count"](read(network["backbone"], inputs.flatten(0, 1))).float().unflatten(0, (-1, 5))
+        counts = (
+            network["count"](read(network["backbone"], inputs.flatten(0, 1)))
+            .float()
+            .unflatten(0, (-1, 5))
+        )
         whole, total = counts[:, 0], counts[:, 1:].sum(dim=1)
         own = (whole - total).square().sum(dim=1)
         # A look-up, not an indexing: its gradient is summed in the same order on any number of threads.
         other = (F.embedding(partners(draw), whole) - total).square().sum(dim=1)
         loss = (own + (self.margin - other).clamp(min=0)).mean()
-        return loss, {"accuracy": (own < other).float().mean(), "own": own.mean(), "other": other.mean()}
+        return loss, {
+            "accuracy": (own < other).float().mean(),
+            "own": own.mean(),
+            "other": other.mean(),
+        }
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, its part halved, and the part's quarters."""
@@ -94,11 +121,18 @@ class Counting(Pretext):
         side = self.side(images.shape[-1])
         corner = draw.integers(images.shape[-1] - side + 1, 1, 2)
         part = to_float(random_flip(tiles(images, 1, 1, side, corner)[:, 0], draw, self.flip))
-        grey = torch.where(draw.chance(self.grey)[:, None, None], 1 / 3, torch.eye(3, device=images.device))
+        grey = torch.where(
+            draw.chance(self.grey)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
+        )
         part = mix_colours(part, grey)
-        halved, chosen = part.new_empty(len(part), 3, side // 2, side // 2), draw.integers(len(FILTERS))
+        halved, chosen = (
+            part.new_empty(len(part), 3, side // 2, side // 2),
+            draw.integers(len(FILTERS)),
+        )
         for number, how in enumerate(FILTERS):
             rows = (chosen == number).nonzero()[:, 0]
             if len(rows):
-                halved.index_copy_(0, rows, F.interpolate(part[rows], size=side // 2, **how).clamp(0, 1))
+                halved.index_copy_(
+                    0, rows, F.interpolate(part[rows], size=side // 2, **how).clamp(0, 1)
+                )
         return torch.cat((halved[:, None], tiles(part, 2, 2, side // 2)), dim=1)

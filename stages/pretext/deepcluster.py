@@ -50,25 +50,32 @@ class DeepCluster(Pretext):
     iterations: int = option(20, "passes of k-means over all images", ge=1)
     reassign: int = option(1, "epochs from one clustering to the next", ge=1)
     layers: list[Annotated[int, Field(ge=1)]] = option(
-        [4096, 4096], "values of the classifier's layers; the last one's are clustered; []: the backbone's are"
+        [4096, 4096],
+        "values of the classifier's layers; the last one's are clustered; []: the backbone's are",
     )
     dropout: float = option(0.5, "before each layer of the classifier", ge=0, lt=1)
     sampling: Literal["uniform", "balanced"] = option(
         "balanced", "uniform: every image once an epoch; balanced: every cluster equally often"
     )
-    crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    crop: float = option(
+        0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
     epochs: int = option(200, "passes over the images", ge=0)
     learning_rate: float = option(0.05, "the highest it gets", gt=0)
     weight_decay: float = option(1e-5, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("constant", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "constant", "of the learning rate, after the warm-up"
+    )
 
     def check(self, planned: Planned) -> None:
         """There are more images than clusters, and features of so many directions."""
         count = planned.images["images"].stage.count
         if self.k > count:
-            raise BadOption("k", f"{self.k} clusters of {count} images: k must not be larger than their number")
+            raise BadOption(
+                "k", f"{self.k} clusters of {count} images: k must not be larger than their number"
+            )
         most = min([count - 1, *self.layers[-1:]])
         if self.components > most:
             raise BadOption("components", f"{self.components} directions: there are at most {most}")
@@ -80,7 +87,9 @@ class DeepCluster(Pretext):
         """Backbone, classifier (to the features that are clustered), head; each image's cluster in `labels`."""
         widths = [read_width(backbone, about.size), *self.layers]
         if self.components > widths[-1]:
-            raise ValueError(f"`components`: {self.components} directions of {widths[-1]} features: lower it")
+            raise ValueError(
+                f"`components`: {self.components} directions of {widths[-1]} features: lower it"
+            )
         steps: list[nn.Module] = []
         for inputs, outputs in zip(widths, self.layers, strict=False):
             steps += [nn.Dropout(self.dropout), nn.Linear(inputs, outputs), nn.ReLU()]
@@ -108,7 +117,10 @@ class DeepCluster(Pretext):
         before = network.labels.cpu().numpy()
         network.nmi.fill_(0.0 if epoch == 0 else agreement(before, labels))
         network.labels.copy_(torch.from_numpy(labels))
-        weight, generator = network["head"].weight, torch.Generator().manual_seed(work.seed_for("head", epoch))
+        weight, generator = (
+            network["head"].weight,
+            torch.Generator().manual_seed(work.seed_for("head", epoch)),
+        )
         with torch.no_grad():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.01)
             network["head"].bias.zero_()
@@ -125,9 +137,16 @@ class DeepCluster(Pretext):
                     deepest = read(network["backbone"], normalise(pixels, self.normalisation))
                     found = network["classifier"](deepest).float().cpu().numpy()
                 if values is None:
-                    shape, large = (len(images), found.shape[1]), len(images) * found.shape[1] * 4 > IN_MEMORY
+                    shape, large = (
+                        (len(images), found.shape[1]),
+                        len(images) * found.shape[1] * 4 > IN_MEMORY,
+                    )
                     file = work.checkpoints / "features.npy"
-                    values = np.lib.format.open_memmap(file, "w+", "f4", shape) if large else np.empty(shape, "f4")
+                    values = (
+                        np.lib.format.open_memmap(file, "w+", "f4", shape)
+                        if large
+                        else np.empty(shape, "f4")
+                    )
                 values[first : first + len(found)] = found
                 work.pause_point()
         network.train(training)
@@ -141,8 +160,12 @@ class DeepCluster(Pretext):
         def blocks() -> Iterator[numpy.ndarray]:
             return (block for _, block in features.blocks())
 
-        whiten, _ = directions(blocks, features.count, features.width, self.components, Whitening(), device, told)
-        rows = Matrix(np.concatenate([apply([whiten, {}], block) for block in blocks()]))  # {}: to unit length
+        whiten, _ = directions(
+            blocks, features.count, features.width, self.components, Whitening(), device, told
+        )
+        rows = Matrix(
+            np.concatenate([apply([whiten, {}], block) for block in blocks()])
+        )  # {}: to unit length
         images, gpu = work.images["images"], gpu_of(str(work.machine.device))
         check_rows(rows, self.k, lambda row: images.ids[row])
         state = start(rows, self.k, "random", work.seed_for("clusters", epoch))
@@ -159,9 +182,13 @@ class DeepCluster(Pretext):
         labels = network.labels.cpu().numpy()
         return balanced_order(work.seed_for("order", epoch), np.arange(len(labels)), labels)
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen = normalise(self.augment(images, draw), self.normalisation)
-        logits = network["head"](F.relu(network["classifier"](read(network["backbone"], seen)))).float()
+        logits = network["head"](
+            F.relu(network["classifier"](read(network["backbone"], seen)))
+        ).float()
         labels = network.labels[draw.ids]
         accuracy = (logits.argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy, "nmi": network.nmi}
@@ -172,7 +199,10 @@ class DeepCluster(Pretext):
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image as it is clustered, and crops of it as different epochs draw them."""
-        return {"clustered": images, **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)}}
+        return {
+            "clustered": images,
+            **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)},
+        }
 
 
 @dataclass
@@ -190,7 +220,9 @@ class Matrix:
         return self.values.shape[1]
 
     def blocks(self) -> Iterator[tuple[int, numpy.ndarray]]:
-        return ((at, np.asarray(self.values[at : at + PANEL])) for at in range(0, self.count, PANEL))
+        return (
+            (at, np.asarray(self.values[at : at + PANEL])) for at in range(0, self.count, PANEL)
+        )
 
 
 def agreement(one: numpy.ndarray, other: numpy.ndarray) -> float:

@@ -31,7 +31,9 @@ CLASSES = {
     "ten": ("unchanged", *TURNS, "warped", "blurred", "solarised", "noisy", "erased", "other hues"),
     "lci": ("unchanged", "inpainted", *TURNS, "warped"),
 }
-ANGLE = 0.07 * math.pi  # the small angle by which half of the images are turned, at most, in radians
+ANGLE = (
+    0.07 * math.pi
+)  # the small angle by which half of the images are turned, at most, in radians
 WARP = 1 / 16  # of the seen side: how far a point is moved, at most
 
 
@@ -52,16 +54,28 @@ class Distortion(Pretext):
     paper = "Jenni, Jin & Favaro, CVPR 2020"
     rates: ClassVar[dict[str, float]] = {"inpainter": 2 / 3, "discriminator": 2 / 3}
 
-    variant: Literal["ten", "lci"] = option("ten", "ten changes, or the six with Limited Context Inpainting")
-    copies: int | None = option(None, "differently changed copies of an image; none: one of ten, all six of lci", ge=1)
+    variant: Literal["ten", "lci"] = option(
+        "ten", "ten changes, or the six with Limited Context Inpainting"
+    )
+    copies: int | None = option(
+        None, "differently changed copies of an image; none: one of ten, all six of lci", ge=1
+    )
     crop: float = option(0.8, "side of the random part that is seen, of the image's", gt=0, le=0.85)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    hidden: int = option(4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0)
+    hidden: int = option(
+        4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
+    )
 
     epochs: int = option(200, "passes over the images", ge=0)
-    batch: int = option(64, "images a step, before copies; the rest of an epoch is left to other epochs", ge=2)
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adamw", "SGD has Nesterov momentum")
-    learning_rate: float = option(3e-4, "the highest it gets; two thirds of it for the inpainter", gt=0)
+    batch: int = option(
+        64, "images a step, before copies; the rest of an epoch is left to other epochs", ge=2
+    )
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
+        "adamw", "SGD has Nesterov momentum"
+    )
+    learning_rate: float = option(
+        3e-4, "the highest it gets; two thirds of it for the inpainter", gt=0
+    )
     momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
 
     @property
@@ -76,11 +90,17 @@ class Distortion(Pretext):
     def check(self, planned: Planned) -> None:
         """There are so many changes, and room for the patch."""
         if self.asked > len(self.classes):
-            raise BadOption("copies", f"{self.copies} different copies, but there are {len(self.classes)} changes")
+            raise BadOption(
+                "copies",
+                f"{self.copies} different copies, but there are {len(self.classes)} changes",
+            )
         size = planned.images["images"].stage.size
         patch, border = sides(size)
         if self.variant == "lci" and (patch >= size or patch <= 2 * border):
-            raise BadOption("variant", f"images of {size} px have no room for a patch of {patch} px and its border")
+            raise BadOption(
+                "variant",
+                f"images of {size} px have no room for a patch of {patch} px and its border",
+            )
         if self.asked == 1:
             needs_several(self, planned, "the head's batch norm goes over the images of a batch")
 
@@ -97,13 +117,20 @@ class Distortion(Pretext):
         """What the network sees of images of `size` px, in px."""
         return round(self.crop * size)
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         labels = draw.permutations(len(self.classes))[:, : self.asked]
         copies, more, figures = to_float(images)[:, None], 0.0, {}
         if self.variant == "lci":
             filled, rebuilt, more, figures = repainted(network, copies[:, 0], draw)
-            changed, own = labels[..., None, None, None], draw.chance(0.5)[:, None, None, None, None]
-            warped, inpainted = (changed == self.classes.index(name) for name in ("warped", "inpainted"))
+            changed, own = (
+                labels[..., None, None, None],
+                draw.chance(0.5)[:, None, None, None, None],
+            )
+            warped, inpainted = (
+                changed == self.classes.index(name) for name in ("warped", "inpainted")
+            )
             copies = torch.where(own & ~warped, rebuilt[:, None], copies)
             copies = torch.where(inpainted, filled[:, None], copies)
         copies, labels = copies.expand(-1, self.asked, -1, -1, -1).flatten(0, 1), labels.flatten()
@@ -136,7 +163,10 @@ class Distortion(Pretext):
     def seen(self, images: Tensor, warped: Tensor, draw: Draw) -> Tensor:
         """A random part of each image, at a small angle or not, mirrored or not, warped or not: one resampling."""
         size, side = images.shape[-1], self.side(images.shape[-1])
-        share, warp = side / size, 2 * WARP * side / size  # coordinates go from -1 to 1: twice a share of the side
+        share, warp = (
+            side / size,
+            2 * WARP * side / size,
+        )  # coordinates go from -1 to 1: twice a share of the side
         angle = torch.where(draw.chance(0.5), ANGLE * (2 * draw.uniform() - 1), 0.0)
         cos, sin = torch.cos(angle), torch.sin(angle)
         # So much of the image is there to be seen that a warped corner of a turned part still lies in it.
@@ -148,12 +178,19 @@ class Distortion(Pretext):
         mirror = torch.where(draw.chance(self.flip), -zoom, zoom)[:, None, None]
         across, down = mirror * line, zoom[:, None, None] * line[:, None]
         cos, sin = cos[:, None, None], sin[:, None, None]
-        places = torch.stack((cos * across - sin * down, sin * across + cos * down), dim=-1) + middle[:, None, None]
+        places = (
+            torch.stack((cos * across - sin * down, sin * across + cos * down), dim=-1)
+            + middle[:, None, None]
+        )
         moves, rows = 2 * draw.uniform(2, 4, 4) - 1, warped.nonzero()[:, 0]
         if len(rows):
-            moves = F.interpolate(moves[rows], size=side, mode="bicubic", align_corners=True).clamp(-1, 1)
+            moves = F.interpolate(moves[rows], size=side, mode="bicubic", align_corners=True).clamp(
+                -1, 1
+            )
             places.index_add_(0, rows, warp * moves.permute(0, 2, 3, 1))
-        return F.grid_sample(images, places, mode="bilinear", padding_mode="border", align_corners=False)
+        return F.grid_sample(
+            images, places, mode="bilinear", padding_mode="border", align_corners=False
+        )
 
 
 def _each(draw: Draw, copies: int) -> Draw:

@@ -30,7 +30,12 @@ if TYPE_CHECKING:
 
 LARGEST = 1 << 30  # weights of the last layer: more are 4 GB, and 12 with gradients and momenta
 SAMPLED = 4096  # images whose pixels say which directions colours vary in
-JITTER = (32 / 255, 0.5, 0.5, 0.2)  # Inception's brightness, contrast, saturation, hue, as TensorFlow's models have it
+JITTER = (
+    32 / 255,
+    0.5,
+    0.5,
+    0.2,
+)  # Inception's brightness, contrast, saturation, hue, as TensorFlow's models have it
 
 
 class Exemplar(Pretext):
@@ -50,17 +55,33 @@ class Exemplar(Pretext):
     paper = "Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014"
     images = {"images": Images("unlabeled", follow="labels")}
 
-    labels: str | None = reads(PseudoLabels, "clusters that are the classes; none: every image is one", optional=True)
-    objective: Literal["classes", "triplet"] = option("classes", "classification, or distances of embeddings")
-    views: int | None = option(None, "copies of an image in a batch; none: 1 for classes, 8 for triplet", ge=1)
-    embedding: int = option(1000, "values that are compared", where={"objective": ["triplet"]}, ge=1)
-    margin: float = option(0.5, "how much farther negatives are to be, squared", where={"objective": ["triplet"]}, gt=0)
+    labels: str | None = reads(
+        PseudoLabels, "clusters that are the classes; none: every image is one", optional=True
+    )
+    objective: Literal["classes", "triplet"] = option(
+        "classes", "classification, or distances of embeddings"
+    )
+    views: int | None = option(
+        None, "copies of an image in a batch; none: 1 for classes, 8 for triplet", ge=1
+    )
+    embedding: int = option(
+        1000, "values that are compared", where={"objective": ["triplet"]}, ge=1
+    )
+    margin: float = option(
+        0.5, "how much farther negatives are to be, squared", where={"objective": ["triplet"]}, gt=0
+    )
     grey: float = option(
-        0.66, "share of images of which all copies are grey", where={"objective": ["triplet"]}, ge=0, le=1
+        0.66,
+        "share of images of which all copies are grey",
+        where={"objective": ["triplet"]},
+        ge=0,
+        le=1,
     )
 
     epochs: int = option(150, "passes over the images", ge=0)
-    batch: int = option(128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    batch: int = option(
+        128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     learning_rate: float = option(0.01, "the highest it gets", gt=0)
 
     @property
@@ -107,7 +128,11 @@ class Exemplar(Pretext):
 
     def begin(self, network: nn.ModuleDict, work: Work) -> None:
         images = work.images["images"]
-        classes = np.arange(len(images)) if self.labels is None else joined(work.inputs["labels"], images, work)
+        classes = (
+            np.arange(len(images))
+            if self.labels is None
+            else joined(work.inputs["labels"], images, work)
+        )
         network.classes.copy_(torch.from_numpy(classes))
         rows = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(np.int64)
         mean, axes = colour_directions(sampled(images, rows, work))
@@ -119,18 +144,26 @@ class Exemplar(Pretext):
         known = np.flatnonzero(network.classes.cpu().numpy() >= 0)
         return known[epoch_order(work.seed_for("order", epoch), len(known))]
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalise(self.transform(images, draw, network.mean, network.directions), self.normalisation)
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        seen = normalise(
+            self.transform(images, draw, network.mean, network.directions), self.normalisation
+        )
         found = network["head"](read(network["backbone"], seen)).float()
         classes = network.classes[draw.ids].repeat(self.copies)
         if self.objective == "classes":
-            return F.cross_entropy(found, classes), {"accuracy": (found.argmax(1) == classes).float().mean()}
+            return F.cross_entropy(found, classes), {
+                "accuracy": (found.argmax(1) == classes).float().mean()
+            }
         return semi_hard(found, classes, self.margin)
 
     def transform(self, images: Tensor, draw: Draw, mean: Tensor, axes: Tensor) -> Tensor:
         """(copies * B, 3, S, S) float in [0, 1]: all first copies, then all second ones."""
         if self.objective == "triplet":
-            make: Any = Views(images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, grey=0.0, blur=0.0)
+            make: Any = Views(
+                images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, grey=0.0, blur=0.0
+            )
             return several(make, random_grey(images, draw, self.grey), draw, self.copies)
 
         def make(copies: Tensor, each: Draw) -> Tensor:
@@ -165,7 +198,9 @@ def recoloured(images: Tensor, draw: Draw, mean: Tensor, axes: Tensor) -> Tensor
     # Sums instead of a product of matrices, which mixed precision would round.
     matrix = (axes[:, None] * axes[None] * stretch[:, None]).sum(-1)
     offset = mean - (matrix * mean).sum(-1)
-    images = mix_colours(to_float(images), torch.cat((matrix, offset[:, :, None]), dim=2)).clamp(0, 1)
+    images = mix_colours(to_float(images), torch.cat((matrix, offset[:, :, None]), dim=2)).clamp(
+        0, 1
+    )
     images = adjust_hue(images, 0.2 * draw.uniform() - 0.1)
     value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     chroma = value - least

@@ -22,7 +22,9 @@ if TYPE_CHECKING:
     from transfer.pipeline.plan import Planned
     from transfer.transforms.per_image_rng import Draw
 
-CELL = 1 / 0.06  # px of the noise that random regions are made of: a resolution of 0.06 in the released code
+CELL = (
+    1 / 0.06
+)  # px of the noise that random regions are made of: a resolution of 0.06 in the released code
 OVERLAP_WEIGHT = 10
 
 
@@ -42,19 +44,35 @@ class Inpainting(Pretext):
     paper = "Pathak, Krähenbühl, Donahue, Darrell & Efros, CVPR 2016"
     rates: ClassVar[dict[str, float]] = {"discriminator": 0.1}
 
-    batch: int = option(64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    batch: int = option(
+        64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
-    learning_rate: float = option(2e-3, "the highest it gets; the discriminator's is a tenth of it", gt=0)
+    learning_rate: float = option(
+        2e-3, "the highest it gets; the discriminator's is a tenth of it", gt=0
+    )
     momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
     weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("constant", "of the learning rate, after the warm-up")
-    hide: Literal["middle", "random"] = option("middle", "the middle block, of half the side, or random regions")
-    density: float = option(0.25, "share of an image that is hidden", where={"hide": ["random"]}, gt=0, lt=1)
-    overlap: int | None = option(None, "px of the seam; none: a 32nd of the side (4 of 128 px, as published)", ge=0)
-    adversarial: float = option(0.001, "weight of the adversarial loss, the rest is the squared error's", ge=0, lt=1)
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "constant", "of the learning rate, after the warm-up"
+    )
+    hide: Literal["middle", "random"] = option(
+        "middle", "the middle block, of half the side, or random regions"
+    )
+    density: float = option(
+        0.25, "share of an image that is hidden", where={"hide": ["random"]}, gt=0, lt=1
+    )
+    overlap: int | None = option(
+        None, "px of the seam; none: a 32nd of the side (4 of 128 px, as published)", ge=0
+    )
+    adversarial: float = option(
+        0.001, "weight of the adversarial loss, the rest is the squared error's", ge=0, lt=1
+    )
     bottleneck: int = option(4000, "numbers that an image goes through", ge=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    width: int = option(64, "channels of the decoder's last hidden map and of the discriminator's first", ge=1)
+    width: int = option(
+        64, "channels of the decoder's last hidden map and of the discriminator's first", ge=1
+    )
 
     def check(self, planned: Planned) -> None:
         """Something is hidden, and no part of a batch is a single image."""
@@ -71,8 +89,9 @@ class Inpainting(Pretext):
         """Encoder (backbone and bottleneck), decoder, and the discriminator where it is asked."""
         bottleneck = nn.Sequential(
             nn.Linear(read_width(backbone, about.size), self.bottleneck, bias=False),
-            nn.BatchNorm1d(self.bottleneck), nn.LeakyReLU(0.2),
-        )  # fmt: skip
+            nn.BatchNorm1d(self.bottleneck),
+            nn.LeakyReLU(0.2),
+        )
         dcgan_init(bottleneck)
         side = self.window(about.size)[1]
         parts = {
@@ -87,7 +106,9 @@ class Inpainting(Pretext):
             parts["discriminator"] = nn.Sequential(*body, last)
         return nn.ModuleDict(parts)
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen, wanted, hidden, region = self.puzzle(images, draw)
         code = network["bottleneck"](read(network["backbone"], seen))
         drawn = torch.tanh(network["decoder"](code).float())
@@ -105,7 +126,11 @@ class Inpainting(Pretext):
         fooling = judged(frozen(judge, filled), real=True)
         judging = judged(real, real=True) + judged(fake, real=False)
         loss = (1 - self.adversarial) * squared + self.adversarial * fooling + judging
-        figures = {"squared error": squared, "adversarial": fooling, "told apart": told_apart(real, fake)}
+        figures = {
+            "squared error": squared,
+            "adversarial": fooling,
+            "told apart": told_apart(real, fake),
+        }
         return loss, figures
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
@@ -123,7 +148,9 @@ class Inpainting(Pretext):
         hidden = self.middle(wanted) if self.hide == "middle" else self.blots(wanted, draw)
         seam = self.seam(size)
         region = F.max_pool2d(hidden.float(), 2 * seam + 1, stride=1, padding=seam) > 0
-        seen = normalise(wanted, self.normalisation).masked_fill(hidden, 0.0)  # normalised, the mean colour is zero
+        seen = normalise(wanted, self.normalisation).masked_fill(
+            hidden, 0.0
+        )  # normalised, the mean colour is zero
         return seen, wanted, hidden, region
 
     def middle(self, images: Tensor) -> Tensor:
@@ -138,7 +165,9 @@ class Inpainting(Pretext):
         """(B, 1, S, S) bool: where smooth noise is lowest, as many pixels of each image as `density` says."""
         size = images.shape[-1]
         cells = math.ceil(size / CELL) + 1
-        noise = F.interpolate(draw.uniform(1, cells, cells), size=round(cells * CELL), mode="bicubic")
+        noise = F.interpolate(
+            draw.uniform(1, cells, cells), size=round(cells * CELL), mode="bicubic"
+        )
         corners = draw.integers(noise.shape[-1] - size + 1, 1, 2)
         noise = tiles(noise, 1, 1, size, corners)[:, 0]
         count = max(1, round(self.density * size * size))

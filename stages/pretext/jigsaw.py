@@ -27,12 +27,16 @@ class Jigsaw(Puzzle):
 
     permutations: int = option(100, "how many permutations there are to tell apart", ge=2, le=1000)
     grey: float = option(0.3, "share of images made grey", ge=0, le=1)
-    projection: float = option(0.0, "share of the other images that lose one direction of colour", ge=0, le=1)
+    projection: float = option(
+        0.0, "share of the other images that lose one direction of colour", ge=0, le=1
+    )
 
     epochs: int = option(70, "passes over the images", ge=0)
     learning_rate: float = option(0.01, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([0.286, 0.571, 0.857])
 
     def table(self) -> numpy.ndarray:

@@ -30,9 +30,13 @@ class JigsawPP(Puzzle):
 
     permutations: int = option(701, "how many permutations there are to tell apart", ge=2, le=5000)
     distance: int = option(3, "places in which any two permutations differ, at least", ge=2, le=9)
-    occlusions: int = option(2, "up to this many tiles are another image's, each number equally often", ge=0, le=8)
+    occlusions: int = option(
+        2, "up to this many tiles are another image's, each number equally often", ge=0, le=8
+    )
     grey: float = option(0.7, "share of images made grey", ge=0, le=1)
-    projection: float = option(0.5, "share of the other images that lose one direction of colour", ge=0, le=1)
+    projection: float = option(
+        0.5, "share of the other images that lose one direction of colour", ge=0, le=1
+    )
 
     def table(self) -> numpy.ndarray:
         return spread_permutations(self.permutations, TILES, self.distance)

@@ -33,7 +33,9 @@ class Pretrained(Stage):
 
     produces = Model
     seeded = False
-    stand_ins: ClassVar[dict[str, dict[str, object]]] = {"weights": {"weights": None, "untrained": True}}
+    stand_ins: ClassVar[dict[str, dict[str, object]]] = {
+        "weights": {"weights": None, "untrained": True}
+    }
     paper: ClassVar[str] = ""
     needs: ClassVar[str] = "weights, or timm"
 
@@ -45,15 +47,28 @@ class Pretrained(Stage):
         "a .safetensors file, or a state dict (.pth, .pt); none: those that timm publishes for timm:NAME.TAG, which it "
         "fetches once",
     )
-    entry: str | None = option(None, "the part of the file that holds the weights, where it holds more: state_dict")
-    prefix: str = option("", "what the names of this network begin with; it is taken off, and other names are left out")
-    ignore: list[str] = option([], "names to leave out, as the network has them, with wildcards: ['fc.*']")
-    untrained: bool = option(False, "random weights instead: to try a pipeline out, as `--smoke` does")
+    entry: str | None = option(
+        None, "the part of the file that holds the weights, where it holds more: state_dict"
+    )
+    prefix: str = option(
+        "",
+        "what the names of this network begin with; it is taken off, and other names are left out",
+    )
+    ignore: list[str] = option(
+        [], "names to leave out, as the network has them, with wildcards: ['fc.*']"
+    )
+    untrained: bool = option(
+        False, "random weights instead: to try a pipeline out, as `--smoke` does"
+    )
     size: int | None = option(
-        None, f"side that images are resized to, px; none: as timm has it for the network, else {SIZE}", ge=8, le=1024
+        None,
+        f"side that images are resized to, px; none: as timm has it for the network, else {SIZE}",
+        ge=8,
+        le=1024,
     )
     mean: list[float] | None = option(
-        None, "of the images that it was trained with, by channel, for values from 0 to 1; none: timm's, or ImageNet's"
+        None,
+        "of the images that it was trained with, by channel, for values from 0 to 1; none: timm's, or ImageNet's",
     )
     std: list[float] | None = option(None, "their deviation")
     per_image: bool = option(False, "each image has its own mean and deviation removed instead")
@@ -62,11 +77,14 @@ class Pretrained(Stage):
         """There is a source of weights, and normalisation is said once."""
         if self.weights is None and not self.untrained:
             if not isinstance(self.backbone, Timm):
-                raise BadOption("weights", "name the file of weights (only those of timm:NAME.TAG need none)")
+                raise BadOption(
+                    "weights", "name the file of weights (only those of timm:NAME.TAG need none)"
+                )
             if not self.backbone.tag:
                 lists = f"`timm.list_pretrained('{self.backbone.model}.*')` lists them"
                 raise BadOption(
-                    "backbone", f"say which weights too, {self.backbone.name}.TAG ({lists}), or name a file"
+                    "backbone",
+                    f"say which weights too, {self.backbone.name}.TAG ({lists}), or name a file",
                 )
             for name in ("entry", "prefix", "ignore"):
                 if getattr(self, name):
@@ -107,11 +125,20 @@ class Pretrained(Stage):
             network = self._published()
         if isinstance(self.backbone, Timm) and not self.untrained:
             said = self.mean or self.std or self.per_image
-            for told in self.backbone.remarks() + ([] if said else self.backbone.other_normalisations()):
+            for told in self.backbone.remarks() + (
+                [] if said else self.backbone.other_normalisations()
+            ):
                 work.note(told)
         size, normalisation = self.fed()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
-        Model.write(work.folder, network, size=size, normalisation=normalisation, made_by=made_by, history=[])
+        Model.write(
+            work.folder,
+            network,
+            size=size,
+            normalisation=normalisation,
+            made_by=made_by,
+            history=[],
+        )
         work.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
 
     def smoked(self) -> Stage:
@@ -129,23 +156,43 @@ class Pretrained(Stage):
         except BadOption as error:
             raise BadOption(error.option, f"{path} {error}") from error
         except ValueError as error:
-            raise ValueError(str(error) if str(path) in str(error) else f"{path} {error}") from error
+            raise ValueError(
+                str(error) if str(path) in str(error) else f"{path} {error}"
+            ) from error
         return network
 
     def _chosen(self, network: Network, state: dict[str, Tensor]) -> dict[str, Tensor]:
         """What `prefix` and `ignore` leave of a file, under names that are known here."""
-        left = {name.removeprefix(self.prefix): value for name, value in state.items() if name.startswith(self.prefix)}
+        left = {
+            name.removeprefix(self.prefix): value
+            for name, value in state.items()
+            if name.startswith(self.prefix)
+        }
         if not left:
-            starts = {name[: place + 1] for name in state for place, letter in enumerate(name) if letter == "."}
-            raise BadOption("prefix", f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}")
+            starts = {
+                name[: place + 1]
+                for name in state
+                for place, letter in enumerate(name)
+                if letter == "."
+            }
+            raise BadOption(
+                "prefix",
+                f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}",
+            )
         written = left
         if isinstance(self.backbone, Timm):
             left = self.backbone.renamed(left, network)
         for pattern in self.ignore:
             if not any(fnmatchcase(name, pattern) for name in [*left, *written]):
-                told = f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}"
+                told = (
+                    f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}"
+                )
                 raise BadOption("ignore", told)
-        return {name: value for name, value in left.items() if not any(fnmatchcase(name, one) for one in self.ignore)}
+        return {
+            name: value
+            for name, value in left.items()
+            if not any(fnmatchcase(name, one) for one in self.ignore)
+        }
 
     def _published(self) -> Network:
         """The network with the weights that timm has for it."""

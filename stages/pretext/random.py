@@ -20,11 +20,17 @@ class Random(Stage):
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
-    size: int | None = option(None, "side that it is fed, px; none: that of the images", ge=8, le=1024)
+    size: int | None = option(
+        None, "side that it is fed, px; none: that of the images", ge=8, le=1024
+    )
 
     def identity(self) -> dict[str, Any]:
         """Without `size` where it is that of the images."""
-        return {name: value for name, value in super().identity().items() if (name, value) != ("size", None)}
+        return {
+            name: value
+            for name, value in super().identity().items()
+            if (name, value) != ("size", None)
+        }
 
     def rehearse(self, planned: Planned) -> None:
         """The network takes images of that size."""

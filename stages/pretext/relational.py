@@ -42,17 +42,25 @@ class Relational(Pretext):
     smoke = {**Pretext.smoke, "views": 4}
 
     views: int = option(32, "views of each image (K)", ge=2)
-    aggregation: Literal["concatenation", "sum", "mean", "max"] = option("concatenation", "what makes one of two views")
+    aggregation: Literal["concatenation", "sum", "mean", "max"] = option(
+        "concatenation", "what makes one of two views"
+    )
     hidden: int = option(256, "values of the relation head's hidden layer", ge=1)
-    focal: float = option(2.0, "power by which easy pairs lose weight; 0: plain binary cross-entropy", ge=0)
+    focal: float = option(
+        2.0, "power by which easy pairs lose weight; 0: plain binary cross-entropy", ge=0
+    )
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     epochs: int = option(200, "passes over the images", ge=0)
-    batch: int = option(64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
+    batch: int = option(
+        64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("constant", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "constant", "of the learning rate, after the warm-up"
+    )
 
     def check(self, planned: Planned) -> None:
         """A batch has negatives."""
@@ -65,9 +73,11 @@ class Relational(Pretext):
         """The backbone and the relation head."""
         width = read_width(backbone, about.size) * (2 if self.aggregation == "concatenation" else 1)
         relation = nn.Sequential(
-            nn.Linear(width, self.hidden, bias=False), nn.BatchNorm1d(self.hidden),  # which would cancel a bias
-            nn.LeakyReLU(), nn.Linear(self.hidden, 1),
-        )  # fmt: skip
+            nn.Linear(width, self.hidden, bias=False),
+            nn.BatchNorm1d(self.hidden),  # which would cancel a bias
+            nn.LeakyReLU(),
+            nn.Linear(self.hidden, 1),
+        )
         return nn.ModuleDict({"backbone": backbone, "relation": relation})
 
     def begin(self, network: nn.ModuleDict, work: Work) -> None:
@@ -81,7 +91,9 @@ class Relational(Pretext):
                 f"{wanted / 1e9:.0f} GB; there are {there / 1e9:.0f}: lower `views` or `batch`, or raise `accumulate`"
             )
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen = normalise(self.see(images, draw), self.normalisation)
         features = read(network["backbone"], seen).unflatten(0, (self.views, len(images)))
         features = features.index_select(1, draw.ids.argsort())
@@ -101,11 +113,17 @@ class Relational(Pretext):
         if self.aggregation == "max":
             flat = features.flatten(0, 1)
             left = F.embedding(one, flat)
-            joined = first(torch.stack([torch.maximum(left, F.embedding(right, flat)) for right in (two, others)]))
+            joined = first(
+                torch.stack(
+                    [torch.maximum(left, F.embedding(right, flat)) for right in (two, others)]
+                )
+            )
         else:
             left, right = self.halves(first, features.flatten(0, 1))
             left = F.embedding(one, left)
-            joined = torch.stack([left + F.embedding(two, right), left + F.embedding(others, right)])
+            joined = torch.stack(
+                [left + F.embedding(two, right), left + F.embedding(others, right)]
+            )
         return nn.Sequential(*rest)(joined.flatten(0, 1)).squeeze(1).float()
 
     def halves(self, first: nn.Linear, rows: Tensor) -> tuple[Tensor, Tensor]:

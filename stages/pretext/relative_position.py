@@ -47,20 +47,32 @@ class RelativePosition(Pretext):
     paper = "Doersch, Gupta & Efros, ICCV 2015"
 
     patch: int | None = option(None, "side of a patch in px; none: a quarter of the image's", ge=4)
-    gap: int | None = option(None, "px between patches before jitter; none: half a patch, or what there is", ge=1)
-    jitter: int | None = option(None, "px that a patch is moved, at most; none: 7 of a patch's 96", ge=0)
-    pairs: int = option(8, "how many of an image's eight neighbours are asked for, all of one centre", ge=1, le=8)
+    gap: int | None = option(
+        None, "px between patches before jitter; none: half a patch, or what there is", ge=1
+    )
+    jitter: int | None = option(
+        None, "px that a patch is moved, at most; none: 7 of a patch's 96", ge=0
+    )
+    pairs: int = option(
+        8, "how many of an image's eight neighbours are asked for, all of one centre", ge=1, le=8
+    )
     colour: Literal["drop", "project", "keep"] = option(
-        "drop", "drop: two of a patch's three colours become noise; project: one direction of colour is removed"
+        "drop",
+        "drop: two of a patch's three colours become noise; project: one direction of colour is removed",
     )
     downsampled: float = option(
-        0.33, "share of patches down-sampled to 100 of 96 x 96 pixels, or more, and up-sampled again", ge=0, le=1
+        0.33,
+        "share of patches down-sampled to 100 of 96 x 96 pixels, or more, and up-sampled again",
+        ge=0,
+        le=1,
     )
     embedding: int = option(4096, "values that the network makes of a patch", ge=1)
     hidden: int = option(4096, "values of each of the two layers that see both patches", ge=1)
 
     epochs: int = option(70, "passes over the images", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([0.429, 0.714])
     warmup: float = option(5.0, "epochs over which the rate rises from zero", ge=0)
 
@@ -109,18 +121,27 @@ class RelativePosition(Pretext):
         embed = nn.Sequential(*layer(read_width(backbone, patch), self.embedding))
         head = nn.Sequential(
             *layer(2 * self.embedding, self.hidden),
-            nn.Linear(self.hidden, self.hidden), nn.ReLU(),
+            nn.Linear(self.hidden, self.hidden),
+            nn.ReLU(),
             nn.Linear(self.hidden, len(NEIGHBOURS)),
-        )  # fmt: skip
+        )
         return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         patches, labels = self.patches(images, draw)
-        embedded = network["embed"](read(network["backbone"], self.disguised(patches, draw).flatten(0, 1)))
+        embedded = network["embed"](
+            read(network["backbone"], self.disguised(patches, draw).flatten(0, 1))
+        )
         centre, neighbours = embedded.unflatten(0, (len(images), -1)).split((1, self.pairs), dim=1)
-        logits = network["head"](torch.cat((centre.expand_as(neighbours), neighbours), dim=-1).flatten(0, 1))
+        logits = network["head"](
+            torch.cat((centre.expand_as(neighbours), neighbours), dim=-1).flatten(0, 1)
+        )
         labels = labels.flatten()
-        return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
+        return F.cross_entropy(logits, labels), {
+            "accuracy": (logits.argmax(1) == labels).float().mean()
+        }
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, a few of its patches as they are cut, and as the network sees them."""
@@ -140,7 +161,11 @@ class RelativePosition(Pretext):
         cells = torch.tensor(NEIGHBOURS, device=images.device)[labels]
         cells = torch.cat((torch.full_like(cells[:, :1], CENTRE), cells), dim=1)
         corners = torch.stack((cells // 3, cells % 3), dim=-1) * (patch + gap)
-        corners = corners + draw.integers(room + 1, 1, 2) + draw.integers(2 * jitter + 1, 1 + self.pairs, 2)
+        corners = (
+            corners
+            + draw.integers(room + 1, 1, 2)
+            + draw.integers(2 * jitter + 1, 1 + self.pairs, 2)
+        )
         return tiles(images, 1, 1 + self.pairs, patch, corners), labels
 
     def disguised(self, patches: Tensor, draw: Draw) -> Tensor:
@@ -152,7 +177,9 @@ class RelativePosition(Pretext):
         sides = (share[rows].sqrt() * side).int().clamp(min=1)
         patches = patches.index_copy(0, rows, resharpened(patches[rows], sides))
         if self.colour == "drop":
-            kept = torch.arange(3, device=patches.device) == draw.integers(3, count).flatten()[:, None]
+            kept = (
+                torch.arange(3, device=patches.device) == draw.integers(3, count).flatten()[:, None]
+            )
             noise = NOISE * (_uniform(draw, patches[0].numel() * count).view_as(patches) - 0.5)
             # Without its mean the kept colour is no brighter than the noise.
             centred = patches - patches.mean(dim=(2, 3), keepdim=True)
@@ -167,7 +194,9 @@ class RelativePosition(Pretext):
 def resharpened(images: Tensor, sides: Tensor) -> Tensor:
     """(N, 3, p, p) float down-sampled to `sides` (N,) px by areas, and up-sampled to p px bilinearly."""
     along = torch.from_numpy(_down_and_up(images.shape[-1])).to(images.device)[sides][:, None]
-    with torch.autocast(images.device.type, enabled=False):  # a product of matrices would be rounded to bfloat16
+    with torch.autocast(
+        images.device.type, enabled=False
+    ):  # a product of matrices would be rounded to bfloat16
         return along @ images @ along.transpose(-1, -2)
 
 

@@ -33,14 +33,24 @@ class Rotation(Pretext):
 
     paper = "Gidaris, Singh & Komodakis, ICLR 2018"
 
-    crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    crop: float = option(
+        0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    hidden: int = option(4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0)
+    hidden: int = option(
+        4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
+    )
 
     epochs: int = option(50, "passes over the images", ge=0)
-    batch: int = option(192, "images a step, each in four copies; the rest of an epoch is left to other epochs", ge=2)
+    batch: int = option(
+        192,
+        "images a step, each in four copies; the rest of an epoch is left to other epochs",
+        ge=2,
+    )
     weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([0.3, 0.6, 0.9])
 
     def chance(self, about: About) -> float:
@@ -50,11 +60,15 @@ class Rotation(Pretext):
         head = fully_connected(read_width(backbone, about.size), self.hidden, TURNS)
         return nn.ModuleDict({"backbone": backbone, "head": head})
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         copies = normalise(self.copies(images, draw), self.normalisation)
         logits = network["head"](read(network["backbone"], copies))
         labels = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
-        return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
+        return F.cross_entropy(logits, labels), {
+            "accuracy": (logits.argmax(1) == labels).float().mean()
+        }
 
     def copies(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, S, S) uint8 to (4B, 3, S, S) float in [0, 1]: all images turned by none, then all by one, ..."""
@@ -64,4 +78,7 @@ class Rotation(Pretext):
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image and its four copies."""
         copies = self.copies(images, draw).chunk(TURNS)
-        return {"image": images, **{f"turned {90 * turn} degrees": copy for turn, copy in enumerate(copies)}}
+        return {
+            "image": images,
+            **{f"turned {90 * turn} degrees": copy for turn, copy in enumerate(copies)},
+        }

@@ -42,7 +42,9 @@ class SimCLR(Pretext):
 
     epochs: int = option(200, "passes over the images", ge=0)
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("lars", "SGD has Nesterov momentum")
-    learning_rate: float = option(0.3, "the highest it gets; the paper: 0.3 for each 256 images of a batch", gt=0)
+    learning_rate: float = option(
+        0.3, "the highest it gets; the paper: 0.3 for each 256 images of a batch", gt=0
+    )
     weight_decay: float = option(1e-6, "on weights; biases and norms have none", ge=0)
     warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
 
@@ -56,18 +58,25 @@ class SimCLR(Pretext):
     def network(self, backbone: Network, about: About) -> nn.ModuleDict:
         """The backbone, and the projector that is thrown away; no biases before norms, which would cancel them."""
         projector = nn.Sequential(
-            nn.Linear(read_width(backbone, about.size), self.hidden, bias=False), nn.BatchNorm1d(self.hidden),
-            nn.ReLU(), nn.Linear(self.hidden, self.projection, bias=False), nn.BatchNorm1d(self.projection),
-        )  # fmt: skip
+            nn.Linear(read_width(backbone, about.size), self.hidden, bias=False),
+            nn.BatchNorm1d(self.hidden),
+            nn.ReLU(),
+            nn.Linear(self.hidden, self.projection, bias=False),
+            nn.BatchNorm1d(self.projection),
+        )
         return nn.ModuleDict({"backbone": backbone, "projector": projector})
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen = normalise(self.views(images, draw), self.normalisation)
         return nt_xent(network["projector"](read(network["backbone"], seen)), self.temperature)
 
     def views(self, images: Tensor, draw: Draw) -> Tensor:
         """(2B, 3, S, S) float: first views, then second views."""
-        make = Views(images.shape[-1], scale=(self.crop, 1.0), strength=self.strength, blur=self.blur)
+        make = Views(
+            images.shape[-1], scale=(self.crop, 1.0), strength=self.strength, blur=self.blur
+        )
         return several(make, images, draw, 2)
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
@@ -84,4 +93,6 @@ def nt_xent(projected: Tensor, temperature: float) -> tuple[Tensor, dict[str, Te
     itself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
     logits = logits.masked_fill(itself, float("-inf"))
     partner = torch.arange(len(logits), device=logits.device).roll(len(logits) // 2)
-    return F.cross_entropy(logits, partner), {"accuracy": (logits.argmax(1) == partner).float().mean()}
+    return F.cross_entropy(logits, partner), {
+        "accuracy": (logits.argmax(1) == partner).float().mean()
+    }

@@ -30,7 +30,9 @@ class Supervised(Pretext):
     needs = "labels"
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
-    crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    crop: float = option(
+        0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
     def chance(self, about: About) -> float:
@@ -41,7 +43,9 @@ class Supervised(Pretext):
         width = 1
         for side in backbone.shapes(about.size)[backbone.layer_names[-1]]:
             width *= side
-        network = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(width, max(1, about.classes))})
+        network = nn.ModuleDict(
+            {"backbone": backbone, "head": nn.Linear(width, max(1, about.classes))}
+        )
         network.register_buffer("labels", torch.zeros(about.count, dtype=torch.int64))
         return network
 
@@ -55,11 +59,15 @@ class Supervised(Pretext):
             raise TransferError("all images have one label: there is nothing to classify")
         network.labels.copy_(torch.from_numpy(labels))
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         seen = normalise(self.augment(images, draw), self.normalisation)
         logits = network["head"](network["backbone"](seen).flatten(1)).float()
         labels = network.labels[draw.ids]
-        return F.cross_entropy(logits, labels), {"accuracy": (logits.argmax(1) == labels).float().mean()}
+        return F.cross_entropy(logits, labels), {
+            "accuracy": (logits.argmax(1) == labels).float().mean()
+        }
 
     def augment(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, S, S) float in [0, 1]: a random part of each image at its size, mirrored or not."""

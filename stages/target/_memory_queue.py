@@ -22,7 +22,9 @@ class Queue(nn.Module):
         self.register_buffer("own", None if own is None else torch.zeros(length + 1, own))
         self.register_buffer("next", torch.zeros((), dtype=torch.int64))
         self.register_buffer("image", torch.full((length + 1,), -1))  # at each place, -1 for none
-        self.register_buffer("place", torch.full((images + 1,), length))  # of each image; the last is that of none
+        self.register_buffer(
+            "place", torch.full((images + 1,), length)
+        )  # of each image; the last is that of none
         self.length = length
         self._coming: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
@@ -51,7 +53,11 @@ class Queue(nn.Module):
         """What waits takes the places of what came first."""
         length = self.length
         for ids, wanted, said in self._coming:
-            ids, wanted, said = ids[-length:], wanted[-length:], said if said is None else said[-length:]
+            ids, wanted, said = (
+                ids[-length:],
+                wanted[-length:],
+                said if said is None else said[-length:],
+            )
             places = (self.next + torch.arange(len(ids), device=ids.device)) % length
             self.image[self.place[ids]] = -1  # where these images were before
             self.place[self.image[places]] = length  # the images that were here

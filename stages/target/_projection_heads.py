@@ -18,7 +18,11 @@ def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) 
     if kind == "linear":
         return nn.Linear(width, out)
     widths = [width, *[hidden] * depth]
-    layers = [layer for a, b in pairwise(widths) for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())]
+    layers = [
+        layer
+        for a, b in pairwise(widths)
+        for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
+    ]
     return nn.Sequential(*layers, nn.Linear(hidden, out))
 
 
@@ -31,7 +35,9 @@ def check_parts(target: Target, planned: Planned) -> None:
 def check_known(target: Target, known: int) -> None:
     """The same of the images that have features, which are counted once they are read."""
     if told := _single(target, known):
-        raise TransferError(f"{known:,} image{'s have' if known > 1 else ' has'} features, and {told}")
+        raise TransferError(
+            f"{known:,} image{'s have' if known > 1 else ' has'} features, and {told}"
+        )
 
 
 def _single(target: Target, count: int) -> str:

@@ -54,7 +54,9 @@ class Kept:
             return self.values[rows].float()
         return torch.from_numpy(self.values[rows.cpu().numpy()]).to(self.device).float()
 
-    def _read(self, work: Work, features: Features, path: Path) -> tuple[Tensor | numpy.ndarray | None, float]:
+    def _read(
+        self, work: Work, features: Features, path: Path
+    ) -> tuple[Tensor | numpy.ndarray | None, float]:
         """All rows as they are kept, on the device or mapped; and the mean variance of their values."""
         dtype, size = np.dtype(features.table.dtypes["features"]), np.prod(features.shape)
         if size * dtype.itemsize <= room(self.device):
@@ -127,10 +129,15 @@ def check_live(features: list[Planned], live: Planned | None) -> None:
     if isinstance(source.stage, Prepare):
         sources = several(source.inputs, "features")
         if len(sources) > 1:
-            raise BadOption("live", f"'{source.name}' are of several teachers: one can be asked again")
+            raise BadOption(
+                "live", f"'{source.name}' are of several teachers: one can be asked again"
+            )
         source = sources[0]
     if isinstance(source.stage, Prepare):
-        raise BadOption("live", f"'{features[0].name}' are prepared more than once: have one stage do all `steps`")
+        raise BadOption(
+            "live",
+            f"'{features[0].name}' are prepared more than once: have one stage do all `steps`",
+        )
     if not isinstance(source.stage, ExtractNetwork):
         raise BadOption("live", f"'{features[0].name}' are of no network that could be asked again")
     if source.inputs["model"].key != live.key:
@@ -154,5 +161,7 @@ def variance_of(work: Work, features: Features, into: numpy.ndarray | None = Non
         total, squares = total + apart.sum(axis=0), squares + np.square(apart).sum(axis=0)
     variance = float((squares / len(features) - np.square(total / len(features))).mean())
     if variance <= 0:
-        raise TransferError("all features are the same: there is nothing to learn. Did the network collapse?")
+        raise TransferError(
+            "all features are the same: there is nothing to learn. Did the network collapse?"
+        )
     return variance

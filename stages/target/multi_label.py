@@ -39,16 +39,28 @@ class MultiLabel(Target):
         joint = np.stack([joined(one, images, work) for one in pseudo], axis=1)
         known = np.flatnonzero((joint >= 0).all(axis=1))
         if not len(known):
-            raise TransferError("no image has a label in each clustering: they are of different sets")
-        labels, counts = torch.from_numpy(joint).to(work.machine.device), [one.count for one in pseudo]
+            raise TransferError(
+                "no image has a label in each clustering: they are of different sets"
+            )
+        labels, counts = (
+            torch.from_numpy(joint).to(work.machine.device),
+            [one.count for one in pseudo],
+        )
 
-        def asked(heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-            each = list(zip([head(found) for head in heads], labels[draw.ids].unbind(1), strict=True))
+        def asked(
+            heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            each = list(
+                zip([head(found) for head in heads], labels[draw.ids].unbind(1), strict=True)
+            )
             loss = torch.stack([F.cross_entropy(logits, wanted) for logits, wanted in each]).mean()
             rights = [(logits.argmax(1) == wanted).float().mean() for logits, wanted in each]
             return loss, {"accuracy": torch.stack(rights).mean()}
 
         self.learn(
-            work, lambda backbone, width: nn.ModuleList(nn.Linear(width, count) for count in counts), asked, known,
+            work,
+            lambda backbone, width: nn.ModuleList(nn.Linear(width, count) for count in counts),
+            asked,
+            known,
             chance=float(np.mean([1 / count for count in counts])),
-        )  # fmt: skip
+        )

@@ -39,16 +39,24 @@ class PseudoLabel(Target):
         known = np.flatnonzero(joint >= 0)
         labels = torch.from_numpy(joint).to(work.machine.device)
 
-        def asked(head: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def asked(
+            head: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             logits, wanted = head(found), labels[draw.ids]
-            return F.cross_entropy(logits, wanted), {"accuracy": (logits.argmax(1) == wanted).float().mean()}
+            return F.cross_entropy(logits, wanted), {
+                "accuracy": (logits.argmax(1) == wanted).float().mean()
+            }
 
         def balanced(epoch: int) -> numpy.ndarray:
             return balanced_order(work.seed_for("order", epoch), known, joint[known])
 
         head = self.learn(
-            work, lambda backbone, width: nn.Linear(width, pseudo.count), asked, known,
-            order=balanced if self.sampling == "balanced" else None, chance=1 / pseudo.count,
-        )  # fmt: skip
+            work,
+            lambda backbone, width: nn.Linear(width, pseudo.count),
+            asked,
+            known,
+            order=balanced if self.sampling == "balanced" else None,
+            chance=1 / pseudo.count,
+        )
         weights = {name: tensor.detach().cpu() for name, tensor in head.state_dict().items()}
         safetensors.save_file(weights, work.folder / "head.safetensors")

@@ -32,8 +32,12 @@ class Regression(Target):
     images = {"images": Images("unlabeled", follow="features")}
 
     features: Names = reads(Features, "what is predicted; of several teachers: [a, b]")
-    live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
-    head: Literal["linear", "mlp"] = option("mlp", "what stands between the target and the features")
+    live: str | None = reads(
+        Model, "the teacher, to ask it about every crop; none: kept features count", optional=True
+    )
+    head: Literal["linear", "mlp"] = option(
+        "mlp", "what stands between the target and the features"
+    )
     hidden: int = option(1024, "width of the MLP's hidden layers", where={"head": ["mlp"]}, ge=1)
     depth: int = option(1, "hidden layers of the MLP", where={"head": ["mlp"]}, ge=1)
     measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
@@ -51,7 +55,9 @@ class Regression(Target):
         check_known(self, len(known))
         name = "cosine" if self.measure == "cosine" else "variance explained"
 
-        def asked(heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def asked(
+            heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             near = []
             for head, teacher in zip(heads, every, strict=True):
                 said, wanted = head(found).float(), teacher(crops, draw)
@@ -63,6 +69,8 @@ class Regression(Target):
             return 1 - mean, {name: mean}
 
         def heads(backbone: nn.Module, width: int) -> nn.Module:
-            return nn.ModuleList(linear_or_mlp(self.head, width, self.hidden, one.width, self.depth) for one in every)
+            return nn.ModuleList(
+                linear_or_mlp(self.head, width, self.hidden, one.width, self.depth) for one in every
+            )
 
         self.learn(work, heads, asked, known)

@@ -49,24 +49,36 @@ class Similarity(Target):
     images = {"images": Images("unlabeled", follow="features")}
 
     features: Names = reads(Features, "the teacher's; of several teachers: [a, b]")
-    live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
-    variant: Literal["compress", "seed"] = option("compress", "whose loss")
-    queues: Literal[1, 2] = option(1, "1: the teacher's anchors for both; 2: the target has anchors of its own")
-    anchors: int | None = option(
-        None, "images in a queue; none: the variant's number (128,000; 65,536), at most half of the set", ge=2
+    live: str | None = reads(
+        Model, "the teacher, to ask it about every crop; none: kept features count", optional=True
     )
-    temperature: float | None = option(None, "of the target's softmax; none: the variant's (0.04; 0.2)", gt=0)
+    variant: Literal["compress", "seed"] = option("compress", "whose loss")
+    queues: Literal[1, 2] = option(
+        1, "1: the teacher's anchors for both; 2: the target has anchors of its own"
+    )
+    anchors: int | None = option(
+        None,
+        "images in a queue; none: the variant's number (128,000; 65,536), at most half of the set",
+        ge=2,
+    )
+    temperature: float | None = option(
+        None, "of the target's softmax; none: the variant's (0.04; 0.2)", gt=0
+    )
     teacher_temperature: float | None = option(
         None, "of the teacher's softmax; none: the variant's (0.04; 0.0001)", gt=0
     )
     head: Literal["linear", "mlp", "identity"] = option(
-        "linear", "leads to the teacher's width; identity: the target's own last layer is compared, with two queues"
+        "linear",
+        "leads to the teacher's width; identity: the target's own last layer is compared, with two queues",
     )
     hidden: int = option(1024, "width of the MLP's hidden layer", where={"head": ["mlp"]}, ge=1)
     ema: float = option(
-        0.0, "of a slow copy that fills the second queue (the paper: 0.999); 0: the target does", where={"queues": [2]},
-        ge=0, lt=1,
-    )  # fmt: skip
+        0.0,
+        "of a slow copy that fills the second queue (the paper: 0.999); 0: the target does",
+        where={"queues": [2]},
+        ge=0,
+        lt=1,
+    )
 
     def check(self, planned: Planned) -> None:
         """Queues fit the set, and what is compared has one width."""
@@ -76,10 +88,15 @@ class Similarity(Target):
         if self.variant == "seed" and self.queues == 2:
             raise BadOption("queues", "SEED has one queue, of the teacher's features")
         if self.head == "identity" and self.queues == 1:
-            raise BadOption("head", "with one queue the target is compared with the teacher's anchors: linear or mlp")
+            raise BadOption(
+                "head",
+                "with one queue the target is compared with the teacher's anchors: linear or mlp",
+            )
         count = count_of(features[0])
         if count is not None and (self.anchors or 0) > count:
-            raise BadOption("anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}")
+            raise BadOption(
+                "anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}"
+            )
         check_parts(self, planned)
 
     def run(self, work: Work) -> None:
@@ -87,14 +104,21 @@ class Similarity(Target):
         known = known_to(every, work)
         check_known(self, len(known))
         if (self.anchors or 0) > len(known):
-            raise TransferError(f"{self.anchors:,} anchors of {len(known):,} images with features: set `anchors` lower")
+            raise TransferError(
+                f"{self.anchors:,} anchors of {len(known):,} images with features: set `anchors` lower"
+            )
         published = PUBLISHED[self.variant]
         anchors = self.anchors or max(2, min(published.anchors, len(known) // 2))
-        own, theirs = self.temperature or published.own, self.teacher_temperature or published.theirs
+        own, theirs = (
+            self.temperature or published.own,
+            self.teacher_temperature or published.theirs,
+        )
         two, slow = self.queues == 2, self.queues == 2 and self.ema > 0
         normalisation = Normalisation()
 
-        def asked(head: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def asked(
+            head: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             if slow:
                 with torch.no_grad():
                     steady = head["slow"]["backbone"](normalise(crops, normalisation)).flatten(1)
@@ -103,8 +127,12 @@ class Similarity(Target):
                 said, wanted = head["heads"][place](found).float(), teacher(crops, draw)
                 said, wanted = F.normalize(said, dim=1), F.normalize(wanted, dim=1)
                 queue = head["queues"][place]
-                with torch.autocast(said.device.type, enabled=False):  # cosines are divided by small temperatures
-                    ours, wished = queue.logits(draw.ids, said, wanted, own, theirs, self.variant == "seed")
+                with torch.autocast(
+                    said.device.type, enabled=False
+                ):  # cosines are divided by small temperatures
+                    ours, wished = queue.logits(
+                        draw.ids, said, wanted, own, theirs, self.variant == "seed"
+                    )
                     losses.append(F.cross_entropy(ours, wished.softmax(1)))
                 with torch.no_grad():
                     kept = head["slow"]["heads"][place](steady).float() if slow else said
@@ -115,7 +143,9 @@ class Similarity(Target):
             for queue in network["head"]["queues"]:
                 queue.take_in()
             if slow:
-                fast = nn.ModuleDict({"backbone": network["backbone"], "heads": network["head"]["heads"]})
+                fast = nn.ModuleDict(
+                    {"backbone": network["backbone"], "heads": network["head"]["heads"]}
+                )
                 follow(network["head"]["slow"], fast, self.ema)
 
         def head(backbone: nn.Module, width: int) -> nn.ModuleDict:
@@ -124,13 +154,17 @@ class Similarity(Target):
         self.learn(work, head, asked, known, after_step=after_step)
         work.figures["anchors"] = anchors
 
-    def _head(self, backbone: nn.Module, width: int, every: list[Kept], anchors: int, slow: bool) -> nn.ModuleDict:
+    def _head(
+        self, backbone: nn.Module, width: int, every: list[Kept], anchors: int, slow: bool
+    ) -> nn.ModuleDict:
         from stages.target._memory_queue import Queue  # imports torch
 
         heads, queues = nn.ModuleList(), nn.ModuleList()
         for one in every:
             same = self.head == "identity"
-            heads.append(nn.Identity() if same else linear_or_mlp(self.head, width, self.hidden, one.width))
+            heads.append(
+                nn.Identity() if same else linear_or_mlp(self.head, width, self.hidden, one.width)
+            )
             own = None if self.queues == 1 else width if same else one.width
             queues.append(Queue(anchors, len(one.rows), one.width, own))
         whole = {"heads": heads, "queues": queues}

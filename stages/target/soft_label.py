@@ -31,8 +31,12 @@ class SoftLabel(Target):
 
     features: str = reads(Features, "of the images to learn from")
     clusters: str = reads(Clusters, "whose centroids they are compared with")
-    live: str | None = reads(Model, "the teacher, to ask it about every crop; none: kept features count", optional=True)
-    temperature: float = option(0.1, "of the softmax, in units of the mean squared distance to a centroid", gt=0)
+    live: str | None = reads(
+        Model, "the teacher, to ask it about every crop; none: kept features count", optional=True
+    )
+    temperature: float = option(
+        0.1, "of the softmax, in units of the mean squared distance to a centroid", gt=0
+    )
 
     def check(self, planned: Planned) -> None:
         """Features and centroids are of one kind, and the teacher is theirs."""
@@ -52,15 +56,22 @@ class SoftLabel(Target):
         spread = float(clusters.objective[-1]) / float(clusters.sizes.sum())
         scale = 1 / max(self.temperature * spread, 1e-12)
 
-        def asked(head: nn.Module, found: Tensor, crops: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def asked(
+            head: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             rows = teacher(crops, draw)
-            with torch.autocast(rows.device.type, enabled=False):  # distances lose too much in half precision
+            with torch.autocast(
+                rows.device.type, enabled=False
+            ):  # distances lose too much in half precision
                 wanted = ((2 * rows @ centroids.T - squares) * scale).softmax(1)
             logits = head(found)
             accuracy = (logits.argmax(1) == wanted.argmax(1)).float().mean()
             return F.cross_entropy(logits, wanted), {"accuracy": accuracy}
 
         self.learn(
-            work, lambda backbone, width: nn.Linear(width, len(filled)), asked, known_to([teacher], work),
+            work,
+            lambda backbone, width: nn.Linear(width, len(filled)),
+            asked,
+            known_to([teacher], work),
             chance=1 / len(filled),
-        )  # fmt: skip
+        )

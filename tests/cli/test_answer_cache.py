@@ -70,7 +70,14 @@ def test_another_command_has_another_answer(answered: Tiny) -> None:
         lambda tiny: _flip(next(tiny.store.glob(".pipelines/*.json"))),
         lambda tiny: [file.write_text("{") for file in tiny.store.glob(".answers/*.json")],
     ],
-    ids=["comment", "artifact gone", "file changed", "manifest changed", "record changed", "answer damaged"],
+    ids=[
+        "comment",
+        "artifact gone",
+        "file changed",
+        "manifest changed",
+        "record changed",
+        "answer damaged",
+    ],
 )
 def test_whatever_changes_is_looked_at(change: object, answered: Tiny) -> None:
     change(answered)
@@ -92,8 +99,12 @@ def test_a_folder_of_pictures_is_looked_through_every_time(tiny: Tiny, tmp_path:
     for i in range(4):
         Image.new("RGB", (40, 40), (60 * i, 0, 0)).save(tmp_path / "photos" / f"{i}.png")
     file = tmp_path / "p.yaml"
-    file.write_text("data: {folder: photos, size: 32}\nstages:\n  r: {uses: pretext/random, backbone: conv4}\n")
+    file.write_text(
+        "data: {folder: photos, size: 32}\nstages:\n  r: {uses: pretext/random, backbone: conv4}\n"
+    )
     for _ in range(2):
         command_line("run", file, "--store", tmp_path / "s", cwd=tmp_path)
     Image.new("RGB", (40, 40), (9, 9, 9)).save(tmp_path / "photos" / "new.png")
-    assert "to run" in command_line("run", file, "--store", tmp_path / "s", "-n", cwd=tmp_path).stdout
+    assert (
+        "to run" in command_line("run", file, "--store", tmp_path / "s", "-n", cwd=tmp_path).stdout
+    )

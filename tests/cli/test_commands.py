@@ -24,8 +24,32 @@ from transfer.models.timm_backbone import SMALL
 from transfer.stage.registry import stage_names
 from transfer.utils.paths import shipped
 
-COMMANDS = ["run", "status", "list", "show", "compare", "export", "report", "verify", "gc", "graph", "doctor", "init"]
-HEAVY = ("torch", "torchvision", "faiss", "h5py", "matplotlib", "numpy", "scipy", "sklearn", "PIL", "safetensors")
+COMMANDS = [
+    "run",
+    "status",
+    "list",
+    "show",
+    "compare",
+    "export",
+    "report",
+    "verify",
+    "gc",
+    "graph",
+    "doctor",
+    "init",
+]
+HEAVY = (
+    "torch",
+    "torchvision",
+    "faiss",
+    "h5py",
+    "matplotlib",
+    "numpy",
+    "scipy",
+    "sklearn",
+    "PIL",
+    "safetensors",
+)
 STAGES = ["pretext", "features", "prepared", "clusters", "labels", "target", "linear", "knn"]
 PACKS = ["drawings/unlabeled", "drawings/train", "drawings/test"]
 
@@ -65,8 +89,14 @@ def test_help_names_every_command_and_each_has_help(invoke: Callable[..., Said])
         (["status", "."], ".: cannot be read (Is a directory)"),
         (["list", "stagse"], "is not one of 'stages', 'pretexts', 'backbones', 'data'"),
         (["list", "stages", "clusters"], "unknown stage 'clusters'; did you mean 'cluster'?"),
-        (["list", "pretexts", "jigsawp"], "unknown stage 'pretext/jigsawp'; did you mean 'pretext/jigsawpp'?"),
-        (["list", "backbones", "efficientnet_lite0"], "without its prefix: write timm:efficientnet_lite0"),
+        (
+            ["list", "pretexts", "jigsawp"],
+            "unknown stage 'pretext/jigsawp'; did you mean 'pretext/jigsawpp'?",
+        ),
+        (
+            ["list", "backbones", "efficientnet_lite0"],
+            "without its prefix: write timm:efficientnet_lite0",
+        ),
         (["list", "backbones", "vgg17"], "no backbone is called 'vgg17'; did you mean vgg19"),
         (["list", "data", "drawing"], "no image set called 'drawing'; did you mean 'drawings'?"),
     ],
@@ -94,7 +124,19 @@ def test_a_faulty_command_ends_with_2_and_says_what_was_meant(
         (["verify", "FILE", "--store", "STORE"], 0),
         (["gc", "--store", "STORE"], 0),
         (["run", "FILE", "--store", "STORE"], 0),
-        (["run", "FILE", "--store", "STORE", "--set", "stages.clusters.k=3", "-n", "--exit-code"], 3),
+        (
+            [
+                "run",
+                "FILE",
+                "--store",
+                "STORE",
+                "--set",
+                "stages.clusters.k=3",
+                "-n",
+                "--exit-code",
+            ],
+            3,
+        ),
         (["run", "FILE", "--set", "seed=x"], 2),
     ],
 )
@@ -116,7 +158,9 @@ def test_commands_that_make_nothing_import_nothing_heavy(
 
 def test_a_reader_that_goes_away_is_no_error_to_show() -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "transfer", "list", "--schema"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, "-m", "transfer", "list", "--schema"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
     )
     process.stdout.close()
     assert process.stderr.read() == b""
@@ -144,12 +188,17 @@ def test_list_shows_every_name_and_with_a_name_every_option(
         line.split()[0] for line in listed
     ]
     for name in names:
-        text, facts = invoke("list", what, name).out, json.loads(invoke("list", what, name, "--json").out)
+        text, facts = (
+            invoke("list", what, name).out,
+            json.loads(invoke("list", what, name, "--json").out),
+        )
         assert text.startswith(name)
         for option in facts["options"]:
             assert option["help"], f"{name}: {option['name']} has no help"
             assert option["type"], f"{name}: {option['name']} has no type"
-            assert re.search(rf"^  {option['name']} +{re.escape(option['help'][:40])}", text, re.MULTILINE)
+            assert re.search(
+                rf"^  {option['name']} +{re.escape(option['help'][:40])}", text, re.MULTILINE
+            )
 
 
 def test_list_gives_type_bounds_and_default_of_an_option(invoke: Callable[..., Said]) -> None:
@@ -157,15 +206,22 @@ def test_list_gives_type_bounds_and_default_of_an_option(invoke: Callable[..., S
     assert re.search(r"k +number of clusters\n +\(whole number, >= 2, default 2000\)", said)
     assert "(stage that makes Features, required)" in said
     assert "(k-means++ | random, default k-means++)" in said
-    assert invoke("list", "pretexts", "jigsawpp").out == invoke("list", "stages", "pretext/jigsawpp").out
+    assert (
+        invoke("list", "pretexts", "jigsawpp").out
+        == invoke("list", "stages", "pretext/jigsawpp").out
+    )
 
 
-def test_list_of_pretexts_says_the_task_its_paper_and_what_it_needs(invoke: Callable[..., Said]) -> None:
+def test_list_of_pretexts_says_the_task_its_paper_and_what_it_needs(
+    invoke: Callable[..., Said],
+) -> None:
     said = invoke("list", "pretexts").out
     task = r"^pretext/jigsawpp +Which of 701 permutations .*\n +Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018$"
     assert re.search(task, said, re.MULTILINE)
     found = {one["name"]: one for one in json.loads(invoke("list", "pretexts", "--json").out)}
-    assert found["pretext/jigsawpp"]["paper"] == "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
+    assert (
+        found["pretext/jigsawpp"]["paper"] == "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
+    )
     assert found["pretext/supervised"]["needs"] == "labels"
     assert f"needs {found['pretext/pretrained']['needs']}" in said
     assert all(one["line"] and one["line"] in said for one in found.values())
@@ -181,7 +237,9 @@ def test_list_knows_the_cards_beside_the_user(invoke: Callable[..., Said], tmp_p
 # status and reasons
 
 
-def test_status_of_a_finished_pipeline_is_up_to_date(invoke: Callable[..., Said], finished: Tiny) -> None:
+def test_status_of_a_finished_pipeline_is_up_to_date(
+    invoke: Callable[..., Said], finished: Tiny
+) -> None:
     said = invoke("status", finished.file, "--store", finished.store, "--exit-code").out
     assert said.splitlines()[-1] == "up to date"
     assert sorted(lines_of(said)) == sorted([*STAGES, *PACKS])
@@ -193,7 +251,11 @@ def test_status_of_a_finished_pipeline_is_up_to_date(invoke: Callable[..., Said]
     [
         (
             ["stages.clusters.k=4"],
-            {"clusters": "k 5 → 4", "labels": "input clusters changed", "knn": "input model changed"},
+            {
+                "clusters": "k 5 → 4",
+                "labels": "input clusters changed",
+                "knn": "input model changed",
+            },
         ),
         (["stages.clusters.seed=3"], {"clusters": "seed 0 → 3"}),
         (
@@ -206,13 +268,21 @@ def test_status_of_a_finished_pipeline_is_up_to_date(invoke: Callable[..., Said]
         ),
         (
             ["stages.clusters.features=features", "stages.labels.features=features"],
-            {"clusters": "input features changed", "labels": "input features changed, input clusters changed"},
+            {
+                "clusters": "input features changed",
+                "labels": "input features changed, input clusters changed",
+            },
         ),
         (["stages.linear.data={card: drawings, limit: 65}"], {"linear": "train images changed"}),
         (["stages.knn.uses=evaluate/linear", "stages.knn.k=5"], {}),
         (["stages.more={uses: evaluate/knn, model: pretext}"], {"more": "not made yet"}),
         (
-            ["stages.knn.k=3", "stages.knn.layer=conv1", "stages.knn.pool=2", "stages.knn.temperature=1"],
+            [
+                "stages.knn.k=3",
+                "stages.knn.layer=conv1",
+                "stages.knn.pool=2",
+                "stages.knn.temperature=1",
+            ],
             {"knn": "k 5 → 3, layer none → conv1, pool 1 → 2 and 1 more"},
         ),
     ],
@@ -225,15 +295,21 @@ def test_status_says_why_a_stage_would_run(
         assert "unknown option" in invoke(*words, check=2).err
         return
     said = invoke(*words, "--exit-code", check=3).out
-    assert {name: lines_of(said)[name].partition("to run")[2].strip() for name in reasons} == reasons
+    assert {
+        name: lines_of(said)[name].partition("to run")[2].strip() for name in reasons
+    } == reasons
     pending = sum(" to run " in line for line in lines_of(said).values())
     assert re.fullmatch(rf"{pending} of \d+ stages pending", said.splitlines()[-1])
     assert invoke(*words).code == 0
 
 
-def test_status_tells_another_method_and_a_result_that_is_gone(invoke: Callable[..., Said], tiny: Tiny) -> None:
+def test_status_tells_another_method_and_a_result_that_is_gone(
+    invoke: Callable[..., Said], tiny: Tiny
+) -> None:
     tiny.file.write_text(
-        TINY.replace("{uses: evaluate/knn, model: target, k: 5}", "{uses: evaluate/linear, model: target}")
+        TINY.replace(
+            "{uses: evaluate/knn, model: target, k: 5}", "{uses: evaluate/linear, model: target}"
+        )
     )
     shutil.rmtree(tiny.store / "prepare")
     said = lines_of(invoke("status", tiny.file, "--store", tiny.store).out)
@@ -255,14 +331,22 @@ def test_smoke_results_are_apart_and_a_missing_image_set_has_a_stand_in(
 
 
 def test_the_store_is_beside_the_pipelines_folder_unless_a_variable_or_an_option_says_otherwise(
-    invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    invoke: Callable[..., Said],
+    pipeline: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "pipelines").mkdir()
-    assert f"({tmp_path / '.transfer'})" in invoke("status", pipeline(TINY, "pipelines/tiny.yaml")).out
+    assert (
+        f"({tmp_path / '.transfer'})" in invoke("status", pipeline(TINY, "pipelines/tiny.yaml")).out
+    )
     assert f"({tmp_path / '.transfer'})" in invoke("status", pipeline(TINY)).out
     monkeypatch.setenv("TRANSFER_STORE", str(tmp_path / "variable"))
     assert f"({tmp_path / 'variable'})" in invoke("status", pipeline(TINY)).out
-    assert f"({tmp_path / 'option'})" in invoke("status", pipeline(TINY), "--store", tmp_path / "option").out
+    assert (
+        f"({tmp_path / 'option'})"
+        in invoke("status", pipeline(TINY), "--store", tmp_path / "option").out
+    )
 
 
 # show and graph
@@ -272,12 +356,16 @@ def test_show_gives_the_figures_of_every_stage(invoke: Callable[..., Said], fini
     said = invoke("show", finished.file, "--store", finished.store).out
     assert [line.split()[0] for line in said.splitlines() if line.split()[0] in STAGES] == STAGES
     assert re.search(r"^clusters .* k 5,", said, re.MULTILINE)
-    unmade = invoke("show", finished.file, "--store", finished.store, "--set", "stages.clusters.k=4").out
+    unmade = invoke(
+        "show", finished.file, "--store", finished.store, "--set", "stages.clusters.k=4"
+    ).out
     assert re.search(r"^clusters +not made yet$", unmade, re.MULTILINE)
 
 
 @pytest.mark.parametrize("stage", [*STAGES, *PACKS])
-def test_show_gives_all_that_is_known_of_a_stage(invoke: Callable[..., Said], finished: Tiny, stage: str) -> None:
+def test_show_gives_all_that_is_known_of_a_stage(
+    invoke: Callable[..., Said], finished: Tiny, stage: str
+) -> None:
     words = ["show", finished.file, stage, "--store", finished.store]
     said, facts = invoke(*words).out, json.loads(invoke(*words, "--json").out)
     assert said.startswith(f"{stage}  ({facts['uses']}, key {facts['key']})")
@@ -289,13 +377,16 @@ def test_show_gives_all_that_is_known_of_a_stage(invoke: Callable[..., Said], fi
     assert re.search(r"^on cpu.*, 1 threads, ", said, re.MULTILINE)
 
 
-def test_show_of_a_stage_that_is_not_made_or_not_there(invoke: Callable[..., Said], finished: Tiny) -> None:
+def test_show_of_a_stage_that_is_not_made_or_not_there(
+    invoke: Callable[..., Said], finished: Tiny
+) -> None:
     words = ["show", finished.file, "--store", finished.store]
     assert "not made yet" in invoke(*words, "clusters", "--set", "stages.clusters.k=4").out
     assert "no stage 'cluster'; did you mean 'clusters'?" in invoke(*words, "cluster", check=2).err
     assert "--batch needs a stage" in invoke(*words, "--batch", "x.png", check=2).err
     assert (
-        "draws nothing from images; there is: pretext, target" in invoke(*words, "knn", "--batch", "x.png", check=2).err
+        "draws nothing from images; there is: pretext, target"
+        in invoke(*words, "knn", "--batch", "x.png", check=2).err
     )
 
 
@@ -311,17 +402,23 @@ def test_graph_shows_what_each_stage_reads(invoke: Callable[..., Said], finished
     assert re.search(r"^ +labels +PseudoLabels  <- prepared, clusters$", said, re.MULTILINE)
     order = [line.split()[0] for line in said.splitlines()]
     for one in json.loads(invoke("graph", finished.file, "--json").out):
-        assert all(order.index(other) < order.index(one["stage"]) for other in one["reads"].values())
+        assert all(
+            order.index(other) < order.index(one["stage"]) for other in one["reads"].values()
+        )
 
 
 def test_graph_as_mermaid_has_a_node_a_stage_and_an_arrow_an_input(
     invoke: Callable[..., Said], pipeline: Callable[..., Path]
 ) -> None:
-    file = pipeline("matrix: {k: [3, 4]}\n" + TINY.replace("k: 5, iterations", "k: '${k}', iterations"))
+    file = pipeline(
+        "matrix: {k: [3, 4]}\n" + TINY.replace("k: 5, iterations", "k: '${k}', iterations")
+    )
     found = json.loads(invoke("graph", file, "--json").out)
     lines = invoke("graph", file, "--mermaid").out.splitlines()
     assert lines[0] == "flowchart TD"
-    nodes = [match[1] for line in lines if (match := re.fullmatch(r'  s\d+\["(.*)<br/>.*"\]', line))]
+    nodes = [
+        match[1] for line in lines if (match := re.fullmatch(r'  s\d+\["(.*)<br/>.*"\]', line))
+    ]
     assert nodes == [one["stage"] for one in found]
     assert sum("-->" in line for line in lines) == sum(len(one["reads"]) for one in found)
 
@@ -332,11 +429,21 @@ def test_graph_as_mermaid_has_a_node_a_stage_and_an_arrow_an_input(
 @pytest.mark.parametrize(
     "words",
     [
-        ["status", "FILE"], ["show", "FILE"], ["show", "FILE", "knn"], ["graph", "FILE"], ["verify", "FILE"], ["gc"],
-        ["list"], ["list", "backbones"], ["list", "data"], ["list", "data", "folder"],
+        ["status", "FILE"],
+        ["show", "FILE"],
+        ["show", "FILE", "knn"],
+        ["graph", "FILE"],
+        ["verify", "FILE"],
+        ["gc"],
+        ["list"],
+        ["list", "backbones"],
+        ["list", "data"],
+        ["list", "data", "folder"],
     ],
-)  # fmt: skip
-def test_every_reading_command_prints_json(invoke: Callable[..., Said], finished: Tiny, words: list[str]) -> None:
+)
+def test_every_reading_command_prints_json(
+    invoke: Callable[..., Said], finished: Tiny, words: list[str]
+) -> None:
     words = [str(finished.file) if word == "FILE" else word for word in words]
     store = [] if words[0] in ("list",) else ["--store", str(finished.store)]
     said = invoke(*words, *store, "--json")
@@ -381,7 +488,9 @@ def test_init_puts_the_shipped_files_there_and_leaves_alone_what_is(
 
 
 def test_verify_reads_everything_and_ends_with_4_on_damage_and_its_advice_mends_it(
-    invoke: Callable[..., Said], transfer: Callable[..., subprocess.CompletedProcess[str]], tiny: Tiny
+    invoke: Callable[..., Said],
+    transfer: Callable[..., subprocess.CompletedProcess[str]],
+    tiny: Tiny,
 ) -> None:
     words = ["verify", tiny.file, "--store", tiny.store]
     assert invoke(*words).out.startswith("11 artifacts whole")
@@ -396,7 +505,9 @@ def test_verify_reads_everything_and_ends_with_4_on_damage_and_its_advice_mends_
     found = json.loads(invoke(*words, "--json", check=4).out)
     assert sorted(one["stage"] for one in found["damaged"]) == ["clusters", "features", "knn"]
     assert "damaged" in lines_of(invoke("status", tiny.file, "--store", tiny.store).out)["knn"]
-    assert re.search(r"^knn +damaged$", invoke("show", tiny.file, "--store", tiny.store).out, re.MULTILINE)
+    assert re.search(
+        r"^knn +damaged$", invoke("show", tiny.file, "--store", tiny.store).out, re.MULTILINE
+    )
     assert invoke("show", tiny.file, "knn", "--store", tiny.store, check=4).out == ""
     transfer(*shlex.split(found["mend"])[1:], "--threads", 1)
     assert invoke(*words).out.startswith("11 artifacts whole")
@@ -413,16 +524,26 @@ def test_gc_of_a_store_whose_results_are_all_needed_finds_nothing(
 
 
 def test_gc_lists_in_bytes_and_deletes_only_on_demand_what_no_pipeline_needs(
-    invoke: Callable[..., Said], transfer: Callable[..., subprocess.CompletedProcess[str]], tiny: Tiny
+    invoke: Callable[..., Said],
+    transfer: Callable[..., subprocess.CompletedProcess[str]],
+    tiny: Tiny,
 ) -> None:
     other = tiny.file.with_name("other.yaml")
-    other.write_text(TINY.replace("name: tiny", "name: other").replace("k: 5, iterations", "k: 4, iterations"))
+    other.write_text(
+        TINY.replace("name: tiny", "name: other").replace("k: 5, iterations", "k: 4, iterations")
+    )
     transfer("run", other, "clusters", "--store", tiny.store, "--threads", 1)
     before = sorted(tiny.store.glob("**/manifest.json"))
     assert "0 entries" in invoke("gc", "--store", tiny.store, "--delete").out
     # Once nobody remembers `other`, its own clusters go; what it shares with `tiny` stays.
     (tiny.store / ".pipelines" / "other.json").unlink()
-    for leftover in (".building/a", ".checkpoints/b", ".damaged/c", "cluster/.d.previous", "cluster/d"):
+    for leftover in (
+        ".building/a",
+        ".checkpoints/b",
+        ".damaged/c",
+        "cluster/.d.previous",
+        "cluster/d",
+    ):
         (tiny.store / leftover).mkdir(parents=True)
         (tiny.store / leftover / "file").write_bytes(1000 * b"x")
     found = json.loads(invoke("gc", "--store", tiny.store, "--json").out)
@@ -441,7 +562,9 @@ def test_gc_lists_in_bytes_and_deletes_only_on_demand_what_no_pipeline_needs(
     assert "0 entries" in invoke("gc", "--store", tiny.store).out
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"clusters": 5}', '{"clusters": {"uses": "cluster"}}'])
+@pytest.mark.parametrize(
+    "content", ["", "{", "[]", '{"clusters": 5}', '{"clusters": {"uses": "cluster"}}']
+)
 def test_gc_deletes_nothing_where_it_cannot_tell_what_is_needed(
     invoke: Callable[..., Said], tiny: Tiny, content: str
 ) -> None:
@@ -454,7 +577,9 @@ def test_gc_deletes_nothing_where_it_cannot_tell_what_is_needed(
 # run
 
 
-def test_a_run_with_nothing_to_do_says_so_and_touches_nothing(invoke: Callable[..., Said], tiny: Tiny) -> None:
+def test_a_run_with_nothing_to_do_says_so_and_touches_nothing(
+    invoke: Callable[..., Said], tiny: Tiny
+) -> None:
     def state() -> dict[Path, int]:
         found = (path for path in tiny.store.rglob("*") if ".answers" not in path.parts)
         return {path: path.stat().st_mtime_ns for path in found if path != tiny.store}
@@ -486,11 +611,20 @@ def test_a_dry_run_shows_the_stages_asked_for_and_which_of_them_run(
 ) -> None:
     before = sorted(finished.store.rglob("*"))
     said = invoke(
-        "run", finished.file, "--store", finished.store, "-n", "--exit-code", *words, check=3 if run else 0
+        "run",
+        finished.file,
+        "--store",
+        finished.store,
+        "-n",
+        "--exit-code",
+        *words,
+        check=3 if run else 0,
     ).out
     assert sorted(lines_of(said).keys() - PACKS) == sorted(set(shown) - {*PACKS})
     assert lines_of(said).keys() >= set(shown)
-    assert sorted(name for name, line in lines_of(said).items() if line.startswith(" *")) == sorted(run)
+    assert sorted(name for name, line in lines_of(said).items() if line.startswith(" *")) == sorted(
+        run
+    )
     assert sorted(finished.store.rglob("*")) == before
 
 
@@ -521,12 +655,20 @@ def test_images_without_labels_do_for_all_that_needs_none(
     invoke("run", file, "net", "--store", "s")
     for words in (["status"], ["graph"], ["verify"], ["show"], ["report"]):
         said = invoke(*words, file, "--store", "s", check=2).err
-        assert "has no split 'train' (it has: all) (read by score)\n  the other stages can do without" in said
-        assert "no stage 'ned'; did you mean 'net'?" in invoke(*words, file, "ned", "--store", "s", check=2).err
+        assert (
+            "has no split 'train' (it has: all) (read by score)\n  the other stages can do without"
+            in said
+        )
+        assert (
+            "no stage 'ned'; did you mean 'net'?"
+            in invoke(*words, file, "ned", "--store", "s", check=2).err
+        )
         invoke(*words, file, "net", "--store", "s")
     assert "up to date" in invoke("status", file, "net", "--store", "s").out
     assert lines_of(invoke("status", file, "seen", "--store", "s").out).keys() >= {"net", "seen"}
-    absent = invoke("status", file, "--store", "s", "--set", "data={folder: nowhere, size: 32}", check=2).err
+    absent = invoke(
+        "status", file, "--store", "s", "--set", "data={folder: nowhere, size: 32}", check=2
+    ).err
     assert "does not exist" in absent
     assert "can do without" not in absent  # every stage stands on them
     invoke("export", file, "net", "out", "--store", "s")
@@ -534,13 +676,24 @@ def test_images_without_labels_do_for_all_that_needs_none(
 
 
 def test_only_and_from_ask_for_what_they_read(invoke: Callable[..., Said], finished: Tiny) -> None:
-    words = ["run", finished.file, "--store", finished.store, "--device", "cpu", "--set", "stages.clusters.k=4"]
+    words = [
+        "run",
+        finished.file,
+        "--store",
+        finished.store,
+        "--device",
+        "cpu",
+        "--set",
+        "stages.clusters.k=4",
+    ]
     said = invoke(*words, "labels", "--only", check=2).err
     assert "labels reads clusters, which is not made yet: run it without --only or --from" in said
     assert "no stage 'label'; did you mean 'labels'?" in invoke(*words, "label", check=2).err
 
 
-def test_a_device_that_is_not_there_is_a_usage_error(invoke: Callable[..., Said], finished: Tiny) -> None:
+def test_a_device_that_is_not_there_is_a_usage_error(
+    invoke: Callable[..., Said], finished: Tiny
+) -> None:
     words = ["run", finished.file, "--store", finished.store, "-f", "--device"]
     assert "--device nonsense: not there" in invoke(*words, "nonsense", check=2).err
 
@@ -574,11 +727,22 @@ def test_a_stage_that_fails_ends_with_1_and_stops_or_keeps_going(
 ) -> None:
     pipeline(FAILS, "fails.py")
     # The failing stages stand before those that can be made.
-    first = (
-        "stages:\n  bad: {uses: 'fails.py:Fails', features: features}\n  after: {uses: cluster, features: bad, k: 3}\n"
+    first = "stages:\n  bad: {uses: 'fails.py:Fails', features: features}\n  after: {uses: cluster, features: bad, k: 3}\n"
+    tiny.file.write_text(
+        TINY.replace("stages:\n", first).replace("k: 5, iterations", "k: 4, iterations")
     )
-    tiny.file.write_text(TINY.replace("stages:\n", first).replace("k: 5, iterations", "k: 4, iterations"))
-    words = ["run", tiny.file, "bad", "after", "clusters", "--store", tiny.store, "--threads", 2, *flags]
+    words = [
+        "run",
+        tiny.file,
+        "bad",
+        "after",
+        "clusters",
+        "--store",
+        tiny.store,
+        "--threads",
+        2,
+        *flags,
+    ]
     done = transfer(*words, check=1)
     assert "ZeroDivisionError: my own mistake" in done.stderr
     assert ("clusters: done" in done.stdout) is made
@@ -595,29 +759,57 @@ def test_a_stage_that_fails_ends_with_1_and_stops_or_keeps_going(
 
 
 @pytest.mark.parametrize(
-    ("flags", "left"), [([], ["bad", "clusters"]), (["--keep-going"], ["bad"]), (["--keep-going", "-j", 2], ["bad"])]
+    ("flags", "left"),
+    [([], ["bad", "clusters"]), (["--keep-going"], ["bad"]), (["--keep-going", "-j", 2], ["bad"])],
 )
 def test_to_go_on_makes_again_what_was_forced_and_not_made(
-    transfer: Callable[..., subprocess.CompletedProcess[str]], tiny: Tiny, pipeline: Callable[..., Path],
-    flags: list[str], left: list[str],
-) -> None:  # fmt: skip
+    transfer: Callable[..., subprocess.CompletedProcess[str]],
+    tiny: Tiny,
+    pipeline: Callable[..., Path],
+    flags: list[str],
+    left: list[str],
+) -> None:
     pipeline(FAILS, "fails.py")
     bad = "stages:\n  bad: {uses: 'fails.py:Fails', features: features}\n"
     tiny.file.write_text(TINY.replace("stages:\n", bad))
-    words = ["run", tiny.file, "clusters", "bad", "--force", "--store", tiny.store, "--threads", 2, *flags]
+    words = [
+        "run",
+        tiny.file,
+        "clusters",
+        "bad",
+        "--force",
+        "--store",
+        tiny.store,
+        "--threads",
+        2,
+        *flags,
+    ]
     done = transfer(*words, check=1)
     assert "bad: ZeroDivisionError" in done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("To go on: ")]
     store = ["--force", "--store", str(tiny.store), "--threads", "2"]
-    assert line.split()[: 6 + len(left)] == ["To", "go", "on:", "transfer", "run", str(tiny.file), *left]
+    assert line.split()[: 6 + len(left)] == [
+        "To",
+        "go",
+        "on:",
+        "transfer",
+        "run",
+        str(tiny.file),
+        *left,
+    ]
     assert line.split()[6 + len(left) :] == [*store, *map(str, flags)]
 
 
 def test_stages_run_side_by_side_and_the_figures_are_those_of_one_after_another(
-    transfer: Callable[..., subprocess.CompletedProcess[str]], finished: Tiny, tmp_path: Path, tiny: Tiny
+    transfer: Callable[..., subprocess.CompletedProcess[str]],
+    finished: Tiny,
+    tmp_path: Path,
+    tiny: Tiny,
 ) -> None:
     shutil.rmtree(tiny.store / "evaluate")
-    done = transfer("run", tiny.file, "--store", tiny.store, "-j", 2, "--threads", 2, "--device", "cpu").stdout
+    done = transfer(
+        "run", tiny.file, "--store", tiny.store, "-j", 2, "--threads", 2, "--device", "cpu"
+    ).stdout
     assert "linear: done" in done
     assert "knn: done" in done
     for path in tiny.store.glob("evaluate/*/*/scores.json"):
@@ -629,7 +821,9 @@ def test_a_pipeline_runs_from_python_and_gives_its_artifacts(finished: Tiny) -> 
 
     found = transfer.load(str(finished.file), store=finished.store).run("clusters")
     assert found["clusters"].centroids.shape == (5, 8)
-    assert transfer.load(str(finished.file), store=finished.store).artifact("knn").figures.keys() == {"knn", "1-nn"}
+    assert transfer.load(str(finished.file), store=finished.store).artifact(
+        "knn"
+    ).figures.keys() == {"knn", "1-nn"}
 
 
 def test_an_interrupt_within_code_that_a_library_makes_ends_with_130_too(tmp_path: Path) -> None:

@@ -72,7 +72,9 @@ def outcomes(one: Planned) -> np.ndarray:
     return 100.0 * (order < right(one))
 
 
-def finish(pipeline: Pipeline, skip: Callable[[Planned], bool] = lambda one: False, **card: Any) -> None:
+def finish(
+    pipeline: Pipeline, skip: Callable[[Planned], bool] = lambda one: False, **card: Any
+) -> None:
     """Put a finished artifact of every stage into the store; scores are real ones, of made-up outcomes."""
     made: dict[str, Manifest] = {}
     for one in pipeline.plan:
@@ -83,19 +85,33 @@ def finish(pipeline: Pipeline, skip: Callable[[Planned], bool] = lambda one: Fal
             values = outcomes(one)
             protocol = {"evaluate/knn": "knn/weighted-v1"}.get(one.uses, "linear/pooled-v1")
             facts = {
-                "protocol": protocol, "main": "accuracy", "figures": {"accuracy": float(values.mean())}, "settings": {},
-                "selected": {}, "counts": {"test": TESTED}, "outcomes": {"accuracy": values},
-            }  # fmt: skip
+                "protocol": protocol,
+                "main": "accuracy",
+                "figures": {"accuracy": float(values.mean())},
+                "settings": {},
+                "selected": {},
+                "counts": {"test": TESTED},
+                "outcomes": {"accuracy": values},
+            }
             Scores.write(building, **{**facts, **card})
         else:
             (building / "made").write_text(one.label)
         inputs = {name: made[other.key] for name, other in one.before.items() if other.key in made}
         made[one.key] = Manifest(
-            stage=one.uses, key=one.key, produces=one.stage.produces.__name__, identity=one.identity,
-            inputs={name: {"key": m.key, "digest": m.digest, "stage": m.stage} for name, m in inputs.items()},
-            files=describe_files(building), figures={"images": TRAINED} if one.uses == "images" else {},
-            environment={}, seconds=SECONDS, source="",
-        )  # fmt: skip
+            stage=one.uses,
+            key=one.key,
+            produces=one.stage.produces.__name__,
+            identity=one.identity,
+            inputs={
+                name: {"key": m.key, "digest": m.digest, "stage": m.stage}
+                for name, m in inputs.items()
+            },
+            files=describe_files(building),
+            figures={"images": TRAINED} if one.uses == "images" else {},
+            environment={},
+            seconds=SECONDS,
+            source="",
+        )
         pipeline.store.publish(building, made[one.key])
 
 
@@ -117,7 +133,9 @@ def made(pipeline: Write, tmp_path: Path) -> Make:
 
 @pytest.fixture
 def compare(invoke: Invoke, tmp_path: Path) -> Invoke:
-    return lambda *words, check=0: invoke("compare", *words, "--store", tmp_path / "store", check=check)
+    return lambda *words, check=0: invoke(
+        "compare", *words, "--store", tmp_path / "store", check=check
+    )
 
 
 def rows_of(said: Said) -> list[dict[str, Any]]:
@@ -125,7 +143,11 @@ def rows_of(said: Said) -> list[dict[str, Any]]:
 
 
 def row_of(rows: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
-    found = [row for row in rows if all({**row, **row["variables"]}.get(name) == wanted[name] for name in wanted)]
+    found = [
+        row
+        for row in rows
+        if all({**row, **row["variables"]}.get(name) == wanted[name] for name in wanted)
+    ]
     assert len(found) == 1, (wanted, [row["stages"] for row in found])
     return found[0]
 
@@ -133,7 +155,9 @@ def row_of(rows: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
 # Rows
 
 
-def test_a_row_is_the_mean_over_seeds_and_its_differences_pair_them(made: Make, compare: Invoke) -> None:
+def test_a_row_is_the_mean_over_seeds_and_its_differences_pair_them(
+    made: Make, compare: Invoke
+) -> None:
     file = made(PRETEXTS)
     rows = rows_of(compare(file, "--json"))
     plan = Pipeline.load(file, store="none").plan
@@ -149,12 +173,17 @@ def test_a_row_is_the_mean_over_seeds_and_its_differences_pair_them(made: Make, 
     assert (row["mean"], row["deviation"]) == pytest.approx((ours.mean(), ours.std(ddof=1)))
     assert row["network"] == "resnet18 ×0.25"
     assert row["stages"] == [f"knn[method=rotation,k=5,seed={seed}]" for seed in (0, 1, 2)]
-    references = {"random": ("knn_untaught", {}), "supervised": ("knn", {"method": "supervised", "k": 5})}
+    references = {
+        "random": ("knn_untaught", {}),
+        "supervised": ("knn", {"method": "supervised", "k": 5}),
+    }
     for column, (name, member) in references.items():
         theirs = figures(name, **member)
         interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
         assert row[column]["difference"] == pytest.approx((ours - theirs).mean())
-        assert (row[column]["low"], row[column]["high"]) == pytest.approx((interval.low, interval.high), rel=1e-3)
+        assert (row[column]["low"], row[column]["high"]) == pytest.approx(
+            (interval.low, interval.high), rel=1e-3
+        )
         assert row[column]["over"] == "seeds"
     assert row["supervised"]["to"] == "knn[method=supervised,k=5]"
 
@@ -162,8 +191,13 @@ def test_a_row_is_the_mean_over_seeds_and_its_differences_pair_them(made: Make, 
 def test_what_a_row_is_compared_with_has_its_network(made: Make, compare: Invoke) -> None:
     rows = rows_of(compare(made(PRETEXTS), "--json"))
     deep = row_of(rows, pretext="rotation", target="itself")
-    assert (deep["random"]["to"], deep["supervised"]["to"]) == ("probe[method=random]", "probe[method=supervised]")
-    assert row_of(rows, pretext="random", target="itself", network="resnet18 ×0.25")["random"] is None
+    assert (deep["random"]["to"], deep["supervised"]["to"]) == (
+        "probe[method=random]",
+        "probe[method=supervised]",
+    )
+    assert (
+        row_of(rows, pretext="random", target="itself", network="resnet18 ×0.25")["random"] is None
+    )
     assert row_of(rows, pretext="supervised", target="itself")["supervised"] is None
     untaught = row_of(rows, pretext="random", network="conv4")
     assert (untaught["random"], untaught["supervised"]) == (None, None)
@@ -185,7 +219,9 @@ def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_sa
 
 
 @pytest.mark.parametrize("left", [[0, 2], [2]])
-def test_a_difference_is_over_the_seeds_that_both_rows_have(left: list[int], made: Make, compare: Invoke) -> None:
+def test_a_difference_is_over_the_seeds_that_both_rows_have(
+    left: list[int], made: Make, compare: Invoke
+) -> None:
     gone = [f"knn[method=rotation,k=3,seed={seed}]" for seed in {0, 1, 2} - {*left}]
     file = made(PRETEXTS, skip=lambda one: one.label in gone)
     section = json.loads(compare(file, "--json").out)["sections"][0]
@@ -204,24 +240,36 @@ def test_a_difference_is_over_the_seeds_that_both_rows_have(left: list[int], mad
     assert note not in json.loads(compare(whole, "--json").out)["sections"][0]["notes"]
 
 
-def test_one_seed_has_the_interval_over_images_and_pairs_them_when_asked(made: Make, compare: Invoke) -> None:
+def test_one_seed_has_the_interval_over_images_and_pairs_them_when_asked(
+    made: Make, compare: Invoke
+) -> None:
     file = made(PRETEXTS, seeds="[1]")
     plan = Pipeline.load(file, store="none").plan
-    ours, theirs = (outcomes(plan.find(name)[0]) for name in ("knn[method=rotation,k=3,seed=1]", "knn_untaught"))
+    ours, theirs = (
+        outcomes(plan.find(name)[0]) for name in ("knn[method=rotation,k=3,seed=1]", "knn_untaught")
+    )
     row = row_of(rows_of(compare(file, "--json")), pretext="rotation", target="conv4", k=3)
     span = over_images(ours)
     assert (row["n"], row["deviation"], row["low"], row["high"]) == (1, None, span.low, span.high)
     assert (row["random"]["low"], row["random"]["over"]) == (None, "")
     assert row["random"]["difference"] == pytest.approx(ours.mean() - theirs.mean())
-    paired = row_of(rows_of(compare(file, "--json", "--paired")), pretext="rotation", target="conv4", k=3)["random"]
+    paired = row_of(
+        rows_of(compare(file, "--json", "--paired")), pretext="rotation", target="conv4", k=3
+    )["random"]
     span = over_images(ours - theirs)
-    assert (paired["difference"], paired["low"], paired["high"]) == pytest.approx((span.mean, span.low, span.high))
+    assert (paired["difference"], paired["low"], paired["high"]) == pytest.approx(
+        (span.mean, span.low, span.high)
+    )
     assert paired["over"] == "test images"
     text = compare(file).out
-    assert re.search(rf"rotation .* {ours.mean():.1f} \[{row['low']:.1f}, {row['high']:.1f}\]  1 ", text)
+    assert re.search(
+        rf"rotation .* {ours.mean():.1f} \[{row['low']:.1f}, {row['high']:.1f}\]  1 ", text
+    )
 
 
-def test_without_outcomes_of_single_images_there_is_no_interval_and_a_note(made: Make, compare: Invoke) -> None:
+def test_without_outcomes_of_single_images_there_is_no_interval_and_a_note(
+    made: Make, compare: Invoke
+) -> None:
     file = made(PRETEXTS, seeds="[0]", outcomes=None)
     row = row_of(rows_of(compare(file, "--json", "--paired")), pretext="rotation", target="itself")
     assert (row["low"], row["high"], row["random"]["low"]) == (None, None, None)
@@ -253,11 +301,19 @@ def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_pat
     trained = [row for row in rows if row["training_seconds"]]
     assert float(lines[0].split("|")[0]) == pytest.approx(trained[0]["mean"], abs=0.06)
     assert float(lines[-1].split("|")[0]) == pytest.approx(trained[-1]["mean"], abs=0.06)
-    assert lines[0].split("|")[1].strip() in ("a", "*")  # the best at the top, perhaps beside another
+    assert lines[0].split("|")[1].strip() in (
+        "a",
+        "*",
+    )  # the best at the top, perhaps beside another
     legend = [line.split() for line in told if re.match(r"  [a-z-]  ", line)]
-    assert [entry[0] for entry in legend] == [*"abcdefghijklm"[: len(trained)], *"-" * (len(rows) - len(trained))]
+    assert [entry[0] for entry in legend] == [
+        *"abcdefghijklm"[: len(trained)],
+        *"-" * (len(rows) - len(trained)),
+    ]
     assert [float(entry[1]) for entry in legend] == pytest.approx(
-        [row["mean"] for row in trained] + [row["mean"] for row in rows if not row["training_seconds"]], abs=0.06
+        [row["mean"] for row in trained]
+        + [row["mean"] for row in rows if not row["training_seconds"]],
+        abs=0.06,
     )
     assert "leave out the other form" in compare(file, "--plot", "--csv", check=2).err
 
@@ -279,16 +335,25 @@ stages:
 
 
 def test_where_no_time_is_known_a_plot_says_so(made: Make, compare: Invoke) -> None:
-    assert "nothing to plot" in compare(made(ONE.replace("rotation", "random").replace(", epochs: 1, batch: 32", "")),
-                                        "--plot").out  # fmt: skip
+    assert (
+        "nothing to plot"
+        in compare(
+            made(ONE.replace("rotation", "random").replace(", epochs: 1, batch: 32", "")), "--plot"
+        ).out
+    )
 
 
 def test_several_teachers_are_no_chain(made: Make, compare: Invoke) -> None:
     rows = rows_of(compare(made(TEACHERS), "--json"))
-    assert sorted(row["pretext"] for row in rows) == ["rotation + random", "rotation + random → target/regression"]
+    assert sorted(row["pretext"] for row in rows) == [
+        "rotation + random",
+        "rotation + random → target/regression",
+    ]
 
 
-def test_a_variable_that_says_what_another_column_says_is_no_column(made: Make, compare: Invoke) -> None:
+def test_a_variable_that_says_what_another_column_says_is_no_column(
+    made: Make, compare: Invoke
+) -> None:
     said = compare(made(PRETEXTS)).out
     title = next(line for line in said.splitlines() if line.strip().startswith("pretext"))
     assert title.split()[:5] == ["pretext", "network", "target", "k", "accuracy"]
@@ -299,21 +364,31 @@ def test_rows_that_look_alike_are_told_apart_by_their_options(made: Make, compar
     said = json.loads(compare(made(ONE, "one.yaml"), made(other, "two.yaml"), "--json").out)
     (section,) = said["sections"]
     assert [row["variables"] for row in section["rows"]] in (
-        [{"rotation.epochs": 1}, {"rotation.epochs": 2}], [{"rotation.epochs": 2}, {"rotation.epochs": 1}],
-    )  # fmt: skip
+        [{"rotation.epochs": 1}, {"rotation.epochs": 2}],
+        [{"rotation.epochs": 2}, {"rotation.epochs": 1}],
+    )
 
 
 def test_networks_of_one_name_are_told_apart_by_their_options(made: Make, compare: Invoke) -> None:
-    other = ONE.replace("name: one", "name: two").replace("backbone: conv4", "backbone: {name: vgg11, stem: small}")
-    third = other.replace("stem: small", "stem: small, batch_norm: true").replace("name: two", "name: three")
+    other = ONE.replace("name: one", "name: two").replace(
+        "backbone: conv4", "backbone: {name: vgg11, stem: small}"
+    )
+    third = other.replace("stem: small", "stem: small, batch_norm: true").replace(
+        "name: two", "name: three"
+    )
     files = [made(text, f"{n}.yaml") for n, text in enumerate((ONE, other, third))]
     networks = {row["network"] for row in rows_of(compare(*files, "--json"))}
     assert networks == {"conv4", "vgg11, batch_norm False", "vgg11, batch_norm True"}
 
 
-def test_stages_seeds_count_without_a_variable_and_a_shared_run_counts_once(made: Make, compare: Invoke) -> None:
-    files = [made(ONE, "one.yaml"), made(ONE.replace("name: one", "name: two\nseed: 7"), "two.yaml"),
-             made(ONE, "again.yaml")]  # fmt: skip
+def test_stages_seeds_count_without_a_variable_and_a_shared_run_counts_once(
+    made: Make, compare: Invoke
+) -> None:
+    files = [
+        made(ONE, "one.yaml"),
+        made(ONE.replace("name: one", "name: two\nseed: 7"), "two.yaml"),
+        made(ONE, "again.yaml"),
+    ]
     (row,) = rows_of(compare(*files, "--json"))
     assert (row["n"], sorted(row["seeds"])) == (2, ["0", "7"])
 
@@ -342,28 +417,43 @@ stages:
 
 def test_hand_made_features_and_clusters_have_rows_too(made: Make, compare: Invoke) -> None:
     rows = rows_of(compare(made(HAND_MADE), "--json"))
-    assert (row_of(rows, stages=["score"])["pretext"], row_of(rows, stages=["score"])["network"]) == (
+    assert (
+        row_of(rows, stages=["score"])["pretext"],
+        row_of(rows, stages=["score"])["network"],
+    ) == (
         "extract/hog",
         "–",
     )
     assert row_of(rows, stages=["score"])["target"] == "conv4"
     # Clusters are not of a target, and are held to those that random features of the same network fall into.
     clusters = row_of(rows, stages=["more_agreement"])
-    assert (clusters["pretext"], clusters["network"], clusters["target"]) == ("rotation", "conv4", "–")
+    assert (clusters["pretext"], clusters["network"], clusters["target"]) == (
+        "rotation",
+        "conv4",
+        "–",
+    )
     assert clusters["random"]["to"] == "own_agreement"
     assert row_of(rows, stages=["agreement"])["random"] is None
 
 
 def test_real_scores_are_those_that_show_shows(finished: Tiny, invoke: Invoke) -> None:
     said = json.loads(invoke("compare", finished.file, "--store", finished.store, "--json").out)
-    cards = [json.loads(path.read_text()) for path in finished.store.glob("evaluate/*/*/scores.json")]
-    assert {section["protocol"] for section in said["sections"]} == {card["protocol"] for card in cards}
+    cards = [
+        json.loads(path.read_text()) for path in finished.store.glob("evaluate/*/*/scores.json")
+    ]
+    assert {section["protocol"] for section in said["sections"]} == {
+        card["protocol"] for card in cards
+    }
     for section in said["sections"]:
         card = next(card for card in cards if card["protocol"] == section["protocol"])
         (row,) = section["rows"]
         assert row["mean"] == card["figures"][card["main"]]
         assert [row["low"], row["high"]] == card["intervals"][card["main"]]
-        assert (row["pretext"], row["network"], row["target"]) == ("jigsawpp", "conv4 ×0.5", "conv4 ×0.5")
+        assert (row["pretext"], row["network"], row["target"]) == (
+            "jigsawpp",
+            "conv4 ×0.5",
+            "conv4 ×0.5",
+        )
         assert row["images"] == 64
 
 
@@ -386,14 +476,23 @@ def test_two_protocols_of_a_file_are_two_tables(made: Make, compare: Invoke) -> 
     ("change", "differs"),
     [
         (("k: 5}", "k: 7}"), r"  k: 5 \| 7"),
-        (("k: 5}", "k: 5, data: {card: drawings, size: 48}}"), r"  test images: drawings/test \(\w+\) \| drawings"),
-        (("evaluate/knn, model: pretext, k: 5", "evaluate/linear, model: pretext, epochs: 3"), r"  protocol: knn"),
+        (
+            ("k: 5}", "k: 5, data: {card: drawings, size: 48}}"),
+            r"  test images: drawings/test \(\w+\) \| drawings",
+        ),
+        (
+            ("evaluate/knn, model: pretext, k: 5", "evaluate/linear, model: pretext, epochs: 3"),
+            r"  protocol: knn",
+        ),
     ],
-)  # fmt: skip
+)
 def test_of_two_files_what_was_not_measured_alike_is_refused_by_name(
     made: Make, compare: Invoke, change: tuple[str, str], differs: str
 ) -> None:
-    files = made(ONE, "one.yaml"), made(ONE.replace("name: one", "name: two").replace(*change), "two.yaml")
+    files = (
+        made(ONE, "one.yaml"),
+        made(ONE.replace("name: one", "name: two").replace(*change), "two.yaml"),
+    )
     said = compare(*files, check=2)
     assert said.out == ""
     assert f"'{files[0]}: score' and '{files[1]}: score' cannot be compared" in said.err
@@ -402,16 +501,27 @@ def test_of_two_files_what_was_not_measured_alike_is_refused_by_name(
     assert "--protocol" in said.err
 
 
-def test_a_stage_or_a_protocol_that_is_named_settles_what_is_meant(made: Make, compare: Invoke) -> None:
+def test_a_stage_or_a_protocol_that_is_named_settles_what_is_meant(
+    made: Make, compare: Invoke
+) -> None:
     both = ONE + "  longer: {uses: evaluate/knn, model: pretext, k: 7}\n"
-    other = ONE.replace("name: one", "name: two\nseed: 3") + "  longer: {uses: evaluate/knn, model: pretext, k: 9}\n"
+    other = (
+        ONE.replace("name: one", "name: two\nseed: 3")
+        + "  longer: {uses: evaluate/knn, model: pretext, k: 9}\n"
+    )
     files = made(both, "one.yaml"), made(other, "two.yaml")
     assert "'longer'" not in compare(*files, check=2).err
-    assert re.search(r"one.yaml: longer' and '.*two.yaml: longer' cannot be compared", compare(*files, check=2).err)
+    assert re.search(
+        r"one.yaml: longer' and '.*two.yaml: longer' cannot be compared",
+        compare(*files, check=2).err,
+    )
     (row,) = rows_of(compare(*files, "--json", "--stage", "score"))
     assert row["n"] == 2
     linear = "  linear: {uses: evaluate/linear, model: pretext, epochs: EPOCHS}\n"
-    files = made(ONE + linear.replace("EPOCHS", "2"), "a.yaml"), made(ONE + linear.replace("EPOCHS", "3"), "b.yaml")
+    files = (
+        made(ONE + linear.replace("EPOCHS", "2"), "a.yaml"),
+        made(ONE + linear.replace("EPOCHS", "3"), "b.yaml"),
+    )
     compare(*files, check=2)
     for name in ("knn", "knn/weighted", "knn/weighted-v1", "evaluate/knn", "weighted"):
         (row,) = rows_of(compare(*files, "--json", "--protocol", name))
@@ -424,7 +534,9 @@ def test_a_section_that_only_one_file_has_hinders_nothing(made: Make, compare: I
     assert [row["n"] for row in rows_of(compare(*files, "--json"))] == [2, 1]
 
 
-def test_what_is_not_asked_for_may_still_be_what_is_compared_with(made: Make, compare: Invoke) -> None:
+def test_what_is_not_asked_for_may_still_be_what_is_compared_with(
+    made: Make, compare: Invoke
+) -> None:
     rows = rows_of(compare(made(PRETEXTS), "--json", "--stage", "knn"))
     assert {stage.partition("[")[0] for row in rows for stage in row["stages"]} == {"knn"}
     assert row_of(rows, pretext="rotation", k=3)["random"]["to"] == "knn_untaught"
@@ -436,7 +548,10 @@ def test_what_is_not_asked_for_may_still_be_what_is_compared_with(made: Make, co
         ((), "Missing argument 'FILE...'"),
         (("FILE", "--stage", "scores"), "no evaluating stage 'scores'; did you mean 'score'?"),
         (("FILE", "--stage", "pretext"), "no evaluating stage 'pretext'; there is: score"),
-        (("FILE", "--protocol", "knn/weighted-v2"), "no protocol 'knn/weighted-v2'; did you mean 'knn/weighted-v1'?"),
+        (
+            ("FILE", "--protocol", "knn/weighted-v2"),
+            "no protocol 'knn/weighted-v2'; did you mean 'knn/weighted-v1'?",
+        ),
         (("FILE", "bare.yaml"), "bare.yaml: no stage of it evaluates anything"),
         (("FILE", "none.yaml"), "none.yaml: cannot be read"),
     ],
@@ -452,7 +567,9 @@ def test_faulty_words_end_with_2(
 # What is not there, or not whole
 
 
-def test_what_is_missing_is_named_with_the_command_that_makes_it(made: Make, compare: Invoke) -> None:
+def test_what_is_missing_is_named_with_the_command_that_makes_it(
+    made: Make, compare: Invoke
+) -> None:
     gone = "knn[method=rotation,k=3,seed=2]"
     file = made(PRETEXTS, skip=lambda one: one.label == gone)
     said = compare(file)
@@ -464,8 +581,11 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(made: Make, com
     assert [one["stage"] for one in found["missing"]] == [gone]
     row = row_of(found["sections"][0]["rows"], pretext="rotation", target="conv4", k=3)
     assert (row["n"], row["seeds"]) == (2, ["0", "1"])
-    many = made(PRETEXTS.replace("name: compared", "name: more").replace("limit: 64", "limit: 48"), "more.yaml",
-                skip=lambda one: one.name == "knn")  # fmt: skip
+    many = made(
+        PRETEXTS.replace("name: compared", "name: more").replace("limit: 64", "limit: 48"),
+        "more.yaml",
+        skip=lambda one: one.name == "knn",
+    )
     said = compare(many).out
     assert "and 12 more: not made yet" in " ".join(said.split())
     assert f"transfer run {many} knn --store" in said
@@ -486,26 +606,37 @@ def test_what_has_changed_since_it_was_made_is_said(
     assert f"transfer run {file}" in said
 
 
-def test_where_nothing_is_finished_the_command_is_the_answer(pipeline: Write, compare: Invoke, tmp_path: Path) -> None:
+def test_where_nothing_is_finished_the_command_is_the_answer(
+    pipeline: Write, compare: Invoke, tmp_path: Path
+) -> None:
     file = pipeline(ONE)
     said = compare(file, check=1)
     assert said.out == ""
     assert f"transfer run {file} score --store {tmp_path / 'store'}" in said.err
 
 
-def test_damaged_scores_are_named_and_the_rest_is_shown(made: Make, compare: Invoke, tmp_path: Path) -> None:
+def test_damaged_scores_are_named_and_the_rest_is_shown(
+    made: Make, compare: Invoke, tmp_path: Path
+) -> None:
     file = made(PRETEXTS, seeds="[0]")
-    one = Pipeline.load(file, store=tmp_path / "store").plan.find("probe[method=rotation,seed=0]")[0]
+    one = Pipeline.load(file, store=tmp_path / "store").plan.find("probe[method=rotation,seed=0]")[
+        0
+    ]
     path = tmp_path / "store" / one.uses / one.key / "scores.json"
     path.write_text(path.read_text().replace("7", "8"))
     said = compare(file, check=4)
-    assert re.search(r"damaged: probe\[method=rotation,seed=0\]:\s+\S*\s+scores.json is not what was written", said.out)
+    assert re.search(
+        r"damaged: probe\[method=rotation,seed=0\]:\s+\S*\s+scores.json is not what was written",
+        said.out,
+    )
     assert "supervised" in said.out
     assert f"to make it: transfer run {file} 'probe[method=rotation,seed=0]'" in said.out
     assert json.loads(compare(file, "--json", check=4).out)["damaged"][0]["stage"] == one.label
 
 
-def test_damaged_outcomes_are_met_where_they_are_read(made: Make, compare: Invoke, tmp_path: Path) -> None:
+def test_damaged_outcomes_are_met_where_they_are_read(
+    made: Make, compare: Invoke, tmp_path: Path
+) -> None:
     file = made(PRETEXTS, seeds="[0]")
     for path in (tmp_path / "store").glob("evaluate/knn/*/scores.h5"):
         content = bytearray(path.read_bytes())
@@ -519,7 +650,10 @@ def test_scores_of_an_older_format_are_to_be_made_again(
     made: Make, compare: Invoke, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def older(folder: Path, **card: Any) -> None:
-        write_json(folder / "scores.json", {"protocol": "knn/weighted-v1", "figures": card["figures"], "counts": {}})
+        write_json(
+            folder / "scores.json",
+            {"protocol": "knn/weighted-v1", "figures": card["figures"], "counts": {}},
+        )
 
     monkeypatch.setattr(Scores, "write", older)
     file = made(ONE)
@@ -536,10 +670,15 @@ def test_scores_of_what_was_made_again_since_are_to_be_made_again_too(
     one = pipeline.plan.find("clusters[method=rotation,k=3,seed=0]")[0]
     building, manifest = pipeline.store.begin(one.key), pipeline.store.find(one.uses, one.key)
     (building / "made").write_text("other bytes")
-    pipeline.store.publish(building, Manifest(**{**manifest.__dict__, "files": describe_files(building)}))
+    pipeline.store.publish(
+        building, Manifest(**{**manifest.__dict__, "files": describe_files(building)})
+    )
     said = json.loads(compare(file, "--json").out)
     assert [(one["stage"], one["why"]) for one in said["missing"]] == [
-        ("knn[method=rotation,k=3,seed=0]", "labels read clusters that were made again since, with other bytes")
+        (
+            "knn[method=rotation,k=3,seed=0]",
+            "labels read clusters that were made again since, with other bytes",
+        )
     ]
 
 
@@ -553,13 +692,21 @@ def test_csv_holds_every_digit_of_every_row(made: Make, compare: Invoke) -> None
     assert len(lines) == len(rows)
     for line, row in zip(lines, rows, strict=True):
         assert float(line["mean"]) == row["mean"]
-        assert (line["pretext"], line["target"], line["n"]) == (row["pretext"], row["target"], str(row["n"]))
+        assert (line["pretext"], line["target"], line["n"]) == (
+            row["pretext"],
+            row["target"],
+            str(row["n"]),
+        )
         assert line["k"] == str(row["variables"].get("k", ""))
-        assert line["random_difference"] == (str(row["random"]["difference"]) if row["random"] else "")
+        assert line["random_difference"] == (
+            str(row["random"]["difference"]) if row["random"] else ""
+        )
 
 
 def test_a_variable_called_like_a_column_keeps_its_own(made: Make, compare: Invoke) -> None:
-    text = ONE.replace("stages:", "matrix: {n: [1, 2]}\nstages:").replace("epochs: 1", 'epochs: "${n}"')
+    text = ONE.replace("stages:", "matrix: {n: [1, 2]}\nstages:").replace(
+        "epochs: 1", 'epochs: "${n}"'
+    )
     lines = list(csv.DictReader(io.StringIO(compare(made(text), "--csv").out)))
     assert sorted((line["n"], line["matrix.n"]) for line in lines) == [("1", "1"), ("1", "2")]
 
@@ -574,7 +721,9 @@ def test_markdown_has_as_many_cells_in_every_line(made: Make, compare: Invoke) -
 
 def test_latex_is_a_plain_tabular_with_everything_escaped(made: Make, compare: Invoke) -> None:
     text = ONE.replace("  pretext:", "  pre_text:").replace("model: pretext", "model: pre_text")
-    text = text.replace("stages:", "matrix: {a_b: [1, 2]}\nstages:").replace("epochs: 1", 'epochs: "${a_b}"')
+    text = text.replace("stages:", "matrix: {a_b: [1, 2]}\nstages:").replace(
+        "epochs: 1", 'epochs: "${a_b}"'
+    )
     said = compare(made(text), "--latex").out
     body = [line for line in said.splitlines() if not line.startswith("%")]
     assert body[0] == r"\begin{tabular}{lllrrrrrr}"
@@ -596,7 +745,9 @@ def test_text_is_aligned_and_says_what_its_signs_mean(made: Make, compare: Invok
     assert re.search(r"\d\d\.\d ± \d\.\d  3 ", table[1])
 
 
-def test_a_table_goes_into_a_file_and_the_rest_is_told(made: Make, compare: Invoke, tmp_path: Path) -> None:
+def test_a_table_goes_into_a_file_and_the_rest_is_told(
+    made: Make, compare: Invoke, tmp_path: Path
+) -> None:
     file = made(PRETEXTS, skip=lambda one: one.label == "knn[method=rotation,k=3,seed=2]")
     said = compare(file, "--csv", "--output", "table.csv")
     assert said.out == "table.csv written\n"
@@ -605,7 +756,9 @@ def test_a_table_goes_into_a_file_and_the_rest_is_told(made: Make, compare: Invo
     assert "there is no folder no/such" in compare(file, "-o", "no/such/folder.csv", check=2).err
 
 
-def test_smoke_results_are_apart_and_said_to_be(made: Make, compare: Invoke, tmp_path: Path) -> None:
+def test_smoke_results_are_apart_and_said_to_be(
+    made: Make, compare: Invoke, tmp_path: Path
+) -> None:
     file = made(ONE)
     compare(file, "--smoke", check=1)
     finish(Pipeline.load(file, smoke=True, store=tmp_path / "store"))
@@ -620,6 +773,18 @@ def test_a_comparison_imports_nothing_heavy(made: Make, tmp_path: Path) -> None:
         "try:\n    main()\nfinally:\n    print(*sorted({n.split('.')[0] for n in sys.modules}), file=sys.stderr)\n"
     )
     words = ["compare", str(file), "--store", str(tmp_path / "store"), "--csv"]
-    done = subprocess.run([sys.executable, "-c", script, *words], text=True, capture_output=True, check=True)
-    heavy = {"torch", "h5py", "numpy", "faiss", "scipy", "matplotlib", "sklearn", "PIL", "safetensors"}
+    done = subprocess.run(
+        [sys.executable, "-c", script, *words], text=True, capture_output=True, check=True
+    )
+    heavy = {
+        "torch",
+        "h5py",
+        "numpy",
+        "faiss",
+        "scipy",
+        "matplotlib",
+        "sklearn",
+        "PIL",
+        "safetensors",
+    }
     assert heavy & set(done.stderr.splitlines()[-1].split()) == set()

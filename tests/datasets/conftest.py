@@ -73,7 +73,9 @@ def plan(sets: Callable[[], ImageSets]) -> Callable[..., Pack]:
     """The packing of a set: `plan(folder=..., size=16)`."""
 
     def make(split: str = "unlabeled", **spec: Any) -> Pack:
-        spec = {name: str(value) if isinstance(value, Path) else value for name, value in spec.items()}
+        spec = {
+            name: str(value) if isinstance(value, Path) else value for name, value in spec.items()
+        }
         return sets().pack(ImageSpec(**{"size": 16, **spec}), split, labelled=False)
 
     return make
@@ -87,7 +89,16 @@ def work(tmp_path: Path) -> Callable[..., Work]:
         folder, checkpoints = tmp_path / "built" / name, tmp_path / "checkpoints" / name
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
-        return Work(folder, checkpoints, {}, {}, Machine("cpu", save_every=0.0), seed=0, stop=StopFlag(), quiet=True)
+        return Work(
+            folder,
+            checkpoints,
+            {},
+            {},
+            Machine("cpu", save_every=0.0),
+            seed=0,
+            stop=StopFlag(),
+            quiet=True,
+        )
 
     return make
 

@@ -17,7 +17,9 @@ from transfer.datasets.readers.base import Listing, Source, Survey, SurveyMemory
 
 def noise(count: int, side: int, seed: int = 0, channels: int = 3) -> np.ndarray:
     """(count, side, side, channels) uint8 of which no row or column is like another."""
-    return np.random.default_rng(seed).integers(0, 256, (count, side, side, channels), dtype=np.uint8)
+    return np.random.default_rng(seed).integers(
+        0, 256, (count, side, side, channels), dtype=np.uint8
+    )
 
 
 def jpegs(folder: Path, *names: str) -> dict[str, bytes]:
@@ -37,7 +39,9 @@ def text(path: Path, *lines: str) -> Path:
     return path
 
 
-def damaged_everywhere(whole: bytes, refusals: type[Exception], read: Callable[[bytes], object]) -> int:
+def damaged_everywhere(
+    whole: bytes, refusals: type[Exception], read: Callable[[bytes], object]
+) -> int:
     """How many of 2,000 copies of `whole`, each with a byte changed, `read` refuses; another error goes through."""
     draw, refused = np.random.default_rng(0), 0
     for _ in range(2000):

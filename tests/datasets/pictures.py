@@ -20,14 +20,20 @@ class Fixed(Draw):
         return self.numbers.view(-1, *shape)
 
 
-def noise(count: int = 4, height: int = 32, width: int | None = None, seed: int = 0) -> torch.Tensor:
+def noise(
+    count: int = 4, height: int = 32, width: int | None = None, seed: int = 0
+) -> torch.Tensor:
     """(count, 3, height, width) uint8; square where no width is given."""
     generator = torch.Generator().manual_seed(seed)
-    return torch.randint(0, 256, (count, 3, height, width or height), dtype=torch.uint8, generator=generator)
+    return torch.randint(
+        0, 256, (count, 3, height, width or height), dtype=torch.uint8, generator=generator
+    )
 
 
 def coordinates(count: int, size: int) -> torch.Tensor:
     """Images that say where a pixel is, in pixels: first channel x, second y, third 1."""
     line = torch.arange(size, dtype=torch.float32) + 0.5
-    one = torch.stack([line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)])
+    one = torch.stack(
+        [line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)]
+    )
     return one.expand(count, 3, size, size)

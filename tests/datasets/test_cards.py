@@ -26,9 +26,20 @@ from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError
 from transfer.utils.paths import shipped
 
-SETS = [name for name in sorted(card_files()) if not load_card(name)[0].is_layout and name != "drawings"]
+SETS = [
+    name for name in sorted(card_files()) if not load_card(name)[0].is_layout and name != "drawings"
+]
 ASKED_FOR = {
-    *("stl10", "cifar10", "cifar100", "cifar100_coarse", "tiny_imagenet", "slimagenet64", "imagenet", "imagenet100"),
+    *(
+        "stl10",
+        "cifar10",
+        "cifar100",
+        "cifar100_coarse",
+        "tiny_imagenet",
+        "slimagenet64",
+        "imagenet",
+        "imagenet100",
+    ),
     *("imagenette", "places365", "voc2007", "voc2012", "fashion_mnist", "oxford_pets"),
 }
 
@@ -52,7 +63,12 @@ def test_a_shipped_card_says_all_that_a_person_needs(name: str) -> None:
     assert card.licence
     assert card.cite
     assert "{path}" in card.layout
-    assert card.fetch or "image-net.org" in card.layout or "zenodo" in card.layout or "ImageNet" in card.layout
+    assert (
+        card.fetch
+        or "image-net.org" in card.layout
+        or "zenodo" in card.layout
+        or "ImageNet" in card.layout
+    )
     assert card.splits
     recipe = card.files or card.records or card.voc
     assert recipe is not None
@@ -62,7 +78,14 @@ def test_a_shipped_card_says_all_that_a_person_needs(name: str) -> None:
     assert file.name == f"{name}.yaml"
 
 
-COUNTS = {"cifar10": 10, "cifar100": 100, "cifar100_coarse": 20, "stl10": 10, "voc2007": 20, "voc2012": 20}
+COUNTS = {
+    "cifar10": 10,
+    "cifar100": 100,
+    "cifar100_coarse": 20,
+    "stl10": 10,
+    "voc2007": 20,
+    "voc2012": 20,
+}
 COUNTS |= {"fashion_mnist": 10, "oxford_pets": 37, "imagenette": 10}
 
 
@@ -104,7 +127,17 @@ def test_a_card_is_described_with_its_place_filled_in(tmp_path: Path, name: str)
     card, file = load_card(name)
     said = card.described(file, tmp_path / "a place")
     assert "{path}" not in str(said)
-    assert {"name", "title", "reader", "layout", "splits", "classes", "licence", "cite", "card"} <= said.keys()
+    assert {
+        "name",
+        "title",
+        "reader",
+        "layout",
+        "splits",
+        "classes",
+        "licence",
+        "cite",
+        "card",
+    } <= said.keys()
     if name in SETS:
         assert (said["place"], said["there"]) == (str(tmp_path / "a place"), False)
         assert f"'{tmp_path}/a place'" in said["layout"]
@@ -122,7 +155,10 @@ def test_a_set_lies_beside_its_card_or_where_the_environment_says(
     (tmp_path / "mine" / "data" / "stl10").mkdir(parents=True)
     assert find_place(card, file, tmp_path / "mine") == tmp_path / "mine" / "data" / "stl10"
     (tmp_path / "mine" / "pipelines").mkdir()
-    assert find_place(card, file, tmp_path / "mine" / "pipelines") == tmp_path / "mine" / "data" / "stl10"
+    assert (
+        find_place(card, file, tmp_path / "mine" / "pipelines")
+        == tmp_path / "mine" / "data" / "stl10"
+    )
     monkeypatch.setenv("TRANSFER_DATA", str(tmp_path / "all sets"))
     assert find_place(card, file, tmp_path / "mine") == tmp_path / "mine" / "data" / "stl10"
     assert find_place(card, file) == tmp_path / "all sets" / "stl10"
@@ -131,7 +167,9 @@ def test_a_set_lies_beside_its_card_or_where_the_environment_says(
 
 
 @pytest.mark.parametrize("form", ["zip", "tar", "h5"])
-def test_a_set_may_be_kept_as_one_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str) -> None:
+def test_a_set_may_be_kept_as_one_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: str
+) -> None:
     card, file = load_card("tiny_imagenet")
     monkeypatch.setenv("TRANSFER_DATA", str(tmp_path))
     (tmp_path / f"tiny_imagenet.{form}").write_bytes(b"x")
@@ -140,7 +178,9 @@ def test_a_set_may_be_kept_as_one_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert find_place(card, file) == tmp_path / "tiny_imagenet"
 
 
-def test_an_installed_package_is_no_place_for_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_installed_package_is_no_place_for_data(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transfer.datasets import cards
 
     installed = tmp_path / "site-packages" / "transfer" / "shipped" / "data"
@@ -151,7 +191,10 @@ def test_an_installed_package_is_no_place_for_data(tmp_path: Path, monkeypatch: 
     card, file = load_card("stl10", tmp_path / "project")
     assert file.parent == installed
     assert find_place(card, file, tmp_path / "project") == tmp_path / "project" / "data" / "stl10"
-    assert find_place(card, file, tmp_path / "project" / "pipelines") == tmp_path / "project" / "data" / "stl10"
+    assert (
+        find_place(card, file, tmp_path / "project" / "pipelines")
+        == tmp_path / "project" / "data" / "stl10"
+    )
 
 
 def test_a_set_that_is_not_there_is_told_with_its_layout_and_its_command(
@@ -183,18 +226,32 @@ def test_a_path_in_the_pipeline_file_says_where_a_set_is(
     assert (pack.size, pack.split) == (32, "test")
     found = packed(pack)
     assert np.array_equal(found.pixels, images[20:])
-    assert [found.classes[label] for label in found.labels.tolist()] == ["airplane", "automobile", "bird", "cat"]
+    assert [found.classes[label] for label in found.labels.tolist()] == [
+        "airplane",
+        "automobile",
+        "bird",
+        "cat",
+    ]
     assert found.ids[0] == "test_batch/0"
-    with pytest.raises(UsageError, match=r"image set 'cifar10' has no split 'val' \(it has: train, test\)"):
-        sets().pack(ImageSpec(card="cifar10", path="my disk/cifar", split="val"), "train", labelled=True)
+    with pytest.raises(
+        UsageError, match=r"image set 'cifar10' has no split 'val' \(it has: train, test\)"
+    ):
+        sets().pack(
+            ImageSpec(card="cifar10", path="my disk/cifar", split="val"), "train", labelled=True
+        )
 
 
 def test_a_set_that_was_written_to_one_hdf5_file_is_read_from_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sets: Callable[[], ImageSets], packed: Callable[..., Images]
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    sets: Callable[[], ImageSets],
+    packed: Callable[..., Images],
 ) -> None:
     monkeypatch.setenv("TRANSFER_DATA", str(tmp_path))
     attributes = {"class_names": '["goldfish", "tabby"]', "image_size": 64}
-    write_h5(tmp_path / "tiny_imagenet.h5", train=split_of(4), test=split_of(2), attributes=attributes)
+    write_h5(
+        tmp_path / "tiny_imagenet.h5", train=split_of(4), test=split_of(2), attributes=attributes
+    )
     pack = sets().pack(ImageSpec(card="tiny_imagenet"), "unlabeled", labelled=False)
     assert (pack.split, pack.size, pack.classes) == ("train", 64, ["goldfish", "tabby"])
     assert len(packed(pack)) == 4
@@ -207,7 +264,10 @@ def test_unlabelled_images_that_a_set_should_have_are_not_replaced_by_others(
     spec = ImageSpec(card="stl10", path="stl10")
     assert sets().pack(spec, "unlabeled", labelled=False).split == "unlabeled"
     (tmp_path / "stl10" / "unlabeled_X.bin").unlink()
-    with pytest.raises(UsageError, match=r"image set 'stl10' lacks its split 'unlabeled': .* has no unlabeled_X.bin"):
+    with pytest.raises(
+        UsageError,
+        match=r"image set 'stl10' lacks its split 'unlabeled': .* has no unlabeled_X.bin",
+    ):
         sets().pack(spec, "unlabeled", labelled=False)
     assert sets().pack(spec, "train", labelled=True).split == "train"
 
@@ -244,17 +304,29 @@ def test_a_card_beside_the_pipeline_works_without_code(
     place = tmp_path / "data" / "birds"
     written = jpegs(place, "a/1.jpg", "a/2 b.jpg", "more/x/3.jpg")
     text(place / "list.csv", "image,class", "a/2 b.jpg,robin", "a/1.jpg,wren")
-    pack = ImageSets(tmp_path / "memory", tmp_path / folder).pack(ImageSpec(card="birds", size=20), "train", True)
+    pack = ImageSets(tmp_path / "memory", tmp_path / folder).pack(
+        ImageSpec(card="birds", size=20), "train", True
+    )
     images = packed(pack)
-    assert (images.ids, images.labels.tolist(), images.classes) == (["a/2 b.jpg", "a/1.jpg"], [0, 1], ["robin", "wren"])
+    assert (images.ids, images.labels.tolist(), images.classes) == (
+        ["a/2 b.jpg", "a/1.jpg"],
+        [0, 1],
+        ["robin", "wren"],
+    )
     centre = decode(written["a/2 b.jpg"])[:, 2:22]
     assert np.abs(images.pixels[0].astype(int) - centre).max() <= 1
-    other = ImageSets(tmp_path / "memory", tmp_path / folder).pack(ImageSpec(card="birds", size=20), "unlabeled", False)
+    other = ImageSets(tmp_path / "memory", tmp_path / folder).pack(
+        ImageSpec(card="birds", size=20), "unlabeled", False
+    )
     assert packed(other, "other").labels is None
 
 
-def test_a_folder_or_an_hdf5_file_may_have_a_card(tmp_path: Path, sets: Callable[[], ImageSets]) -> None:
-    write_own(tmp_path, "name: pets\ntitle: t\nreader: folder\nlayout: as it is\nsize: 48\n", "pets")
+def test_a_folder_or_an_hdf5_file_may_have_a_card(
+    tmp_path: Path, sets: Callable[[], ImageSets]
+) -> None:
+    write_own(
+        tmp_path, "name: pets\ntitle: t\nreader: folder\nlayout: as it is\nsize: 48\n", "pets"
+    )
     jpegs(tmp_path / "data" / "pets", "train/cat/1.jpg", "test/cat/2.jpg")
     assert sets().pack(ImageSpec(card="pets"), "test", labelled=True).size == 48
     write_own(tmp_path, "name: h\ntitle: t\nreader: hdf5\nlayout: as it is\npath: ../x.h5\n", "h")
@@ -291,7 +363,10 @@ def test_one_card_by_two_ways_is_one(tmp_path: Path) -> None:
     [
         (("licence: mine", "license: mine"), "license: no such key; did you mean 'licence'?"),
         (("reader: files", "reader: file"), r"reader: Input should be .*'files'"),
-        (("reader: files", "reader: records"), "`files` is for reader: files, and this is reader: records"),
+        (
+            ("reader: files", "reader: records"),
+            "`files` is for reader: files, and this is reader: records",
+        ),
         (("files:\n", "tar:\n"), "tar.splits.train: "),
         (("name: birds", "name: bird"), "name: bird: a card is called as its file is: birds"),
         (("pictures: more", "picture: more"), r"files.splits.unlabeled.0.picture: no such key"),
@@ -322,7 +397,9 @@ def recipe(**changes: Any) -> str:
     """A card of records with a fault."""
     block = {"images": ["x.bin"], **changes.pop("block", {})}
     card = {"shape": [3, 8, 8], "axes": "CHW", "splits": {"train": block}, **changes}
-    return f"name: r\ntitle: t\nreader: records\nlayout: l\nrecords: {card}\n".replace("True", "true")
+    return f"name: r\ntitle: t\nreader: records\nlayout: l\nrecords: {card}\n".replace(
+        "True", "true"
+    )
 
 
 @pytest.mark.parametrize(
@@ -333,10 +410,16 @@ def recipe(**changes: Any) -> str:
         (recipe(shape=[4, 8, 8]), "1 or 3 channels"),
         (recipe(block={"images": []}), "records.splits.train.0.images: "),
         (recipe(block={"format": "pickled"}), "format pickled needs keys"),
-        (recipe(block={"label_bytes": 1, "labels": ["y"]}), "labels are either in files of their own"),
+        (
+            recipe(block={"label_bytes": 1, "labels": ["y"]}),
+            "labels are either in files of their own",
+        ),
         (recipe(block={"label_bytes": 1, "label_byte": 1}), "label_byte is beyond label_bytes"),
         (recipe(splits={}), "records.splits: "),
-        ("name: r\ntitle: t\nreader: voc\nlayout: l\n", "reader: voc needs `voc:`, which says where each split is"),
+        (
+            "name: r\ntitle: t\nreader: voc\nlayout: l\n",
+            "reader: voc needs `voc:`, which says where each split is",
+        ),
     ],
 )
 def test_a_faulty_recipe_is_told(tmp_path: Path, text_of: str, message: str) -> None:
@@ -350,7 +433,9 @@ def test_every_key_of_a_card_has_a_description() -> None:
     assert all(field.description for field in Card.model_fields.values())
 
 
-def test_planning_with_a_card_imports_no_heavy_library(tmp_path: Path, sets: Callable[[], ImageSets]) -> None:
+def test_planning_with_a_card_imports_no_heavy_library(
+    tmp_path: Path, sets: Callable[[], ImageSets]
+) -> None:
     files, _ = cifar10_python()
     unpack(tmp_path / "cifar", files)
     jpegs(tmp_path / "nette" / "x", "1.jpg")
@@ -363,11 +448,15 @@ def test_planning_with_a_card_imports_no_heavy_library(tmp_path: Path, sets: Cal
         "assert sets.pack(ImageSpec(card='cifar10', path='cifar'), 'train', True).facts.count == 20\n"
         "print(*sorted({'numpy', 'torch', 'h5py', 'PIL', 'scipy', 'torchvision'} & set(sys.modules)))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (ended.stdout, ended.stderr) == ("\n", "")
 
 
-def test_planning_is_the_same_in_every_process(tmp_path: Path, sets: Callable[[], ImageSets]) -> None:
+def test_planning_is_the_same_in_every_process(
+    tmp_path: Path, sets: Callable[[], ImageSets]
+) -> None:
     stl10(tmp_path / "stl10")
 
     def plan() -> Pack:
@@ -396,10 +485,17 @@ def test_a_split_that_is_not_as_large_as_its_card_says_is_told_by_the_plan(
 # Published test splits without labels, or none at all: what is scored instead.
 SCORED = {
     **dict.fromkeys(("imagenet", "imagenet100", "imagenette", "places365", "tiny_imagenet"), "val"),
-    **dict.fromkeys(("stl10", "cifar10", "cifar100", "cifar100_coarse", "fashion_mnist", "oxford_pets"), "test"),
+    **dict.fromkeys(
+        ("stl10", "cifar10", "cifar100", "cifar100_coarse", "fashion_mnist", "oxford_pets"), "test"
+    ),
     "slimagenet64": "test",
 }
-UNLABELLED = {"stl10": ["unlabeled"], "imagenet": ["test"], "places365": ["test"], "tiny_imagenet": ["test"]}
+UNLABELLED = {
+    "stl10": ["unlabeled"],
+    "imagenet": ["test"],
+    "places365": ["test"],
+    "tiny_imagenet": ["test"],
+}
 PROBE = "name: p\ndata: {{card: {name}, path: set.h5{more}}}\nstages:\n  r: {{uses: pretext/random, backbone: conv4}}\n"
 
 
@@ -423,9 +519,18 @@ def test_every_set_with_labels_can_be_scored(
 @pytest.mark.parametrize(
     ("own", "told"),
     [
-        (", data: {card: imagenet, path: set.h5, split: train_1percent}", "say which is which, as in {train: train_1p"),
-        (", data: {card: imagenet, path: set.h5, split: {trian: train}}", "reads train and test, not 'trian'"),
-        (", data: {card: imagenet, path: set.h5, split: {test: test}}", "split 'test', has no labels"),
+        (
+            ", data: {card: imagenet, path: set.h5, split: train_1percent}",
+            "say which is which, as in {train: train_1p",
+        ),
+        (
+            ", data: {card: imagenet, path: set.h5, split: {trian: train}}",
+            "reads train and test, not 'trian'",
+        ),
+        (
+            ", data: {card: imagenet, path: set.h5, split: {test: test}}",
+            "split 'test', has no labels",
+        ),
         (
             ", data: {card: imagenet, path: set.h5, split: {train: trainval}}",
             "would be scored on `val`, which is a part",
@@ -444,7 +549,9 @@ def test_every_set_with_labels_can_be_scored(
 def test_a_stage_of_several_splits_is_told_which_is_which(
     own: str, told: str, tmp_path: Path, pipeline: Callable[..., Path], invoke: Callable[..., Any]
 ) -> None:
-    splits = {split: split_of(2) for split in ("train", "val", "test", "train_1percent", "trainval")}
+    splits = {
+        split: split_of(2) for split in ("train", "val", "test", "train_1percent", "trainval")
+    }
     del splits["test"]["labels"]
     write_h5(tmp_path / "set.h5", **splits)
     right = ", data: {card: imagenet, path: set.h5, size: 32, split: {train: train_1percent}}"

@@ -26,9 +26,9 @@ def plan(tmp_path_factory: pytest.TempPathFactory) -> Plan:
 def test_every_task_that_ships_is_a_member_and_is_trained_once(plan: Plan) -> None:
     assert {one.member["method"] for one in plan.names["target"]} == set(TASKS) - {"pretrained"}
     counts = Counter(one.uses for one in plan if one.uses.startswith("pretext/"))
-    assert counts == Counter([f"pretext/{name}" for name in TASKS if name != "pretrained"]) + Counter(
-        ["pretext/random"]
-    )
+    assert counts == Counter(
+        [f"pretext/{name}" for name in TASKS if name != "pretrained"]
+    ) + Counter(["pretext/random"])
     for name in ("features", "clusters", "labels", "target", "probe", "linear"):
         assert len(plan.names[name]) == len(TASKS) - 1
     assert len(plan.names["linear_untaught"]) == 1
@@ -53,5 +53,9 @@ def test_all_have_one_backbone_one_budget_and_one_target(plan: Plan) -> None:
 
 def test_the_budget_of_all_is_one_value(tmp_path: Path) -> None:
     longer = load_plan(FILE, Store(tmp_path), sets=["matrix.epochs=[40]"])
-    tasks = [one.stage for one in longer if isinstance(one.stage, Trained) and one.uses.startswith("pretext/")]
+    tasks = [
+        one.stage
+        for one in longer
+        if isinstance(one.stage, Trained) and one.uses.startswith("pretext/")
+    ]
     assert {stage.epochs for stage in tasks} == {40}

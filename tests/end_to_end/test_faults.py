@@ -48,14 +48,26 @@ class Folder:
         self.file.write_text(PIPELINE, encoding="utf-8")
 
     def start(self, *words: str, **environment: str) -> subprocess.Popen[str]:
-        command = [sys.executable, "-m", "transfer", "run", str(self.file), "--store", str(self.store), *words]
+        command = [
+            sys.executable,
+            "-m",
+            "transfer",
+            "run",
+            str(self.file),
+            "--store",
+            str(self.store),
+            *words,
+        ]
         command += ["--threads", "1", "--device", "cpu"]
         return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
             env={**os.environ, "OMP_NUM_THREADS": "1", **environment},
             # A shell makes what it runs in the background deaf to Ctrl-C, and that is handed down.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        )  # fmt: skip
+        )
 
     def run(self, *words: str, code: int = 0) -> str:
         process = self.start(*words)
@@ -77,7 +89,11 @@ class Folder:
 
     def artifacts(self) -> dict[str, str]:
         """File -> digest of all that the artifacts consist of; manifests hold times, so they are left out."""
-        files = (path for path in self.store.rglob("*") if path.is_file() and path.name != "manifest.json")
+        files = (
+            path
+            for path in self.store.rglob("*")
+            if path.is_file() and path.name != "manifest.json"
+        )
         return {
             str(path.relative_to(self.store)): hashlib.sha256(path.read_bytes()).hexdigest()
             for path in files
@@ -214,14 +230,20 @@ def test_a_missing_and_a_shortened_file_are_damage_too(finished: Folder) -> None
 
 
 @pytest.mark.parametrize("runs", [2, 4])
-def test_identical_runs_at_once_make_each_stage_exactly_once(runs: int, undisturbed: Folder, tmp_path: Path) -> None:
+def test_identical_runs_at_once_make_each_stage_exactly_once(
+    runs: int, undisturbed: Folder, tmp_path: Path
+) -> None:
     folder = Folder(tmp_path / "together")
     processes = [folder.start() for _ in range(runs)]
     ends = [process.communicate(timeout=300) for process in processes]
     assert [process.returncode for process in processes] == [0] * runs, ends
-    done = [line.split(":")[0] for out, _ in ends for line in out.splitlines() if ": done in " in line]
+    done = [
+        line.split(":")[0] for out, _ in ends for line in out.splitlines() if ": done in " in line
+    ]
     assert sorted(done) == sorted(set(done))
-    assert len(done) == len(json.loads(folder.transfer("status", str(folder.file), "--json"))["stages"])
+    assert len(done) == len(
+        json.loads(folder.transfer("status", str(folder.file), "--json"))["stages"]
+    )
     assert folder.artifacts() == undisturbed.artifacts()
 
 
@@ -241,12 +263,18 @@ def test_a_held_stage_is_waited_for_by_name_or_refused_with_no_wait(finished: Fo
     assert process.returncode == 0, out + err
 
 
-@pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk takes root")
-def test_a_full_disk_stops_the_stage_and_leaves_every_earlier_artifact_whole(tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() != 0, reason="mounting a small disk takes root"
+)
+def test_a_full_disk_stops_the_stage_and_leaves_every_earlier_artifact_whole(
+    tmp_path: Path,
+) -> None:
     folder = Folder(tmp_path / "full")
     folder.store.mkdir()
     mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder.store)], check=False, capture_output=True
+        ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder.store)],
+        check=False,
+        capture_output=True,
     )
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
@@ -274,8 +302,16 @@ def test_crafted_files_give_errors_and_load_no_pickle(finished: Folder, tmp_path
         "prepare/*/manifest.json",
     ):
         next(finished.store.glob(pattern)).write_bytes(pickle.dumps(Bomb()))
-    for checkpoint in ("training.safetensors", "progress.json", "try-0.npz", "pixels", "part-00000.npy"):
-        for stage in json.loads(finished.transfer("status", str(finished.file), "--json"))["stages"]:
+    for checkpoint in (
+        "training.safetensors",
+        "progress.json",
+        "try-0.npz",
+        "pixels",
+        "part-00000.npy",
+    ):
+        for stage in json.loads(finished.transfer("status", str(finished.file), "--json"))[
+            "stages"
+        ]:
             path = finished.store / ".checkpoints" / stage["key"] / checkpoint
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(pickle.dumps(Bomb()))

@@ -17,7 +17,12 @@ from transfer.artifacts import Model
 from transfer.stage.registry import find_stage
 
 ROOT = Path(__file__).parents[2]
-SECTION = (ROOT / "README.md").read_text(encoding="utf-8").split("## Bring your own pretext\n")[1].split("\n## ")[0]
+SECTION = (
+    (ROOT / "README.md")
+    .read_text(encoding="utf-8")
+    .split("## Bring your own pretext\n")[1]
+    .split("\n## ")[0]
+)
 SHUFFLE = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)[0]
 PIPELINE = """
 data: {{card: drawings, limit: 64, size: 32}}
@@ -34,7 +39,11 @@ stages:
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder that pip has put the stranger's package into; nothing is fetched."""
     folder = tmp_path_factory.mktemp("environment")
-    shutil.copytree(Path(__file__).parent / "stranger", folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(
+        Path(__file__).parent / "stranger",
+        folder / "source",
+        ignore=shutil.ignore_patterns("__pycache__"),
+    )
     command = [
         sys.executable,
         "-m",
@@ -55,19 +64,26 @@ def test_the_task_of_an_installed_package_is_listed_and_runs_by_its_entry_point(
     installed: Path, pipeline: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     file = pipeline(PIPELINE.format(uses="pretext/upside_down"))
-    assert "unknown stage 'pretext/upside_down'" in command_line("status", file, cwd=tmp_path, check=2).stderr
+    assert (
+        "unknown stage 'pretext/upside_down'"
+        in command_line("status", file, cwd=tmp_path, check=2).stderr
+    )
     monkeypatch.setenv("PYTHONPATH", str(installed))
     listed = command_line("list", "pretexts", cwd=tmp_path).stdout
     entry = r"^pretext/upside_down +Does the image stand on its head\?\n +Stranger, unpublished; needs upright images$"
     assert re.search(entry, listed, re.MULTILINE)
     described = command_line("list", "pretexts", "upside_down", cwd=tmp_path).stdout
     assert re.search(
-        r"^  share +of the images that are turned\n +\(number, > 0, < 1, default 0.5\)", described, re.MULTILINE
+        r"^  share +of the images that are turned\n +\(number, > 0, < 1, default 0.5\)",
+        described,
+        re.MULTILINE,
     )
     done = command_line("run", file, "--smoke", "--threads", 1, cwd=tmp_path).stdout
     assert re.search(r"^pretext: done .*accuracy", done, re.MULTILINE)
     assert "features: done" in done
-    again = command_line("run", file, "--smoke", "--set", "stages.pretext.share=0.25", "-n", cwd=tmp_path).stdout
+    again = command_line(
+        "run", file, "--smoke", "--set", "stages.pretext.share=0.25", "-n", cwd=tmp_path
+    ).stdout
     assert re.search(r"pretext +pretext/upside_down +to run +share 0.5 → 0.25", again)
 
 
@@ -76,13 +92,22 @@ FAULTY_POINTS = {
         "nothing_of_that_name:Task",
         "of faulty fails on import: ModuleNotFoundError: No module named 'noth",
     ),
-    "pretext/fails": ("faulty_import:Task", "of faulty fails on import: ZeroDivisionError: division by zero"),
+    "pretext/fails": (
+        "faulty_import:Task",
+        "of faulty fails on import: ZeroDivisionError: division by zero",
+    ),
     "pretext/exits": ("faulty_exit:Task", "of faulty fails on import: SystemExit: 3"),
     "pretext/misspelt": ("faulty:Taks", "of faulty: faulty has no 'Taks'; did you mean 'Task'?"),
     "pretext/module": ("faulty", "of faulty: faulty has no ''"),
-    "pretext/function": ("faulty:function", "of faulty: faulty:function is not a Stage (it is <function"),
+    "pretext/function": (
+        "faulty:function",
+        "of faulty: faulty:function is not a Stage (it is <function",
+    ),
     "pretext/number": ("faulty:number", "of faulty: faulty:number is not a Stage (it is 5)"),
-    "pretext/base": ("faulty:Pretext", ""),  # the base itself: its two functions are found missing before anything runs
+    "pretext/base": (
+        "faulty:Pretext",
+        "",
+    ),  # the base itself: its two functions are found missing before anything runs
 }
 FAULTY = """
 from transfer.training.pretext_task import Pretext
@@ -108,7 +133,9 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (site / "faulty.py").write_text(FAULTY, encoding="utf-8")
     (site / "faulty_import.py").write_text("1 / 0", encoding="utf-8")
     (site / "faulty_exit.py").write_text("raise SystemExit(3)", encoding="utf-8")
-    (site / "faulty-1.0.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n")
+    (site / "faulty-1.0.dist-info" / "METADATA").write_text(
+        "Metadata-Version: 2.1\nName: faulty\nVersion: 1.0\n"
+    )
     points = "".join(f"{name} = {value}\n" for name, (value, _) in FAULTY_POINTS.items())
     (site / "faulty-1.0.dist-info" / "entry_points.txt").write_text(f"[transfer.stages]\n{points}")
     monkeypatch.setenv("PYTHONPATH", str(site))
@@ -128,10 +155,14 @@ def test_stages_of_a_package_that_cannot_be_used_are_told_together_and_hide_no_o
     assert said[-1] == f"{len(names)} faults; nothing was started"
     listed = command_line("list", "pretexts", cwd=tmp_path).stdout
     assert re.search(
-        r"^pretext/fails +cannot be used: stage 'pretext/fails' of faulty fails on import", listed, re.MULTILINE
+        r"^pretext/fails +cannot be used: stage 'pretext/fails' of faulty fails on import",
+        listed,
+        re.MULTILINE,
     )
     assert re.search(r"^pretext/jigsawpp +Which", listed, re.MULTILINE)
-    said = command_line("run", pipeline(PIPELINE.format(uses="pretext/base")), "--smoke", cwd=tmp_path, check=2).stderr
+    said = command_line(
+        "run", pipeline(PIPELINE.format(uses="pretext/base")), "--smoke", cwd=tmp_path, check=2
+    ).stderr
     assert "stages.pretext: cannot be built: NotImplementedError" in said
 
 
@@ -152,7 +183,9 @@ def test_the_file_in_the_readme_fits_on_a_screen_and_runs(
     assert "nothing to do" in invoke("run", file, "--smoke").out
     described = invoke("list", "pretexts", "my_method.py:Shuffle").out
     assert "Which of 24 orders were the four quarters of the image put into?" in described
-    assert re.search(r"hidden +values of the hidden layer\n +\(whole number, >= 1, default 256\)", described)
+    assert re.search(
+        r"hidden +values of the hidden layer\n +\(whole number, >= 1, default 256\)", described
+    )
 
 
 def test_the_task_in_the_readme_is_learned(tmp_path: Path) -> None:
@@ -181,19 +214,41 @@ FIGURES = '{"accuracy": (logits.argmax(1) == labels).float().mean()}'
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (changed("import option", "import opinion"), "fails on import: ImportError: cannot import name 'opinion'"),
-        (changed("class Shuffle(Pretext)", "class Shuffled(Pretext)"), "has no 'Shuffle'; did you mean 'Shuffled'?"),
+        (
+            changed("import option", "import opinion"),
+            "fails on import: ImportError: cannot import name 'opinion'",
+        ),
+        (
+            changed("class Shuffle(Pretext)", "class Shuffled(Pretext)"),
+            "has no 'Shuffle'; did you mean 'Shuffled'?",
+        ),
         (changed("class Shuffle(Pretext)", "class Shuffle"), "is not a Stage"),
-        (changed(NETWORK, 'return nn.ModuleDict({"head": head})'), "Shuffle.network must return a ModuleDict in which"),
-        (changed(NETWORK, "return head"), "Shuffle.network must return a ModuleDict in which `backbone` is the one"),
+        (
+            changed(NETWORK, 'return nn.ModuleDict({"head": head})'),
+            "Shuffle.network must return a ModuleDict in which",
+        ),
+        (
+            changed(NETWORK, "return head"),
+            "Shuffle.network must return a ModuleDict in which `backbone` is the one",
+        ),
         (changed(NETWORK, "head"), "Shuffle.network must return a ModuleDict"),
-        (changed('"backbone": backbone', '"backbone": backbone.conv1'), "Shuffle.network must return a ModuleDict"),
-        (changed("width = 4", "width = None"), "stages.pretext: cannot be built: TypeError: unsupported operand"),
+        (
+            changed('"backbone": backbone', '"backbone": backbone.conv1'),
+            "Shuffle.network must return a ModuleDict",
+        ),
+        (
+            changed("width = 4", "width = None"),
+            "stages.pretext: cannot be built: TypeError: unsupported operand",
+        ),
         (changed("about.size // 2", "about.size // 20"), "cannot take an input this small"),
     ],
-)  # fmt: skip
+)
 def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
-    pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path, code: str, words: str
+    pipeline: Callable[..., Path],
+    invoke: Callable[..., Said],
+    tmp_path: Path,
+    code: str,
+    words: str,
 ) -> None:
     (tmp_path / "my_method.py").write_text(code, encoding="utf-8")
     file = pipeline(PIPELINE.format(uses="my_method.py:Shuffle"))
@@ -206,27 +261,62 @@ def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
 @pytest.mark.parametrize(
     ("code", "words"),
     [
-        (changed("labels), {", "labels, reduction='none'), {"), "it returned a loss of shape (16,)"),
-        (changed(f"{LOSS[:-3]}, {FIGURES}", "return F.cross_entropy(logits, labels)"), "it returned one Tensor"),
+        (
+            changed("labels), {", "labels, reduction='none'), {"),
+            "it returned a loss of shape (16,)",
+        ),
+        (
+            changed(f"{LOSS[:-3]}, {FIGURES}", "return F.cross_entropy(logits, labels)"),
+            "it returned one Tensor",
+        ),
         (changed(f"{LOSS[:-3]}, {FIGURES}", "pass"), "it returned one NoneType"),
         (changed(LOSS, "return 0.5, {"), "it returned a float as loss"),
-        (changed(LOSS, "return F.cross_entropy(logits, labels).detach(), {"), "it returned a loss without gradients"),
+        (
+            changed(LOSS, "return F.cross_entropy(logits, labels).detach(), {"),
+            "it returned a loss without gradients",
+        ),
         (changed(FIGURES, "[1]"), "it returned a list as figures"),
-        (changed(".float().mean()}", ".float()}"), "it returned 'accuracy', which is no scalar tensor"),
-        (changed(".float().mean()}", ".float().mean().item()}"), "it returned 'accuracy', which is no scalar tensor"),
-        (changed("side, labels =", "side, labels, _ ="), "pretext: ValueError: not enough values to unpack"),
-        (changed(LOSS, "return F.cross_entropy(logits, labels) / 0, {"), "the loss is not a finite number in epoch 1"),
+        (
+            changed(".float().mean()}", ".float()}"),
+            "it returned 'accuracy', which is no scalar tensor",
+        ),
+        (
+            changed(".float().mean()}", ".float().mean().item()}"),
+            "it returned 'accuracy', which is no scalar tensor",
+        ),
+        (
+            changed("side, labels =", "side, labels, _ ="),
+            "pretext: ValueError: not enough values to unpack",
+        ),
+        (
+            changed(LOSS, "return F.cross_entropy(logits, labels) / 0, {"),
+            "the loss is not a finite number in epoch 1",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_is_known_only_when_a_task_runs_is_told_then(
-    pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path, code: str, words: str
+    pipeline: Callable[..., Path],
+    invoke: Callable[..., Said],
+    tmp_path: Path,
+    code: str,
+    words: str,
 ) -> None:
     (tmp_path / "my_method.py").write_text(code, encoding="utf-8")
-    said = invoke("run", pipeline(PIPELINE.format(uses="my_method.py:Shuffle")), "--smoke", "--threads", 1, check=1)
+    said = invoke(
+        "run",
+        pipeline(PIPELINE.format(uses="my_method.py:Shuffle")),
+        "--smoke",
+        "--threads",
+        1,
+        check=1,
+    )
     assert words in said.err
     assert "To go on: transfer run" in said.err
     if "it returned" in words:
-        assert "Shuffle.loss must return the loss, a scalar tensor with gradients, and a dict of figures" in said.err
+        assert (
+            "Shuffle.loss must return the loss, a scalar tensor with gradients, and a dict of figures"
+            in said.err
+        )
 
 
 @pytest.mark.parametrize("jobs", [1, 2])
@@ -234,8 +324,13 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
     pipeline: Callable[..., Path], tmp_path: Path, jobs: int
 ) -> None:
     (tmp_path / "my_method.py").write_text(changed(LOSS, "return 0.5, {"), encoding="utf-8")
-    text = PIPELINE.format(uses="my_method.py:Shuffle") + "  other: {uses: pretext/random, backbone: conv4}\n"
-    done = command_line("run", pipeline(text), "--smoke", "--threads", 2, "-k", "-j", jobs, cwd=tmp_path, check=1)
+    text = (
+        PIPELINE.format(uses="my_method.py:Shuffle")
+        + "  other: {uses: pretext/random, backbone: conv4}\n"
+    )
+    done = command_line(
+        "run", pipeline(text), "--smoke", "--threads", 2, "-k", "-j", jobs, cwd=tmp_path, check=1
+    )
     assert "Shuffle.loss must return" in done.stderr
     assert "features: not run, since pretext failed" in done.stderr
     assert "other: done" in done.stdout
@@ -261,7 +356,11 @@ class Order(Stage):
 """
 
 
-def test_a_protocol_is_given_images_in_the_order_of_their_ids(pipeline: Callable[..., Path], tmp_path: Path) -> None:
-    file = pipeline("data: {card: drawings, limit: 20, size: 32}\nstages:\n  order: {uses: order.py:Order}\n")
+def test_a_protocol_is_given_images_in_the_order_of_their_ids(
+    pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = pipeline(
+        "data: {card: drawings, limit: 20, size: 32}\nstages:\n  order: {uses: order.py:Order}\n"
+    )
     file.with_name("order.py").write_text(ORDERED, encoding="utf-8")
     assert "ordered 100" in command_line("run", file, cwd=tmp_path).stdout

@@ -33,9 +33,19 @@ BACKBONES = {
 }
 # What makes a task small enough for 64 images: only options that it has are taken.
 SMALL = {
-    "permutations": 6, "embedding": 32, "hidden": 64, "shift": 1, "dropout": 0.0, "puzzles_per_image": 4,
-    "bottleneck": 64, "width": 32, "k": 8, "components": 16, "strength": 0.3, "views": 3,
-}  # fmt: skip
+    "permutations": 6,
+    "embedding": 32,
+    "hidden": 64,
+    "shift": 1,
+    "dropout": 0.0,
+    "puzzles_per_image": 4,
+    "bottleneck": 64,
+    "width": 32,
+    "k": 8,
+    "components": 16,
+    "strength": 0.3,
+    "views": 3,
+}
 # An adversarial loss is the sum of two sides that win from one another: the figure of one is looked at.
 LOOKED_AT = {"pretext/bigan": "discriminator"}
 RECIPES = {
@@ -52,14 +62,20 @@ def small(name: str, backbone: str, **options: object) -> Pretext:
     kind = find_stage(name, HERE)
     taken = {key: value for key, value in SMALL.items() if key in kind.model_fields}
     recipe = {"epochs": 12, "batch": 32, "optimizer": "adamw", "learning_rate": 3e-3}
-    return kind(backbone=BACKBONES[backbone], **{**recipe, **taken, **RECIPES.get(name, {}), **options})
+    return kind(
+        backbone=BACKBONES[backbone], **{**recipe, **taken, **RECIPES.get(name, {}), **options}
+    )
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> object:
     from transfer.datasets.drawings import render
 
-    return pack_images(tmp_path_factory.mktemp("set"), render.render("train", range(64)), render.labels("train")[:64])
+    return pack_images(
+        tmp_path_factory.mktemp("set"),
+        render.render("train", range(64)),
+        render.labels("train")[:64],
+    )
 
 
 def weights(folder: Path) -> bytes:
@@ -87,7 +103,9 @@ def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
             possible = kind.model_fields[other]
             adapter = TypeAdapter(possible.annotation)
             for value in ([each] for each in values) if type(possible.default) is list else values:
-                assert adapter.validate_python(value) == value  # pydantic refuses what the other one cannot be
+                assert (
+                    adapter.validate_python(value) == value
+                )  # pydantic refuses what the other one cannot be
 
 
 @pytest.mark.parametrize("name", backbone_names())
@@ -102,12 +120,16 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
     pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
     made = pipeline.run(quiet=True, machine=Machine(threads_wanted=1))
     assert set(made) == {planned.label for planned in pipeline.plan}
-    assert not any(state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).states())
+    assert not any(
+        state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).states()
+    )
     scores = [artifact for artifact in made.values() if type(artifact).__name__ == "Scores"]
     assert scores
     for score in scores:
         ends = [end for interval in score.card["intervals"].values() for end in interval]
-        lowest = -10 if score.card["main"] == "ami" else 0  # adjusted for chance, it may be below it
+        lowest = (
+            -10 if score.card["main"] == "ami" else 0
+        )  # adjusted for chance, it may be below it
         assert all(lowest <= figure <= 100 for figure in [score.figures[score.card["main"]], *ends])
 
 
@@ -131,7 +153,9 @@ def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
     loss, _ = task.loss(network, batch, Draw(0, ids))
     loss.backward()
     silent = [
-        n for n, p in network.named_parameters() if p.requires_grad and (p.grad is None or not p.grad.abs().any())
+        n
+        for n, p in network.named_parameters()
+        if p.requires_grad and (p.grad is None or not p.grad.abs().any())
     ]
     assert silent == []
     network.eval()

@@ -53,7 +53,18 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
     folder = tmp_path_factory.mktemp("networks")
     made = Tiny(folder / "networks.yaml", folder / "store")
     made.file.write_text(NETWORKS, encoding="utf-8")
-    words = ["run", made.file, "alexnet", "vgg", "resnet", "narrow", "--store", made.store, "--threads", 1]
+    words = [
+        "run",
+        made.file,
+        "alexnet",
+        "vgg",
+        "resnet",
+        "narrow",
+        "--store",
+        made.store,
+        "--threads",
+        1,
+    ]
     command_line(*words, "--device", "cpu", cwd=folder)
     return made
 
@@ -62,14 +73,18 @@ def networks(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 def exported(finished: Tiny, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The target of the tiny pipeline, exported."""
     folder = tmp_path_factory.mktemp("exported") / "model"
-    command_line("export", finished.file, "target", folder, "--store", finished.store, cwd=folder.parent)
+    command_line(
+        "export", finished.file, "target", folder, "--store", finished.store, cwd=folder.parent
+    )
     return folder
 
 
 @pytest.fixture
 def pixels() -> torch.Tensor:
     """(3, 3, 64, 64) uint8 noise."""
-    return torch.randint(0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
+    return torch.randint(
+        0, 256, (3, 3, 64, 64), dtype=torch.uint8, generator=torch.Generator().manual_seed(1)
+    )
 
 
 def left(folder: Path) -> list[str]:
@@ -79,7 +94,9 @@ def left(folder: Path) -> list[str]:
 # What is written.
 
 
-def test_it_writes_all_files_and_says_so(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path) -> None:
+def test_it_writes_all_files_and_says_so(
+    invoke: Callable[..., Said], finished: Tiny, tmp_path: Path
+) -> None:
     (tmp_path / "out").mkdir()  # an empty folder is as good as none
     said = invoke("export", finished.file, "target", "out", "--store", finished.store).out
     assert left(tmp_path) == ["out"]
@@ -90,11 +107,17 @@ def test_it_writes_all_files_and_says_so(invoke: Callable[..., Said], finished: 
     assert "not for torchvision: torchvision has no conv4" in said
     assert said.splitlines()[-3:-1] == ["import transfer", 'model = transfer.load_model("out")']
     stored = next((finished.store / "target/pseudo_label").iterdir())
-    assert (tmp_path / "out/model.safetensors").read_bytes() == (stored / "model.safetensors").read_bytes()
+    assert (tmp_path / "out/model.safetensors").read_bytes() == (
+        stored / "model.safetensors"
+    ).read_bytes()
 
 
-def test_json_gives_files_and_differences(invoke: Callable[..., Said], networks: Tiny, tmp_path: Path) -> None:
-    found = json.loads(invoke("export", networks.file, "narrow", "a/b", "--store", networks.store, "--json").out)
+def test_json_gives_files_and_differences(
+    invoke: Callable[..., Said], networks: Tiny, tmp_path: Path
+) -> None:
+    found = json.loads(
+        invoke("export", networks.file, "narrow", "a/b", "--store", networks.store, "--json").out
+    )
     assert sorted(found["files"]) == FILES
     assert {name: facts["bytes"] for name, facts in found["files"].items()} == {
         name: (tmp_path / "a/b" / name).stat().st_size for name in FILES
@@ -103,9 +126,14 @@ def test_json_gives_files_and_differences(invoke: Callable[..., Said], networks:
     card = (tmp_path / "a/b/README.md").read_text(encoding="utf-8")
     assert "None: no stage of the pipeline file scores this model." in card
     assert "torchvision's alexnet has width 1, and this one 0.1" in card
-    model, wide = transfer.load_model(tmp_path / "a/b"), np.repeat(np.eye(64, dtype=np.uint8)[..., None] * 255, 3, 2)
+    model, wide = (
+        transfer.load_model(tmp_path / "a/b"),
+        np.repeat(np.eye(64, dtype=np.uint8)[..., None] * 255, 3, 2),
+    )
     wide = wide.repeat(2, axis=1)
-    assert np.array_equal(model.pixels([wide])[0].permute(1, 2, 0).numpy(), square(wide, 64, "stretch"))
+    assert np.array_equal(
+        model.pixels([wide])[0].permute(1, 2, 0).numpy(), square(wide, 64, "stretch")
+    )
     # No torchvision network takes it by mistake; our own does, strictly.
     state = torch.load(tmp_path / "a/b/state_dict.pt", weights_only=True)
     with pytest.raises(RuntimeError, match="Missing key"):
@@ -118,7 +146,9 @@ def test_the_three_lines_of_the_card_embed_a_picture(exported: Path) -> None:
     card = (exported / "README.md").read_text(encoding="utf-8")
     lines = re.search(r"## Use\n\n```python\n(.*?)```", card, re.DOTALL)[1]
     script = lines + "print(loaded_model.shape, loaded_model.dtype, loaded_model.std() > 0)"
-    done = subprocess.run([sys.executable, "-c", script], cwd=exported.parent, text=True, capture_output=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], cwd=exported.parent, text=True, capture_output=True
+    )
     assert done.stdout == "(32,) float32 True\n", done.stderr
 
 
@@ -141,25 +171,46 @@ def test_the_program_takes_any_number_of_pixels_and_gives_the_models_embeddings(
 @pytest.mark.parametrize(
     ("stage", "theirs", "zeros", "headless"),
     [
-        ("alexnet", "alexnet", {"classifier.6"}, lambda net: (net.features, net.avgpool, torch.nn.Flatten(),
-                                                              *net.classifier[:-1])),
-        ("vgg", "vgg11_bn", {"classifier.0", "classifier.3", "classifier.6"}, lambda net: net.features),
+        (
+            "alexnet",
+            "alexnet",
+            {"classifier.6"},
+            lambda net: (net.features, net.avgpool, torch.nn.Flatten(), *net.classifier[:-1]),
+        ),
+        (
+            "vgg",
+            "vgg11_bn",
+            {"classifier.0", "classifier.3", "classifier.6"},
+            lambda net: net.features,
+        ),
         ("resnet", "resnet18", {"fc"}, lambda net: [*net.children()][:-1]),
     ],
-)  # fmt: skip
+)
 def test_torchvision_loads_the_state_dict_strictly_and_computes_the_same(
-    invoke: Callable[..., Said], networks: Tiny, tmp_path: Path, pixels: torch.Tensor,
-    stage: str, theirs: str, zeros: set[str], headless: Callable,
-) -> None:  # fmt: skip
+    invoke: Callable[..., Said],
+    networks: Tiny,
+    tmp_path: Path,
+    pixels: torch.Tensor,
+    stage: str,
+    theirs: str,
+    zeros: set[str],
+    headless: Callable,
+) -> None:
     said = invoke("export", networks.file, stage, "out", "--store", networks.store).out
     assert f"torchvision's {theirs} loads it strictly; {', '.join(sorted(zeros))}: zeros" in said
     found = torch.load(tmp_path / "out/state_dict.pt", weights_only=True)
     with torch.device("meta"):
         network = torchvision.models.get_model(theirs)
     network.load_state_dict(found, strict=True, assign=True)
-    empty = {name.rpartition(".")[0] for name, value in found.items() if name.endswith("weight") and not value.any()}
+    empty = {
+        name.rpartition(".")[0]
+        for name, value in found.items()
+        if name.endswith("weight") and not value.any()
+    }
     assert empty == zeros
-    assert f"**{', '.join(sorted(zeros))}**: zeros" in (tmp_path / "out/README.md").read_text(encoding="utf-8")
+    assert f"**{', '.join(sorted(zeros))}**: zeros" in (tmp_path / "out/README.md").read_text(
+        encoding="utf-8"
+    )
     model = Model(tmp_path / "out")
     images = normalise(pixels, model.normalisation)
     steps = headless(network.eval())
@@ -181,14 +232,19 @@ def test_which_networks_are_torchvisions() -> None:
     assert fit(name="vgg16", fc=True).theirs == "vgg16"
     assert fit(name="alexnet", fc=False).absent["classifier.1.weight"] == (4096, 9216)
     assert fit(name="resnet50").absent == {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
-    assert fit(name="alexnet", batch_norm=True).why_not == "torchvision's alexnet has no batch normalisation"
+    assert (
+        fit(name="alexnet", batch_norm=True).why_not
+        == "torchvision's alexnet has no batch normalisation"
+    )
     for options in ({"name": "vgg11", "stem": "small"}, {"name": "resnet18", "stem": "small"}):
         assert "no stem for small images" in fit(**options).why_not
     assert fit(name="resnet56").why_not == "torchvision has no resnet56"
 
 
 @pytest.mark.parametrize("how", [Normalisation(per_image=True), Normalisation(lightness=True)])
-def test_a_program_normalises_as_the_model_does(tmp_path: Path, pixels: torch.Tensor, how: Normalisation) -> None:
+def test_a_program_normalises_as_the_model_does(
+    tmp_path: Path, pixels: torch.Tensor, how: Normalisation
+) -> None:
     network = backbone("conv4").build(0).eval()
     Model.write(tmp_path, network, size=64, normalisation=how, made_by={}, history=[])
     model = transfer.load_model(tmp_path)
@@ -199,7 +255,9 @@ def test_a_program_normalises_as_the_model_does(tmp_path: Path, pixels: torch.Te
     assert formats.difference("it", given, lambda some: expected[: len(some)], pixels) < 1e-5
 
 
-def test_a_network_of_timm_leaves_under_timms_own_names(tmp_path: Path, pixels: torch.Tensor) -> None:
+def test_a_network_of_timm_leaves_under_timms_own_names(
+    tmp_path: Path, pixels: torch.Tensor
+) -> None:
     timm = pytest.importorskip("timm")
     network = backbone("timm:resnet10t").build(0).eval()
     Model.write(tmp_path, network, size=64, normalisation=Normalisation(), made_by={}, history=[])
@@ -207,29 +265,39 @@ def test_a_network_of_timm_leaves_under_timms_own_names(tmp_path: Path, pixels: 
     formats.write_state_dict(tmp_path / "state_dict.pt", network.state_dict(), fit)
     found = torch.load(tmp_path / "state_dict.pt", weights_only=True)
     timm.create_model("resnet10t", num_classes=0).load_state_dict(found, strict=True)
-    given, own = formats.state_dict_outputs(tmp_path / "state_dict.pt", transfer.load_model(tmp_path), fit)
+    given, own = formats.state_dict_outputs(
+        tmp_path / "state_dict.pt", transfer.load_model(tmp_path), fit
+    )
     assert formats.difference("it", given, own, pixels) < 1e-6
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", 32), ("test_resnet", 48)])
-def test_what_the_card_says_of_timm_makes_a_network_that_takes_the_models_images(name: str, size: int) -> None:
+def test_what_the_card_says_of_timm_makes_a_network_that_takes_the_models_images(
+    name: str, size: int
+) -> None:
     timm = pytest.importorskip("timm")
     network = backbone(f"timm:{name}").build(0).eval()
     fit = fit_of(network.spec, network.state_dict())
     theirs = eval(fit.belongs.split("`")[1], {"timm": timm}).eval()
-    theirs.load_state_dict({fit.names[name]: value for name, value in network.state_dict().items()}, strict=True)
+    theirs.load_state_dict(
+        {fit.names[name]: value for name, value in network.state_dict().items()}, strict=True
+    )
     images = torch.rand(2, 3, size, size)
     with torch.no_grad():
         torch.testing.assert_close(theirs(images), network(images), rtol=1e-5, atol=1e-5)
 
 
-def test_onnx_is_written_and_compared(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path, pixels) -> None:
+def test_onnx_is_written_and_compared(
+    invoke: Callable[..., Said], finished: Tiny, tmp_path: Path, pixels
+) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnx")
     pytest.importorskip("onnxscript")
     said = invoke("export", finished.file, "target", "out", "--store", finished.store, "--onnx").out
     assert re.search(r"model\.onnx \d\.\de-\d\d", said)
-    session = onnxruntime.InferenceSession(tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(
+        tmp_path / "out/model.onnx", providers=["CPUExecutionProvider"]
+    )
     expected = transfer.load_model(tmp_path / "out").embed(pixels.permute(0, 2, 3, 1).numpy())
     (given,) = session.run(None, {"images": pixels.numpy()})
     assert np.abs(given - expected).max() < 1e-4 * np.abs(expected).max()
@@ -239,7 +307,9 @@ def test_without_its_packages_onnx_is_refused_with_the_command_that_installs_the
     invoke: Callable[..., Said], finished: Tiny, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "find_spec", lambda name: None)
-    said = invoke("export", finished.file, "target", "out", "--store", finished.store, "--onnx", check=2).err
+    said = invoke(
+        "export", finished.file, "target", "out", "--store", finished.store, "--onnx", check=2
+    ).err
     assert "onnx, onnxruntime, onnxscript: pip install 'transfer[onnx]'" in said
     assert left(tmp_path) == []
 
@@ -253,16 +323,26 @@ def test_the_card_tells_what_the_store_knows(exported: Path, finished: Tiny) -> 
     facts = YAML(typ="safe").load(head)
     assert facts["library_name"] == "transfer"
     assert facts["license"] == "unknown"
-    known = {folder.parent.name: Scores(folder) for folder in (finished.store / "evaluate").glob("*/*")}
+    known = {
+        folder.parent.name: Scores(folder) for folder in (finished.store / "evaluate").glob("*/*")
+    }
     results = facts["model-index"][0]["results"]
     assert {one["metrics"][0]["name"]: one["metrics"][0]["value"] for one in results} == {
-        f"{scores.card['protocol']}: {scores.card['main']}": round(scores.figures[scores.card["main"]], 2)
+        f"{scores.card['protocol']}: {scores.card['main']}": round(
+            scores.figures[scores.card["main"]], 2
+        )
         for scores in known.values()
     }
     low, high = known["knn"].card["intervals"]["knn"]
     row = f"**knn** | {known['knn'].figures['knn']:.2f} | {low:.2f} to {high:.2f} | drawings/test | 1000 |"
     assert f"| {known['knn'].card['protocol']} | {row}" in body
-    for said in ("pretext/jigsawpp", "| permutations | 20 |", "| k | 5 |", "whiten", "| sampling | uniform |"):
+    for said in (
+        "pretext/jigsawpp",
+        "| permutations | 20 |",
+        "| k | 5 |",
+        "whiten",
+        "| sampling | uniform |",
+    ):
         assert said in body
     assert re.search(r"\*\*drawings/unlabeled\*\*: 64 images of 64 px.*Licence: Apache-2.0", body)
     for folder in (*finished.store.glob("cluster/*"), *finished.store.glob("target/*/*")):
@@ -275,7 +355,9 @@ def test_a_smoke_run_says_so_in_bold(
     invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:
     file = pipeline(NETWORKS)
-    command_line("run", file, "narrow", "--smoke", "--store", "store", "--device", "cpu", cwd=tmp_path)
+    command_line(
+        "run", file, "narrow", "--smoke", "--store", "store", "--device", "cpu", cwd=tmp_path
+    )
     invoke("export", file, "narrow", "out", "--smoke", "--store", "store")
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
     assert "**A smoke run: far too little training to be of use.**" in card
@@ -308,18 +390,31 @@ def test_scores_that_are_not_there_or_no_longer_true_are_named(
 @pytest.mark.parametrize(
     ("words", "code", "hint"),
     [
-        (["clusters", "out"], 2, "clusters makes Clusters, and what is exported is a Model; stages that make one: "
-                                 "pretext, target"),
+        (
+            ["clusters", "out"],
+            2,
+            "clusters makes Clusters, and what is exported is a Model; stages that make one: "
+            "pretext, target",
+        ),
         (["targt", "out"], 2, "no stage 'targt'; did you mean 'target'?"),
-        (["target", "out", "--set", "stages.target.epochs=2"], 1, "target has not been made yet: transfer run"),
+        (
+            ["target", "out", "--set", "stages.target.epochs=2"],
+            1,
+            "target has not been made yet: transfer run",
+        ),
         (["target", "full"], 2, "full is not empty"),
         (["target", "file"], 2, "file is a file"),
         (["target", "file/out"], 2, "file is a file"),
         (["target", "here"], 0, ""),
     ],
-)  # fmt: skip
+)
 def test_what_cannot_be_exported_is_refused(
-    invoke: Callable[..., Said], finished: Tiny, tmp_path: Path, words: list[str], code: int, hint: str
+    invoke: Callable[..., Said],
+    finished: Tiny,
+    tmp_path: Path,
+    words: list[str],
+    code: int,
+    hint: str,
 ) -> None:
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "kept").write_text("kept")
@@ -330,12 +425,16 @@ def test_what_cannot_be_exported_is_refused(
     assert left(tmp_path / "full") == ["kept"]
 
 
-def test_the_folder_that_one_is_in_is_not_replaced(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path) -> None:
+def test_the_folder_that_one_is_in_is_not_replaced(
+    invoke: Callable[..., Said], finished: Tiny, tmp_path: Path
+) -> None:
     said = invoke("export", finished.file, "target", ".", "--store", finished.store, check=2)
     assert "the folder that you are in" in said.err
 
 
-def test_damaged_weights_are_not_exported(invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path) -> None:
+def test_damaged_weights_are_not_exported(
+    invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path
+) -> None:
     weights = next((tiny.store / "target/pseudo_label").glob("*/model.safetensors"))
     content = bytearray(weights.read_bytes())
     content[-1] ^= 1
@@ -380,15 +479,37 @@ def test_a_full_disk_is_told_before_and_while_writing(
     assert left(tmp_path) == []
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)])
-def test_an_interrupted_export_leaves_nothing_half_made(finished: Tiny, tmp_path: Path, number: int, code: int) -> None:
-    words = [sys.executable, "-m", "transfer", "export", finished.file, "target", "out", "--store", finished.store]
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGKILL, -9)]
+)
+def test_an_interrupted_export_leaves_nothing_half_made(
+    finished: Tiny, tmp_path: Path, number: int, code: int
+) -> None:
+    words = [
+        sys.executable,
+        "-m",
+        "transfer",
+        "export",
+        finished.file,
+        "target",
+        "out",
+        "--store",
+        finished.store,
+    ]
     process = subprocess.Popen(
-        words, cwd=tmp_path, stderr=subprocess.PIPE, text=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # where it is ignored: `pytest &`
-    )  # fmt: skip
+        words,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(
+            signal.SIGINT, signal.default_int_handler
+        ),  # where it is ignored: `pytest &`
+    )
     deadline = time.monotonic() + 60
-    while not any(path.name == "model.safetensors" for path in tmp_path.rglob("*")) and time.monotonic() < deadline:
+    while (
+        not any(path.name == "model.safetensors" for path in tmp_path.rglob("*"))
+        and time.monotonic() < deadline
+    ):
         time.sleep(0.02)
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
@@ -397,13 +518,17 @@ def test_an_interrupted_export_leaves_nothing_half_made(finished: Tiny, tmp_path
     assert not (tmp_path / "out").exists()
     if number == signal.SIGKILL:  # nobody could tidy up: the next export does
         assert left(tmp_path) == [f".out.{process.pid}.exporting"]
-        command_line("export", finished.file, "target", "out", "--store", finished.store, cwd=tmp_path)
+        command_line(
+            "export", finished.file, "target", "out", "--store", finished.store, cwd=tmp_path
+        )
         assert left(tmp_path) == ["out"]
     else:
         assert left(tmp_path) == []
 
 
-def test_an_export_beside_this_one_is_left_alone(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path) -> None:
+def test_an_export_beside_this_one_is_left_alone(
+    invoke: Callable[..., Said], finished: Tiny, tmp_path: Path
+) -> None:
     other = tmp_path / f".out.{os.getppid()}.exporting"
     other.mkdir()
     invoke("export", finished.file, "target", "out", "--store", finished.store)
@@ -437,13 +562,17 @@ def test_more_pictures_than_a_block_hold_their_order(
     np.testing.assert_allclose(model.embed(iter(arrays)), alone, rtol=1e-5, atol=1e-6)
 
 
-def test_a_picture_is_turned_and_laid_on_white_as_packing_does(exported: Path, tmp_path: Path) -> None:
+def test_a_picture_is_turned_and_laid_on_white_as_packing_does(
+    exported: Path, tmp_path: Path
+) -> None:
     model, upright = transfer.load_model(exported), Image.effect_noise((64, 64), 90).convert("RGB")
     exif = Image.Exif()
     exif[0x0112] = 6
     data = io.BytesIO()
     upright.transpose(Image.Transpose.ROTATE_90).save(data, "PNG", exif=exif)
-    np.testing.assert_allclose(model.embed(Image.open(data)), model.embed(upright), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(
+        model.embed(Image.open(data)), model.embed(upright), rtol=1e-5, atol=1e-6
+    )
     clear = Image.new("RGBA", (64, 64), (9, 9, 9, 0))
     white = np.full((64, 64, 3), 255, np.uint8)
     np.testing.assert_array_equal(model.embed(clear), model.embed(white))
@@ -469,8 +598,13 @@ def test_what_is_no_picture_is_named(
         transfer.load_model(exported).embed(images)
 
 
-def test_unknown_layers_and_folders_without_a_model_are_named(exported: Path, tmp_path: Path) -> None:
+def test_unknown_layers_and_folders_without_a_model_are_named(
+    exported: Path, tmp_path: Path
+) -> None:
     with pytest.raises(UsageError, match="no layer of conv4 is called 'conv9'"):
         transfer.load_model(exported).embedding("conv9")
-    with pytest.raises(UsageError, match=r"model.safetensors and model.json not found; `transfer export` writes them"):
+    with pytest.raises(
+        UsageError,
+        match=r"model.safetensors and model.json not found; `transfer export` writes them",
+    ):
         transfer.load_model(tmp_path)

@@ -96,10 +96,14 @@ def test_small_stem_of_alexnet_and_resnet() -> None:
         ({"name": "conv4"}, 8, "conv3", "use bigger images"),
     ],
 )
-def test_too_small_images_are_refused_with_the_layer_and_a_way_out(options, smallest, layer, advice) -> None:
+def test_too_small_images_are_refused_with_the_layer_and_a_way_out(
+    options, smallest, layer, advice
+) -> None:
     network = built(**options)
     network.shapes(smallest)
-    with pytest.raises(ValueError, match=f"layer {layer} of {options['name']} .*{smallest - 1} px.*{advice}"):
+    with pytest.raises(
+        ValueError, match=f"layer {layer} of {options['name']} .*{smallest - 1} px.*{advice}"
+    ):
         network.shapes(smallest - 1)
 
 
@@ -129,7 +133,10 @@ def test_reading_stops_after_the_deepest_layer_wanted() -> None:
     ran = []
     for name in network.layer_names:
         network.get_submodule(name).register_forward_hook(lambda *_, name=name: ran.append(name))
-    assert list(network.layers(torch.rand(1, 3, 32, 32), ["pool2", "conv1_1"])) == ["pool2", "conv1_1"]
+    assert list(network.layers(torch.rand(1, 3, 32, 32), ["pool2", "conv1_1"])) == [
+        "pool2",
+        "conv1_1",
+    ]
     assert ran == ["conv1_1", "pool1", "conv2_1", "pool2"]
     assert network.layers(torch.rand(1, 3, 32, 32), []) == {}
 
@@ -148,7 +155,9 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
         backbone("vgg17")
     with pytest.raises(ValueError, match=r"there are vgg11, .*conv4"):
         family("transformer")
-    with pytest.raises(ValueError, match=r"layer of vgg16 is called 'conv5_4'; did you mean .*conv5_3"):
+    with pytest.raises(
+        ValueError, match=r"layer of vgg16 is called 'conv5_4'; did you mean .*conv5_3"
+    ):
         backbone("vgg16").resolve_layer("conv5_4")
     with pytest.raises(ValueError, match=r"did you mean .*layer4"):
         built(name="resnet18").layers(torch.rand(1, 3, 32, 32), ["layer5"])

@@ -10,7 +10,8 @@ from transfer.models.blocks import fold
 
 SIZE = 32
 VARIANTS = [
-    {"name": name, "width": 0.25} | ({"stem": "small"} if "stem" in family(name).model_fields else {})
+    {"name": name, "width": 0.25}
+    | ({"stem": "small"} if "stem" in family(name).model_fields else {})
     for name in backbone_names()
 ] + [
     {"name": "alexnet", "width": 0.125, "stem": "small", "batch_norm": True},
@@ -24,7 +25,9 @@ def images(count: int = 3, size: int = SIZE) -> torch.Tensor:
     return torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(5))
 
 
-@pytest.fixture(params=VARIANTS, ids=lambda options: "-".join(str(value) for value in options.values()))
+@pytest.fixture(
+    params=VARIANTS, ids=lambda options: "-".join(str(value) for value in options.values())
+)
 def described(request: pytest.FixtureRequest) -> Backbone:
     return backbone(request.param)
 

@@ -64,7 +64,9 @@ def test_outputs_are_torchvisions(name, options) -> None:
     with torch.no_grad():
         expected, given = theirs(images), ours(images)
     scale = expected.abs().max().item()
-    assert (expected[0] - expected[1]).abs().max() > 1e-3 * scale  # the vectors have not drowned the image
+    assert (
+        expected[0] - expected[1]
+    ).abs().max() > 1e-3 * scale  # the vectors have not drowned the image
     torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5 * scale)
 
 
@@ -73,12 +75,16 @@ def test_convolutions_start_he_normal(name) -> None:
     network = backbone(name).build(0)
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
-            spread = (2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels)) ** 0.5
+            spread = (
+                2 / (module.kernel_size[0] * module.kernel_size[1] * module.out_channels)
+            ) ** 0.5
             assert module.weight.std().item() == pytest.approx(spread, rel=0.05)
 
 
 def test_fully_connected_layers_of_vgg_start_small_and_without_bias() -> None:
     network = backbone({"name": "vgg11", "width": 0.125, "fc": True}).build(0)
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
-    assert [module.weight.std().item() for module in linear] == pytest.approx([0.01, 0.01], rel=0.05)
+    assert [module.weight.std().item() for module in linear] == pytest.approx(
+        [0.01, 0.01], rel=0.05
+    )
     assert not any(module.bias.any() for module in linear)

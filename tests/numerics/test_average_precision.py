@@ -67,7 +67,9 @@ def test_eleven_points_and_area_are_what_the_devkit_says(ties: bool) -> None:
         found = ranking(scores, shows)
         assert found.precision("11 points") == pytest.approx(points, abs=1e-12)
         assert found.precision("area") == pytest.approx(area, abs=1e-12)
-        assert found.precision("area") >= found.precision("step") - 1e-12  # the highest is not below the one itself
+        assert (
+            found.precision("area") >= found.precision("step") - 1e-12
+        )  # the highest is not below the one itself
 
 
 @pytest.mark.parametrize("how", ["11 points", "area", "step"])
@@ -77,7 +79,9 @@ def test_an_image_that_counts_twice_is_one_that_is_there_twice(how: str) -> None
         rows = random.randint(0, len(scores), len(scores))
         counts = np.bincount(rows, minlength=len(scores))
         again = ranking(scores[rows], shows[rows]).precision(how)
-        assert ranking(scores, shows).precision(how, counts) == pytest.approx(again, abs=1e-12, nan_ok=True)
+        assert ranking(scores, shows).precision(how, counts) == pytest.approx(
+            again, abs=1e-12, nan_ok=True
+        )
 
 
 @pytest.mark.parametrize("how", ["11 points", "area", "step"])
@@ -85,12 +89,16 @@ def test_the_order_of_images_changes_nothing_even_where_scores_are_alike(how: st
     for random in map(np.random.RandomState, SEEDS):
         scores, shows = drawn(random, ties=True)
         order = random.permutation(len(scores))
-        assert ranking(scores, shows).precision(how) == ranking(scores[order], shows[order]).precision(how)
+        assert ranking(scores, shows).precision(how) == ranking(
+            scores[order], shows[order]
+        ).precision(how)
 
 
 def test_a_recall_of_three_in_ten_reaches_the_fourth_point() -> None:
     shows = np.arange(20) < 10
-    found = ranking(-np.arange(20.0) - 100 * (np.arange(20) >= 3), np.r_[shows[:3], np.roll(shows[3:], 10)])
+    found = ranking(
+        -np.arange(20.0) - 100 * (np.arange(20) >= 3), np.r_[shows[:3], np.roll(shows[3:], 10)]
+    )
     assert found.precision("11 points") == pytest.approx((4 * 1.0 + 7 * 10 / 20) / 11)
 
 
@@ -126,9 +134,13 @@ def box_world(random: np.random.RandomState) -> list[tuple[np.ndarray, ...]]:
     """Images of (boxes, scores, truth, difficult): true boxes apart from one another, found ones near them or not."""
     images = []
     for _ in range(12):
-        truth = np.array([[40 * n, 0, 40 * n + 20, 20] for n in range(random.randint(0, 4))], float).reshape(-1, 4)
+        truth = np.array(
+            [[40 * n, 0, 40 * n + 20, 20] for n in range(random.randint(0, 4))], float
+        ).reshape(-1, 4)
         near = truth[random.randint(0, len(truth), 6)] if len(truth) else np.zeros((0, 4))
-        boxes = np.concatenate([near + random.uniform(-5, 5, near.shape), random.uniform(0, 20, (2, 4))])
+        boxes = np.concatenate(
+            [near + random.uniform(-5, 5, near.shape), random.uniform(0, 20, (2, 4))]
+        )
         boxes[:, 2:] = np.maximum(boxes[:, 2:], boxes[:, :2] + 1)
         scores = random.permutation(len(boxes)) + random.uniform()
         images.append((boxes, scores, truth, random.uniform(size=len(truth)) < 0.2))
@@ -139,14 +151,22 @@ def found_in(images: list[tuple[np.ndarray, ...]]) -> Ranking:
     scores, hits, rows = [], [], []
     for row, (boxes, sure, truth, difficult) in enumerate(images):
         hit, counts = matched(boxes, sure, truth, difficult)
-        scores.append(sure[counts]), hits.append(hit[counts]), rows.append(np.full(counts.sum(), row))
+        (
+            scores.append(sure[counts]),
+            hits.append(hit[counts]),
+            rows.append(np.full(counts.sum(), row)),
+        )
     wanted = np.array([int((~difficult).sum()) for *_, difficult in images])
     return Ranking(np.concatenate(scores), np.concatenate(hits), np.concatenate(rows), wanted)
 
 
 def literally(images: list[tuple[np.ndarray, ...]]) -> list[tuple[float, float]]:
     """Recall and precision after each box, all images together and from the surest, as the devkit goes through them."""
-    every = [(float(s), row, b.tolist()) for row, one in enumerate(images) for b, s in zip(one[0], one[1], strict=True)]
+    every = [
+        (float(s), row, b.tolist())
+        for row, one in enumerate(images)
+        for b, s in zip(one[0], one[1], strict=True)
+    ]
     total = sum(int((~difficult).sum()) for *_, difficult in images)
     taken: set[tuple[int, int]] = set()
     right = wrong = 0
@@ -156,7 +176,9 @@ def literally(images: list[tuple[np.ndarray, ...]]) -> list[tuple[float, float]]
         for number, (a, b, c, d) in enumerate(images[row][2].tolist()):
             wide, tall = min(end, c) - max(left, a), min(bottom, d) - max(top, b)
             if wide > 0 and tall > 0:
-                share = wide * tall / ((end - left) * (bottom - top) + (c - a) * (d - b) - wide * tall)
+                share = (
+                    wide * tall / ((end - left) * (bottom - top) + (c - a) * (d - b) - wide * tall)
+                )
                 if share > best:
                     best, which = share, number
         if best >= 0.5:
@@ -177,7 +199,10 @@ def test_detections_score_as_in_a_literal_loop() -> None:
     for random in map(np.random.RandomState, SEEDS):
         images = box_world(random)
         pairs = literally(images)
-        points = sum(max([p for r, p in pairs if r >= t / 10 - 1e-9], default=0.0) for t in range(11)) / 11
+        points = (
+            sum(max([p for r, p in pairs if r >= t / 10 - 1e-9], default=0.0) for t in range(11))
+            / 11
+        )
         area, before = 0.0, 0.0
         for recall, _ in pairs:
             area += (recall - before) * max(p for r, p in pairs if r >= recall)
@@ -192,7 +217,10 @@ def test_detections_score_as_with_pycocotools() -> None:
     coco = pytest.importorskip("pycocotools.coco")
     evaluation = pytest.importorskip("pycocotools.cocoeval")
     for random in map(np.random.RandomState, SEEDS):
-        images = [(b, s / 100 + row / 1e4, t, d & False) for row, (b, s, t, d) in enumerate(box_world(random))]
+        images = [
+            (b, s / 100 + row / 1e4, t, d & False)
+            for row, (b, s, t, d) in enumerate(box_world(random))
+        ]
 
         def corners(box: np.ndarray) -> list[float]:
             return [*box[:2].tolist(), *(box[2:] - box[:2]).tolist()]
@@ -202,14 +230,26 @@ def test_detections_score_as_with_pycocotools() -> None:
         for row, (boxes, sure, truth, _) in enumerate(images, 1):
             for one in truth:
                 area = float(np.prod(one[2:] - one[:2]))
-                objects.append({"id": len(objects) + 1, "image_id": row, "category_id": 1, "bbox": corners(one),
-                                "area": area, "iscrowd": 0})  # fmt: skip
+                objects.append(
+                    {
+                        "id": len(objects) + 1,
+                        "image_id": row,
+                        "category_id": 1,
+                        "bbox": corners(one),
+                        "area": area,
+                        "iscrowd": 0,
+                    }
+                )
             said += [
                 {"image_id": row, "category_id": 1, "bbox": corners(box), "score": float(score)}
                 for box, score in zip(boxes, sure, strict=True)
             ]
-        true.dataset = {"images": [{"id": row + 1} for row in range(len(images))], "annotations": objects,
-                        "categories": [{"id": 1}], "info": {}}  # fmt: skip
+        true.dataset = {
+            "images": [{"id": row + 1} for row in range(len(images))],
+            "annotations": objects,
+            "categories": [{"id": 1}],
+            "info": {},
+        }
         with redirect_stdout(io.StringIO()):
             true.createIndex()
             judge = evaluation.COCOeval(true, true.loadRes(said), "bbox")
@@ -239,7 +279,9 @@ def test_intersections_are_those_of_scikit_learn() -> None:
         assert ours[[0, 1, 2, 4]] == pytest.approx(theirs, abs=1e-12)
         assert np.isnan(ours[3])
         assert mean_iou(matrix) == pytest.approx(100 * theirs.mean())
-        assert np.array_equal(sum(confusion(a, b, 5) for a, b in zip(wanted, said, strict=True)), matrix)
+        assert np.array_equal(
+            sum(confusion(a, b, 5) for a, b in zip(wanted, said, strict=True)), matrix
+        )
 
 
 def test_masks_that_cannot_be_are_refused_and_empty_ones_have_no_figure() -> None:

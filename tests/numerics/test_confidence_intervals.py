@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from transfer.numerics.confidence_intervals import RESAMPLES, over_images, over_seeds, paired, resampled, student
+from transfer.numerics.confidence_intervals import (
+    RESAMPLES,
+    over_images,
+    over_seeds,
+    paired,
+    resampled,
+    student,
+)
 
 FIGURES = st.lists(st.floats(0, 100, allow_nan=False), min_size=2, max_size=30)
 
@@ -46,9 +53,17 @@ def test_the_interval_over_images_is_that_of_a_literal_loop(n: int, share: float
 
 @pytest.mark.parametrize("kind", ["right or wrong", "continuous"])
 def test_the_interval_over_images_is_that_of_scipy(kind: str) -> None:
-    values = outcomes(400, 0.7) if kind == "right or wrong" else np.random.RandomState(3).gamma(2.0, 20.0, 400)
+    values = (
+        outcomes(400, 0.7)
+        if kind == "right or wrong"
+        else np.random.RandomState(3).gamma(2.0, 20.0, 400)
+    )
     theirs = stats.bootstrap(
-        (values,), np.mean, n_resamples=4000, method="percentile", random_state=np.random.RandomState(5)
+        (values,),
+        np.mean,
+        n_resamples=4000,
+        method="percentile",
+        random_state=np.random.RandomState(5),
     ).confidence_interval
     found = over_images(values)
     width = theirs.high - theirs.low
@@ -58,13 +73,17 @@ def test_the_interval_over_images_is_that_of_scipy(kind: str) -> None:
 
 def test_counted_draws_are_distributed_like_drawn_ones() -> None:
     values = outcomes(300, 0.6)
-    drawn = resampled(lambda rows: float(values[rows].mean()), len(values), np.random.RandomState(0))
+    drawn = resampled(
+        lambda rows: float(values[rows].mean()), len(values), np.random.RandomState(0)
+    )
     found = over_images(values)
     assert len(drawn) == RESAMPLES
     assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([found.low, found.high], abs=0.7)
     # And both like what theory says of a mean.
     error = math.sqrt(values.var() / len(values))
-    assert [found.low, found.high] == pytest.approx([found.mean - 1.96 * error, found.mean + 1.96 * error], abs=0.7)
+    assert [found.low, found.high] == pytest.approx(
+        [found.mean - 1.96 * error, found.mean + 1.96 * error], abs=0.7
+    )
 
 
 def test_an_interval_is_drawn_alike_every_time_and_does_not_depend_on_the_order_of_images() -> None:
@@ -103,12 +122,20 @@ def test_mean_deviation_and_interval_over_seeds_are_those_of_scipy(n: int) -> No
     low, high = stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=stats.sem(values))
     assert found.n == n
     assert found.deviation == pytest.approx(np.std(values, ddof=1))
-    assert (found.mean, found.low, found.high) == pytest.approx((np.mean(values), low, high), rel=1e-4)
+    assert (found.mean, found.low, found.high) == pytest.approx(
+        (np.mean(values), low, high), rel=1e-4
+    )
 
 
 def test_one_seed_has_no_deviation_and_an_interval_of_nothing() -> None:
     found = over_seeds([71.5])
-    assert (found.mean, found.low, found.high, found.n, found.deviation) == (71.5, 71.5, 71.5, 1, None)
+    assert (found.mean, found.low, found.high, found.n, found.deviation) == (
+        71.5,
+        71.5,
+        71.5,
+        1,
+        None,
+    )
 
 
 @given(FIGURES, st.floats(-50, 50, allow_nan=False))
@@ -130,7 +157,10 @@ def test_paired_seeds_are_the_paired_test_of_scipy() -> None:
     interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-3)
     # What seeds share cancels: each on its own is far less sure.
-    assert found.high - found.low < (over_seeds(ours.tolist()).high - over_seeds(ours.tolist()).low) / 3
+    assert (
+        found.high - found.low
+        < (over_seeds(ours.tolist()).high - over_seeds(ours.tolist()).low) / 3
+    )
 
 
 def test_paired_images_are_the_interval_of_their_differences() -> None:

@@ -16,7 +16,16 @@ from sklearn.cluster import KMeans
 from transfer.artifacts import Features
 from transfer.errors import TransferError
 from transfer.numerics import kmeans
-from transfer.numerics.kmeans import Assigner, FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
+from transfer.numerics.kmeans import (
+    Assigner,
+    FeatureRows,
+    Lloyd,
+    check_rows,
+    gpu_of,
+    iterate,
+    measure,
+    start,
+)
 from transfer.storage.hdf5_tables import encode_strings, write_table
 
 
@@ -32,7 +41,11 @@ class Held:
     """An array as rows, in blocks of `size`; counts its passes and the rows of the largest block."""
 
     def __init__(self, values: np.ndarray, size: int = 1000):
-        self.values, self.size, (self.count, self.width) = values.astype(np.float32), size, values.shape
+        self.values, self.size, (self.count, self.width) = (
+            values.astype(np.float32),
+            size,
+            values.shape,
+        )
         self.passes = 0
 
     def blocks(self) -> Iterator[tuple[int, np.ndarray]]:
@@ -43,10 +56,14 @@ class Held:
 
 def blobs(n: int = 600, d: int = 6, k: int = 8, apart: float = 3.0) -> np.ndarray:
     random = np.random.default_rng(1)
-    return apart * random.standard_normal((k, d))[random.integers(k, size=n)] + random.standard_normal((n, d))
+    return apart * random.standard_normal((k, d))[
+        random.integers(k, size=n)
+    ] + random.standard_normal((n, d))
 
 
-def lloyd(rows: kmeans.Rows, k: int, iterations: int = 30, init: str = "k-means++", seed: int = 0) -> Lloyd:
+def lloyd(
+    rows: kmeans.Rows, k: int, iterations: int = 30, init: str = "k-means++", seed: int = 0
+) -> Lloyd:
     state = start(rows, k, init, seed)
     while len(state.objective) < iterations and not state.settled:
         state = iterate(rows, state)
@@ -81,8 +98,12 @@ def test_objective_is_that_of_scikit_learn_and_never_rises(init: str) -> None:
 def test_an_iteration_is_scikit_learns() -> None:
     values = blobs()
     first = start(Held(values), 8, "random", 0)
-    theirs = KMeans(8, init=first.centroids, n_init=1, max_iter=1, tol=0).fit(values.astype(np.float32))
-    np.testing.assert_allclose(iterate(Held(values), first).centroids, theirs.cluster_centers_, rtol=1e-4, atol=1e-5)
+    theirs = KMeans(8, init=first.centroids, n_init=1, max_iter=1, tol=0).fit(
+        values.astype(np.float32)
+    )
+    np.testing.assert_allclose(
+        iterate(Held(values), first).centroids, theirs.cluster_centers_, rtol=1e-4, atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random"])
@@ -129,7 +150,9 @@ def test_settles_and_stops_moving() -> None:
 
 
 @pytest.mark.parametrize(
-    "values", [blobs(300, 4, 3), np.repeat(blobs(300, 1, 3), 4, axis=1)], ids=["blobs", "one direction"]
+    "values",
+    [blobs(300, 4, 3), np.repeat(blobs(300, 1, 3), 4, axis=1)],
+    ids=["blobs", "one direction"],
 )
 def test_empty_clusters_are_filled_and_the_objective_does_not_rise(values: np.ndarray) -> None:
     first = np.repeat(values[:1], 10, axis=0)  # most centroids get no row
@@ -175,8 +198,16 @@ def test_distances_that_overflow_are_told() -> None:
         (np.eye(3), 4, "3 rows cannot make 4 clusters"),
         (np.ones((50, 3)), 2, "only 1 of 50 rows are distinct, too few for 2 clusters"),
         (np.array([[0.0], [-0.0], [1.0]]), 3, "only 2 of 3 rows"),
-        (np.where(np.arange(60).reshape(20, 3) == 40, np.nan, 1), 2, "features of image 13 are not finite"),
-        (np.where(np.arange(60).reshape(20, 3) == 0, np.inf, 1), 2, "features of image 0 are not finite"),
+        (
+            np.where(np.arange(60).reshape(20, 3) == 40, np.nan, 1),
+            2,
+            "features of image 13 are not finite",
+        ),
+        (
+            np.where(np.arange(60).reshape(20, 3) == 0, np.inf, 1),
+            2,
+            "features of image 0 are not finite",
+        ),
     ],
 )
 def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, told: str) -> None:
@@ -186,7 +217,10 @@ def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, told
 
 def test_seeding_is_capped_in_memory_and_spreads(monkeypatch: pytest.MonkeyPatch) -> None:
     values = blobs(k=8, apart=50)
-    assert len(np.unique(labels_of(values, Lloyd(start(Held(values), 8, "k-means++", 0).centroids)))) == 8
+    assert (
+        len(np.unique(labels_of(values, Lloyd(start(Held(values), 8, "k-means++", 0).centroids))))
+        == 8
+    )
     found = start(Held(values), 8, "k-means++", 0).centroids
     apart = np.square(found[:, None] - found).sum(axis=2) + 1e9 * np.eye(8)
     assert apart.min() > 100  # one row of each blob
@@ -214,7 +248,9 @@ def test_features_are_kept_only_where_they_fit(
 
 def test_an_interrupted_first_pass_is_not_taken_for_all_rows(tmp_path: Path) -> None:
     values = blobs().astype(np.float32)
-    write_table(tmp_path / "features.h5", {"features": values, "ids": encode_strings(["x"] * len(values))})
+    write_table(
+        tmp_path / "features.h5", {"features": values, "ids": encode_strings(["x"] * len(values))}
+    )
     rows = FeatureRows(Features(tmp_path))
     next(rows.blocks())
     assert sum(len(block) for _, block in rows.blocks()) == len(values)
@@ -226,8 +262,13 @@ def test_the_cpu_is_no_gpu() -> None:
 
 
 @pytest.mark.gpu
-@pytest.mark.skipif(not torch.cuda.is_available() or gpu_of("cuda") is None, reason="no GPU that FAISS can use")
+@pytest.mark.skipif(
+    not torch.cuda.is_available() or gpu_of("cuda") is None, reason="no GPU that FAISS can use"
+)
 def test_the_gpu_finds_what_the_cpu_finds() -> None:
     values = blobs(apart=10)
-    on_cpu, on_gpu = (iterate(Held(values), start(Held(values), 8, "random", 0), gpu) for gpu in (None, gpu_of("cuda")))
+    on_cpu, on_gpu = (
+        iterate(Held(values), start(Held(values), 8, "random", 0), gpu)
+        for gpu in (None, gpu_of("cuda"))
+    )
     np.testing.assert_allclose(on_cpu.centroids, on_gpu.centroids, rtol=1e-4, atol=1e-4)

@@ -110,7 +110,9 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         "37:3: stages.z: must be a mapping with `uses`",
     ]
     found = faults(MANY_FAULTS)
-    assert [line for line, wanted in zip(found, expected, strict=True) if not line.startswith(wanted)] == []
+    assert [
+        line for line, wanted in zip(found, expected, strict=True) if not line.startswith(wanted)
+    ] == []
 
 
 @pytest.mark.parametrize(
@@ -129,14 +131,22 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         ),
         ("a: {k: 5}", "a:", "stages.a.uses: must say which method (see `transfer list stages`)"),
         ("a: {uses: [cluster]}", "uses", "stages.a.uses: must say which method"),
-        ("a b: {uses: pretext/random}", "a b", "stages.a b: a stage's name has letters, digits, '_' and '-' only"),
+        (
+            "a b: {uses: pretext/random}",
+            "a b",
+            "stages.a b: a stage's name has letters, digits, '_' and '-' only",
+        ),
         ("a.b: {uses: pretext/random}", "a.b", "stages.a.b: a stage's name has letters"),
         (
             "a: {uses: pretext/random, seed: -1}",
             "seed",
             "stages.a.seed: should be greater than or equal to 0 (found -1)",
         ),
-        ("a: {uses: pretext/random, seed: 1.5}", "seed", "stages.a.seed: should be a valid integer"),
+        (
+            "a: {uses: pretext/random, seed: 1.5}",
+            "seed",
+            "stages.a.seed: should be a valid integer",
+        ),
         ("a: {uses: pretext/random, backbone: {width: 1}}", "backbone", "stages.a.backbone: "),
         ("a: {uses: pretext/random, backbone: 5}", "backbone", "stages.a.backbone: "),
         (
@@ -154,12 +164,20 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
             "data",
             "stages.a.data: name one of card, folder, hdf5",
         ),
-        ("a: {uses: pretext/random, data: hdf5}", "data", "stages.a.data: 'hdf5' is a layout, not a set"),
+        (
+            "a: {uses: pretext/random, data: hdf5}",
+            "data",
+            "stages.a.data: 'hdf5' is a layout, not a set",
+        ),
         ("a: {uses: pretext/random, data: ./nowhere}", "data", "stages.a.data: folder "),
         ("a: {uses: pretext/random, data: ./nowhere.h5}", "data", "stages.a.data: "),
         ("a: {uses: pretext/random, data: ./flat/a.png}", "data", "stages.a.data: "),
         ("a: {uses: pretext/random, data: ./" + 300 * "x" + "}", "data", "stages.a.data: "),
-        ("a: {uses: pretext/random, data: }", "a:", "stages.a: reads images: name them with `data:`"),
+        (
+            "a: {uses: pretext/random, data: }",
+            "a:",
+            "stages.a: reads images: name them with `data:`",
+        ),
         (
             f"{MODEL}, a: {{uses: extract/network, model: model, layer: conv9}}",
             "layer",
@@ -224,20 +242,26 @@ def test_a_faulty_stage_is_told_with_its_place(
         ("seed: 5000000000", "1:1: seed: should be less than 4294967296"),
     ],
 )
-def test_a_faulty_head_is_told_with_its_place(faults: Callable[..., list[str]], head: str, expected: str) -> None:
+def test_a_faulty_head_is_told_with_its_place(
+    faults: Callable[..., list[str]], head: str, expected: str
+) -> None:
     data = "" if "data" in head or not head else ", data: drawings"
     found = faults(f"{head}\nstages:\n {MODEL[:-1]}{data}}}\n")
     assert len(found) == 1
     assert found[0].startswith(expected.replace("2:2", "3:2"))
 
 
-def test_an_image_set_that_several_stages_cannot_read_is_told_once(faults: Callable[..., list[str]]) -> None:
+def test_an_image_set_that_several_stages_cannot_read_is_told_once(
+    faults: Callable[..., list[str]],
+) -> None:
     found = faults(f"data: ./none\nstages: {{{MODEL}, other: {{uses: pretext/random}}}}\n")
     assert len(found) == 1
     assert found[0].endswith("none does not exist (read by model, other)")
 
 
-def test_a_fault_that_set_brings_names_the_words_of_the_command(faults: Callable[..., list[str]]) -> None:
+def test_a_fault_that_set_brings_names_the_words_of_the_command(
+    faults: Callable[..., list[str]],
+) -> None:
     sets = ["stages.clusters.k=two", "stages.clusters.tris=3", "stages.new={uses: clusters}"]
     assert sorted(line.split(" (")[0] for line in faults(TINY, sets=sets)) == [
         "--set stages.clusters.k=two: stages.clusters.k: should be a valid integer",
@@ -263,7 +287,9 @@ def changed(before: Plan, after: Plan) -> set[str]:
     """The stages, image sets aside, whose keys differ."""
     old, new = keys(before), keys(after)
     return {
-        name for name in old.keys() | new.keys() if old.get(name) != new.get(name) and not name.startswith("drawings")
+        name
+        for name in old.keys() | new.keys()
+        if old.get(name) != new.get(name) and not name.startswith("drawings")
     }
 
 
@@ -319,7 +345,9 @@ def test_a_key_does_not_depend_on_order_comments_names_or_places(
     assert {one.key for one in renamed} == {one.key for one in before}
 
 
-def test_a_key_depends_on_the_version_of_the_stage(load: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_key_depends_on_the_version_of_the_stage(
+    load: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = load(TINY)
     kind = type(before.find("clusters")[0].stage)
     old = keys(before)
@@ -345,8 +373,12 @@ def test_a_key_depends_on_the_bytes_of_the_images_and_not_on_their_folder(
 # The JSON Schema for editors.
 
 
-@pytest.mark.parametrize("path", sorted(shipped("pipelines").glob("*.yaml")), ids=lambda path: path.stem)
-def test_every_shipped_file_is_valid_by_the_schema_and_by_the_reader(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "path", sorted(shipped("pipelines").glob("*.yaml")), ids=lambda path: path.stem
+)
+def test_every_shipped_file_is_valid_by_the_schema_and_by_the_reader(
+    path: Path, tmp_path: Path
+) -> None:
     value = parse(path.read_text(encoding="utf-8"), str(path), Faults()).plain()
     jsonschema.Draft202012Validator(schema()).validate(value)
     assert list(load_plan(path, Store(tmp_path), smoke=True))  # its image sets need not be there
@@ -364,11 +396,20 @@ def validator() -> jsonschema.Draft202012Validator:
     [
         (TINY, True),
         ("stages: {a: {uses: cluster, features: b, k: '${k}'}}", True),
-        ("seed: ${s}\nstages: {a: {uses: pretext/random, backbone: {name: conv4, width: '${w}'}}}", True),
+        (
+            "seed: ${s}\nstages: {a: {uses: pretext/random, backbone: {name: conv4, width: '${w}'}}}",
+            True,
+        ),
         ("stages: {a: {uses: pretext/random, data: {card: x, size: '${s}'}}}", True),
         ("stages: {a: {uses: prepare, features: b, steps: ['${s}', pca]}}", True),
-        ("stages: {a: {uses: 'pretext/${m}', anything: 3}, b: {uses: mine.py:Mine, anything: 3}}", True),
-        ("stages: {a: {uses: pretext/pretrained, backbone: 'timm:resnet18', weights: w.pth}}", True),
+        (
+            "stages: {a: {uses: 'pretext/${m}', anything: 3}, b: {uses: mine.py:Mine, anything: 3}}",
+            True,
+        ),
+        (
+            "stages: {a: {uses: pretext/pretrained, backbone: 'timm:resnet18', weights: w.pth}}",
+            True,
+        ),
         ("stages: {a: {uses: pretext/pretrained, backbone: {name: 'timm:resnet18'}}}", True),
         ("stages: {a: {uses: pretext/pretrained, backbone: conv4, weights: {path: w.pth}}}", False),
         ("stages: {a: {uses: pretext/pretrained, weights: w.pth}}", False),
@@ -385,7 +426,7 @@ def validator() -> jsonschema.Draft202012Validator:
         ("stages: {}", False),
         ("name: x", False),
     ],
-)  # fmt: skip
+)
 def test_the_schema_takes_and_refuses_what_the_reader_does(
     validator: jsonschema.Draft202012Validator, text: str, valid: bool
 ) -> None:
@@ -436,7 +477,9 @@ stages:
 
 
 def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
-    transfer: Callable[..., subprocess.CompletedProcess[str]], pipeline: Callable[..., Path], tmp_path: Path
+    transfer: Callable[..., subprocess.CompletedProcess[str]],
+    pipeline: Callable[..., Path],
+    tmp_path: Path,
 ) -> None:
     pipeline(MINE, "my_stage.py")
     file = pipeline(USES_MINE)
@@ -449,10 +492,25 @@ def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
 @pytest.mark.parametrize(
     ("code", "uses", "options", "words"),
     [
-        (MINE, "my_stage.py:Mine", "widht: 1", "stages.mine.widht: unknown option; did you mean 'width'?"),
-        (MINE, "my_stage.py:Mine", "width: 0", "stages.mine.width: should be greater than 0 (found 0)"),
+        (
+            MINE,
+            "my_stage.py:Mine",
+            "widht: 1",
+            "stages.mine.widht: unknown option; did you mean 'width'?",
+        ),
+        (
+            MINE,
+            "my_stage.py:Mine",
+            "width: 0",
+            "stages.mine.width: should be greater than 0 (found 0)",
+        ),
         (MINE, "my_stage.py:Mine", "width: 3", "stages.mine.width: too wide for me"),
-        (MINE, "my_stage.py:Mine", "width: 2", "stages.mine: the check of my_stage.Mine fails: KeyError: 'a mistake'"),
+        (
+            MINE,
+            "my_stage.py:Mine",
+            "width: 2",
+            "stages.mine: the check of my_stage.Mine fails: KeyError: 'a mistake'",
+        ),
         (MINE, "my_stage.py:Mien", "", "my_stage.py has no 'Mien'; did you mean 'Mine'?"),
         (MINE, "my_stage.py:", "", "my_stage.py has no ''; there is: Mine, Other"),
         (
@@ -470,7 +528,12 @@ def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
             "my_stage.py fails on import: ModuleNotFoundError: No module",
         ),
         ("def broken(:", "my_stage.py:Mine", "", "my_stage.py fails on import: SyntaxError: "),
-        ("raise SystemExit(3)", "my_stage.py:Mine", "", "my_stage.py fails on import: SystemExit: 3"),
+        (
+            "raise SystemExit(3)",
+            "my_stage.py:Mine",
+            "",
+            "my_stage.py fails on import: SystemExit: 3",
+        ),
         (
             MINE.replace("produces = Model", ""),
             "my_stage.py:Mine",
@@ -483,11 +546,21 @@ def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
             "",
             "produces 'Model', which is none of",
         ),
-        (MINE.replace("def run(", "def walk("), "my_stage.py:Mine", "", "my_stage.py:Mine has no `run(self, work)`"),
+        (
+            MINE.replace("def run(", "def walk("),
+            "my_stage.py:Mine",
+            "",
+            "my_stage.py:Mine has no `run(self, work)`",
+        ),
     ],
 )
 def test_a_faulty_stage_of_ones_own_is_told(
-    faults: Callable[..., list[str]], pipeline: Callable[..., Path], code: str, uses: str, options: str, words: str
+    faults: Callable[..., list[str]],
+    pipeline: Callable[..., Path],
+    code: str,
+    uses: str,
+    options: str,
+    words: str,
 ) -> None:
     pipeline(code, "my_stage.py")
     found = faults(f"data: drawings\nstages:\n  mine:\n    uses: '{uses}'\n    {options}\n")
@@ -496,9 +569,13 @@ def test_a_faulty_stage_of_ones_own_is_told(
     assert words in found[0]
 
 
-def test_two_stages_of_one_file_share_its_module(load: Callable[..., Plan], pipeline: Callable[..., Path]) -> None:
+def test_two_stages_of_one_file_share_its_module(
+    load: Callable[..., Plan], pipeline: Callable[..., Path]
+) -> None:
     pipeline(MINE, "my_stage.py")
-    plan = load("data: drawings\nstages: {a: {uses: 'my_stage.py:Mine'}, b: {uses: 'my_stage.py:Other'}}")
+    plan = load(
+        "data: drawings\nstages: {a: {uses: 'my_stage.py:Mine'}, b: {uses: 'my_stage.py:Other'}}"
+    )
     first, second = (type(plan.find(name)[0].stage) for name in "ab")
     assert issubclass(second, first)
 
@@ -523,19 +600,25 @@ def test_a_stage_of_an_installed_package_is_found_by_its_entry_point(
 ) -> None:
     def call(*words: object) -> subprocess.CompletedProcess[str]:
         command = [sys.executable, "-m", "transfer", *map(str, words)]
-        return subprocess.run(command, env=distribution, text=True, capture_output=True, check=False)
+        return subprocess.run(
+            command, env=distribution, text=True, capture_output=True, check=False
+        )
 
     file = pipeline("data: drawings\nstages: {a: {uses: pretext/shuffle}}")
     assert re.search(r"a +to run", call("status", file).stdout)
     listed = call("list", "pretexts").stdout
     assert "pretext/shuffle" in listed
-    assert re.search("pretext/broken +cannot be used: stage 'pretext/broken' of shuffling fails on import", listed)
+    assert re.search(
+        "pretext/broken +cannot be used: stage 'pretext/broken' of shuffling fails on import",
+        listed,
+    )
     assert "pretext/jigsawpp" in listed
     assert call("list", "--schema").returncode == 0
     told = call("status", pipeline("data: drawings\nstages: {a: {uses: pretext/broken}}"))
     assert told.returncode == 2
     assert (
-        "2:14: stages.a.uses: stage 'pretext/broken' of shuffling fails on import: ModuleNotFoundError" in told.stderr
+        "2:14: stages.a.uses: stage 'pretext/broken' of shuffling fails on import: ModuleNotFoundError"
+        in told.stderr
     )
 
 
@@ -559,7 +642,10 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
         (folder / "photos").mkdir(parents=True)
         Image.new("RGB", (32, 32)).save(folder / "photos" / "one.png")
     file = there / "p.yaml"
-    file.write_text("data: {folder: photos}\nstages:\n  r: {uses: pretext/random, backbone: conv4}\n", encoding="utf-8")
+    file.write_text(
+        "data: {folder: photos}\nstages:\n  r: {uses: pretext/random, backbone: conv4}\n",
+        encoding="utf-8",
+    )
     monkeypatch.chdir(here)
     store = Store(tmp_path / "store")
     assert load_plan(file, store).stages[0].stage.origin.place == str(there / "photos")
@@ -569,13 +655,23 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
 @pytest.mark.parametrize(
     ("option", "told"),
     [
-        ("shrinkage: oas", "5:35: stages.x.shrinkage: should be a valid number or 'ledoit-wolf' (found 'oas')"),
+        (
+            "shrinkage: oas",
+            "5:35: stages.x.shrinkage: should be a valid number or 'ledoit-wolf' (found 'oas')",
+        ),
         ("shrinkage: {a: 1}", "5:35: stages.x.shrinkage: should be a valid number"),
-        ("shrinkage: 3", "5:35: stages.x.shrinkage: should be less than or equal to 1 or 'ledoit-wolf' (found 3)"),
+        (
+            "shrinkage: 3",
+            "5:35: stages.x.shrinkage: should be less than or equal to 1 or 'ledoit-wolf' (found 3)",
+        ),
     ],
 )
-def test_an_option_of_several_types_has_one_fault(faults: Callable[..., list[str]], option: str, told: str) -> None:
-    network = "  net: {uses: pretext/random, backbone: conv4}\n  f: {uses: extract/network, model: net}\n"
+def test_an_option_of_several_types_has_one_fault(
+    faults: Callable[..., list[str]], option: str, told: str
+) -> None:
+    network = (
+        "  net: {uses: pretext/random, backbone: conv4}\n  f: {uses: extract/network, model: net}\n"
+    )
     text = f"data: {{card: drawings, limit: 64}}\nstages:\n{network}  x: {{uses: prepare, features: f, {option}}}"
     (found,) = faults(text)
     assert found.startswith(told)
@@ -603,16 +699,27 @@ stages:
         ),
         (
             "uses: target/regression, features: [one, clusters], backbone: conv4",
-            ["8:48: stages.x.features.1: needs Features, but 'clusters' (cluster) makes Clusters; Features come from:"],
+            [
+                "8:48: stages.x.features.1: needs Features, but 'clusters' (cluster) makes Clusters; Features come from:"
+            ],
         ),
         (
             "uses: prepare, features: []",
             ["8:22: stages.x.features: must be the name of a stage, or a list of such names"],
         ),
         ("uses: prepare, features: [one, one]", ["8:22: stages.x.features: names 'one' twice"]),
-        ("uses: cluster, features: [one, two], k: 4", ["8:22: stages.x.features: must be the name of one stage"]),
-        ("uses: target/regression, features: [x, one]", ["8:43: stages.x.features.0: needs Features, but 'x'"]),
-        ("uses: target/pseudo_label, labels: one", ["8:34: stages.x.labels: needs PseudoLabels, but 'one'"]),
+        (
+            "uses: cluster, features: [one, two], k: 4",
+            ["8:22: stages.x.features: must be the name of one stage"],
+        ),
+        (
+            "uses: target/regression, features: [x, one]",
+            ["8:43: stages.x.features.0: needs Features, but 'x'"],
+        ),
+        (
+            "uses: target/pseudo_label, labels: one",
+            ["8:34: stages.x.labels: needs PseudoLabels, but 'one'"],
+        ),
     ],
 )
 def test_what_a_list_of_stages_may_not_name_is_told_at_its_place(
@@ -623,12 +730,16 @@ def test_what_a_list_of_stages_may_not_name_is_told_at_its_place(
         assert any(line in one for one in found), found
 
 
-def test_a_list_of_stages_is_read_in_its_order(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_list_of_stages_is_read_in_its_order(
+    pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
     text = "uses: prepare, features: [one, two], steps: []"
     plan = load_plan(pipeline(SEVERAL.replace("USES", text)), Store(tmp_path))
     (found,) = plan.find("x")
     assert [one.name for one in found.inputs.values()] == ["one", "two"]
-    other = load_plan(pipeline(SEVERAL.replace("USES", text.replace("one, two", "two, one"))), Store(tmp_path))
+    other = load_plan(
+        pipeline(SEVERAL.replace("USES", text.replace("one, two", "two, one"))), Store(tmp_path)
+    )
     assert other.find("x")[0].key != found.key
 
 
@@ -654,19 +765,32 @@ stages:
         ),
         ("uses: target/multi_label, labels: [labels, others]", "10:33: stages.x.labels: 'others'"),
         ("uses: target/regression, features: [one, two]", "10:32: stages.x.features: 'two'"),
-        ("uses: target/similarity, features: two, data: {folder: left, size: 32}", "10:32: stages.x.features: 'two'"),
-        ("uses: pretext/exemplar, labels: labels, data: {folder: right, size: 32}", "10:31: stages.x.labels: 'labels'"),
+        (
+            "uses: target/similarity, features: two, data: {folder: left, size: 32}",
+            "10:32: stages.x.features: 'two'",
+        ),
+        (
+            "uses: pretext/exemplar, labels: labels, data: {folder: right, size: 32}",
+            "10:31: stages.x.labels: 'labels'",
+        ),
         (
             "uses: prepare, features: [one, two], steps: []",
             "10:22: stages.x.features: 'one' and 'two' are of different",
         ),
         ("uses: prepare, features: two, like: prepared", ""),  # nothing is joined
-        ("uses: target/pseudo_label, labels: labels, data: {folder: left, size: 24}", ""),  # the same, packed otherwise
+        (
+            "uses: target/pseudo_label, labels: labels, data: {folder: left, size: 24}",
+            "",
+        ),  # the same, packed otherwise
         ("uses: target/pseudo_label, labels: labels, data: {folder: copy, size: 32}", ""),
     ],
 )
 def test_images_of_another_set_are_no_others_by_the_same_names(
-    faults: Callable[..., list[str]], pipeline: Callable[..., Path], tmp_path: Path, uses: str, told: str
+    faults: Callable[..., list[str]],
+    pipeline: Callable[..., Path],
+    tmp_path: Path,
+    uses: str,
+    told: str,
 ) -> None:
     for folder, colour in (("left", 1), ("right", 2), ("copy", 1)):
         (tmp_path / folder).mkdir()

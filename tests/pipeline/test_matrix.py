@@ -71,12 +71,24 @@ def test_a_file_without_a_matrix_has_one_member_without_a_name() -> None:
         ("{a: [], b: [1]}", "1:10", "matrix.a: is an empty list"),
         ("{a: [1], include: {a: 2}}", "1:18", "matrix.include: must be a list of mappings"),
         ("{a: [1], include: [a]}", "1:18", "matrix.include: must be a list of mappings"),
-        ("{a: [1], include: [{b: [1]}]}", "1:18", "matrix.include: must be a list of mappings of variables"),
+        (
+            "{a: [1], include: [{b: [1]}]}",
+            "1:18",
+            "matrix.include: must be a list of mappings of variables",
+        ),
         ("{a: [1], exclude: [{a: 1}]}", "1:9", "matrix: has no members"),
-        ("{method: [1], exclude: [{metod: 1}]}", "1:34", "matrix.exclude: no matrix variable 'metod'; did you"),
-        (f"{{a: {list(range(101))}, b: {list(range(100))}}}", "1:9", f"matrix: has 10,100 members, more than {MAX:,}"),
+        (
+            "{method: [1], exclude: [{metod: 1}]}",
+            "1:34",
+            "matrix.exclude: no matrix variable 'metod'; did you",
+        ),
+        (
+            f"{{a: {list(range(101))}, b: {list(range(100))}}}",
+            "1:9",
+            f"matrix: has 10,100 members, more than {MAX:,}",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_faulty_matrix_is_told_with_its_place(text: str, place: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         members(text)
@@ -93,18 +105,28 @@ def plan(pipeline: Callable[..., Path], tmp_path: Path) -> Callable[[str], Plan]
     return lambda head: load_plan(pipeline(f"{head}\n{STAGES}"), Store(tmp_path / "store"))
 
 
-def test_members_share_the_stages_that_do_not_depend_on_a_variable(plan: Callable[[str], Plan]) -> None:
+def test_members_share_the_stages_that_do_not_depend_on_a_variable(
+    plan: Callable[[str], Plan],
+) -> None:
     found = plan("matrix: {w: [0.5, 1], k: [5, 6]}")
     assert [one.label for one in found] == [
         "drawings/unlabeled",
-        "model[w=0.5]", "features[w=0.5]", "clusters[w=0.5,k=5]", "clusters[w=0.5,k=6]",
-        "model[w=1]", "features[w=1]", "clusters[w=1,k=5]", "clusters[w=1,k=6]",
-    ]  # fmt: skip
+        "model[w=0.5]",
+        "features[w=0.5]",
+        "clusters[w=0.5,k=5]",
+        "clusters[w=0.5,k=6]",
+        "model[w=1]",
+        "features[w=1]",
+        "clusters[w=1,k=5]",
+        "clusters[w=1,k=6]",
+    ]
     assert len({one.key for one in found}) == len(list(found))
     assert [len(found.names[name]) for name in ("model", "features", "clusters")] == [2, 2, 4]
 
 
-def test_a_stage_is_called_and_keyed_alike_whatever_other_members_there_are(plan: Callable[[str], Plan]) -> None:
+def test_a_stage_is_called_and_keyed_alike_whatever_other_members_there_are(
+    plan: Callable[[str], Plan],
+) -> None:
     many, few = plan("matrix: {w: [0.5, 1], k: [5, 6]}"), plan("matrix: {w: [1], k: [6]}")
     keys = {one.label: one.key for one in many}
     assert {one.label: one.key for one in few}.items() <= keys.items()
@@ -162,9 +184,13 @@ def test_of_values_that_no_member_has_the_wrong_one_is_named(
         plan("matrix: {w: [0.5, 1], k: [5, 6]}").find(asked)
 
 
-def test_what_members_share_answers_to_the_values_of_each(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_members_share_answers_to_the_values_of_each(
+    pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
     text = f"matrix: {{w: [1], k: [300, 400]}}\n{STAGES}"
-    small = load_plan(pipeline(text), Store(tmp_path / "store"), smoke=True)  # which caps both at the same k
+    small = load_plan(
+        pipeline(text), Store(tmp_path / "store"), smoke=True
+    )  # which caps both at the same k
     (shared,) = small.find("clusters")
     assert small.find("clusters[k=300]") == small.find("clusters[w=1,k=400]") == [shared]
 
@@ -180,7 +206,12 @@ def test_a_variable_may_stand_in_the_seed_the_image_set_and_the_method(
     """
     found = load_plan(pipeline(text), Store(tmp_path / "store"))
     models = found.find("model")
-    assert [(one.seed, one.images["images"].stage.count) for one in models] == [(1, 32), (1, 64), (2, 32), (2, 64)]
+    assert [(one.seed, one.images["images"].stage.count) for one in models] == [
+        (1, 32),
+        (1, 64),
+        (2, 32),
+        (2, 64),
+    ]
     assert len({one.label for one in found}) == len(list(found)) == 6
 
 

@@ -37,13 +37,32 @@ def fault(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("1e-3", 0.001), ("1e3", 1000.0), (".5", 0.5), ("+1", 1), ("012", 12), ("0o17", 15), ("0x1F", 31),
-        ("no", "no"), ("on", "on"), ("yes", "yes"), ("off", "off"), ("true", True), ("False", False),
-        ("~", None), ("null", None), ("", None), ("12:30:45", "12:30:45"), ("2001-01-01", "2001-01-01"), ("=", "="),
-        ("-.NaN", "-.NaN"), ("'5'", "5"), ("!!str 5", "5"), ("[1, [a, {b: c}]]", [1, ["a", {"b": "c"}]]),
+        ("1e-3", 0.001),
+        ("1e3", 1000.0),
+        (".5", 0.5),
+        ("+1", 1),
+        ("012", 12),
+        ("0o17", 15),
+        ("0x1F", 31),
+        ("no", "no"),
+        ("on", "on"),
+        ("yes", "yes"),
+        ("off", "off"),
+        ("true", True),
+        ("False", False),
+        ("~", None),
+        ("null", None),
+        ("", None),
+        ("12:30:45", "12:30:45"),
+        ("2001-01-01", "2001-01-01"),
+        ("=", "="),
+        ("-.NaN", "-.NaN"),
+        ("'5'", "5"),
+        ("!!str 5", "5"),
+        ("[1, [a, {b: c}]]", [1, ["a", {"b": "c"}]]),
         ("\U0001f600 é", "\U0001f600 é"),
     ],
-)  # fmt: skip
+)
 def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
     found = plain(f"k: {text}")["k"]
     assert found == value
@@ -62,8 +81,16 @@ def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("a: x\nb: y\0z\n", "2:5", "not YAML: special characters are not allowed"),
         ("a: 1\nb: 2\na: 3\n", "3:1", "a: key repeated (first on line 1)"),
         ("s: {k: 1, k: 2}\n", "1:11", "k: key repeated (first on line 1)"),
-        ("a: !!python/object/apply:os.system [echo hi]\n", "1:4", "python/object/apply:os.system' is not allowed"),
-        ("a: 1\nb:\n  - !!python/name:os.system ''\n", "3:5", "python/name:os.system' is not allowed"),
+        (
+            "a: !!python/object/apply:os.system [echo hi]\n",
+            "1:4",
+            "python/object/apply:os.system' is not allowed",
+        ),
+        (
+            "a: 1\nb:\n  - !!python/name:os.system ''\n",
+            "3:5",
+            "python/name:os.system' is not allowed",
+        ),
         ("a: !mine {b: 1}\n", "1:4", "tag '!mine' is not allowed"),
         ("a: !!binary aGk=\n", "1:4", "is not allowed"),
         ("!!python/name:os.system x: 1\n", "1:1", "a key must be a word"),
@@ -79,7 +106,7 @@ def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("a: !!bool maybe\n", "1:4", "'maybe' cannot be read as bool"),
         ('a: "\\ud800"\n', "1:4", "holds a character that no text may hold"),
     ],
-)  # fmt: skip
+)
 def test_every_fault_of_the_text_has_its_place(text: str, place: str, words: str) -> None:
     said = fault(text)
     assert said.startswith(f"file.yaml:{place}: ")
@@ -116,7 +143,12 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_anchors_and_aliases_are_written_out() -> None:
-    assert plain("a: &x {k: [1]}\nb: *x\nc: &y 3\nd: *y\n") == {"a": {"k": [1]}, "b": {"k": [1]}, "c": 3, "d": 3}
+    assert plain("a: &x {k: [1]}\nb: *x\nc: &y 3\nd: *y\n") == {
+        "a": {"k": [1]},
+        "b": {"k": [1]},
+        "c": 3,
+        "d": 3,
+    }
 
 
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
@@ -129,7 +161,11 @@ def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
 
 def test_faults_are_told_in_the_order_of_the_file_and_counted() -> None:
     lines = fault("a: 1\nb: !x 1\na: !y 2\nc: !z 3\n").splitlines()
-    assert [line.split(": ")[0] for line in lines[:-1]] == ["file.yaml:2:4", "file.yaml:3:1", "file.yaml:4:4"]
+    assert [line.split(": ")[0] for line in lines[:-1]] == [
+        "file.yaml:2:4",
+        "file.yaml:3:1",
+        "file.yaml:4:4",
+    ]
     assert lines[-1] == "3 faults; nothing was started"
 
 
@@ -171,7 +207,10 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
         ("=5", "write it as --set PATH=VALUE"),
         ("stages..k=5", "write it as --set PATH=VALUE"),
         ("stages.cluster.k=5", "the file has no 'cluster' there; did you mean 'clusters'?"),
-        ("stages.clusters.backbone.width=1", "'vgg16' has no 'width': replace it as a whole, --set stages.clusters."),
+        (
+            "stages.clusters.backbone.width=1",
+            "'vgg16' has no 'width': replace it as a whole, --set stages.clusters.",
+        ),
         ("matrix.k.2=5", "no entry '2': there are 2, counted from 0"),
         ("matrix.k.x=5", "no entry 'x': there are 2, counted from 0"),
         ("data={card: x", "not YAML: expected ',' or '}'"),
@@ -179,7 +218,7 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
         ("data=!!python/name:os.system x", "is not allowed"),
         ("data=# nothing", "holds no value"),
     ],
-)  # fmt: skip
+)
 def test_a_faulty_set_names_itself_and_no_line(assignment: str, words: str) -> None:
     def read() -> None:
         faults = Faults()
@@ -195,11 +234,17 @@ def test_a_faulty_set_names_itself_and_no_line(assignment: str, words: str) -> N
 @pytest.mark.parametrize(
     ("text", "value"),
     [
-        ("${k}", 5), ("${rate}", 0.001), ("${flag}", True), ("${none}", None), ("a_${k}_${word}", "a_5_rotation"),
-        ("${flag}-${none}", "true-null"), ("$k", "$k"), ("${", "${"),
+        ("${k}", 5),
+        ("${rate}", 0.001),
+        ("${flag}", True),
+        ("${none}", None),
+        ("a_${k}_${word}", "a_5_rotation"),
+        ("${flag}-${none}", "true-null"),
+        ("$k", "$k"),
+        ("${", "${"),
         ("[x, '${k}', {a: '${word}'}]", ["x", 5, {"a": "rotation"}]),
     ],
-)  # fmt: skip
+)
 def test_variables_keep_their_type_where_they_stand_alone(text: str, value: Any) -> None:
     variables = {"k": 5, "rate": 1e-3, "flag": True, "none": None, "word": "rotation"}
     faults = Faults()
@@ -212,18 +257,52 @@ def test_variables_keep_their_type_where_they_stand_alone(text: str, value: Any)
 def test_an_unknown_variable_is_told_with_the_nearest() -> None:
     faults = Faults()
     substitute(parse("a:\n  b: x${metod}\n", "file.yaml", faults), {"method": 1}, faults)
-    with pytest.raises(UsageError, match=r"file.yaml:2:6: no matrix variable 'metod'; did you mean 'method'\?"):
+    with pytest.raises(
+        UsageError, match=r"file.yaml:2:6: no matrix variable 'metod'; did you mean 'method'\?"
+    ):
         faults.raise_if_any()
 
 
 SCRAPS = st.sampled_from(
     [
-        *"\t\n:,-[]{}#&*!|>'\"%@`?$ ", "a", "k: ", "- ", "\n  ", "stages", "uses", "cluster", "data", "matrix", "name",
-        "seed", "${", "${k}", "!!int ", "!!python/object:x ", "<<", "&a", "*a", "1e999", ".nan", "0x", "---", "...",
-        "%YAML 1.1\n", "pretext/random", "backbone", "conv4", "drawings", "features", "x.py:Y", ".py:", "\\ud800", "\0",
-        "null", "2001-01-01",
+        *"\t\n:,-[]{}#&*!|>'\"%@`?$ ",
+        "a",
+        "k: ",
+        "- ",
+        "\n  ",
+        "stages",
+        "uses",
+        "cluster",
+        "data",
+        "matrix",
+        "name",
+        "seed",
+        "${",
+        "${k}",
+        "!!int ",
+        "!!python/object:x ",
+        "<<",
+        "&a",
+        "*a",
+        "1e999",
+        ".nan",
+        "0x",
+        "---",
+        "...",
+        "%YAML 1.1\n",
+        "pretext/random",
+        "backbone",
+        "conv4",
+        "drawings",
+        "features",
+        "x.py:Y",
+        ".py:",
+        "\\ud800",
+        "\0",
+        "null",
+        "2001-01-01",
     ]
-)  # fmt: skip
+)
 TEXTS = st.one_of(st.text(max_size=60), st.lists(SCRAPS, max_size=25).map("".join))
 
 

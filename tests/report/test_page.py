@@ -19,9 +19,20 @@ import pytest
 
 from tests.conftest import Said, Tiny, command_line
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-BROWSER = ["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-           "--disable-background-networking", "--disable-component-update", "--enable-logging=stderr"]  # fmt: skip
+CHROMIUM = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+BROWSER = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-sync",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--enable-logging=stderr",
+]
 VOID = {"img", "meta", "link", "br", "input", "hr"}
 
 CHEAP = """\
@@ -82,7 +93,9 @@ class Page(HTMLParser):
 def written(finished: Tiny) -> Path:
     """The page of the finished tiny pipeline."""
     target = finished.file.with_name("report.html")
-    done = command_line("report", finished.file, "--store", finished.store, "-o", target, cwd=finished.file.parent)
+    done = command_line(
+        "report", finished.file, "--store", finished.store, "-o", target, cwd=finished.file.parent
+    )
     assert "report.html written" in done.stdout
     assert done.stderr == ""
     return target
@@ -103,7 +116,9 @@ def cheap(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
             Image.fromarray(pixels.astype(np.uint8)).save(folder / "photos" / name / f"<i>{i}.png")
     made = Tiny(folder / "cheap.yaml", folder / "store")
     made.file.write_text(CHEAP, encoding="utf-8")
-    command_line("run", made.file, "--store", made.store, "--threads", 1, "--device", "cpu", cwd=folder)
+    command_line(
+        "run", made.file, "--store", made.store, "--threads", 1, "--device", "cpu", cwd=folder
+    )
     return made
 
 
@@ -119,8 +134,12 @@ def test_nothing_is_loaded_from_anywhere(written: Path) -> None:
     page, text = read(written), written.read_text(encoding="utf-8")
     for tag, attributes in page.tags:
         for name in ("src", "srcset", "data", "poster", "action", "xlink:href"):
-            assert attributes.get(name, "data:").startswith("data:"), f"<{tag} {name}={attributes[name][:60]}>"
-        assert attributes.get("href", "#").startswith(("#", "data:,")), f"<{tag} href={attributes['href'][:60]}>"
+            assert attributes.get(name, "data:").startswith("data:"), (
+                f"<{tag} {name}={attributes[name][:60]}>"
+            )
+        assert attributes.get("href", "#").startswith(("#", "data:,")), (
+            f"<{tag} href={attributes['href'][:60]}>"
+        )
         assert "src" not in attributes or tag == "img"
     assert not re.search(r"@import|url\(|https?://", text)
 
@@ -149,7 +168,17 @@ def test_it_can_be_read_without_eyes(written: Path) -> None:
 
 def test_every_section_of_a_finished_pipeline_is_there(written: Path) -> None:
     page = read(written)
-    wanted = {"comparison", "pipeline", "training", "sees", "clusters", "sizes", "neighbours", "filters", "layers"}
+    wanted = {
+        "comparison",
+        "pipeline",
+        "training",
+        "sees",
+        "clusters",
+        "sizes",
+        "neighbours",
+        "filters",
+        "layers",
+    }
     assert wanted | {"provenance"} <= set(page.ids)
     assert "missing" not in page.ids
     assert "damaged" not in page.ids
@@ -157,7 +186,9 @@ def test_every_section_of_a_finished_pipeline_is_there(written: Path) -> None:
     assert {"image", "tiles"} <= set(page.words)  # what Jigsaw++ sees
 
 
-def test_numbers_are_those_of_the_store_with_where_they_come_from(written: Path, finished: Tiny) -> None:
+def test_numbers_are_those_of_the_store_with_where_they_come_from(
+    written: Path, finished: Tiny
+) -> None:
     page = read(written)
     for stage in ("linear", "knn"):
         (folder,) = artifacts(finished.store, f"evaluate/{stage}")
@@ -166,20 +197,36 @@ def test_numbers_are_those_of_the_store_with_where_they_come_from(written: Path,
         assert f"{card['figures'][card['main']]:.1f} %" in page.text
         assert all(f"{value:.2f}" in page.text for value in card["figures"].values())
         assert card["protocol"] in page.text
-        for told in (manifest["key"], manifest["environment"]["device"], manifest["environment"]["versions"]["torch"]):
+        for told in (
+            manifest["key"],
+            manifest["environment"]["device"],
+            manifest["environment"]["versions"]["torch"],
+        ):
             assert told in page.text
         assert f"made-{manifest['key']}" in page.ids
         assert {"href": f"#made-{manifest['key']}"}.items() <= {
-            name: value for one in page.all("a") for name, value in one.items() if one["href"].endswith(manifest["key"])
+            name: value
+            for one in page.all("a")
+            for name, value in one.items()
+            if one["href"].endswith(manifest["key"])
         }.items()
-        assert shlex.join(["transfer", "run", str(finished.file), stage, "--store", str(finished.store)]) in page.text
+        assert (
+            shlex.join(
+                ["transfer", "run", str(finished.file), stage, "--store", str(finished.store)]
+            )
+            in page.text
+        )
 
 
 def test_chance_is_drawn_beside_accuracy(written: Path) -> None:
     text = read(written).text
     assert "chance (0.05)" in text  # of 20 permutations
-    plots = [one["aria-label"] for one in read(written).all("svg") if "plot" in one.get("class", "")]
-    assert any(plot.startswith("accuracy of target") and "chance 0.2" in plot for plot in plots)  # of five clusters
+    plots = [
+        one["aria-label"] for one in read(written).all("svg") if "plot" in one.get("class", "")
+    ]
+    assert any(
+        plot.startswith("accuracy of target") and "chance 0.2" in plot for plot in plots
+    )  # of five clusters
 
 
 def test_nothing_done_is_an_error_that_says_what_to_run(
@@ -192,7 +239,9 @@ def test_nothing_done_is_an_error_that_says_what_to_run(
     assert not target.exists()
 
 
-def test_what_is_missing_is_named_with_its_command(invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path) -> None:
+def test_what_is_missing_is_named_with_its_command(
+    invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path
+) -> None:
     shutil.rmtree(tiny.store / "evaluate")
     shutil.rmtree(tiny.store / "target")
     invoke("report", tiny.file, "--store", tiny.store, "-o", tmp_path / "part.html")
@@ -204,7 +253,9 @@ def test_what_is_missing_is_named_with_its_command(invoke: Callable[..., Said], 
     assert "nothing is finished that could be compared" in page.text
 
 
-def test_what_is_out_of_date_is_not_shown(invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path) -> None:
+def test_what_is_out_of_date_is_not_shown(
+    invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path
+) -> None:
     """With another number of clusters nothing that stands on them is a result of this pipeline."""
     words = ("--set", "stages.clusters.k=4", "-o", tmp_path / "other.html")
     invoke("report", tiny.file, "--store", tiny.store, *words)
@@ -214,7 +265,9 @@ def test_what_is_out_of_date_is_not_shown(invoke: Callable[..., Said], tiny: Tin
     assert "training" in page.ids
 
 
-def test_damage_is_told_and_left_out(invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path) -> None:
+def test_damage_is_told_and_left_out(
+    invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path
+) -> None:
     (folder,) = artifacts(tiny.store, "assign")
     data = bytearray((folder / "labels.h5").read_bytes())
     data[len(data) // 2] ^= 255
@@ -227,7 +280,9 @@ def test_damage_is_told_and_left_out(invoke: Callable[..., Said], tiny: Tiny, tm
     assert "filters" in page.ids
 
 
-def test_names_of_users_are_text_and_nothing_else(invoke: Callable[..., Said], cheap: Tiny, tmp_path: Path) -> None:
+def test_names_of_users_are_text_and_nothing_else(
+    invoke: Callable[..., Said], cheap: Tiny, tmp_path: Path
+) -> None:
     invoke("report", cheap.file, "--store", cheap.store, "-o", tmp_path / "cheap.html")
     page = read(tmp_path / "cheap.html")
     assert "<script>alert(1)<" in page.text
@@ -247,14 +302,18 @@ def test_of_a_matrix_some_members_are_shown_and_the_others_can_be(
     assert len(set(shown)) >= 4
     assert "labels ×6" in page.text
     assert "2 more members of the matrix not shown" in page.text
-    command = re.search(r"not shown\. To see one: transfer (report .*?member\.html --store \S+)", page.text)
+    command = re.search(
+        r"not shown\. To see one: transfer (report .*?member\.html --store \S+)", page.text
+    )
     invoke(*shlex.split(command[1]))  # nothing has to run for it
     assert "Not there yet" not in read(tmp_path / "member.html").text
     assert "comparison" not in page.ids  # nothing of it evaluates anything
     assert ", as their features lie;" in page.text
 
 
-def test_the_page_is_the_same_each_time(invoke: Callable[..., Said], written: Path, finished: Tiny) -> None:
+def test_the_page_is_the_same_each_time(
+    invoke: Callable[..., Said], written: Path, finished: Tiny
+) -> None:
     again = written.with_name("again.html")
     invoke("report", finished.file, "--store", finished.store, "-o", again)
     assert again.read_bytes() == written.read_bytes()
@@ -265,10 +324,17 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
 
     from transfer.report.published_results import IMAGENET, published
 
-    def score(card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object) -> Some:
+    def score(
+        card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object
+    ) -> Some:
         packs = {"train": train, "test": 50_000}
-        images = {role: Some(stage=Some(spec=Some(card=card), count=count)) for role, count in packs.items()}
-        network = Some(**{"name": name, "width": 1.0, "batch_norm": False, "stem": "imagenet", **options})
+        images = {
+            role: Some(stage=Some(spec=Some(card=card), count=count))
+            for role, count in packs.items()
+        }
+        network = Some(
+            **{"name": name, "width": 1.0, "batch_norm": False, "stem": "imagenet", **options}
+        )
         return Some(images=images, inputs={"model": Some(stage=Some(backbone=network))})
 
     assert published(score(), "linear/zhang2016-v1") == IMAGENET
@@ -282,7 +348,9 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
     assert published(score(stem="small"), "linear/zhang2016-v1") == {}
 
 
-def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(cheap: Tiny, finished: Tiny) -> None:
+def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(
+    cheap: Tiny, finished: Tiny
+) -> None:
     from transfer.api import Pipeline
     from transfer.report.collect import Gathered
     from transfer.report.pipeline_graph import drawing
@@ -290,8 +358,10 @@ def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(cheap
     for made in (cheap, finished):
         report = Gathered.read(Pipeline.load(made.file, store=made.store))
         svg = str(drawing(report))
-        rects = [tuple(map(float, one)) for one in re.findall(
-            r'<rect x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', svg)]  # fmt: skip
+        rects = [
+            tuple(map(float, one))
+            for one in re.findall(r'<rect x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', svg)
+        ]
         assert len(rects) == len({one.planned.name for one in report.methods})
         for number, (x, y, width, height) in enumerate(rects):
             for a, b, c, d in rects[number + 1 :]:
@@ -327,13 +397,26 @@ def browse(page: Path, width: int, folder: Path, probe: str) -> tuple[dict[str, 
         encoding="utf-8",
     )
     done = subprocess.run(
-        [CHROMIUM, *BROWSER, f"--user-data-dir={folder / f'profile-{width}'}", "--window-size=1600,1000",
-         "--virtual-time-budget=5000", "--dump-dom", around.as_uri()],
-        capture_output=True, text=True, check=False, timeout=120, env={**os.environ, "HOME": str(folder)},
-    )  # fmt: skip
+        [
+            CHROMIUM,
+            *BROWSER,
+            f"--user-data-dir={folder / f'profile-{width}'}",
+            "--window-size=1600,1000",
+            "--virtual-time-budget=5000",
+            "--dump-dom",
+            around.as_uri(),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+        env={**os.environ, "HOME": str(folder)},
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     said = Page(re.search(r"<title>.*?</title>", done.stdout, re.DOTALL)[0]).text
-    return json.loads(said), "\n".join(line for line in done.stderr.splitlines() if "CONSOLE" in line)
+    return json.loads(said), "\n".join(
+        line for line in done.stderr.splitlines() if "CONSOLE" in line
+    )
 
 
 PROBE = """{inner: innerWidth, page: document.documentElement.scrollWidth,
@@ -386,7 +469,9 @@ class Taught:
         return Scores(self.folder)
 
 
-def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_number(tmp_path: Path) -> None:
+def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_number(
+    tmp_path: Path,
+) -> None:
     from transfer.artifacts import Scores
     from transfer.report.scores import _taught
 
@@ -397,16 +482,28 @@ def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_numbe
         "random weights, 100 %": 60,
     }
     Scores.write(
-        tmp_path, protocol="finetune/v1", settings={}, selected={}, main="finetuned, 100 %", figures=ways,
-        counts={"test": 100, "train, 10 %": 50, "train, 100 %": 500}, intervals={"finetuned, 10 %": [35.0, 45.0]},
-        arrays={f"curve.{name}": np.array([[1.0, value - 1], [3.0, value + 1]]) for name, value in ways.items()},
-    )  # fmt: skip
+        tmp_path,
+        protocol="finetune/v1",
+        settings={},
+        selected={},
+        main="finetuned, 100 %",
+        figures=ways,
+        counts={"test": 100, "train, 10 %": 50, "train, 100 %": 500},
+        intervals={"finetuned, 10 %": [35.0, 45.0]},
+        arrays={
+            f"curve.{name}": np.array([[1.0, value - 1], [3.0, value + 1]])
+            for name, value in ways.items()
+        },
+    )
     epochs, labels = map(str, _taught(Taught(tmp_path), "finetune"))
     assert "finetuned, 10 % 2 to 40" in epochs  # the mean over the draws
     assert "random weights, 100 % 2 to 60" in epochs
     assert ">0<" in epochs  # before the first epoch
     assert ">2<" not in epochs
-    assert 'aria-label="test accuracy of finetune by labels: finetuned 40 to 70; random weights 20 to 60"' in labels
+    assert (
+        'aria-label="test accuracy of finetune by labels: finetuned 40 to 70; random weights 20 to 60"'
+        in labels
+    )
     assert ">50<" in labels
     assert ">500<" in labels
 
@@ -421,11 +518,22 @@ def test_only_so_much_of_large_features_is_read(tmp_path: Path) -> None:
     ranked = _ranked(Features(tmp_path), [3, 40], most=100)
     unit = rows[:100] / np.linalg.norm(rows[:100], axis=1, keepdims=True)
     for query, found in zip([3, 40], ranked, strict=True):
-        assert found.tolist() == np.argsort(-(unit @ unit[query]), kind="stable")[: len(found)].tolist()
+        assert (
+            found.tolist()
+            == np.argsort(-(unit @ unit[query]), kind="stable")[: len(found)].tolist()
+        )
 
 
 def test_a_page_needs_a_folder(invoke: Callable[..., Said], finished: Tiny, tmp_path: Path) -> None:
-    said = invoke("report", finished.file, "--store", finished.store, "-o", tmp_path / "no" / "x.html", check=2)
+    said = invoke(
+        "report",
+        finished.file,
+        "--store",
+        finished.store,
+        "-o",
+        tmp_path / "no" / "x.html",
+        check=2,
+    )
     assert f"there is no folder {tmp_path / 'no'}" in said.err
 
 
@@ -449,4 +557,6 @@ def test_which_clusters_are_shown() -> None:
     assert not others & set(shown["At random"])
     assert shown == dict(_groups(sizes, counts))  # drawn, and the same each time
     assert dict(_groups(sizes, None))["The smallest"][0] == 8
-    assert dict(_groups(sizes[:5], counts[:5])) == {"All clusters, the purest first": [4, 0, 2, 3, 1]}
+    assert dict(_groups(sizes[:5], counts[:5])) == {
+        "All clusters, the purest first": [4, 0, 2, 3, 1]
+    }

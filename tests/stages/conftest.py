@@ -22,7 +22,11 @@ def features_of(tmp_path: Path) -> Callable[..., Features]:
     """Features of (N, D) values, written as a stage writes them; ids are not in the order of their names."""
 
     def write(
-        values: np.ndarray, name: str = "features", dtype: str = "float32", of: str = "", **facts: Any
+        values: np.ndarray,
+        name: str = "features",
+        dtype: str = "float32",
+        of: str = "",
+        **facts: Any,
     ) -> Features:
         folder = tmp_path / name
         folder.mkdir(exist_ok=True)
@@ -45,7 +49,18 @@ def work_for(tmp_path: Path) -> Callable[..., Work]:
             folder.mkdir(exist_ok=True)
         keys = {option: f"{option} key" for option in inputs}
         machine = Machine("cpu", threads_wanted=1)
-        return Work(*folders, inputs, {}, machine, seed, StopFlag(), name, f"key of {name}", keys, quiet=True)
+        return Work(
+            *folders,
+            inputs,
+            {},
+            machine,
+            seed,
+            StopFlag(),
+            name,
+            f"key of {name}",
+            keys,
+            quiet=True,
+        )
 
     return make
 
@@ -54,7 +69,9 @@ def work_for(tmp_path: Path) -> Callable[..., Work]:
 def blobs() -> Callable[..., np.ndarray]:
     """(n, d) float32 rows about `k` centres that are far apart."""
 
-    def draw(n: int = 400, d: int = 8, k: int = 5, seed: int = 0, apart: float = 10.0) -> np.ndarray:
+    def draw(
+        n: int = 400, d: int = 8, k: int = 5, seed: int = 0, apart: float = 10.0
+    ) -> np.ndarray:
         random = np.random.default_rng(seed)
         centres = apart * random.standard_normal((k, d))
         return (centres[np.arange(n) % k] + random.standard_normal((n, d))).astype(np.float32)

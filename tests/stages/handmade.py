@@ -19,14 +19,20 @@ PINNED_ON = ("2.15", "AVX512")  # torch and processor
 
 
 def pack_images(
-    folder: Path, pixels: np.ndarray, labels: np.ndarray | None = None, name: str = "train",
+    folder: Path,
+    pixels: np.ndarray,
+    labels: np.ndarray | None = None,
+    name: str = "train",
     ids: list[str] | None = None,
-) -> Images:  # fmt: skip
+) -> Images:
     """A packed split of (N, S, S, 3) uint8 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", pixels)
     columns = {"ids": encode_strings(ids or [f"{name}/{row}" for row in range(len(pixels))])}
-    write_table(folder / "index.h5", columns | ({} if labels is None else {"labels": labels.astype(np.int64)}))
+    write_table(
+        folder / "index.h5",
+        columns | ({} if labels is None else {"labels": labels.astype(np.int64)}),
+    )
     classes = [] if labels is None else [str(c) for c in range(int(labels.max()) + 1)]
     write_json(folder / "images.json", {"size": pixels.shape[1], "split": name, "classes": classes})
     return Images(folder)
@@ -41,7 +47,10 @@ def shuffled(folder: Path, images: Images) -> Images:
 
 def pinned(figures: dict[str, float], elsewhere: float) -> Any:
     """Equal to the last digit that is written where figures were pinned; `elsewhere`, which rounds otherwise, near."""
-    here = (torch.__version__.partition("+")[0].rpartition(".")[0], torch.backends.cpu.get_cpu_capability())
+    here = (
+        torch.__version__.partition("+")[0].rpartition(".")[0],
+        torch.backends.cpu.get_cpu_capability(),
+    )
     return pytest.approx(figures, abs=0.0051 if here == PINNED_ON else elsewhere)
 
 
@@ -56,15 +65,29 @@ def make_work(
     (folder / "made").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     images, inputs = images or {}, inputs or {}
-    keys = {**{name: f"key of {name}" for name in inputs}, **{f"{role} images": f"key of {role}" for role in images}}
+    keys = {
+        **{name: f"key of {name}" for name in inputs},
+        **{f"{role} images": f"key of {role}" for role in images},
+    }
     settings = {"device_name": "cpu", "precision_name": "float32", "threads_wanted": 1} | machine
     return Work(
-        folder=folder / "made", checkpoints=folder / "checkpoints", inputs=inputs, images=images,
-        machine=Machine(**settings), seed=seed, stop=StopFlag(), label="stage", key="key", input_keys=keys, quiet=True,
-    )  # fmt: skip
+        folder=folder / "made",
+        checkpoints=folder / "checkpoints",
+        inputs=inputs,
+        images=images,
+        machine=Machine(**settings),
+        seed=seed,
+        stop=StopFlag(),
+        label="stage",
+        key="key",
+        input_keys=keys,
+        quiet=True,
+    )
 
 
-def run_stage(stage: Stage, folder: Path, images: dict[str, Images] | None = None, **inputs: Any) -> Any:
+def run_stage(
+    stage: Stage, folder: Path, images: dict[str, Images] | None = None, **inputs: Any
+) -> Any:
     """The artifact that `stage` makes in `folder`."""
     work = make_work(folder, images, inputs)
     stage.run(work)

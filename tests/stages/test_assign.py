@@ -26,7 +26,11 @@ Make = Callable[..., Work]
 @pytest.fixture
 def clusters_of(tmp_path: Path) -> Callable[..., Clusters]:
     def write(centroids: np.ndarray, sizes: list[int], space: dict[str, Any] = SPACE) -> Clusters:
-        columns = {"centroids": centroids.astype(np.float32), "sizes": np.array(sizes), "objective": np.zeros(1)}
+        columns = {
+            "centroids": centroids.astype(np.float32),
+            "sizes": np.array(sizes),
+            "objective": np.zeros(1),
+        }
         write_table(tmp_path / "clusters.h5", columns, space=space, layer="conv5", preparation=[])
         return Clusters(tmp_path)
 
@@ -40,7 +44,11 @@ def assigned(work: Work) -> PseudoLabels:
 
 @pytest.mark.parametrize(("d", "far"), [(1, 0), (8, 0), (300, 0), (8, 2000)])
 def test_labels_and_distances_are_those_of_brute_force(
-    features_of: Callable[..., Features], work_for: Make, clusters_of: Callable[..., Clusters], d: int, far: float
+    features_of: Callable[..., Features],
+    work_for: Make,
+    clusters_of: Callable[..., Clusters],
+    d: int,
+    far: float,
 ) -> None:
     random = np.random.default_rng(d)
     values = (random.standard_normal((500, d)) + far).astype(np.float32)
@@ -89,7 +97,11 @@ def test_what_cannot_be_compared_is_refused(
 ) -> None:
     clusters = clusters_of(np.eye(2), [1, 1])
     with pytest.raises(TransferError, match="not of the kind"):
-        assigned(work_for(features=features_of(np.eye(2), space=SPACE | {"layer": "conv4"}), clusters=clusters))
+        assigned(
+            work_for(
+                features=features_of(np.eye(2), space=SPACE | {"layer": "conv4"}), clusters=clusters
+            )
+        )
     values = np.eye(2)
     values[1, 0] = np.nan
     features = features_of(values, "bad")
@@ -113,7 +125,9 @@ def extracted(name: str = "f", model: str = "m", **options: Any) -> SimpleNamesp
     return SimpleNamespace(name=name, key=name, inputs=inputs, stage=SimpleNamespace(**options))
 
 
-def prepared(features: SimpleNamespace, name: str, like: SimpleNamespace | None = None) -> SimpleNamespace:
+def prepared(
+    features: SimpleNamespace, name: str, like: SimpleNamespace | None = None
+) -> SimpleNamespace:
     inputs = {"features": features} | ({"like": like} if like else {})
     return SimpleNamespace(name=name, key=name, inputs=inputs)
 
@@ -125,7 +139,11 @@ FITTED = prepared(extracted("a"), "fitted")
     ("ours", "theirs", "same"),
     [
         (extracted("a"), extracted("b"), True),  # of another image set
-        (extracted(layer=None), extracted(layer=backbone("alexnet").default_layer()), True),  # the network's own choice
+        (
+            extracted(layer=None),
+            extracted(layer=backbone("alexnet").default_layer()),
+            True,
+        ),  # the network's own choice
         (extracted(layer="conv4"), extracted(), False),
         (extracted(model="other"), extracted(), False),
         (extracted(pool=1), extracted(), False),
@@ -134,13 +152,22 @@ FITTED = prepared(extracted("a"), "fitted")
         (FITTED, FITTED, True),
         (prepared(extracted("b"), "own"), FITTED, False),  # fitted anew: another space
         (prepared(extracted("b"), "taken", like=FITTED), FITTED, True),
-        (prepared(extracted("c"), "again", like=prepared(extracted("b"), "taken", like=FITTED)), FITTED, True),
+        (
+            prepared(extracted("c"), "again", like=prepared(extracted("b"), "taken", like=FITTED)),
+            FITTED,
+            True,
+        ),
     ],
 )
-def test_other_features_are_found_in_the_plan(ours: SimpleNamespace, theirs: SimpleNamespace, same: bool) -> None:
+def test_other_features_are_found_in_the_plan(
+    ours: SimpleNamespace, theirs: SimpleNamespace, same: bool
+) -> None:
     assert (space_of(ours) == space_of(theirs)) is same
     clusters = SimpleNamespace(name="clusters", inputs={"features": theirs})
-    plan, stage = SimpleNamespace(inputs={"features": ours, "clusters": clusters}), Assign(features="x", clusters="y")
+    plan, stage = (
+        SimpleNamespace(inputs={"features": ours, "clusters": clusters}),
+        Assign(features="x", clusters="y"),
+    )
     if same:
         stage.check(plan)
     else:

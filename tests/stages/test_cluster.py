@@ -21,7 +21,9 @@ Make = Callable[..., Work]
 
 def planned(count: int | None, prepared: bool = False) -> SimpleNamespace:
     """A plan's features, of `count` images; None: the plan does not show how many."""
-    images = {} if count is None else {"images": SimpleNamespace(stage=SimpleNamespace(count=count))}
+    images = (
+        {} if count is None else {"images": SimpleNamespace(stage=SimpleNamespace(count=count))}
+    )
     features = SimpleNamespace(images=images, inputs={})
     return SimpleNamespace(images={}, inputs={"features": features}) if prepared else features
 
@@ -59,7 +61,9 @@ def test_the_best_of_several_tries_is_kept(
     assert found[5] < found[1]
 
 
-@pytest.mark.parametrize("iterations_before", [0, 1, 3, 4, 5, 7])  # of 4 + 4: also between the tries
+@pytest.mark.parametrize(
+    "iterations_before", [0, 1, 3, 4, 5, 7]
+)  # of 4 + 4: also between the tries
 def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
     features_of: Callable[..., Features],
     work_for: Make,
@@ -90,7 +94,9 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
     resumed = work_for("resumed", features=features)
     stage.run(resumed)
     assert len(done) == 8 - iterations_before
-    assert (resumed.folder / "clusters.h5").read_bytes() == (straight.folder / "clusters.h5").read_bytes()
+    assert (resumed.folder / "clusters.h5").read_bytes() == (
+        straight.folder / "clusters.h5"
+    ).read_bytes()
     assert resumed.figures == straight.figures
 
 
@@ -127,7 +133,10 @@ def test_a_torn_checkpoint_is_no_checkpoint(tmp_path: Path, kept: int) -> None:
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_rows_that_are_no_numbers_are_named(
-    features_of: Callable[..., Features], work_for: Make, blobs: Callable[..., np.ndarray], bad: float
+    features_of: Callable[..., Features],
+    work_for: Make,
+    blobs: Callable[..., np.ndarray],
+    bad: float,
 ) -> None:
     values = blobs()
     values[123, 4] = bad
@@ -140,7 +149,9 @@ def test_collapse_and_copies_are_told(
     features_of: Callable[..., Features], work_for: Make, blobs: Callable[..., np.ndarray]
 ) -> None:
     with pytest.raises(TransferError, match="only 1 of 400 rows are distinct"):
-        Cluster(features="features", k=5).run(work_for("one", features=features_of(np.ones((400, 8)), "one")))
+        Cluster(features="features", k=5).run(
+            work_for("one", features=features_of(np.ones((400, 8)), "one"))
+        )
     values = blobs()
     values[:300] = values[0]
     work = work_for("most", features=features_of(values, "most"))
@@ -151,7 +162,9 @@ def test_collapse_and_copies_are_told(
 
 def test_empty_clusters_are_told(work_for: Make) -> None:
     work = work_for()
-    Cluster(features="features", k=4)._tell(work, np.array([5, 0, 5, 0]), 1.0, Lloyd(np.ones((4, 1))))
+    Cluster(features="features", k=4)._tell(
+        work, np.array([5, 0, 5, 0]), 1.0, Lloyd(np.ones((4, 1)))
+    )
     assert work.figures["empty"] == 2
     assert work.notes == ["2 of 4 clusters are empty; `assign` leaves them out"]
     with pytest.raises(TransferError, match="collapsed"):

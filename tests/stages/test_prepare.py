@@ -63,7 +63,9 @@ def up_to_sign(values: np.ndarray) -> np.ndarray:
 
 @pytest.mark.parametrize("name", ["centre", "standardise", "l2", "pca", "whiten"])
 @pytest.mark.parametrize("shape", [(200, 12), (20, 50)], ids=["tall", "wide"])
-def test_each_step_is_scikit_learns(features_of: Of, work_for: Make, name: str, shape: tuple[int, int]) -> None:
+def test_each_step_is_scikit_learns(
+    features_of: Of, work_for: Make, name: str, shape: tuple[int, int]
+) -> None:
     values = drawn(*shape)
     exact = values.astype(np.float64)
     expected = {
@@ -84,7 +86,11 @@ def test_each_step_is_scikit_learns(features_of: Of, work_for: Make, name: str, 
 
 @settings(max_examples=40, deadline=None)
 @given(
-    n=st.integers(2, 60), d=st.integers(1, 40), size=st.integers(1, 70), whiten=st.booleans(), seed=st.integers(0, 99)
+    n=st.integers(2, 60),
+    d=st.integers(1, 40),
+    size=st.integers(1, 70),
+    whiten=st.booleans(),
+    seed=st.integers(0, 99),
 )
 def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     n: int, d: int, size: int, whiten: bool, seed: int
@@ -98,11 +104,15 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     variances = singular[:limit] ** 2 / (n - 1)
     assert step["matrix"].shape == (d, limit)
     assert kept == pytest.approx(1, rel=1e-6)
-    np.testing.assert_allclose(step["mean"], values.mean(axis=0, dtype=np.float64), rtol=1e-6, atol=1e-6)
+    np.testing.assert_allclose(
+        step["mean"], values.mean(axis=0, dtype=np.float64), rtol=1e-6, atol=1e-6
+    )
     if whiten:
         variances = variances / np.maximum(variances, 1e-2 * variances[0])
     found = apply([step], values).astype(np.float64)
-    np.testing.assert_allclose(found.var(axis=0, ddof=1), variances, rtol=1e-2, atol=1e-4 * variances.max())
+    np.testing.assert_allclose(
+        found.var(axis=0, ddof=1), variances, rtol=1e-2, atol=1e-4 * variances.max()
+    )
     # The map keeps inner products of the rows (of whitened ones, those that numpy's own whitening gives).
     scale = np.sqrt(variances) * np.sqrt(n - 1) / singular[:limit]
     own = centred @ (right[:limit].T * scale)
@@ -118,7 +128,9 @@ def test_blocks_and_large_means_cost_no_digits(size: int, offset: float) -> None
     mean, values_, vectors, total = found.mean, found.values, found.vectors, found.trace
     covariance = np.cov(values.astype(np.float64).T)
     np.testing.assert_allclose(mean, values.mean(axis=0, dtype=np.float64), rtol=1e-12)
-    np.testing.assert_allclose(vectors * values_ @ vectors.T, covariance, rtol=1e-9, atol=1e-9 * total)
+    np.testing.assert_allclose(
+        vectors * values_ @ vectors.T, covariance, rtol=1e-9, atol=1e-9 * total
+    )
     assert total == pytest.approx(np.trace(covariance))
     assert found.squares == pytest.approx(np.square(covariance).sum())
     step = scaling(blocks_of(values, size), 6, True, pytest.fail)
@@ -138,7 +150,9 @@ def test_the_best_shrinkage_is_that_of_scikit_learn(shape: tuple[int, int]) -> N
 
 
 @pytest.mark.parametrize("shrinkage", [0.0, 0.3, 1.0, "ledoit-wolf"])
-def test_whitening_divides_by_shrunk_variances(features_of: Of, work_for: Make, shrinkage: Any) -> None:
+def test_whitening_divides_by_shrunk_variances(
+    features_of: Of, work_for: Make, shrinkage: Any
+) -> None:
     from sklearn.covariance import LedoitWolf
 
     values = drawn(60, 8).astype(np.float64)
@@ -151,16 +165,23 @@ def test_whitening_divides_by_shrunk_variances(features_of: Of, work_for: Make, 
     assert any("Ledoit" in note for note in work.notes) == (shrinkage == "ledoit-wolf")
 
 
-def test_a_projection_keeps_distances_and_is_of_its_seed_alone(features_of: Of, work_for: Make) -> None:
+def test_a_projection_keeps_distances_and_is_of_its_seed_alone(
+    features_of: Of, work_for: Make
+) -> None:
     values = drawn(60, 900)
     work = work_for(features=features_of(values))
     found = values_of(prepare(work, steps=["project"], projected=400))
     assert found.shape == (60, 400)
     before, after = (np.linalg.norm(one[:1] - one[1:], axis=1) for one in (values, found))
     np.testing.assert_allclose(after / before, 1, atol=0.2)
-    again = prepare(work_for("again", features=features_of(values, "b")), steps=["project"], projected=400)
+    again = prepare(
+        work_for("again", features=features_of(values, "b")), steps=["project"], projected=400
+    )
     other = prepare(
-        work_for("other", features=features_of(values, "c")), steps=["project"], projected=400, projection_seed=1
+        work_for("other", features=features_of(values, "c")),
+        steps=["project"],
+        projected=400,
+        projection_seed=1,
     )
     assert values_of(again).tobytes() == found.tobytes() != values_of(other).tobytes()
     taken = prepare(work_for("taken", features=features_of(values, "d"), like=again), like="again")
@@ -169,14 +190,21 @@ def test_a_projection_keeps_distances_and_is_of_its_seed_alone(features_of: Of, 
         projection(900, 900, 0)
 
 
-def side_by_side(work_for: Make, *features: Features, name: str = "work", **options: Any) -> Features:
+def side_by_side(
+    work_for: Make, *features: Features, name: str = "work", **options: Any
+) -> Features:
     work = work_for(name, **{f"features.{place}": one for place, one in enumerate(features)})
-    Prepare(features=[str(place) for place in range(len(features))], **({"dtype": "float32"} | options)).run(work)
+    Prepare(
+        features=[str(place) for place in range(len(features))], **({"dtype": "float32"} | options)
+    ).run(work)
     return Features(work.folder)
 
 
 def test_several_features_are_put_side_by_side(features_of: Of, work_for: Make) -> None:
-    first, second = features_of(drawn(200, 5)), features_of(drawn(200, 3, seed=1), "second", of="features")
+    first, second = (
+        features_of(drawn(200, 5)),
+        features_of(drawn(200, 3, seed=1), "second", of="features"),
+    )
     both = np.concatenate([drawn(200, 5), drawn(200, 3, seed=1)], axis=1)
     plain = side_by_side(work_for, first, second, steps=[])
     np.testing.assert_allclose(values_of(plain), both, rtol=2e-3)
@@ -190,12 +218,18 @@ def test_several_features_are_put_side_by_side(features_of: Of, work_for: Make) 
 
 def test_features_of_other_images_do_not_stand_beside_them(features_of: Of, work_for: Make) -> None:
     with pytest.raises(TransferError, match="of different images"):
-        side_by_side(work_for, features_of(drawn(200, 5)), features_of(drawn(90, 3), "few"), steps=[])
+        side_by_side(
+            work_for, features_of(drawn(200, 5)), features_of(drawn(90, 3), "few"), steps=[]
+        )
 
 
 def test_steps_follow_one_another(features_of: Of, work_for: Make) -> None:
     values = drawn(200, 12).astype(np.float64)
-    found = values_of(prepare(work_for(features=features_of(values)), steps=["standardise", "pca", "l2"], components=5))
+    found = values_of(
+        prepare(
+            work_for(features=features_of(values)), steps=["standardise", "pca", "l2"], components=5
+        )
+    )
     reduced = PCA(5, svd_solver="full").fit_transform(StandardScaler().fit_transform(values))
     expected = reduced / np.linalg.norm(reduced, axis=1, keepdims=True)
     np.testing.assert_allclose(np.abs(found), np.abs(expected), atol=1e-4)
@@ -203,7 +237,10 @@ def test_steps_follow_one_another(features_of: Of, work_for: Make) -> None:
 
 def test_the_variance_kept_is_that_of_all_steps_together(features_of: Of, work_for: Make) -> None:
     values = drawn(200, 12)
-    one, two = work_for(features=features_of(values)), work_for(features=features_of(values, "again"))
+    one, two = (
+        work_for(features=features_of(values)),
+        work_for(features=features_of(values, "again")),
+    )
     prepare(one, steps=["centre", "pca"], components=3)
     prepare(two, steps=["centre", "pca", "whiten"], components=3)
     assert 0 < one.figures["variance kept"] < 1
@@ -222,7 +259,9 @@ def test_constant_values_become_zero_and_are_told(features_of: Of, work_for: Mak
 
 
 @pytest.mark.parametrize("rows", [100, 9], ids=["tall", "wide"])
-def test_a_rank_below_what_was_asked_is_told_and_gives_zeros(features_of: Of, work_for: Make, rows: int) -> None:
+def test_a_rank_below_what_was_asked_is_told_and_gives_zeros(
+    features_of: Of, work_for: Make, rows: int
+) -> None:
     values = np.repeat(drawn(rows, 5), 2, axis=1)  # every column twice
     work = work_for(features=features_of(values))
     made = prepare(work, steps=["whiten"], components=8, floor=0.0)
@@ -251,7 +290,9 @@ def test_the_floor_keeps_small_directions_small(features_of: Of, work_for: Make)
 def test_more_components_than_can_be_had_are_told(
     features_of: Of, work_for: Make, shape: tuple[int, int], asked: int | None
 ) -> None:
-    with pytest.raises(TransferError, match=rf"components of {shape[0]} rows of {shape[1]} values: at most"):
+    with pytest.raises(
+        TransferError, match=rf"components of {shape[0]} rows of {shape[1]} values: at most"
+    ):
         prepare(work_for(features=features_of(drawn(*shape))), steps=["pca"], components=asked)
 
 
@@ -261,7 +302,9 @@ def test_equal_rows_have_no_directions(features_of: Of, work_for: Make) -> None:
 
 
 @pytest.mark.parametrize("steps", [["l2"], ["centre"], ["l2", "whiten"]])
-def test_rows_that_are_no_numbers_are_named(features_of: Of, work_for: Make, steps: list[str]) -> None:
+def test_rows_that_are_no_numbers_are_named(
+    features_of: Of, work_for: Make, steps: list[str]
+) -> None:
     values = drawn(60, 4)
     values[41, 2] = np.nan
     features = features_of(values)
@@ -277,7 +320,9 @@ def test_values_too_large_for_float16_are_named(features_of: Of, work_for: Make)
         prepare(work_for(features=features), steps=["centre"], dtype="float16")
 
 
-@pytest.mark.parametrize("steps", [["l2", "whiten"], ["standardise"], ["centre", "pca", "l2"], ["l2"]])
+@pytest.mark.parametrize(
+    "steps", [["l2", "whiten"], ["standardise"], ["centre", "pca", "l2"], ["l2"]]
+)
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_like_gives_the_same_bits_for_the_same_rows(
     features_of: Of, work_for: Make, steps: list[str], dtype: str
@@ -289,7 +334,10 @@ def test_like_gives_the_same_bits_for_the_same_rows(
     for made in (taken, again):
         assert values_of(made).tobytes() == values_of(own).tobytes()
         assert made.attributes == own.attributes
-        assert Table(made.folder / "preparation.h5").shapes == Table(own.folder / "preparation.h5").shapes
+        assert (
+            Table(made.folder / "preparation.h5").shapes
+            == Table(own.folder / "preparation.h5").shapes
+        )
     assert own.ids == features.ids
     np.testing.assert_array_equal(own.labels, features.labels)
     assert own.space == {"prepare": "key of own"}
@@ -303,7 +351,9 @@ def test_a_row_of_another_set_is_mapped_alike_whatever_is_beside_it(
     own = prepare(work_for("own", features=features_of(drawn(200, 64))), components=40)
     other = drawn(90, 64, seed=5)
     whole = prepare(work_for("whole", features=features_of(other, "whole"), like=own), like="own")
-    some = prepare(work_for("part", features=features_of(other[part], "part"), like=own), like="own")
+    some = prepare(
+        work_for("part", features=features_of(other[part], "part"), like=own), like="own"
+    )
     assert values_of(whole)[part].tobytes() == values_of(some).tobytes()
 
 
@@ -317,10 +367,14 @@ def test_a_preparation_of_a_preparation_remembers_both(features_of: Of, work_for
 
 
 @pytest.mark.parametrize("steps", [["centre"], ["l2", "whiten"]])
-def test_like_refuses_features_of_another_kind(features_of: Of, work_for: Make, steps: list[str]) -> None:
+def test_like_refuses_features_of_another_kind(
+    features_of: Of, work_for: Make, steps: list[str]
+) -> None:
     own = prepare(work_for("own", features=features_of(drawn(200, 12))), steps=steps)
     with pytest.raises(TransferError, match="fitted on 12 values, these features have 9"):
-        prepare(work_for("narrow", features=features_of(drawn(50, 9), "narrow"), like=own), like="own")
+        prepare(
+            work_for("narrow", features=features_of(drawn(50, 9), "narrow"), like=own), like="own"
+        )
     stranger = features_of(drawn(50, 12), "stranger", space=SPACE | {"layer": "conv4"})
     with pytest.raises(TransferError, match="not of the kind"):
         prepare(work_for("stranger.work", features=stranger, like=own), like="own")
@@ -333,10 +387,14 @@ def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
         prepare(work)
 
 
-def planned(name: str, stage: object = None, count: int | None = 100, **inputs: Any) -> SimpleNamespace:
+def planned(
+    name: str, stage: object = None, count: int | None = 100, **inputs: Any
+) -> SimpleNamespace:
     pack = SimpleNamespace(count=count, shares_ids=lambda other: True)
     images = {} if inputs else {"images": SimpleNamespace(stage=pack, key=f"images of {name}")}
-    return SimpleNamespace(name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs)
+    return SimpleNamespace(
+        name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs
+    )
 
 
 A, B = planned("a"), planned("b")
@@ -348,28 +406,58 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
     ("stage", "inputs", "told"),
     [
         (Prepare(features="a", components=99), {"features": A}, None),
-        (Prepare(features="a", components=100), {"features": A}, "100 components of 100 images: at most 99"),
-        (Prepare(features="a", components=100), {"features": OF_A}, "100 components of 100 images: at most 99"),
+        (
+            Prepare(features="a", components=100),
+            {"features": A},
+            "100 components of 100 images: at most 99",
+        ),
+        (
+            Prepare(features="a", components=100),
+            {"features": OF_A},
+            "100 components of 100 images: at most 99",
+        ),
         (Prepare(features="a", components=100, steps=["l2"]), {"features": A}, None),
         (Prepare(features="a", components=100), {"features": planned("c", count=None)}, None),
         (Prepare(features="a", steps=[]), {"features": A}, "an empty list does nothing"),
         (Prepare(features="a", like="of_a"), {"features": A, "like": OF_A}, None),
-        (Prepare(features="a", steps=[], like="of_a"), {"features": A, "like": OF_A}, "those of 'of_a', as they were"),
-        (Prepare(features="a", components=3, like="of_a"), {"features": A, "like": OF_A}, "those of 'of_a', as they"),
+        (
+            Prepare(features="a", steps=[], like="of_a"),
+            {"features": A, "like": OF_A},
+            "those of 'of_a', as they were",
+        ),
+        (
+            Prepare(features="a", components=3, like="of_a"),
+            {"features": A, "like": OF_A},
+            "those of 'of_a', as they",
+        ),
         (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
         (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
-        (Prepare(features=["a", "b"], steps=[]), {"features.0": A, "features.1": A}, "names 'a' twice"),
+        (
+            Prepare(features=["a", "b"], steps=[]),
+            {"features.0": A, "features.1": A},
+            "names 'a' twice",
+        ),
         (
             Prepare(features=["a", "b"], steps=[]),
             {"features.0": A, "features.1": planned("d", count=90)},
             "different im",
         ),
         (Prepare(features=["a", "c"], steps=[]), {"features.0": A, "features.1": OF_A}, None),
-        (Prepare(features="a", components=60, projected=50, steps=["project", "pca"]), {"features": A}, "60 comp"),
-        (Prepare(features="a", components=60, projected=50, steps=["pca", "project"]), {"features": A}, None),
+        (
+            Prepare(features="a", components=60, projected=50, steps=["project", "pca"]),
+            {"features": A},
+            "60 comp",
+        ),
+        (
+            Prepare(features="a", components=60, projected=50, steps=["pca", "project"]),
+            {"features": A},
+            None,
+        ),
     ],
 )
-def test_what_cannot_be_is_found_in_the_plan(stage: Prepare, inputs: dict[str, Any], told: str | None) -> None:
+def test_what_cannot_be_is_found_in_the_plan(
+    stage: Prepare, inputs: dict[str, Any], told: str | None
+) -> None:
     if told is None:
         stage.check(planned("it", stage, **inputs))
     else:
@@ -379,9 +467,15 @@ def test_what_cannot_be_is_found_in_the_plan(stage: Prepare, inputs: dict[str, A
 
 @pytest.mark.parametrize(
     ("steps", "expected"),
-    [(["l2", "whiten", "project"], (16, 8)), (["project", "whiten"], (16, 16)), (["pca"], (16, 512))],
+    [
+        (["l2", "whiten", "project"], (16, 8)),
+        (["project", "whiten"], (16, 16)),
+        (["pca"], (16, 512)),
+    ],
 )
-def test_a_smoke_run_leaves_each_step_values_enough(steps: list[str], expected: tuple[int, int]) -> None:
+def test_a_smoke_run_leaves_each_step_values_enough(
+    steps: list[str], expected: tuple[int, int]
+) -> None:
     options = {"projected": 32} if "project" in steps else {}
     small = Prepare(features="a", steps=steps, components=48, **options).smoked()
     assert (small.components, small.projected) == expected
@@ -405,7 +499,9 @@ stages:
 """
 
 
-def test_widths_are_known_before_anything_is_run(pipeline: Callable[..., Any], invoke: Callable[..., Any]) -> None:
+def test_widths_are_known_before_anything_is_run(
+    pipeline: Callable[..., Any], invoke: Callable[..., Any]
+) -> None:
     from transfer.api import Pipeline
     from transfer.stage.feature_space import width_of
 
@@ -423,13 +519,25 @@ def test_widths_are_known_before_anything_is_run(pipeline: Callable[..., Any], i
     [
         ("flat", "pca", "components: 33", "components: 33 of features of 32 values"),
         ("few", "whiten", "components: 8", "components: 8 of features of 7 values"),
-        ("[few, flat]", "project", "projected: 39", "projected: 39 values of features of 39: leave `project` out"),
+        (
+            "[few, flat]",
+            "project",
+            "projected: 39",
+            "projected: 39 values of features of 39: leave `project` out",
+        ),
     ],
 )
 def test_more_values_than_there_are_is_told_before_anything_is_run(
-    features: str, step: str, option: str, told: str, pipeline: Callable[..., Any], invoke: Callable[..., Any]
+    features: str,
+    step: str,
+    option: str,
+    told: str,
+    pipeline: Callable[..., Any],
+    invoke: Callable[..., Any],
 ) -> None:
-    file = pipeline(WIDE.replace("FEATURES", features).replace("STEP", step).replace("OPTION", option))
+    file = pipeline(
+        WIDE.replace("FEATURES", features).replace("STEP", step).replace("OPTION", option)
+    )
     said = invoke("run", file, "--store", "store", check=2)
     assert re.search(rf"pipeline.yaml:13:\d\d: stages.faulty.{re.escape(told)}", said.err)
     assert "done in" not in said.text
@@ -438,7 +546,11 @@ def test_more_values_than_there_are_is_told_before_anything_is_run(
 @pytest.mark.parametrize(
     ("step", "option", "told"),
     [
-        ("l2", "components: 8", "`components` has no effect: it counts with `steps: pca or whiten`"),
+        (
+            "l2",
+            "components: 8",
+            "`components` has no effect: it counts with `steps: pca or whiten`",
+        ),
         ("pca", "shrinkage: 0.1", "`shrinkage` has no effect: it counts with `steps: whiten`"),
         ("pca", "components: 8", ""),
     ],
@@ -446,7 +558,9 @@ def test_more_values_than_there_are_is_told_before_anything_is_run(
 def test_an_option_without_effect_is_told_in_the_plan(
     step: str, option: str, told: str, pipeline: Callable[..., Any], invoke: Callable[..., Any]
 ) -> None:
-    file = pipeline(WIDE.replace("FEATURES", "flat").replace("STEP", step).replace("OPTION", option))
+    file = pipeline(
+        WIDE.replace("FEATURES", "flat").replace("STEP", step).replace("OPTION", option)
+    )
     for smoke in ([], ["--smoke"]):
         said = invoke("run", file, "--store", "store", "--dry-run", *smoke).out
         (line,) = [line for line in said.splitlines() if " faulty " in line]

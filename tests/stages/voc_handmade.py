@@ -41,7 +41,11 @@ class Scene:
 def scene(name: str, number: int, difficult: float = 0.0) -> Scene:
     """One or two squares of different colours on a dark ground, in the middle part that a square keeps."""
     random = np.random.RandomState(number)
-    made = Scene(name, random.randint(0, 40, (HIGH, WIDE, 3)).astype(np.uint8), np.zeros((HIGH, WIDE), np.uint8))
+    made = Scene(
+        name,
+        random.randint(0, 40, (HIGH, WIDE, 3)).astype(np.uint8),
+        np.zeros((HIGH, WIDE), np.uint8),
+    )
     for place, label in enumerate(random.permutation(len(CLASSES))[: 1 + number % 2]):
         side = random.randint(10, 15)
         left, top = 7 + 18 * place + random.randint(0, 3), random.randint(2, HIGH - side - 2)
@@ -76,7 +80,9 @@ def boxes(one: Scene) -> Boxes:
     )
 
 
-def pack(folder: Path, shown: Sequence[Scene], split: str, masks: bool = True, annotate: bool = True) -> Images:
+def pack(
+    folder: Path, shown: Sequence[Scene], split: str, masks: bool = True, annotate: bool = True
+) -> Images:
     """As `Pack` leaves them."""
     folder.mkdir(parents=True, exist_ok=True)
     ids = [one.name for one in shown]
@@ -85,16 +91,21 @@ def pack(folder: Path, shown: Sequence[Scene], split: str, masks: bool = True, a
     write_json(folder / "images.json", {"size": SIZE, "split": split, "classes": CLASSES})
     if annotate:
         known = Annotations(
-            CLASSES, targets(shown), lambda row: boxes(shown[row]),
+            CLASSES,
+            targets(shown),
+            lambda row: boxes(shown[row]),
             lambda row: encode(Image.fromarray(shown[row].mask)) if masks else None,
-        )  # fmt: skip
+        )
         listing = Listing(ids, None, lambda row: encode(Image.fromarray(shown[row].pixels)), known)
         write_annotations(folder, listing, range(len(shown)))
     return Images(folder)
 
 
 def packed(folder: Path, train: Sequence[Scene], test: Sequence[Scene]) -> dict[str, Images]:
-    return {"train": pack(folder / "train", train, "trainval"), "test": pack(folder / "test", test, "test")}
+    return {
+        "train": pack(folder / "train", train, "trainval"),
+        "test": pack(folder / "test", test, "test"),
+    }
 
 
 def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
@@ -119,7 +130,10 @@ def write_files(root: Path, splits: dict[str, Sequence[Scene]], names: Sequence[
         lists[f"Main/{split}"] = [one.name for one in shown]
         lists[f"Segmentation/{'val' if split == 'test' else 'train'}"] = [one.name for one in shown]
         for one in shown:
-            things = [(names[label], *(c + 1 for c in corners), int(hard)) for label, corners, hard in one.objects]
+            things = [
+                (names[label], *(c + 1 for c in corners), int(hard))
+                for label, corners, hard in one.objects
+            ]
             text(root / f"Annotations/{one.name}.xml", annotation(one.name, things))
             for folder, data in (
                 ("JPEGImages", encode(Image.fromarray(one.pixels), "JPEG")),

@@ -55,7 +55,9 @@ def written(path: Path, by_blocks: bool, **attributes: Any) -> Path:
     shapes = {name: (values.shape[1:], values.dtype.str) for name, values in same_length.items()}
     with TableWriter(path, rows=50, columns=shapes, **attributes) as table:
         for start in range(0, 50, 20):
-            table.append(**{name: values[start : start + 20] for name, values in same_length.items()})
+            table.append(
+                **{name: values[start : start + 20] for name, values in same_length.items()}
+            )
     return path
 
 
@@ -75,14 +77,19 @@ def test_what_is_written_is_read(tmp_path: Path, by_blocks: bool) -> None:
 
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_the_same_rows_give_the_same_bytes(tmp_path: Path, by_blocks: bool) -> None:
-    one, two = (written(tmp_path / name, by_blocks, **ATTRIBUTES).read_bytes() for name in ("one.h5", "two.h5"))
+    one, two = (
+        written(tmp_path / name, by_blocks, **ATTRIBUTES).read_bytes()
+        for name in ("one.h5", "two.h5")
+    )
     assert one == two
 
 
 def test_rows_in_other_blocks_give_the_same_bytes(tmp_path: Path) -> None:
     values = np.arange(3_000_000, dtype=np.int64).reshape(-1, 10)
     for step in (300_000, 7_777):
-        with TableWriter(tmp_path / f"{step}.h5", rows=300_000, columns={"x": ((10,), "int64")}) as table:
+        with TableWriter(
+            tmp_path / f"{step}.h5", rows=300_000, columns={"x": ((10,), "int64")}
+        ) as table:
             for start in range(0, 300_000, step):
                 table.append(x=values[start : start + step])
     write_table(tmp_path / "whole.h5", {"x": values})
@@ -91,8 +98,12 @@ def test_rows_in_other_blocks_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("by_blocks", [False, True])
-def test_a_flipped_byte_anywhere_is_noticed_or_means_nothing(tmp_path: Path, by_blocks: bool) -> None:
-    many = {f"attribute {number}": "x" * 900 for number in range(12)}  # more than HDF5 keeps in an object's header
+def test_a_flipped_byte_anywhere_is_noticed_or_means_nothing(
+    tmp_path: Path, by_blocks: bool
+) -> None:
+    many = {
+        f"attribute {number}": "x" * 900 for number in range(12)
+    }  # more than HDF5 keeps in an object's header
     path = written(tmp_path / "t.h5", by_blocks, **ATTRIBUTES, **many)
     whole, data = everything(path), path.read_bytes()
     noticed = 0
@@ -113,7 +124,8 @@ def test_a_flipped_byte_anywhere_is_noticed_or_means_nothing(tmp_path: Path, by_
 @settings(max_examples=60, deadline=None)
 @given(
     values=arrays.arrays(
-        st.sampled_from([np.uint8, np.int64, np.float16, np.float32]), arrays.array_shapes(max_dims=3, max_side=6)
+        st.sampled_from([np.uint8, np.int64, np.float16, np.float32]),
+        arrays.array_shapes(max_dims=3, max_side=6),
     ),
     place=st.floats(0, 1, exclude_max=True),
     bit=st.integers(0, 7),
@@ -161,11 +173,16 @@ def test_missing_rows_are_an_error(tmp_path: Path) -> None:
 
 
 def test_an_error_while_writing_is_told_and_not_the_rows_that_it_left_out(tmp_path: Path) -> None:
-    with pytest.raises(OSError, match="disk"), TableWriter(tmp_path / "t.h5", 4, {"a": ((), "int64")}):
+    with (
+        pytest.raises(OSError, match="disk"),
+        TableWriter(tmp_path / "t.h5", 4, {"a": ((), "int64")}),
+    ):
         raise OSError("disk")
 
 
-@pytest.mark.parametrize("block", [np.ones((5, 2)), np.ones((4, 1)), np.ones(4), np.ones((4, 2, 1))])
+@pytest.mark.parametrize(
+    "block", [np.ones((5, 2)), np.ones((4, 1)), np.ones(4), np.ones((4, 2, 1))]
+)
 def test_rows_that_do_not_fit_are_never_stretched_or_cut(tmp_path: Path, block: np.ndarray) -> None:
     with (
         pytest.raises(ValueError, match="do not fit into 'a'"),
@@ -202,7 +219,10 @@ def test_a_table_without_rows_or_columns_is_a_table(tmp_path: Path) -> None:
 
 
 def test_chunks_are_rows_of_about_a_megabyte(tmp_path: Path) -> None:
-    write_table(tmp_path / "t.h5", {"a": np.zeros((3000, 1000), dtype=np.float32), "wide": np.zeros((2, 600_000))})
+    write_table(
+        tmp_path / "t.h5",
+        {"a": np.zeros((3000, 1000), dtype=np.float32), "wide": np.zeros((2, 600_000))},
+    )
     with h5py.File(tmp_path / "t.h5") as file:
         assert file["a"].chunks == (CHUNK_BYTES // 4000, 1000)
         assert file["wide"].chunks == (1, 600_000)
@@ -225,7 +245,9 @@ def soft(path: Path) -> None:
 def storage(path: Path) -> None:
     path.with_name("other.bin").write_bytes(b"secret")
     with h5py.File(path, "w") as file:
-        file.create_dataset("a", (6,), np.uint8, external=[(str(path.with_name("other.bin")), 0, 6)])
+        file.create_dataset(
+            "a", (6,), np.uint8, external=[(str(path.with_name("other.bin")), 0, 6)]
+        )
 
 
 def group(path: Path) -> None:
@@ -238,7 +260,9 @@ def attribute(path: Path) -> None:
         file.attrs["space"] = "no { json"
 
 
-@pytest.mark.parametrize("craft", [link, soft, storage, group, attribute], ids=lambda craft: craft.__name__)
+@pytest.mark.parametrize(
+    "craft", [link, soft, storage, group, attribute], ids=lambda craft: craft.__name__
+)
 def test_a_crafted_file_is_damaged_and_leads_nowhere(tmp_path: Path, craft: Any) -> None:
     craft(tmp_path / "t.h5")
     with pytest.raises(Damaged, match=r"t\.h5 cannot be read"):
@@ -259,7 +283,12 @@ def test_a_member_of_the_file_itself_is_given(tmp_path: Path) -> None:
             member(file, "b")
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20), max_size=8))
+@given(
+    st.lists(
+        st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=20),
+        max_size=8,
+    )
+)
 @settings(deadline=None, max_examples=40)
 def test_any_texts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.mktemp("table") / "t.h5"

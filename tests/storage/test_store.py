@@ -15,7 +15,11 @@ from transfer.storage.manifest import MANIFEST, Manifest, describe_files, key_of
 from transfer.storage.store import Store
 
 JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
     max_leaves=10,
 )
@@ -23,9 +27,17 @@ JSON = st.recursive(
 
 def manifest(key: str, files: dict[str, dict[str, object]], **changes: object) -> Manifest:
     facts = {
-        "stage": "cluster", "key": key, "produces": "Clusters", "identity": {"k": 3}, "inputs": {}, "files": files,
-        "figures": {}, "environment": {}, "seconds": 1.0, "source": "",
-    }  # fmt: skip
+        "stage": "cluster",
+        "key": key,
+        "produces": "Clusters",
+        "identity": {"k": 3},
+        "inputs": {},
+        "files": files,
+        "figures": {},
+        "environment": {},
+        "seconds": 1.0,
+        "source": "",
+    }
     return Manifest(**{**facts, **changes})
 
 
@@ -47,14 +59,19 @@ def test_a_key_does_not_depend_on_the_order_of_options(identity: dict[str, objec
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.text(), JSON)
-def test_a_key_changes_with_any_option(identity: dict[str, object], name: str, value: object) -> None:
+def test_a_key_changes_with_any_option(
+    identity: dict[str, object], name: str, value: object
+) -> None:
     changed = {**identity, name: value}
     same = json.dumps(changed, sort_keys=True) == json.dumps(identity, sort_keys=True)
     assert (key_of(changed) == key_of(identity)) == same
 
 
 def test_keys_never_drift() -> None:
-    assert key_of({"stage": "cluster", "options": {"k": 200, "floor": 1e-4}, "name": "é"}) == "2753dc576822494973e1"
+    assert (
+        key_of({"stage": "cluster", "options": {"k": 200, "floor": 1e-4}, "name": "é"})
+        == "2753dc576822494973e1"
+    )
 
 
 def test_what_is_published_is_found_whole(tmp_path: Path) -> None:
@@ -75,7 +92,9 @@ def test_what_has_no_manifest_is_never_read(tmp_path: Path) -> None:
     assert store.find("cluster", "a" * 20) is None
 
 
-def test_the_old_result_stands_until_the_new_one_is_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_old_result_stands_until_the_new_one_is_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     store = Store(tmp_path)
     folder = publish(store, content="old")
     renames, rename = [], os.rename
@@ -103,7 +122,9 @@ def test_the_old_result_stands_until_the_new_one_is_in_place(tmp_path: Path, mon
         lambda folder: (folder / MANIFEST).write_text("{}"),
         lambda folder: (folder / MANIFEST).write_text("[1"),
         lambda folder: (folder / MANIFEST).write_bytes(b"\x80\x04"),
-        lambda folder: (folder / MANIFEST).write_text((folder / MANIFEST).read_text().replace('"k": 3', '"k": 4')),
+        lambda folder: (folder / MANIFEST).write_text(
+            (folder / MANIFEST).read_text().replace('"k": 3', '"k": 4')
+        ),
         lambda folder: (folder / "clusters.h5").unlink(),
         lambda folder: (folder / "clusters.h5").write_text("longer than before"),
     ],
@@ -162,6 +183,11 @@ def test_what_is_put_aside_can_be_looked_at(tmp_path: Path) -> None:
 
 def test_the_digest_follows_the_bytes_and_not_the_times() -> None:
     one = manifest("k", {"a": {"sha256": "1", "size": 1}}, seconds=1.0)
-    assert one.digest == manifest("k", {"a": {"sha256": "1", "size": 1}}, seconds=2.0, environment={"x": 1}).digest
+    assert (
+        one.digest
+        == manifest(
+            "k", {"a": {"sha256": "1", "size": 1}}, seconds=2.0, environment={"x": 1}
+        ).digest
+    )
     assert one.digest != manifest("k", {"a": {"sha256": "2", "size": 1}}).digest
     assert one.digest != manifest("k", {"b": {"sha256": "1", "size": 1}}).digest

@@ -38,7 +38,9 @@ class Task:
         self.optimizers: list[torch.optim.Optimizer] = []
         self.remembered: list[tuple[bool, bool]] = []  # at each step: of the head, of the backbone
 
-    def loss(self, net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, net: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         self.remembered.append((self.remembers(net["head"]), self.remembers(net["backbone"])))
         features = net["backbone"](to_float(images) + 0.1 * draw.uniform(3, 8, 8))
         with torch.no_grad():
@@ -66,7 +68,9 @@ class Task:
     def after_step(self, share: float) -> None:
         self.shares.append(share)
         assert not torch.is_grad_enabled()
-        for kept, new in zip(self.network["target"].parameters(), self.network["backbone"].parameters(), strict=True):
+        for kept, new in zip(
+            self.network["target"].parameters(), self.network["backbone"].parameters(), strict=True
+        ):
             kept.lerp_(new, 0.1 * (1 - share))
 
     def run(self, folder: Path, stop_at: int | None = None) -> list[dict[str, float]]:
@@ -81,10 +85,14 @@ class Task:
                 return kept[-1]
 
         hooks = {"before_epoch": self.before_epoch, "after_step": self.after_step}
-        return train(work, Recipe(**self.recipe.model_dump()), self.network, self.loss, IMAGES, **hooks)
+        return train(
+            work, Recipe(**self.recipe.model_dump()), self.network, self.loss, IMAGES, **hooks
+        )
 
 
-def stopped_and_resumed(folder: Path, stop_at: int, **options: Any) -> tuple[Task, Task, list[dict[str, float]]]:
+def stopped_and_resumed(
+    folder: Path, stop_at: int, **options: Any
+) -> tuple[Task, Task, list[dict[str, float]]]:
     first, second = Task(**options), Task(**options)
     with pytest.raises(Stopped):
         first.run(folder, stop_at)
@@ -106,7 +114,9 @@ def test_before_epoch_is_called_once_before_each_epoch(tmp_path: Path) -> None:
     ("stop_at", "before", "after"),
     [(2, [0], [1, 2, 3]), (6, [0, 1], [2, 3]), (7, [0, 1], [2, 3]), (16, [0, 1, 2, 3], [])],
 )
-def test_a_resumed_epoch_is_not_begun_again(stop_at: int, before: list[int], after: list[int], tmp_path: Path) -> None:
+def test_a_resumed_epoch_is_not_begun_again(
+    stop_at: int, before: list[int], after: list[int], tmp_path: Path
+) -> None:
     first, second, _ = stopped_and_resumed(tmp_path, stop_at)
     assert (first.epochs, second.epochs) == (before, after)
 
@@ -118,7 +128,9 @@ def test_an_epoch_that_was_stopped_at_its_end_is_followed_by_the_next(tmp_path: 
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lars"])
-def test_what_was_drawn_anew_is_forgotten_by_the_optimiser_and_nothing_else_is(optimizer: str, tmp_path: Path) -> None:
+def test_what_was_drawn_anew_is_forgotten_by_the_optimiser_and_nothing_else_is(
+    optimizer: str, tmp_path: Path
+) -> None:
     task = Task(optimizer)
     task.run(tmp_path)
     first_steps = [step % STEPS == 0 for step in range(EPOCHS * STEPS)]
@@ -138,8 +150,12 @@ def test_a_head_drawn_anew_takes_its_first_step_without_momentum(tmp_path: Path)
     task.after_step, gradients = after_step, []
     task.network["head"].bias.register_hook(lambda gradient: gradients.append(gradient.clone()))
     task.run(tmp_path)
-    for epoch in range(EPOCHS):  # a bias starts at zero; Nesterov's first step is 1.9 times the gradient
-        assert torch.allclose(weights[epoch * STEPS], -0.05 * 1.9 * gradients[epoch * STEPS], atol=1e-6)
+    for epoch in range(
+        EPOCHS
+    ):  # a bias starts at zero; Nesterov's first step is 1.9 times the gradient
+        assert torch.allclose(
+            weights[epoch * STEPS], -0.05 * 1.9 * gradients[epoch * STEPS], atol=1e-6
+        )
 
 
 def test_shares_rise_to_one(tmp_path: Path) -> None:
@@ -152,7 +168,9 @@ def test_shares_rise_to_one(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adamw", "lars"])
 @pytest.mark.parametrize("stop_at", [2, 3, 4, 6, 9, 15])
-def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(stop_at: int, optimizer: str, tmp_path: Path) -> None:
+def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(
+    stop_at: int, optimizer: str, tmp_path: Path
+) -> None:
     straight = Task(optimizer)
     history = straight.run(tmp_path / "a")
     _, resumed, again = stopped_and_resumed(tmp_path / "b", stop_at, optimizer=optimizer)
@@ -162,10 +180,15 @@ def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(stop_at: int, op
     assert len(straight.network.labels.unique()) == 3
 
 
-def test_labels_of_the_epoch_that_was_stopped_are_read_again_and_not_made_again(tmp_path: Path) -> None:
+def test_labels_of_the_epoch_that_was_stopped_are_read_again_and_not_made_again(
+    tmp_path: Path,
+) -> None:
     straight, seen = Task(), []
     original = straight.before_epoch
-    straight.before_epoch = lambda epoch: (original(epoch), seen.append(straight.network.labels.clone()))[0]
+    straight.before_epoch = lambda epoch: (
+        original(epoch),
+        seen.append(straight.network.labels.clone()),
+    )[0]
     straight.run(tmp_path / "a")
     assert not torch.equal(seen[1], seen[2]), "labels change from epoch to epoch"
     first, second = Task(), Task()

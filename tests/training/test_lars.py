@@ -24,10 +24,14 @@ def network(weight: torch.Tensor = WEIGHT) -> nn.Linear:
 
 
 def lars(made: nn.Module, rate: float = 0.5, **options: float) -> torch.optim.Optimizer:
-    return Trained(optimizer="lars", learning_rate=rate, **{"weight_decay": 0.0, **options}).make_optimizer(made)
+    return Trained(
+        optimizer="lars", learning_rate=rate, **{"weight_decay": 0.0, **options}
+    ).make_optimizer(made)
 
 
-def step(made: nn.Linear, optimizer: torch.optim.Optimizer, gradient: torch.Tensor = GRADIENT) -> None:
+def step(
+    made: nn.Linear, optimizer: torch.optim.Optimizer, gradient: torch.Tensor = GRADIENT
+) -> None:
     made.weight.grad, made.bias.grad = gradient.clone(), torch.tensor([1.0, 10.0])
     optimizer.step()
 
@@ -110,7 +114,10 @@ def test_each_weight_has_a_scale_of_its_own() -> None:
     for part in made:
         part.weight.grad, part.bias.grad = GRADIENT.clone(), torch.zeros(2)
     optimizer.step()
-    steps = [(before - part.weight).norm().item() for before, part in zip((WEIGHT, 100 * WEIGHT), made, strict=True)]
+    steps = [
+        (before - part.weight).norm().item()
+        for before, part in zip((WEIGHT, 100 * WEIGHT), made, strict=True)
+    ]
     assert steps[1] / steps[0] == pytest.approx(100, rel=1e-3)
 
 
@@ -132,9 +139,12 @@ def test_it_minimises() -> None:
     torch.manual_seed(0)
     made, target = network(torch.randn(2, 2)), torch.tensor([[1.0, -1.0], [0.5, 2.0]])
     optimizer = Lars(
-        [{"params": [made.weight], "weight_decay": 0.0, "adapt": True},
-         {"params": [made.bias], "weight_decay": 0.0, "adapt": False}], lr=5.0,
-    )  # fmt: skip
+        [
+            {"params": [made.weight], "weight_decay": 0.0, "adapt": True},
+            {"params": [made.bias], "weight_decay": 0.0, "adapt": False},
+        ],
+        lr=5.0,
+    )
     losses = []
     for _ in range(300):
         loss = (made.weight - target).square().sum() + 0.01 * made.bias.square().sum()

@@ -51,7 +51,9 @@ def recipe(**options: object) -> Trained:
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
 @pytest.mark.parametrize("stop_at", [2, 4, 5, 11, 16])
-def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(stop_at: int, optimizer: str, tmp_path: Path) -> None:
+def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(
+    stop_at: int, optimizer: str, tmp_path: Path
+) -> None:
     straight = network()
     history = train(make_work(tmp_path / "a"), recipe(optimizer=optimizer), straight, loss, IMAGES)
     first = make_work(tmp_path / "b")
@@ -98,7 +100,9 @@ def test_the_seed_decides_everything_and_global_state_nothing(tmp_path: Path) ->
 
 def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
     def plain(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        return nn.functional.cross_entropy(net["backbone"](to_float(images).flatten(1)), LABELS[draw.ids]), {}
+        return nn.functional.cross_entropy(
+            net["backbone"](to_float(images).flatten(1)), LABELS[draw.ids]
+        ), {}
 
     results = []
     for parts in (1, 4):
@@ -111,7 +115,13 @@ def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: P
 
 def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path: Path) -> None:
     with pytest.raises(TransferError, match="lower `learning_rate`"):
-        train(make_work(tmp_path), recipe(), network(), lambda *a: (loss(*a)[0] * float("nan"), {}), IMAGES)
+        train(
+            make_work(tmp_path),
+            recipe(),
+            network(),
+            lambda *a: (loss(*a)[0] * float("nan"), {}),
+            IMAGES,
+        )
 
 
 def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
@@ -129,7 +139,11 @@ def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
 
 def test_a_set_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
     history = train(
-        make_work(tmp_path), recipe(batch=256, epochs=1), network(), loss, pack_images(tmp_path / "five", PIXELS[:5])
+        make_work(tmp_path),
+        recipe(batch=256, epochs=1),
+        network(),
+        loss,
+        pack_images(tmp_path / "five", PIXELS[:5]),
     )
     assert len(history) == 1
 
@@ -155,7 +169,9 @@ def test_an_epoch_is_every_image_once_in_an_order_that_never_drifts() -> None:
         ({"schedule": "constant", "warmup": 4.0}, {1: 0.25, 4: 1.0, 10: 1.0}),
     ],
 )
-def test_learning_rates_follow_their_schedule(options: dict[str, object], rates: dict[float, float]) -> None:
+def test_learning_rates_follow_their_schedule(
+    options: dict[str, object], rates: dict[float, float]
+) -> None:
     planned = Trained(epochs=10, learning_rate=1.0, **options)
     assert {epoch: pytest.approx(planned.rate(epoch), abs=1e-9) for epoch in rates} == rates
 
@@ -170,7 +186,9 @@ def test_norms_and_biases_have_no_weight_decay() -> None:
 
 
 @pytest.mark.parametrize("damage", ["", "not a checkpoint", None])
-def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(damage: str | None, tmp_path: Path) -> None:
+def test_a_checkpoint_that_cannot_be_read_is_no_checkpoint(
+    damage: str | None, tmp_path: Path
+) -> None:
     net, path = network(), tmp_path / "training.safetensors"
     optimizer = recipe().make_optimizer(net)
     save_checkpoint(path, net, optimizer, {"step": 3})

@@ -32,17 +32,24 @@ from transfer.transforms.color import (
 )
 from transfer.transforms.per_image_rng import Draw
 
-TOLERANCE = 2e-6  # between ours and torchvision's, of values in [0, 1]: a two-thousandth of a grey level
+TOLERANCE = (
+    2e-6  # between ours and torchvision's, of values in [0, 1]: a two-thousandth of a grey level
+)
 
 factor = st.floats(0, 3, width=32)
 turn = st.floats(-0.5, 0.5, width=32)
-image = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 1000)).map(lambda of: noise(1, *of) / 255)
+image = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 1000)).map(
+    lambda of: noise(1, *of) / 255
+)
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 8, 8), (5, 3, 9, 4, 4), (5, 3, 7)])
 def test_mixing_colours_multiplies_each_pixel_by_its_images_matrix(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
-    images, matrices = torch.rand(shape, generator=generator), torch.randn(5, 3, 3, generator=generator)
+    images, matrices = (
+        torch.rand(shape, generator=generator),
+        torch.randn(5, 3, 3, generator=generator),
+    )
     wanted = torch.einsum("bij,bj...->bi...", matrices, images)
     assert mix_colours(images, matrices).shape == shape
     assert torch.allclose(mix_colours(images, matrices), wanted, atol=1e-5)
@@ -58,10 +65,14 @@ def test_mixing_colours_multiplies_each_pixel_by_its_images_matrix(shape: tuple[
 def test_each_map_is_torchvisions(images: torch.Tensor, by: float) -> None:
     factors = torch.tensor([by])
     assert torch.allclose(
-        mix_colours(images, brightness_matrix(factors)).clamp(0, 1), tv.adjust_brightness(images, by), atol=TOLERANCE
+        mix_colours(images, brightness_matrix(factors)).clamp(0, 1),
+        tv.adjust_brightness(images, by),
+        atol=TOLERANCE,
     )
     assert torch.allclose(
-        mix_colours(images, saturation_matrix(factors)).clamp(0, 1), tv.adjust_saturation(images, by), atol=TOLERANCE
+        mix_colours(images, saturation_matrix(factors)).clamp(0, 1),
+        tv.adjust_saturation(images, by),
+        atol=TOLERANCE,
     )
     contrast = mix_colours(images, contrast_matrix(factors, mean_grey(images))).clamp(0, 1)
     assert torch.allclose(contrast, tv.adjust_contrast(images, by), atol=TOLERANCE)
@@ -93,7 +104,9 @@ def test_shares_of_the_images_become_grey_and_are_projected() -> None:
     for change, map_of in ((random_grey, grey_matrix), (project, projection_matrix)):
         changed = change(images, Draw(1, torch.arange(count)), 0.3)
         wanted = mix_colours(images / 255, map_of(torch.ones(count, dtype=torch.bool)))
-        chosen, left = ((changed - one).abs().flatten(1).amax(1) < 1e-6 for one in (wanted, images / 255))
+        chosen, left = (
+            (changed - one).abs().flatten(1).amax(1) < 1e-6 for one in (wanted, images / 255)
+        )
         assert (chosen | left).all()
         assert abs(chosen.float().mean().item() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / count)
 
@@ -104,26 +117,36 @@ def test_shares_of_the_images_become_grey_and_are_projected() -> None:
 @settings(deadline=None)
 @given(images=image, by=turn)
 def test_hue_is_torchvisions(images: torch.Tensor, by: float) -> None:
-    assert torch.allclose(adjust_hue(images, torch.tensor([by])), tv.adjust_hue(images, by), atol=1e-5)
+    assert torch.allclose(
+        adjust_hue(images, torch.tensor([by])), tv.adjust_hue(images, by), atol=1e-5
+    )
 
 
 @pytest.mark.parametrize("by", [-0.5, -0.25, -0.1, 0, 1 / 6, 1 / 3, 0.5])
 def test_hue_of_every_corner_edge_and_grey_is_torchvisions(by: float) -> None:
     levels = torch.tensor([0, 0.2, 0.5, 0.5 + 1e-6, 1])
-    images = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).flatten(1)[None, :, :, None]
-    assert torch.allclose(adjust_hue(images, torch.tensor([by])), tv.adjust_hue(images, by), atol=1e-5)
+    images = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).flatten(1)[
+        None, :, :, None
+    ]
+    assert torch.allclose(
+        adjust_hue(images, torch.tensor([by])), tv.adjust_hue(images, by), atol=1e-5
+    )
 
 
 def test_a_third_of_a_turn_exchanges_the_channels_and_a_whole_one_nothing() -> None:
     images = noise(3) / 255
-    assert torch.allclose(adjust_hue(images, torch.full((3,), 1 / 3)), images[:, [2, 0, 1]], atol=1e-5)
+    assert torch.allclose(
+        adjust_hue(images, torch.full((3,), 1 / 3)), images[:, [2, 0, 1]], atol=1e-5
+    )
     for turns in (0.0, 1.0, -2.0):
         assert torch.allclose(adjust_hue(images, torch.full((3,), turns)), images, atol=1e-5)
 
 
 def test_each_image_has_its_own_turn() -> None:
     images, turns = noise(8) / 255, torch.linspace(-0.5, 0.5, 8)
-    wanted = torch.stack([tv.adjust_hue(one, by) for one, by in zip(images, turns.tolist(), strict=True)])
+    wanted = torch.stack(
+        [tv.adjust_hue(one, by) for one, by in zip(images, turns.tolist(), strict=True)]
+    )
     assert torch.allclose(adjust_hue(images, turns), wanted, atol=1e-5)
 
 
@@ -142,7 +165,9 @@ def test_jitter_stays_within_its_range(
 
 def test_jitter_is_torchvisions_in_order_where_nothing_is_cut_off() -> None:
     images = 0.4 + 0.2 * noise(4) / 255
-    factors = torch.tensor([[1.2, 0.8, 1.3, 0.1], [0.9, 1.2, 0.5, -0.3], [1.0, 0.6, 1.4, 0.5], [0.7, 1.1, 0.0, 0.2]])
+    factors = torch.tensor(
+        [[1.2, 0.8, 1.3, 0.1], [0.9, 1.2, 0.5, -0.3], [1.0, 0.6, 1.4, 0.5], [0.7, 1.1, 0.0, 0.2]]
+    )
     changes = (tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation)
     for order in itertools.permutations(range(3)):  # which makes no difference
         wanted = []
@@ -175,7 +200,9 @@ def test_factors_are_uniform_and_independent_and_some_images_are_left_alone() ->
     left = (factors == torch.tensor([1.0, 1, 1, 0])).all(1)
     assert abs(left.float().mean().item() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / count)
     drawn = factors[~left].double()
-    for values, (low, high) in zip(drawn.T, ((0.6, 1.4), (0.2, 1.8), (0, 2.5), (-0.2, 0.2)), strict=True):
+    for values, (low, high) in zip(
+        drawn.T, ((0.6, 1.4), (0.2, 1.8), (0, 2.5), (-0.2, 0.2)), strict=True
+    ):
         assert stats.kstest(((values - low) / (high - low)).numpy(), "uniform").pvalue > 1e-3
     apart = torch.corrcoef(drawn.T) - torch.eye(4)
     assert apart.abs().max() < 4 / math.sqrt(len(drawn))
@@ -183,7 +210,9 @@ def test_factors_are_uniform_and_independent_and_some_images_are_left_alone() ->
 
 def test_images_that_are_not_jittered_stay_as_they_are() -> None:
     images = noise(6)
-    assert (color_jitter(images, Draw(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2, p=0) - images / 255).abs().max() < 1e-6
+    assert (
+        color_jitter(images, Draw(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2, p=0) - images / 255
+    ).abs().max() < 1e-6
     drawn = Draw(1, torch.arange(6))
     assert torch.equal(
         color_jitter(images, Draw(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2),
@@ -195,9 +224,18 @@ def test_images_that_are_not_jittered_stay_as_they_are() -> None:
 
 
 def test_lab_of_known_colours() -> None:
-    colours = torch.tensor([[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]])
+    colours = torch.tensor(
+        [[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]]
+    )
     wanted = torch.tensor(
-        [[100, 0, 0], [0, 0, 0], [53.24, 80.09, 67.20], [87.73, -86.18, 83.18], [32.30, 79.19, -107.86], [53.39, 0, 0]]
+        [
+            [100, 0, 0],
+            [0, 0, 0],
+            [53.24, 80.09, 67.20],
+            [87.73, -86.18, 83.18],
+            [32.30, 79.19, -107.86],
+            [53.39, 0, 0],
+        ]
     )
     assert torch.allclose(rgb_to_lab(colours[:, :, None, None])[:, :, 0, 0], wanted, atol=0.02)
 
@@ -215,11 +253,15 @@ def test_lab_is_scikit_images_within_a_thousandth() -> None:
     wanted = color.rgb2lab(images.permute(0, 2, 3, 1).double().numpy())
     assert abs(rgb_to_lab(images).permute(0, 2, 3, 1).numpy() - wanted).max() < 1e-3
     anything = torch.rand(4, 3, 32, 32, generator=torch.Generator().manual_seed(0))
-    anything = (anything - torch.tensor([0, 0.5, 0.5])[:, None, None]) * torch.tensor([100, 200, 200])[:, None, None]
+    anything = (anything - torch.tensor([0, 0.5, 0.5])[:, None, None]) * torch.tensor(
+        [100, 200, 200]
+    )[:, None, None]
     with pytest.warns(UserWarning, match="negative Z"):  # not all of them are colours
         wanted = color.lab2rgb(anything.permute(0, 2, 3, 1).double().numpy())
     assert abs(lab_to_rgb(anything).permute(0, 2, 3, 1).numpy() - wanted).max() < 1e-4
 
 
 def test_the_weights_of_grey_are_those_of_torchvision() -> None:
-    assert torch.allclose(tv.rgb_to_grayscale(torch.eye(3)[:, :, None, None]).flatten(), torch.tensor(color.LUMA))
+    assert torch.allclose(
+        tv.rgb_to_grayscale(torch.eye(3)[:, :, None, None]).flatten(), torch.tensor(color.LUMA)
+    )

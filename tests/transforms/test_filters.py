@@ -23,16 +23,24 @@ from transfer.transforms.per_image_rng import Draw
 
 @settings(deadline=None)
 @given(
-    height=st.integers(1, 40), width=st.integers(1, 40), count=st.integers(1, 4), seed=st.integers(0, 100),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    count=st.integers(1, 4),
+    seed=st.integers(0, 100),
     data=st.data(),
-)  # fmt: skip
-def test_blur_is_torchvisions(height: int, width: int, count: int, seed: int, data: st.DataObject) -> None:
+)
+def test_blur_is_torchvisions(
+    height: int, width: int, count: int, seed: int, data: st.DataObject
+) -> None:
     kernel = 2 * data.draw(st.integers(0, min(height, width) - 1)) + 1
     sigmas = data.draw(st.lists(st.floats(0.125, 6, width=32), min_size=count, max_size=count))
     images = noise(count, height, width, seed) / 255
     blurred = gaussian_blur(images, torch.tensor(sigmas), kernel)
     wanted = torch.stack(
-        [tv.gaussian_blur(one, [kernel] * 2, [by] * 2) for one, by in zip(images, sigmas, strict=True)]
+        [
+            tv.gaussian_blur(one, [kernel] * 2, [by] * 2)
+            for one, by in zip(images, sigmas, strict=True)
+        ]
     )
     assert torch.allclose(blurred, wanted, atol=3e-6)
 
@@ -59,7 +67,9 @@ def test_what_is_kept_from_inference_serves_for_gradients() -> None:
 
 @pytest.mark.parametrize("kernel", [0, -3, 4, 65])
 def test_a_kernel_that_is_even_or_too_large_is_refused(kernel: int) -> None:
-    with pytest.raises(ValueError, match=f"a blur of {kernel} px across: it must be odd, and below 64 px"):
+    with pytest.raises(
+        ValueError, match=f"a blur of {kernel} px across: it must be odd, and below 64 px"
+    ):
         gaussian_blur(noise(1, 32, 40), torch.ones(1), kernel)
 
 
@@ -77,8 +87,15 @@ def test_sigmas_are_uniform_and_only_a_share_of_the_images_has_one() -> None:
 
 
 @settings(deadline=None)
-@given(height=st.integers(1, 9), width=st.integers(1, 9), threshold=st.floats(0, 1, width=32), seed=st.integers(0, 99))
-def test_solarisation_is_torchvisions_exactly(height: int, width: int, threshold: float, seed: int) -> None:
+@given(
+    height=st.integers(1, 9),
+    width=st.integers(1, 9),
+    threshold=st.floats(0, 1, width=32),
+    seed=st.integers(0, 99),
+)
+def test_solarisation_is_torchvisions_exactly(
+    height: int, width: int, threshold: float, seed: int
+) -> None:
     images = noise(4, height, width, seed) / 255
     chosen = torch.tensor([True, False, True, False])
     solarised = solarise(images, chosen, threshold)
@@ -89,5 +106,11 @@ def test_solarisation_is_torchvisions_exactly(height: int, width: int, threshold
 def test_a_share_of_the_images_is_solarised() -> None:
     images = noise(3000, 4)
     solarised = random_solarise(images, Draw(1, torch.arange(3000)), 0.2)
-    share = (solarised != solarise(images, torch.zeros(3000, dtype=torch.bool))).flatten(1).any(1).float().mean()
+    share = (
+        (solarised != solarise(images, torch.zeros(3000, dtype=torch.bool)))
+        .flatten(1)
+        .any(1)
+        .float()
+        .mean()
+    )
     assert abs(share.item() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 3000)

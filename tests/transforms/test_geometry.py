@@ -30,10 +30,16 @@ from transfer.transforms.per_image_rng import Draw
 side = st.integers(1, 24)
 
 
-def boxes(count: int, size: int, scale: tuple[float, float], ratio: tuple[float, float]) -> tuple[torch.Tensor, ...]:
+def boxes(
+    count: int, size: int, scale: tuple[float, float], ratio: tuple[float, float]
+) -> tuple[torch.Tensor, ...]:
     """(left, top, width, height) in pixels of the crops of `count` images, found from where their pixels come from."""
-    fine = 2 * size  # the two middle pixels each way are far from the edge, where coordinates are cut off
-    seen = random_resized_crop(coordinates(count, size), Draw(3, torch.arange(count)), fine, scale, ratio, flip=0)
+    fine = (
+        2 * size
+    )  # the two middle pixels each way are far from the edge, where coordinates are cut off
+    seen = random_resized_crop(
+        coordinates(count, size), Draw(3, torch.arange(count)), fine, scale, ratio, flip=0
+    )
     step_x = seen[:, 0, size, size] - seen[:, 0, size, size - 1]
     step_y = seen[:, 1, size, size] - seen[:, 1, size - 1, size]
     wide, tall = step_x * fine, step_y * fine
@@ -63,7 +69,8 @@ def test_a_mirrored_image_is_the_image_backwards() -> None:
 def test_mirroring_leaves_the_crop_where_it_is(size: int) -> None:
     images = noise(16)
     plain, mirrored = (
-        random_resized_crop(images, Draw(2, torch.arange(16)), size, (0.3, 1), flip=flip) for flip in (0, 1)
+        random_resized_crop(images, Draw(2, torch.arange(16)), size, (0.3, 1), flip=flip)
+        for flip in (0, 1)
     )
     assert (plain.flip(-1) - mirrored).abs().max() < 0.02 * GREY_LEVEL
 
@@ -76,9 +83,13 @@ def test_half_of_the_images_are_mirrored() -> None:
     assert abs(mirrored - 0.3) < 4 * math.sqrt(0.3 * 0.7 / count)
 
 
-@pytest.mark.parametrize("box", [(0, 0, 32, 32), (3, 5, 24, 18), (16, 0, 16, 20), (1, 2, 30, 29), (10, 12, 8, 8)])
+@pytest.mark.parametrize(
+    "box", [(0, 0, 32, 32), (3, 5, 24, 18), (16, 0, 16, 20), (1, 2, 30, 29), (10, 12, 8, 8)]
+)
 @pytest.mark.parametrize("size", [4, 8, 24, 60])
-def test_a_crop_is_torchvisions_within_a_twentieth_of_a_grey_level(box: tuple[int, int, int, int], size: int) -> None:
+def test_a_crop_is_torchvisions_within_a_twentieth_of_a_grey_level(
+    box: tuple[int, int, int, int], size: int
+) -> None:
     left, top, wide, tall = box
     area = wide * tall / 32**2
     room = -math.log(area)
@@ -89,7 +100,14 @@ def test_a_crop_is_torchvisions_within_a_twentieth_of_a_grey_level(box: tuple[in
     draw = Fixed(torch.tensor([[0.0, share, *places, 0.9]] * 3))
     crop = random_resized_crop(images, draw, size, (area, area), (1 / 4, 4), flip=0.5)
     wanted = tv.resized_crop(
-        images / 255, top, left, tall, wide, [size, size], InterpolationMode.BILINEAR, antialias=False
+        images / 255,
+        top,
+        left,
+        tall,
+        wide,
+        [size, size],
+        InterpolationMode.BILINEAR,
+        antialias=False,
     )
     # Outermost pixels of an enlarged crop may lie between it and its neighbour, which torchvision has cut away.
     edge = math.ceil(size / min(wide, tall) / 2) if size > min(wide, tall) else 0
@@ -119,7 +137,12 @@ def test_areas_are_uniform_within_the_scale_and_shapes_within_the_ratio(
     assert ratio[0] - 1e-3 < shape.min() < shape.max() < ratio[1] + 1e-3
     if ratio[1] > ratio[0] and scale[1] * ratio[1] < 1:  # every shape fits
         logs = torch.from_numpy(shape).log().numpy()
-        assert stats.kstest((logs - math.log(ratio[0])) / math.log(ratio[1] / ratio[0]), "uniform").pvalue > 1e-3
+        assert (
+            stats.kstest(
+                (logs - math.log(ratio[0])) / math.log(ratio[1] / ratio[0]), "uniform"
+            ).pvalue
+            > 1e-3
+        )
 
 
 def test_places_are_uniform_over_where_the_crop_fits() -> None:
@@ -140,20 +163,29 @@ def test_each_image_of_a_batch_is_cropped_by_its_own_draw_alone() -> None:
     whole = random_resized_crop(images, Draw(1, ids), 24, (0.3, 1))
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(
-        random_resized_crop(images[order], Draw(1, ids[order]), 24, (0.3, 1)), whole[order], atol=1e-6
+        random_resized_crop(images[order], Draw(1, ids[order]), 24, (0.3, 1)),
+        whole[order],
+        atol=1e-6,
     )
     changed = images.clone()
     changed[3] = 0
     again = random_resized_crop(changed, Draw(1, ids), 24, (0.3, 1))
     others = torch.arange(20) != 3
     assert torch.equal(again[others], whole[others])
-    assert len({tuple(box) for box in torch.stack(boxes(20, 16, (0.3, 1), (1, 1)), 1).tolist()}) == 20
+    assert (
+        len({tuple(box) for box in torch.stack(boxes(20, 16, (0.3, 1), (1, 1)), 1).tolist()}) == 20
+    )
 
 
 def test_images_in_channels_last_give_the_same_crop() -> None:
     images = noise(4)
     packed = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
-    assert torch.equal(*(random_resized_crop(one, Draw(1, torch.arange(4)), 24, (0.3, 1)) for one in (images, packed)))
+    assert torch.equal(
+        *(
+            random_resized_crop(one, Draw(1, torch.arange(4)), 24, (0.3, 1))
+            for one in (images, packed)
+        )
+    )
 
 
 # Maps
@@ -166,7 +198,9 @@ def at(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
 
 @settings(deadline=None)
 @given(count=st.integers(1, 5), length=st.integers(1, 4), seed=st.integers(0, 1000))
-def test_composed_maps_look_one_after_the_other_from_the_last_to_the_first(count: int, length: int, seed: int) -> None:
+def test_composed_maps_look_one_after_the_other_from_the_last_to_the_first(
+    count: int, length: int, seed: int
+) -> None:
     generator = torch.Generator().manual_seed(seed)
     maps = [torch.randn(count, 2, 3, generator=generator) for _ in range(length)]
     seen = points = torch.randn(7, 2, generator=generator)
@@ -185,14 +219,22 @@ def test_a_chain_is_one_sampling_of_what_its_steps_give_one_by_one() -> None:
     for step in maps:
         one_by_one = sample(one_by_one, step, 64)
     whole = sample(smooth, compose(*maps), 64)
-    assert (whole - one_by_one).abs().mean() < GREY_LEVEL  # they differ by what sampling three times smooths
-    turned = torch.stack([tv.rotate(one, float(angle)) for one, angle in zip(smooth, angles, strict=True)])
-    assert (sample(smooth, compose(flip_map(mirrored), maps[0]), 64) - sample(turned, maps[1], 64)).abs().max() > 0.05
+    assert (
+        whole - one_by_one
+    ).abs().mean() < GREY_LEVEL  # they differ by what sampling three times smooths
+    turned = torch.stack(
+        [tv.rotate(one, float(angle)) for one, angle in zip(smooth, angles, strict=True)]
+    )
+    assert (
+        sample(smooth, compose(flip_map(mirrored), maps[0]), 64) - sample(turned, maps[1], 64)
+    ).abs().max() > 0.05
 
 
 @pytest.mark.parametrize("shape", [(32, 32), (20, 33), (41, 16)])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
-def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_grey_level(shape: tuple[int, int], mode: str) -> None:
+def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_grey_level(
+    shape: tuple[int, int], mode: str
+) -> None:
     images = noise(5, *shape) / 255
     angles = torch.tensor([0.0, 12.3, -45.6, 100.2, 271.4])
     turned = sample(images, rotation_map(angles, shape[1] / shape[0]), shape, mode, padding="zeros")
@@ -216,9 +258,13 @@ def test_angles_are_uniform_and_nothing_else_changes() -> None:
 
 @settings(deadline=None)
 @given(height=side, width=side, wanted_height=side, wanted_width=side, count=st.integers(0, 3))
-def test_any_size_gives_any_size(height: int, width: int, wanted_height: int, wanted_width: int, count: int) -> None:
+def test_any_size_gives_any_size(
+    height: int, width: int, wanted_height: int, wanted_width: int, count: int
+) -> None:
     images = noise(count, height, width)
-    seen = sample(images, flip_map(torch.ones(count, dtype=torch.bool)), (wanted_height, wanted_width))
+    seen = sample(
+        images, flip_map(torch.ones(count, dtype=torch.bool)), (wanted_height, wanted_width)
+    )
     assert seen.shape == (count, 3, wanted_height, wanted_width)
     if (height, width) == (wanted_height, wanted_width):
         assert (seen * 255 - images.flip(-1)).abs().max() < 0.01 if count else True
@@ -243,7 +289,9 @@ def test_quarter_turns_are_torchvisions_and_the_sampled_ones() -> None:
     turned = quarter_turns(images, torch.arange(4))
     wanted = torch.stack([tv.rotate(one, 90.0 * n) for n, one in enumerate(images)])
     assert torch.equal(turned, wanted)
-    assert (turned - sample(images, rotation_map(90.0 * torch.arange(4)), 32)).abs().max() < 0.02 * GREY_LEVEL
+    assert (
+        turned - sample(images, rotation_map(90.0 * torch.arange(4)), 32)
+    ).abs().max() < 0.02 * GREY_LEVEL
 
 
 def test_only_squares_have_quarter_turns() -> None:
@@ -267,9 +315,13 @@ def test_a_share_of_the_images_is_mirrored_exactly() -> None:
 
 @settings(deadline=None)
 @given(
-    rows=st.integers(1, 4), cols=st.integers(1, 4), cell=st.tuples(st.integers(1, 9), st.integers(1, 9)),
-    count=st.integers(0, 3), channels=st.integers(1, 4), data=st.data(),
-)  # fmt: skip
+    rows=st.integers(1, 4),
+    cols=st.integers(1, 4),
+    cell=st.tuples(st.integers(1, 9), st.integers(1, 9)),
+    count=st.integers(0, 3),
+    channels=st.integers(1, 4),
+    data=st.data(),
+)
 def test_tiles_are_the_parts_of_the_image(
     rows: int, cols: int, cell: tuple[int, int], count: int, channels: int, data: st.DataObject
 ) -> None:
@@ -282,16 +334,24 @@ def test_tiles_are_the_parts_of_the_image(
     shifted = tiles(images, rows, cols, tile, torch.stack((tops, lefts), -1))
     whole = tiles(images, rows, cols, tile, torch.stack((tops, lefts), -1)[:, :, 0])
     middle = tiles(images, rows, cols, tile)
-    assert shifted.shape == whole.shape == middle.shape == (count, rows * cols, channels, tile, tile)
+    assert (
+        shifted.shape == whole.shape == middle.shape == (count, rows * cols, channels, tile, tile)
+    )
     for n in range(count):
         for place in range(rows * cols):
-            row, col = place // cols * cell[0] + (cell[0] - tile) // 2, place % cols * cell[1] + (cell[1] - tile) // 2
+            row, col = (
+                place // cols * cell[0] + (cell[0] - tile) // 2,
+                place % cols * cell[1] + (cell[1] - tile) // 2,
+            )
             assert torch.equal(middle[n, place], images[n, :, row : row + tile, col : col + tile])
             row, col = tops[n, place, 0], lefts[n, place, 0]
             assert torch.equal(whole[n, place], images[n, :, row : row + tile, col : col + tile])
             for channel in range(channels):
                 row, col = tops[n, place, channel], lefts[n, place, channel]
-                assert torch.equal(shifted[n, place, channel], images[n, channel, row : row + tile, col : col + tile])
+                assert torch.equal(
+                    shifted[n, place, channel],
+                    images[n, channel, row : row + tile, col : col + tile],
+                )
 
 
 def test_tiles_without_room_are_refused() -> None:
@@ -315,7 +375,9 @@ def test_erasing_is_torchvisions_exactly(height: int, width: int, seed: int, val
     for one, before, (top, left, tall, wide) in zip(erased, images, boxes.tolist(), strict=True):
         assert 0 <= top <= top + tall <= height
         assert 0 <= left <= left + wide <= width
-        assert torch.equal(one, tv.erase(before, top, left, tall, wide, torch.tensor(value, dtype=torch.uint8)))
+        assert torch.equal(
+            one, tv.erase(before, top, left, tall, wide, torch.tensor(value, dtype=torch.uint8))
+        )
 
 
 def test_areas_shapes_and_places_of_erased_boxes_are_uniform() -> None:

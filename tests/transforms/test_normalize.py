@@ -23,7 +23,10 @@ RANDOM: dict[str, tuple[Transform, bool]] = {
     "flip": (geometry.random_flip, True),
     "tiles": (lambda images, draw: geometry.tiles(images, 3, 3, 8, draw.integers(24, 9, 2)), True),
     "erasing": (geometry.random_erase, True),
-    "jitter": (lambda images, draw: color.color_jitter(images, draw, 0.8, 0.8, 0.8, 0.2, 0.8), False),
+    "jitter": (
+        lambda images, draw: color.color_jitter(images, draw, 0.8, 0.8, 0.8, 0.2, 0.8),
+        False,
+    ),
     "grey": (lambda images, draw: color.random_grey(images, draw, 0.5), False),
     "projection": (lambda images, draw: color.project(images, draw, 0.5), False),
     "lab and back": (lambda images, _: color.lab_to_rgb(color.rgb_to_lab(images)), False),
@@ -31,11 +34,15 @@ RANDOM: dict[str, tuple[Transform, bool]] = {
     "solarisation": (lambda images, draw: filters.random_solarise(images, draw, 0.5), False),
     "views": (Views(24, solarise=0.3), False),
 }
-every_transform = pytest.mark.parametrize(("transform", "keeps"), RANDOM.values(), ids=RANDOM.keys())
+every_transform = pytest.mark.parametrize(
+    ("transform", "keeps"), RANDOM.values(), ids=RANDOM.keys()
+)
 
 
 @every_transform
-def test_the_same_draw_gives_the_same_and_leaves_what_it_is_given(transform: Transform, keeps: bool) -> None:
+def test_the_same_draw_gives_the_same_and_leaves_what_it_is_given(
+    transform: Transform, keeps: bool
+) -> None:
     images, ids = noise(12), torch.arange(12) + 50
     for given in (images, images / 255):
         before = given.clone()
@@ -97,7 +104,9 @@ def test_images_in_channels_last_give_the_same(transform: Transform, keeps: bool
     images, ids = noise(12), torch.arange(12)
     turned = images.contiguous(memory_format=torch.channels_last)
     assert torch.allclose(
-        to_float(transform(turned, Draw(1, ids))), to_float(transform(images, Draw(1, ids))), atol=2e-6
+        to_float(transform(turned, Draw(1, ids))),
+        to_float(transform(images, Draw(1, ids))),
+        atol=2e-6,
     )
 
 
@@ -124,7 +133,9 @@ def test_per_image_gives_zero_mean_and_unit_deviation() -> None:
     images = noise(6) // torch.tensor([1, 2, 4, 8, 16, 32], dtype=torch.uint8)[:, None, None, None]
     flat = normalise(images, Normalisation(per_image=True)).flatten(1)
     assert flat.mean(1).abs().max() < 1e-5
-    assert (flat.std(1, correction=0) - 1).abs().max() < 2e-3  # what is added to the deviation shows in dark images
+    assert (
+        flat.std(1, correction=0) - 1
+    ).abs().max() < 2e-3  # what is added to the deviation shows in dark images
 
 
 def test_constant_images_give_next_to_nothing() -> None:
@@ -139,4 +150,6 @@ def test_normalising_treats_each_image_alone_and_leaves_its_input(per_image: boo
     before = images.clone()
     whole = normalise(images, how)
     assert torch.equal(images, before)
-    assert all(torch.allclose(normalise(images[n : n + 1], how)[0], whole[n], atol=1e-6) for n in range(4))
+    assert all(
+        torch.allclose(normalise(images[n : n + 1], how)[0], whole[n], atol=1e-6) for n in range(4)
+    )

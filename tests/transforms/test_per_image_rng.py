@@ -33,9 +33,16 @@ def test_the_stream_never_drifts() -> None:
     ]
     assert draw.integers(1000, 2).tolist() == [[868, 89], [975, 984], [557, 424]]
     assert draw.permutations(5).tolist() == [[4, 1, 2, 0, 3], [3, 4, 0, 2, 1], [0, 4, 3, 2, 1]]
-    assert draw.chance(0.5, 3).tolist() == [[False, True, False], [False, False, True], [False, True, True]]
+    assert draw.chance(0.5, 3).tolist() == [
+        [False, True, False],
+        [False, False, True],
+        [False, True, True],
+    ]
     far = Draw((1 << 63) + 5, torch.tensor([1 << 40, -1]))
-    assert far.integers(1 << 40, 2).tolist() == [[941933948757, 778314310705], [638439891363, 293028317626]]
+    assert far.integers(1 << 40, 2).tolist() == [
+        [941933948757, 778314310705],
+        [638439891363, 293028317626],
+    ]
 
 
 def test_the_stream_is_splitmix64s() -> None:
@@ -62,7 +69,12 @@ def test_the_first_dimension_is_the_image(kind: str) -> None:
     found = KINDS[kind](Draw(1, torch.arange(11)))
     assert (
         found.shape
-        == {"uniform": (11, 3, 2), "integers": (11, 5), "chance": (11, 40), "permutations": (11, 2, 9)}[kind]
+        == {
+            "uniform": (11, 3, 2),
+            "integers": (11, 5),
+            "chance": (11, 40),
+            "permutations": (11, 2, 9),
+        }[kind]
     )
     assert found.dtype == {"uniform": torch.float32, "chance": torch.bool}.get(kind, torch.int64)
 
@@ -158,7 +170,9 @@ def test_calls_and_places_are_independent() -> None:
     for first in range(6):
         for second in range(first):
             assert not correlated(calls[:, first], calls[:, second])
-            assert not correlated((calls[:, first] - 0.5).square(), (calls[:, second] - 0.5).square())
+            assert not correlated(
+                (calls[:, first] - 0.5).square(), (calls[:, second] - 0.5).square()
+            )
 
 
 @pytest.mark.parametrize("other", [6, 5 + (1 << 32), 5 + (1 << 63), -5])

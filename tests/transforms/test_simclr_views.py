@@ -30,11 +30,14 @@ def test_without_anything_the_image_stays_as_it_is() -> None:
 def test_the_crop_is_the_first_draw() -> None:
     images = noise(8, 40)
     seen = with_only(scale=(0.2, 0.6), flip=0.5)(images, Draw(1, torch.arange(8)))
-    assert (seen - random_resized_crop(images, Draw(1, torch.arange(8)), 32, (0.2, 0.6))).abs().max() < 1e-6
+    assert (
+        seen - random_resized_crop(images, Draw(1, torch.arange(8)), 32, (0.2, 0.6))
+    ).abs().max() < 1e-6
 
 
 @pytest.mark.parametrize(
-    ("option", "share"), [("flip", 0.3), ("grey", 0.2), ("jitter_p", 0.8), ("blur", 0.5), ("solarise", 0.2)]
+    ("option", "share"),
+    [("flip", 0.3), ("grey", 0.2), ("jitter_p", 0.8), ("blur", 0.5), ("solarise", 0.2)],
 )
 def test_each_step_comes_for_its_share_of_the_images(option: str, share: float) -> None:
     count = 3000
@@ -51,32 +54,43 @@ def test_each_step_is_the_transform_of_its_name() -> None:
     seen = {
         name: with_only(**what)(images, Draw(1, torch.arange(6)))
         for name, what in {
-            "flip": {"flip": 1}, "grey": {"grey": 1}, "blur": {"blur": 1, "blur_sigma": (1.5, 1.5)},
+            "flip": {"flip": 1},
+            "grey": {"grey": 1},
+            "blur": {"blur": 1, "blur_sigma": (1.5, 1.5)},
             "solarise": {"solarise": 1},
         }.items()
-    }  # fmt: skip
+    }
     grey = shares * torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
     wanted = {
         "flip": shares.flip(-1),
         "grey": grey.sum(1, keepdim=True).expand(-1, 3, -1, -1),
         "blur": gaussian_blur(shares, torch.full((6,), 1.5), 3),
         "solarise": torch.minimum(shares, 1 - shares),
-    }  # fmt: skip
+    }
     for name, result in seen.items():
         assert torch.allclose(result, wanted[name], atol=1e-5), name
     draw = Draw(1, torch.arange(6))
     draw.uniform(5)  # the crop's
-    jittered = with_only(jitter=(0.4, 0.3, 0.2, 0.1), jitter_p=1, strength=0.5)(images, Draw(1, torch.arange(6)))
+    jittered = with_only(jitter=(0.4, 0.3, 0.2, 0.1), jitter_p=1, strength=0.5)(
+        images, Draw(1, torch.arange(6))
+    )
     assert torch.allclose(jittered, color_jitter(shares, draw, 0.2, 0.15, 0.1, 0.05), atol=1e-5)
 
 
 @settings(deadline=None)
 @given(
-    height=st.integers(1, 40), width=st.integers(1, 40), size=st.integers(1, 40), count=st.integers(0, 5),
+    height=st.integers(1, 40),
+    width=st.integers(1, 40),
+    size=st.integers(1, 40),
+    count=st.integers(0, 5),
     seed=st.integers(0, 1000),
-)  # fmt: skip
-def test_any_image_gives_views_in_range(height: int, width: int, size: int, count: int, seed: int) -> None:
-    seen = Views(size, solarise=0.2)(noise(count, height, width, seed), Draw(seed, torch.arange(count)))
+)
+def test_any_image_gives_views_in_range(
+    height: int, width: int, size: int, count: int, seed: int
+) -> None:
+    seen = Views(size, solarise=0.2)(
+        noise(count, height, width, seed), Draw(seed, torch.arange(count))
+    )
     assert seen.shape == (count, 3, size, size)
     assert seen.dtype == torch.float32
     assert count == 0 or (seen.min() >= -1e-6 and seen.max() <= 1 + 1e-6)

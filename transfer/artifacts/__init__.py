@@ -13,9 +13,18 @@ from transfer.artifacts.pseudo_labels import PseudoLabels
 from transfer.artifacts.scores import Scores
 
 __all__ = [
-    "KINDS", "Artifact", "Clusters", "Features", "Images", "Model", "Normalisation", "PseudoLabels", "Scores",
-    "read_json", "write_json",
-]  # fmt: skip
+    "KINDS",
+    "Artifact",
+    "Clusters",
+    "Features",
+    "Images",
+    "Model",
+    "Normalisation",
+    "PseudoLabels",
+    "Scores",
+    "read_json",
+    "write_json",
+]
 
 KINDS: dict[str, type[Artifact]] = {
     kind.__name__: kind for kind in (Images, Model, Features, Clusters, PseudoLabels, Scores)

@@ -26,7 +26,9 @@ class Artifact:
 
 def write_json(path: Path, value: Any) -> None:
     """Canonical JSON: the same value gives the same bytes."""
-    path.write_text(json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8")
+    path.write_text(
+        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
+    )
 
 
 def read_json(path: Path) -> Any:

@@ -56,4 +56,7 @@ class Features(Artifact):
         """(first row, float32 block) over all features; a block is about 16 MB unless `rows` says otherwise."""
         rows = rows or max(1, (4 << 20) // max(1, self.shape[1]))
         for start, block in self.table.blocks("features", rows):
-            yield start, torch.from_numpy(block).float().numpy()  # 2.5 times as fast as numpy's own conversion
+            yield (
+                start,
+                torch.from_numpy(block).float().numpy(),
+            )  # 2.5 times as fast as numpy's own conversion

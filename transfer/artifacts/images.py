@@ -81,7 +81,9 @@ class Images(Artifact):
         try:
             with Image.open(io.BytesIO(self.encoded(row)), formats=("JPEG",)) as image:
                 return np.asarray(image.convert("RGB"))
-        except Exception as error:  # decoders raise almost anything on bytes that make no sense to them
+        except (
+            Exception
+        ) as error:  # decoders raise almost anything on bytes that make no sense to them
             raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
     @cached_property

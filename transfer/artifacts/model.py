@@ -41,7 +41,10 @@ class Model(Artifact):
     @property
     def normalisation(self) -> Normalisation:
         return Normalisation(
-            **{k: tuple(v) if isinstance(v, list) else v for k, v in self.card["normalisation"].items()}
+            **{
+                k: tuple(v) if isinstance(v, list) else v
+                for k, v in self.card["normalisation"].items()
+            }
         )
 
     @cached_property
@@ -65,16 +68,30 @@ class Model(Artifact):
         """The backbone with its weights, in eval mode, on the CPU. Loading is strict."""
         network = self.backbone.build(seed=0)
         try:
-            network.load_state_dict(safetensors.load_file(self.folder / "model.safetensors"), strict=True)
-        except Exception as error:  # safetensors has its own error type; a wrong key or shape is a RuntimeError
+            network.load_state_dict(
+                safetensors.load_file(self.folder / "model.safetensors"), strict=True
+            )
+        except (
+            Exception
+        ) as error:  # safetensors has its own error type; a wrong key or shape is a RuntimeError
             raise Damaged(self.folder, f"model.safetensors cannot be loaded ({error})") from error
         return network.eval()
 
     @staticmethod
-    def write(folder: Path, network: Network, *, size: int, normalisation: Normalisation, made_by: dict[str, Any],
-              history: list[dict[str, float]]) -> None:  # fmt: skip
+    def write(
+        folder: Path,
+        network: Network,
+        *,
+        size: int,
+        normalisation: Normalisation,
+        made_by: dict[str, Any],
+        history: list[dict[str, float]],
+    ) -> None:
         """Write the backbone `network`, fed with square images of `size` px, and its training curves."""
-        state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+        state = {
+            name: tensor.detach().cpu().contiguous()
+            for name, tensor in network.state_dict().items()
+        }
         safetensors.save_file(state, folder / "model.safetensors")
         card = {
             "backbone": network.spec.model_dump(mode="json"),

@@ -55,8 +55,15 @@ class PseudoLabels(Artifact):
         return np.array([label.get(one, -1) for one in ids], dtype=np.int64)
 
     @staticmethod
-    def write(folder: Path, ids: list[str], labels: numpy.ndarray, cluster_ids: numpy.ndarray, distance: numpy.ndarray,
-              runner_up: numpy.ndarray, **attributes: Any) -> None:  # fmt: skip
+    def write(
+        folder: Path,
+        ids: list[str],
+        labels: numpy.ndarray,
+        cluster_ids: numpy.ndarray,
+        distance: numpy.ndarray,
+        runner_up: numpy.ndarray,
+        **attributes: Any,
+    ) -> None:
         """All arrays (N,) in the order of `ids`, but `cluster_ids` (number of labels,)."""
         columns = {"labels": labels, "distance": distance, "runner_up": runner_up}
         write_table(

@@ -45,10 +45,19 @@ class Scores(Artifact):
         return next((count for name, count in counts.items() if not name.startswith(TAUGHT)), None)
 
     @staticmethod
-    def write(folder: Path, *, protocol: str, settings: dict[str, Any], selected: dict[str, Any], main: str,
-              figures: dict[str, float], counts: dict[str, int], outcomes: dict[str, numpy.ndarray] | None = None,
-              intervals: dict[str, list[float]] | None = None,
-              arrays: dict[str, numpy.ndarray] | None = None) -> None:  # fmt: skip
+    def write(
+        folder: Path,
+        *,
+        protocol: str,
+        settings: dict[str, Any],
+        selected: dict[str, Any],
+        main: str,
+        figures: dict[str, float],
+        counts: dict[str, int],
+        outcomes: dict[str, numpy.ndarray] | None = None,
+        intervals: dict[str, list[float]] | None = None,
+        arrays: dict[str, numpy.ndarray] | None = None,
+    ) -> None:
         """`counts`: how many images each split had; `selected`: what was chosen, and on which split.
 
         Figures in percent. Of those with `outcomes` the interval is computed here; a protocol gives others itself.
@@ -60,9 +69,13 @@ class Scores(Artifact):
             "selected": selected,
             "main": main,
             "figures": figures,
-            "intervals": {name: [span.low, span.high] for name, span in spans.items()} | (intervals or {}),
+            "intervals": {name: [span.low, span.high] for name, span in spans.items()}
+            | (intervals or {}),
             "counts": counts,
         }
         write_json(folder / "scores.json", card)
-        columns = {f"outcome.{name}": np.asarray(values, np.float32) for name, values in (outcomes or {}).items()}
+        columns = {
+            f"outcome.{name}": np.asarray(values, np.float32)
+            for name, values in (outcomes or {}).items()
+        }
         write_table(folder / "scores.h5", columns | (arrays or {}))

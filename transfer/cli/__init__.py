@@ -23,15 +23,27 @@ def cli() -> None:
 
 
 for command in (
-    run.run, run.status, view.list_, view.show, view.compare, view.report, view.graph,
-    manage.verify, manage.gc, manage.export, manage.doctor, manage.init,
-):  # fmt: skip
+    run.run,
+    run.status,
+    view.list_,
+    view.show,
+    view.compare,
+    view.report,
+    view.graph,
+    manage.verify,
+    manage.gc,
+    manage.export,
+    manage.doctor,
+    manage.init,
+):
     cli.add_command(command)
 
 
 def main() -> None:
     """The entry point: a person sees messages, never a traceback; the exit code says what kind of end it was."""
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # until a run listens itself
+    signal.signal(
+        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
+    )  # until a run listens itself
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as end:
@@ -55,10 +67,15 @@ def main() -> None:
     except OSError as error:
         click.echo(f"transfer: {error}", err=True)
         sys.exit(1)
-    except Exception as error:  # a fault of ours: a person gets the message, and the trace in a file
-        with tempfile.NamedTemporaryFile("w", prefix="transfer-", suffix=".txt", delete=False) as file:
+    except (
+        Exception
+    ) as error:  # a fault of ours: a person gets the message, and the trace in a file
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="transfer-", suffix=".txt", delete=False
+        ) as file:
             traceback.print_exc(file=file)
         click.echo(
-            f"transfer: unexpected {type(error).__name__}: {error} (the whole trace is in {file.name})", err=True
+            f"transfer: unexpected {type(error).__name__}: {error} (the whole trace is in {file.name})",
+            err=True,
         )
         sys.exit(1)

@@ -46,4 +46,6 @@ def keep(store: Path, text: str, read: Iterable[Path]) -> None:
 
 def _file(store: Path) -> Path:
     asked = [sys.version, os.getcwd(), os.environ.get("TRANSFER_STORE"), *sys.argv[1:]]
-    return store / ".answers" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
+    return (
+        store / ".answers" / f"{hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]}.json"
+    )

@@ -41,7 +41,11 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
     from transfer.inspection import maintenance
     from transfer.storage.store import Store
 
-    show_value(maintenance.collect(Store(store or default_store()), delete), as_json, maintenance.collect_text)
+    show_value(
+        maintenance.collect(Store(store or default_store()), delete),
+        as_json,
+        maintenance.collect_text,
+    )
 
 
 @click.command()
@@ -49,7 +53,11 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
 @click.argument("stage")
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @file_options
-@click.option("--onnx", is_flag=True, help="Write model.onnx too (needs the extra: pip install 'transfer[onnx]').")
+@click.option(
+    "--onnx",
+    is_flag=True,
+    help="Write model.onnx too (needs the extra: pip install 'transfer[onnx]').",
+)
 @AS_JSON
 def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **reading: Any) -> None:
     """Write the model of STAGE into DIR: safetensors, PyTorch state dict, torch.export program, and a model card."""
@@ -58,7 +66,9 @@ def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **re
 
     try:
         pipeline = Pipeline.load(file, **reading)
-    except UsageError:  # of scores, perhaps, whose images are not there: the card can do without them
+    except (
+        UsageError
+    ):  # of scores, perhaps, whose images are not there: the card can do without them
         pipeline = Pipeline.load(file, **reading, stages=[stage])
     show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.text)
 

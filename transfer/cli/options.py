@@ -41,11 +41,15 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-EXIT_CODE = click.option("--exit-code", is_flag=True, help=f"Exit with {EXIT_PENDING} if a stage is pending.")
+EXIT_CODE = click.option(
+    "--exit-code", is_flag=True, help=f"Exit with {EXIT_PENDING} if a stage is pending."
+)
 
 
 def show_value(value: Any, as_json: bool, text: Callable[[Any], str] | None = None) -> str:
     """Print a value, as JSON or as `text` puts it; what was printed."""
-    told = json.dumps(value, indent=1, ensure_ascii=False) if as_json or text is None else text(value)
+    told = (
+        json.dumps(value, indent=1, ensure_ascii=False) if as_json or text is None else text(value)
+    )
     click.echo(told)
     return told

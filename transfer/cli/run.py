@@ -11,7 +11,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transfer.cli import answer_cache
-from transfer.cli.options import AS_JSON, EXIT_CODE, EXIT_PENDING, FILE, STAGES, file_options, show_value
+from transfer.cli.options import (
+    AS_JSON,
+    EXIT_CODE,
+    EXIT_PENDING,
+    FILE,
+    STAGES,
+    file_options,
+    show_value,
+)
 from transfer.errors import TransferError, UsageError
 from transfer.utils.paths import default_store
 
@@ -23,11 +31,24 @@ if TYPE_CHECKING:
 @FILE
 @STAGES
 @file_options
-@click.option("--only", is_flag=True, help="Run the named stages and nothing else; what they read must be there.")
-@click.option("--from", "onwards", is_flag=True, help="Run the named stages and all that stands on them.")
+@click.option(
+    "--only",
+    is_flag=True,
+    help="Run the named stages and nothing else; what they read must be there.",
+)
+@click.option(
+    "--from", "onwards", is_flag=True, help="Run the named stages and all that stands on them."
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option("-f", "--force", is_flag=True, help="Run what is cached too: the named stages, or all.")
-@click.option("-k", "--keep-going", is_flag=True, help="After a failure, go on with what does not stand on it.")
+@click.option(
+    "-f", "--force", is_flag=True, help="Run what is cached too: the named stages, or all."
+)
+@click.option(
+    "-k",
+    "--keep-going",
+    is_flag=True,
+    help="After a failure, go on with what does not stand on it.",
+)
 @click.option(
     "-j",
     "--jobs",
@@ -37,17 +58,35 @@ if TYPE_CHECKING:
     help="Stages that run at the same time.",
 )
 @click.option("--restart", is_flag=True, help="Forget checkpoints: start interrupted stages anew.")
-@click.option("--no-wait", is_flag=True, help="Exit with 75 where another run holds a stage, instead of waiting.")
+@click.option(
+    "--no-wait",
+    is_flag=True,
+    help="Exit with 75 where another run holds a stage, instead of waiting.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
-@click.option("--precision", type=click.Choice(["auto", "float32", "bfloat16"]), default="auto", show_default=True)
+@click.option(
+    "--precision",
+    type=click.Choice(["auto", "float32", "bfloat16"]),
+    default="auto",
+    show_default=True,
+)
 @click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]")
 @click.option("--compile", is_flag=True, help="torch.compile the networks.")
 @click.option(
-    "--save-every", type=click.FloatRange(0), default=30.0, show_default=True, help="Seconds between checkpoints."
+    "--save-every",
+    type=click.FloatRange(0),
+    default=30.0,
+    show_default=True,
+    help="Seconds between checkpoints.",
 )
 @EXIT_CODE
 def run(
-    file: Path, stages: tuple[str, ...], sets: tuple[str, ...], smoke: bool, store: Path | None, **flags: Any
+    file: Path,
+    stages: tuple[str, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    **flags: Any,
 ) -> None:
     """Run what FILE asks for and is not there yet; with STAGES, only what they need."""
     if not flags["force"] and _said_before(file, store):
@@ -59,7 +98,9 @@ def run(
 
     needed = () if flags["onwards"] else stages
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=needed)
-    machine = Machine(*(flags[name] for name in ("device", "precision", "threads", "compile", "save_every")))
+    machine = Machine(
+        *(flags[name] for name in ("device", "precision", "threads", "compile", "save_every"))
+    )
     names = ("only", "onwards", "force", "keep_going", "restart")
     options = Options(
         stages,
@@ -70,11 +111,15 @@ def run(
         **{name: flags[name] for name in names},
     )
     chosen = set(options.chosen(pipeline.plan))
-    states = [state for state in pipeline.states(options.forced(pipeline.plan)) if state.planned in chosen]
+    states = [
+        state for state in pipeline.states(options.forced(pipeline.plan)) if state.planned in chosen
+    ]
     told = plan_text(pipeline, states)
     _say(told)
     if flags["dry_run"]:
-        sys.exit(EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0)
+        sys.exit(
+            EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0
+        )
     try:
         pipeline.carry_out(options)
         if not any(state.pending for state in states):
@@ -136,13 +181,20 @@ def _command_to_go_on(force: bool, left: Sequence[str]) -> str:
     words = [word for word in sys.argv[1:] if word != "--restart"]
     if force and left:
         named = _positions(words)
-        words = [word for place, word in enumerate(words) if place not in named[2:] and word != "--from"]
+        words = [
+            word for place, word in enumerate(words) if place not in named[2:] and word != "--from"
+        ]
         words[named[1] + 1 : named[1] + 1] = left
     return shlex.join(["transfer", *words])
 
 
 def _positions(words: list[str]) -> list[int]:
     """Where `run`, the file and the stages stand among the words: what is no option, and no option's value."""
-    takes = {name for one in run.params if isinstance(one, click.Option) and not one.is_flag for name in one.opts}
+    takes = {
+        name
+        for one in run.params
+        if isinstance(one, click.Option) and not one.is_flag
+        for name in one.opts
+    }
     places = [place for place, word in enumerate(words) if not word.startswith("-")]
     return [place for place in places if place == 0 or words[place - 1] not in takes]

@@ -14,10 +14,14 @@ from transfer.utils.paths import check_folder
 
 
 @click.command("list")
-@click.argument("what", type=click.Choice(["stages", "pretexts", "backbones", "data"]), default="stages")
+@click.argument(
+    "what", type=click.Choice(["stages", "pretexts", "backbones", "data"]), default="stages"
+)
 @click.argument("name", required=False)
 @AS_JSON
-@click.option("--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors.")
+@click.option(
+    "--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors."
+)
 def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     """What a pipeline file can use: stages, pretexts, backbones or data; with NAME, all of its options."""
     from transfer.inspection import listing
@@ -76,17 +80,32 @@ def graph(file: Path, mermaid: bool, as_json: bool, **reading: Any) -> None:
 
 
 @click.command()
-@click.argument("files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE...")
+@click.argument(
+    "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
+)
 @file_options
-@click.option("--stage", "stages", multiple=True, metavar="NAME", help="Only scores of this evaluating stage.")
-@click.option("--protocol", "protocols", multiple=True, metavar="NAME", help="Only scores of this protocol.")
-@click.option("--paired", is_flag=True, help="Of one seed: intervals of differences over the test images.")
+@click.option(
+    "--stage", "stages", multiple=True, metavar="NAME", help="Only scores of this evaluating stage."
+)
+@click.option(
+    "--protocol", "protocols", multiple=True, metavar="NAME", help="Only scores of this protocol."
+)
+@click.option(
+    "--paired", is_flag=True, help="Of one seed: intervals of differences over the test images."
+)
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, every digit.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--latex", "form", flag_value="latex", help="Print LaTeX.")
-@click.option("--plot", is_flag=True, help="Draw the figures over the time of training, beneath the table.")
-@click.option("-o", "--output", type=click.Path(path_type=Path, dir_okay=False), help="Write the table to a file.")
+@click.option(
+    "--plot", is_flag=True, help="Draw the figures over the time of training, beneath the table."
+)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write the table to a file.",
+)
 def compare(
     files: tuple[Path, ...],
     stages: tuple[str, ...],

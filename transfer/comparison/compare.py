@@ -11,7 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.comparison.compatibility import refuse_older, refuse_other_protocols, refuse_other_settings
+from transfer.comparison.compatibility import (
+    refuse_older,
+    refuse_other_protocols,
+    refuse_other_settings,
+)
 from transfer.comparison.lineage import ITSELF, described
 from transfer.comparison.load_scores import SHOWN, Score, Shelf, command, of, pick, read
 from transfer.comparison.table import Comparison, Difference, Row, Section
@@ -24,7 +28,11 @@ RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
 
 
 def compare(
-    pipelines: Sequence[Pipeline], *, protocols: Sequence[str] = (), stages: Sequence[str] = (), images: bool = False
+    pipelines: Sequence[Pipeline],
+    *,
+    protocols: Sequence[str] = (),
+    stages: Sequence[str] = (),
+    images: bool = False,
 ) -> Comparison:
     """Compare all finished scores of some files; of `protocols` and `stages` only, where they are named.
 
@@ -40,15 +48,27 @@ def compare(
     if len(lost) == len(picked) and not any(score.damaged for score in lost):
         changed = [f"  {score.label}: {score.why}" for score in lost if score.why != NEW]
         more = [f"  and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
-        told = ["nothing is finished that could be compared", *changed[:SHOWN], *more, "to make it:", *commands]
+        told = [
+            "nothing is finished that could be compared",
+            *changed[:SHOWN],
+            *more,
+            "to make it:",
+            *commands,
+        ]
         raise TransferError("\n".join(told))
     # What is not asked for may still be what the others are compared with.
     chosen = {id(score) for score in picked}
-    found = [one for one in [*picked, *(one for one in found if id(one) not in chosen)] if one.sound]
+    found = [
+        one for one in [*picked, *(one for one in found if id(one) not in chosen)] if one.sound
+    ]
     settings = {str(score.about.setting): None for score in found if id(score) in chosen}
     alike = [[one for one in found if str(one.about.setting) == setting] for setting in settings]
     told = [
-        (one.damaged, {"stage": one.planned.label, "file": str(one.pipeline.plan.file), "why": one.why}) for one in lost
+        (
+            one.damaged,
+            {"stage": one.planned.label, "file": str(one.pipeline.plan.file), "why": one.why},
+        )
+        for one in lost
     ]
     smoke = "these are smoke runs: they show that everything works, and nothing else"
     return Comparison(
@@ -60,10 +80,16 @@ def compare(
     )
 
 
-def _section(scores: list[Score], chosen: set[int], shelves: dict[Any, Shelf], images: bool) -> Section:
+def _section(
+    scores: list[Score], chosen: set[int], shelves: dict[Any, Shelf], images: bool
+) -> Section:
     refuse_other_protocols([score for score in scores if id(score) in chosen])
     card, setting = scores[0].card, scores[0].about.setting
-    scores = [one for one in scores if (one.card["protocol"], one.card["main"]) == (card["protocol"], card["main"])]
+    scores = [
+        one
+        for one in scores
+        if (one.card["protocol"], one.card["main"]) == (card["protocol"], card["main"])
+    ]
     groups: dict[str, dict[str, Score]] = {}
     for score in scores:  # the same run in two files is one run
         groups.setdefault(score.about.recipe, {}).setdefault(score.planned.key, score)
@@ -73,7 +99,9 @@ def _section(scores: list[Score], chosen: set[int], shelves: dict[Any, Shelf], i
         row.network, row.target = network, ITSELF if row.about.target == ITSELF else target
     notes: list[str] = []
     for row in rows:
-        row.random = _difference(row, _nearest(row, [one for one in rows if one.about.is_from(RANDOM)]), images)
+        row.random = _difference(
+            row, _nearest(row, [one for one in rows if one.about.is_from(RANDOM)]), images
+        )
         labelled = _nearest(row, [one for one in rows if one.about.is_from(SUPERVISED)])
         if labelled is None and row.about.target != ITSELF:
             labelled = _nearest(row, [one for one in rows if one.about.taught_by(SUPERVISED)])
@@ -84,12 +112,22 @@ def _section(scores: list[Score], chosen: set[int], shelves: dict[Any, Shelf], i
         row.supervised = _difference(row, labelled, images)
     seeds = {row.label: len(row.runs) for row in rows}
     rows = [row for row in rows if any(id(run) in chosen for run in row.runs)]
-    single = [one for row in rows if len(row.runs) == 1 for one in (row.random, row.supervised) if one]
-    if any(0 < one.seeds < max(len(row.runs), seeds[one.to])
-           for row in rows for one in (row.random, row.supervised) if one):  # fmt: skip
-        notes.append("a difference is over the seeds that both rows have, where one has more than the other")
+    single = [
+        one for row in rows if len(row.runs) == 1 for one in (row.random, row.supervised) if one
+    ]
+    if any(
+        0 < one.seeds < max(len(row.runs), seeds[one.to])
+        for row in rows
+        for one in (row.random, row.supervised)
+        if one
+    ):
+        notes.append(
+            "a difference is over the seeds that both rows have, where one has more than the other"
+        )
     if images and any(not one.over for one in single):
-        notes.append("a difference without an interval: one side has more seeds, or keeps nothing of single images")
+        notes.append(
+            "a difference without an interval: one side has more seeds, or keeps nothing of single images"
+        )
     rows.sort(key=lambda row: (-row.figure.mean, row.label))
     notes, counts = list(dict.fromkeys(notes)), card.get("counts", {})
     return Section(card["protocol"], card["main"], setting, counts, rows, _columns(rows), notes)
@@ -105,15 +143,20 @@ def _row(runs: list[Score], shelves: dict[Any, Shelf]) -> Row:
     if len(runs) == 1 and interval:
         figure, spans = replace(figure, low=interval[0], high=interval[1]), True
     members = [run.planned.member for run in runs]
-    variables = {name: value for name, value in members[0].items()
-                 if name != "seed" and all(name in one and one[name] == value for one in members)}  # fmt: skip
+    variables = {
+        name: value
+        for name, value in members[0].items()
+        if name != "seed" and all(name in one and one[name] == value for one in members)
+    }
     shelf = [(shelves[run.pipeline.store.root], run) for run in runs]
     seconds = _mean([store.seconds(run) for store, run in shelf])
     training = _mean([store.training(run) for store, run in shelf])
     trained = _mean([store.images(run) for store, run in shelf])
     trained = None if trained is None else round(trained)
     name = runs[0].prefix + runs[0].planned.name + (f"[{label(variables)}]" if variables else "")
-    return Row(name, runs, figure, spans, variables, seconds, training, trained, runs[0].about.pretext)
+    return Row(
+        name, runs, figure, spans, variables, seconds, training, trained, runs[0].about.pretext
+    )
 
 
 def _mean(values: list[float | None]) -> float | None:
@@ -123,7 +166,10 @@ def _mean(values: list[float | None]) -> float | None:
 def _nearest(row: Row, others: list[Row]) -> Row | None:
     """The row of the same network that agrees with it in most variables."""
     alike = [other for other in others if other.about.backbone == row.about.backbone]
-    agree = [sum(other.variables.get(name) == value for name, value in row.variables.items()) for other in alike]
+    agree = [
+        sum(other.variables.get(name) == value for name, value in row.variables.items())
+        for other in alike
+    ]
     return alike[agree.index(max(agree))] if alike else None
 
 
@@ -135,7 +181,9 @@ def _difference(row: Row, other: Row | None, images: bool) -> Difference | None:
         ours, theirs = row.runs[0].outcomes(), other.runs[0].outcomes()
         if ours is not None and theirs is not None and len(ours) == len(theirs):
             found = paired(ours, theirs, images=True)
-            return Difference(found.mean, other.label, len(common), found.low, found.high, "test images")
+            return Difference(
+                found.mean, other.label, len(common), found.low, found.high, "test images"
+            )
     if not common:
         return Difference(row.figure.mean - other.figure.mean, other.label)
     found = paired([row.by_seed[seed] for seed in common], [other.by_seed[seed] for seed in common])
@@ -169,7 +217,8 @@ def _columns(rows: list[Row]) -> list[str]:
 
 def _twins(rows: list[Row], columns: list[str]) -> list[Row]:
     looks = [
-        (row.pretext, row.network, row.target, *(str(row.variables.get(name)) for name in columns)) for row in rows
+        (row.pretext, row.network, row.target, *(str(row.variables.get(name)) for name in columns))
+        for row in rows
     ]
     return [row for row, look in zip(rows, looks, strict=True) if looks.count(look) > 1]
 
@@ -182,7 +231,10 @@ def _says_the_same(rows: list[Row], name: str) -> bool:
     """Whether a column that is there anyway has the variable's value, as `method: rotation` and the pretext's name."""
     rows = [row for row in rows if name in row.variables]
     seen = (
-        lambda row: {row.pretext, *(word for one in row.about.teachers[-1:] for word in (one.name, one.uses))},
+        lambda row: {
+            row.pretext,
+            *(word for one in row.about.teachers[-1:] for word in (one.name, one.uses)),
+        },
         lambda row: {row.network, getattr(row.about.network, "name", "")},
         lambda row: {row.target, getattr(row.about.backbone, "name", "")},
     )

@@ -18,14 +18,28 @@ def refuse_other_settings(pipelines: Sequence[Pipeline], scores: list[Score]) ->
     for number, first in enumerate(pipelines):
         for second in pipelines[number + 1 :]:
             ours, theirs = of(first, scores), of(second, scores)
-            left = [one for one in ours if all(one.about.setting != other.about.setting for other in theirs)]
-            right = [one for one in theirs if all(one.about.setting != other.about.setting for other in ours)]
+            left = [
+                one
+                for one in ours
+                if all(one.about.setting != other.about.setting for other in theirs)
+            ]
+            right = [
+                one
+                for one in theirs
+                if all(one.about.setting != other.about.setting for other in ours)
+            ]
             pairs = [(a, b) for a in left for b in right if a.planned.uses == b.planned.uses]
             if not pairs and len(left) == len(ours):
                 pairs = [(ours[0], theirs[0])]
             if pairs:  # told is the pair that is nearest to being one
                 _refuse(
-                    *min(pairs, key=lambda pair: (pair[0].planned.name != pair[1].planned.name, len(_apart(*pair))))
+                    *min(
+                        pairs,
+                        key=lambda pair: (
+                            pair[0].planned.name != pair[1].planned.name,
+                            len(_apart(*pair)),
+                        ),
+                    )
                 )
 
 
@@ -33,7 +47,9 @@ def refuse_other_protocols(scores: list[Score]) -> None:
     """UsageError where scores of the same settings say that another protocol made them, or another figure counts."""
     first, *others = scores
     for other in others:
-        told = [{name: score.card[name] for name in ("protocol", "main")} for score in (first, other)]
+        told = [
+            {name: score.card[name] for name in ("protocol", "main")} for score in (first, other)
+        ]
         if told[0] != told[1]:
             _refuse(first, other, told)
 
@@ -45,29 +61,53 @@ def refuse_older(scores: list[Score]) -> None:
         pipelines = {id(score.pipeline): score.pipeline for score in old}.values()
         names = ", ".join(score.label for score in old)
         commands = [command(pipeline, old, "--force") for pipeline in pipelines]
-        raise TransferError("\n".join([f"{names}: of an older format, without a main figure; run again:", *commands]))
+        raise TransferError(
+            "\n".join(
+                [f"{names}: of an older format, without a main figure; run again:", *commands]
+            )
+        )
 
 
 def _settings(score: Score) -> dict[str, Any]:
     setting = score.about.setting
     images = {f"{role} images": told for role, told in setting["images"].items()}
-    return {"protocol": score.protocol, "version": setting["version"], **images, **setting["options"]}
+    return {
+        "protocol": score.protocol,
+        "version": setting["version"],
+        **images,
+        **setting["options"],
+    }
 
 
-def _apart(one: Score, other: Score, told: Sequence[dict[str, Any]] = ()) -> dict[str, tuple[Any, Any]]:
+def _apart(
+    one: Score, other: Score, told: Sequence[dict[str, Any]] = ()
+) -> dict[str, tuple[Any, Any]]:
     """What two differ in."""
     ours, theirs = told or (_settings(one), _settings(other))
     names = dict.fromkeys([*ours, *theirs])
-    return {name: (ours.get(name), theirs.get(name)) for name in names if ours.get(name) != theirs.get(name)}
+    return {
+        name: (ours.get(name), theirs.get(name))
+        for name in names
+        if ours.get(name) != theirs.get(name)
+    }
 
 
 def _refuse(one: Score, other: Score, told: Sequence[dict[str, Any]] = ()) -> None:
     apart = _apart(one, other, told)
-    lines = [f"  {name}: {_brief(ours)} | {_brief(theirs)}" for name, (ours, theirs) in [*apart.items()][:SHOWN]]
+    lines = [
+        f"  {name}: {_brief(ours)} | {_brief(theirs)}"
+        for name, (ours, theirs) in [*apart.items()][:SHOWN]
+    ]
     lines += [f"  and {len(apart) - SHOWN} more"] if len(apart) > SHOWN else []
     advice = "Score both in the same way, or say with --stage NAME or --protocol NAME which scores are meant."
     raise UsageError(
-        "\n".join([f"'{one.label}' and '{other.label}' cannot be compared. They differ in", *lines, advice])
+        "\n".join(
+            [
+                f"'{one.label}' and '{other.label}' cannot be compared. They differ in",
+                *lines,
+                advice,
+            ]
+        )
     )
 
 

@@ -41,14 +41,21 @@ class Ancestry:
     def teachers(self) -> list[Planned]:
         """The networks that the scored one learned from, the last of them last; or hand-made features; or itself."""
         before = self.stages[:-1]
-        return _making(before, Model) or [one for one in before if not one.inputs] or self.stages[-1:]
+        return (
+            _making(before, Model) or [one for one in before if not one.inputs] or self.stages[-1:]
+        )
 
     @property
     def pretext(self) -> str:
         """The tasks by the names that they are used under: `a → b` where one learned from the other, else `a + b`."""
         names = [one.uses.removeprefix("pretext/") for one in self.teachers]
-        joints = [" → " if before in up_to(one) else " + " for before, one in pairwise(self.teachers)]
-        return "".join(part for pair in zip(["", *joints], names, strict=True) for part in pair) or "none"
+        joints = [
+            " → " if before in up_to(one) else " + " for before, one in pairwise(self.teachers)
+        ]
+        return (
+            "".join(part for pair in zip(["", *joints], names, strict=True) for part in pair)
+            or "none"
+        )
 
     @property
     def network(self) -> Backbone | None:
@@ -77,7 +84,11 @@ class Ancestry:
 
     def taught_by(self, uses: str) -> bool:
         """Whether it is about another network that learned from it."""
-        return self.judged not in self.teachers and self.teachers[-1:] != [] and self.teachers[-1].uses == uses
+        return (
+            self.judged not in self.teachers
+            and self.teachers[-1:] != []
+            and self.teachers[-1].uses == uses
+        )
 
     @cached_property
     def seed(self) -> str:
@@ -90,7 +101,9 @@ class Ancestry:
     @property
     def learned_from(self) -> list[Planned]:
         """The packed images that any of its networks was trained on."""
-        trained = [one for one in _making(self.stages, Model) if "epochs" in type(one.stage).model_fields]
+        trained = [
+            one for one in _making(self.stages, Model) if "epochs" in type(one.stage).model_fields
+        ]
         return list({pack.key: pack for one in trained for pack in one.images.values()}.values())
 
     @cached_property
@@ -108,15 +121,25 @@ class Ancestry:
         keys = {role: _recipe(pack) if role == "train" else pack.key for role, pack in packs}
         images = {role: f"{pack.name.partition('@')[0]} ({keys[role][:8]})" for role, pack in packs}
         options = _seedless(stage.identity())
-        return {"uses": self.score.uses, "version": stage.version, "images": images, "options": options}
+        return {
+            "uses": self.score.uses,
+            "version": stage.version,
+            "images": images,
+            "options": options,
+        }
 
     def options(self) -> dict[str, Any]:
         """Every option of every stage, as `cluster.k`; images by the stage that reads them."""
         found: dict[str, Any] = {}
         for one in self.stages:
             name = one.uses.rpartition("/")[2]
-            found |= {f"{name}.{option}": value for option, value in _seedless(one.stage.identity()).items()}
-            found |= {f"{name}.{role}": f"{pack.name} {pack.key[:6]}" for role, pack in one.images.items()}
+            found |= {
+                f"{name}.{option}": value
+                for option, value in _seedless(one.stage.identity()).items()
+            }
+            found |= {
+                f"{name}.{role}": f"{pack.name} {pack.key[:6]}" for role, pack in one.images.items()
+            }
         return found
 
 
@@ -131,13 +154,19 @@ def _backbone(one: Planned | None) -> Backbone | None:
 def _recipe(one: Planned) -> str:
     identity = {name: value for name, value in one.identity.items() if name != "seed"}
     identity["options"] = _seedless(identity["options"])
-    return key_of(identity | {"inputs": {name: _recipe(other) for name, other in one.before.items()}})
+    return key_of(
+        identity | {"inputs": {name: _recipe(other) for name, other in one.before.items()}}
+    )
 
 
 def _seedless(value: Any) -> Any:
     """Without options that are seeds themselves, such as `subset_seed` of an image set."""
     if isinstance(value, dict):
-        return {name: _seedless(one) for name, one in value.items() if name != "seed" and not name.endswith("_seed")}
+        return {
+            name: _seedless(one)
+            for name, one in value.items()
+            if name != "seed" and not name.endswith("_seed")
+        }
     return [_seedless(one) for one in value] if isinstance(value, list) else value
 
 
@@ -149,8 +178,11 @@ def described(backbones: list[Backbone | None]) -> Iterator[str]:
             continue
         alike = [other for other in backbones if other is not None and _short(other) == _short(one)]
         values = one.model_dump(mode="json")
-        apart = {name: value for name, value in values.items()
-                 if any(other.model_dump(mode="json").get(name) != value for other in alike)}  # fmt: skip
+        apart = {
+            name: value
+            for name, value in values.items()
+            if any(other.model_dump(mode="json").get(name) != value for other in alike)
+        }
         yield _short(one) + "".join(f", {name} {value}" for name, value in apart.items())
 
 

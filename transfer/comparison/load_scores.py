@@ -38,7 +38,9 @@ class Score:
     @property
     def protocol(self) -> str:
         """As the scores name it; before they are there, as far as the plan knows."""
-        known = getattr(self.planned.stage, "protocol", None) or self.planned.uses.removeprefix("evaluate/")
+        known = getattr(self.planned.stage, "protocol", None) or self.planned.uses.removeprefix(
+            "evaluate/"
+        )
         return self.card["protocol"] if self.card else str(known)
 
     @property
@@ -56,7 +58,9 @@ class Score:
         if name not in self.manifest.files:
             return None
         folder = store.folder(one.uses, one.key)
-        store.check(folder, replace(self.manifest, files={name: self.manifest.files[name]}), thorough=True)
+        store.check(
+            folder, replace(self.manifest, files={name: self.manifest.files[name]}), thorough=True
+        )
         return Scores(folder).outcomes(self.card["main"])
 
 
@@ -86,7 +90,9 @@ class Shelf:
             if score.manifest is None or (stale := self._stale(score)):
                 score.why = self._missing(score) if score.manifest is None else stale
                 return
-            own = {name: facts for name, facts in score.manifest.files.items() if name == "scores.json"}
+            own = {
+                name: facts for name, facts in score.manifest.files.items() if name == "scores.json"
+            }
             self.store.check(folder, replace(score.manifest, files=own))
             score.card = Scores(folder).card
         except Damaged as error:
@@ -106,7 +112,11 @@ class Shelf:
             manifest = self.manifest(one)
             for name, other in one.before.items() if manifest else ():
                 now = self.manifest(other)
-                if now is not None and name in manifest.inputs and manifest.inputs[name]["digest"] != now.digest:
+                if (
+                    now is not None
+                    and name in manifest.inputs
+                    and manifest.inputs[name]["digest"] != now.digest
+                ):
                     return f"{one.name} read {name} that were made again since, with other bytes"
         return ""
 
@@ -126,7 +136,10 @@ class Shelf:
         if any("weights" in type(one.stage).model_fields for one in score.about.teachers):
             return None
         packs = [(pack, self.manifest(pack)) for pack in score.about.learned_from]
-        return sum(made.figures.get("images", pack.stage.count) if made else pack.stage.count for pack, made in packs)
+        return sum(
+            made.figures.get("images", pack.stage.count) if made else pack.stage.count
+            for pack, made in packs
+        )
 
 
 def read(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Any, Shelf]]:
@@ -135,9 +148,14 @@ def read(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Any, Shelf]]:
     found = []
     for pipeline in pipelines:
         prefix = f"{pipeline.plan.file}: " if len(pipelines) > 1 else ""
-        ours = [Score(pipeline, planned, prefix, Ancestry(planned)) for planned in scores_of(pipeline.plan)]
+        ours = [
+            Score(pipeline, planned, prefix, Ancestry(planned))
+            for planned in scores_of(pipeline.plan)
+        ]
         if not ours:
-            raise UsageError(f"{pipeline.plan.file}: no stage of it evaluates anything (`uses: evaluate/...`)")
+            raise UsageError(
+                f"{pipeline.plan.file}: no stage of it evaluates anything (`uses: evaluate/...`)"
+            )
         found += ours
     for score in found:
         shelves[score.pipeline.store.root].fill(score)
@@ -152,7 +170,11 @@ def of(pipeline: Pipeline, scores: Iterable[Score]) -> list[Score]:
 def command(pipeline: Pipeline, scores: list[Score], *flags: str) -> str:
     """What makes these scores of a file."""
     ours = [score.planned for score in of(pipeline, scores)]
-    names = [one.label for one in ours] if len(ours) <= SHOWN else list(dict.fromkeys(one.name for one in ours))
+    names = (
+        [one.label for one in ours]
+        if len(ours) <= SHOWN
+        else list(dict.fromkeys(one.name for one in ours))
+    )
     return shlex.join(["transfer", "run", str(pipeline.plan.file), *names, *flags, *pipeline.words])
 
 
@@ -160,24 +182,35 @@ def command(pipeline: Pipeline, scores: list[Score], *flags: str) -> str:
 
 
 def pick(
-    pipelines: Sequence[Pipeline], found: list[Score], protocols: Sequence[str], stages: Sequence[str]
+    pipelines: Sequence[Pipeline],
+    found: list[Score],
+    protocols: Sequence[str],
+    stages: Sequence[str],
 ) -> list[Score]:
     """The scores of these stages and protocols, or all; UsageError for a name that none has, and for a file of none."""
     found = _named(found, stages, "evaluating stage", lambda one: [one.name, one.label, one.key])
     found = _named(found, protocols, "protocol", lambda one: _protocol_names(one), whole=True)
     for pipeline in pipelines:
         if not of(pipeline, found):
-            raise UsageError(f"{pipeline.plan.file}: no score of it is of the --stage and --protocol asked for")
+            raise UsageError(
+                f"{pipeline.plan.file}: no score of it is of the --stage and --protocol asked for"
+            )
     return found
 
 
 def _named(
-    found: list[Score], wanted: Sequence[str], what: str, names_of: Callable[[Any], list[str]], whole: bool = False
+    found: list[Score],
+    wanted: Sequence[str],
+    what: str,
+    names_of: Callable[[Any], list[str]],
+    whole: bool = False,
 ) -> list[Score]:
     names = {id(score): names_of(score if whole else score.planned) for score in found}
     for name in wanted:
         if not any(name in known for known in names.values()):
-            raise UsageError(f"no {what} '{name}'{nearest(name, {known[0] for known in names.values()})}")
+            raise UsageError(
+                f"no {what} '{name}'{nearest(name, {known[0] for known in names.values()})}"
+            )
     return [score for score in found if not wanted or {*wanted} & {*names[id(score)]}]
 
 

@@ -21,10 +21,24 @@ LEGEND = (
     "over pairs. time: all stages up to what is scored. images: those that it and its pretext learned from.",
 )
 LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "×": r"$\times$", "±": r"$\pm$", "−": "$-$",
-    "→": r"$\to$", "–": "--", "<": r"\textless{}", ">": r"\textgreater{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "×": r"$\times$",
+    "±": r"$\pm$",
+    "−": "$-$",
+    "→": r"$\to$",
+    "–": "--",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+}
 
 
 # Cells as a person reads them
@@ -49,9 +63,17 @@ def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
     def variable(name: str) -> Callable[[Row], str]:
         return lambda row: word(row.variables[name]) if name in row.variables else NOTHING
 
-    columns = [*words.items(), *((name, variable(name)) for name in section.columns), *numbers.items()]
+    columns = [
+        *words.items(),
+        *((name, variable(name)) for name in section.columns),
+        *numbers.items(),
+    ]
     titles = [title for title, _ in columns]
-    return titles, [[show(row) for _, show in columns] for row in rows], len(words) + len(section.columns)
+    return (
+        titles,
+        [[show(row) for _, show in columns] for row in rows],
+        len(words) + len(section.columns),
+    )
 
 
 def words_of(section: Section) -> list[str]:
@@ -68,7 +90,9 @@ def words_of(section: Section) -> list[str]:
 def _figure(row: Row) -> str:
     if row.figure.deviation is not None:
         return f"{row.figure.mean:.1f} ± {row.figure.deviation:.1f}"
-    return f"{row.figure.mean:.1f}" + (f" [{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.spans else "")
+    return f"{row.figure.mean:.1f}" + (
+        f" [{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.spans else ""
+    )
 
 
 def _difference(found: Difference | None) -> str:
@@ -92,20 +116,34 @@ def head_of(section: Section) -> str:
     """Protocol, image sets, the options that the file gives, and the network where all have the same."""
     sets = ", ".join(f"{role} {told}" for role, told in section.setting["images"].items())
     stage = section.rows[0].runs[0].planned.stage
-    options = [name for name in type(stage).model_fields if name in stage.model_fields_set - {*stage.input_fields()}]
+    options = [
+        name
+        for name in type(stage).model_fields
+        if name in stage.model_fields_set - {*stage.input_fields()}
+    ]
     given = {name: word(getattr(stage, name)) for name in options}
     networks = {row.network for row in section.rows}
-    return " · ".join([
-        section.protocol, sets, f"n: {counted(section.counts)}",
-        *(f"{name} {value}" for name, value in given.items() if f"{name} {value}" not in section.protocol),
-        *(f"pretexts on {name}" for name in networks - {NOTHING} if len(networks) == 1),
-    ])  # fmt: skip
+    return " · ".join(
+        [
+            section.protocol,
+            sets,
+            f"n: {counted(section.counts)}",
+            *(
+                f"{name} {value}"
+                for name, value in given.items()
+                if f"{name} {value}" not in section.protocol
+            ),
+            *(f"pretexts on {name}" for name in networks - {NOTHING} if len(networks) == 1),
+        ]
+    )
 
 
 def counted(counts: dict[str, int]) -> str:
     """`9,000 train, 1,000 test, 90 train (1 %)`; splits of nothing are left out."""
     told = ((name.partition(", "), count) for name, count in counts.items() if count)
-    return ", ".join(f"{count:,} {name}" + (f" ({of})" if of else "") for (name, _, of), count in told)
+    return ", ".join(
+        f"{count:,} {name}" + (f" ({of})" if of else "") for (name, _, of), count in told
+    )
 
 
 def beneath(found: Comparison) -> list[str]:
@@ -116,13 +154,24 @@ def beneath(found: Comparison) -> list[str]:
             names = [one["stage"] for one in scores if one["why"] == why]
             more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
             lines.append(f"{what}: {', '.join(names[:LISTED])}{more}: {why}")
-    return [*lines, *(f"to make {'it' if len(found.missing + found.damaged) == 1 else 'them'}: {one}"
-                      for one in found.commands)]  # fmt: skip
+    return [
+        *lines,
+        *(
+            f"to make {'it' if len(found.missing + found.damaged) == 1 else 'them'}: {one}"
+            for one in found.commands
+        ),
+    ]
 
 
 def _wrapped(line: str, indent: str) -> list[str]:
-    return textwrap.wrap(line, WIDTH, initial_indent=indent, subsequent_indent=f"{indent}  ", break_long_words=False,
-                         break_on_hyphens=False)  # fmt: skip
+    return textwrap.wrap(
+        line,
+        WIDTH,
+        initial_indent=indent,
+        subsequent_indent=f"{indent}  ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 # Forms
@@ -136,12 +185,17 @@ def text(found: Comparison) -> str:
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
         lines += _wrapped(head_of(section), "")
         for cells in (titles, *rows):
-            padded = [cell.ljust(width) if place < words else cell.rjust(width)
-                      for place, (cell, width) in enumerate(zip(cells, widths, strict=True))]  # fmt: skip
+            padded = [
+                cell.ljust(width) if place < words else cell.rjust(width)
+                for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
+            ]
             lines.append("  ".join(["", *padded]).rstrip())
         lines += [line for note in section.notes for line in _wrapped(f"note: {note}", "  ")] + [""]
-    told = [line for one in beneath(found)
-            for line in ([one] if one.startswith("to make") else _wrapped(one, ""))]  # fmt: skip
+    told = [
+        line
+        for one in beneath(found)
+        for line in ([one] if one.startswith("to make") else _wrapped(one, ""))
+    ]
     return "\n".join([*lines, *(LEGEND if found.sections else ()), *told])
 
 
@@ -152,9 +206,17 @@ def markdown(found: Comparison) -> str:
         titles, rows, words = cells_of(section)
         rule = ["---" if place < words else "---:" for place in range(len(titles))]
         lines += [f"**{_markdown(head_of(section))}**", ""]
-        lines += ["| " + " | ".join(map(_markdown, cells)) + " |" for cells in (titles, rule, *rows)]
+        lines += [
+            "| " + " | ".join(map(_markdown, cells)) + " |" for cells in (titles, rule, *rows)
+        ]
         lines += ["", *(f"Note: {_markdown(note)}\n" for note in section.notes)]
-    return "\n".join([*lines, _markdown(" ".join(LEGEND)), *(f"\n- {_markdown(line)}" for line in beneath(found))])
+    return "\n".join(
+        [
+            *lines,
+            _markdown(" ".join(LEGEND)),
+            *(f"\n- {_markdown(line)}" for line in beneath(found)),
+        ]
+    )
 
 
 def _markdown(cell: str) -> str:
@@ -187,9 +249,15 @@ def csv(found: Comparison) -> str:
     writer = csv_module.writer(file, lineterminator="\n")
     writer.writerow([*fixed, *(f"matrix.{name}" if name in fixed else name for name in variables)])
     for one in records:
-        cells = [_FLAT[name](one) for name in fixed] + [one["variables"].get(name) for name in variables]
-        writer.writerow(["" if cell is None else cell if isinstance(cell, (str, int, float)) else word(cell)
-                         for cell in cells])  # fmt: skip
+        cells = [_FLAT[name](one) for name in fixed] + [
+            one["variables"].get(name) for name in variables
+        ]
+        writer.writerow(
+            [
+                "" if cell is None else cell if isinstance(cell, (str, int, float)) else word(cell)
+                for cell in cells
+            ]
+        )
     return file.getvalue().removesuffix("\n")
 
 
@@ -204,39 +272,82 @@ def _field(*path: str) -> Callable[[dict[str, Any]], Any]:
 
 
 _FLAT: dict[str, Callable[[dict[str, Any]], Any]] = {
-    **{name: _field(name) for name in ("protocol", "test_images", "pretext", "network", "target", "variables", "figure",
-                                       "mean", "deviation", "low", "high", "n", "seeds")},
-    **{f"{other}_{name}": _field(other, name) for other in ("random", "supervised")
-       for name in ("difference", "low", "high", "over", "seeds", "to")},
+    **{
+        name: _field(name)
+        for name in (
+            "protocol",
+            "test_images",
+            "pretext",
+            "network",
+            "target",
+            "variables",
+            "figure",
+            "mean",
+            "deviation",
+            "low",
+            "high",
+            "n",
+            "seeds",
+        )
+    },
+    **{
+        f"{other}_{name}": _field(other, name)
+        for other in ("random", "supervised")
+        for name in ("difference", "low", "high", "over", "seeds", "to")
+    },
     **{name: _field(name) for name in ("seconds", "images", "stages", "keys", "files")},
-}  # fmt: skip
+}
 
 
 def json(found: Comparison) -> str:
     """Everything, for scripts."""
     sections = [
-        {"protocol": one.protocol, "figure": one.figure, "setting": one.setting, "counts": one.counts,
-         "notes": one.notes, "rows": [_record(one, row) for row in one.rows]}
+        {
+            "protocol": one.protocol,
+            "figure": one.figure,
+            "setting": one.setting,
+            "counts": one.counts,
+            "notes": one.notes,
+            "rows": [_record(one, row) for row in one.rows],
+        }
         for one in found.sections
-    ]  # fmt: skip
-    others = {"missing": found.missing, "damaged": found.damaged, "commands": found.commands, "notes": found.notes}
+    ]
+    others = {
+        "missing": found.missing,
+        "damaged": found.damaged,
+        "commands": found.commands,
+        "notes": found.notes,
+    }
     return json_module.dumps({"sections": sections, **others}, indent=1, ensure_ascii=False)
 
 
 def _record(section: Section, row: Row) -> dict[str, Any]:
     tests = [told for role, told in section.setting["images"].items() if role != "train"]
     return {
-        "protocol": section.protocol, "test_images": ", ".join(tests), "pretext": row.pretext, "network": row.network,
-        "target": row.target, "variables": row.variables, "figure": section.figure, "mean": row.figure.mean,
-        "deviation": row.figure.deviation, "low": row.figure.low if row.spans else None,
-        "high": row.figure.high if row.spans else None, "n": row.figure.n,
+        "protocol": section.protocol,
+        "test_images": ", ".join(tests),
+        "pretext": row.pretext,
+        "network": row.network,
+        "target": row.target,
+        "variables": row.variables,
+        "figure": section.figure,
+        "mean": row.figure.mean,
+        "deviation": row.figure.deviation,
+        "low": row.figure.low if row.spans else None,
+        "high": row.figure.high if row.spans else None,
+        "n": row.figure.n,
         "seeds": [run.about.seed for run in row.runs],
-        "values": [run.value for run in row.runs], "random": _difference_record(row.random),
-        "supervised": _difference_record(row.supervised), "seconds": row.seconds, "training_seconds": row.training,
-        "images": row.images, "selected": [run.card.get("selected") for run in row.runs],
-        "stages": [run.planned.label for run in row.runs], "keys": [run.planned.key for run in row.runs],
+        "values": [run.value for run in row.runs],
+        "random": _difference_record(row.random),
+        "supervised": _difference_record(row.supervised),
+        "seconds": row.seconds,
+        "training_seconds": row.training,
+        "images": row.images,
+        "selected": [run.card.get("selected") for run in row.runs],
+        "stages": [run.planned.label for run in row.runs],
+        "keys": [run.planned.key for run in row.runs],
         "files": list(dict.fromkeys(str(run.pipeline.plan.file) for run in row.runs)),
-    }  # fmt: skip
+    }
 
 
 def _difference_record(one: Difference | None) -> dict[str, Any] | None:
@@ -245,5 +356,9 @@ def _difference_record(one: Difference | None) -> dict[str, Any] | None:
 
 
 FORMS: dict[str, Callable[[Comparison], str]] = {
-    "text": text, "json": json, "csv": csv, "markdown": markdown, "latex": latex,
-}  # fmt: skip
+    "text": text,
+    "json": json,
+    "csv": csv,
+    "markdown": markdown,
+    "latex": latex,
+}

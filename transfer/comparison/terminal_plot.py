@@ -11,14 +11,34 @@ from transfer.comparison.table import Comparison, Section
 
 WIDTH, HEIGHT = 64, 14
 SEVERAL = "*"  # more than one row at a place
-TICKS = (1, 2, 5, 10, 30, 60, 120, 300, 600, 1800, 3600, 7200, 18000, 36000, 86400, 172800, 604800)  # seconds
+TICKS = (
+    1,
+    2,
+    5,
+    10,
+    30,
+    60,
+    120,
+    300,
+    600,
+    1800,
+    3600,
+    7200,
+    18000,
+    36000,
+    86400,
+    172800,
+    604800,
+)  # seconds
 
 
 def over_time(found: Comparison) -> str:
     """A plot and its legend for each table; nothing for those in which nothing was trained."""
     plots = [lines for section in found.sections if (lines := _plot(section))]
     lines = [line for lines in plots for line in ["", *lines]]
-    return "\n".join(lines or ["", "nothing to plot: of none of these is it known how long it was trained"])
+    return "\n".join(
+        lines or ["", "nothing to plot: of none of these is it known how long it was trained"]
+    )
 
 
 def _plot(section: Section) -> list[str]:
@@ -28,14 +48,18 @@ def _plot(section: Section) -> list[str]:
     left, right = _ends([math.log(row.training) for row in rows], 0.1)
     low, high = _ends([row.figure.mean for row in rows], 0.5)
     grid = [[" "] * WIDTH for _ in range(HEIGHT)]
-    letters = dict(zip(map(id, rows), ascii_letters, strict=False))  # after z and Z, dots: best rows come first
+    letters = dict(
+        zip(map(id, rows), ascii_letters, strict=False)
+    )  # after z and Z, dots: best rows come first
     for row in rows:
         across = round((math.log(row.training) - left) / (right - left) * (WIDTH - 1))
         up = round((row.figure.mean - low) / (high - low) * (HEIGHT - 1))
         place = grid[HEIGHT - 1 - up]
         place[across] = letters.get(id(row), ".") if place[across] == " " else SEVERAL
     told = dict(zip(map(id, section.rows), words_of(section), strict=True))
-    lines = [f"{section.figure} over the time that the scored network was trained ({section.protocol})"]
+    lines = [
+        f"{section.figure} over the time that the scored network was trained ({section.protocol})"
+    ]
     for number, line in enumerate(grid):
         value = high - (high - low) * number / (HEIGHT - 1)
         lines.append(f"{value:6.1f} |" + "".join(line).rstrip())
@@ -52,7 +76,9 @@ def _plot(section: Section) -> list[str]:
 
 def _ends(values: list[float], least: float) -> tuple[float, float]:
     low, high = min(values), max(values)
-    return (low, high) if high - low >= least else ((low + high - least) / 2, (low + high + least) / 2)
+    return (
+        (low, high) if high - low >= least else ((low + high - least) / 2, (low + high + least) / 2)
+    )
 
 
 def _ticks(left: float, right: float) -> str:

@@ -22,22 +22,36 @@ class Card(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(description="the word that a pipeline file uses; the card's file bears it too")
+    name: str = Field(
+        description="the word that a pipeline file uses; the card's file bears it too"
+    )
     title: str = Field(description="what the set is, in a line")
     reader: Literal["drawings", "folder", "hdf5", "tar", "files", "records", "voc"] = Field(
         description="how its files are read"
     )
-    layout: str = Field(description="where its files are expected, and what they look like; {path} is that place")
+    layout: str = Field(
+        description="where its files are expected, and what they look like; {path} is that place"
+    )
     splits: dict[str, int] = Field(default_factory=dict, description="split: number of images")
-    classes: list[str] = Field(default_factory=list, description="names of the classes, in the labels' order")
-    size: int | None = Field(None, ge=8, le=1024, description="side of the images in px, where all have one")
-    path: str | None = Field(None, description="where the files are, relative to the card; without, the card's name")
+    classes: list[str] = Field(
+        default_factory=list, description="names of the classes, in the labels' order"
+    )
+    size: int | None = Field(
+        None, ge=8, le=1024, description="side of the images in px, where all have one"
+    )
+    path: str | None = Field(
+        None, description="where the files are, relative to the card; without, the card's name"
+    )
     fetch: str | None = Field(None, description="command that downloads the set to {path}")
     licence: str = Field("as its owner states", description="what the images may be used for")
     cite: str = Field("", description="how to cite the set")
 
-    files: Files | None = Field(None, description="for reader files: how folders and lists describe the set")
-    records: Records | None = Field(None, description="for reader records: how the files of pixels are laid out")
+    files: Files | None = Field(
+        None, description="for reader files: how folders and lists describe the set"
+    )
+    records: Records | None = Field(
+        None, description="for reader records: how the files of pixels are laid out"
+    )
     tar: Tar | None = Field(None, description="for reader tar: which shards are which split")
     voc: Voc | None = Field(None, description="for reader voc: which splits there are")
 
@@ -46,9 +60,13 @@ class Card(BaseModel):
         for reader in (*INSTRUCTED, "tar"):
             said = getattr(self, reader) is not None
             if said and reader != self.reader:
-                raise ValueError(f"`{reader}` is for reader: {reader}, and this is reader: {self.reader}")
+                raise ValueError(
+                    f"`{reader}` is for reader: {reader}, and this is reader: {self.reader}"
+                )
             if not said and reader == self.reader and reader in INSTRUCTED:
-                raise ValueError(f"reader: {reader} needs `{reader}:`, which says where each split is")
+                raise ValueError(
+                    f"reader: {reader} needs `{reader}:`, which says where each split is"
+                )
         return self
 
     @property
@@ -67,9 +85,15 @@ class Card(BaseModel):
 
     def absent(self, place: Path, what: str) -> str:
         """What to tell of files that are not there: what is missing, how to fetch it or what to put where."""
-        lines = [what, *([f"To fetch it: {self.fetch}"] if self.fetch else []), "What is expected there:"]
+        lines = [
+            what,
+            *([f"To fetch it: {self.fetch}"] if self.fetch else []),
+            "What is expected there:",
+        ]
         lines += [f"  {line}" for line in self.layout.strip().splitlines()]
-        lines += [f"If it is elsewhere, write `data: {{card: {self.name}, path: PLACE}}`, or set TRANSFER_DATA."]
+        lines += [
+            f"If it is elsewhere, write `data: {{card: {self.name}, path: PLACE}}`, or set TRANSFER_DATA."
+        ]
         return _filled("\n".join(lines), place)
 
 
@@ -79,12 +103,20 @@ def _filled(text: str, place: Path) -> str:
 
 def _folders(beside: Path | None) -> list[Path]:
     """Where cards are: the shipped ones, and `data/` beside a pipeline file (or beside its folder)."""
-    return [shipped("data"), *([beside.parent / "data", beside / "data"] if beside is not None else [])]
+    return [
+        shipped("data"),
+        *([beside.parent / "data", beside / "data"] if beside is not None else []),
+    ]
 
 
 def card_files(beside: Path | None = None) -> dict[str, Path]:
     """Name -> card file: the shipped ones, and those beside a pipeline file (in the folder `beside`)."""
-    found = [path for folder in _folders(beside) if folder.is_dir() for path in sorted(folder.glob("*.yaml"))]
+    found = [
+        path
+        for folder in _folders(beside)
+        if folder.is_dir()
+        for path in sorted(folder.glob("*.yaml"))
+    ]
     return {path.stem: path for path in found}
 
 
@@ -92,11 +124,15 @@ def load_card(name: str, beside: Path | None = None) -> tuple[Card, Path]:
     """The card called `name` and its file; UsageError names the nearest where there is none."""
     files = card_files(beside)
     if name not in files:
-        raise UsageError(f"no image set called '{name}'{nearest(name, files)} (a path needs a slash: './{name}')")
+        raise UsageError(
+            f"no image set called '{name}'{nearest(name, files)} (a path needs a slash: './{name}')"
+        )
     for folder in _folders(beside):
         other = folder / f"{name}.yaml"
         if other.is_file() and not other.samefile(files[name]):
-            raise UsageError(f"two cards are called '{name}': {other} and {files[name]}; rename one of them")
+            raise UsageError(
+                f"two cards are called '{name}': {other} and {files[name]}; rename one of them"
+            )
     return read_card(files[name]), files[name]
 
 
@@ -105,7 +141,9 @@ def read_card(path: Path) -> Card:
     from ruamel.yaml import YAML, YAMLError
 
     try:
-        card = Card.model_validate(YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8")))
+        card = Card.model_validate(
+            YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
+        )
     except ValidationError as error:
         raise UsageError(f"{path}: {_fault(error)}") from error
     except (YAMLError, OSError, ValueError) as error:
@@ -132,8 +170,12 @@ def find_place(card: Card, file: Path, beside: Path | None = None) -> Path:
     """
     name = os.path.expanduser(card.path or card.name)
     own = shipped("data")
-    packaged = file.parent == own and own.parent.name == "shipped"  # an installed package is no place for data
-    homes = [Path(os.environ["TRANSFER_DATA"]).expanduser()] if os.environ.get("TRANSFER_DATA") else []
+    packaged = (
+        file.parent == own and own.parent.name == "shipped"
+    )  # an installed package is no place for data
+    homes = (
+        [Path(os.environ["TRANSFER_DATA"]).expanduser()] if os.environ.get("TRANSFER_DATA") else []
+    )
     homes += [] if packaged else [file.parent]
     if beside is not None:
         here, above = beside / "data", beside.parent / "data"

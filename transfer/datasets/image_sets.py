@@ -33,8 +33,14 @@ class ImageSets:
         if card.reader == "drawings":
             return Origin("drawings", "drawings"), card.size
         if card.is_layout:
-            raise UsageError(f"'{card.name}' is a layout, not a set: write `data: {{{card.reader}: PATH}}`")
-        place = self._path(spec.path, self._beside) if spec.path else str(find_place(card, file, self._beside))
+            raise UsageError(
+                f"'{card.name}' is a layout, not a set: write `data: {{{card.reader}: PATH}}`"
+            )
+        place = (
+            self._path(spec.path, self._beside)
+            if spec.path
+            else str(find_place(card, file, self._beside))
+        )
         return Origin(card.reader, place, card=card), card.size
 
     def survey(self, spec: ImageSpec) -> Survey:
@@ -58,14 +64,18 @@ class ImageSets:
         if not facts.count:
             raise UsageError(f"image set '{spec.place}', split '{split}', holds no images")
         if labelled and not facts.labelled:
-            raise UsageError(f"image set '{spec.place}', split '{split}', has no labels, and this stage needs them")
+            raise UsageError(
+                f"image set '{spec.place}', split '{split}', has no labels, and this stage needs them"
+            )
         if (spec.classes or spec.per_class) and not facts.labelled:
             raise UsageError(
                 f"image set '{spec.place}', split '{split}', has no labels: `classes` and `per_class` need them"
             )
         size = spec.size or own_size or survey.size or DEFAULT_SIZE
         if not SIZES[0] <= size <= SIZES[1]:
-            raise UsageError(f"image set '{spec.place}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}")
+            raise UsageError(
+                f"image set '{spec.place}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}"
+            )
         return Pack(
             spec=spec,
             split=split,

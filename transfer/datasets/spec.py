@@ -15,13 +15,23 @@ class ImageSpec(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
-    card: str | None = Field(None, min_length=1, description="name of a card in data/: see `transfer list data`")
-    folder: str | None = Field(
-        None, min_length=1, description="folder of pictures: flat, or a folder a class, or a folder a split"
+    card: str | None = Field(
+        None, min_length=1, description="name of a card in data/: see `transfer list data`"
     )
-    hdf5: str | None = Field(None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels")
-    tar: str | None = Field(None, min_length=1, description="tar shards (WebDataset): one file, or a pattern of them")
-    path: str | None = Field(None, min_length=1, description="where a card's files are, if not where it expects them")
+    folder: str | None = Field(
+        None,
+        min_length=1,
+        description="folder of pictures: flat, or a folder a class, or a folder a split",
+    )
+    hdf5: str | None = Field(
+        None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels"
+    )
+    tar: str | None = Field(
+        None, min_length=1, description="tar shards (WebDataset): one file, or a pattern of them"
+    )
+    path: str | None = Field(
+        None, min_length=1, description="where a card's files are, if not where it expects them"
+    )
     split: str | dict[str, str] | None = Field(
         None,
         description="split to read instead of the one the stage looks for; for a stage that reads several, which for "
@@ -35,22 +45,32 @@ class ImageSpec(BaseModel):
     )
     labels: bool = Field(True, description="false: a folder's subfolders are not classes")
 
-    classes: list[str] | None = Field(None, min_length=1, description="only images of these classes, numbered anew")
-    per_class: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None, description="so many images of each class, or such a share of each (0.01: one in a hundred)"
+    classes: list[str] | None = Field(
+        None, min_length=1, description="only images of these classes, numbered anew"
     )
-    fraction: float | None = Field(None, gt=0, lt=1, description="such a share of the images, whatever their class")
+    per_class: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(
+        None,
+        description="so many images of each class, or such a share of each (0.01: one in a hundred)",
+    )
+    fraction: float | None = Field(
+        None, gt=0, lt=1, description="such a share of the images, whatever their class"
+    )
     limit: int | None = Field(None, ge=1, description="at most this many images of a split")
-    subset_seed: int = Field(0, ge=0, lt=2**32, description="draws the images that are kept; alike on every machine")
+    subset_seed: int = Field(
+        0, ge=0, lt=2**32, description="draws the images that are kept; alike on every machine"
+    )
 
     fit: Literal["crop", "stretch"] = Field(
-        "crop", description="crop: the shorter side is resized, then the centre cut out; stretch: the whole, squeezed"
+        "crop",
+        description="crop: the shorter side is resized, then the centre cut out; stretch: the whole, squeezed",
     )
     pack: Literal["auto", "raw", "jpeg"] = Field(
-        "auto", description="raw pixels, or JPEG that is decoded for each batch; auto: raw up to 16 GiB"
+        "auto",
+        description="raw pixels, or JPEG that is decoded for each batch; auto: raw up to 16 GiB",
     )
     on_bad_image: Literal["refuse", "skip"] = Field(
-        "refuse", description="what is done with a set of which an image cannot be decoded; skip: go on and record it"
+        "refuse",
+        description="what is done with a set of which an image cannot be decoded; skip: go on and record it",
     )
 
     @model_validator(mode="before")
@@ -66,9 +86,13 @@ class ImageSpec(BaseModel):
 
     @model_validator(mode="after")
     def _one_place(self) -> ImageSpec:
-        places = [name for name in ("card", "folder", "hdf5", "tar") if getattr(self, name) is not None]
+        places = [
+            name for name in ("card", "folder", "hdf5", "tar") if getattr(self, name) is not None
+        ]
         if len(places) != 1:
-            raise ValueError(f"name one of card, folder, hdf5, tar (found {' and '.join(places) or 'none'})")
+            raise ValueError(
+                f"name one of card, folder, hdf5, tar (found {' and '.join(places) or 'none'})"
+            )
         if not self.labels and self.folder is None:
             raise ValueError("labels: false is for folders")
         if self.path is not None and self.card is None:

@@ -44,7 +44,11 @@ def overlap(splits: dict[str, str], kind: type[Stage]) -> str:
         if small == large:
             both = f"reads the split `{small}` as `{wanted}` and as `{kind.images[other].split}`"
             return f"{both}: what is scored must not be learned from. Give the set two splits, such as folders of them"
-        advice = f", `split: {{{wanted}: train}}`" if (large, small) == ("trainval", "val") else ", other splits"
+        advice = (
+            f", `split: {{{wanted}: train}}`"
+            if (large, small) == ("trainval", "val")
+            else ", other splits"
+        )
         which = f"scored on `{small}`" if other == "test" else f"taught `{small}`"
         return f"would be {which}, which is a part of `{large}`: say, in its `data:`{advice}"
     return ""
@@ -52,4 +56,8 @@ def overlap(splits: dict[str, str], kind: type[Stage]) -> str:
 
 def within(small: str, large: str) -> bool:
     """Whether images of one split are among those of another, as splits are named: `train_1percent` is of `train`."""
-    return small == large or small.startswith(f"{large}_") or (large == "trainval" and small in ("train", "val"))
+    return (
+        small == large
+        or small.startswith(f"{large}_")
+        or (large == "trainval" and small in ("train", "val"))
+    )

@@ -30,7 +30,9 @@ def make(
     """Run the stage of `one` on its inputs (by their names in `one.before`). Call with the lock on its key held."""
     building = store.begin(one.key)
     images = {role: inputs[f"{role} images"][0] for role in one.images}
-    if issubclass(one.stage.produces, Scores):  # what is scored must not depend on how the images lie on disk
+    if issubclass(
+        one.stage.produces, Scores
+    ):  # what is scored must not depend on how the images lie on disk
         images = {role: pack.by_id() for role, pack in images.items()}
     work = Work(
         folder=building,
@@ -49,13 +51,18 @@ def make(
         _run(one, work, store)
         missing = [name for name in one.stage.produces.required if not (building / name).is_file()]
         if missing:
-            raise TransferError(f"{one.label}: the stage ended without writing {', '.join(missing)}")
+            raise TransferError(
+                f"{one.label}: the stage ended without writing {', '.join(missing)}"
+            )
         manifest = Manifest(
             stage=one.uses,
             key=one.key,
             produces=one.stage.produces.__name__,
             identity=one.identity,
-            inputs={name: {"key": m.key, "digest": m.digest, "stage": m.stage} for name, (_, m) in inputs.items()},
+            inputs={
+                name: {"key": m.key, "digest": m.digest, "stage": m.stage}
+                for name, (_, m) in inputs.items()
+            },
             files=describe_files(building),
             figures=work.figures | ({"notes": work.notes} if work.notes else {}),
             environment=machine.describe(),

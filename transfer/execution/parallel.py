@@ -27,7 +27,9 @@ def carry_out(run: Run, pending: list[Planned]) -> None:
     waiting, children, told = list(pending), {}, False
     while waiting or children:
         if run.stop.number:
-            for child in () if told else children.values():  # once: a second signal would end them unsaved
+            for child in (
+                () if told else children.values()
+            ):  # once: a second signal would end them unsaved
                 child.process.send_signal(run.stop.number)
             told = True
         elif not run.failed or run.options.keep_going:
@@ -61,7 +63,8 @@ def _finish(run: Run, one: Planned, child: _Child) -> None:
         run.stop.number = run.stop.number or (code - 128 if code > 0 else -code)
     elif code:
         error = TransferError(
-            "\n".join(child.errors).removeprefix("transfer: ").partition("\nTo go on:")[0] or f"{one.label} failed"
+            "\n".join(child.errors).removeprefix("transfer: ").partition("\nTo go on:")[0]
+            or f"{one.label} failed"
         )
         error.exit_code = code
         run.failed[one.key] = error
@@ -83,7 +86,12 @@ class _Child:
             "--only",
             *run.words,
         ]
-        words += ["--device", options.machine.device_name, "--precision", options.machine.precision_name]
+        words += [
+            "--device",
+            options.machine.device_name,
+            "--precision",
+            options.machine.precision_name,
+        ]
         words += ["--threads", str(max(1, options.machine.threads // options.jobs))]
         words += ["--save-every", str(options.machine.save_every)]
         flags = {
@@ -119,6 +127,11 @@ class _Child:
         other.start()
         for line in self.process.stdout:
             note = line.startswith("  ") and not line.startswith("   ")
-            if note or line.startswith(f"{label}: ") or ": damaged (" in line or ": waiting for " in line:
+            if (
+                note
+                or line.startswith(f"{label}: ")
+                or ": damaged (" in line
+                or ": waiting for " in line
+            ):
                 run.say(line.rstrip("\n"))
         other.join()

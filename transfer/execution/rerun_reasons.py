@@ -34,7 +34,10 @@ def because(store: Store, plan: Plan, one: Planned, last: dict[str, dict[str, st
 def differences(manifest: Manifest, one: Planned) -> str:
     """What is not the same in the identity of a former result and in the one that is planned."""
     then, now = manifest.identity, one.identity
-    found = [f"{name} {_show(a)} → {_show(b)}" for name, a, b in _changes(then["options"], now["options"])]
+    found = [
+        f"{name} {_show(a)} → {_show(b)}"
+        for name, a, b in _changes(then["options"], now["options"])
+    ]
     for name, key in now["inputs"].items():
         if then["inputs"].get(name) != key:
             found.append(f"{name} changed" if name.endswith("images") else f"input {name} changed")
@@ -49,7 +52,11 @@ def differences(manifest: Manifest, one: Planned) -> str:
 def _changes(then: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
     if isinstance(then, dict) and isinstance(now, dict):
         names = sorted({*then, *now})
-        return [c for key in names for c in _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))]
+        return [
+            c
+            for key in names
+            for c in _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))
+        ]
     return [] if then == now else [(name, then, now)]
 
 

@@ -47,7 +47,9 @@ class Options:
         for one in plan if self.onwards else ():
             if found & set(one.before.values()):
                 found.add(one)
-        found |= {pack for one in found for pack in one.images.values()}  # no stages of the file: they come along
+        found |= {
+            pack for one in found for pack in one.images.values()
+        }  # no stages of the file: they come along
         return [one for one in plan if one in found]
 
     def forced(self, plan: Plan) -> set[Planned]:
@@ -69,12 +71,18 @@ class Run:
         self.plan, self.store, self.options, self.words = plan, store, options, words
         self.say, self.stop = options.say, StopFlag()
         self.chosen, self.forced = options.chosen(plan), options.forced(plan)
-        self.trusted: set[tuple[str, str]] = set()  # (folder, digest) of inputs that this run has checked
+        self.trusted: set[tuple[str, str]] = (
+            set()
+        )  # (folder, digest) of inputs that this run has checked
         self.failed: dict[str, TransferError] = {}
 
     def carry_out(self) -> None:
         """Run all that is pending. The first failure is raised when nothing more can be done."""
-        pending = [s for s in states(self.plan, self.store, self.forced) if s.pending and s.planned in self.chosen]
+        pending = [
+            s
+            for s in states(self.plan, self.store, self.forced)
+            if s.pending and s.planned in self.chosen
+        ]
         if not pending:
             self._remember(self.chosen)
             return
@@ -83,7 +91,9 @@ class Run:
         if self.options.jobs > 1:
             from transfer.execution.parallel import carry_out
 
-            carry_out(self, [one for one in self.chosen if one in {state.planned for state in pending}])
+            carry_out(
+                self, [one for one in self.chosen if one in {state.planned for state in pending}]
+            )
             self._remember(self.chosen)
         else:
             self.options.machine.start()
@@ -93,7 +103,10 @@ class Run:
             if len(self.failed) == 1:
                 raise first
             labels = {one.key: f"{one.label}: " for one in self.chosen}
-            told = [labels[key] + str(error).removeprefix(labels[key]) for key, error in self.failed.items()]
+            told = [
+                labels[key] + str(error).removeprefix(labels[key])
+                for key, error in self.failed.items()
+            ]
             error = TransferError(f"{len(told)} stages failed:\n" + "\n".join(told))
             error.exit_code = first.exit_code
             raise error
@@ -131,7 +144,9 @@ class Run:
         """Whether something that it reads has failed; then it counts as failed too."""
         missing = [other.label for other in one.before.values() if other.key in self.failed]
         if missing:
-            self.failed[one.key] = TransferError(f"{one.label}: not run, since {', '.join(missing)} failed")
+            self.failed[one.key] = TransferError(
+                f"{one.label}: not run, since {', '.join(missing)} failed"
+            )
         return bool(missing)
 
     def _check_before(self, pending: list[State]) -> None:
@@ -141,7 +156,11 @@ class Run:
         if self.options.stages and (self.options.only or self.options.onwards):
             for state in pending:
                 for other in state.planned.before.values():
-                    if other not in self.chosen and find(self.store, other) is None and other.uses != "images":
+                    if (
+                        other not in self.chosen
+                        and find(self.store, other) is None
+                        and other.uses != "images"
+                    ):
                         what = f"{state.planned.label} reads {other.label}, which is not made yet"
                         faults.append(f"{what}: run it without --only or --from")
         for state in pending:
@@ -177,7 +196,9 @@ class Run:
         def waiting(who: str) -> None:
             self.say(f"{one.label}: waiting for {who}")
 
-        return self.store.lock(one.key, wait=wait, waiting=waiting, pause_point=self.stop.raise_if_set)
+        return self.store.lock(
+            one.key, wait=wait, waiting=waiting, pause_point=self.stop.raise_if_set
+        )
 
     def _make_locked(self, one: Planned) -> bool:
         try:
@@ -186,12 +207,18 @@ class Run:
             self.say(f"{one.label}: damaged ({error}): put aside, and made again")
             self.store.put_aside(self.store.folder(one.uses, one.key))
             manifest = None
-        if manifest is not None and one not in self.forced and stale(self.store, one, manifest) is None:
+        if (
+            manifest is not None
+            and one not in self.forced
+            and stale(self.store, one, manifest) is None
+        ):
             return False
         inputs = {name: self._open(other) for name, other in one.before.items()}
         if self.options.restart:
             shutil.rmtree(self.store.checkpoints(one.key), ignore_errors=True)
-        manifest = make(one, inputs, self.store, self.options.machine, self.stop, self.options.quiet)
+        manifest = make(
+            one, inputs, self.store, self.options.machine, self.stop, self.options.quiet
+        )
         self.forced.discard(one)
         self.say(manifest.told(one.label))
         return True
@@ -212,9 +239,13 @@ class Run:
         for other in one.before.values():
             folder = self.store.folder(other.uses, other.key)
             if folder == Path(error.folder):
-                self.trusted = {(name, digest) for name, digest in self.trusted if name != str(folder)}
+                self.trusted = {
+                    (name, digest) for name, digest in self.trusted if name != str(folder)
+                }
                 with self._hold(other, wait=True):
-                    if folder.exists() and not self._whole(other):  # another run may have mended it meanwhile
+                    if folder.exists() and not self._whole(
+                        other
+                    ):  # another run may have mended it meanwhile
                         self.say(f"{other.label}: damaged ({error}): put aside, and made again")
                         self.store.put_aside(folder)
                 self._make(other)
@@ -231,7 +262,9 @@ class Run:
         return manifest is not None
 
     def _remember(self, made: Iterable[Planned]) -> None:
-        facts = {one.label: {"uses": one.uses, "key": one.key} for one in made if find(self.store, one)}
+        facts = {
+            one.label: {"uses": one.uses, "key": one.key} for one in made if find(self.store, one)
+        }
         known = self.store.last(self.plan.name)
         if any(known.get(label) != fact for label, fact in facts.items()):
             whole = None if self.options.stages else [one.label for one in self.plan]

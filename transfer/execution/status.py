@@ -42,7 +42,11 @@ def stale(store: Store, one: Planned, manifest: Manifest) -> str | None:
     """The name of an input of a finished stage whose bytes are no longer those that were read."""
     for name, other in one.before.items():
         now = find(store, other)  # damage is told, and mended, when something reads it
-        if now is not None and name in manifest.inputs and manifest.inputs[name]["digest"] != now.digest:
+        if (
+            now is not None
+            and name in manifest.inputs
+            and manifest.inputs[name]["digest"] != now.digest
+        ):
             return name
     return None
 
@@ -56,7 +60,12 @@ def find(store: Store, one: Planned) -> Manifest | None:
 
 
 def _state(
-    plan: Plan, store: Store, one: Planned, forced: bool, before: dict[str, State], last: dict[str, Any]
+    plan: Plan,
+    store: Store,
+    one: Planned,
+    forced: bool,
+    before: dict[str, State],
+    last: dict[str, Any],
 ) -> State:
     try:
         manifest = store.find(one.uses, one.key)
@@ -66,7 +75,11 @@ def _state(
         return State(one, RUN, "forced")
     if manifest is None:
         said = _checkpoint(store, one)
-        return State(one, RESUME, f"from {said}") if said else State(one, RUN, because(store, plan, one, last))
+        return (
+            State(one, RESUME, f"from {said}")
+            if said
+            else State(one, RUN, because(store, plan, one, last))
+        )
     if (changed := stale(store, one, manifest)) is not None:
         return State(one, RUN, f"input {changed} was made again with other bytes")
     if any(before[other.key].pending for other in one.before.values()):

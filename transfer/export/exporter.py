@@ -29,7 +29,10 @@ if TYPE_CHECKING:
 
     from transfer.export.loaded_model import LoadedModel
 
-NOISE, REAL = 2, 4  # images that the forms are compared on: of noise, and of the model's own set where it is packed
+NOISE, REAL = (
+    2,
+    4,
+)  # images that the forms are compared on: of noise, and of the model's own set where it is packed
 FULL = 1 << 20  # a disk with less than this many bytes free counts as full
 
 
@@ -44,7 +47,9 @@ def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> d
     weights = (artifact.folder / "model.safetensors").stat().st_size
     needed = (4 if onnx else 3) * weights + FULL
     if (free := free_bytes(folder.absolute().parent)) < needed:
-        raise TransferError(f"{folder}: the export takes up to {size(needed)}, and {size(free)} are free on that disk")
+        raise TransferError(
+            f"{folder}: the export takes up to {size(needed)}, and {size(free)} are free on that disk"
+        )
     with _built(folder) as building:
         written = _write(pipeline, one, artifact, building, folder.resolve().name, onnx)
     return {"stage": one.label, "folder": str(folder), **written}
@@ -71,8 +76,14 @@ def _model(pipeline: Pipeline, name: str) -> tuple[Planned, Model]:
     one = pipeline.one(name)
     if one.stage.produces is not Model:
         models = [other.label for other in pipeline.plan if other.stage.produces is Model]
-        have = f"stages that make one: {', '.join(models)}" if models else "no stage of the file makes one"
-        raise UsageError(f"{name} makes {one.stage.produces.__name__}, and what is exported is a Model; {have}")
+        have = (
+            f"stages that make one: {', '.join(models)}"
+            if models
+            else "no stage of the file makes one"
+        )
+        raise UsageError(
+            f"{name} makes {one.stage.produces.__name__}, and what is exported is a Model; {have}"
+        )
     artifact = pipeline.artifact(name)
     manifest = pipeline.store.find(one.uses, one.key)
     pipeline.store.check(artifact.folder, manifest)
@@ -83,9 +94,13 @@ def _refuse(folder: Path) -> None:
     if folder.is_dir() and any(folder.iterdir()):
         raise UsageError(f"{folder} is not empty: name a folder that is, or that is not there yet")
     if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
-        raise UsageError(f"{folder} is a file: name a folder that is empty, or that is not there yet")
+        raise UsageError(
+            f"{folder} is a file: name a folder that is empty, or that is not there yet"
+        )
     if folder.resolve() == Path.cwd():
-        raise UsageError(f"{folder} is the folder that you are in, which the export would replace: name another one")
+        raise UsageError(
+            f"{folder} is the folder that you are in, which the export would replace: name another one"
+        )
     above = next(parent for parent in folder.absolute().parents if parent.exists())
     if not above.is_dir():
         raise UsageError(f"{folder} cannot be made: {above} is a file")
@@ -98,7 +113,9 @@ def _built(folder: Path) -> Iterator[Path]:
     building = target.with_name(f".{target.name}.{os.getpid()}.exporting")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(f".{target.name}.*.exporting"):  # by exports that were killed
+        for left in target.parent.glob(
+            f".{target.name}.*.exporting"
+        ):  # by exports that were killed
             if not _runs(left.name.split(".")[-2]):
                 shutil.rmtree(left, ignore_errors=True)
         building.mkdir()
@@ -129,7 +146,9 @@ def _runs(process: str) -> bool:
     return True
 
 
-def _write(pipeline: Pipeline, one: Planned, artifact: Model, folder: Path, name: str, onnx: bool) -> dict[str, Any]:
+def _write(
+    pipeline: Pipeline, one: Planned, artifact: Model, folder: Path, name: str, onnx: bool
+) -> dict[str, Any]:
     """All files of the export that will be called `name`, each form compared; what is told of them."""
     from transfer.export import formats
     from transfer.export.loaded_model import load_model
@@ -142,7 +161,9 @@ def _write(pipeline: Pipeline, one: Planned, artifact: Model, folder: Path, name
     # The store's own network is what all are compared with, so that a bad copy is found too.
     forms = formats.write_forms(folder, model, artifact.network(), pixels, onnx)
     side, values = model.card["size"], forms.values
-    takes = f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalisation included"
+    takes = (
+        f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalisation included"
+    )
     shown, in_card = told(forms.fit)
     what = {
         "model.safetensors": "the weights, for transfer.load_model",
@@ -162,7 +183,10 @@ def _write(pipeline: Pipeline, one: Planned, artifact: Model, folder: Path, name
     (folder / "README.md").write_text(model_card(pipeline, one, facts), encoding="utf-8")
     what = {"README.md": "the model card", **what}
     return {
-        "files": {file: {"bytes": (folder / file).stat().st_size, "what": said} for file, said in what.items()},
+        "files": {
+            file: {"bytes": (folder / file).stat().st_size, "what": said}
+            for file, said in what.items()
+        },
         "differences": forms.differences,
         "tolerance": formats.TOLERANCE,
         "images": compared,

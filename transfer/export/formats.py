@@ -27,7 +27,9 @@ from transfer.models.torchvision_compat import Fit, fit_of, torchvisions
 from transfer.models.vgg import VGG
 
 STATE_DICT, PROGRAM, ONNX = "state_dict.pt", "model.pt2", "model.onnx"
-TOLERANCE = 1e-4  # largest difference that is allowed, relative to the largest output; float32 on the CPU
+TOLERANCE = (
+    1e-4  # largest difference that is allowed, relative to the largest output; float32 on the CPU
+)
 Outputs = Callable[[Tensor], Tensor]  # uint8 (B, 3, S, S) to whatever is compared
 ONNX_NEEDS = ("onnx", "onnxruntime", "onnxscript")
 
@@ -42,7 +44,9 @@ class Forms:
     differences: dict[str, float]  # file -> largest difference, relative to the largest output
 
 
-def write_forms(folder: Path, model: LoadedModel, own: Network, pixels: Tensor, onnx: bool) -> Forms:
+def write_forms(
+    folder: Path, model: LoadedModel, own: Network, pixels: Tensor, onnx: bool
+) -> Forms:
     """Every form of `model`, whose weights are in `folder`, each compared with `own`, the network it was copied from.
 
     pixels: uint8 (B, 3, S, S), two at least. TransferError for the first that differs.
@@ -81,7 +85,9 @@ def write_program(path: Path, module: Embedding, pixels: Tensor) -> torch.export
     try:
         with quiet(), torch.no_grad():
             # strict: the number of images stays a variable where the code asks for `len`.
-            program = torch.export.export(module, (pixels,), dynamic_shapes={"images": {0: batch}}, strict=True)
+            program = torch.export.export(
+                module, (pixels,), dynamic_shapes={"images": {0: batch}}, strict=True
+            )
     except Exception as error:  # of many kinds, torch's own
         name, told = module.network.spec.name, " ".join(str(error).split())[:300]
         raise TransferError(f"torch.export cannot make a program of {name}: {told}") from error
@@ -93,7 +99,13 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram) -> None:
     """The same program as one ONNX file: uint8 `images` (batch, 3, S, S) to float32 `embedding` (batch, D)."""
     with quiet(), torch.no_grad():
         torch.onnx.export(
-            program, (), path, dynamo=True, external_data=False, input_names=["images"], output_names=["embedding"]
+            program,
+            (),
+            path,
+            dynamo=True,
+            external_data=False,
+            input_names=["images"],
+            output_names=["embedding"],
         )
 
 
@@ -136,7 +148,10 @@ def state_dict_outputs(path: Path, model: LoadedModel, fit: Fit) -> tuple[Output
     else:
         stranger = network.spec.build(seed=1).eval()
         stranger.load_state_dict(found, strict=True)
-    return tuple(lambda images, one=one: one(normalise(images, how)).flatten(1) for one in (stranger, network))
+    return tuple(
+        lambda images, one=one: one(normalise(images, how)).flatten(1)
+        for one in (stranger, network)
+    )
 
 
 def _headless(theirs: nn.Module, spec: AlexNet | VGG | ResNet) -> nn.Module:
@@ -159,7 +174,9 @@ def onnx_outputs(path: Path) -> Outputs:
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    return lambda images: torch.from_numpy(session.run(["embedding"], {"images": images.numpy()})[0])
+    return lambda images: torch.from_numpy(
+        session.run(["embedding"], {"images": images.numpy()})[0]
+    )
 
 
 def difference(name: str, found: Outputs, own: Outputs, pixels: Tensor) -> float:
@@ -172,11 +189,17 @@ def difference(name: str, found: Outputs, own: Outputs, pixels: Tensor) -> float
         for some in (pixels, pixels[:1]):
             given, expected = found(some), own(some)
             if given.shape != expected.shape:
-                raise TransferError(f"{name} gives {tuple(given.shape)} where the model gives {tuple(expected.shape)}")
+                raise TransferError(
+                    f"{name} gives {tuple(given.shape)} where the model gives {tuple(expected.shape)}"
+                )
             if not expected.isfinite().all():
-                raise TransferError("the model's own outputs are not finite numbers: its training has diverged")
+                raise TransferError(
+                    "the model's own outputs are not finite numbers: its training has diverged"
+                )
             scale = max(expected.abs().max().item(), torch.finfo(torch.float32).tiny)
-            worst = max(worst, (given - expected).abs().max().item() / scale, key=lambda x: (x != x, x))
+            worst = max(
+                worst, (given - expected).abs().max().item() / scale, key=lambda x: (x != x, x)
+            )
     if not worst <= TOLERANCE:
         raise TransferError(
             f"{name} was loaded again, and differs from the model by {worst:.1e} of its largest output: "

@@ -89,17 +89,25 @@ def _decoded(image: Picture) -> np.ndarray:
     if isinstance(image, Image.Image):
         try:
             return np.asarray(as_rgb(upright(image)))
-        except Exception as error:  # decoders raise almost anything, and PIL decodes when the pixels are asked for
-            raise UsageError(f"a picture that cannot be decoded: {' '.join(str(error).split())}") from error
+        except (
+            Exception
+        ) as error:  # decoders raise almost anything, and PIL decodes when the pixels are asked for
+            raise UsageError(
+                f"a picture that cannot be decoded: {' '.join(str(error).split())}"
+            ) from error
     if isinstance(image, str | os.PathLike):
         try:
             return decode_file(Path(image).expanduser())
         except BadImage as error:
             raise UsageError(f"{os.fspath(image)}: {error}") from error
     if not isinstance(image, np.ndarray):
-        raise UsageError(f"a {type(image).__name__} is no picture: give paths, PIL images or uint8 arrays (H, W, 3)")
+        raise UsageError(
+            f"a {type(image).__name__} is no picture: give paths, PIL images or uint8 arrays (H, W, 3)"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-        raise UsageError(f"an array of {image.dtype} {image.shape} is no picture: it must be uint8 (H, W, 3)")
+        raise UsageError(
+            f"an array of {image.dtype} {image.shape} is no picture: it must be uint8 (H, W, 3)"
+        )
     return image
 
 
@@ -108,5 +116,7 @@ def load_model(folder: str | os.PathLike[str]) -> LoadedModel:
     folder = Path(folder).expanduser()
     absent = [name for name in Model.required if not (folder / name).is_file()]
     if absent:
-        raise UsageError(f"no model in {folder}: {' and '.join(absent)} not found; `transfer export` writes them")
+        raise UsageError(
+            f"no model in {folder}: {' and '.join(absent)} not found; `transfer export` writes them"
+        )
     return LoadedModel(folder)

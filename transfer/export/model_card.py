@@ -65,13 +65,20 @@ def scores_of(pipeline: Pipeline, one: Planned) -> tuple[list[tuple[Planned, Sco
     """The finished Scores of the file that read this model, and the labels of those that are not made."""
     made, missing = [], []
     for other in pipeline.plan:
-        if other.stage.produces is not Scores or one.key not in {before.key for before in other.inputs.values()}:
+        if other.stage.produces is not Scores or one.key not in {
+            before.key for before in other.inputs.values()
+        }:
             continue
-        manifest, scores = find(pipeline.store, other), Scores(pipeline.store.folder(other.uses, other.key))
+        manifest, scores = (
+            find(pipeline.store, other),
+            Scores(pipeline.store.folder(other.uses, other.key)),
+        )
         if manifest is None:
             missing.append(other.label)
         elif stale(pipeline.store, other, manifest) is not None:
-            missing.append(f"{other.label} (its scores are of what was there before something was made again)")
+            missing.append(
+                f"{other.label} (its scores are of what was there before something was made again)"
+            )
         elif not _readable(scores):
             missing.append(f"{other.label} (its scores are damaged, or of an older format)")
         else:
@@ -86,15 +93,23 @@ def _readable(scores: Scores) -> bool:
         return False
 
 
-def _front_matter(title: str, one: Planned, facts: Facts, scores: Sequence[tuple[Planned, Scores]]) -> str:
+def _front_matter(
+    title: str, one: Planned, facts: Facts, scores: Sequence[tuple[Planned, Scores]]
+) -> str:
     """YAML; values are written as JSON, which is YAML too."""
     results = []
     for other, made in scores:
         protocol, main = made.card["protocol"], made.card["main"]
         where = _tested(other)
-        metric = {"type": main, "name": f"{protocol}: {main}", "value": round(made.figures[main], 2)}
+        metric = {
+            "type": main,
+            "name": f"{protocol}: {main}",
+            "value": round(made.figures[main], 2),
+        }
         task = {"type": "image-classification", "name": protocol}
-        results.append({"task": task, "dataset": {"type": where, "name": where}, "metrics": [metric]})
+        results.append(
+            {"task": task, "dataset": {"type": where, "name": where}, "metrics": [metric]}
+        )
     head: dict[str, Any] = {
         "library_name": "transfer",
         "pipeline_tag": "image-feature-extraction",
@@ -109,7 +124,9 @@ def _front_matter(title: str, one: Planned, facts: Facts, scores: Sequence[tuple
 
 def _tested(one: Planned) -> str:
     """The image set that a protocol's figures are of."""
-    return ", ".join(pack.label for role, pack in one.images.items() if role != "train") or "unknown"
+    return (
+        ", ".join(pack.label for role, pack in one.images.items() if role != "train") or "unknown"
+    )
 
 
 def _what(pipeline: Pipeline, stages: Sequence[Planned], facts: Facts) -> str:
@@ -117,13 +134,17 @@ def _what(pipeline: Pipeline, stages: Sequence[Planned], facts: Facts) -> str:
     spec = facts.card["backbone"]
     options = ", ".join(f"{name} {_plain(value)}" for name, value in spec.items() if name != "name")
     steps = " → ".join(f"`{one.uses}`" for one in stages if not isinstance(one.stage, Pack))
-    told = [f"{spec['name']} without a classifier ({options}), for images of {facts.card['size']} px: {steps}."]
+    told = [
+        f"{spec['name']} without a classifier ({options}), for images of {facts.card['size']} px: {steps}."
+    ]
     warnings = ["A smoke run: far too little training to be of use."] if pipeline.plan.smoke else []
     for one in stages:
         manifest = find(pipeline.store, one)
         changed = manifest and stale(pipeline.store, one, manifest)
         warnings += [one.note] if one.note else []
-        warnings += [f"{one.label} was made before its input {changed} was made again."] if changed else []
+        warnings += (
+            [f"{one.label} was made before its input {changed} was made again."] if changed else []
+        )
     return "\n\n".join([*told, *(f"**{warning}**" for warning in dict.fromkeys(warnings))])
 
 
@@ -135,7 +156,11 @@ def _fed(facts: Facts) -> str:
         fed = "each image has its own mean removed and is divided by its own deviation"
     else:
         fed = f"values from 0 to 1, minus the mean {list(how['mean'])}, over the deviation {list(how['std'])}"
-    squared = "its shorter side is resized and the centre cut out" if facts.card["fit"] == "crop" else "it is squeezed"
+    squared = (
+        "its shorter side is resized and the centre cut out"
+        if facts.card["fit"] == "crop"
+        else "it is squeezed"
+    )
     over = ", averaged over its map" if len(facts.card["layers"][facts.layer]) == 3 else ""
     return (
         f"An embedding is layer `{facts.layer}`{over}: {facts.values} values. A picture becomes "
@@ -144,7 +169,9 @@ def _fed(facts: Facts) -> str:
     )
 
 
-def _data(pipeline: Pipeline, stages: Sequence[Planned], scores: Sequence[tuple[Planned, Scores]]) -> str:
+def _data(
+    pipeline: Pipeline, stages: Sequence[Planned], scores: Sequence[tuple[Planned, Scores]]
+) -> str:
     """Every packed set, who reads it, what its card says of licence and citation."""
     readers: dict[str, tuple[Planned, list[str]]] = {}
     for one in [*stages, *(other for other, _ in scores)]:
@@ -154,7 +181,10 @@ def _data(pipeline: Pipeline, stages: Sequence[Planned], scores: Sequence[tuple[
     for pack, names in readers.values():
         manifest = find(pipeline.store, pack)
         count = manifest.figures.get("images") if manifest else None
-        many, who = "unknown number of" if count is None else f"{count:,}", ", ".join(dict.fromkeys(names))
+        many, who = (
+            "unknown number of" if count is None else f"{count:,}",
+            ", ".join(dict.fromkeys(names)),
+        )
         about = f"{many} images of {pack.stage.size} px, read by {who}."
         lines.append(f"- **{pack.label}**: {about} {_rights(pipeline, pack)}")
     told = "\n".join(lines) or "No stage that made this model read images of the pipeline."
@@ -189,7 +219,9 @@ def _making(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
         paper = getattr(one.stage, "paper", "")
         reads = [f"{role} from {other.label}" for role, other in one.inputs.items()]
         reads += [pack.label for pack in one.images.values()]
-        options = "\n".join(f"| {name} | {_plain(value)} |" for name, value in one.stage.identity().items())
+        options = "\n".join(
+            f"| {name} | {_plain(value)} |" for name, value in one.stage.identity().items()
+        )
         seed = f"\n| seed | {one.seed} |" if one.stage.seeded else ""
         manifest = find(pipeline.store, one)
         figures = {k: v for k, v in manifest.figures.items() if k != "notes"} if manifest else {}
@@ -198,7 +230,9 @@ def _making(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
         parts.append(f"### {one.label}: `{one.uses}`, {one.stage.produces.__name__}")
         told = [about, f"({paper})" if paper else "", f"Reads {', '.join(reads)}." if reads else ""]
         parts.append(" ".join(filter(None, told)))
-        parts.append(f"| option | value |\n|---|---|\n{options}{seed}" if options or seed else "No options.")
+        parts.append(
+            f"| option | value |\n|---|---|\n{options}{seed}" if options or seed else "No options."
+        )
         parts += [f"Came out: {came}."] if came else []
         parts += ["\n".join(notes)] if notes else []
         parts += [] if manifest else ["Its own result is no longer in the store."]
@@ -219,18 +253,32 @@ def _scores(scores: Sequence[tuple[Planned, Scores]], missing: Sequence[str]) ->
             span = card["intervals"].get(name)
             interval = f"{span[0]:.2f} to {span[1]:.2f}" if span else "not computed"
             main = f"**{name}**" if name == card["main"] else name
-            rows.append(f"| {card['protocol']} | {main} | {value:.2f} | {interval} | {where} | {count} |")
+            rows.append(
+                f"| {card['protocol']} | {main} | {value:.2f} | {interval} | {where} | {count} |"
+            )
         if card["selected"]:
-            chosen = ", ".join(f"{name} {_plain(value)}" for name, value in card["selected"].items() if name != "on")
+            chosen = ", ".join(
+                f"{name} {_plain(value)}"
+                for name, value in card["selected"].items()
+                if name != "on"
+            )
             on = card["selected"].get("on", "nothing")
-            how = f"{chosen}; nothing was selected" if on.startswith("nothing") else f"selected {chosen}, on {on}"
+            how = (
+                f"{chosen}; nothing was selected"
+                if on.startswith("nothing")
+                else f"selected {chosen}, on {on}"
+            )
             notes.append(f"{card['protocol']}: {how}.")
     if missing:
         notes.append(f"Not measured yet, though the pipeline asks for it: {', '.join(missing)}.")
     if not rows and not missing:
-        notes.append("None: no stage of the pipeline file scores this model. How good it is, is not known.")
+        notes.append(
+            "None: no stage of the pipeline file scores this model. How good it is, is not known."
+        )
     told = "In percent, of one seed; the intervals are over test images and know nothing of other seeds."
-    return "\n\n".join(["## Scores", *([told, "\n".join([*SCORES, *rows])] if rows else []), *notes])
+    return "\n\n".join(
+        ["## Scores", *([told, "\n".join([*SCORES, *rows])] if rows else []), *notes]
+    )
 
 
 def _provenance(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
@@ -239,7 +287,9 @@ def _provenance(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
         manifest = find(pipeline.store, one)
         where: dict[str, Any] = manifest.environment if manifest else {}
         commit, device = where.get("commit") or "unknown", where.get("device", "unknown")
-        rows.append(f"| {one.label} | `{one.uses}` | `{one.key}` | {one.stage.version} | {commit} | {device} |")
+        rows.append(
+            f"| {one.label} | `{one.uses}` | `{one.key}` | {one.stage.version} | {commit} | {device} |"
+        )
     manifest = find(pipeline.store, stages[-1])
     versions = manifest.environment.get("versions", {}) if manifest else {}
     told = ", ".join(f"{name} {value}" for name, value in versions.items()) or "unknown"

@@ -45,13 +45,20 @@ def montage(columns: dict[str, Tensor]) -> object:
 
     count = len(next(iter(columns.values())))
     step = SIDE + MARGIN
-    sheet = Image.new("RGB", (len(columns) * step + MARGIN, CAPTION + count * step + MARGIN), "white")
+    sheet = Image.new(
+        "RGB", (len(columns) * step + MARGIN, CAPTION + count * step + MARGIN), "white"
+    )
     pen = ImageDraw.Draw(sheet)
     for x, (caption, batch) in enumerate(columns.items()):
         pen.text((MARGIN + x * step, 3), caption, fill="black")
         for y, picture in enumerate(F.interpolate(batch.float(), size=SIDE, mode="nearest")):
             low, high = picture.min(), picture.max()
-            shown = ((picture - low) / (high - low).clamp(min=1e-6) * 255).byte().permute(1, 2, 0).numpy()
+            shown = (
+                ((picture - low) / (high - low).clamp(min=1e-6) * 255)
+                .byte()
+                .permute(1, 2, 0)
+                .numpy()
+            )
             sheet.paste(Image.fromarray(shown), (MARGIN + x * step, CAPTION + y * step))
     return sheet
 

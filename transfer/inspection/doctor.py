@@ -23,18 +23,26 @@ def examine(store: Path) -> dict[str, Any]:
         if name not in installed and not name.startswith("faiss"):
             problems.append(f"{name} is not installed: pip install {name}")
     found: dict[str, Any] = {
-        "transfer": __version__, "python": platform.python_version(), "platform": platform.platform(),
-        "versions": installed, "store": str(store), "free bytes": free_bytes(store),
-    }  # fmt: skip
+        "transfer": __version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "versions": installed,
+        "store": str(store),
+        "free bytes": free_bytes(store),
+    }
     found |= _faiss(installed, problems)
     found |= _torch(problems)
     writable = store
     while not writable.exists():
         writable = writable.parent
     if not os.access(writable, os.W_OK):
-        problems.append(f"the store {store} cannot be written to: choose another with --store or TRANSFER_STORE")
+        problems.append(
+            f"the store {store} cannot be written to: choose another with --store or TRANSFER_STORE"
+        )
     if found["free bytes"] < LOW_DISK:
-        problems.append(f"only {size(found['free bytes'])} free at {store}: `transfer gc` lists what can go")
+        problems.append(
+            f"only {size(found['free bytes'])} free at {store}: `transfer gc` lists what can go"
+        )
     return found | {"problems": problems}
 
 
@@ -69,7 +77,9 @@ def _torch(problems: list[str]) -> dict[str, Any]:
             "threads": machine.threads,
         }
     except Exception as error:  # a broken binary may fail in any way
-        problems.append(f"torch does not load ({error}): pip install --force-reinstall torch torchvision")
+        problems.append(
+            f"torch does not load ({error}): pip install --force-reinstall torch torchvision"
+        )
         return {"gpus": []}
 
 
@@ -79,7 +89,9 @@ def text(found: dict[str, Any]) -> str:
     lines.append(f"FAISS: {found['faiss']}")
     lines.append(f"GPUs: {', '.join(found['gpus']) or 'none'}")
     if "device" in found:
-        lines.append(f"a run uses {found['device']}, {found['precision']}, {found['threads']} threads")
+        lines.append(
+            f"a run uses {found['device']}, {found['precision']}, {found['threads']} threads"
+        )
     lines.append(f"store: {found['store']}, {size(found['free bytes'])} free")
     lines += [f"PROBLEM: {problem}" for problem in found["problems"]] or ["no problems found"]
     return "\n".join(lines)

@@ -46,7 +46,11 @@ def schema() -> dict[str, Any]:
         "properties": {"uses": {"type": "string", "pattern": r"(\.py:|\$\{)"}},
         "required": ["uses"],
     }
-    stages = {"type": "object", "minProperties": 1, "additionalProperties": {"anyOf": [*variants, named]}}
+    stages = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": {"anyOf": [*variants, named]},
+    }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "transfer pipeline",
@@ -64,10 +68,15 @@ def _or_variable(schema: Any, value: bool = False) -> Any:
         return [_or_variable(one) for one in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {key: one if key == "properties" else _or_variable(one, key == "items") for key, one in schema.items()}
+    found = {
+        key: one if key == "properties" else _or_variable(one, key == "items")
+        for key, one in schema.items()
+    }
     if "properties" in schema:
         properties = schema["properties"].items()
-        found["properties"] = {name: one if name == "uses" else _or_variable(one, True) for name, one in properties}
+        found["properties"] = {
+            name: one if name == "uses" else _or_variable(one, True) for name, one in properties
+        }
     return {"anyOf": [found, {"type": "string", "pattern": r"\$\{.*\}"}]} if value else found
 
 
@@ -77,7 +86,9 @@ def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str
     if issubclass(model, Stage):
         for name, field in model.model_fields.items():
             if is_backbone(field):
-                variants = found["properties"][name].pop("oneOf", None) or found["properties"][name].pop("anyOf")
+                variants = found["properties"][name].pop("oneOf", None) or found["properties"][
+                    name
+                ].pop("anyOf")
                 timm = {"type": "string", "pattern": f"^{PREFIX}"}
                 found["properties"][name]["anyOf"] = [{"enum": backbone_names()}, timm, *variants]
     return found

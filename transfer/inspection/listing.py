@@ -27,7 +27,10 @@ def listing(what: str) -> list[dict[str, str]]:
     """Name and one line of each stage, backbone or image set; of pretexts also their paper and what they need."""
     if what == "backbones":
         own = [{"name": name, "line": _line(family(name))} for name in backbone_names()]
-        return own + [{"name": name, "line": f"{line}; needs the extra `teachers`"} for name, line in SMALL.items()]
+        return own + [
+            {"name": name, "line": f"{line}; needs the extra `teachers`"}
+            for name, line in SMALL.items()
+        ]
     if what == "data":
         return [_card_line(name) for name in card_files(Path.cwd())]
     pretexts = what == "pretexts"
@@ -78,18 +81,32 @@ def one(what: str, name: str) -> dict[str, Any]:
         return {"name": name, "about": _about(found), "options": _options(found), "layers": layers}
     if what == "data":
         card, file = load_card(name, Path.cwd())
-        return {**card.described(file, find_place(card, file, Path.cwd())), "options": _options(ImageSpec)}
+        return {
+            **card.described(file, find_place(card, file, Path.cwd())),
+            "options": _options(ImageSpec),
+        }
     if what == "pretexts" and "/" not in name and ".py:" not in name:
         name = f"pretext/{name}"
     found = find_stage(name, Path.cwd())
     types = {"data": "image set", "seed": "whole number"}
-    types = {name: kind for name, kind in types.items() if (found.images if name == "data" else found.seeded)}
-    common = [{"name": n, "type": types[n], "default": "", "help": help} for n, help in COMMON.items() if n in types]
+    types = {
+        name: kind
+        for name, kind in types.items()
+        if (found.images if name == "data" else found.seeded)
+    }
+    common = [
+        {"name": n, "type": types[n], "default": "", "help": help}
+        for n, help in COMMON.items()
+        if n in types
+    ]
     return {
-        "name": name, "about": _about(found), "makes": found.produces.__name__, "version": found.version,
+        "name": name,
+        "about": _about(found),
+        "makes": found.produces.__name__,
+        "version": found.version,
         "images": {role: images.split for role, images in found.images.items()},
         "options": _options(found) + common,
-    }  # fmt: skip
+    }
 
 
 def _told(value: Any) -> str:
@@ -126,7 +143,11 @@ def one_text(found: dict[str, Any]) -> str:
 def _options(model: type[BaseModel]) -> list[dict[str, str]]:
     options = []
     # A method's own options stand before those that it shares with others.
-    owner = {name: kind for kind in reversed(model.__mro__) for name in getattr(kind, "__annotations__", {})}
+    owner = {
+        name: kind
+        for kind in reversed(model.__mro__)
+        for name in getattr(kind, "__annotations__", {})
+    }
     depth = {name: model.__mro__.index(owner[name]) for name in model.model_fields}
     for name in sorted(model.model_fields, key=depth.__getitem__):
         field = model.model_fields[name]
@@ -144,7 +165,9 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
                 "bounds": bounds,
                 "default": default,
                 "help": field.description or "",
-                "counts": ", ".join(in_words(*condition) for condition in counts_where(field).items()),
+                "counts": ", ".join(
+                    in_words(*condition) for condition in counts_where(field).items()
+                ),
             }
         )
     return options
@@ -169,14 +192,22 @@ def _name(kind: Any) -> str:
         return f"list of {_name(inner[0])}"
     if origin is typing.Annotated:
         return _name(inner[0])
-    words = {"str": "text", "int": "whole number", "float": "number", "bool": "true | false", "GivenFile": "file"}
+    words = {
+        "str": "text",
+        "int": "whole number",
+        "float": "number",
+        "bool": "true | false",
+        "GivenFile": "file",
+    }
     return words.get(getattr(kind, "__name__", ""), str(kind))
 
 
 def _plain(value: Any) -> str:
     if isinstance(value, Backbone):
         return value.name
-    return "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return (
+        "none" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    )
 
 
 def _about(kind: type) -> str:
@@ -184,7 +215,9 @@ def _about(kind: type) -> str:
     import sys
 
     head = inspect.cleandoc(sys.modules[kind.__module__].__doc__ or "").splitlines()
-    return "\n\n".join(filter(None, [head[0] if head else "", inspect.cleandoc(kind.__doc__ or "")]))
+    return "\n\n".join(
+        filter(None, [head[0] if head else "", inspect.cleandoc(kind.__doc__ or "")])
+    )
 
 
 def _line(kind: type) -> str:

@@ -31,7 +31,14 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
             continue
         checked.append(one.label)
         total += manifest.bytes
-    words = ["transfer", "run", str(pipeline.plan.file), *(one["stage"] for one in damaged), "-f", *pipeline.words]
+    words = [
+        "transfer",
+        "run",
+        str(pipeline.plan.file),
+        *(one["stage"] for one in damaged),
+        "-f",
+        *pipeline.words,
+    ]
     found = {"whole": checked, "damaged": damaged, "bytes": total, "file": str(pipeline.plan.file)}
     return found | ({"mend": shlex.join(words)} if damaged else {})
 
@@ -62,7 +69,11 @@ def collect(store: Store, delete: bool) -> dict[str, Any]:
         for name in (".building", ".checkpoints", ".damaged", ".logs"):
             found += sorted((opened.root / name).glob("*"))
         # What stood in the place of a result until a run that was killed put its own there.
-        found += [one for one in opened.root.glob("**/.*.previous") if one.with_name(one.name[1:-9]).exists()]
+        found += [
+            one
+            for one in opened.root.glob("**/.*.previous")
+            if one.with_name(one.name[1:-9]).exists()
+        ]
         found = [path for path in dict.fromkeys(found) if not _held(opened, path.name)]
     entries = [{"path": str(path), "bytes": _bytes(path)} for path in found]
     if delete:
@@ -78,9 +89,14 @@ def collect(store: Store, delete: bool) -> dict[str, Any]:
 
 def collect_text(found: dict[str, Any]) -> str:
     root = Path(found["store"])
-    lines = [f"{size(one['bytes']):>9}  {Path(one['path']).relative_to(root)}" for one in found["entries"]]
+    lines = [
+        f"{size(one['bytes']):>9}  {Path(one['path']).relative_to(root)}"
+        for one in found["entries"]
+    ]
     verb = "deleted" if found["deleted"] else "could go"
-    lines.append(f"{len(found['entries'])} entries, {found['bytes']:,} bytes ({size(found['bytes'])}) {verb}")
+    lines.append(
+        f"{len(found['entries'])} entries, {found['bytes']:,} bytes ({size(found['bytes'])}) {verb}"
+    )
     if found["entries"] and not found["deleted"]:
         lines.append("nothing was deleted: add --delete")
     return "\n".join(lines)
@@ -129,7 +145,8 @@ def _remembered(store: Store, name: str) -> list[tuple[str, str]]:
         return [(str(fact["uses"]), str(fact["key"])) for fact in read_json(path).values()]
     except (AttributeError, KeyError, TypeError) as error:
         raise Damaged(
-            path.parent, f"{path.name} is not what was written: run that pipeline again, or remove it"
+            path.parent,
+            f"{path.name} is not what was written: run that pipeline again, or remove it",
         ) from error
 
 
@@ -149,4 +166,8 @@ def _held(store: Store, key: str) -> bool:
 
 
 def _bytes(path: Path) -> int:
-    return sum(one.stat().st_size for one in path.rglob("*") if one.is_file()) if path.is_dir() else path.stat().st_size
+    return (
+        sum(one.stat().st_size for one in path.rglob("*") if one.is_file())
+        if path.is_dir()
+        else path.stat().st_size
+    )

@@ -16,12 +16,16 @@ def plan_text(pipeline: Pipeline, states: Sequence[State]) -> str:
     """A line a stage: cached, resumed (from where), or to run and why."""
     width = max((len(state.planned.label) for state in states), default=0)
     uses = max((len(state.planned.uses) for state in states), default=0)
-    lines = [f"{'smoke run of ' if pipeline.plan.smoke else ''}{pipeline.plan.name}  ({pipeline.store.root})"]
+    lines = [
+        f"{'smoke run of ' if pipeline.plan.smoke else ''}{pipeline.plan.name}  ({pipeline.store.root})"
+    ]
     for state in states:
         one = state.planned
         mark = " " if state.status == CACHED else "*"
         why = _why(state.reason, one.note)
-        lines.append(f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {why}".rstrip())
+        lines.append(
+            f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {why}".rstrip()
+        )
     if not any(state.pending for state in states):
         lines.append("nothing to do")
     return "\n".join(lines)
@@ -44,9 +48,14 @@ def status(pipeline: Pipeline, states: Sequence[State]) -> dict[str, Any]:
 def _state(pipeline: Pipeline, state: State) -> dict[str, Any]:
     one = state.planned
     return {
-        "stage": one.label, "uses": one.uses, "status": state.status, "reason": state.reason, "note": one.note,
-        "key": one.key, "folder": str(pipeline.store.folder(one.uses, one.key)),
-    }  # fmt: skip
+        "stage": one.label,
+        "uses": one.uses,
+        "status": state.status,
+        "reason": state.reason,
+        "note": one.note,
+        "key": one.key,
+        "folder": str(pipeline.store.folder(one.uses, one.key)),
+    }
 
 
 def status_text(found: dict[str, Any]) -> str:
@@ -55,7 +64,11 @@ def status_text(found: dict[str, Any]) -> str:
     for one in found["stages"]:
         why = _why(one["reason"], one["note"])
         lines.append(f"  {one['stage']:<{width}}  {one['status']:<7}  {why}".rstrip())
-    lines.append(f"{found['pending']} of {len(found['stages'])} stages pending" if found["pending"] else "up to date")
+    lines.append(
+        f"{found['pending']} of {len(found['stages'])} stages pending"
+        if found["pending"]
+        else "up to date"
+    )
     return "\n".join(lines)
 
 
@@ -72,9 +85,15 @@ def _result(pipeline: Pipeline, one: Planned) -> dict[str, Any]:
     if manifest is None:
         return {"stage": one.label, "uses": one.uses, "made": False}
     return {
-        "stage": one.label, "uses": one.uses, "made": True, "produces": manifest.produces, "figures": manifest.figures,
-        "seconds": manifest.seconds, "bytes": manifest.bytes, "key": manifest.key,
-    }  # fmt: skip
+        "stage": one.label,
+        "uses": one.uses,
+        "made": True,
+        "produces": manifest.produces,
+        "figures": manifest.figures,
+        "seconds": manifest.seconds,
+        "bytes": manifest.bytes,
+        "key": manifest.key,
+    }
 
 
 def results_text(found: list[dict[str, Any]]) -> str:
@@ -82,10 +101,14 @@ def results_text(found: list[dict[str, Any]]) -> str:
     lines = []
     for one in found:
         if not one["made"]:
-            lines.append(f"{one['stage']:<{width}}  {'damaged' if 'damaged' in one else 'not made yet'}")
+            lines.append(
+                f"{one['stage']:<{width}}  {'damaged' if 'damaged' in one else 'not made yet'}"
+            )
             continue
         figures = ", ".join(numbers(one["figures"]))
-        lines.append(f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {size(one['bytes']):>9}  {figures}")
+        lines.append(
+            f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {size(one['bytes']):>9}  {figures}"
+        )
     return "\n".join(lines)
 
 
@@ -97,10 +120,16 @@ def stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     if manifest is None:
         return {**facts, "made": False}
     return {
-        **facts, "made": True, "produces": manifest.produces, "folder": str(pipeline.store.folder(one.uses, one.key)),
-        "figures": manifest.figures, "seconds": manifest.seconds, "files": manifest.files, "inputs": manifest.inputs,
+        **facts,
+        "made": True,
+        "produces": manifest.produces,
+        "folder": str(pipeline.store.folder(one.uses, one.key)),
+        "figures": manifest.figures,
+        "seconds": manifest.seconds,
+        "files": manifest.files,
+        "inputs": manifest.inputs,
         "environment": manifest.environment,
-    }  # fmt: skip
+    }
 
 
 def stage_text(found: dict[str, Any]) -> str:
@@ -113,7 +142,8 @@ def stage_text(found: dict[str, Any]) -> str:
         return "\n".join([*lines, "not made yet"])
     lines.append(f"{found['produces']} in {found['folder']}, made in {found['seconds']:.1f} s")
     lines += [
-        f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}" for name, facts in found["files"].items()
+        f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}"
+        for name, facts in found["files"].items()
     ]
     lines.append("figures")
     lines += [f"  {figure}" for figure in numbers(found["figures"], ": ")]
@@ -127,10 +157,14 @@ def stage_text(found: dict[str, Any]) -> str:
 def graph(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every stage with what it reads."""
     return [
-        {"stage": one.label, "uses": one.uses, "produces": one.stage.produces.__name__,
-         "reads": {name: other.label for name, other in one.before.items()}}
+        {
+            "stage": one.label,
+            "uses": one.uses,
+            "produces": one.stage.produces.__name__,
+            "reads": {name: other.label for name, other in one.before.items()},
+        }
         for one in pipeline.plan
-    ]  # fmt: skip
+    ]
 
 
 def ascii_graph(found: list[dict[str, Any]]) -> str:
@@ -142,7 +176,10 @@ def ascii_graph(found: list[dict[str, Any]]) -> str:
         depth[one["stage"]] = 1 + max((depth[name] for name in one["reads"].values()), default=-1)
         reads = ", ".join(dict.fromkeys(one["reads"].values()))
         indent = "  " * depth[one["stage"]]
-        lines.append(f"{indent}{one['stage']:<{width}}  {one['produces']:<12}" + (f"  <- {reads}" if reads else ""))
+        lines.append(
+            f"{indent}{one['stage']:<{width}}  {one['produces']:<12}"
+            + (f"  <- {reads}" if reads else "")
+        )
     return "\n".join(line.rstrip() for line in lines)
 
 
@@ -150,7 +187,10 @@ def mermaid(found: list[dict[str, Any]]) -> str:
     """A flowchart that Markdown viewers draw."""
     number_of = {one["stage"]: f"s{i}" for i, one in enumerate(found)}
     lines = ["flowchart TD"]
-    lines += [f'  {number_of[one["stage"]]}["{one["stage"]}<br/><small>{one["uses"]}</small>"]' for one in found]
+    lines += [
+        f'  {number_of[one["stage"]]}["{one["stage"]}<br/><small>{one["uses"]}</small>"]'
+        for one in found
+    ]
     for one in found:
         for name, other in one["reads"].items():
             lines.append(f"  {number_of[other]} -->|{name}| {number_of[one['stage']]}")

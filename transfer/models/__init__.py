@@ -30,7 +30,9 @@ def family(name: str) -> type[Backbone]:
             return candidate
     if PREFIX + name in SMALL:
         raise ValueError(f"no backbone is called '{name}' without its prefix: write {PREFIX}{name}")
-    raise ValueError(f"{unknown('backbone', name, backbone_names())}; any other of timm's is called {PREFIX}NAME")
+    raise ValueError(
+        f"{unknown('backbone', name, backbone_names())}; any other of timm's is called {PREFIX}NAME"
+    )
 
 
 def backbone(value: str | Mapping[str, Any] | Backbone) -> Backbone:

@@ -37,7 +37,9 @@ class AlexNet(Backbone):
         "and the average pool before fc6 gives a map of 3x3 instead of 6x6",
     )
     fc: bool = Field(True, description="the two fully connected layers fc6 and fc7")
-    dropout: float = Field(0.5, ge=0, lt=1, description="share of fc6's and fc7's inputs that training drops")
+    dropout: float = Field(
+        0.5, ge=0, lt=1, description="share of fc6's and fc7's inputs that training drops"
+    )
 
     def layer_names(self) -> list[str]:
         names = ["conv1", "pool1"]
@@ -55,7 +57,9 @@ class AlexNet(Backbone):
         kernel, stride = (5, 2) if self.stem == "small" else (11, 4)
         norm = self.batch_norm
         layers: dict[str, nn.Module] = {
-            "conv1": convolution(3, inputs, kernel, stride=stride, padding=2, batch_norm=norm, bias=True),
+            "conv1": convolution(
+                3, inputs, kernel, stride=stride, padding=2, batch_norm=norm, bias=True
+            ),
             "pool1": nn.MaxPool2d(3, stride=2),
         }
         for conv, (count, kernel, pooled) in CONVOLUTIONS.items():

@@ -28,7 +28,9 @@ class Backbone(BaseModel):
     names: ClassVar[tuple[str, ...]] = ()
 
     name: str = Field(description="which network of the family")
-    width: float = Field(1.0, gt=0, le=4, description="multiplies every layer's channels; one is left at least")
+    width: float = Field(
+        1.0, gt=0, le=4, description="multiplies every layer's channels; one is left at least"
+    )
 
     @abstractmethod
     def layer_names(self) -> list[str]:

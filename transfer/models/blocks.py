@@ -42,7 +42,10 @@ def fold(network: nn.Module) -> None:
     """Put every batch norm of a frozen network into the convolution before it: the same outputs in fewer passes."""
     for steps in network.modules():
         # Only what `convolution` made: in networks of others a `norm` may stand elsewhere, or do more.
-        if isinstance(steps, nn.Sequential) and type(getattr(steps, "norm", None)) is nn.BatchNorm2d:
+        if (
+            isinstance(steps, nn.Sequential)
+            and type(getattr(steps, "norm", None)) is nn.BatchNorm2d
+        ):
             steps.conv = fuse_conv_bn_eval(steps.conv, steps.norm)
             del steps.norm
 
@@ -99,7 +102,9 @@ def bottleneck(inputs: int, channels: int, stride: int) -> tuple[Residual, int]:
 Block = Callable[[int, int, int], tuple[Residual, int]]
 
 
-def residual_stage(block: Block, inputs: int, channels: int, count: int, stride: int) -> tuple[nn.Sequential, int]:
+def residual_stage(
+    block: Block, inputs: int, channels: int, count: int, stride: int
+) -> tuple[nn.Sequential, int]:
     """`count` blocks, the first of which has the stride; the stage and the channels that it puts out."""
     blocks = []
     for index in range(count):

@@ -35,14 +35,22 @@ class CifarResNet(Backbone):
         return "avgpool"
 
     def chain(self) -> dict[str, nn.Module]:
-        from transfer.models.blocks import basic_block, convolution, global_average, he_init, residual_stage
+        from transfer.models.blocks import (
+            basic_block,
+            convolution,
+            global_average,
+            he_init,
+            residual_stage,
+        )
 
         inputs = self.channels(CHANNELS[0])
         layers: dict[str, nn.Module] = {"conv1": convolution(3, inputs, 3)}
         for stage, published in enumerate(CHANNELS, 1):
             channels, stride = self.channels(published), 1 if stage == 1 else 2
             count = BLOCKS[self.name]
-            layers[f"layer{stage}"], inputs = residual_stage(basic_block, inputs, channels, count, stride)
+            layers[f"layer{stage}"], inputs = residual_stage(
+                basic_block, inputs, channels, count, stride
+            )
         layers["avgpool"] = global_average()
         he_init(layers.values())
         return layers

@@ -65,9 +65,13 @@ class Network(nn.Module):
         """
         weights = list(chain(self.parameters(), self.buffers()))
         if channels != CHANNELS:
-            raise ValueError(f"{self.spec.name} takes images of {CHANNELS} channels, not {channels}")
+            raise ValueError(
+                f"{self.spec.name} takes images of {CHANNELS} channels, not {channels}"
+            )
         # Weights found in the memo are not copied, so the twin holds only their shapes.
-        twin = copy.deepcopy(self, {id(w): torch.empty_like(w, device="meta") for w in weights}).eval()
+        twin = copy.deepcopy(
+            self, {id(w): torch.empty_like(w, device="meta") for w in weights}
+        ).eval()
         x = torch.empty(1, channels, size, size, device="meta", dtype=weights[0].dtype)
         shapes = {}
         for name in self.layer_names:
@@ -81,7 +85,9 @@ class Network(nn.Module):
         return shapes
 
     def _too_small(self, layer: str, size: int, reached: tuple[int, ...]) -> str:
-        small = "use `stem: small`, or " if getattr(self.spec, "stem", None) == "imagenet" else "use "
+        small = (
+            "use `stem: small`, or " if getattr(self.spec, "stem", None) == "imagenet" else "use "
+        )
         height, width = reached
         return (
             f"layer {layer} of {self.spec.name} cannot take an input this small: images of {size} px "

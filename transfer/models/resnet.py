@@ -61,7 +61,9 @@ class ResNet(Backbone):
             layers["conv1"] = convolution(3, inputs, 7, stride=2)
             layers["pool1"] = nn.MaxPool2d(3, stride=2, padding=1)
         block = bottleneck if self.name == "resnet50" else basic_block
-        for stage, (count, published) in enumerate(zip(BLOCKS[self.name], CHANNELS, strict=True), 1):
+        for stage, (count, published) in enumerate(
+            zip(BLOCKS[self.name], CHANNELS, strict=True), 1
+        ):
             channels, stride = self.channels(published), 1 if stage == 1 else 2
             layers[f"layer{stage}"], inputs = residual_stage(block, inputs, channels, count, stride)
         layers["avgpool"] = global_average()

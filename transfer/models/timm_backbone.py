@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from transfer.models.network import Network
 
 PREFIX = "timm:"
-ANY_SIZE = {"dynamic_img_size": True}  # transformers then take images of any size that their patches fill
+ANY_SIZE = {
+    "dynamic_img_size": True
+}  # transformers then take images of any size that their patches fill
 PREFIXES = 8  # tokens at most that stand before a transformer's patches
 SMALL = {  # targets that run on small devices, as `transfer list backbones` suggests them
     "timm:mobilenetv3_small_100": "MobileNetV3-Small (Howard et al., 2019), 1.5 million weights",
@@ -36,8 +38,12 @@ class Timm(Backbone):
 
     names: ClassVar[tuple[str, ...]] = ()  # too many to list; all begin with PREFIX
 
-    name: str = Field(pattern=rf"^{PREFIX}\S+$", description="`timm:` and the name there, such as timm:resnet18")
-    width: float = Field(1.0, ge=1, le=1, description="timm's networks have no other width: choose another name")
+    name: str = Field(
+        pattern=rf"^{PREFIX}\S+$", description="`timm:` and the name there, such as timm:resnet18"
+    )
+    width: float = Field(
+        1.0, ge=1, le=1, description="timm's networks have no other width: choose another name"
+    )
 
     @property
     def model(self) -> str:
@@ -83,7 +89,9 @@ class Timm(Backbone):
         """What makes the same module without this toolkit."""
         with torch.device("meta"):
             plain, ours = self._timm().create_model(self.model, num_classes=0), self.create()
-        sizes = getattr(ours, "dynamic_img_size", False) and not getattr(plain, "dynamic_img_size", False)
+        sizes = getattr(ours, "dynamic_img_size", False) and not getattr(
+            plain, "dynamic_img_size", False
+        )
         return f"timm.create_model({self.model!r}, num_classes=0{', dynamic_img_size=True' if sizes else ''})"
 
     def renamed(self, state: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
@@ -98,11 +106,17 @@ class Timm(Backbone):
             return state
         try:
             found = rename(dict(state), model)
-        except Exception:  # of files that are not what it takes them for: what does not fit is told elsewhere
+        except (
+            Exception
+        ):  # of files that are not what it takes them for: what does not fit is told elsewhere
             return state
         for name, spare in (("patch_embed.proj.weight", 0), ("pos_embed", PREFIXES)):
-            if name in found and not any(_fits(found[name], value, spare) for value in state.values()):
-                raise ValueError(f"does not fit {self.name}\n  {name} is of another patch or image size")
+            if name in found and not any(
+                _fits(found[name], value, spare) for value in state.values()
+            ):
+                raise ValueError(
+                    f"does not fit {self.name}\n  {name} is of another patch or image size"
+                )
         return found
 
     def fed(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
@@ -122,7 +136,11 @@ class Timm(Backbone):
         """Where no tag says which weights are meant: for which of them images would be normalised in another way."""
         timm = self._timm()
         facts = timm.get_pretrained_cfg(self.model)
-        every = [] if self.tag else [timm.get_pretrained_cfg(one) for one in timm.list_pretrained(f"{self.model}.*")]
+        every = (
+            []
+            if self.tag
+            else [timm.get_pretrained_cfg(one) for one in timm.list_pretrained(f"{self.model}.*")]
+        )
         others = [one.tag for one in every if (one.mean, one.std) != (facts.mean, facts.std)]
         if not others:
             return []
@@ -136,7 +154,9 @@ class Timm(Backbone):
         try:
             import timm
         except ImportError as error:
-            raise ValueError(f"{self.name} needs timm ({error}): pip install 'transfer[teachers]'") from error
+            raise ValueError(
+                f"{self.name} needs timm ({error}): pip install 'transfer[teachers]'"
+            ) from error
         return timm
 
 

@@ -18,18 +18,27 @@ class Features(nn.Module):
         """(N, 3, S, S) to whatever the network's own head takes."""
         try:
             found = self.model.forward_features(x)
-        except (AssertionError, RuntimeError) as error:  # networks that take images of one size only
+        except (
+            AssertionError,
+            RuntimeError,
+        ) as error:  # networks that take images of one size only
             if isinstance(error, RuntimeError) and not x.is_meta:
                 raise
-            raise ValueError(f"{self.name} does not take images of {x.shape[-1]} px: {error}") from error
+            raise ValueError(
+                f"{self.name} does not take images of {x.shape[-1]} px: {error}"
+            ) from error
         if not isinstance(found, Tensor):
-            raise ValueError(f"{self.name} gives {type(found).__name__}, not one tensor: it cannot be a backbone here")
+            raise ValueError(
+                f"{self.name} gives {type(found).__name__}, not one tensor: it cannot be a backbone here"
+            )
         return found
 
     def shown(self, found: Tensor) -> Tensor:
         """What `forward` gives as a map (N, C, H, W): channels first, tokens where they lie, class tokens left out."""
         if found.ndim == 4:
-            return found.movedim(-1, 1) if getattr(self.model, "output_fmt", "") == "NHWC" else found
+            return (
+                found.movedim(-1, 1) if getattr(self.model, "output_fmt", "") == "NHWC" else found
+            )
         if found.ndim != 3:
             return found
         for prefix in (getattr(self.model, "num_prefix_tokens", 0), 1):

@@ -24,7 +24,9 @@ class Fit:
 
     names: dict[str, str]  # ours -> the names in the file
     theirs: str | None = None  # torchvision's name of the network
-    absent: dict[str, tuple[int, ...]] = field(default_factory=dict)  # torchvision's that we lack: zeros in the file
+    absent: dict[str, tuple[int, ...]] = field(
+        default_factory=dict
+    )  # torchvision's that we lack: zeros in the file
     why_not: str = ""  # not torchvision's
     belongs: str = ""  # whose it is then, in words
 
@@ -40,11 +42,19 @@ def fit_of(spec: Backbone, state: dict[str, Tensor]) -> Fit:
         return Fit(own, why_not=why_not, belongs="What `model.network()` returns loads it")
     theirs = f"{spec.name}_bn" if isinstance(spec, VGG) and spec.batch_norm else spec.name
     names, wanted = foreign_names(spec, state), torchvisions(theirs).state_dict()
-    odd = [ours for ours, name in names.items() if name not in wanted or wanted[name].shape != state[ours].shape]
+    odd = [
+        ours
+        for ours, name in names.items()
+        if name not in wanted or wanted[name].shape != state[ours].shape
+    ]
     if odd:  # a fault of ours, for `_other_architecture` should have known
         raise TransferError(f"{', '.join(odd)} of {spec.name} do not fit torchvision's {theirs}")
     had = set(names.values())
-    return Fit(names, theirs, {name: tuple(value.shape) for name, value in wanted.items() if name not in had})
+    return Fit(
+        names,
+        theirs,
+        {name: tuple(value.shape) for name, value in wanted.items() if name not in had},
+    )
 
 
 def _other_architecture(spec: Backbone) -> str:

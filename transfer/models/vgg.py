@@ -49,13 +49,17 @@ class VGG(Backbone):
     @model_validator(mode="after")
     def _fc_wants_large_images(self) -> VGG:
         if self.fc and self.stem == "small":
-            raise ValueError("the small stem has no fully connected layers: use `fc: false` or `stem: imagenet`")
+            raise ValueError(
+                "the small stem has no fully connected layers: use `fc: false` or `stem: imagenet`"
+            )
         return self
 
     def _blocks(self) -> list[tuple[list[str], str, int]]:
         """For each block, the names of its convolutions, the name of its pool, and its channels."""
         blocks = []
-        for block, (count, channels) in enumerate(zip(CONVOLUTIONS[self.name], CHANNELS, strict=True), 1):
+        for block, (count, channels) in enumerate(
+            zip(CONVOLUTIONS[self.name], CHANNELS, strict=True), 1
+        ):
             convs = [f"conv{block}_{index}" for index in range(1, count + 1)]
             blocks.append((convs, f"pool{block}", self.channels(channels)))
         return blocks
@@ -77,7 +81,9 @@ class VGG(Backbone):
         inputs = 3
         for convs, pool, channels in self._blocks():
             for conv in convs:
-                layers[conv] = convolution(inputs, channels, 3, batch_norm=self.batch_norm, bias=True)
+                layers[conv] = convolution(
+                    inputs, channels, 3, batch_norm=self.batch_norm, bias=True
+                )
                 inputs = channels
             layers[pool] = nn.MaxPool2d(2, stride=2, ceil_mode=self.stem == "small")
         if self.fc:
@@ -91,6 +97,8 @@ class VGG(Backbone):
         relu, dropout = nn.ReLU, nn.Dropout
         flat = [nn.AdaptiveAvgPool2d(7), nn.Flatten()]
         return {
-            "fc6": nn.Sequential(*flat, nn.Linear(inputs * 7 * 7, units), relu(inplace=True), dropout(0.5)),
+            "fc6": nn.Sequential(
+                *flat, nn.Linear(inputs * 7 * 7, units), relu(inplace=True), dropout(0.5)
+            ),
             "fc7": nn.Sequential(nn.Linear(units, units), relu(inplace=True), dropout(0.5)),
         }

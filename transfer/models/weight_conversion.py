@@ -41,7 +41,9 @@ RESIDUAL = (
     (r"\.shortcut\.conv", ".downsample.0"),
     (r"\.shortcut\.norm", ".downsample.1"),
 )
-COUNTER = ".num_batches_tracked"  # of a batch norm: files of old have none, and nothing here reads it
+COUNTER = (
+    ".num_batches_tracked"  # of a batch norm: files of old have none, and nothing here reads it
+)
 
 
 def foreign_names(described: Backbone, names: Iterable[str]) -> dict[str, str]:
@@ -106,13 +108,17 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
         found = parts[entry]
     if not isinstance(found, dict) or not found or not all(map(torch.is_tensor, found.values())):
         inside = [name for name, value in _parts(found).items() if _named(value)]
-        nearer = [name for name in inside if "." not in name] or inside  # optimisers have tensors too, further inside
+        nearer = [
+            name for name in inside if "." not in name
+        ] or inside  # optimisers have tensors too, further inside
         names = ", ".join(f"{entry}.{name}" if entry else name for name in nearer)
         hint = f"; say which of its entries does: {names}" if names else ""
         raise ValueError(f"{path} does not hold named tensors and nothing else{hint}")
     bad = [name for name, value in found.items() if not torch.isfinite(value).all()]
     if bad:
-        raise ValueError(f"{path} holds values that are not finite numbers, in {', '.join(map(str, bad[:3]))}")
+        raise ValueError(
+            f"{path} holds values that are not finite numbers, in {', '.join(map(str, bad[:3]))}"
+        )
     return {str(name): value for name, value in found.items()}
 
 
@@ -121,7 +127,9 @@ def _parts(found: Any, depth: int = 3) -> dict[str, Any]:
     parts: dict[str, Any] = {}
     for name, value in found.items() if isinstance(found, dict) and depth else ():
         if isinstance(value, dict):
-            parts |= {str(name): value} | {f"{name}.{inner}": one for inner, one in _parts(value, depth - 1).items()}
+            parts |= {str(name): value} | {
+                f"{name}.{inner}": one for inner, one in _parts(value, depth - 1).items()
+            }
     return parts
 
 
@@ -161,22 +169,36 @@ def match(network: Network, state: Mapping[str, Tensor], prefix: str = "") -> di
     wanted = network.state_dict()
     own = {name: name for name in wanted}
     tails = {
-        name[place:] for name in state for place in (0, *(i + 1 for i, letter in enumerate(name) if letter == "."))
+        name[place:]
+        for name in state
+        for place in (0, *(i + 1 for i, letter in enumerate(name) if letter == "."))
     }
     theirs = foreign_names(network.spec, wanted)
-    first, second = (theirs, own) if isinstance(network.spec, Timm) else (own, theirs)  # where neither fits better
+    first, second = (
+        (theirs, own) if isinstance(network.spec, Timm) else (own, theirs)
+    )  # where neither fits better
     names = max(first, second, key=lambda one: len(tails & set(one.values())))
     known = set(names.values())
-    missing = [theirs for theirs in names.values() if theirs not in state and not theirs.endswith(COUNTER)]
+    missing = [
+        theirs for theirs in names.values() if theirs not in state and not theirs.endswith(COUNTER)
+    ]
     surplus = [name for name in state if name not in known]
-    lines = _listed("missing", missing, surplus or state) + _listed("unexpected", surplus, missing or known)
+    lines = _listed("missing", missing, surplus or state) + _listed(
+        "unexpected", surplus, missing or known
+    )
     for ours, theirs in names.items():
         if theirs in state and state[theirs].shape != wanted[ours].shape:
             shapes = f"{tuple(state[theirs].shape)} in the file, {tuple(wanted[ours].shape)} in the network"
             lines.append(f"shape of {theirs}: {shapes}")
     if lines:
         raise ValueError(
-            "\n  ".join([f"does not fit {network.spec.name}", *lines, *_advice(known, state, missing, surplus, prefix)])
+            "\n  ".join(
+                [
+                    f"does not fit {network.spec.name}",
+                    *lines,
+                    *_advice(known, state, missing, surplus, prefix),
+                ]
+            )
         )
     return {ours: state.get(theirs, wanted[ours]) for ours, theirs in names.items()}
 
@@ -204,17 +226,34 @@ def _modules(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def _advice(
-    known: set[str], state: Mapping[str, Tensor], missing: list[str], surplus: list[str], prefix: str
+    known: set[str],
+    state: Mapping[str, Tensor],
+    missing: list[str],
+    surplus: list[str],
+    prefix: str,
 ) -> list[str]:
     """What would make it fit: a prefix, or heads to leave out."""
     some = next(iter(missing), None)
-    prefixes = {name.removesuffix(some) for name in state if name.endswith(f".{some}")} if some else set()
-    better = [one for one in sorted(prefixes) if len({one + name for name in known} & state.keys()) > len(known) // 2]
+    prefixes = (
+        {name.removesuffix(some) for name in state if name.endswith(f".{some}")} if some else set()
+    )
+    better = [
+        one
+        for one in sorted(prefixes)
+        if len({one + name for name in known} & state.keys()) > len(known) // 2
+    ]
     if better:
-        return ["the names have a prefix: say " + ", or ".join(f"`prefix: {prefix}{one}`" for one in better)]
+        return [
+            "the names have a prefix: say "
+            + ", or ".join(f"`prefix: {prefix}{one}`" for one in better)
+        ]
     if surplus and not missing:
-        if tokens := [name for name in surplus if re.search(r"(^|_)(cls|dist|reg|register)_tokens?$", name)]:
-            return [f"a network with {' and '.join(tokens)} computes with it: these are weights of another variant"]
+        if tokens := [
+            name for name in surplus if re.search(r"(^|_)(cls|dist|reg|register)_tokens?$", name)
+        ]:
+            return [
+                f"a network with {' and '.join(tokens)} computes with it: these are weights of another variant"
+            ]
         patterns = dict.fromkeys(_part(name, known) for name in surplus)
         return [f"to leave out what is too many: `ignore: [{', '.join(map(repr, patterns))}]`"]
     return []

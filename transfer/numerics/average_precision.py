@@ -26,13 +26,25 @@ POINTS = 10  # equal steps of recall from 0 to 1
 class Ranking:
     """All that is ranked of one class, sorted once: to weigh the images anew costs one pass."""
 
-    def __init__(self, scores: numpy.ndarray, hits: numpy.ndarray, images: numpy.ndarray, wanted: numpy.ndarray):
+    def __init__(
+        self,
+        scores: numpy.ndarray,
+        hits: numpy.ndarray,
+        images: numpy.ndarray,
+        wanted: numpy.ndarray,
+    ):
         """scores (n,), higher is surer; hits (n,) bool; images (n,): which image each is of; wanted (images,): how many
         there are to be found in each image, whether ranked or not."""
         order = np.argsort(-scores, kind="stable")
         ordered = scores[order]
-        self.hits, self.images, self.wanted = hits[order].astype(np.int64), images[order], wanted.astype(np.int64)
-        self.ends = np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(scores) else order
+        self.hits, self.images, self.wanted = (
+            hits[order].astype(np.int64),
+            images[order],
+            wanted.astype(np.int64),
+        )
+        self.ends = (
+            np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(scores) else order
+        )
 
     def precision(self, how: How, counts: numpy.ndarray | None = None) -> float:
         """The average precision, 0 to 1; NaN where there is nothing to be found. counts (images,): how often each image
@@ -64,7 +76,9 @@ def rankings(scores: numpy.ndarray, targets: numpy.ndarray) -> list[Ranking]:
     return made
 
 
-def precisions(ranked: Sequence[Ranking], how: How, counts: numpy.ndarray | None = None) -> numpy.ndarray:
+def precisions(
+    ranked: Sequence[Ranking], how: How, counts: numpy.ndarray | None = None
+) -> numpy.ndarray:
     """(C,) in percent, NaN for a class of which there is nothing to be found."""
     return 100 * np.array([one.precision(how, counts) for one in ranked])
 
@@ -93,7 +107,11 @@ def interval(each: Callable[[numpy.ndarray], numpy.ndarray], images: int) -> lis
 
 
 def matched(
-    boxes: numpy.ndarray, scores: numpy.ndarray, truth: numpy.ndarray, difficult: numpy.ndarray, least: float = 0.5
+    boxes: numpy.ndarray,
+    scores: numpy.ndarray,
+    truth: numpy.ndarray,
+    difficult: numpy.ndarray,
+    least: float = 0.5,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Which of an image's (n, 4) boxes of a class are hits, and which count at all: two (n,) bool.
 

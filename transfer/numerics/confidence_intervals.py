@@ -37,15 +37,21 @@ def over_images(outcomes: numpy.ndarray, seed: int = 0) -> Estimate:
         raise ValueError("there is nothing to take the mean of")
     random = np.random.RandomState(seed)
     levels, counts = np.unique(values, return_counts=True)
-    if len(levels) <= 16:  # the same draws, counted instead of made: how often each value comes is multinomial
-        drawn = random.multinomial(len(values), counts / len(values), RESAMPLES) @ levels / len(values)
+    if (
+        len(levels) <= 16
+    ):  # the same draws, counted instead of made: how often each value comes is multinomial
+        drawn = (
+            random.multinomial(len(values), counts / len(values), RESAMPLES) @ levels / len(values)
+        )
     else:
         drawn = resampled(lambda rows: float(values[rows].mean()), len(values), random)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
-def resampled(figure: Callable[[numpy.ndarray], float], count: int, random: numpy.random.RandomState) -> numpy.ndarray:
+def resampled(
+    figure: Callable[[numpy.ndarray], float], count: int, random: numpy.random.RandomState
+) -> numpy.ndarray:
     """(RESAMPLES,) `figure` of rows drawn with replacement from `count`; for what is no mean, such as mAP."""
     return np.array([figure(random.randint(0, count, count)) for _ in range(RESAMPLES)])
 
@@ -83,5 +89,7 @@ def paired(ours: Sequence[float], theirs: Sequence[float], *, images: bool = Fal
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}")
     if images:
-        return over_images(np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64))
+        return over_images(
+            np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
+        )
     return over_seeds([a - b for a, b in zip(ours, theirs, strict=True)])

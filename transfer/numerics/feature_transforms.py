@@ -16,7 +16,9 @@ if TYPE_CHECKING:
     import numpy
     import torch as torch_types
 
-Step = dict[str, "numpy.ndarray"]  # a fitted step: `mean` and `matrix` or `scale`; empty: rows to unit length
+Step = dict[
+    str, "numpy.ndarray"
+]  # a fitted step: `mean` and `matrix` or `scale`; empty: rows to unit length
 Blocks = Callable[[], "Iterator[numpy.ndarray]"]  # (n, D) float32
 Note = Callable[[str], None]  # is told what a person should know
 ROUNDING = 1.2e-7  # relative, of float32: what varies less than this does not vary
@@ -32,10 +34,14 @@ def apply(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
 
 def on_device(steps: list[Step], device: torch_types.device) -> list[dict[str, torch_types.Tensor]]:
     """Fitted steps as `through` takes them."""
-    return [{name: torch.from_numpy(one).to(device) for name, one in step.items()} for step in steps]
+    return [
+        {name: torch.from_numpy(one).to(device) for name, one in step.items()} for step in steps
+    ]
 
 
-def through(steps: list[dict[str, torch_types.Tensor]], rows: torch_types.Tensor) -> torch_types.Tensor:
+def through(
+    steps: list[dict[str, torch_types.Tensor]], rows: torch_types.Tensor
+) -> torch_types.Tensor:
     """(n, D) float32 through fitted steps, on the device that both are on."""
     for step in steps:
         if not step:
@@ -52,7 +58,9 @@ def through(steps: list[dict[str, torch_types.Tensor]], rows: torch_types.Tensor
 def projection(width: int, wanted: int, seed: int) -> Step:
     """A random projection that keeps distances, nearly (Johnson & Lindenstrauss, 1984): Gaussian, of the seed alone."""
     if wanted >= width:
-        raise TransferError(f"`project` to {wanted} values of {width}: it is for fewer than there are; leave it out")
+        raise TransferError(
+            f"`project` to {wanted} values of {width}: it is for fewer than there are; leave it out"
+        )
     drawn = np.random.RandomState(seed).standard_normal((width, wanted))
     return {"matrix": (drawn / np.sqrt(wanted)).astype(np.float32)}
 
@@ -73,16 +81,22 @@ def directions(
     limit = min(width, count - 1)
     wanted = wanted or limit
     if wanted > limit or limit < 1:
-        raise TransferError(f"{wanted} components of {count} rows of {width} values: at most {limit} can be had")
+        raise TransferError(
+            f"{wanted} components of {count} rows of {width} values: at most {limit} can be had"
+        )
     found = spectrum(blocks, count, width, wanted, device)
     values, vectors = found.values, found.vectors
     if values[0] <= 0:
-        raise TransferError("all rows are the same: they have no directions. Did the network collapse?")
+        raise TransferError(
+            "all rows are the same: they have no directions. Did the network collapse?"
+        )
     # Where nothing varies, a direction is arbitrary, and another set's rows would be blown up along it.
     rank = int((values > NO_VARIANCE * values[0]).sum())
     vectors[:, rank:] = 0
     if rank < wanted:
-        note(f"the rows vary in {rank} directions only: the other {wanted - rank} of {wanted} are zero")
+        note(
+            f"the rows vary in {rank} directions only: the other {wanted - rank} of {wanted} are zero"
+        )
     # An eigenvector's sign means nothing: the largest entry is made positive, so that every machine agrees.
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
     vectors *= np.where(largest < 0, -1.0, 1.0)
@@ -95,7 +109,9 @@ def directions(
         least = max(whiten.floor, NO_VARIANCE) * shrunk[0]
         small = int((shrunk[:rank] < least).sum())
         if small:
-            note(f"{small} of {wanted} directions have less variance than the floor: they are not blown up to one")
+            note(
+                f"{small} of {wanted} directions have less variance than the floor: they are not blown up to one"
+            )
         vectors /= np.sqrt(np.maximum(shrunk, least))
     kept = float(values.sum() / found.trace)
     return {"mean": found.mean.astype(np.float32), "matrix": vectors.astype(np.float32)}, kept
@@ -105,7 +121,9 @@ class Whitening(NamedTuple):
     """What variances are taken for where they are divided by, because estimates of small ones are too small."""
 
     floor: float = 0.0  # a share of the largest, which none is taken for less than
-    shrinkage: float | Literal["ledoit-wolf"] | None = None  # a share, by which all are drawn towards their mean
+    shrinkage: float | Literal["ledoit-wolf"] | None = (
+        None  # a share, by which all are drawn towards their mean
+    )
 
 
 class Spectrum(NamedTuple):
@@ -123,14 +141,18 @@ def ledoit_wolf(blocks: Blocks, found: Spectrum, count: int, width: int) -> floa
     """How far the covariance is best drawn towards a multiple of the identity (Ledoit & Wolf, 2004): 0 to 1."""
     fourth = 0.0
     for block in blocks():
-        fourth += float(np.square(np.square(block - found.mean).sum(axis=1, dtype=np.float64)).sum())
+        fourth += float(
+            np.square(np.square(block - found.mean).sum(axis=1, dtype=np.float64)).sum()
+        )
     biased = (count - 1) / count  # theirs divides by n
     squares, trace = found.squares * biased**2, found.trace * biased
     noise, spread = (fourth / count - squares) / count, squares - trace**2 / width
     return min(1.0, max(0.0, noise / spread)) if spread > 0 else 1.0
 
 
-def spectrum(blocks: Blocks, count: int, width: int, wanted: int, device: torch_types.device) -> Spectrum:
+def spectrum(
+    blocks: Blocks, count: int, width: int, wanted: int, device: torch_types.device
+) -> Spectrum:
     """The `wanted` largest directions of the covariance.
 
     Fewer rows than values (a smoke run of 256 images of 9,600 values): of their inner products, count by count.
@@ -181,7 +203,9 @@ def scaling(blocks: Blocks, width: int, standardise: bool, note: Note) -> Step:
         deviation = (squares / count - (total / count).square()).clamp(min=0).sqrt()
         constant = deviation <= ROUNDING * mean.abs()
         if constant.any():
-            note(f"{int(constant.sum())} of {width} values are the same for all images; they become zero")
+            note(
+                f"{int(constant.sum())} of {width} values are the same for all images; they become zero"
+            )
         step["scale"] = torch.where(constant, 0, 1 / deviation).numpy().astype(np.float32)
     return step
 
@@ -197,7 +221,10 @@ def _sums(
     for block in blocks():
         rows = torch.from_numpy(block).to(device)
         if shift is None:
-            shift, total = rows[0].double(), torch.zeros(rows.shape[1], dtype=torch.float64, device=device)
+            shift, total = (
+                rows[0].double(),
+                torch.zeros(rows.shape[1], dtype=torch.float64, device=device),
+            )
             room = torch.empty(
                 rows.shape, dtype=torch.float64, device=device
             )  # once: fresh memory costs more than the sum

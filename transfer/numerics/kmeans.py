@@ -18,10 +18,16 @@ if TYPE_CHECKING:
 
     from transfer.artifacts import Features
 
-IN_MEMORY = 2 << 30  # bytes of float32 rows that are kept instead of being read anew in each iteration
-SEEDING_ROWS = 16  # rows a centroid from which k-means++ chooses, so that it does not cost k passes over all
+IN_MEMORY = (
+    2 << 30
+)  # bytes of float32 rows that are kept instead of being read anew in each iteration
+SEEDING_ROWS = (
+    16  # rows a centroid from which k-means++ chooses, so that it does not cost k passes over all
+)
 PANEL = 8192  # rows that are searched, and summed in float32, at a time
-NUDGE = 1 / 64  # how far an empty cluster is moved from its donor's mean towards the donor's farthest row
+NUDGE = (
+    1 / 64
+)  # how far an empty cluster is moved from its donor's mean towards the donor's farthest row
 
 
 class Rows(Protocol):
@@ -59,7 +65,9 @@ class Lloyd:
     """Where an iteration stands: enough to go on from."""
 
     centroids: numpy.ndarray  # (k, D) float32
-    objective: list[float] = field(default_factory=list)  # sum of squared distances, at each iteration's start
+    objective: list[float] = field(
+        default_factory=list
+    )  # sum of squared distances, at each iteration's start
     splits: int = 0  # empty clusters that were given a part of another
     settled: bool = False  # the last iteration moved nothing
 
@@ -89,14 +97,20 @@ class Assigner:
         block = block if self._middle is None else block - self._middle
         distances, labels = self._index.search(np.ascontiguousarray(block), count)
         if labels.size and labels.min() < 0:
-            raise TransferError("distances are too large for float32, or no numbers: standardise the features")
+            raise TransferError(
+                "distances are too large for float32, or no numbers: standardise the features"
+            )
         return np.maximum(distances, 0), labels
 
 
 def gpu_of(device: str) -> int | None:
     """The GPU that FAISS is to use for a torch device; None: the CPU, also where FAISS cannot use that GPU."""
     number = int(device.partition(":")[2] or 0)
-    usable = device.startswith("cuda") and hasattr(faiss, "StandardGpuResources") and faiss.get_num_gpus() > number
+    usable = (
+        device.startswith("cuda")
+        and hasattr(faiss, "StandardGpuResources")
+        and faiss.get_num_gpus() > number
+    )
     return number if usable else None
 
 
@@ -116,7 +130,10 @@ def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
     """
     k = len(state.centroids)
     sums, sizes, inertia = np.zeros((k, rows.width)), np.zeros(k, dtype=np.int64), np.zeros(k)
-    farthest, reach = np.zeros(k, dtype=np.int64), np.zeros(k, np.float32)  # a row of each cluster, how far it is off
+    farthest, reach = (
+        np.zeros(k, dtype=np.int64),
+        np.zeros(k, np.float32),
+    )  # a row of each cluster, how far it is off
     for first, panel, distances, labels in _assigned(rows, state.centroids, gpu):
         _add(sums, panel, labels)
         sizes += np.bincount(labels, minlength=k)
@@ -128,10 +145,14 @@ def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
     centroids = np.where(sizes[:, None] > 0, means, state.centroids)
     splits = _fill(rows, centroids, sizes, inertia, farthest)
     settled = splits == 0 and np.array_equal(centroids, state.centroids)
-    return Lloyd(centroids, [*state.objective, float(inertia.sum())], state.splits + splits, settled)
+    return Lloyd(
+        centroids, [*state.objective, float(inertia.sum())], state.splits + splits, settled
+    )
 
 
-def measure(rows: Rows, centroids: numpy.ndarray, gpu: int | None = None) -> tuple[numpy.ndarray, float]:
+def measure(
+    rows: Rows, centroids: numpy.ndarray, gpu: int | None = None
+) -> tuple[numpy.ndarray, float]:
     """(k,) sizes of the clusters over all rows, and the sum of squared distances."""
     sizes, objective = np.zeros(len(centroids), dtype=np.int64), 0.0
     for _, _, distances, labels in _assigned(rows, centroids, gpu):
@@ -143,14 +164,20 @@ def measure(rows: Rows, centroids: numpy.ndarray, gpu: int | None = None) -> tup
 def check_rows(rows: Rows, k: int, name_of: Callable[[int], str]) -> None:
     """TransferError where k-means has no answer: too few rows, too few distinct ones, or values that are no numbers."""
     if rows.count < k:
-        raise TransferError(f"{rows.count} rows cannot make {k} clusters: lower k, or take more images")
+        raise TransferError(
+            f"{rows.count} rows cannot make {k} clusters: lower k, or take more images"
+        )
     distinct: set[int] = set()
     for first, block in rows.blocks():
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
-            raise TransferError(f"the features of {name_of(first + int((~finite).argmax()))} are not finite numbers")
+            raise TransferError(
+                f"the features of {name_of(first + int((~finite).argmax()))} are not finite numbers"
+            )
         if len(distinct) < k:
-            distinct.update(hash(row.tobytes()) for row in block + 0.0)  # + 0: -0 becomes 0, which it equals
+            distinct.update(
+                hash(row.tobytes()) for row in block + 0.0
+            )  # + 0: -0 becomes 0, which it equals
     if len(distinct) < k:
         raise TransferError(
             f"only {len(distinct)} of {rows.count} rows are distinct, too few for {k} clusters: "
@@ -183,7 +210,11 @@ def _add(sums: numpy.ndarray, panel: numpy.ndarray, labels: numpy.ndarray) -> No
 
 
 def _fill(
-    rows: Rows, centroids: numpy.ndarray, sizes: numpy.ndarray, inertia: numpy.ndarray, farthest: numpy.ndarray
+    rows: Rows,
+    centroids: numpy.ndarray,
+    sizes: numpy.ndarray,
+    inertia: numpy.ndarray,
+    farthest: numpy.ndarray,
 ) -> int:
     """Set empty clusters, in place, beside the loosest ones (one each); how many.
 
@@ -221,11 +252,15 @@ def _plus_plus(sample: numpy.ndarray, k: int, random: numpy.random.RandomState) 
     nearest = torch.full((len(sample),), float("inf"))
     while len(chosen) < k:
         last = points[chosen[-1]]
-        nearest = torch.minimum(nearest, (squares - 2 * (points @ last) + last.square().sum()).clamp(min=0))
+        nearest = torch.minimum(
+            nearest, (squares - 2 * (points @ last) + last.square().sum()).clamp(min=0)
+        )
         nearest[chosen[-1]] = 0
         weights = nearest.double().cumsum(0).numpy()
         at = int(np.searchsorted(weights, random.random_sample() * weights[-1], side="right"))
-        if weights[-1] <= 0:  # the sample holds fewer distinct rows than k; an iteration fills what stays empty
+        if (
+            weights[-1] <= 0
+        ):  # the sample holds fewer distinct rows than k; an iteration fills what stays empty
             at = int(np.setdiff1d(np.arange(len(sample)), chosen)[0])
         chosen.append(min(at, len(sample) - 1))
     return chosen

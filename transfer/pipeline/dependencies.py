@@ -22,7 +22,12 @@ def named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[str, tuple[Any
             yield option, (option,), written, wanted
         for place, one in enumerate(written if isinstance(written, list) else []):
             if isinstance(one.value, str):
-                yield option if len(written) == 1 else f"{option}.{place}", (option, place), one.value, wanted
+                yield (
+                    option if len(written) == 1 else f"{option}.{place}",
+                    (option, place),
+                    one.value,
+                    wanted,
+                )
 
 
 def in_order(inputs: Mapping[str, Mapping[str, str | None]]) -> tuple[list[str], list[list[str]]]:
@@ -48,7 +53,9 @@ def in_order(inputs: Mapping[str, Mapping[str, str | None]]) -> tuple[list[str],
     return order, circles
 
 
-def needed_for(wanted: set[str], order: list[str], inputs: Mapping[str, Mapping[str, str | None]]) -> set[str]:
+def needed_for(
+    wanted: set[str], order: list[str], inputs: Mapping[str, Mapping[str, str | None]]
+) -> set[str]:
     """The stages asked for, and what they stand on; all, where none is asked for or one is not in the file."""
     if not wanted or not wanted <= set(order):
         return set(order)
@@ -64,4 +71,6 @@ def variables_of(one: Planned, root: Node) -> set[str]:
     read = ["seed", "data"] if one.stage.images else ["seed"]
     written = [root.value["stages"].value[one.name]]
     written += [root.value[key] for key in read if key in root.value and key not in one.node.value]
-    return set().union(*map(variables_in, written), *(other.member for other in one.inputs.values()))
+    return set().union(
+        *map(variables_in, written), *(other.member for other in one.inputs.values())
+    )

@@ -64,7 +64,9 @@ class PlannedImages:
         if wrong := overlap({role: pack.stage.split for role, pack in found.items()}, kind):
             self.faults.add(node.mark, f"stages.{name}", wrong)
             return None
-        for role, option in ((role, images.follow) for role, images in kind.images.items() if images.follow):
+        for role, option in (
+            (role, images.follow) for role, images in kind.images.items() if images.follow
+        ):
             for one in several(before or {}, option):
                 if wrong := self._of_others(one, found[role]):
                     self.faults.add(node.mark_at((option,)), f"stages.{name}.{option}", wrong)
@@ -76,7 +78,11 @@ class PlannedImages:
     def _of_others(self, one: Planned, pack: Planned) -> str:
         """What is wrong where an input is not of the images that it would be joined to; empty where nothing is."""
         theirs = pack_of(one)
-        if theirs is None or theirs.stage.shares_ids(pack.stage) or (self.smoke and (theirs.note or pack.note)):
+        if (
+            theirs is None
+            or theirs.stage.shares_ids(pack.stage)
+            or (self.smoke and (theirs.note or pack.note))
+        ):
             return ""  # of a stand-in nothing can be said
         places = f"'{one.name}' is of {theirs.stage.origin.place}, the images are of {pack.stage.origin.place}"
         return f"{places}: in another set the same id is another image"
@@ -90,10 +96,14 @@ class PlannedImages:
             except UsageError:
                 _, size = self.sets.locate(spec)
                 note = f"drawings stand in for {spec.place}, which is not there"
-                spec = ImageSpec(card="drawings", split=None, limit=spec.limit, size=spec.size or size)
+                spec = ImageSpec(
+                    card="drawings", split=None, limit=spec.limit, size=spec.size or size
+                )
         pack = self.sets.pack(spec, split, labelled)
         told = "; ".join(filter(None, [note, pack.note]))
-        return Planned(f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=told)
+        return Planned(
+            f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=told
+        )
 
     def tell_unread(self) -> None:
         """A fault for each set that cannot be read, with all stages that read it."""
@@ -101,5 +111,7 @@ class PlannedImages:
             first, *more = what.split("\n")
             lines = [f"{first} (read by {', '.join(readers)})", *more]
             if self.read.keys() - readers:
-                lines.append("  the other stages can do without: name those that you want after the file")
+                lines.append(
+                    "  the other stages can do without: name those that you want after the file"
+                )
             self.faults.add(mark, where, "\n".join(lines))

@@ -32,7 +32,12 @@ STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the
 
 
 def load_plan(
-    path: Path, store: Store, *, sets: Sequence[str] = (), smoke: bool = False, stages: Sequence[str] = ()
+    path: Path,
+    store: Store,
+    *,
+    sets: Sequence[str] = (),
+    smoke: bool = False,
+    stages: Sequence[str] = (),
 ) -> Plan:
     """Read and check the file at `path`; UsageError lists every fault in it with its place.
 
@@ -54,7 +59,9 @@ def load_plan(
 class _Reader:
     """Goes on after a fault with all that does not depend on it, so that every fault is told at once."""
 
-    def __init__(self, path: Path, store: Store, smoke: bool, faults: Faults, stages: Sequence[str]):
+    def __init__(
+        self, path: Path, store: Store, smoke: bool, faults: Faults, stages: Sequence[str]
+    ):
         self.path, self.smoke, self.faults = path, smoke, faults
         self.wanted = {name.partition("[")[0] for name in stages}
         self.beside = path.resolve().parent
@@ -70,12 +77,20 @@ class _Reader:
                 self.faults.add(mark, key, f"unknown key{nearest(key, known)}")
         stages = root.value.get("stages", Node(None, root.mark))
         if stages.value is not FAULTY and (not isinstance(stages.value, dict) or not stages.value):
-            self.faults.add(root.mark_at(("stages",)), "stages", "must be a mapping of at least one stage")
+            self.faults.add(
+                root.mark_at(("stages",)), "stages", "must be a mapping of at least one stage"
+            )
         for name, mark in stages.keys.items():
             if not STAGE_NAME.fullmatch(name):
-                self.faults.add(mark, f"stages.{name}", "a stage's name has letters, digits, '_' and '-' only")
+                self.faults.add(
+                    mark, f"stages.{name}", "a stage's name has letters, digits, '_' and '-' only"
+                )
         for wanted in sorted(self.wanted) if isinstance(stages.value, dict) else ():
-            if wanted not in stages.value and STAGE_NAME.fullmatch(wanted) and not KEY.fullmatch(wanted):
+            if (
+                wanted not in stages.value
+                and STAGE_NAME.fullmatch(wanted)
+                and not KEY.fullmatch(wanted)
+            ):
                 raise UsageError(f"{self.path}: no stage '{wanted}'{nearest(wanted, stages.value)}")
         name = root.value.get("name")
         if name is not None and isinstance(name.value, str) and not NAME.fullmatch(name.value):
@@ -89,7 +104,13 @@ class _Reader:
                 self._member(root, top, head, member)
         self.images.tell_unread()
         self.faults.raise_if_any()
-        return Plan(head.name or self.path.stem, self.path, list(self.by_key.values()), self.names, self.smoke)
+        return Plan(
+            head.name or self.path.stem,
+            self.path,
+            list(self.by_key.values()),
+            self.names,
+            self.smoke,
+        )
 
     def _header(self, top: Node) -> Header:
         """Each field on its own, so that a faulty one hides no other; its value is FAULTY then."""
@@ -102,9 +123,20 @@ class _Reader:
     def _member(self, root: Node, top: Node, header: Header, member: dict[str, Any]) -> None:
         """Check the stages of a member, and take them into the plan where nothing is wrong."""
         written = top.value["stages"]
-        nodes = {name: Node(one.value, written.keys[name], one.keys) for name, one in written.value.items()}
-        kinds = {name: kind for name, node in nodes.items() if (kind := self._kind(name, node)) is not None}
-        inputs = {name: self._inputs(name, node, kinds, nodes) for name, node in nodes.items() if name in kinds}
+        nodes = {
+            name: Node(one.value, written.keys[name], one.keys)
+            for name, one in written.value.items()
+        }
+        kinds = {
+            name: kind
+            for name, node in nodes.items()
+            if (kind := self._kind(name, node)) is not None
+        }
+        inputs = {
+            name: self._inputs(name, node, kinds, nodes)
+            for name, node in nodes.items()
+            if name in kinds
+        }
         sound: dict[str, Planned] = {}
         order, circles = in_order(inputs)
         for circle in circles:
@@ -117,11 +149,15 @@ class _Reader:
                 continue
             if one.stage is not FAULTY:
                 where = f"stages.{name}"
-                found = with_files(one.stage, nodes[name], where, self.beside, self.memory, self.faults, self.smoke)
+                found = with_files(
+                    one.stage, nodes[name], where, self.beside, self.memory, self.faults, self.smoke
+                )
                 one.stage, note = found
                 one.note = "; ".join(filter(None, [one.note, note]))
             ready = all(other in sound for other in inputs[name].values())
-            before = {option: sound[other] for option, other in inputs[name].items()} if ready else None
+            before = (
+                {option: sound[other] for option, other in inputs[name].items()} if ready else None
+            )
             images = self.images.of(name, kinds[name], nodes[name], one.data, before, top)
             if one.stage is not FAULTY and before is not None and images is not None:
                 one.inputs, one.images = before, images
@@ -155,7 +191,9 @@ class _Reader:
         mark = node.mark_at(("uses",))
         if not isinstance(uses, str):
             if uses is not FAULTY:
-                self.faults.add(mark, f"{where}.uses", "must say which method (see `transfer list stages`)")
+                self.faults.add(
+                    mark, f"{where}.uses", "must say which method (see `transfer list stages`)"
+                )
             return None
         try:
             return find_stage(uses, self.beside)
@@ -173,12 +211,19 @@ class _Reader:
             mark, where = node.mark_at(path), ".".join(map(str, ("stages", name, *path)))
             if wanted not in written:
                 self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, written)}")
-            elif wanted in kinds and not issubclass(kinds[wanted].produces, artifacts.KINDS[wanted_kind]):
-                makes = {other: issubclass(kinds[other].produces, artifacts.KINDS[wanted_kind]) for other in kinds}
+            elif wanted in kinds and not issubclass(
+                kinds[wanted].produces, artifacts.KINDS[wanted_kind]
+            ):
+                makes = {
+                    other: issubclass(kinds[other].produces, artifacts.KINDS[wanted_kind])
+                    for other in kinds
+                }
                 fitting = [other for other, fits in makes.items() if fits and other != name]
                 hint = f"; {wanted_kind} come from: {', '.join(fitting)}" if fitting else ""
                 uses, made = written[wanted].value["uses"].value, kinds[wanted].produces.__name__
-                self.faults.add(mark, where, f"needs {wanted_kind}, but '{wanted}' ({uses}) makes {made}{hint}")
+                self.faults.add(
+                    mark, where, f"needs {wanted_kind}, but '{wanted}' ({uses}) makes {made}{hint}"
+                )
                 found[option] = None
         return found
 
@@ -216,14 +261,21 @@ class _Reader:
         """Take the member's stages into the plan; those that an earlier member has too are that member's."""
         for one in order:
             for role, pack in one.images.items():
-                if any(other.name == pack.name and key != pack.key for key, other in self.by_key.items()):
+                if any(
+                    other.name == pack.name and key != pack.key
+                    for key, other in self.by_key.items()
+                ):
                     pack.name += f"@{pack.key[:6]}"  # the same set packed in another way, or another of that name
                 one.images[role] = self.by_key.setdefault(pack.key, pack)
             one.inputs = {name: self.by_key[other.key] for name, other in one.inputs.items()}
             shared = self.by_key.setdefault(one.key, one)
             shared.members.append(one.member)
             if shared.name == one.name:  # what they do not agree in has made no difference
-                shared.member = {key: value for key, value in shared.member.items() if one.member.get(key) == value}
+                shared.member = {
+                    key: value
+                    for key, value in shared.member.items()
+                    if one.member.get(key) == value
+                }
             group = self.names.setdefault(one.name, [])
             if shared not in group:
                 group.append(shared)

@@ -22,24 +22,38 @@ def expand(node: Node | None, faults: Faults) -> list[dict[str, Any]]:
     if node is None or node.value is FAULTY:
         return [{}]
     if not isinstance(node.value, dict):
-        faults.add(node.mark, "matrix", "must be variables with lists of values, as in `method: [jigsawpp, rotation]`")
+        faults.add(
+            node.mark,
+            "matrix",
+            "must be variables with lists of values, as in `method: [jigsawpp, rotation]`",
+        )
         return [{}]
-    variables = {name: _values(name, values, node.keys[name], faults) for name, values in node.value.items()}
+    variables = {
+        name: _values(name, values, node.keys[name], faults) for name, values in node.value.items()
+    }
     include, exclude = variables.pop("include", []), variables.pop("exclude", [])
     for index, entry in enumerate(exclude):
         for name in entry.keys() - variables.keys():
             mark = node.mark_at(("exclude", index, name))
-            faults.add(mark, "matrix.exclude", f"no matrix variable '{name}'{nearest(name, variables)}")
+            faults.add(
+                mark, "matrix.exclude", f"no matrix variable '{name}'{nearest(name, variables)}"
+            )
     count = math.prod(map(len, variables.values()))
     if count > MAX_MEMBERS:
         faults.add(node.mark, "matrix", f"has {count:,} members, more than {MAX_MEMBERS:,}")
         return [dict.fromkeys(variables, FAULTY)]
     products = itertools.product(*variables.values()) if variables else []
     combinations = [dict(zip(variables, values, strict=True)) for values in products]
-    combinations = [one for one in combinations if not any(_agrees(one, entry) for entry in exclude)]
+    combinations = [
+        one for one in combinations if not any(_agrees(one, entry) for entry in exclude)
+    ]
     alone = []
     for entry in include:
-        hosts = [one for one in combinations if all(one[name] == entry[name] for name in entry if name in variables)]
+        hosts = [
+            one
+            for one in combinations
+            if all(one[name] == entry[name] for name in entry if name in variables)
+        ]
         for host in hosts:
             host.update(entry)
         if not hosts:

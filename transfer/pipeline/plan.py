@@ -29,9 +29,15 @@ class Header(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    name: str | None = Field(None, description="what the pipeline is called; the file's name if absent")
-    seed: int = Field(0, ge=0, lt=2**32, description="every stage that draws anything draws from this")
-    data: ImageSpec | None = Field(None, description="the image set of all stages that name none of their own")
+    name: str | None = Field(
+        None, description="what the pipeline is called; the file's name if absent"
+    )
+    seed: int = Field(
+        0, ge=0, lt=2**32, description="every stage that draws anything draws from this"
+    )
+    data: ImageSpec | None = Field(
+        None, description="the image set of all stages that name none of their own"
+    )
 
 
 @dataclass(eq=False)
@@ -43,7 +49,9 @@ class Planned:
     stage: Stage
     seed: int = 0
     member: dict[str, Any] = field(default_factory=dict)  # the matrix variables that it depends on
-    members: list[dict[str, Any]] = field(default_factory=list)  # of all members that share it, as they are written
+    members: list[dict[str, Any]] = field(
+        default_factory=list
+    )  # of all members that share it, as they are written
     inputs: dict[str, Planned] = field(default_factory=dict)
     images: dict[str, Planned] = field(default_factory=dict)
     data: ImageSpec | None = None  # what the file says of its images
@@ -122,10 +130,18 @@ class Plan:
         """The stages that are called so, and what they stand on, as a plan of their own; all, where none is named."""
         if not names:
             return self
-        kept = {one for name in names for last in self.find(name) for one in up_to(last, images=True)}
-        groups = {name: [one for one in members if one in kept] for name, members in self.names.items()}
+        kept = {
+            one for name in names for last in self.find(name) for one in up_to(last, images=True)
+        }
+        groups = {
+            name: [one for one in members if one in kept] for name, members in self.names.items()
+        }
         stages = [one for one in self.stages if one in kept]
-        return replace(self, stages=stages, names={name: members for name, members in groups.items() if members})
+        return replace(
+            self,
+            stages=stages,
+            names={name: members for name, members in groups.items() if members},
+        )
 
     def find(self, name: str) -> list[Planned]:
         """The stages called `name`, or with that key, or whose members have the values in `name[k=200,seed=0]`.
@@ -136,7 +152,11 @@ class Plan:
         stage, _, text = name.partition("[")
         # A comma parts two variables only where another one follows it: values may have commas.
         values = set(re.split(r",\s*(?=\w+=)", text[:-1])) if text.endswith("]") else {f"[{text}"}
-        found = found or [one for one in self.names.get(stage, []) if any(values <= member for member in one.values)]
+        found = found or [
+            one
+            for one in self.names.get(stage, [])
+            if any(values <= member for member in one.values)
+        ]
         if not found:
             raise UsageError(f"{self.file}: no stage '{name}'{self._instead(stage, values)}")
         return found

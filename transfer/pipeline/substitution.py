@@ -17,31 +17,45 @@ def replace(root: Node, assignment: str, faults: Faults) -> Node:
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
     if not equals or not all(step.strip() for step in path.split(".")):
-        raise UsageError(f"{words}: write it as --set PATH=VALUE, as in --set stages.clusters.k=100")
+        raise UsageError(
+            f"{words}: write it as --set PATH=VALUE, as in --set stages.clusters.k=100"
+        )
     mark = Mark(words)
     value = parse(text, words, faults, placed=False) if text.strip() else Node(None, mark)
     return _replaced(root, path.strip().split("."), value, mark, faults, path.strip())
 
 
-def _replaced(node: Node, path: list[str], value: Node, mark: Mark, faults: Faults, where: str) -> Node:
+def _replaced(
+    node: Node, path: list[str], value: Node, mark: Mark, faults: Faults, where: str
+) -> Node:
     if not path or node.value is FAULTY:
         return value if not path else node
     step, rest = path[0], path[1:]
     if isinstance(node.value, list):
         if not step.isdecimal() or int(step) >= len(node.value):
-            faults.add(mark, where, f"no entry '{step}': there are {len(node.value)}, counted from 0")
+            faults.add(
+                mark, where, f"no entry '{step}': there are {len(node.value)}, counted from 0"
+            )
             return node
         below = _replaced(node.value[int(step)], rest, value, mark, faults, where)
         return Node([below if i == int(step) else n for i, n in enumerate(node.value)], node.mark)
     if not isinstance(node.value, dict):
         parent = where.removesuffix("." + ".".join(path))
-        faults.add(mark, where, f"{shown(node.value)} has no '{step}': replace it as a whole, --set {parent}='{{...}}'")
+        faults.add(
+            mark,
+            where,
+            f"{shown(node.value)} has no '{step}': replace it as a whole, --set {parent}='{{...}}'",
+        )
         return node
     if rest and step not in node.value:
         faults.add(mark, where, f"the file has no '{step}' there{nearest(step, node.value)}")
         return node
     below = _replaced(node.value[step], rest, value, mark, faults, where) if rest else value
-    return Node({**node.value, step: below}, node.mark, {**node.keys, step: mark if not rest else node.keys[step]})
+    return Node(
+        {**node.value, step: below},
+        node.mark,
+        {**node.keys, step: mark if not rest else node.keys[step]},
+    )
 
 
 def variables_in(node: Node) -> set[str]:
@@ -56,7 +70,11 @@ def variables_in(node: Node) -> set[str]:
 def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node:
     """`node` with `${name}` replaced; a string that is nothing but `${name}` takes the variable's own type."""
     if isinstance(node.value, dict):
-        return Node({k: substitute(n, variables, faults) for k, n in node.value.items()}, node.mark, node.keys)
+        return Node(
+            {k: substitute(n, variables, faults) for k, n in node.value.items()},
+            node.mark,
+            node.keys,
+        )
     if isinstance(node.value, list):
         return Node([substitute(n, variables, faults) for n in node.value], node.mark)
     if not isinstance(node.value, str) or "${" not in node.value:

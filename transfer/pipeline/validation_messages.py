@@ -14,7 +14,9 @@ from transfer.pipeline.yaml_document import FAULTY, shown
 from transfer.stage.base import Stage
 
 
-def say_all(error: ValidationError, model: type[BaseModel], values: Any) -> dict[tuple[Any, ...], str]:
+def say_all(
+    error: ValidationError, model: type[BaseModel], values: Any
+) -> dict[tuple[Any, ...], str]:
     """Where in `values` something is wrong -> what, in words that help; not what was told of a faulty value already.
 
     pydantic tells each variant of a union, under names of variants that stand nowhere in a file: they are one fault.
@@ -24,7 +26,9 @@ def say_all(error: ValidationError, model: type[BaseModel], values: Any) -> dict
         absent = fault["type"] in ("missing", "extra_forbidden")
         if absent or not holds_faulty(fault.get("input")):
             found.setdefault(_written(fault["loc"], values, absent), []).append(say(fault, model))
-    inner = {path[:place] for path in found for place in range(len(path))}  # a variant that fits better tells more
+    inner = {
+        path[:place] for path in found for place in range(len(path))
+    }  # a variant that fits better tells more
     return {path: _either(told) for path, told in found.items() if path not in inner}
 
 
@@ -62,7 +66,11 @@ def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
     found = fault.get("input")
     if fault["type"] == "value_error" or isinstance(found, dict):
         return message
-    if fault["type"] == "string_type" and issubclass(model, Stage) and fault["loc"][-1] in model.input_fields():
+    if (
+        fault["type"] == "string_type"
+        and issubclass(model, Stage)
+        and fault["loc"][-1] in model.input_fields()
+    ):
         message = "must be the name of one stage"
     return f"{message} (found {shown(found)})"
 

@@ -13,7 +13,9 @@ from transfer.errors import UsageError
 
 TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
-WORDS = {f"{TAG}{name}" for name in ("timestamp", "value", "merge")}  # 2001-01-01, = and << are plain words in YAML 1.2
+WORDS = {
+    f"{TAG}{name}" for name in ("timestamp", "value", "merge")
+}  # 2001-01-01, = and << are plain words in YAML 1.2
 UNSPEAKABLE = re.compile("[\0\ud800-\udfff]")  # neither a path nor UTF-8 can hold them
 MAX_DEPTH = 50
 MAX_NODES = 100_000
@@ -85,8 +87,12 @@ class Faults:
     def raise_if_any(self) -> None:
         if self._told:
             count = len(self._told)
-            lines = sorted(self._told, key=lambda line: (self._told[line].line, self._told[line].column))
-            raise UsageError("\n".join(lines) + f"\n{count} fault{'s' if count > 1 else ''}; nothing was started")
+            lines = sorted(
+                self._told, key=lambda line: (self._told[line].line, self._told[line].column)
+            )
+            raise UsageError(
+                "\n".join(lines) + f"\n{count} fault{'s' if count > 1 else ''}; nothing was started"
+            )
 
 
 def read_document(path: Path, faults: Faults) -> Node:
@@ -95,7 +101,9 @@ def read_document(path: Path, faults: Faults) -> Node:
         text = path.read_bytes().decode("utf-8")
     except UnicodeDecodeError as error:
         mark = _mark_of(error.object[: error.start].decode("utf-8"), str(path))
-        raise UsageError(f"{mark}: not a text file in UTF-8 ({error.reason} at byte {error.start})") from error
+        raise UsageError(
+            f"{mark}: not a text file in UTF-8 ({error.reason} at byte {error.start})"
+        ) from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
     return parse(text, str(path), faults)
@@ -114,13 +122,23 @@ def parse(text: str, file: str, faults: Faults, placed: bool = True) -> Node:
         root = yaml.compose(text)
     except YAMLError as error:
         at = getattr(error, "problem_mark", None) or getattr(error, "context_mark", None)
-        mark = converter.mark(at) if at else _mark_of(text[: getattr(error, "position", 0)], file, placed)
-        said = getattr(error, "problem", None) or getattr(error, "reason", None) or str(error).splitlines()[0]
+        mark = (
+            converter.mark(at)
+            if at
+            else _mark_of(text[: getattr(error, "position", 0)], file, placed)
+        )
+        said = (
+            getattr(error, "problem", None)
+            or getattr(error, "reason", None)
+            or str(error).splitlines()[0]
+        )
         raise UsageError(f"{mark}: not YAML: {said}") from error
     except RecursionError as error:
         raise UsageError(f"{_too_deep(text, file, placed)}: nested too deeply") from error
     except Exception as error:  # some malformed texts make the parser fail in its own code
-        raise UsageError(f"{Mark(file, 1, 1) if placed else file}: not YAML: {type(error).__name__} {error}") from error
+        raise UsageError(
+            f"{Mark(file, 1, 1) if placed else file}: not YAML: {type(error).__name__} {error}"
+        ) from error
     if root is None:
         raise UsageError(f"{file}:1:1: the file is empty" if placed else f"{file}: holds no value")
     return converter.convert(root)
@@ -144,7 +162,9 @@ class _Converter:
         if self.count > MAX_NODES:  # a few aliases of aliases are enough to get there
             raise UsageError(f"{mark}: more than {MAX_NODES:,} values, with aliases written out")
         if tag not in PLAIN_TAGS | WORDS:
-            return self._faulty(mark, f"tag '{tag}' is not allowed: a pipeline file holds plain values only")
+            return self._faulty(
+                mark, f"tag '{tag}' is not allowed: a pipeline file holds plain values only"
+            )
         if tag == f"{TAG}map":
             return self._mapping(node, mark, depth)
         if tag == f"{TAG}seq":
@@ -170,7 +190,9 @@ class _Converter:
         try:
             value = node.value if tag in WORDS else self.constructor.construct_object(node)
         except Exception as error:  # `!!bool abc` is a KeyError, `!!int ""` an IndexError
-            reason = f" ({error})" if isinstance(error, ValueError) else f" as {tag.removeprefix(TAG)}"
+            reason = (
+                f" ({error})" if isinstance(error, ValueError) else f" as {tag.removeprefix(TAG)}"
+            )
             return self._faulty(mark, f"{shown(node.value)} cannot be read{reason}")
         if isinstance(value, float) and not math.isfinite(value):
             return self._faulty(mark, f"{shown(node.value)} is not a finite number")
@@ -193,7 +215,11 @@ def shown(value: Any) -> str:
 
 def _mark_of(before: str, file: str, placed: bool = True) -> Mark:
     """The place that `before` ends at."""
-    return Mark(file, before.count("\n") + 1, len(before) - before.rfind("\n")) if placed else Mark(file)
+    return (
+        Mark(file, before.count("\n") + 1, len(before) - before.rfind("\n"))
+        if placed
+        else Mark(file)
+    )
 
 
 def _too_deep(text: str, file: str, placed: bool) -> Mark:

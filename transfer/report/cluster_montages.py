@@ -65,7 +65,11 @@ def montages(report: Gathered) -> dict[str, Any]:
         with report.reading(one):
             if (made := _montage(report, one)) is not None:
                 found.append(made)
-    return {"members": found, "full": COLUMNS * (SIDE + GAP) - GAP, "left_out": left_out(report, others)}
+    return {
+        "members": found,
+        "full": COLUMNS * (SIDE + GAP) - GAP,
+        "left_out": left_out(report, others),
+    }
 
 
 def _montage(report: Gathered, one: Found) -> dict[str, Any] | None:
@@ -78,9 +82,15 @@ def _montage(report: Gathered, one: Found) -> dict[str, Any] | None:
         return None
     counts = _contingency(table, len(images.classes))
     groups = [
-        {"title": title, "clusters": [_cluster(images, table, counts, label) for label in labels if table.sizes[label]]}
-        for title, labels in _groups(table.sizes, counts) if labels
-    ]  # fmt: skip
+        {
+            "title": title,
+            "clusters": [
+                _cluster(images, table, counts, label) for label in labels if table.sizes[label]
+            ],
+        }
+        for title, labels in _groups(table.sizes, counts)
+        if labels
+    ]
     return {
         "found": one,
         "set": pack.label,
@@ -117,7 +127,10 @@ def _groups(sizes: numpy.ndarray, counts: numpy.ndarray | None) -> list[tuple[st
     if counts is None:
         if len(sizes) <= ALL:
             return [("All clusters, the largest first", largest.tolist())]
-        told = [("The largest", largest[:GROUP].tolist()), ("The smallest", largest[::-1][:GROUP].tolist())]
+        told = [
+            ("The largest", largest[:GROUP].tolist()),
+            ("The smallest", largest[::-1][:GROUP].tolist()),
+        ]
     else:
         total = np.maximum(1, counts.sum(1))
         share = counts / total[:, None]
@@ -128,8 +141,11 @@ def _groups(sizes: numpy.ndarray, counts: numpy.ndarray | None) -> list[tuple[st
         if len(sizes) <= ALL:
             return [("All clusters, the purest first", np.lexsort((-sizes, -purity)).tolist())]
         confused = enough[np.lexsort((-sizes[enough], -entropy[enough]))]
-        told = [("The purest", purest[:GROUP].tolist()), ("The largest", largest[:GROUP].tolist()),
-                ("The most confused", confused[:GROUP].tolist())]  # fmt: skip
+        told = [
+            ("The purest", purest[:GROUP].tolist()),
+            ("The largest", largest[:GROUP].tolist()),
+            ("The most confused", confused[:GROUP].tolist()),
+        ]
     seen = {label for _, labels in told for label in labels}
     rest = [label for label in range(len(sizes)) if label not in seen]
     return [*told, ("At random", [rest[i] for i in drawn(len(rest), GROUP)])]
@@ -145,7 +161,11 @@ def _cluster(images: Images, table: Table, counts: numpy.ndarray | None, label: 
         classes = [(images.classes[i], int(counts[label, i])) for i in ranked if counts[label, i]]
         purity = float(counts[label].max() / max(1, counts[label].sum()))
         frames = [ODD if table.true[row] not in (-1, ranked[0]) else None for row in rows]
-    names = [] if table.true is None else [images.classes[i] if i >= 0 else "unknown" for i in table.true[rows]]
+    names = (
+        []
+        if table.true is None
+        else [images.classes[i] if i >= 0 else "unknown" for i in table.true[rows]]
+    )
     number = int(table.clusters[label])
     alt = f"cluster {number}: the {len(rows)} images nearest to its centroid" + (
         f", of the classes {', '.join(names)}" if names else ""
@@ -153,8 +173,12 @@ def _cluster(images: Images, table: Table, counts: numpy.ndarray | None, label: 
     columns = len(rows) if len(rows) <= COLUMNS else len(rows) // 2
     tiles = [tile(images, row, SIDE) for row in table.rows[rows]]
     return Cluster(
-        number, int(table.sizes[label]), classes, purity, picture(sheet(tiles, columns, frames), alt)
-    )  # fmt: skip
+        number,
+        int(table.sizes[label]),
+        classes,
+        purity,
+        picture(sheet(tiles, columns, frames), alt),
+    )
 
 
 def sizes(report: Gathered) -> list[dict[str, Any]]:
@@ -168,9 +192,22 @@ def sizes(report: Gathered) -> list[dict[str, Any]]:
                 values = np.sort(one.checked("clusters.h5").sizes)[::-1]
                 series.append(Series(told, np.arange(1, len(values) + 1).tolist(), values.tolist()))
                 even.append(values.mean())
-        level = ("all of one size", float(even[0])) if even and len({round(one, 6) for one in even}) == 1 else None
-        plot: Markup = lines(f"sizes of the clusters of {name}", series, "cluster, from the largest", "images",
-                             level=level, floor=0.0, steps=True)  # fmt: skip
+        level = (
+            ("all of one size", float(even[0]))
+            if even and len({round(one, 6) for one in even}) == 1
+            else None
+        )
+        plot: Markup = lines(
+            f"sizes of the clusters of {name}",
+            series,
+            "cluster, from the largest",
+            "images",
+            level=level,
+            floor=0.0,
+            steps=True,
+        )
         if plot:
-            found.append({"name": name, "members": some, "plot": plot, "left_out": left_out(report, more)})
+            found.append(
+                {"name": name, "members": some, "plot": plot, "left_out": left_out(report, more)}
+            )
     return found

@@ -60,7 +60,11 @@ class Found:
 
     def checked(self, *names: str) -> Artifact:
         """The artifact, after these of its files were compared with what was written; Damaged where they differ."""
-        files = {name: self.manifest.files[name] for name in names if name in self.manifest.files.keys() - self.sound}
+        files = {
+            name: self.manifest.files[name]
+            for name in names
+            if name in self.manifest.files.keys() - self.sound
+        }
         self.report.pipeline.store.check(self.artifact.folder, replace(self.manifest, files=files))
         self.sound.update(files)
         return self.artifact
@@ -97,7 +101,9 @@ class Gathered:
 
     def of(self, kind: type[Artifact]) -> list[Found]:
         """The finished stages that make this kind of artifact, in the plan's order."""
-        return [one for one in self.methods if one.made and issubclass(one.planned.stage.produces, kind)]
+        return [
+            one for one in self.methods if one.made and issubclass(one.planned.stage.produces, kind)
+        ]
 
     def images_of(self, one: Planned) -> Found | None:
         """The packed images that a stage, or the nearest before it that reads any, was given."""
@@ -119,14 +125,22 @@ class Gathered:
 
     def command(self, *words: str) -> str:
         """A command on the same file, store and changes."""
-        return shlex.join(["transfer", words[0], str(self.pipeline.plan.file), *words[1:], *self.pipeline.words])
+        return shlex.join(
+            ["transfer", words[0], str(self.pipeline.plan.file), *words[1:], *self.pipeline.words]
+        )
 
     def chance(self, one: Found) -> float | None:
         """The accuracy of guessing in a training, as far as its stage can say."""
-        labels = [self.by_key[other.key] for other in one.planned.inputs.values()
-                  if issubclass(other.stage.produces, PseudoLabels)]  # fmt: skip
+        labels = [
+            self.by_key[other.key]
+            for other in one.planned.inputs.values()
+            if issubclass(other.stage.produces, PseudoLabels)
+        ]
         if labels and all(taught.made for taught in labels):
-            counts = [one.manifest.figures.get("labels", 0) or one.checked("labels.h5").count for one in labels]
+            counts = [
+                one.manifest.figures.get("labels", 0) or one.checked("labels.h5").count
+                for one in labels
+            ]
             return sum(1 / max(1, count) for count in counts) / len(counts)
         pack = self.images_of(one.planned)
         if pack is None or not hasattr(one.planned.stage, "chance"):
@@ -152,7 +166,9 @@ def apart(stages: Sequence[Planned], without: Sequence[str] = ()) -> list[str]:
     """A short name for each: the matrix variables in which they differ, or the stage's name where there is none."""
     names = dict.fromkeys(name for one in stages for name in one.member if name not in without)
     differ = [name for name in names if len({str(one.member.get(name)) for one in stages}) > 1]
-    told = [label({name: one.member[name] for name in differ if name in one.member}) for one in stages]
+    told = [
+        label({name: one.member[name] for name in differ if name in one.member}) for one in stages
+    ]
     return [one or stage.name for one, stage in zip(told, stages, strict=True)]
 
 
@@ -161,7 +177,9 @@ def chosen(stages: Sequence[Found], count: int = MEMBERS) -> tuple[list[Found], 
     if len(stages) <= count:
         return list(stages), []
     places = {round(i * (len(stages) - 1) / (count - 1)) for i in range(count)}
-    return [stages[i] for i in sorted(places)], [one for i, one in enumerate(stages) if i not in places]
+    return [stages[i] for i in sorted(places)], [
+        one for i, one in enumerate(stages) if i not in places
+    ]
 
 
 def left_out(report: Gathered, stages: Sequence[Found]) -> dict[str, Any] | None:
@@ -175,7 +193,11 @@ def left_out(report: Gathered, stages: Sequence[Found]) -> dict[str, Any] | None
 
 def spread(count: int, wanted: int) -> list[int]:
     """`wanted` rows of `count`, evenly spread: a set may be sorted by class."""
-    return [i * count // wanted for i in range(min(wanted, count))] if count >= wanted else list(range(count))
+    return (
+        [i * count // wanted for i in range(min(wanted, count))]
+        if count >= wanted
+        else list(range(count))
+    )
 
 
 def drawn(count: int, wanted: int, seed: int = 0) -> list[int]:

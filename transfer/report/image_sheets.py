@@ -40,7 +40,9 @@ def picture(image: Image, alt: str, lossless: bool = False) -> Picture:
     if lossless:
         image.save(file, format="PNG", optimize=True)
     else:
-        image.convert("RGB").save(file, format="JPEG", quality=QUALITY, optimize=True, progressive=True)
+        image.convert("RGB").save(
+            file, format="JPEG", quality=QUALITY, optimize=True, progressive=True
+        )
     kind = "png" if lossless else "jpeg"
     data = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
     return Picture(data, *image.size, alt)
@@ -54,7 +56,9 @@ def tile(images: Images, row: int, side: int) -> numpy.ndarray:
         found = Image.fromarray(np.ascontiguousarray(images.picture(int(row))))
     except OSError as error:
         raise Damaged(images.folder, f"image {images.ids[row]} cannot be read ({error})") from error
-    return np.asarray(found.resize((side, side), Image.Resampling.BILINEAR if side < found.width else 0))
+    return np.asarray(
+        found.resize((side, side), Image.Resampling.BILINEAR if side < found.width else 0)
+    )
 
 
 def sheet(
@@ -89,7 +93,11 @@ def stretched(batch: Tensor, side: int) -> list[numpy.ndarray]:
     batch = batch.float()
     low, high = batch.amin((1, 2, 3), keepdim=True), batch.amax((1, 2, 3), keepdim=True)
     shown = (batch - low) / (high - low).clamp(min=1e-6)
-    shown = F.interpolate(shown, size=side, mode="area") if shown.shape[-1] > side else F.interpolate(shown, size=side)
+    shown = (
+        F.interpolate(shown, size=side, mode="area")
+        if shown.shape[-1] > side
+        else F.interpolate(shown, size=side)
+    )
     return list((shown * 255).round().byte().permute(0, 2, 3, 1).numpy())
 
 

@@ -51,7 +51,9 @@ def _retrieved(one: Found) -> Picture:
             made = image.convert("RGB")
     except OSError as error:
         raise Damaged(folder, f"{PICTURE} cannot be read ({error})") from error
-    return picture(made, f"a row a query of {one.label}: the image, and the training images nearest to it")
+    return picture(
+        made, f"a row a query of {one.label}: the image, and the training images nearest to it"
+    )
 
 
 def _nearest(report: Gathered, one: Found) -> dict[str, Any] | None:
@@ -73,12 +75,22 @@ def _nearest(report: Gathered, one: Found) -> dict[str, Any] | None:
         tiles += [tile(images, rows[row], SIDE) for row in (query, *near)]
         true = images.labels
         known = true is not None and true[rows[query]] >= 0
-        frames += [None, *((LIKE if true[rows[row]] == true[rows[query]] else ODD) if known else None for row in near)]
+        frames += [
+            None,
+            *(
+                (LIKE if true[rows[row]] == true[rows[query]] else ODD) if known else None
+                for row in near
+            ),
+        ]
         tiles += [np.full((SIDE, SIDE, 3), 128, np.uint8)] * (NEAREST - len(near))
         frames += [None] * (NEAREST - len(near))
     alt = f"a row a query: the image, and the {NEAREST} whose features of {one.label} lie nearest to its own"
     among = len(rows) if len(rows) < len(features) else 0
-    return {"picture": picture(sheet(tiles, NEAREST + 1, frames, frame=4), alt), "set": pack.label, "among": among}
+    return {
+        "picture": picture(sheet(tiles, NEAREST + 1, frames, frame=4), alt),
+        "set": pack.label,
+        "among": among,
+    }
 
 
 def _ranked(features: Features, asked: list[int], most: int) -> numpy.ndarray:
@@ -93,7 +105,9 @@ def _ranked(features: Features, asked: list[int], most: int) -> numpy.ndarray:
     for start, block in _first(features, most):
         block = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
         best = np.concatenate([best, queries @ block.T], axis=1)
-        rows = np.concatenate([rows, np.tile(np.arange(start, start + len(block)), (len(asked), 1))], axis=1)
+        rows = np.concatenate(
+            [rows, np.tile(np.arange(start, start + len(block)), (len(asked), 1))], axis=1
+        )
         kept = np.argsort(-best, axis=1, kind="stable")[:, : 4 * NEAREST]
         best, rows = np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
     return rows

@@ -50,27 +50,48 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
 
     report = Gathered.read(pipeline)
     if not any(one.made for one in report.methods):
-        lines = [f"{pipeline.plan.file}: nothing of it is made yet, there is nothing to report; to make it:"]
+        lines = [
+            f"{pipeline.plan.file}: nothing of it is made yet, there is nothing to report; to make it:"
+        ]
         raise TransferError("\n".join([*lines, report.command("run", *report.pipeline.asked)]))
     comparison, why = scores.compared(report)
-    provenance = [_provenance(report, one) for some in by_name(report.stages).values() for one in some]
+    provenance = [
+        _provenance(report, one) for some in by_name(report.stages).values() for one in some
+    ]
     told = {
-        "name": pipeline.plan.name, "smoke": pipeline.plan.smoke, "version": __version__,
-        "about": about(pipeline.plan.file), "sections": scores.sections(comparison), "why": why,
-        "most": BEST, "missing": _missing(report), "graph": pipeline_graph.drawing(report),
+        "name": pipeline.plan.name,
+        "smoke": pipeline.plan.smoke,
+        "version": __version__,
+        "about": about(pipeline.plan.file),
+        "sections": scores.sections(comparison),
+        "why": why,
+        "most": BEST,
+        "missing": _missing(report),
+        "graph": pipeline_graph.drawing(report),
         "packs": [one for one in report.stages if one.planned.uses == PACK],
-        "curves": training.curves(report), "views": training.views(report), "montages": cluster_montages.montages(report),
-        "sizes": cluster_montages.sizes(report), "neighbours": nearest_neighbors.neighbours(report),
-        "filters": training.first_filters(report), "probes": scores.probes(report, comparison),
-        "taught": scores.curves(report), "provenance": provenance,
-        "compare_command": report.command("compare"), "duration": time_of, "bytes": size,
-    }  # fmt: skip
+        "curves": training.curves(report),
+        "views": training.views(report),
+        "montages": cluster_montages.montages(report),
+        "sizes": cluster_montages.sizes(report),
+        "neighbours": nearest_neighbors.neighbours(report),
+        "filters": training.first_filters(report),
+        "probes": scores.probes(report, comparison),
+        "taught": scores.curves(report),
+        "provenance": provenance,
+        "compare_command": report.command("compare"),
+        "duration": time_of,
+        "bytes": size,
+    }
     told["damaged"] = report.damaged | {
         one["stage"]: one["why"] for one in (comparison.damaged if comparison else [])
-    }  # fmt: skip
+    }
     told["style"] = (HERE / "page.css").read_text(encoding="utf-8")
     environment = Environment(
-        autoescape=True, undefined=StrictUndefined, loader=FileSystemLoader(HERE), trim_blocks=True, lstrip_blocks=True
+        autoescape=True,
+        undefined=StrictUndefined,
+        loader=FileSystemLoader(HERE),
+        trim_blocks=True,
+        lstrip_blocks=True,
     )
     environment.filters["code"] = code
     return environment.get_template("page.html").render(told), told["damaged"]
@@ -83,12 +104,19 @@ def about(file: Path) -> list[tuple[str, str]]:
     except (OSError, ValueError):
         return []
     head = itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), written)
-    told = [line[1:].removeprefix(" ") for line in head if line.startswith("#") and "yaml-language-server" not in line]
+    told = [
+        line[1:].removeprefix(" ")
+        for line in head
+        if line.startswith("#") and "yaml-language-server" not in line
+    ]
     blocks: list[tuple[str, str]] = []
     for line in told:
         kind = "code" if line.startswith(" ") else "text"
         if blocks and blocks[-1][0] == kind and line.strip() and blocks[-1][1]:
-            blocks[-1] = (kind, f"{blocks[-1][1]}{chr(10) if kind == 'code' else ' '}{line.strip()}")
+            blocks[-1] = (
+                kind,
+                f"{blocks[-1][1]}{chr(10) if kind == 'code' else ' '}{line.strip()}",
+            )
         else:
             blocks.append((kind, line.strip()))
     return [(kind, text) for kind, text in blocks if text]
@@ -106,11 +134,20 @@ def _missing(report: Gathered) -> dict[str, Any] | None:
         return None
     alike: dict[tuple[str, str, str], list[Found]] = {}
     for one in pending:
-        alike.setdefault((one.planned.name, one.planned.uses, one.state.reason or "not made yet"), []).append(one)
-    told = [(some[0].label if len(some) == 1 else f"{name} ×{len(some)}", uses, why)
-            for (name, uses, why), some in alike.items()]  # fmt: skip
-    return {"stages": told[:MISSING], "more": len(told) - MISSING, "count": len(pending),
-            "of": len(report.methods), "command": report.command("run", *report.pipeline.asked)}  # fmt: skip
+        alike.setdefault(
+            (one.planned.name, one.planned.uses, one.state.reason or "not made yet"), []
+        ).append(one)
+    told = [
+        (some[0].label if len(some) == 1 else f"{name} ×{len(some)}", uses, why)
+        for (name, uses, why), some in alike.items()
+    ]
+    return {
+        "stages": told[:MISSING],
+        "more": len(told) - MISSING,
+        "count": len(pending),
+        "of": len(report.methods),
+        "command": report.command("run", *report.pipeline.asked),
+    }
 
 
 def _provenance(report: Gathered, one: Found) -> dict[str, Any]:
@@ -118,10 +155,16 @@ def _provenance(report: Gathered, one: Found) -> dict[str, Any]:
     identity = one.planned.identity
     command = report.command("run", *([] if one.planned.uses == PACK else [one.label]))
     told: dict[str, Any] = {
-        "found": one, "command": command, "options": _flat(identity["options"]),
+        "found": one,
+        "command": command,
+        "options": _flat(identity["options"]),
         "inputs": [(name, report.by_key[other.key]) for name, other in one.planned.before.items()],
-        "seed": identity.get("seed"), "version": identity["version"], "scores": [], "figures": [], "notes": [],
-    }  # fmt: skip
+        "seed": identity.get("seed"),
+        "version": identity["version"],
+        "scores": [],
+        "figures": [],
+        "notes": [],
+    }
     if not one.made:
         return told
     figures = {name: value for name, value in one.manifest.figures.items() if name != "notes"}
@@ -130,8 +173,10 @@ def _provenance(report: Gathered, one: Found) -> dict[str, Any]:
         with report.reading(one):
             told["scores"] = _scores(one.checked("scores.json").card)
     if not told["scores"]:
-        told["figures"] = [(name, f"{value:.4g}" if isinstance(value, float) else str(value))
-                           for name, value in figures.items()]  # fmt: skip
+        told["figures"] = [
+            (name, f"{value:.4g}" if isinstance(value, float) else str(value))
+            for name, value in figures.items()
+        ]
     return told
 
 
@@ -139,10 +184,19 @@ def _scores(card: dict[str, Any]) -> dict[str, Any]:
     """Every figure of a score with its interval, the main one first."""
     main = card.get("main")
     names = sorted(card["figures"], key=lambda name: name != main)
-    rows = [(name, f"{card['figures'][name]:.2f}", _interval(card.get("intervals", {}).get(name))) for name in names]
+    rows = [
+        (name, f"{card['figures'][name]:.2f}", _interval(card.get("intervals", {}).get(name)))
+        for name in names
+    ]
     counts = counted(card.get("counts", {}))
     selected = ", ".join(f"{name}: {value}" for name, value in card.get("selected", {}).items())
-    return {"protocol": card["protocol"], "main": main, "rows": rows, "counts": counts, "selected": selected}
+    return {
+        "protocol": card["protocol"],
+        "main": main,
+        "rows": rows,
+        "counts": counts,
+        "selected": selected,
+    }
 
 
 def _interval(span: list[float] | None) -> str:
@@ -152,5 +206,9 @@ def _interval(span: list[float] | None) -> str:
 def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
     """Options as `backbone.width` and what is given for it."""
     if isinstance(value, dict) and value:
-        return [one for key, inner in value.items() for one in _flat(inner, f"{name}.{key}" if name else str(key))]
+        return [
+            one
+            for key, inner in value.items()
+            for one in _flat(inner, f"{name}.{key}" if name else str(key))
+        ]
     return [(name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)]

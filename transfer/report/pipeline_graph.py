@@ -15,7 +15,11 @@ from transfer.report.collect import PACK, Found, Gathered, by_name
 LETTER, BOLD = 6.9, 8.6  # px that a letter takes at most, at the sizes in the style sheet
 LINE, PAD = 16, 10
 ACROSS, DOWN = 56, 16  # px between layers, and between the stages of one
-ALIKE, ROWS, INNER = 4, 6, 8  # so many stages that read and are read alike stand in one frame; its rows; px in it
+ALIKE, ROWS, INNER = (
+    4,
+    6,
+    8,
+)  # so many stages that read and are read alike stand in one frame; its rows; px in it
 SWEEPS = 12
 
 
@@ -57,8 +61,16 @@ class Box:
         for box in self.inner:
             box.measure()
         widest = max((box.width for box in self.inner), default=0)
-        words = max((_width(line, number == 0) for number, line in enumerate(self.lines)), default=0)
-        self.width = self.columns * (widest + INNER) + INNER if self.inner else words + 2 * PAD if self.lines else 0
+        words = max(
+            (_width(line, number == 0) for number, line in enumerate(self.lines)), default=0
+        )
+        self.width = (
+            self.columns * (widest + INNER) + INNER
+            if self.inner
+            else words + 2 * PAD
+            if self.lines
+            else 0
+        )
 
     def settle(self) -> None:
         """The places of the boxes in a frame, column by column."""
@@ -94,9 +106,15 @@ def drawing(report: Gathered) -> Markup:
     parts = [_edge(box, other) for layer in layers for box in layer for other in box.after]
     parts += [_drawn(box) for layer in layers for box in layer]
     names = ", ".join(box.lines[0] for box in stages)
-    head = Markup('<svg class="graph" width="{0:.0f}" height="{1:.0f}" viewBox="0 0 {0:.0f} {1:.0f}" role="group" '
-                  'aria-label="{2} stages from left to right: {3}">')  # fmt: skip
-    return head.format(x - ACROSS + PAD, bottom, len(stages), names) + Markup("").join(parts) + Markup("</svg>")
+    head = Markup(
+        '<svg class="graph" width="{0:.0f}" height="{1:.0f}" viewBox="0 0 {0:.0f} {1:.0f}" role="group" '
+        'aria-label="{2} stages from left to right: {3}">'
+    )
+    return (
+        head.format(x - ACROSS + PAD, bottom, len(stages), names)
+        + Markup("").join(parts)
+        + Markup("</svg>")
+    )
 
 
 def standing(members: Sequence[Found]) -> str:
@@ -118,13 +136,26 @@ def _boxes(report: Gathered) -> list[Box]:
         sets = dict.fromkeys(pack.name for one in members for pack in one.planned.images.values())
         uses = dict.fromkeys(one.planned.uses for one in members)
         lines = [name + (f" ×{len(members)}" if len(members) > 1 else "")]
-        lines += [next(iter(uses)) if len(uses) == 1 else f"{len(uses)} methods"] if first.uses != name else []
+        lines += (
+            [next(iter(uses)) if len(uses) == 1 else f"{len(uses)} methods"]
+            if first.uses != name
+            else []
+        )
         lines += [standing(members)]
-        lines += [f"on {', '.join(sets)}"] if len(sets) in (1, 2) else [f"on {len(sets)} image sets"] if sets else []
+        lines += (
+            [f"on {', '.join(sets)}"]
+            if len(sets) in (1, 2)
+            else [f"on {len(sets)} image sets"]
+            if sets
+            else []
+        )
         boxes[name] = Box(lines, members[0].anchor, all(one.made for one in members))
     for name, members in groups.items():
         reads = dict.fromkeys(
-            other.name for one in members for other in one.planned.inputs.values() if other.uses != PACK
+            other.name
+            for one in members
+            for other in one.planned.inputs.values()
+            if other.uses != PACK
         )
         for other in reads:
             if other != name:
@@ -137,15 +168,23 @@ def _framed(boxes: Sequence[Box]) -> list[Box]:
     """Stages that read the same and are read by the same, such as many scores of one network, share a frame."""
     alike: dict[tuple[frozenset[int], frozenset[int]], list[Box]] = {}
     for box in boxes:
-        alike.setdefault((frozenset(map(id, box.before)), frozenset(map(id, box.after))), []).append(box)
+        alike.setdefault(
+            (frozenset(map(id, box.before)), frozenset(map(id, box.after))), []
+        ).append(box)
     framed = {}
     for some in alike.values():
         if len(some) >= ALIKE:
-            framed |= dict.fromkeys(map(id, some), Box(inner=some, before=some[0].before, after=some[0].after))
+            framed |= dict.fromkeys(
+                map(id, some), Box(inner=some, before=some[0].before, after=some[0].after)
+            )
     found = list({id(one): one for one in (framed.get(id(box), box) for box in boxes)}.values())
     for box in found:
-        box.before = list({id(one): one for one in (framed.get(id(one), one) for one in box.before)}.values())
-        box.after = list({id(one): one for one in (framed.get(id(one), one) for one in box.after)}.values())
+        box.before = list(
+            {id(one): one for one in (framed.get(id(one), one) for one in box.before)}.values()
+        )
+        box.after = list(
+            {id(one): one for one in (framed.get(id(one), one) for one in box.after)}.values()
+        )
     return found
 
 
@@ -181,10 +220,16 @@ def _order(layers: Sequence[list[Box]]) -> None:
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
         for number in range(1, len(layers)) if forward else range(len(layers) - 2, -1, -1):
-            place = {id(box): i for i, box in enumerate(layers[number - 1 if forward else number + 1])}
+            place = {
+                id(box): i for i, box in enumerate(layers[number - 1 if forward else number + 1])
+            }
 
             def mean(box: Box, place: dict[int, int] = place, forward: bool = forward) -> float:
-                near = [place[id(one)] for one in (box.before if forward else box.after) if id(one) in place]
+                near = [
+                    place[id(one)]
+                    for one in (box.before if forward else box.after)
+                    if id(one) in place
+                ]
                 return sum(near) / len(near) if near else 0.0
 
             layers[number].sort(key=mean)
@@ -197,7 +242,9 @@ def _heights(layers: Sequence[list[Box]]) -> None:
         for box in layer:
             box.y = y + box.height / 2
             y += box.height + DOWN
-    for _ in range(SWEEPS):  # only downwards: what branches begins at the top, where a reader begins
+    for _ in range(
+        SWEEPS
+    ):  # only downwards: what branches begins at the top, where a reader begins
         for layer in layers[1:]:
             for box in layer:
                 box.y = sum(one.y for one in box.before) / len(box.before) if box.before else box.y
@@ -219,7 +266,9 @@ def _edge(box: Box, other: Box) -> Markup:
     start, end = box.x + box.width, other.x
     through = f"M{box.x:.0f} {box.y:.0f}H{start:.0f}" if box.bend else f"M{start:.0f} {box.y:.0f}"
     bend = (end - start) / 2
-    curve = f"C{start + bend:.0f} {box.y:.0f} {end - bend:.0f} {other.y:.0f} {end:.0f} {other.y:.0f}"
+    curve = (
+        f"C{start + bend:.0f} {box.y:.0f} {end - bend:.0f} {other.y:.0f} {end:.0f} {other.y:.0f}"
+    )
     return Markup('<path d="{}"/>').format(through + curve)
 
 
@@ -228,13 +277,23 @@ def _drawn(box: Box) -> Markup:
         return Markup("")
     top = box.y - box.height / 2
     if box.inner:
-        frame = Markup('<rect class="frame" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" rx="8"/>')
-        return frame.format(box.x, top, box.width, box.height) + Markup("").join(map(_drawn, box.inner))
-    out = [Markup('<rect x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" rx="6"/>').format(
-        box.x, top, box.width, box.height)]  # fmt: skip
+        frame = Markup(
+            '<rect class="frame" x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" rx="8"/>'
+        )
+        return frame.format(box.x, top, box.width, box.height) + Markup("").join(
+            map(_drawn, box.inner)
+        )
+    out = [
+        Markup('<rect x="{:.0f}" y="{:.0f}" width="{:.0f}" height="{:.0f}" rx="6"/>').format(
+            box.x, top, box.width, box.height
+        )
+    ]
     for number, line in enumerate(box.lines):
-        out.append(Markup('<text class="{}" x="{:.0f}" y="{:.0f}">{}</text>').format(
-            "name" if number == 0 else "", box.x + PAD, top + PAD + 8 + LINE * number, line))  # fmt: skip
+        out.append(
+            Markup('<text class="{}" x="{:.0f}" y="{:.0f}">{}</text>').format(
+                "name" if number == 0 else "", box.x + PAD, top + PAD + 8 + LINE * number, line
+            )
+        )
     body = Markup("").join(out)
     return Markup('<a href="#{}"{}>{}</a>').format(
         box.anchor, Markup("") if box.done else Markup(' class="open"'), body

@@ -25,7 +25,10 @@ IMAGENET = {
     "counting": (18.0, 30.6, 34.3, 32.5, 25.7),
     "Jigsaw++ of VGG-16, transferred": (19.2, 32.0, 37.3, 37.1, 34.6),
 }
-CARD, COUNTS = "imagenet", {"train": 1_281_167, "test": 50_000}  # a tenth of ImageNet is not ImageNet
+CARD, COUNTS = (
+    "imagenet",
+    {"train": 1_281_167, "test": 50_000},
+)  # a tenth of ImageNet is not ImageNet
 PLAIN = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # what the published networks are
 
 
@@ -37,4 +40,8 @@ def published(score: Planned, protocol: str) -> dict[str, tuple[float, ...]]:
     packs = {role: pack.stage for role, pack in score.images.items()}
     alike = all(getattr(backbone, name) == value for name, value in PLAIN.items())
     named = all(pack.spec.card == CARD for pack in packs.values())
-    return IMAGENET if alike and named and {role: pack.count for role, pack in packs.items()} == COUNTS else {}
+    return (
+        IMAGENET
+        if alike and named and {role: pack.count for role, pack in packs.items()} == COUNTS
+        else {}
+    )

@@ -54,22 +54,40 @@ def sections(found: Comparison | None) -> list[dict[str, Any]]:
     for section in found.sections if found else []:
         titles, rows, words = cells_of(section)
         table = [
-            {"cells": cells, "from": [(_seed(run, row), f"made-{run.planned.key}") for run in row.runs]}
+            {
+                "cells": cells,
+                "from": [(_seed(run, row), f"made-{run.planned.key}") for run in row.runs],
+            }
             for cells, row in zip(rows, section.rows, strict=True)
-        ]  # fmt: skip
+        ]
         told = words_of(section)
         dots = _dots(section, told) if len(section.rows) > 1 else None
         made.append(
-            {"protocol": section.protocol, "figure": section.figure, "head": head_of(section), "titles": titles,
-             "words": words, "rows": table, "notes": section.notes, "dots": dots, "best": _sentence(section, told),
-             "alone": len(rows) == 1, "on": _tested(section), "over_time": _over_time(section)}
-        )  # fmt: skip
+            {
+                "protocol": section.protocol,
+                "figure": section.figure,
+                "head": head_of(section),
+                "titles": titles,
+                "words": words,
+                "rows": table,
+                "notes": section.notes,
+                "dots": dots,
+                "best": _sentence(section, told),
+                "alone": len(rows) == 1,
+                "on": _tested(section),
+                "over_time": _over_time(section),
+            }
+        )
     return made
 
 
 def _tested(section: Section) -> tuple[str, str]:
     """The image set that is scored, and how many of it."""
-    sets = [told.partition(" (")[0] for role, told in section.setting["images"].items() if role != "train"]
+    sets = [
+        told.partition(" (")[0]
+        for role, told in section.setting["images"].items()
+        if role != "train"
+    ]
     count = Scores.tested(section.counts)
     return ", ".join(sets), NOTHING if count is None else f"{count:,}"
 
@@ -94,15 +112,22 @@ def _sentence(section: Section, told: list[str]) -> dict[str, str]:
         spread = f"[{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.spans else ""
     others = [
         f"{difference.mean:+.1f} to {name}".replace("-", "−")
-        for name, difference in (("random weights", row.random), ("supervised", row.supervised)) if difference
-    ]  # fmt: skip
+        for name, difference in (("random weights", row.random), ("supervised", row.supervised))
+        if difference
+    ]
     which = f"best of {len(section.rows)}: " if len(section.rows) > 1 else ""
     if 0 < len(free) < len(section.rows) > 1:
         which = f"best of {len(free)} that learned without labels: " if len(free) > 1 else ""
     what = which + told[section.rows.index(row)]
-    return {"value": value, "spread": spread, "what": what, "others": ", ".join(others),
-            "anchor": f"made-{row.runs[0].planned.key}", "protocol": section.protocol,
-            "figure": section.figure}  # fmt: skip
+    return {
+        "value": value,
+        "spread": spread,
+        "what": what,
+        "others": ", ".join(others),
+        "anchor": f"made-{row.runs[0].planned.key}",
+        "protocol": section.protocol,
+        "figure": section.figure,
+    }
 
 
 def _dots(section: Section, told: list[str]) -> dict[str, Any]:
@@ -116,12 +141,18 @@ def _dots(section: Section, told: list[str]) -> dict[str, Any]:
         return round(100 * (value - low) / (high - low), 2)
 
     dots = [
-        Dot(label, f"{row.figure.mean:.1f}" + (f" ± {row.figure.deviation:.1f}" if row.figure.deviation else ""),
-            place(row.figure.mean), place(row.figure.low) if row.spans else None,
-            place(row.figure.high) if row.spans else None, f"made-{row.runs[0].planned.key}",
-            _given(row, RANDOM) or _given(row, SUPERVISED))
+        Dot(
+            label,
+            f"{row.figure.mean:.1f}"
+            + (f" ± {row.figure.deviation:.1f}" if row.figure.deviation else ""),
+            place(row.figure.mean),
+            place(row.figure.low) if row.spans else None,
+            place(row.figure.high) if row.spans else None,
+            f"made-{row.runs[0].planned.key}",
+            _given(row, RANDOM) or _given(row, SUPERVISED),
+        )
         for label, row in zip(told[:ROWS], rows, strict=True)
-    ]  # fmt: skip
+    ]
     return {
         "rows": dots,
         "ticks": [(f"{tick:g}", place(tick)) for tick in ticks],
@@ -133,7 +164,9 @@ def _over_time(section: Section) -> Markup:
     """Each row's figure over the minutes that its network was trained: a colour for each way to learn."""
     groups: dict[str, list[Row]] = {}
     for row in section.timed:
-        groups.setdefault(row.about.scored.uses.partition("/")[2] or row.about.scored.uses, []).append(row)
+        groups.setdefault(
+            row.about.scored.uses.partition("/")[2] or row.about.scored.uses, []
+        ).append(row)
     if sum(map(len, groups.values())) < 3:
         return Markup("")
     series = []
@@ -141,14 +174,27 @@ def _over_time(section: Section) -> Markup:
         rows = sorted(rows, key=lambda row: row.training)
         spans = [(row.figure.low, row.figure.high) if row.spans else None for row in rows]
         series.append(
-            Series(name, [row.training / 60 for row in rows], [row.figure.mean for row in rows], spans, kind=name)
+            Series(
+                name,
+                [row.training / 60 for row in rows],
+                [row.figure.mean for row in rows],
+                spans,
+                kind=name,
+            )
         )
-    random = [row.figure.mean for row in section.rows if _given(row, RANDOM)]  # of several networks no one line is true
+    random = [
+        row.figure.mean for row in section.rows if _given(row, RANDOM)
+    ]  # of several networks no one line is true
     level = ("random weights", random[0]) if len(random) == 1 else None
     return lines(
-        "What a minute of training buys", series, "minutes that the scored network was trained",
-        f"{section.figure}, %", level=level, log=True, dots=True,
-    )  # fmt: skip
+        "What a minute of training buys",
+        series,
+        "minutes that the scored network was trained",
+        f"{section.figure}, %",
+        level=level,
+        log=True,
+        dots=True,
+    )
 
 
 def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
@@ -167,34 +213,62 @@ def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
         for layers, rows in by_network.items():
             shown = rows[:CURVES]
             told = [names[id(row)] for row in shown]
-            beside = min(0.07, 0.5 / len(told))  # of one layer's place to the next, so that intervals stand apart
+            beside = min(
+                0.07, 0.5 / len(told)
+            )  # of one layer's place to the next, so that intervals stand apart
             series = [
-                _probe(row, layers, label if len(rows) > 1 else row.label, beside * (number - (len(told) - 1) / 2))
+                _probe(
+                    row,
+                    layers,
+                    label if len(rows) > 1 else row.label,
+                    beside * (number - (len(told) - 1) / 2),
+                )
                 for number, (row, label) in enumerate(zip(shown, told, strict=True))
             ]
             known = published(rows[0].runs[0].planned, section.protocol)
-            series += [
-                Series(f"{name} (published)", range(len(LAYERS)), values, quiet=True) for name, values in known.items()
-            ] if layers == LAYERS else []  # fmt: skip
+            series += (
+                [
+                    Series(f"{name} (published)", range(len(LAYERS)), values, quiet=True)
+                    for name, values in known.items()
+                ]
+                if layers == LAYERS
+                else []
+            )
             several = f"{len(rows)} networks, {rows[0].about.backbone.name}"
             title = f"accuracy by layer of {several if len(rows) > 1 else rows[0].label}"
             plot = lines(title, series, "layer", "accuracy, %", names=layers)
-            made.append({"protocol": section.protocol, "plot": plot, "more": len(rows) - CURVES,
-                         "sources": [report.by_key[run.planned.key] for row in shown for run in row.runs],
-                         "note": NOTE if known and layers == LAYERS else ""})  # fmt: skip
+            made.append(
+                {
+                    "protocol": section.protocol,
+                    "plot": plot,
+                    "more": len(rows) - CURVES,
+                    "sources": [
+                        report.by_key[run.planned.key] for row in shown for run in row.runs
+                    ],
+                    "note": NOTE if known and layers == LAYERS else "",
+                }
+            )
     return made
 
 
 def _probe(row: Row, layers: tuple[str, ...], name: str, beside: float) -> Series:
     """The mean over seeds with Student's interval; of one seed the value with that over its test images."""
-    values = [[run.card["figures"][layer] for run in row.runs if layer in run.card["figures"]] for layer in layers]
+    values = [
+        [run.card["figures"][layer] for run in row.runs if layer in run.card["figures"]]
+        for layer in layers
+    ]
     estimates = [over_seeds(one) for one in values]
     if len(row.runs) > 1:
         spans = [(one.low, one.high) for one in estimates]
     else:
         intervals = row.runs[0].card.get("intervals", {})
         spans = [tuple(intervals[layer]) if layer in intervals else None for layer in layers]
-    return Series(name, [place + beside for place in range(len(layers))], [one.mean for one in estimates], spans)
+    return Series(
+        name,
+        [place + beside for place in range(len(layers))],
+        [one.mean for one in estimates],
+        spans,
+    )
 
 
 def curves(report: Gathered) -> list[dict[str, Any]]:
@@ -208,7 +282,9 @@ def curves(report: Gathered) -> list[dict[str, Any]]:
             with report.reading(one):
                 plots += _taught(one, label if len(some) > 1 else name)
         if plots:
-            made.append({"name": name, "members": some, "plots": plots, "left_out": left_out(report, more)})
+            made.append(
+                {"name": name, "members": some, "plots": plots, "left_out": left_out(report, more)}
+            )
     return made
 
 
@@ -220,19 +296,29 @@ def _taught(one: Found, name: str) -> list[Markup]:
         if curve is not None and curve.ndim == 2 and curve.size:
             epochs.append(Series(figure, range(curve.shape[1]), curve.mean(0).tolist()))
     if epochs:
-        plots.append(lines(f"test accuracy of {name} while it learns", epochs, "epoch", "test accuracy, %"))
+        plots.append(
+            lines(f"test accuracy of {name} while it learns", epochs, "epoch", "test accuracy, %")
+        )
     ways: dict[str, list[tuple[int, float, Any]]] = {}
     for figure, value in scores.figures.items():
         way, _, amount = figure.rpartition(", ")
         count = scores.card["counts"].get(f"train, {amount}")
         if way and count:
-            ways.setdefault(way, []).append((count, value, scores.card.get("intervals", {}).get(figure)))
+            ways.setdefault(way, []).append(
+                (count, value, scores.card.get("intervals", {}).get(figure))
+            )
     if any(len(points) > 1 for points in ways.values()):
         series = []
         for way, points in ways.items():
             counts, values, spans = zip(*sorted(points, key=lambda point: point[0]), strict=True)
-            series.append(Series(way, counts, values, [tuple(span) if span else None for span in spans]))
-        plots.append(lines(f"test accuracy of {name} by labels", series, "labels", "test accuracy, %", log=True))
+            series.append(
+                Series(way, counts, values, [tuple(span) if span else None for span in spans])
+            )
+        plots.append(
+            lines(
+                f"test accuracy of {name} by labels", series, "labels", "test accuracy, %", log=True
+            )
+        )
     return plots
 
 

@@ -27,10 +27,19 @@ class Series:
 
 
 def lines(
-    title: str, series: Sequence[Series], x: str, y: str, *, level: tuple[str, float] | None = None,
-    names: Sequence[str] = (), log: bool = False, floor: float | None = None, steps: bool = False,
-    kinds: Sequence[str] = (), dots: bool = False,
-) -> Markup:  # fmt: skip
+    title: str,
+    series: Sequence[Series],
+    x: str,
+    y: str,
+    *,
+    level: tuple[str, float] | None = None,
+    names: Sequence[str] = (),
+    log: bool = False,
+    floor: float | None = None,
+    steps: bool = False,
+    kinds: Sequence[str] = (),
+    dots: bool = False,
+) -> Markup:
     """A line plot with its legend. `level`: a named horizontal line; `names`: of the places on the x axis.
 
     log: the x axis is logarithmic. floor: the y axis starts no higher. steps: lines as stairs, not from point to point.
@@ -43,7 +52,11 @@ def lines(
     place = (lambda value: math.log10(max(value, 1e-12))) if log else (lambda value: value)
     xs = [place(value) for one in series for value in one.xs]
     ends = [end for one in series for span in one.spans if span for end in span]
-    ys = [value for one in series for value in one.ys if math.isfinite(value)] + ends + ([level[1]] if level else [])
+    ys = (
+        [value for one in series for value in one.ys if math.isfinite(value)]
+        + ends
+        + ([level[1]] if level else [])
+    )
     ys += [] if floor is None else [floor]
     ticks = nice(min(ys, default=0.0), max(ys, default=1.0), 5)
     low, high = min(ticks[0], *ys, ticks[0]), max(ticks[-1], *ys, ticks[-1])
@@ -51,40 +64,65 @@ def lines(
     pad = 0.04 * (right - left)
 
     def across(value: float) -> float:
-        return LEFT + (place(value) - left + pad) / (right - left + 2 * pad) * (WIDTH - LEFT - RIGHT)
+        return LEFT + (place(value) - left + pad) / (right - left + 2 * pad) * (
+            WIDTH - LEFT - RIGHT
+        )
 
     def up(value: float) -> float:
         return TOP + (high - value) / (high - low) * (HEIGHT - TOP - BOTTOM)
 
     out = [_axis_y(ticks, up), _axis_x(_places(xs, names, log, left, right), across, log, names)]
     if level:
-        out.append(Markup('<line class="level" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
-            LEFT, WIDTH - RIGHT, up(level[1]), up(level[1])))  # fmt: skip
-    shared, kinds = bool(kinds), list(kinds or dict.fromkeys(one.kind or one.name for one in series))
+        out.append(
+            Markup('<line class="level" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                LEFT, WIDTH - RIGHT, up(level[1]), up(level[1])
+            )
+        )
+    shared, kinds = (
+        bool(kinds),
+        list(kinds or dict.fromkeys(one.kind or one.name for one in series)),
+    )
     for one in series:
         out.append(_line(one, kinds.index(one.kind or one.name), across, up, steps, dots))
-    out.append(Markup('<text class="of" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x))  # fmt: skip
-    turned = Markup('<text class="of" transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>')
+    out.append(
+        Markup('<text class="of" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 4, x
+        )
+    )
+    turned = Markup(
+        '<text class="of" transform="translate(11 {}) rotate(-90)" text-anchor="middle">{}</text>'
+    )
     out.append(turned.format((TOP + HEIGHT - BOTTOM) / 2, y))
     told = f"{title}: {_told(series)}" + (f"; {level[0]} {_short(level[1])}" if level else "")
-    svg = Markup('<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, HEIGHT, told, Markup("").join(out))  # fmt: skip
-    return svg + legend([] if shared else kinds, level, [one.kind or one.name for one in series if one.quiet])
+    svg = Markup(
+        '<svg class="plot" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>'
+    ).format(WIDTH, HEIGHT, told, Markup("").join(out))
+    return svg + legend(
+        [] if shared else kinds, level, [one.kind or one.name for one in series if one.quiet]
+    )
 
 
-def legend(kinds: Sequence[str], level: tuple[str, float] | None = None, quiet: Sequence[str] = ()) -> Markup:
+def legend(
+    kinds: Sequence[str], level: tuple[str, float] | None = None, quiet: Sequence[str] = ()
+) -> Markup:
     """Names beside their colours; nothing where there is one line only."""
     key = Markup(
         '<li><svg class="key" viewBox="0 0 22 8" aria-hidden="true"><line class="{}" x1="1" x2="21" y1="4" y2="4"/>'
         "</svg>{}</li>"
     )
-    items = [
-        key.format(_classes(number) + (" quiet" if name in quiet else ""), name) for number, name in enumerate(kinds)
-    ] if len(kinds) > 1 else []  # fmt: skip
+    items = (
+        [
+            key.format(_classes(number) + (" quiet" if name in quiet else ""), name)
+            for number, name in enumerate(kinds)
+        ]
+        if len(kinds) > 1
+        else []
+    )
     if level:
         items.append(key.format("level", f"{level[0]} ({_short(level[1])})"))
-    return Markup('<ul class="legend">{}</ul>').format(Markup("").join(items)) if items else Markup("")
+    return (
+        Markup('<ul class="legend">{}</ul>').format(Markup("").join(items)) if items else Markup("")
+    )
 
 
 def thinned(one: Series, most: int = 300) -> Series:
@@ -93,7 +131,9 @@ def thinned(one: Series, most: int = 300) -> Series:
         return one
     rows = sorted({round(i * (len(one.xs) - 1) / (most - 1)) for i in range(most)})
     spans = [one.spans[i] for i in rows] if one.spans else ()
-    return Series(one.name, [one.xs[i] for i in rows], [one.ys[i] for i in rows], spans, one.kind, one.quiet)
+    return Series(
+        one.name, [one.xs[i] for i in rows], [one.ys[i] for i in rows], spans, one.kind, one.quiet
+    )
 
 
 def nice(low: float, high: float, count: int) -> list[float]:
@@ -123,15 +163,21 @@ def _line(one: Series, number: int, across, up, steps: bool, dots: bool) -> Mark
     out = []
     if len(points) > 1 and not dots:
         path = f"M{points[0][0]:.1f} {points[0][1]:.1f}" + "".join(
-            f"H{a:.1f}V{b:.1f}" if steps else f"L{a:.1f} {b:.1f}" for a, b in points[1:])  # fmt: skip
+            f"H{a:.1f}V{b:.1f}" if steps else f"L{a:.1f} {b:.1f}" for a, b in points[1:]
+        )
         out.append(Markup('<path class="{}" d="{}"/>').format(classes, path))
     if dots or (len(points) <= 40 and not steps):
         for a, b in points:
-            out.append(Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="2.4"/>').format(classes, a, b))
+            out.append(
+                Markup('<circle class="{}" cx="{:.1f}" cy="{:.1f}" r="2.4"/>').format(classes, a, b)
+            )
     for (a, _), span in zip(points, one.spans, strict=False):
         if span:
-            out.append(Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
-                classes, a, a, up(span[0]), up(span[1])))  # fmt: skip
+            out.append(
+                Markup('<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>').format(
+                    classes, a, a, up(span[0]), up(span[1])
+                )
+            )
     values = zip(one.xs, one.ys, strict=True)
     told = ", ".join(_short(b) for _, b in list(values)[-1:])
     return Markup("<g><title>{}: {}</title>{}</g>").format(one.name, told, Markup("").join(out))
@@ -139,14 +185,18 @@ def _line(one: Series, number: int, across, up, steps: bool, dots: bool) -> Mark
 
 def _axis_y(ticks: Sequence[float], up) -> Markup:
     out = [
-        Markup('<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/><text x="{}" y="{:.1f}" '
-               'text-anchor="end">{}</text>').format(LEFT, WIDTH - RIGHT, up(tick), up(tick), LEFT - 4, up(tick) + 3.5,
-                                                     _short(tick)) for tick in ticks
-    ]  # fmt: skip
+        Markup(
+            '<line class="grid" x1="{}" x2="{}" y1="{:.1f}" y2="{:.1f}"/><text x="{}" y="{:.1f}" '
+            'text-anchor="end">{}</text>'
+        ).format(LEFT, WIDTH - RIGHT, up(tick), up(tick), LEFT - 4, up(tick) + 3.5, _short(tick))
+        for tick in ticks
+    ]
     return Markup("").join(out)
 
 
-def _places(xs: Sequence[float], names: Sequence[str], log: bool, left: float, right: float) -> list[float]:
+def _places(
+    xs: Sequence[float], names: Sequence[str], log: bool, left: float, right: float
+) -> list[float]:
     """Where the x axis has numbers or names."""
     if names:
         return list(range(len(names)))
@@ -158,8 +208,11 @@ def _places(xs: Sequence[float], names: Sequence[str], log: bool, left: float, r
         found = [value for value in rounded if left - 0.05 <= math.log10(value) <= right + 0.05]
         return found or [10**left, 10**right]
     whole = all(float(value).is_integer() for value in xs)
-    return [tick for tick in nice(left, right, 6)
-            if left <= tick <= right and (not whole or float(tick).is_integer())]  # fmt: skip
+    return [
+        tick
+        for tick in nice(left, right, 6)
+        if left <= tick <= right and (not whole or float(tick).is_integer())
+    ]
 
 
 def _axis_x(places: Sequence[float], across, log: bool, names: Sequence[str]) -> Markup:
@@ -171,12 +224,21 @@ def _axis_x(places: Sequence[float], across, log: bool, names: Sequence[str]) ->
     for place, told in zip(places, labels, strict=True):
         a = across(place)
         if names and widest > room:
-            out.append(Markup('<text transform="translate({:.1f} {}) rotate(-28)" text-anchor="end">{}</text>').format(
-                a + 4, base + 11, told))  # fmt: skip
+            out.append(
+                Markup(
+                    '<text transform="translate({:.1f} {}) rotate(-28)" text-anchor="end">{}</text>'
+                ).format(a + 4, base + 11, told)
+            )
         elif a - LETTER * len(told) / 2 > end:
-            out.append(Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(a, base + 14, told))
+            out.append(
+                Markup('<text x="{:.1f}" y="{}" text-anchor="middle">{}</text>').format(
+                    a, base + 14, told
+                )
+            )
             end = a + LETTER * len(told) / 2 + 2
-    axis = Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(LEFT, WIDTH - RIGHT, base, base)
+    axis = Markup('<line class="axis" x1="{}" x2="{}" y1="{}" y2="{}"/>').format(
+        LEFT, WIDTH - RIGHT, base, base
+    )
     return axis + Markup("").join(out)
 
 
@@ -189,7 +251,8 @@ def _short(value: float) -> str:
 def _told(series: Sequence[Series]) -> str:
     """The plot in words: each line's first and last value."""
     parts = [
-        f"{one.name} {_short(one.ys[0])}" + (f" to {_short(one.ys[-1])}" if len(one.ys) > 1 else "") for one in series
+        f"{one.name} {_short(one.ys[0])}" + (f" to {_short(one.ys[-1])}" if len(one.ys) > 1 else "")
+        for one in series
     ]
     more = f" and {len(parts) - 12} more" if len(parts) > 12 else ""
     return "; ".join(parts[:12]) + more

@@ -38,26 +38,49 @@ def curves(report: Gathered) -> list[dict[str, Any]]:
         plots = []
         for figure in _figures(histories.values()):
             series = [
-                Series(label, [entry["epoch"] for entry in history if figure in entry],
-                       [entry[figure] for entry in history if figure in entry], kind=kind)
+                Series(
+                    label,
+                    [entry["epoch"] for entry in history if figure in entry],
+                    [entry[figure] for entry in history if figure in entry],
+                    kind=kind,
+                )
                 for label, kind, history in zip(told, colours, histories.values(), strict=True)
-            ]  # fmt: skip
+            ]
             level = None
             if figure == "accuracy":
                 levels = {report.chance(one) for one in histories}
-                level = ("chance", levels.pop()) if len(levels) == 1 and None not in levels else None
+                level = (
+                    ("chance", levels.pop()) if len(levels) == 1 and None not in levels else None
+                )
             floor = 0.0 if figure == "accuracy" else None
-            plots.append(lines(f"{figure} of {name}", series, "epoch", figure, level=level, floor=floor, kinds=kinds))
+            plots.append(
+                lines(
+                    f"{figure} of {name}",
+                    series,
+                    "epoch",
+                    figure,
+                    level=level,
+                    floor=floor,
+                    kinds=kinds,
+                )
+            )
         found.append(
-            {"name": name, "members": list(histories), "plots": plots, "legend": legend(kinds),
-             "left_out": left_out(report, more)}
-        )  # fmt: skip
+            {
+                "name": name,
+                "members": list(histories),
+                "plots": plots,
+                "legend": legend(kinds),
+                "left_out": left_out(report, more),
+            }
+        )
     return found
 
 
 def _figures(histories: Any) -> list[str]:
     """Loss and accuracy first."""
-    names = dict.fromkeys(name for history in histories for entry in history for name in entry if name != "epoch")
+    names = dict.fromkeys(
+        name for history in histories for entry in history for name in entry if name != "epoch"
+    )
     return sorted(names, key=lambda name: (name != "loss", name != "accuracy"))
 
 
@@ -76,14 +99,25 @@ def views(report: Gathered) -> list[dict[str, Any]]:
             pictures, why = [], ""
             try:
                 with torch.inference_mode():
-                    columns = one.planned.stage.sees(batch, Draw(one.planned.seed, torch.tensor(rows)))
+                    columns = one.planned.stage.sees(
+                        batch, Draw(one.planned.seed, torch.tensor(rows))
+                    )
                 for caption, seen in columns.items():
                     alt = f"{len(seen)} images as {name} has them: {caption}"
                     pictures.append((caption, picture(sheet(stretched(seen, SIDE), 1), alt)))
-            except Exception as error:  # a stranger's code; the rest of the page does not depend on it
+            except (
+                Exception
+            ) as error:  # a stranger's code; the rest of the page does not depend on it
                 why = f"{type(error).__name__}: {error}"
             found.append(
-                {"name": name, "found": one, "set": pack.label, "columns": pictures, "count": len(members), "why": why}
+                {
+                    "name": name,
+                    "found": one,
+                    "set": pack.label,
+                    "columns": pictures,
+                    "count": len(members),
+                    "why": why,
+                }
             )
     return found
 
@@ -114,7 +148,9 @@ def first_filters(report: Gathered) -> list[dict[str, Any]]:
     return found
 
 
-def _pair(one: Found, told: str, drawn: dict[Any, tuple[str, Tensor] | None]) -> dict[str, Any] | None:
+def _pair(
+    one: Found, told: str, drawn: dict[Any, tuple[str, Tensor] | None]
+) -> dict[str, Any] | None:
     before = _drawn(one, drawn)
     after = _first(one, before[0] if before else None)
     if after is None:
@@ -123,9 +159,13 @@ def _pair(one: Found, told: str, drawn: dict[Any, tuple[str, Tensor] | None]) ->
     trained = bool(one.checked("history.json").history)
     if trained and before is not None and before[1].shape == after.shape:
         start = before[1].float()
-        pair["before"] = picture(filters(start), f"first filters of {told} before training", lossless=True)
+        pair["before"] = picture(
+            filters(start), f"first filters of {told} before training", lossless=True
+        )
         pair["moved"] = float((after.float() - start).norm() / start.norm().clamp(min=1e-12))
-    pair["after"] = picture(filters(after), f"first filters of {told}{' after training' if trained else ''}", True)
+    pair["after"] = picture(
+        filters(after), f"first filters of {told}{' after training' if trained else ''}", True
+    )
     pair["trained"] = trained
     return pair
 
@@ -133,14 +173,18 @@ def _pair(one: Found, told: str, drawn: dict[Any, tuple[str, Tensor] | None]) ->
 def _drawn(one: Found, known: dict[Any, tuple[str, Tensor] | None]) -> tuple[str, Tensor] | None:
     """Name and weights of the first convolution as the stage's seed draws it; None where it starts elsewhere."""
     backbone = getattr(one.planned.stage, "backbone", None)
-    starts_elsewhere = hasattr(one.planned.stage, "weights") or getattr(backbone, "name", "").startswith("timm:")
+    starts_elsewhere = hasattr(one.planned.stage, "weights") or getattr(
+        backbone, "name", ""
+    ).startswith("timm:")
     if not isinstance(backbone, Backbone) or starts_elsewhere:
         return None
     seed = Work.seed_for(one.planned, "weights")  # as every training stage draws them
     key = (backbone, seed)
     if key not in known:
         state = backbone.build(seed).state_dict()
-        known[key] = next(((name, value.clone()) for name, value in state.items() if _sees(value)), None)
+        known[key] = next(
+            ((name, value.clone()) for name, value in state.items() if _sees(value)), None
+        )
     return known[key]
 
 
@@ -148,8 +192,16 @@ def _first(one: Found, name: str | None) -> Tensor | None:
     """The same layer's weights after training; only they are read."""
     one.checked("model.safetensors", "model.json")
     with safetensors.safe_open(one.artifact.folder / "model.safetensors", framework="pt") as file:
-        names = [name] if name else [key for key in file.keys() if len(file.get_slice(key).get_shape()) == 4]  # noqa: SIM118
-        found = [value for value in (file.get_tensor(key) for key in names[:1] if key in file.keys()) if _sees(value)]  # noqa: SIM118
+        names = (
+            [name]
+            if name
+            else [key for key in file.keys() if len(file.get_slice(key).get_shape()) == 4]
+        )
+        found = [
+            value
+            for value in (file.get_tensor(key) for key in names[:1] if key in file.keys())
+            if _sees(value)
+        ]
     return found[0] if found else None
 
 

@@ -22,7 +22,15 @@ from functools import reduce
 from operator import or_
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+)
 from pydantic.fields import FieldInfo
 
 from transfer.artifacts import Artifact
@@ -37,7 +45,9 @@ T = TypeVar("T")
 
 
 def _names_of_stages(value: Any) -> Any:
-    if not isinstance(value, str) and not (isinstance(value, list) and value and all(map(_is_text, value))):
+    if not isinstance(value, str) and not (
+        isinstance(value, list) and value and all(map(_is_text, value))
+    ):
         raise ValueError("must be the name of a stage, or a list of such names")
     return value
 
@@ -50,12 +60,16 @@ def _is_text(value: Any) -> bool:
 Names = Annotated[str | list[str], BeforeValidator(_names_of_stages)]
 
 
-def option(default: Any, help: str, where: dict[str, list[Any]] | None = None, **bounds: Any) -> Any:
+def option(
+    default: Any, help: str, where: dict[str, list[Any]] | None = None, **bounds: Any
+) -> Any:
     """An option of a stage; `...` as default makes it required. `bounds` are pydantic's (ge, gt, le, lt).
 
     `where={"head": ["mlp"]}`: it counts only where the option `head` is one of these (of a list: has one of them).
     """
-    return Field(default, description=help, json_schema_extra={"where": where} if where else None, **bounds)
+    return Field(
+        default, description=help, json_schema_extra={"where": where} if where else None, **bounds
+    )
 
 
 def counts_where(field: FieldInfo) -> dict[str, list[Any]]:
@@ -80,7 +94,9 @@ def in_words(name: str, values: list[Any]) -> str:
 def reads(artifact: type[Artifact], help: str, optional: bool = False, **bounds: Any) -> Any:
     """An input of a stage: the name of a stage that makes an `artifact`; of a field `str | list[str]`, or several."""
     default = None if optional else ...
-    return Field(default, description=help, json_schema_extra={"artifact": artifact.__name__}, **bounds)
+    return Field(
+        default, description=help, json_schema_extra={"artifact": artifact.__name__}, **bounds
+    )
 
 
 def several(inputs: Mapping[str, T], name: str) -> list[T]:
@@ -94,7 +110,9 @@ def _named(value: Any) -> Any:
     if isinstance(options, Backbone):
         return options
     if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise ValueError("a backbone is a name, or a mapping with `name`, as in {name: vgg16, width: 0.25}")
+        raise ValueError(
+            "a backbone is a name, or a mapping with `name`, as in {name: vgg16, width: 0.25}"
+        )
     family(options["name"])
     return options
 
@@ -111,7 +129,9 @@ PublishedBackbone = Annotated[_VARIANTS, Discriminator(_variant), BeforeValidato
 
 def _untrained(value: Backbone) -> Backbone:
     if isinstance(value, Timm) and value.tag:
-        told = "starts with random weights here; `pretext/pretrained` takes those that timm publishes"
+        told = (
+            "starts with random weights here; `pretext/pretrained` takes those that timm publishes"
+        )
         raise ValueError(f"{value.name} {told}: leave '.{value.tag}' out")
     return value
 
@@ -174,7 +194,9 @@ class Stage(BaseModel):
         for name in written:
             for other, wanted in counts_where(type(self).model_fields[name]).items():
                 value = getattr(self, other)
-                if not any(one in wanted for one in (value if isinstance(value, list) else [value])):
+                if not any(
+                    one in wanted for one in (value if isinstance(value, list) else [value])
+                ):
                     told.append(f"`{name}` has no effect: it counts with {in_words(other, wanted)}")
         return told
 

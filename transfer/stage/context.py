@@ -31,7 +31,9 @@ class Work:
     label: str = ""
     key: str = ""
     input_keys: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)  # shown after the run, kept in the manifest
+    figures: dict[str, Any] = field(
+        default_factory=dict
+    )  # shown after the run, kept in the manifest
     notes: list[str] = field(default_factory=list)  # what a person should know of the result
     quiet: bool = False
     started: float = field(default_factory=time.monotonic)

@@ -28,9 +28,16 @@ def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.n
         for one, (first, block) in zip(features, found, strict=True):
             if (bad := unsound(block)) is not None:
                 which = next(
-                    (f" (`{name}`)" for name, other in work.inputs.items() if other is one and "." in name), ""
+                    (
+                        f" (`{name}`)"
+                        for name, other in work.inputs.items()
+                        if other is one and "." in name
+                    ),
+                    "",
                 )
-                raise TransferError(f"the features of {one.ids[first + bad]}{which} are not finite numbers")
+                raise TransferError(
+                    f"the features of {one.ids[first + bad]}{which} are not finite numbers"
+                )
         blocks = [block for _, block in found]
         yield found[0][0], blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 

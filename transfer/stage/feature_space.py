@@ -18,14 +18,18 @@ def space_of(features: Planned) -> Any:
     """What the space of planned features depends on, read off the plan."""
     if "like" in features.inputs:
         return space_of(features.inputs["like"])
-    if not features.inputs and hasattr(features.stage, "planned_space"):  # of features that no network makes
+    if not features.inputs and hasattr(
+        features.stage, "planned_space"
+    ):  # of features that no network makes
         return features.stage.planned_space(features)
     if "model" not in features.inputs:
         return features.key
     model, stage = features.inputs["model"], features.stage
     layer, backbone = getattr(stage, "layer", None), getattr(model.stage, "backbone", None)
     if backbone is not None:
-        layer = backbone.resolve_layer(layer or backbone.default_layer())  # an alias means the same layer
+        layer = backbone.resolve_layer(
+            layer or backbone.default_layer()
+        )  # an alias means the same layer
     return model.key, layer, getattr(stage, "pool", None), getattr(stage, "pooling", None)
 
 
@@ -56,8 +60,12 @@ def width_of(features: Planned) -> int | None:
     size = size or next((pack.stage.size for pack in model.images.values()), None)
     try:
         size = size or model.stage.fed()[0]  # of networks that were trained elsewhere
-        shape = backbone.shapes(size)[backbone.resolve_layer(stage.layer or backbone.default_layer())]
-    except Exception:  # of many kinds, timm's among them: what is wrong with the network its own stage tells
+        shape = backbone.shapes(size)[
+            backbone.resolve_layer(stage.layer or backbone.default_layer())
+        ]
+    except (
+        Exception
+    ):  # of many kinds, timm's among them: what is wrong with the network its own stage tells
         return None
     return pooled(torch.empty((1, *shape), device="meta"), stage.pool, stage.pooling).shape[1]
 

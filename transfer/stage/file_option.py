@@ -43,7 +43,9 @@ class GivenFile(BaseModel):
         path = Path(self.path)
         try:
             if self.digest and _digest(path) != self.digest:
-                raise TransferError(f"{path} has changed since this run looked at it: run the same command again")
+                raise TransferError(
+                    f"{path} has changed since this run looked at it: run the same command again"
+                )
         except OSError as error:
             raise TransferError(f"{path} cannot be read ({error.strerror})") from error
         return path
@@ -57,7 +59,9 @@ def _from_text(value: Any) -> Any:
     return {"path": value}
 
 
-FileOption = Annotated[GivenFile, BeforeValidator(_from_text), WithJsonSchema({"type": "string", "minLength": 1})]
+FileOption = Annotated[
+    GivenFile, BeforeValidator(_from_text), WithJsonSchema({"type": "string", "minLength": 1})
+]
 
 
 def given_files(stage: Stage) -> dict[str, GivenFile]:
@@ -67,7 +71,13 @@ def given_files(stage: Stage) -> dict[str, GivenFile]:
 
 
 def with_files(
-    stage: AStage, node: Node, where: str, beside: Path, memory: Path, faults: Faults, smoke: bool = False
+    stage: AStage,
+    node: Node,
+    where: str,
+    beside: Path,
+    memory: Path,
+    faults: Faults,
+    smoke: bool = False,
 ) -> tuple[AStage, str]:
     """`stage` with the files that its options name found and digested, and what a person must know of it.
 
@@ -79,15 +89,21 @@ def with_files(
     notes: list[str] = []
     for name, given in given_files(stage).items():
         mark = node.mark_at((name,))
-        path = Path(os.path.abspath((beside if mark.line else Path.cwd()) / os.path.expanduser(given.path)))
+        path = Path(
+            os.path.abspath((beside if mark.line else Path.cwd()) / os.path.expanduser(given.path))
+        )
         try:
-            found[name] = GivenFile(path=str(path), digest=_remembered(path, SurveyMemory(memory / "files")))
+            found[name] = GivenFile(
+                path=str(path), digest=_remembered(path, SurveyMemory(memory / "files"))
+            )
         except OSError as error:
             if not (smoke and name in stage.stand_ins and isinstance(error, FileNotFoundError)):
                 faults.add(mark, f"{where}.{name}", f"{path} cannot be read ({error.strerror})")
                 return FAULTY, ""
             found |= (instead := stage.stand_ins[name])
-            told = ", ".join(f"`{option}: {word(value)}`" for option, value in instead.items() if value)
+            told = ", ".join(
+                f"`{option}: {word(value)}`" for option, value in instead.items() if value
+            )
             notes.append(f"{told} stands in for {path}, which is not there")
     return stage.model_copy(update=found) if found else stage, "; ".join(notes)
 

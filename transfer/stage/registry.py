@@ -37,8 +37,12 @@ def find_stage(uses: str, beside: Path) -> type[Stage]:
     try:
         module = importlib.import_module(point.module)
     except (Exception, SystemExit) as error:  # a stranger's code may raise anything
-        raise UsageError(f"stage '{uses}' of {_distribution(point)} fails on import: {_brief(error)}") from error
-    return _member(module, point.attr or "", f"stage '{uses}' of {_distribution(point)}: {point.module}")
+        raise UsageError(
+            f"stage '{uses}' of {_distribution(point)} fails on import: {_brief(error)}"
+        ) from error
+    return _member(
+        module, point.attr or "", f"stage '{uses}' of {_distribution(point)}: {point.module}"
+    )
 
 
 def stage_names() -> list[str]:
@@ -51,8 +55,12 @@ def built_in() -> tuple[str, ...]:
     """Paths of the files below stages/, without `.py`; those with a leading underscore are no stages."""
     spec = importlib.util.find_spec("stages")
     roots = [Path(place) for place in (spec.submodule_search_locations if spec else [])]
-    found = [path.relative_to(root).with_suffix("") for root in roots for path in root.rglob("*.py")]
-    return tuple(sorted(p.as_posix() for p in found if not any(part.startswith("_") for part in p.parts)))
+    found = [
+        path.relative_to(root).with_suffix("") for root in roots for path in root.rglob("*.py")
+    ]
+    return tuple(
+        sorted(p.as_posix() for p in found if not any(part.startswith("_") for part in p.parts))
+    )
 
 
 def source_digest(stage: type[Stage]) -> str:
@@ -80,7 +88,11 @@ def _from_file(path: Path, name: str) -> type[Stage]:
 
 def _member(module: ModuleType, name: str, where: str) -> type[Stage]:
     if not hasattr(module, name):
-        stages = [n for n, value in vars(module).items() if _is_stage(value) and value.__module__ == module.__name__]
+        stages = [
+            n
+            for n, value in vars(module).items()
+            if _is_stage(value) and value.__module__ == module.__name__
+        ]
         raise UsageError(f"{where} has no '{name}'{nearest(name, stages)}")
     return _checked(getattr(module, name), f"{where}:{name}")
 
@@ -111,9 +123,12 @@ def _is_stage(value: object) -> bool:
 
 def _only_stage(module: object) -> type[Stage]:
     classes = [
-        value for value in vars(module).values()
-        if inspect.isclass(value) and issubclass(value, Stage) and value.__module__ == module.__name__
-    ]  # fmt: skip
+        value
+        for value in vars(module).values()
+        if inspect.isclass(value)
+        and issubclass(value, Stage)
+        and value.__module__ == module.__name__
+    ]
     assert len(classes) == 1, f"{module.__name__} must define one stage, not {len(classes)}"
     return classes[0]
 
@@ -125,11 +140,19 @@ def _checked(found: object, what: str) -> type[Stage]:
         )
     kinds = ", ".join(KINDS)
     if not hasattr(found, "produces"):
-        raise UsageError(f"{what} does not say what it `produces`: one of {kinds} (see transfer/artifacts.py)")
+        raise UsageError(
+            f"{what} does not say what it `produces`: one of {kinds} (see transfer/artifacts.py)"
+        )
     if found.produces not in KINDS.values():
-        raise UsageError(f"{what} produces {found.produces!r}, which is none of {kinds} (see transfer/artifacts.py)")
-    if strange := [f"{name} ({kind})" for name, kind in found.input_fields().items() if kind not in KINDS]:
-        raise UsageError(f"{what} reads {', '.join(strange)}, which is none of {kinds} (see transfer/artifacts.py)")
+        raise UsageError(
+            f"{what} produces {found.produces!r}, which is none of {kinds} (see transfer/artifacts.py)"
+        )
+    if strange := [
+        f"{name} ({kind})" for name, kind in found.input_fields().items() if kind not in KINDS
+    ]:
+        raise UsageError(
+            f"{what} reads {', '.join(strange)}, which is none of {kinds} (see transfer/artifacts.py)"
+        )
     if found.run is Stage.run:
         raise UsageError(f"{what} has no `run(self, work)`: nothing would be made")
     return found

@@ -31,7 +31,13 @@ class TableWriter:
         table.append(features=block)
     """
 
-    def __init__(self, path: Path, rows: int, columns: Mapping[str, tuple[tuple[int, ...], str]], **attributes: Any):
+    def __init__(
+        self,
+        path: Path,
+        rows: int,
+        columns: Mapping[str, tuple[tuple[int, ...], str]],
+        **attributes: Any,
+    ):
         self._file = h5py.File(path, "w", libver=FORMAT)
         self._done = dict.fromkeys(columns, 0)
         for name, (shape, dtype) in columns.items():
@@ -43,7 +49,9 @@ class TableWriter:
         for name, block in blocks.items():
             dataset, start = self._file[name], self._done[name]
             if block.shape[1:] != dataset.shape[1:] or start + len(block) > len(dataset):
-                raise ValueError(f"rows {start} + {block.shape} do not fit into '{name}' {dataset.shape}")
+                raise ValueError(
+                    f"rows {start} + {block.shape} do not fit into '{name}' {dataset.shape}"
+                )
             dataset[start : start + len(block)] = block
             self._done[name] = start + len(block)
 
@@ -68,11 +76,15 @@ def write_table(path: Path, columns: Mapping[str, numpy.ndarray], **attributes: 
 
 def _create(file: h5py.File, name: str, shape: tuple[int, ...], dtype: numpy.dtype) -> h5py.Dataset:
     if not shape or dtype.hasobject:
-        raise ValueError(f"column '{name}' must be an array of rows, of numbers or of texts of one length")
+        raise ValueError(
+            f"column '{name}' must be an array of rows, of numbers or of texts of one length"
+        )
     row_bytes = max(1, dtype.itemsize * math.prod(shape[1:]))
     chunk = (max(1, min(shape[0], CHUNK_BYTES // row_bytes)), *shape[1:])
     full = math.prod(shape) > 0  # what holds nothing has no chunks
-    return file.create_dataset(name, shape, dtype, chunks=chunk if full else None, fletcher32=full, track_times=False)
+    return file.create_dataset(
+        name, shape, dtype, chunks=chunk if full else None, fletcher32=full, track_times=False
+    )
 
 
 def _set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
@@ -140,7 +152,9 @@ class _DamageReport:
 
     def __exit__(self, kind: type | None, error: BaseException | None, trace: object) -> None:
         # Besides OSError (checksums), h5py raises any of these for metadata that makes no sense.
-        if isinstance(error, (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)):
+        if isinstance(
+            error, (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
+        ):
             raise Damaged(self.path.parent, f"{self.path.name} cannot be read ({error})") from error
 
 

@@ -17,7 +17,9 @@ KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
 
 def key_of(identity: dict[str, Any]) -> str:
     """sha256 of the canonical JSON of what an artifact is made of."""
-    text = json.dumps(identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(
+        identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
+    )
     return hashlib.sha256(text.encode("utf-8")).hexdigest()[:KEY_LENGTH]
 
 
@@ -50,13 +52,20 @@ class Manifest:
     def dump(self) -> str:
         """JSON with a checksum of its own, so that a flipped byte in it is noticed too."""
         body = self.__dict__
-        return json.dumps({"checksum": _checksum(body), **body}, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
+        return (
+            json.dumps(
+                {"checksum": _checksum(body), **body}, indent=1, sort_keys=True, ensure_ascii=False
+            )
+            + "\n"
+        )
 
     def told(self, label: str) -> str:
         """The lines that a person sees when the stage is done."""
         figures = ", ".join(numbers(self.figures))
         notes = "".join(f"\n  {note}" for note in self.figures.get("notes", []))
-        return f"{label}: done in {self.seconds:.1f} s" + (f" ({figures})" if figures else "") + notes
+        return (
+            f"{label}: done in {self.seconds:.1f} s" + (f" ({figures})" if figures else "") + notes
+        )
 
     @staticmethod
     def read(folder: Path) -> Manifest:
@@ -73,7 +82,9 @@ class Manifest:
 
 
 def _checksum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8")).hexdigest()
+    return hashlib.sha256(
+        json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8")
+    ).hexdigest()
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:

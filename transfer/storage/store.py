@@ -19,7 +19,9 @@ from transfer.errors import Busy, Damaged
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import hash_file
 
-OWN_CHECKSUMS = 256 << 20  # HDF5 files above this many bytes are checked block by block as they are read
+OWN_CHECKSUMS = (
+    256 << 20
+)  # HDF5 files above this many bytes are checked block by block as they are read
 
 
 class Store:
@@ -77,7 +79,12 @@ class Store:
 
     @contextmanager
     def lock(
-        self, key: str, *, wait: bool, waiting: Callable[[str], None], pause_point: Callable[[], None]
+        self,
+        key: str,
+        *,
+        wait: bool,
+        waiting: Callable[[str], None],
+        pause_point: Callable[[], None],
     ) -> Iterator[None]:
         """Hold `key`. Where somebody else does: `waiting(who)` is told, or Busy is raised without `wait`."""
         from filelock import FileLock, Timeout
@@ -160,12 +167,18 @@ class Store:
         except (OSError, ValueError):
             return {}
 
-    def remember(self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None) -> None:
+    def remember(
+        self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None
+    ) -> None:
         """Add to what is known of a pipeline; with `labels`, those that it no longer has are forgotten."""
         path = self.record(pipeline)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
-        known = {label: fact for label, fact in self.last(pipeline).items() if labels is None or label in labels}
+        known = {
+            label: fact
+            for label, fact in self.last(pipeline).items()
+            if labels is None or label in labels
+        }
         draft.write_text(json.dumps(known | made, indent=1, sort_keys=True), encoding="utf-8")
         os.replace(draft, path)
 

@@ -14,12 +14,18 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def save_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer, facts: dict[str, Any]) -> None:
+def save_checkpoint(
+    path: Path, network: nn.Module, optimizer: Optimizer, facts: dict[str, Any]
+) -> None:
     """Write the state of both, and `facts` (JSON), in one step: a kill leaves the old file or the new one."""
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None}
-    tensors = {name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()}
+        tensors |= {
+            f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None
+        }
+    tensors = {
+        name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()
+    }
     draft = path.with_suffix(".draft")
     safetensors.save_file(tensors, draft, metadata={"facts": json.dumps(facts)})
     with open(draft, "rb") as file:
@@ -43,10 +49,14 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> dic
                 _, index, entry = name.split(".", 2)
                 state.setdefault(int(index), {})[entry] = tensor
         weights = {
-            name.removeprefix("network."): tensor for name, tensor in tensors.items() if name.startswith("network.")
+            name.removeprefix("network."): tensor
+            for name, tensor in tensors.items()
+            if name.startswith("network.")
         }
         network.load_state_dict(weights, strict=True)
-        optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+        optimizer.load_state_dict(
+            {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
+        )
         _lay_out_like_weights(optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError):
         return None  # a checkpoint is a convenience: what cannot be read is trained again

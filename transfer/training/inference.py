@@ -45,7 +45,10 @@ def fitted(images: Tensor, size: int) -> Tensor:
 
 def in_order(images: Images, machine: Machine, start: int = 0) -> Iterator[tuple[int, Tensor]]:
     """(first row, uint8 (B, 3, S, S) on the device) for each block of images from row `start` on, in order."""
-    blocks = [np.arange(first, min(first + BLOCK, len(images))) for first in range(start, len(images), BLOCK)]
+    blocks = [
+        np.arange(first, min(first + BLOCK, len(images)))
+        for first in range(start, len(images), BLOCK)
+    ]
     with Batches(images, machine, BLOCK) as feed:
         for rows, batch in zip(blocks, feed.each(blocks), strict=True):
             yield int(rows[0]), batch

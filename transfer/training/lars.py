@@ -17,7 +17,9 @@ class Lars(torch.optim.Optimizer):
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float = 0.9):
-        super().__init__(groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "adapt": True})
+        super().__init__(
+            groups, {"lr": lr, "momentum": momentum, "weight_decay": 0.0, "adapt": True}
+        )
 
     @torch.no_grad()
     def step(self) -> None:
@@ -26,7 +28,9 @@ class Lars(torch.optim.Optimizer):
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
-            steps = torch._foreach_add([weight.grad for weight in weights], weights, alpha=group["weight_decay"])
+            steps = torch._foreach_add(
+                [weight.grad for weight in weights], weights, alpha=group["weight_decay"]
+            )
             if group["adapt"]:
                 sizes, lengths = torch._foreach_norm(weights), torch._foreach_norm(steps)
                 for step, size, length in zip(steps, sizes, lengths, strict=True):

@@ -50,7 +50,9 @@ class Pretext(Trained):
         """All that is trained; the entry `backbone` is what is kept afterwards."""
         raise NotImplementedError
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and the figures of uint8 `images` (B, 3, H, W), whose rows in the set are `draw.ids`.
 
         A figure called `accuracy` is compared with `chance`.
@@ -86,11 +88,16 @@ class Pretext(Trained):
         network = self._build(about, work.seed_for("weights"))
         self.begin(network, work)
         history = train(
-            work, self, network, self._asked, images, chance=self.chance(about),
+            work,
+            self,
+            network,
+            self._asked,
+            images,
+            chance=self.chance(about),
             order=lambda epoch: self.order(network, work, epoch),
             before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
             after_step=lambda share: self.after_step(network, share),
-        )  # fmt: skip
+        )
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             work.folder,
@@ -112,13 +119,19 @@ class Pretext(Trained):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             network = self.network(backbone, about)
-        kept = network["backbone"] if isinstance(network, torch.nn.ModuleDict) and "backbone" in network else None
+        kept = (
+            network["backbone"]
+            if isinstance(network, torch.nn.ModuleDict) and "backbone" in network
+            else None
+        )
         if not hasattr(kept, "spec"):
             must = "must return a ModuleDict in which `backbone` is the one that it was given"
             raise ValueError(f"{type(self).__name__}.network {must}")
         return network
 
-    def _asked(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def _asked(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         """What `loss` returns, if a training can go on with it."""
         found = self.loss(network, images, draw)
         if wrong := _wrong(found):
@@ -147,7 +160,11 @@ def _wrong(found: object) -> str:
 def read(backbone: Network, images: Tensor) -> Tensor:
     """(B, D): what a head stands on, the backbone's deepest convolutional layer, flattened."""
     layer = backbone.spec.default_layer()
-    deepest = backbone(images) if layer == backbone.layer_names[-1] else backbone.layers(images, [layer])[layer]
+    deepest = (
+        backbone(images)
+        if layer == backbone.layer_names[-1]
+        else backbone.layers(images, [layer])[layer]
+    )
     return deepest.flatten(1)
 
 

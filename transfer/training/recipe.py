@@ -25,13 +25,19 @@ class Trained(Stage):
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1}
 
     epochs: int = option(90, "passes over the images", ge=0)
-    batch: int = option(256, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2)
-    accumulate: int = option(1, "parts that a batch is cut into, their gradients summed: less memory", ge=1)
+    batch: int = option(
+        256, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+    )
+    accumulate: int = option(
+        1, "parts that a batch is cut into, their gradients summed: less memory", ge=1
+    )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("sgd", "SGD has Nesterov momentum")
     learning_rate: float = option(0.1, "the highest it gets", gt=0)
     momentum: float = option(0.9, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
     weight_decay: float = option(1e-4, "on weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("cosine", "of the learning rate, after the warm-up")
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "cosine", "of the learning rate, after the warm-up"
+    )
     drops: list[float] = falls_at([0.33, 0.67, 0.89])
     warmup: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
@@ -54,7 +60,9 @@ class Trained(Stage):
             return Lars(ordered, self.learning_rate, momentum=self.momentum)
         if self.optimizer == "sgd":
             nesterov = self.momentum > 0
-            return torch.optim.SGD(ordered, self.learning_rate, momentum=self.momentum, nesterov=nesterov, fused=True)
+            return torch.optim.SGD(
+                ordered, self.learning_rate, momentum=self.momentum, nesterov=nesterov, fused=True
+            )
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(ordered, self.learning_rate, betas=(self.momentum, 0.999), fused=True)
 
@@ -66,5 +74,7 @@ class Trained(Stage):
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         if self.schedule == "step":
-            return self.learning_rate * 0.1 ** sum(epoch / max(1, self.epochs) >= drop for drop in self.drops)
+            return self.learning_rate * 0.1 ** sum(
+                epoch / max(1, self.epochs) >= drop for drop in self.drops
+            )
         return self.learning_rate

@@ -30,9 +30,15 @@ class Target(Trained):
 
     produces = Model
 
-    backbone: BackboneOption = option("alexnet", "the target network (see `transfer list backbones`)")
-    size: int | None = option(None, "side that it is fed, px; none: that of the images, which may be larger", ge=8)
-    crop: float = option(0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1)
+    backbone: BackboneOption = option(
+        "alexnet", "the target network (see `transfer list backbones`)"
+    )
+    size: int | None = option(
+        None, "side that it is fed, px; none: that of the images, which may be larger", ge=8
+    )
+    crop: float = option(
+        0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
     def rehearse(self, planned: Planned) -> None:
@@ -41,17 +47,24 @@ class Target(Trained):
 
     def augment(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
-        return random_resized_crop(images, draw, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip)
+        return random_resized_crop(
+            images, draw, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip
+        )
 
     def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
         return {"image": images, **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)}}
 
     def learn(
-        self, work: Work, make_head: Callable[[nn.Module, int], nn.Module], asked: Asked, rows: numpy.ndarray,
-        order: Callable[[int], numpy.ndarray] | None = None, chance: float | None = None,
+        self,
+        work: Work,
+        make_head: Callable[[nn.Module, int], nn.Module],
+        asked: Asked,
+        rows: numpy.ndarray,
+        order: Callable[[int], numpy.ndarray] | None = None,
+        chance: float | None = None,
         after_step: Callable[[nn.ModuleDict], None] | None = None,
-    ) -> nn.Module:  # fmt: skip
+    ) -> nn.Module:
         """Train the backbone from random weights together with a head, write the backbone, and return the head.
 
         make_head: of the backbone and the number of values that it gives. rows: the images that can be learned from;
@@ -62,9 +75,13 @@ class Target(Trained):
         backbone = self.backbone.build(seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            network = nn.ModuleDict({"backbone": backbone, "head": make_head(backbone, backbone.width(size))})
+            network = nn.ModuleDict(
+                {"backbone": backbone, "head": make_head(backbone, backbone.width(size))}
+            )
 
-        def loss(network: nn.ModuleDict, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+        def loss(
+            network: nn.ModuleDict, batch: Tensor, draw: Draw
+        ) -> tuple[Tensor, dict[str, Tensor]]:
             crops = self.augment(batch, draw)
             found = network["backbone"](normalise(crops, normalisation)).flatten(1)
             return asked(network["head"], found, crops, draw)
@@ -73,10 +90,16 @@ class Target(Trained):
             return rows[shuffled(work, epoch, len(rows))]
 
         then = (lambda share: after_step(network)) if after_step else None
-        history = train(work, self, network, loss, images, order or every, chance=chance, after_step=then)
+        history = train(
+            work, self, network, loss, images, order or every, chance=chance, after_step=then
+        )
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder, network["backbone"], size=size, normalisation=normalisation, made_by=made_by,
+            work.folder,
+            network["backbone"],
+            size=size,
+            normalisation=normalisation,
+            made_by=made_by,
             history=history,
-        )  # fmt: skip
+        )
         return network["head"]

@@ -32,10 +32,16 @@ LossOf = Callable[["nn.Module", "Tensor", Draw], "tuple[Tensor, dict[str, Tensor
 
 
 def train(
-    work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, images: Images,
-    order: Callable[[int], numpy.ndarray] | None = None, chance: float | None = None,
-    before_epoch: Callable[[int], list[nn.Module]] | None = None, after_step: Callable[[float], None] | None = None,
-) -> list[dict[str, float]]:  # fmt: skip
+    work: Work,
+    recipe: Trained,
+    network: nn.Module,
+    loss_of: LossOf,
+    images: Images,
+    order: Callable[[int], numpy.ndarray] | None = None,
+    chance: float | None = None,
+    before_epoch: Callable[[int], list[nn.Module]] | None = None,
+    after_step: Callable[[float], None] | None = None,
+) -> list[dict[str, float]]:
     """Train `network` in place and return one entry an epoch: mean loss and figures.
 
     order: the rows of `images` to train on in a given epoch, always equally many (by default all, shuffled).
@@ -48,7 +54,9 @@ def train(
         def order(epoch: int) -> numpy.ndarray:
             return shuffled(work, epoch, len(images))
 
-    return _Training(work, recipe, network, loss_of, images, order, chance, before_epoch, after_step).run()
+    return _Training(
+        work, recipe, network, loss_of, images, order, chance, before_epoch, after_step
+    ).run()
 
 
 def shuffled(work: Work, epoch: int, count: int) -> numpy.ndarray:
@@ -62,10 +70,18 @@ def epoch_order(seed: int, count: int) -> numpy.ndarray:
 
 
 class _Training:
-    def __init__(self, work: Work, recipe: Trained, network: nn.Module, loss_of: LossOf, images: Images,
-                 order: Callable[[int], numpy.ndarray], chance: float | None,
-                 before_epoch: Callable[[int], list[nn.Module]] | None,
-                 after_step: Callable[[float], None] | None):  # fmt: skip
+    def __init__(
+        self,
+        work: Work,
+        recipe: Trained,
+        network: nn.Module,
+        loss_of: LossOf,
+        images: Images,
+        order: Callable[[int], numpy.ndarray],
+        chance: float | None,
+        before_epoch: Callable[[int], list[nn.Module]] | None,
+        after_step: Callable[[float], None] | None,
+    ):
         self.work, self.recipe, self.loss_of, self.images = work, recipe, loss_of, images
         self.order, self.chance = order, chance
         self.before_epoch, self.after_step = before_epoch, after_step
@@ -80,7 +96,11 @@ class _Training:
                 part.compile()
         self.path = work.checkpoints / "training.safetensors"
         self.history: list[dict[str, float]] = []
-        self.step, self.sums, self.counted = 0, {}, 0  # step: of all epochs; sums: of this epoch so far
+        self.step, self.sums, self.counted = (
+            0,
+            {},
+            0,
+        )  # step: of all epochs; sums: of this epoch so far
         self.waited = self.busy = 0.0
 
     def run(self) -> list[dict[str, float]]:
@@ -89,7 +109,9 @@ class _Training:
         self.saved = time.monotonic()
         # One bar over all epochs: what a person waits for is the end.
         with (
-            self.work.progress("training", total * self.batch, "images", self.step * self.batch) as progress,
+            self.work.progress(
+                "training", total * self.batch, "images", self.step * self.batch
+            ) as progress,
             Batches(self.images, self.work.machine, self.batch) as feed,
         ):
             while self.step < total:
@@ -112,7 +134,9 @@ class _Training:
         if self.history:
             self.work.figures.update(self.history[-1])
             self.work.figures["images/s"] = round(progress.rate)
-            self.work.figures["waiting for data"] = f"{100 * self.waited / max(1e-9, self.waited + self.busy):.1f} %"
+            self.work.figures["waiting for data"] = (
+                f"{100 * self.waited / max(1e-9, self.waited + self.busy):.1f} %"
+            )
         return self.history
 
     def _step(self, epoch: int, ids: Tensor, images: Tensor) -> None:
@@ -126,7 +150,9 @@ class _Training:
         for part in range(parts):
             share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
             with self.work.machine.autocast():
-                loss, figures = self.loss_of(self.network, images[share], Draw(draw_seed, ids[share]))
+                loss, figures = self.loss_of(
+                    self.network, images[share], Draw(draw_seed, ids[share])
+                )
             weight = len(ids[share]) / len(ids)
             (loss * weight).backward()
             for name, value in {"loss": loss, **figures}.items():
@@ -188,9 +214,11 @@ class _Training:
 
     def _save(self) -> None:
         facts = {
-            "step": self.step, "history": self.history, "counted": self.counted,
+            "step": self.step,
+            "history": self.history,
+            "counted": self.counted,
             "sums": {name: float(value) for name, value in self.sums.items()},
-        }  # fmt: skip
+        }
         save_checkpoint(self.path, self.network, self.optimizer, facts)
         self.work.save_progress(f"epoch {self.step / self.steps:.1f} of {self.recipe.epochs}")
         self.saved = time.monotonic()
@@ -200,6 +228,8 @@ class _Training:
         if facts is None:
             return
         self.step, self.history, self.counted = facts["step"], facts["history"], facts["counted"]
-        self.sums = {name: torch.tensor(value, device=self.device) for name, value in facts["sums"].items()}
+        self.sums = {
+            name: torch.tensor(value, device=self.device) for name, value in facts["sums"].items()
+        }
         if self.counted == self.steps:
             self._end_epoch()

@@ -28,7 +28,9 @@ def to_float(images: Tensor) -> Tensor:
 def mix_colours(images: Tensor, matrices: Tensor) -> Tensor:
     """Apply to each image's colours its own map: (B, 3, ...) float and (B, 3, 3), or (B, 3, 4) with an offset."""
     flat = images.flatten(2)
-    with torch.autocast(images.device.type, enabled=False):  # a product of matrices would be rounded to bfloat16
+    with torch.autocast(
+        images.device.type, enabled=False
+    ):  # a product of matrices would be rounded to bfloat16
         if matrices.shape[2] == 4:
             return torch.baddbmm(matrices[:, :, 3:], matrices[:, :, :3], flat).view_as(images)
         return torch.bmm(matrices, flat).view_as(images)
@@ -57,7 +59,9 @@ def brightness_matrix(factors: Tensor) -> Tensor:
 def saturation_matrix(factors: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
     """(B,) to (B, 3, 4): a pixel's distance from its own grey times `factors`."""
     matrices = brightness_matrix(factors)
-    matrices[:, :, :3] += (1 - factors)[:, None, None] * torch.tensor(weights, device=factors.device)
+    matrices[:, :, :3] += (1 - factors)[:, None, None] * torch.tensor(
+        weights, device=factors.device
+    )
     return matrices
 
 
@@ -83,7 +87,9 @@ def projection_matrix(chosen: Tensor) -> Tensor:
 
 def mean_grey(images: Tensor) -> Tensor:
     """(B,): the mean of each image's grey."""
-    return (images.flatten(2).mean(2, dtype=torch.float32) * torch.tensor(LUMA, device=images.device)).sum(1)
+    return (
+        images.flatten(2).mean(2, dtype=torch.float32) * torch.tensor(LUMA, device=images.device)
+    ).sum(1)
 
 
 def random_grey(images: Tensor, draw: Draw, p: float) -> Tensor:
@@ -128,10 +134,15 @@ def jitter_factors(
     """
     high = torch.tensor([1 + brightness, 1 + contrast, 1 + saturation, hue], device=draw.device)
     low = torch.tensor(
-        [max(0.0, 1 - brightness), max(0.0, 1 - contrast), max(0.0, 1 - saturation), -hue], device=draw.device
+        [max(0.0, 1 - brightness), max(0.0, 1 - contrast), max(0.0, 1 - saturation), -hue],
+        device=draw.device,
     )
     share, chosen = draw.uniform(5).split([4, 1], dim=1)
-    return torch.where(chosen < p, low + (high - low) * share, torch.tensor([1.0, 1.0, 1.0, 0.0], device=draw.device))
+    return torch.where(
+        chosen < p,
+        low + (high - low) * share,
+        torch.tensor([1.0, 1.0, 1.0, 0.0], device=draw.device),
+    )
 
 
 def jitter(images: Tensor, factors: Tensor) -> Tensor:
@@ -152,7 +163,9 @@ def jitter_maps(factors: Tensor) -> Tensor:
     """
     brightness, contrast, saturation, _ = factors.unbind(1)
     return compose_colours(
-        brightness_matrix(brightness), contrast_matrix(contrast, brightness), saturation_matrix(saturation)
+        brightness_matrix(brightness),
+        contrast_matrix(contrast, brightness),
+        saturation_matrix(saturation),
     )
 
 
@@ -163,20 +176,32 @@ def uncut_jitter(images: Tensor, maps: Tensor, turn: Tensor) -> Tensor:
 
 
 def color_jitter(
-    images: Tensor, draw: Draw, brightness: float, contrast: float, saturation: float, hue: float, p: float = 1.0
+    images: Tensor,
+    draw: Draw,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+    p: float = 1.0,
 ) -> Tensor:
     """Each image's brightness, contrast, saturation and hue changed at random; see `jitter_factors` and `jitter`."""
     return jitter(images, jitter_factors(draw, brightness, contrast, saturation, hue, p))
 
 
 # sRGB (IEC 61966-2-1) to XYZ, and its white, D65 for the observer of 2 degrees.
-_XYZ = ((0.412453, 0.357580, 0.180423), (0.212671, 0.715160, 0.072169), (0.019334, 0.119193, 0.950227))
+_XYZ = (
+    (0.412453, 0.357580, 0.180423),
+    (0.212671, 0.715160, 0.072169),
+    (0.019334, 0.119193, 0.950227),
+)
 _WHITE = (0.95047, 1.0, 1.08883)
 _SRGB_KNEE, _LINEAR_KNEE = 0.04045, 0.04045 / 12.92
 _ROOT_KNEE = 6 / 29  # of CIE L*a*b*: below its cube, the cube root is replaced by its tangent
 
 
-def _bent(x: Tensor, knee: float, slope: float, scale: float, offset: float, exponent: float) -> Tensor:
+def _bent(
+    x: Tensor, knee: float, slope: float, scale: float, offset: float, exponent: float
+) -> Tensor:
     """((x + offset) * scale) ** exponent above `knee`, a line of `slope` below, where the two meet."""
     # A logarithm and an exponential are a third of a power's time, and clamps less than a choice.
     curved = x.clamp(min=knee).add_(offset).mul_(scale).log_().mul_(exponent).exp_()
@@ -189,16 +214,29 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     to_xyz = torch.tensor(_XYZ) / torch.tensor(_WHITE)[:, None]
     xyz = mix_colours(linear, to_xyz.to(images.device).expand(len(images), 3, 3))
     roots = _bent(xyz, _ROOT_KNEE**3, 1 / (3 * _ROOT_KNEE**2), 1.0, 0.0, 1 / 3)
-    to_lab = torch.tensor([[0.0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]], device=images.device)
+    to_lab = torch.tensor(
+        [[0.0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]], device=images.device
+    )
     return mix_colours(roots, to_lab.expand(len(images), 3, 4))
 
 
 def lab_to_rgb(images: Tensor) -> Tensor:
     """CIE L*a*b* under D65 to sRGB in [0, 1], both float; what sRGB does not have is cut to its edge."""
-    to_roots = [[1 / 116, 1 / 500, 0, 16 / 116], [1 / 116, 0, 0, 16 / 116], [1 / 116, 0, -1 / 200, 16 / 116]]
-    roots = mix_colours(images, torch.tensor(to_roots, device=images.device).expand(len(images), 3, 4))
+    to_roots = [
+        [1 / 116, 1 / 500, 0, 16 / 116],
+        [1 / 116, 0, 0, 16 / 116],
+        [1 / 116, 0, -1 / 200, 16 / 116],
+    ]
+    roots = mix_colours(
+        images, torch.tensor(to_roots, device=images.device).expand(len(images), 3, 4)
+    )
     roots[:, 2].clamp_(min=0)  # there is no less than no blue, as scikit-image has it too
     xyz = _bent(roots, _ROOT_KNEE, 3 * _ROOT_KNEE**2, 1.0, 0.0, 3.0)
     to_linear = torch.linalg.inv(torch.tensor(_XYZ, dtype=torch.float64)) * torch.tensor(_WHITE)
     linear = mix_colours(xyz, to_linear.to(images.device, torch.float32).expand(len(images), 3, 3))
-    return _bent(linear, _LINEAR_KNEE, 12.92 / 1.055, 1.0, 0.0, 1 / 2.4).mul_(1.055).sub_(0.055).clamp_(0, 1)
+    return (
+        _bent(linear, _LINEAR_KNEE, 12.92 / 1.055, 1.0, 0.0, 1 / 2.4)
+        .mul_(1.055)
+        .sub_(0.055)
+        .clamp_(0, 1)
+    )

@@ -38,7 +38,8 @@ def blur_(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
     weights /= 2 * weights.sum(1, keepdim=True) - weights[:, :1]
     with torch.autocast(images.device.type, enabled=False):  # products would be rounded to bfloat16
         across, down = (
-            (weights @ _spread(side, kernel // 2, images.device)).unflatten(1, (side, side)) for side in (width, height)
+            (weights @ _spread(side, kernel // 2, images.device)).unflatten(1, (side, side))
+            for side in (width, height)
         )
         blurred = images[chosen]
         blurred = torch.bmm(blurred.flatten(1, 2), across.mT).view_as(blurred)
@@ -72,10 +73,16 @@ def blur_kernel(side: int) -> int:
 
 
 def random_blur(
-    images: Tensor, draw: Draw, sigma: tuple[float, float] = (0.1, 2.0), p: float = 0.5, kernel: int | None = None
+    images: Tensor,
+    draw: Draw,
+    sigma: tuple[float, float] = (0.1, 2.0),
+    p: float = 0.5,
+    kernel: int | None = None,
 ) -> Tensor:
     """Images chosen with probability p blurred, with sigma uniform over its two ends; float. Kernel: `blur_kernel`."""
-    return gaussian_blur(images, blur_sigmas(draw, sigma, p), kernel or blur_kernel(min(images.shape[-2:])))
+    return gaussian_blur(
+        images, blur_sigmas(draw, sigma, p), kernel or blur_kernel(min(images.shape[-2:]))
+    )
 
 
 def solarise(images: Tensor, chosen: Tensor, threshold: float = 0.5) -> Tensor:

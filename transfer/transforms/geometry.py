@@ -24,7 +24,10 @@ def affine_map(xx: Tensor, xy: Tensor, x: Tensor, yx: Tensor, yy: Tensor, y: Ten
 
 
 def crop_map(
-    draw: Draw, scale: tuple[float, float], ratio: tuple[float, float] = (3 / 4, 4 / 3), flip: float = 0.5
+    draw: Draw,
+    scale: tuple[float, float],
+    ratio: tuple[float, float] = (3 / 4, 4 / 3),
+    flip: float = 0.5,
 ) -> Tensor:
     """A random part of each image, mirrored with probability `flip`.
 
@@ -34,14 +37,20 @@ def crop_map(
     area, shape, left, top, mirror = draw.uniform(5).unbind(1)
     area = scale[0] + (scale[1] - scale[0]) * area
     room = -area.log()
-    low, high = (torch.minimum(torch.maximum(room.new_tensor(math.log(end)), -room), room) for end in ratio)
+    low, high = (
+        torch.minimum(torch.maximum(room.new_tensor(math.log(end)), -room), room) for end in ratio
+    )
     shape = torch.exp(low + (high - low) * shape)
     wide, tall = (area * shape).sqrt().clamp(max=1), (area / shape).sqrt().clamp(max=1)
     zero = torch.zeros_like(wide)
     return affine_map(
-        torch.where(mirror < flip, -wide, wide), zero, (1 - wide) * (2 * left - 1),
-        zero, tall, (1 - tall) * (2 * top - 1),
-    )  # fmt: skip
+        torch.where(mirror < flip, -wide, wide),
+        zero,
+        (1 - wide) * (2 * left - 1),
+        zero,
+        tall,
+        (1 - tall) * (2 * top - 1),
+    )
 
 
 def flip_map(mirrored: Tensor) -> Tensor:
@@ -70,7 +79,11 @@ def compose(*maps: Tensor) -> Tensor:
 
 
 def sample(
-    images: Tensor, maps: Tensor, size: int | tuple[int, int], mode: str = "bilinear", padding: str = "border"
+    images: Tensor,
+    maps: Tensor,
+    size: int | tuple[int, int],
+    mode: str = "bilinear",
+    padding: str = "border",
 ) -> Tensor:
     """(B, 3, H, W) uint8 or float to float (B, 3, size, size): what the maps (B, 2, 3) show of the images.
 
@@ -79,11 +92,15 @@ def sample(
     height, width = (size, size) if isinstance(size, int) else size
     # The middles of the wanted pixels, from -1 to 1 over the image. `F.affine_grid` is a product of matrices, which
     # mixed precision would round to half a pixel.
-    across, down = ((2 * torch.arange(n, device=images.device) + 1) / n - 1 for n in (width, height))
+    across, down = (
+        (2 * torch.arange(n, device=images.device) + 1) / n - 1 for n in (width, height)
+    )
     maps = maps[:, :, None, None, :]
     grid = (maps[..., 2] + maps[..., 0] * across) + maps[..., 1] * down[:, None]
     grid = grid.permute(0, 2, 3, 1)
-    return F.grid_sample(to_float(images), grid, mode=mode, padding_mode=padding, align_corners=False)
+    return F.grid_sample(
+        to_float(images), grid, mode=mode, padding_mode=padding, align_corners=False
+    )
 
 
 def random_resized_crop(
@@ -140,8 +157,16 @@ def tiles(images: Tensor, rows: int, cols: int, tile: int, corners: Tensor | Non
         if tile > min(tall, wide):
             raise ValueError(f"cells of {wide} x {tall} px have no room for tiles of {tile} px")
         top, left = (tall - tile) // 2, (wide - tile) // 2
-        cells = images[..., : rows * tall, : cols * wide].unflatten(-1, (cols, wide)).unflatten(-3, (rows, tall))
-        return cells[..., top : top + tile, :, left : left + tile].permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
+        cells = (
+            images[..., : rows * tall, : cols * wide]
+            .unflatten(-1, (cols, wide))
+            .unflatten(-3, (rows, tall))
+        )
+        return (
+            cells[..., top : top + tile, :, left : left + tile]
+            .permute(0, 2, 4, 1, 3, 5)
+            .flatten(1, 2)
+        )
     # On an accelerator, looking would mean waiting for it.
     if corners.device.type == "cpu" and corners.numel():
         low, (bottom, right) = corners.amin(), corners.flatten(0, -2).amax(0).tolist()
@@ -152,11 +177,17 @@ def tiles(images: Tensor, rows: int, cols: int, tile: int, corners: Tensor | Non
     inside = torch.arange(tile, device=images.device)
     down, across = corners[..., 0, None] + inside, corners[..., 1, None] + inside  # (B, T, C, tile)
     index = (down[..., :, None] * width + across[..., None, :]).transpose(1, 2)
-    return images.flatten(2).gather(2, index.flatten(2)).unflatten(2, index.shape[2:]).transpose(1, 2)
+    return (
+        images.flatten(2).gather(2, index.flatten(2)).unflatten(2, index.shape[2:]).transpose(1, 2)
+    )
 
 
 def erased_boxes(
-    draw: Draw, size: tuple[int, int], p: float, scale: tuple[float, float], ratio: tuple[float, float]
+    draw: Draw,
+    size: tuple[int, int],
+    p: float,
+    scale: tuple[float, float],
+    ratio: tuple[float, float],
 ) -> Tensor:
     """(B, 4) int64: top, left, height and width in px of what is erased of images of `size` (height, width).
 
@@ -167,9 +198,14 @@ def erased_boxes(
     area, shape, top, left, chosen = draw.uniform(5).unbind(1)
     area = (scale[0] + (scale[1] - scale[0]) * area) * (high * wide)
     least, most = (area / wide**2).log(), (high**2 / area).log()
-    low, top_end = (torch.minimum(torch.maximum(area.new_tensor(math.log(end)), least), most) for end in ratio)
+    low, top_end = (
+        torch.minimum(torch.maximum(area.new_tensor(math.log(end)), least), most) for end in ratio
+    )
     shape = torch.exp(low + (top_end - low) * shape)
-    tall, broad = (area * shape).sqrt().round().clamp(max=high), (area / shape).sqrt().round().clamp(max=wide)
+    tall, broad = (
+        (area * shape).sqrt().round().clamp(max=high),
+        (area / shape).sqrt().round().clamp(max=wide),
+    )
     tall = torch.where(chosen < p, tall, 0.0)
     top, left = (top * (high - tall + 1)).floor(), (left * (wide - broad + 1)).floor()
     return torch.stack((top, left, tall, broad), dim=1).to(torch.int64)

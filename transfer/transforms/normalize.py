@@ -20,7 +20,9 @@ def normalise(images: Tensor, how: Normalisation) -> Tensor:
     """What a network is fed: uint8 or float in [0, 1] to float32 of about zero mean and unit deviation."""
     images = to_float(images)
     if how.lightness:
-        return ((rgb_to_lab(images)[:, :1] - 50) / 25).repeat(1, 3, 1, 1)  # L is 0..100, of photographs about 50 +- 25
+        return ((rgb_to_lab(images)[:, :1] - 50) / 25).repeat(
+            1, 3, 1, 1
+        )  # L is 0..100, of photographs about 50 +- 25
     if how.per_image:
         # Not `std_mean`: its way over an image is five times as slow.
         centred = images - images.mean((1, 2, 3), keepdim=True)

@@ -5,7 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transfer.transforms.color import grey_matrix, jitter_factors, jitter_maps, mix_colours, uncut_jitter
+from transfer.transforms.color import (
+    grey_matrix,
+    jitter_factors,
+    jitter_maps,
+    mix_colours,
+    uncut_jitter,
+)
 from transfer.transforms.filters import blur_, blur_kernel, blur_sigmas, solarise
 from transfer.transforms.geometry import crop_map, sample
 from transfer.utils.lazy_imports import torch
@@ -29,7 +35,12 @@ class Views:
     size: int  # px of a view
     scale: tuple[float, float] = (0.08, 1.0)  # of the image's area
     flip: float = 0.5  # probability, as are jitter_p, grey, blur, solarise
-    jitter: tuple[float, float, float, float] = (0.8, 0.8, 0.8, 0.2)  # brightness, contrast, saturation, hue
+    jitter: tuple[float, float, float, float] = (
+        0.8,
+        0.8,
+        0.8,
+        0.2,
+    )  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
     grey: float = 0.2
     blur: float = 0.5
@@ -40,12 +51,18 @@ class Views:
     def __call__(self, images: Tensor, draw: Draw) -> Tensor:
         """(B, 3, H, W) uint8 or float to (B, 3, size, size) float in [0, 1]."""
         maps = crop_map(draw, self.scale, flip=self.flip)
-        factors = jitter_factors(draw, *(width * self.strength for width in self.jitter), p=self.jitter_p)
+        factors = jitter_factors(
+            draw, *(width * self.strength for width in self.jitter), p=self.jitter_p
+        )
         grey = draw.chance(self.grey)
         sigma = blur_sigmas(draw, self.blur_sigma, self.blur)
         solarised = draw.chance(self.solarise)
         seen = torch.empty(len(images), 3, self.size, self.size, device=images.device)
-        block = max(1, BLOCK // seen[0].numel()) if len(seen) and seen.device.type == "cpu" else max(1, len(seen))
+        block = (
+            max(1, BLOCK // seen[0].numel())
+            if len(seen) and seen.device.type == "cpu"
+            else max(1, len(seen))
+        )
         whole = (seen, images, maps, jitter_maps(factors), factors[:, 3], grey, sigma, solarised)
         for part in zip(*(values.split(block) for values in whole), strict=True):
             self._show(*part)

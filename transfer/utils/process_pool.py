@@ -13,13 +13,20 @@ from typing import Any
 
 from transfer.errors import TransferError
 
-CAN_FORK = sys.platform == "linux"  # elsewhere threads of the system's own libraries do not survive it
+CAN_FORK = (
+    sys.platform == "linux"
+)  # elsewhere threads of the system's own libraries do not survive it
 
 
-def forked(workers: int, adopt: Callable[..., None] | None = None, *handed: Any) -> ProcessPoolExecutor:
+def forked(
+    workers: int, adopt: Callable[..., None] | None = None, *handed: Any
+) -> ProcessPoolExecutor:
     """A pool of processes, forked with the first tasks; each calls `adopt(*handed)` first, which copies nothing."""
     return ProcessPoolExecutor(
-        workers, mp_context=multiprocessing.get_context("fork"), initializer=_begin, initargs=(adopt, handed)
+        workers,
+        mp_context=multiprocessing.get_context("fork"),
+        initializer=_begin,
+        initargs=(adopt, handed),
     )
 
 

@@ -35,7 +35,9 @@ class Progress:
                 bars.TimeRemainingColumn(compact=True),
             ]
             self._bar = bars.Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task(self.what, total=self.total, completed=self.done, rate="", said="")
+            self._task = self._bar.add_task(
+                self.what, total=self.total, completed=self.done, rate="", said=""
+            )
             self._bar.start()
         return self
 
@@ -51,7 +53,12 @@ class Progress:
     def advance(self, count: int) -> None:
         self.done += count
         if self._bar is not None:
-            self._bar.update(self._task, completed=self.done, rate=f"{self.rate:,.0f} {self.unit}/s", said=self._text)
+            self._bar.update(
+                self._task,
+                completed=self.done,
+                rate=f"{self.rate:,.0f} {self.unit}/s",
+                said=self._text,
+            )
         elif not self.quiet and time.monotonic() - self._last_line > LINE_EVERY:
             self._last_line = time.monotonic()
             left = (self.total - self.done) / max(self.rate, 1e-9)

@@ -53,7 +53,11 @@ class Machine:
     def threads(self) -> int:
         if self.threads_wanted:
             return self.threads_wanted
-        return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        return (
+            len(os.sched_getaffinity(0))
+            if hasattr(os, "sched_getaffinity")
+            else os.cpu_count() or 1
+        )
 
     @cached_property
     def device(self) -> torch_types.device:
@@ -65,7 +69,9 @@ class Machine:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise UsageError(f"--device {name}: not there ({str(error).splitlines()[0]})") from error
+            raise UsageError(
+                f"--device {name}: not there ({str(error).splitlines()[0]})"
+            ) from error
         return device
 
     @cached_property
@@ -74,7 +80,9 @@ class Machine:
         if self.precision_name != "auto":
             return self.precision_name
         if self.device.type == "cuda":
-            return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+            return (
+                "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
+            )
         return "bfloat16" if self.device.type == "cpu" and cpu_has_fast_bfloat16() else "float32"
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -140,7 +148,11 @@ def keep_memory() -> None:
     """
     with suppress(OSError, AttributeError):  # another C library has no such switch
         library = ctypes.CDLL(None)
-        for parameter, value in ((M_TRIM_THRESHOLD, LARGE), (M_MMAP_THRESHOLD, LARGE), (M_TOP_PAD, 64 << 20)):
+        for parameter, value in (
+            (M_TRIM_THRESHOLD, LARGE),
+            (M_MMAP_THRESHOLD, LARGE),
+            (M_TOP_PAD, 64 << 20),
+        ):
             library.mallopt(parameter, value)
 
 

@@ -62,7 +62,9 @@ def test_shape_type_and_range(whole: np.ndarray) -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(indices=st.lists(st.integers(0, 999), max_size=40))
-def test_any_subset_in_any_order_is_the_same_rows_of_the_whole(whole: np.ndarray, indices: list[int]) -> None:
+def test_any_subset_in_any_order_is_the_same_rows_of_the_whole(
+    whole: np.ndarray, indices: list[int]
+) -> None:
     np.testing.assert_array_equal(render.render("test", indices), whole[indices])
 
 
@@ -99,7 +101,9 @@ def test_classes_differ_in_shape(train: np.ndarray) -> None:
 
 def test_every_kind_of_object_is_both_lighter_and_darker_than_its_ground(train: np.ndarray) -> None:
     grey = train.astype(np.float64).mean(axis=3)
-    ground = (grey[:, :6, :6] + grey[:, :6, -6:] + grey[:, -6:, :6] + grey[:, -6:, -6:]).mean(axis=(1, 2)) / 4
+    ground = (grey[:, :6, :6] + grey[:, :6, -6:] + grey[:, -6:, :6] + grey[:, -6:, -6:]).mean(
+        axis=(1, 2)
+    ) / 4
     lighter = grey[:, 16:48, 16:48].mean(axis=(1, 2)) > ground
     shares = lighter.reshape(-1, 10).mean(axis=0)
     assert shares.min() > 0.1

@@ -82,7 +82,9 @@ def test_jpegs_of_the_right_size_are_kept_as_they_are(
     assert [images.encoded(row) for row in range(4)] == data
 
 
-def test_a_damaged_jpeg_set_is_told(folder: Path, plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
+def test_a_damaged_jpeg_set_is_told(
+    folder: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
     images = packed(plan(folder=folder, pack="jpeg", limit=40))
     content = bytearray((images.folder / "images.bin").read_bytes())
     start = int(np.load(images.folder / "offsets.npy")[20])

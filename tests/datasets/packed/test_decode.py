@@ -27,7 +27,9 @@ def png(width: int, height: int) -> bytes:
     """A PNG that claims a size and holds next to nothing."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        return (
+            struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+        )
 
     header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     body = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"\0" * 64)) + chunk(b"IEND", b"")
@@ -37,7 +39,13 @@ def png(width: int, height: int) -> bytes:
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize(("width", "height"), [(1, 1), (1, 50), (31, 7), (300, 200)])
 def test_each_format_decodes_at_any_size(form: str, width: int, height: int) -> None:
-    lossless = {"lossless": True} if form == "WEBP" else {"quality": 98, "subsampling": 0} if form == "JPEG" else {}
+    lossless = (
+        {"lossless": True}
+        if form == "WEBP"
+        else {"quality": 98, "subsampling": 0}
+        if form == "JPEG"
+        else {}
+    )
     original = picture(3, width, height)
     pixels = decode(encode(original, form, **lossless))
     assert pixels.shape == (height, width, 3)
@@ -80,7 +88,9 @@ def test_cmyk_gives_the_colours_that_were_meant() -> None:
 def test_alpha_is_laid_on_white(form: str) -> None:
     values = np.zeros((2, 4, 4), dtype=np.uint8)
     values[..., 0], values[..., 3] = 200, [0, 51, 102, 255]
-    pixels = decode(encode(Image.fromarray(values), form, **({"lossless": True} if form == "WEBP" else {})))
+    pixels = decode(
+        encode(Image.fromarray(values), form, **({"lossless": True} if form == "WEBP" else {}))
+    )
     share = values[..., 3:] / 255
     assert np.abs(pixels - (values[..., :3] * share + 255 * (1 - share))).max() <= 1
 
@@ -120,7 +130,11 @@ def test_a_picture_is_turned_as_its_exif_says(form: str, orientation: int) -> No
 def test_exif_that_makes_no_sense_is_passed_over() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        assert decode(encode(picture(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).shape == (20, 24, 3)
+        assert decode(encode(picture(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).shape == (
+            20,
+            24,
+            3,
+        )
 
 
 @pytest.mark.parametrize("form", ["PNG", "WEBP"])
@@ -179,7 +193,9 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(side: int) -> Non
     tracemalloc.start()
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        with pytest.raises(BadImage, match=f"^{side} x {side} pixels, more than {MAX_PIXELS // 10**6} million$"):
+        with pytest.raises(
+            BadImage, match=f"^{side} x {side} pixels, more than {MAX_PIXELS // 10**6} million$"
+        ):
             decode(data)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
@@ -238,7 +254,9 @@ def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad(
 
 def test_a_decoder_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode_workers, "FORKING", 1)
-    with decode_workers.Decoders(lambda row: os._exit(9), 8, block=4, slots=1, workers=2, images=100) as decoders:
+    with decode_workers.Decoders(
+        lambda row: os._exit(9), 8, block=4, slots=1, workers=2, images=100
+    ) as decoders:
         loading = decoders.load(0, [0, 1])
         with pytest.raises(TransferError, match="was killed from outside"):
             decode_workers.wait(loading)

@@ -31,13 +31,18 @@ from transfer.utils.progress import Progress
 
 
 def digests(folder: Path) -> dict[str, str]:
-    return {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(folder.iterdir())}
+    return {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.iterdir())
+    }
 
 
 # What is packed
 
 
-def test_drawings_are_packed_as_they_are_drawn(plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
+def test_drawings_are_packed_as_they_are_drawn(
+    plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
     images = packed(plan("test", card="drawings", size=None, limit=30))
     rows = [int(one.removeprefix("test/")) for one in images.ids]
     assert images.size == render.SIZE
@@ -51,7 +56,10 @@ def test_a_limit_is_a_draw_that_is_the_same_everywhere(
     tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
 ) -> None:
     folder = fill(tmp_path / "set", *[f"{number % 4}/{number:03}.png" for number in range(120)])
-    whole, some = packed(plan(folder=folder), "whole"), packed(plan(folder=folder, limit=12), "some")
+    whole, some = (
+        packed(plan(folder=folder), "whole"),
+        packed(plan(folder=folder, limit=12), "some"),
+    )
     rows = [whole.ids.index(one) for one in some.ids]
     assert rows == [7, 8, 10, 22, 33, 45, 48, 50, 89, 94, 95, 97]
     assert (whole.pixels[rows] == some.pixels).all()
@@ -78,9 +86,14 @@ def test_the_draw_favours_no_place_in_the_set() -> None:
     assert ((counts - 200) ** 2 / 160).sum() < 22  # chi-square, 9 degrees of freedom, p = 0.01
 
 
-def test_ids_are_unique_and_stable(tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
+def test_ids_are_unique_and_stable(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
     folder = fill(tmp_path / "set", "train/a/1.png", "train/b/1.png", "test/a/1.png")
-    train, test = packed(plan("train", folder=folder), "train"), packed(plan("test", folder=folder), "test")
+    train, test = (
+        packed(plan("train", folder=folder), "train"),
+        packed(plan("test", folder=folder), "test"),
+    )
     assert train.ids == ["train/a/1.png", "train/b/1.png"]
     assert test.ids == ["test/a/1.png"]
     assert packed(plan("train", folder=folder, size=24), "again").ids == train.ids
@@ -114,9 +127,13 @@ def test_every_option_that_changes_the_result_is_part_of_its_identity(
 @pytest.mark.parametrize("kind", ["folder", "hdf5", "drawings"])
 @pytest.mark.parametrize("damage", ["none", "half a block more", "cut", "no pixels"])
 def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
-    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., Work], monkeypatch: pytest.MonkeyPatch, kind: str,
+    tmp_path: Path,
+    plan: Callable[..., Pack],
+    work: Callable[..., Work],
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
     damage: str,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setattr(pack_module, "BLOCK_IMAGES", 3)
     if kind == "folder":
         pack = plan(folder=fill(tmp_path / "set", *[f"{n % 2}/{n}.png" for n in range(11)]))
@@ -152,7 +169,9 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
         pixels.unlink()
     again = work("disturbed")
     blocks.clear()
-    monkeypatch.setattr(Progress, "advance", lambda one, count: ": packing" in one.what and blocks.append(count))
+    monkeypatch.setattr(
+        Progress, "advance", lambda one, count: ": packing" in one.what and blocks.append(count)
+    )
     pack.run(again)
     assert sum(blocks) == (5 if damage in ("none", "half a block more") else 11)
     assert digests(again.folder) == digests(undisturbed.folder)
@@ -169,20 +188,27 @@ def test_a_progress_file_that_a_kill_left_half_written_starts_anew(
 
 
 def test_memory_does_not_grow_with_the_set(
-    tmp_path: Path, work: Callable[..., Work], plan: Callable[..., Pack], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    work: Callable[..., Work],
+    plan: Callable[..., Pack],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(pack_module, "BLOCK_BYTES", 1 << 20)
     encoded = np.frombuffer(encode(picture(1, 64, 64)), dtype=np.uint8)
     peaks = []
     for count in (100, 800):
         offsets = np.arange(count + 1) * len(encoded)
-        write_h5(tmp_path / f"{count}.h5", train={"jpeg": np.tile(encoded, count), "offsets": offsets})
+        write_h5(
+            tmp_path / f"{count}.h5", train={"jpeg": np.tile(encoded, count), "offsets": offsets}
+        )
         pack, job = plan(hdf5=tmp_path / f"{count}.h5", size=64), work(str(count))
         tracemalloc.start()
         pack.run(job)
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    assert peaks[1] < peaks[0] + (1 << 20)  # the packed set grew by 8.6 MB, its file by as much again
+    assert peaks[1] < peaks[0] + (
+        1 << 20
+    )  # the packed set grew by 8.6 MB, its file by as much again
 
 
 # What a pipeline file may say
@@ -230,7 +256,9 @@ def test_paths_start_at_the_pipeline_file(tmp_path: Path, sets: Callable[[], Ima
     fill(tmp_path / "photos", "1.png")
     assert sets().locate(ImageSpec(folder="x/../photos"))[0].place == str(tmp_path / "photos")
     assert sets().survey(ImageSpec(folder="photos")).splits["all"].count == 1
-    assert sets().locate(ImageSpec(folder="~nobody-of-this-name/x"))[0].place.startswith(str(tmp_path))
+    assert (
+        sets().locate(ImageSpec(folder="~nobody-of-this-name/x"))[0].place.startswith(str(tmp_path))
+    )
 
 
 @pytest.mark.parametrize(
@@ -256,7 +284,9 @@ def test_a_split_stands_in_for_unlabeled_and_for_nothing_else(
         assert survey.find(wanted, explicit) == found
 
 
-def test_a_stage_that_needs_labels_is_told_where_there_are_none(tmp_path: Path, sets: Callable[[], ImageSets]) -> None:
+def test_a_stage_that_needs_labels_is_told_where_there_are_none(
+    tmp_path: Path, sets: Callable[[], ImageSets]
+) -> None:
     spec = ImageSpec(folder=str(fill(tmp_path / "set", "train/1.png")), size=16)
     with pytest.raises(UsageError, match="split 'train', has no labels, and this stage needs them"):
         sets().pack(spec, "train", labelled=True)
@@ -315,7 +345,9 @@ def test_a_faulty_card_is_told_with_its_file(tmp_path: Path, text: str, message:
 
 @pytest.mark.parametrize("name", ["folder", "hdf5"])
 def test_a_layout_is_no_set(name: str, plan: Callable[..., Pack]) -> None:
-    with pytest.raises(UsageError, match=f"'{name}' is a layout, not a set: write `data: {{{name}: PATH}}`"):
+    with pytest.raises(
+        UsageError, match=f"'{name}' is a layout, not a set: write `data: {{{name}: PATH}}`"
+    ):
         plan(card=name)
 
 
@@ -350,7 +382,9 @@ def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
         + "heavy = {'numpy', 'torch', 'h5py', 'PIL', 'faiss', 'scipy', 'matplotlib'} & set(sys.modules)\n"
         + "print(*sorted(heavy))\n"
     )
-    ended = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    ended = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
     assert (ended.stdout, ended.stderr) == ("\n", "")
 
 
@@ -358,8 +392,12 @@ def test_planning_imports_no_heavy_library(tmp_path: Path) -> None:
 
 
 @pytest.mark.photos
-@pytest.mark.skipif(not os.environ.get("TRANSFER_PHOTOS"), reason="TRANSFER_PHOTOS names no folder of photographs")
-def test_photographs_pack(plan: Callable[..., Pack], packed: Callable[..., Images], tmp_path: Path) -> None:
+@pytest.mark.skipif(
+    not os.environ.get("TRANSFER_PHOTOS"), reason="TRANSFER_PHOTOS names no folder of photographs"
+)
+def test_photographs_pack(
+    plan: Callable[..., Pack], packed: Callable[..., Images], tmp_path: Path
+) -> None:
     files = sorted(Path(os.environ["TRANSFER_PHOTOS"]).glob("*.h5"))
     assert files
     for file in files:
@@ -368,7 +406,13 @@ def test_photographs_pack(plan: Callable[..., Pack], packed: Callable[..., Image
             images = packed(plan(split, hdf5=file, size=None, limit=300), f"{file.stem} {split}")
             assert images.pixels.shape == (min(300, facts.count), survey.size, survey.size, 3)
             assert images.labels is not None
-            assert 0 <= images.labels.min() <= images.labels.max() < len(images.classes) == len(survey.classes)
+            assert (
+                0
+                <= images.labels.min()
+                <= images.labels.max()
+                < len(images.classes)
+                == len(survey.classes)
+            )
             assert len(set(images.ids)) == len(images)
             pixels = np.asarray(images.pixels)
             assert 60 < pixels.mean() < 190
@@ -420,7 +464,10 @@ def test_stretched_images_keep_their_edges(
 
 
 def test_processes_give_what_threads_give(
-    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    plan: Callable[..., Pack],
+    packed: Callable[..., Images],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
 
     fill(tmp_path / "set", *[f"{number:03}.png" for number in range(40)])

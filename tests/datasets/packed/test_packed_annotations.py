@@ -39,5 +39,7 @@ def test_what_the_files_say_of_an_image_is_found_beside_its_pixels(
             assert set(np.unique(found.mask(row))) == {0, 9, 255}
 
 
-def test_other_sets_have_none(tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
+def test_other_sets_have_none(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
     assert not is_annotated(packed(plan(card="drawings", size=16, limit=3)))

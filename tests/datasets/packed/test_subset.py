@@ -57,11 +57,15 @@ def test_the_draw_is_the_same_on_every_machine() -> None:
 
 
 @given(
-    limit=st.none() | st.integers(1, 100), fraction=st.none() | st.floats(0.01, 0.99), seed=st.integers(0, 5),
+    limit=st.none() | st.integers(1, 100),
+    fraction=st.none() | st.floats(0.01, 0.99),
+    seed=st.integers(0, 5),
     per_class=st.none() | st.integers(1, 20) | st.floats(0.01, 0.99),
-)  # fmt: skip
+)
 def test_the_plan_never_promises_fewer_than_there_are(limit, fraction, seed, per_class) -> None:
-    spec = ImageSpec(card="some", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed)
+    spec = ImageSpec(
+        card="some", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed
+    )
     rows, labels, _ = subset(spec, len(LABELS), LABELS, CLASSES)
     assert 1 <= len(rows) <= at_most(spec, len(LABELS), len(CLASSES))
     assert (np.diff(rows) > 0).all()

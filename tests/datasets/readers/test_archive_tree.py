@@ -21,10 +21,16 @@ from transfer.datasets.readers.base import TICK, SurveyMemory
 from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import UsageError
 
-FILES = {"cat/1.png": encode(picture(1)), "dog/2.jpg": encode(picture(2), "JPEG"), "dog/ü 3.png": encode(picture(3))}
+FILES = {
+    "cat/1.png": encode(picture(1)),
+    "dog/2.jpg": encode(picture(2), "JPEG"),
+    "dog/ü 3.png": encode(picture(3)),
+}
 
 
-def write_tar(path: Path, files: dict[str, bytes], *members: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT) -> Path:
+def write_tar(
+    path: Path, files: dict[str, bytes], *members: tarfile.TarInfo, form: int = tarfile.PAX_FORMAT
+) -> Path:
     with tarfile.open(path, "w", format=form) as archive:
         for name, data in files.items():
             member = tarfile.TarInfo(name)
@@ -56,7 +62,9 @@ def test_a_tar_is_read_in_each_of_its_forms(tmp_path: Path, form: int) -> None:
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED])
 def test_a_zip_is_read_packed_or_not(tmp_path: Path, packing: int) -> None:
-    tree = ArchiveTree(write_zip(tmp_path / "set.zip", {**FILES, "__MACOSX/._1.png": b"x", "dog/": b""}, packing))
+    tree = ArchiveTree(
+        write_zip(tmp_path / "set.zip", {**FILES, "__MACOSX/._1.png": b"x", "dog/": b""}, packing)
+    )
     assert {name: tree.read(name) for name in tree.files()} == {**FILES}
     assert tree.is_folder("dog")
     assert not tree.is_file("dog/9.png")
@@ -71,7 +79,9 @@ def link(name: str, target: str, kind: bytes = tarfile.SYMTYPE) -> tarfile.TarIn
 
 
 def leads_up(path: Path) -> Path:
-    return write_tar(path.with_suffix(".tar"), {**FILES, "../escaped.png": b"x", "a/../../b.png": b"x"})
+    return write_tar(
+        path.with_suffix(".tar"), {**FILES, "../escaped.png": b"x", "a/../../b.png": b"x"}
+    )
 
 
 def is_absolute(path: Path) -> Path:
@@ -83,7 +93,9 @@ def has_a_link(path: Path) -> Path:
 
 
 def has_a_hard_link(path: Path) -> Path:
-    return write_tar(path.with_suffix(".tar"), FILES, link("cat/5.png", "cat/1.png", tarfile.LNKTYPE))
+    return write_tar(
+        path.with_suffix(".tar"), FILES, link("cat/5.png", "cat/1.png", tarfile.LNKTYPE)
+    )
 
 
 def has_a_pipe(path: Path) -> Path:
@@ -110,7 +122,9 @@ def is_cut(path: Path) -> Path:
 
 
 def is_cut_between_files(path: Path) -> Path:
-    target = write_tar(path.with_suffix(".tar"), {"cat/1.png": bytes([1]) * 512, "cat/2.png": bytes([1]) * 512})
+    target = write_tar(
+        path.with_suffix(".tar"), {"cat/1.png": bytes([1]) * 512, "cat/2.png": bytes([1]) * 512}
+    )
     os.truncate(target, 1024)
     return target
 
@@ -183,7 +197,9 @@ CRAFTED: dict[Callable[[Path], Path], str] = {
 
 
 @pytest.mark.parametrize("craft", CRAFTED, ids=lambda craft: craft.__name__)
-def test_a_crafted_or_damaged_archive_is_refused(tmp_path: Path, craft: Callable[[Path], Path]) -> None:
+def test_a_crafted_or_damaged_archive_is_refused(
+    tmp_path: Path, craft: Callable[[Path], Path]
+) -> None:
     path = craft(tmp_path / "set")
     with pytest.raises(UsageError, match=CRAFTED[craft]) as told:
         FolderSource(path).survey(SurveyMemory(tmp_path / "memory"))
@@ -192,7 +208,9 @@ def test_a_crafted_or_damaged_archive_is_refused(tmp_path: Path, craft: Callable
 
 
 def test_a_name_that_is_not_utf8_is_told(tmp_path: Path) -> None:
-    path = write_tar(tmp_path / "set.tar", {os.fsdecode(b"caf\xe9.png"): b"x"}, form=tarfile.GNU_FORMAT)
+    path = write_tar(
+        tmp_path / "set.tar", {os.fsdecode(b"caf\xe9.png"): b"x"}, form=tarfile.GNU_FORMAT
+    )
     with pytest.raises(UsageError, match=r"caf\\udce9.png': its name is not valid UTF-8"):
         ArchiveTree(path)
 
@@ -249,7 +267,9 @@ def test_a_changed_byte_in_an_archive_changes_the_fingerprint(tmp_path: Path, fo
     write = write_zip if form == "zip" else write_tar
 
     def look() -> str:
-        return FolderSource(path).survey(SurveyMemory(tmp_path / "memory")).splits["all"].fingerprint
+        return (
+            FolderSource(path).survey(SurveyMemory(tmp_path / "memory")).splits["all"].fingerprint
+        )
 
     path = write(tmp_path / f"set.{form}", FILES)
     time.sleep(2 * TICK / 1e9)

@@ -50,22 +50,30 @@ def check(found: Any, split: str, images: np.ndarray, labels: list[int] | None) 
 
 
 def _same(listing: Any, read: list[np.ndarray]) -> None:
-    os._exit(0 if all(np.array_equal(listing.read(row), one) for row, one in enumerate(read)) else 1)
+    os._exit(
+        0 if all(np.array_equal(listing.read(row), one) for row, one in enumerate(read)) else 1
+    )
 
 
 # STL-10
 
 
-def stl10(folder: Path, unlabeled: int = 7, train: int = 12, test: int = 5) -> dict[str, np.ndarray]:
+def stl10(
+    folder: Path, unlabeled: int = 7, train: int = 12, test: int = 5
+) -> dict[str, np.ndarray]:
     """Column after column, red first; labels from 1; folds as rows of train."""
     folder.mkdir(parents=True)
     images = {}
-    for seed, (split, count) in enumerate({"unlabeled": unlabeled, "train": train, "test": test}.items()):
+    for seed, (split, count) in enumerate(
+        {"unlabeled": unlabeled, "train": train, "test": test}.items()
+    ):
         images[split] = noise(count, 96, seed)
         images[split].transpose(0, 3, 2, 1).tofile(folder / f"{split}_X.bin")
         if split != "unlabeled":
             (np.arange(count) % 10 + 1).astype(np.uint8).tofile(folder / f"{split}_y.bin")
-    folds = [" ".join(str((3 * fold + step) % train) for step in range(4)) + " " for fold in range(10)]
+    folds = [
+        " ".join(str((3 * fold + step) % train) for step in range(4)) + " " for fold in range(10)
+    ]
     (folder / "fold_indices.txt").write_text("\n".join(folds) + "\n")
     (folder / "class_names.txt").write_text("airplane\nbird\n")
     return images
@@ -78,7 +86,12 @@ def test_stl10_is_read_from_its_binaries_with_its_folds(tmp_path: Path, root: st
     found = opened("stl10", place, **SPLITS)
     assert found.survey.classes[:2] == ["airplane", "bird"]
     assert found.survey.size == 96
-    assert list(found.survey.splits) == ["unlabeled", "train", "test", *[f"train_fold{fold}" for fold in range(10)]]
+    assert list(found.survey.splits) == [
+        "unlabeled",
+        "train",
+        "test",
+        *[f"train_fold{fold}" for fold in range(10)],
+    ]
     check(found, "unlabeled", images["unlabeled"], None)
     check(found, "train", images["train"], [row % 10 for row in range(12)])
     check(found, "test", images["test"], [0, 1, 2, 3, 4])
@@ -108,7 +121,9 @@ def test_a_part_of_stl10_can_be_used_and_the_rest_is_told_with_its_command(tmp_p
     found = opened("stl10", place, **SPLITS)
     assert found.survey.find("train", explicit=False) == "train"
     for explicit in (True, False):
-        with pytest.raises(UsageError, match=r"lacks its split 'unlabeled': .* has no unlabeled_X.bin") as told:
+        with pytest.raises(
+            UsageError, match=r"lacks its split 'unlabeled': .* has no unlabeled_X.bin"
+        ) as told:
             found.survey.find("unlabeled", explicit)
         assert "stl10_binary/ with" in str(told.value)
         assert f"STL10(sys.argv[1], download=True)\" '{place}'\n" in str(told.value)
@@ -117,7 +132,9 @@ def test_a_part_of_stl10_can_be_used_and_the_rest_is_told_with_its_command(tmp_p
 
 
 @pytest.mark.parametrize("file", ["train_X.bin", "train_y.bin", "fold_indices.txt"])
-def test_a_changed_byte_changes_the_fingerprint_of_the_splits_that_it_is_of(tmp_path: Path, file: str) -> None:
+def test_a_changed_byte_changes_the_fingerprint_of_the_splits_that_it_is_of(
+    tmp_path: Path, file: str
+) -> None:
     stl10(tmp_path / "stl10")
     settle()
     before = opened("stl10", tmp_path / "stl10", **SPLITS)
@@ -169,7 +186,9 @@ STL_FAULTS = {
 
 
 @pytest.mark.parametrize("fault", STL_FAULTS, ids=lambda fault: fault.__name__)
-def test_damaged_binaries_are_refused_and_other_splits_can_be_used(tmp_path: Path, fault: Callable[..., None]) -> None:
+def test_damaged_binaries_are_refused_and_other_splits_can_be_used(
+    tmp_path: Path, fault: Callable[..., None]
+) -> None:
     images = stl10(tmp_path / "stl10")
     fault(tmp_path / "stl10")
     found = opened("stl10", tmp_path / "stl10", **SPLITS)
@@ -225,7 +244,12 @@ def python2_pickle(value: Any) -> bytes:
         shape = write(one.shape[0]) + write(one.shape[1]) + b"\x86"
         made = b"cnumpy.core.multiarray\n_reconstruct\nq\x01cnumpy\nndarray\nq\x02K\x00\x85U\x01b\x87Rq\x03"
         minus = b"J\xff\xff\xff\xff"
-        dtype = b"cnumpy\ndtype\nq\x04U\x02u1K\x00K\x01\x87Rq\x05(K\x03U\x01|NNN" + minus + minus + b"K\x00tb"
+        dtype = (
+            b"cnumpy\ndtype\nq\x04U\x02u1K\x00K\x01\x87Rq\x05(K\x03U\x01|NNN"
+            + minus
+            + minus
+            + b"K\x00tb"
+        )
         return made + b"(K\x01" + shape + dtype + b"\x89" + write(one.tobytes()) + b"tb"
 
     return b"\x80\x02" + write(value) + b"."
@@ -236,7 +260,9 @@ def planes(images: np.ndarray) -> np.ndarray:
     return images.transpose(0, 3, 1, 2).reshape(len(images), -1)
 
 
-def cifar10_python(dump: Callable[[Any], bytes] = python2_pickle) -> tuple[dict[str, bytes], np.ndarray]:
+def cifar10_python(
+    dump: Callable[[Any], bytes] = python2_pickle,
+) -> tuple[dict[str, bytes], np.ndarray]:
     images = noise(24, 32)
     files = {}
     for number in range(6):
@@ -250,7 +276,9 @@ def cifar10_python(dump: Callable[[Any], bytes] = python2_pickle) -> tuple[dict[
                 b"filenames": [f"tiger_s_{row:06}.png".encode() for row in range(4)],
             }
         )
-    files["cifar-10-batches-py/batches.meta"] = dump({b"label_names": [b"airplane"], b"num_vis": 3072})
+    files["cifar-10-batches-py/batches.meta"] = dump(
+        {b"label_names": [b"airplane"], b"num_vis": 3072}
+    )
     return files, images
 
 
@@ -343,15 +371,21 @@ def gzipped_binary_files(place: Path) -> np.ndarray:
 
 
 @pytest.mark.parametrize("make", FORMS)
-def test_cifar10_is_read_in_every_form_to_the_same_pixels_labels_and_ids(tmp_path: Path, make: str) -> None:
+def test_cifar10_is_read_in_every_form_to_the_same_pixels_labels_and_ids(
+    tmp_path: Path, make: str
+) -> None:
     images = FORMS[make](tmp_path / "cifar10")
     found = opened("cifar10", tmp_path / "cifar10", **SPLITS)
     assert (found.survey.size, len(found.survey.classes)) == (32, 10)
     check(found, "train", images[:20], [row % 10 for row in range(20)])
     check(found, "test", images[20:], [0, 1, 2, 3])
     assert found.listing("train").ids[:5] == [
-        "data_batch_1/0", "data_batch_1/1", "data_batch_1/2", "data_batch_1/3", "data_batch_2/0",
-    ]  # fmt: skip
+        "data_batch_1/0",
+        "data_batch_1/1",
+        "data_batch_1/2",
+        "data_batch_1/3",
+        "data_batch_2/0",
+    ]
 
 
 def test_an_archive_may_be_named_itself(tmp_path: Path) -> None:
@@ -381,12 +415,20 @@ def test_cifar100_has_fine_and_coarse_labels(tmp_path: Path, labels: str, binary
         count = len(images[some])
         if binary:
             head = np.array([coarse[:count], fine[:count]], dtype=np.uint8).T
-            files[f"cifar-100-binary/{name}.bin"] = np.hstack([head, planes(images[some])]).tobytes()
+            files[f"cifar-100-binary/{name}.bin"] = np.hstack(
+                [head, planes(images[some])]
+            ).tobytes()
         else:
-            batch = {b"fine_labels": fine[:count], b"coarse_labels": coarse[:count], b"data": planes(images[some])}
+            batch = {
+                b"fine_labels": fine[:count],
+                b"coarse_labels": coarse[:count],
+                b"data": planes(images[some]),
+            }
             files[f"cifar-100-python/{name}"] = python2_pickle(batch)
     unpack(tmp_path / "cifar100", files)
-    found = opened("cifar100" if labels == "fine" else "cifar100_coarse", tmp_path / "cifar100", **SPLITS)
+    found = opened(
+        "cifar100" if labels == "fine" else "cifar100_coarse", tmp_path / "cifar100", **SPLITS
+    )
     assert len(found.survey.classes) == (100 if labels == "fine" else 20)
     check(found, "train", images[:6], fine if labels == "fine" else coarse)
     check(found, "test", images[6:], (fine if labels == "fine" else coarse)[:3])
@@ -399,24 +441,46 @@ class Harmful:
 
 def array_of(dtype: bytes, shape: tuple[int, int], data: bytes) -> bytes:
     whole = python2_pickle({b"data": np.zeros((2, 3), dtype=np.uint8), b"labels": [0, 1]})
-    return whole.replace(b"U\x02u1", b"U\x02" + dtype).replace(
-        b"K\x02K\x03\x86", b"K" + bytes([shape[0]]) + b"K" + bytes([shape[1]]) + b"\x86"
-    ).replace(b"U\x06" + bytes(6), b"U" + bytes([len(data)]) + data)  # fmt: skip
+    return (
+        whole.replace(b"U\x02u1", b"U\x02" + dtype)
+        .replace(b"K\x02K\x03\x86", b"K" + bytes([shape[0]]) + b"K" + bytes([shape[1]]) + b"\x86")
+        .replace(b"U\x06" + bytes(6), b"U" + bytes([len(data)]) + data)
+    )
 
 
 LISTS = b"".join(b"]q%c(h%ch%ce" % (number + 1, number, number) for number in range(60))
-NESTED = b"\x80\x02}U\x01a(]q\x00" + LISTS + b"ts."  # the last would have 2 ** 60 items within items
+NESTED = (
+    b"\x80\x02}U\x01a(]q\x00" + LISTS + b"ts."
+)  # the last would have 2 ** 60 items within items
 PICKLES = {
-    "runs a command": (pickle.dumps({b"data": Harmful(), b"labels": [0]}), "asks for '(posix|nt) system'"),
-    "runs a command by an old name": (b"\x80\x02}U\x04datacos\nsystem\nU\x04true\x85Rs.", "asks for 'os system'"),
-    "calls a built-in": (b"\x80\x02}U\x04datac__builtin__\neval\nU\x011\x85Rs.", "asks for '__builtin__ eval'"),
-    "reads a file by numpy": (b"\x80\x02}U\x04datacnumpy\nfromfile\nU\x01x\x85Rs.", "asks for 'numpy fromfile'"),
-    "makes an instance": (b"\x80\x02(ios\nsystem\n.", "operation INST|it asks for|not a readable pickle"),
+    "runs a command": (
+        pickle.dumps({b"data": Harmful(), b"labels": [0]}),
+        "asks for '(posix|nt) system'",
+    ),
+    "runs a command by an old name": (
+        b"\x80\x02}U\x04datacos\nsystem\nU\x04true\x85Rs.",
+        "asks for 'os system'",
+    ),
+    "calls a built-in": (
+        b"\x80\x02}U\x04datac__builtin__\neval\nU\x011\x85Rs.",
+        "asks for '__builtin__ eval'",
+    ),
+    "reads a file by numpy": (
+        b"\x80\x02}U\x04datacnumpy\nfromfile\nU\x01x\x85Rs.",
+        "asks for 'numpy fromfile'",
+    ),
+    "makes an instance": (
+        b"\x80\x02(ios\nsystem\n.",
+        "operation INST|it asks for|not a readable pickle",
+    ),
     "asks for what is elsewhere": (b"\x80\x02}U\x01aU\x011Qs.", "operation BINPERSID"),
     "asks for an extension": (b"\x80\x02\x82\x01.", "operation EXT1|not a readable pickle"),
     "objects in an array": (array_of(b"O8", (2, 3), bytes(6)), "an array of type 'O8'"),
     "numbers of eight bytes": (array_of(b"i8", (2, 3), bytes(6)), "an array of type 'i8'"),
-    "an array larger than its bytes": (array_of(b"u1", (200, 200), bytes(6)), r"shape \(200, 200\) in 6 bytes"),
+    "an array larger than its bytes": (
+        array_of(b"u1", (200, 200), bytes(6)),
+        r"shape \(200, 200\) in 6 bytes",
+    ),
     "lists within lists": (NESTED, "a list of anything but numbers and texts"),
     "a list that holds itself": (b"\x80\x02}U\x01a]q\x00h\x00as.", "a list of anything but"),
     "no dict": (pickle.dumps([1, 2]), "a dict is wanted"),
@@ -443,7 +507,9 @@ def test_a_pickle_of_more_than_plain_data_is_refused_and_runs_nothing(
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_any_damage_to_a_pickle_gives_a_message_or_data() -> None:
-    whole = python2_pickle({b"data": noise(2, 4).reshape(2, -1), b"labels": [1, 2], b"filenames": [b"a", b"b"]})
+    whole = python2_pickle(
+        {b"data": noise(2, 4).reshape(2, -1), b"labels": [1, 2], b"filenames": [b"a", b"b"]}
+    )
 
     def read(damaged: bytes) -> None:
         assert isinstance(read_plain_pickle(damaged), dict)
@@ -463,7 +529,9 @@ def test_any_damage_to_a_pickle_gives_a_message_or_data() -> None:
         ({b"data": planes(noise(2, 32)), b"labels": [0, 10]}, "go from 0 to 10, outside of 0 to 9"),
     ],
 )
-def test_batches_that_make_no_sense_are_refused(tmp_path: Path, batch: dict[bytes, Any], message: str) -> None:
+def test_batches_that_make_no_sense_are_refused(
+    tmp_path: Path, batch: dict[bytes, Any], message: str
+) -> None:
     files, _ = cifar10_python()
     files["cifar-10-batches-py/data_batch_2"] = python2_pickle(batch)
     found = opened("cifar10", unpack(tmp_path / "cifar10", files), **SPLITS)
@@ -527,7 +595,9 @@ ARCHIVES = {
 
 
 @pytest.mark.parametrize("fault", ARCHIVES, ids=lambda fault: fault.__name__)
-def test_damaged_and_crafted_archives_are_refused(tmp_path: Path, fault: Callable[[Path], None]) -> None:
+def test_damaged_and_crafted_archives_are_refused(
+    tmp_path: Path, fault: Callable[[Path], None]
+) -> None:
     fault(tmp_path / "cifar10")
     before = {path for path in tmp_path.rglob("*") if "memory" not in path.parts}
     found = opened("cifar10", tmp_path / "cifar10", **SPLITS)
@@ -536,7 +606,9 @@ def test_damaged_and_crafted_archives_are_refused(tmp_path: Path, fault: Callabl
     assert {path for path in tmp_path.rglob("*") if "memory" not in path.parts} == before
 
 
-def test_what_was_checked_once_is_remembered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_checked_once_is_remembered(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
 
     python_archive(tmp_path / "cifar10")
     settle()
@@ -550,7 +622,12 @@ def test_what_was_checked_once_is_remembered(tmp_path: Path, monkeypatch: pytest
 
 
 def idx(data: np.ndarray) -> bytes:
-    return b"\0\0\x08" + bytes([data.ndim]) + struct.pack(f">{data.ndim}I", *data.shape) + data.tobytes()
+    return (
+        b"\0\0\x08"
+        + bytes([data.ndim])
+        + struct.pack(f">{data.ndim}I", *data.shape)
+        + data.tobytes()
+    )
 
 
 def fashion(place: Path, zipped: bool) -> np.ndarray:
@@ -558,7 +635,9 @@ def fashion(place: Path, zipped: bool) -> np.ndarray:
     files = {}
     for name, some in (("train", slice(0, 8)), ("t10k", slice(8, 11))):
         files[f"{name}-images-idx3-ubyte"] = idx(images[some, :, :, 0])
-        files[f"{name}-labels-idx1-ubyte"] = idx((np.arange(len(images[some])) % 10).astype(np.uint8))
+        files[f"{name}-labels-idx1-ubyte"] = idx(
+            (np.arange(len(images[some])) % 10).astype(np.uint8)
+        )
     if zipped:
         files = {f"{name}.gz": gzip.compress(data) for name, data in files.items()}
     unpack(place / "FashionMNIST" / "raw", files)
@@ -580,17 +659,28 @@ def test_fashion_mnist_is_read_from_idx_files_as_grey_colour(tmp_path: Path, zip
         (b"", "is not an idx file of bytes"),
         (b"\0\0\x0d\x03" + bytes(12), "is not an idx file of bytes"),
         (b"\0\0\x08\x03\0\0", "is not an idx file of bytes"),
-        (idx(noise(8, 28, channels=1)[..., 0])[:-1], r"has 6,287 bytes instead of 6,288: it has been cut"),
+        (
+            idx(noise(8, 28, channels=1)[..., 0])[:-1],
+            r"has 6,287 bytes instead of 6,288: it has been cut",
+        ),
         (idx(noise(8, 28, channels=1)[..., 0]) + b"x", "6,289 bytes instead of 6,288"),
-        (idx(noise(8, 27, channels=1)[..., 0]), "holds images of 27 x 27, 729 bytes, instead of 784"),
+        (
+            idx(noise(8, 27, channels=1)[..., 0]),
+            "holds images of 27 x 27, 729 bytes, instead of 784",
+        ),
         (idx(noise(7, 28, channels=1)[..., 0]), "has 7 images and 8 labels"),
-        (b"\0\0\x08\x03" + b"\xff\xff\xff\xff" + struct.pack(">II", 28, 28), "instead of 3,367,254,359,296"),
+        (
+            b"\0\0\x08\x03" + b"\xff\xff\xff\xff" + struct.pack(">II", 28, 28),
+            "instead of 3,367,254,359,296",
+        ),
         (idx(np.zeros((0, 28, 28), dtype=np.uint8)), "has 16 bytes"),
     ],
 )
 def test_damaged_idx_files_are_refused(tmp_path: Path, data: bytes, message: str) -> None:
     fashion(tmp_path / "fashion_mnist", zipped=False)
-    (tmp_path / "fashion_mnist" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(data)
+    (tmp_path / "fashion_mnist" / "FashionMNIST" / "raw" / "train-images-idx3-ubyte").write_bytes(
+        data
+    )
     found = opened("fashion_mnist", tmp_path / "fashion_mnist", **SPLITS)
     with pytest.raises(UsageError, match=re.escape(message) if "{" in message else message):
         _ = found.survey.splits["train"]

@@ -28,7 +28,10 @@ def labelled(found: Opened, split: str) -> dict[str, str]:
     """Image -> name of its class."""
     listing = found.listing(split)
     assert listing.labels is not None
-    return {name: found.survey.classes[label] for name, label in zip(listing.ids, listing.labels, strict=True)}
+    return {
+        name: found.survey.classes[label]
+        for name, label in zip(listing.ids, listing.labels, strict=True)
+    }
 
 
 def same_bytes(found: Opened, split: str, written: dict[str, bytes]) -> None:
@@ -56,7 +59,16 @@ def meta_mat(path: Path, *synsets: str) -> None:
     for row in range(len(table)):
         wnid = synsets[row] if row < len(synsets) else f"n9999999{row}"
         above = row >= len(synsets)
-        table[row, 0] = (row + 1, wnid, "a word, another", "gloss", 2 if above else 0, [row], 3 if above else 0, 1300)
+        table[row, 0] = (
+            row + 1,
+            wnid,
+            "a word, another",
+            "gloss",
+            2 if above else 0,
+            [row],
+            3 if above else 0,
+            1300,
+        )
     path.parent.mkdir(parents=True, exist_ok=True)
     savemat(path, {"synsets": table})
 
@@ -72,11 +84,15 @@ def imagenet(place: Path) -> dict[str, bytes]:
 def test_imagenet_is_read_from_folders_of_classes(tmp_path: Path) -> None:
     written = imagenet(tmp_path / "imagenet")
     written |= jpegs(
-        tmp_path / "imagenet", f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG", "test/ILSVRC2012_test_1.JPEG"
+        tmp_path / "imagenet",
+        f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG",
+        "test/ILSVRC2012_test_1.JPEG",
     )
     found = opened("imagenet", tmp_path / "imagenet", **SPLITS)
     assert found.survey.classes == [TENCH, SPRINGER]
-    assert labelled(found, "train") == {name: name.split("/")[1] for name in written if name.startswith("train")}
+    assert labelled(found, "train") == {
+        name: name.split("/")[1] for name in written if name.startswith("train")
+    }
     assert found.listing("train").ids == sorted(found.listing("train").ids)
     assert labelled(found, "val") == {f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG": SPRINGER}
     assert found.listing("test").labels is None
@@ -84,7 +100,9 @@ def test_imagenet_is_read_from_folders_of_classes(tmp_path: Path) -> None:
         same_bytes(found, split, written)
 
 
-def test_imagenets_flat_validation_images_are_labelled_by_the_development_kit(tmp_path: Path) -> None:
+def test_imagenets_flat_validation_images_are_labelled_by_the_development_kit(
+    tmp_path: Path,
+) -> None:
     place = tmp_path / "imagenet"
     imagenet(place)
     names = [f"val/ILSVRC2012_val_{number:08}.JPEG" for number in (1, 2, 3)]
@@ -110,7 +128,12 @@ def test_imagenet_in_the_layout_of_kaggle(tmp_path: Path) -> None:
         f"ILSVRC2012_val_00000002,{CRANE_TOO} 85 1 499 272 ",
         f"ILSVRC2012_val_00000001,{TENCH} 1 1 2 2 {TENCH} 3 3 9 9",
     )
-    text(place / "LOC_synset_mapping.txt", f"{TENCH} tench, Tinca tinca", f"{CRANE} crane", f"{CRANE_TOO} crane")
+    text(
+        place / "LOC_synset_mapping.txt",
+        f"{TENCH} tench, Tinca tinca",
+        f"{CRANE} crane",
+        f"{CRANE_TOO} crane",
+    )
     found = opened("imagenet", place, **SPLITS)
     assert found.survey.classes == ["tench", f"crane ({CRANE})", f"crane ({CRANE_TOO})"]
     assert labelled(found, "val") == {val[1]: f"crane ({CRANE_TOO})", val[0]: "tench"}
@@ -127,11 +150,15 @@ def test_the_published_lists_of_one_and_ten_percent(tmp_path: Path, folder: str)
     assert labelled(found, "train_1percent") == dict(zip(names, [SPRINGER, TENCH], strict=True))
     assert {*found.listing("train_1percent").ids} < {*found.listing("train").ids}
     same_bytes(found, "train_1percent", written)
-    with pytest.raises(UsageError, match=r"lacks its split 'train_10percent': .* has no 10percent.txt"):
+    with pytest.raises(
+        UsageError, match=r"lacks its split 'train_10percent': .* has no 10percent.txt"
+    ):
         found.survey.find("train_10percent", explicit=True)
 
 
-def test_imagenet100_takes_its_classes_out_of_imagenet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_imagenet100_takes_its_classes_out_of_imagenet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transfer.datasets.cards import find_place, load_card
 
     card, file = load_card("imagenet100")
@@ -139,10 +166,17 @@ def test_imagenet100_takes_its_classes_out_of_imagenet(tmp_path: Path, monkeypat
     codes = list(card.files.codes or [])
     assert len(codes) == 100
     monkeypatch.setenv("TRANSFER_DATA", str(tmp_path))
-    jpegs(tmp_path / "imagenet", *(f"train/{code}/{code}_{n}.JPEG" for code in [*codes, TENCH] for n in (1, 2)))
+    jpegs(
+        tmp_path / "imagenet",
+        *(f"train/{code}/{code}_{n}.JPEG" for code in [*codes, TENCH] for n in (1, 2)),
+    )
     jpegs(tmp_path / "imagenet", *(f"val/ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2)))
     meta_mat(tmp_path / "imagenet/ILSVRC2012_devkit_t12/data/meta.mat", TENCH, codes[7])
-    text(tmp_path / "imagenet/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", "1", "2")
+    text(
+        tmp_path / "imagenet/ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt",
+        "1",
+        "2",
+    )
     assert find_place(card, file) == tmp_path / "imagenet"
     found = opened("imagenet100", find_place(card, file), tmp_path / "memory", **SPLITS)
     assert found.survey.classes == codes
@@ -156,14 +190,22 @@ def test_imagenet100_takes_its_classes_out_of_imagenet(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("truth", "message"),
     [
-        (["1", "2", "3"], r"line 3: val/ILSVRC2012_val_00000003.JPEG: class 'synset 3' is none of the 2 classes"),
+        (
+            ["1", "2", "3"],
+            r"line 3: val/ILSVRC2012_val_00000003.JPEG: class 'synset 3' is none of the 2 classes",
+        ),
         (["1", "x"], "line 2: 'x' is not a whole number"),
         (["1", "0"], "class 'synset 0'"),
-        (["1", "2", "1", "2"], "lacks 1 images that are listed:\n  .*line 4: val/ILSVRC2012_val_00000004.JPEG"),
+        (
+            ["1", "2", "1", "2"],
+            "lacks 1 images that are listed:\n  .*line 4: val/ILSVRC2012_val_00000004.JPEG",
+        ),
         ([], "holds no pictures of the split 'val'"),
     ],
 )
-def test_a_faulty_ground_truth_is_told_with_its_line(tmp_path: Path, truth: list[str], message: str) -> None:
+def test_a_faulty_ground_truth_is_told_with_its_line(
+    tmp_path: Path, truth: list[str], message: str
+) -> None:
     place = tmp_path / "imagenet"
     imagenet(place)
     jpegs(place, *(f"val/ILSVRC2012_val_{number:08}.JPEG" for number in (1, 2, 3)))
@@ -173,7 +215,9 @@ def test_a_faulty_ground_truth_is_told_with_its_line(tmp_path: Path, truth: list
         _ = opened("imagenet", place, **SPLITS).survey.splits["val"]
 
 
-@pytest.mark.parametrize("data", [b"", b"MATLAB 5.0 MAT-file" + bytes(200), b"no matlab file at all" * 20])
+@pytest.mark.parametrize(
+    "data", [b"", b"MATLAB 5.0 MAT-file" + bytes(200), b"no matlab file at all" * 20]
+)
 def test_a_damaged_meta_mat_is_told(tmp_path: Path, data: bytes) -> None:
     place = tmp_path / "imagenet"
     imagenet(place)
@@ -192,7 +236,12 @@ def tiny(place: Path) -> dict[str, bytes]:
     root = place / "tiny-imagenet-200"
     wnids = ["n02124075", "n01443537"]  # not sorted, and neither are those of the set
     text(root / "wnids.txt", *wnids)
-    text(root / "words.txt", "n00001740\tentity", "n02124075\tEgyptian cat", "n01443537\tgoldfish, Carassius auratus")
+    text(
+        root / "words.txt",
+        "n00001740\tentity",
+        "n02124075\tEgyptian cat",
+        "n01443537\tgoldfish, Carassius auratus",
+    )
     written = jpegs(
         root,
         *(f"train/{one}/images/{one}_{number}.JPEG" for one in wnids for number in (0, 1)),
@@ -220,9 +269,15 @@ def test_tiny_imagenet_is_read_unpacked_or_as_it_is_downloaded(tmp_path: Path, f
     found = opened("tiny_imagenet", place, **SPLITS)
     assert found.survey.classes == ["Egyptian cat", "goldfish"]
     assert found.survey.size == 64
-    assert found.listing("train").labels == [1, 1, 0, 0]  # by the order of wnids.txt; the images by that of their names
+    assert found.listing("train").labels == [
+        1,
+        1,
+        0,
+        0,
+    ]  # by the order of wnids.txt; the images by that of their names
     shown = {
-        f"val/images/val_{number}.JPEG": name for number, name in enumerate(["goldfish", "Egyptian cat", "goldfish"])
+        f"val/images/val_{number}.JPEG": name
+        for number, name in enumerate(["goldfish", "Egyptian cat", "goldfish"])
     }
     assert labelled(found, "val") == shown
     assert found.listing("test").labels is None
@@ -252,17 +307,29 @@ def test_tiny_imagenets_validation_images_may_be_sorted_into_folders(tmp_path: P
 def test_without_its_words_classes_go_by_their_codes(tmp_path: Path) -> None:
     tiny(tmp_path / "tiny_imagenet")
     (tmp_path / "tiny_imagenet" / "tiny-imagenet-200" / "words.txt").unlink()
-    assert opened("tiny_imagenet", tmp_path / "tiny_imagenet", **SPLITS).survey.classes == ["n02124075", "n01443537"]
+    assert opened("tiny_imagenet", tmp_path / "tiny_imagenet", **SPLITS).survey.classes == [
+        "n02124075",
+        "n01443537",
+    ]
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("val_9.JPEG\tn01443537\t0\t0\t1\t1", r"lacks 1 images that are listed:\n  .*line 4: val/images/val_9.JPEG"),
-        ("val_0.JPEG\tn01443537\t0\t0\t1\t1", "line 4: 'val/images/val_0.JPEG' is in line 1 already"),
+        (
+            "val_9.JPEG\tn01443537\t0\t0\t1\t1",
+            r"lacks 1 images that are listed:\n  .*line 4: val/images/val_9.JPEG",
+        ),
+        (
+            "val_0.JPEG\tn01443537\t0\t0\t1\t1",
+            "line 4: 'val/images/val_0.JPEG' is in line 1 already",
+        ),
         ("val_2b.JPEG\tn99999999\t0\t0\t1\t1", "class 'n99999999' is none of the 2 classes"),
         ("val_2b.JPEG n01443537", "line 4: 'val_2b.JPEG n01443537' is not as expected"),
-        ("../../train/x.JPEG\tn01443537\t0\t0\t1\t1", "line 4: .* cannot be: its path leads out of the set"),
+        (
+            "../../train/x.JPEG\tn01443537\t0\t0\t1\t1",
+            "line 4: .* cannot be: its path leads out of the set",
+        ),
         ("\x00\tn01443537\t0\t0\t1\t1", "it has no name"),
     ],
 )
@@ -282,10 +349,23 @@ def test_a_faulty_line_of_a_list_is_told(tmp_path: Path, line: str, message: str
 @pytest.mark.parametrize("folder", ["data_256_standard", "data_256", "data_large"])
 def test_places_are_read_by_their_lists(tmp_path: Path, folder: str) -> None:
     place = tmp_path / "places365"
-    text(place / "categories_places365.txt", "/a/airfield 0", "/a/apartment_building/outdoor 2", "/a/alcove 1")
-    names = ["a/airfield/00000001.jpg", "a/alcove/00000003.jpg", "a/apartment_building/outdoor/00000001.jpg"]
-    written = jpegs(place, *(f"{folder}/{name}" for name in names), "val_256/Places365_val_00000001.jpg")
-    written |= jpegs(place, "test_256/Places365_test_00000001.jpg", f"{folder}/a/alcove/not_listed.jpg")
+    text(
+        place / "categories_places365.txt",
+        "/a/airfield 0",
+        "/a/apartment_building/outdoor 2",
+        "/a/alcove 1",
+    )
+    names = [
+        "a/airfield/00000001.jpg",
+        "a/alcove/00000003.jpg",
+        "a/apartment_building/outdoor/00000001.jpg",
+    ]
+    written = jpegs(
+        place, *(f"{folder}/{name}" for name in names), "val_256/Places365_val_00000001.jpg"
+    )
+    written |= jpegs(
+        place, "test_256/Places365_test_00000001.jpg", f"{folder}/a/alcove/not_listed.jpg"
+    )
     lines = [f"/{name} {label}" for name, label in zip(names, [0, 1, 2], strict=True)]
     text(place / "places365_train_standard.txt", *reversed(lines))
     text(place / "places365_val.txt", "Places365_val_00000001.jpg 2")
@@ -294,7 +374,9 @@ def test_places_are_read_by_their_lists(tmp_path: Path, folder: str) -> None:
     assert found.survey.classes == ["airfield", "alcove", "apartment_building/outdoor"]
     assert found.listing("train").ids == [f"{folder}/{name}" for name in reversed(names)]
     assert found.listing("train").labels == [2, 1, 0]
-    assert labelled(found, "val") == {"val_256/Places365_val_00000001.jpg": "apartment_building/outdoor"}
+    assert labelled(found, "val") == {
+        "val_256/Places365_val_00000001.jpg": "apartment_building/outdoor"
+    }
     assert found.listing("test").labels is None
     for split in ("train", "val", "test"):
         same_bytes(found, split, written)
@@ -309,7 +391,9 @@ def test_places_are_read_by_their_lists(tmp_path: Path, folder: str) -> None:
         (["/a/airfield 0", "/a/alcove 1"], "label 5 is none of the 2 classes"),
     ],
 )
-def test_faulty_classes_and_labels_out_of_range_are_told(tmp_path: Path, lines: list[str], message: str) -> None:
+def test_faulty_classes_and_labels_out_of_range_are_told(
+    tmp_path: Path, lines: list[str], message: str
+) -> None:
     place = tmp_path / "places365"
     text(place / "categories_places365.txt", *lines)
     jpegs(place, "val_256/Places365_val_00000001.jpg")
@@ -322,7 +406,12 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
     root = tmp_path / "oxford_pets" / "oxford-iiit-pet"
     names = ["Abyssinian_100", "yorkshire_terrier_9", "american_bulldog_12"]
     written = jpegs(root, *(f"images/{name}.jpg" for name in [*names, "Bengal_5"]))
-    text(root / "annotations/trainval.txt", f"{names[0]} 1 1 1", f"{names[1]} 37 2 25", f"{names[2]} 2 2 1")
+    text(
+        root / "annotations/trainval.txt",
+        f"{names[0]} 1 1 1",
+        f"{names[1]} 37 2 25",
+        f"{names[2]} 2 2 1",
+    )
     text(root / "annotations/test.txt", "Bengal_5 6 1 2")
     found = opened("oxford_pets", tmp_path / "oxford_pets", **SPLITS)
     assert labelled(found, "trainval") == {
@@ -332,7 +421,10 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
     same_bytes(found, "trainval", written)
     assert found.survey.find("trainval", explicit=True) == "trainval"
     text(root / "annotations/test.txt", "Bengal_5 38 1 2")
-    with pytest.raises(UsageError, match=r"test.txt, line 1: images/Bengal_5.jpg: label 37 is none of the 37 classes"):
+    with pytest.raises(
+        UsageError,
+        match=r"test.txt, line 1: images/Bengal_5.jpg: label 37 is none of the 37 classes",
+    ):
         _ = opened("oxford_pets", tmp_path / "oxford_pets", **SPLITS).survey.splits["test"]
 
 
@@ -352,7 +444,12 @@ def test_imagenette_has_the_names_of_its_ten_classes(tmp_path: Path) -> None:
 
 
 def test_slimagenet_has_the_classes_of_all_its_splits(tmp_path: Path) -> None:
-    jpegs(tmp_path / "slim/SlimageNet64", f"train/{TENCH}/a.png", f"train/{CRANE}/a.png", f"test/{SPRINGER}/a.png")
+    jpegs(
+        tmp_path / "slim/SlimageNet64",
+        f"train/{TENCH}/a.png",
+        f"train/{CRANE}/a.png",
+        f"test/{SPRINGER}/a.png",
+    )
     found = opened("slimagenet64", tmp_path / "slim", **SPLITS)
     assert found.survey.classes == [TENCH, CRANE, SPRINGER]
     assert labelled(found, "test") == {f"test/{SPRINGER}/a.png": SPRINGER}
@@ -363,14 +460,20 @@ def test_slimagenet_has_the_classes_of_all_its_splits(tmp_path: Path) -> None:
 
 
 def own(**files: Any) -> Card:
-    return Card.model_validate({"name": "mine", "title": "mine", "reader": "files", "layout": "mine", "files": files})
+    return Card.model_validate(
+        {"name": "mine", "title": "mine", "reader": "files", "layout": "mine", "files": files}
+    )
 
 
 def test_names_with_spaces_and_other_scripts_are_read(tmp_path: Path) -> None:
     names = ["märz 2020/ein bild.png", "写真/猫, schwarz.png", "عربي/صورة.png"]
     jpegs(tmp_path / "set", *names)
     classes = ["eine Klasse", "猫", "قط"]
-    text(tmp_path / "set" / "liste.tsv", "bild\tklasse", *(f"./{a}\t{b}" for a, b in zip(names, classes, strict=True)))
+    text(
+        tmp_path / "set" / "liste.tsv",
+        "bild\tklasse",
+        *(f"./{a}\t{b}" for a, b in zip(names, classes, strict=True)),
+    )
     card = own(splits={"train": {"list": "liste.tsv", "line": "{image}\t{class}", "header": True}})
     found = Opened(card, tmp_path / "set", tmp_path / "memory")
     assert labelled(found, "train") == dict(zip(names, classes, strict=True))
@@ -386,7 +489,9 @@ def test_links_that_loop_end_and_lead_nowhere_else(tmp_path: Path) -> None:
     (folder / "train" / "a" / "self").symlink_to(folder / "train" / "a", target_is_directory=True)
     (folder / "train" / "a" / "loop.png").symlink_to(folder / "train" / "a" / "loop.png")
     card = own(splits={"train": {"folders": "train"}, "val": {"folders": "val"}})
-    with pytest.raises(UsageError, match=r"1 files .* cannot be read:\n  train/a/loop.png: Too many levels"):
+    with pytest.raises(
+        UsageError, match=r"1 files .* cannot be read:\n  train/a/loop.png: Too many levels"
+    ):
         _ = Opened(card, folder, tmp_path / "memory").survey.splits["train"]
     (folder / "train" / "a" / "loop.png").unlink()
     found = Opened(card, folder, tmp_path / "memory")
@@ -406,16 +511,22 @@ def test_links_that_loop_end_and_lead_nowhere_else(tmp_path: Path) -> None:
         ({"list": "bytes.txt"}, "is not a text file in UTF-8"),
     ],
 )
-def test_a_card_that_does_not_fit_its_files_is_told(tmp_path: Path, part: dict[str, Any], message: str) -> None:
+def test_a_card_that_does_not_fit_its_files_is_told(
+    tmp_path: Path, part: dict[str, Any], message: str
+) -> None:
     jpegs(tmp_path / "set", "1.png", "a/1.png")
     (tmp_path / "set" / "empty").mkdir()
     text(tmp_path / "set" / "l.txt", "1.png")
     (tmp_path / "set" / "bytes.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UsageError, match=message):
-        _ = Opened(own(splits={"train": part}), tmp_path / "set", tmp_path / "memory").survey.splits["train"]
+        _ = Opened(
+            own(splits={"train": part}), tmp_path / "set", tmp_path / "memory"
+        ).survey.splits["train"]
 
 
-@pytest.mark.parametrize("change", ["byte", "label", "order", "name", "class elsewhere", "other split"])
+@pytest.mark.parametrize(
+    "change", ["byte", "label", "order", "name", "class elsewhere", "other split"]
+)
 def test_the_fingerprint_tells_changes_and_nothing_else(tmp_path: Path, change: str) -> None:
     folder = tmp_path / "set"
     names = [f"i/{number}.png" for number in range(4)]
@@ -423,7 +534,9 @@ def test_the_fingerprint_tells_changes_and_nothing_else(tmp_path: Path, change: 
     text(folder / "train.txt", *(f"{name} {'ab'[number % 2]}" for number, name in enumerate(names)))
     text(folder / "test.txt", "j/1.png a")
     line = {"line": "{image} {class}"}
-    card = own(splits={"train": {"list": "train.txt", **line}, "test": {"list": "test.txt", **line}})
+    card = own(
+        splits={"train": {"list": "train.txt", **line}, "test": {"list": "test.txt", **line}}
+    )
     settle()
     before = Opened(card, folder, tmp_path / "memory").prints()
     lines = (folder / "train.txt").read_text().splitlines()
@@ -455,7 +568,9 @@ def test_images_are_read_once_and_only_those_of_the_splits_that_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read, digest = [], tree_module._digest
-    monkeypatch.setattr(tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1])
+    monkeypatch.setattr(
+        tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1]
+    )
     imagenet(tmp_path / "imagenet")
     jpegs(tmp_path / "imagenet", f"val/{SPRINGER}/1.JPEG", f"val/{SPRINGER}/2.JPEG")
     text(tmp_path / "imagenet" / "1percent.txt", f"{SPRINGER}_99.JPEG")
@@ -474,8 +589,9 @@ def test_images_are_read_once_and_only_those_of_the_splits_that_are_asked_for(
     changed = opened("imagenet", tmp_path / "imagenet", **SPLITS)
     _ = changed.survey.splits["train"]
     assert changed.survey.changes == [
-        f"train/{SPRINGER}/{SPRINGER}_1.JPEG is gone", f"train/{TENCH}/new.JPEG is new",
-    ]  # fmt: skip
+        f"train/{SPRINGER}/{SPRINGER}_1.JPEG is gone",
+        f"train/{TENCH}/new.JPEG is new",
+    ]
     assert len(read) == 8
 
 

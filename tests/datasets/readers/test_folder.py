@@ -26,7 +26,9 @@ from transfer.errors import TransferError, UsageError
 
 @pytest.fixture
 def look(tmp_path: Path) -> Callable[..., Survey]:
-    return lambda folder, labelled=True: FolderSource(folder, labelled).survey(SurveyMemory(tmp_path / "memory"))
+    return lambda folder, labelled=True: FolderSource(folder, labelled).survey(
+        SurveyMemory(tmp_path / "memory")
+    )
 
 
 def fingerprints(survey: Survey) -> dict[str, str]:
@@ -41,9 +43,15 @@ def settle() -> None:
 # Layouts
 
 
-def test_a_flat_folder_is_one_split_without_labels(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_a_flat_folder_is_one_split_without_labels(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     survey = look(fill(tmp_path / "set", "b.png", "a.jpg", "c.WEBP"))
-    assert (survey.splits["all"].count, survey.splits["all"].labelled, survey.classes) == (3, False, [])
+    assert (survey.splits["all"].count, survey.splits["all"].labelled, survey.classes) == (
+        3,
+        False,
+        [],
+    )
     assert FolderSource(tmp_path / "set").listing("all").ids == ["a.jpg", "b.png", "c.WEBP"]
 
 
@@ -60,8 +68,12 @@ def test_a_folder_a_class_is_one_split_with_labels_in_the_order_of_the_names(
     }
 
 
-def test_a_folder_a_split_has_the_classes_of_all_splits(tmp_path: Path, look: Callable[..., Survey]) -> None:
-    folder = fill(tmp_path / "set", "unlabeled/x.png", "train/b/1.png", "test/a/1.png", "test/b/1.png")
+def test_a_folder_a_split_has_the_classes_of_all_splits(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
+    folder = fill(
+        tmp_path / "set", "unlabeled/x.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"
+    )
     survey = look(folder)
     assert {name: (split.count, split.labelled) for name, split in survey.splits.items()} == {
         "unlabeled": (1, False),
@@ -73,20 +85,30 @@ def test_a_folder_a_split_has_the_classes_of_all_splits(tmp_path: Path, look: Ca
     assert FolderSource(folder).listing("test").ids == ["test/a/1.png", "test/b/1.png"]
 
 
-def test_without_labels_subfolders_are_no_classes(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_without_labels_subfolders_are_no_classes(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     folder = fill(tmp_path / "set", "a/1.png", "2.png")
     assert not look(folder, labelled=False).splits["all"].labelled
     assert FolderSource(folder, labelled=False).listing("all").labels is None
 
 
-def test_one_image_is_a_set(tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]) -> None:
+def test_one_image_is_a_set(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
     assert packed(plan(folder=fill(tmp_path / "set", "only.png"))).pixels.shape == (1, 16, 16, 3)
 
 
 def test_names_with_spaces_and_other_scripts_become_ids(
     tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
 ) -> None:
-    names = ["märz 2020/ein bild.png", "写真/猫.jpg", "عربي/صورة.png", 'emoji 🐟/it\'s "one".png', "a\nb/c\\d.png"]
+    names = [
+        "märz 2020/ein bild.png",
+        "写真/猫.jpg",
+        "عربي/صورة.png",
+        'emoji 🐟/it\'s "one".png',
+        "a\nb/c\\d.png",
+    ]
     images = packed(plan(folder=fill(tmp_path / "set", *names)))
     assert sorted(images.ids) == sorted(names)
     assert len(images.classes) == 5
@@ -99,12 +121,16 @@ def test_hidden_files_folders_and_other_kinds_of_files_are_passed_over(
     assert look(tmp_path / "set").splits["all"].count == 1
 
 
-def test_a_folder_called_like_a_picture_is_a_folder(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_a_folder_called_like_a_picture_is_a_folder(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     survey = look(fill(tmp_path / "set", "x.jpg/1.png"))
     assert survey.classes == ["x.jpg"]
 
 
-def test_links_to_folders_are_followed_and_loops_end(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_links_to_folders_are_followed_and_loops_end(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     fill(tmp_path / "elsewhere", "1.png", "2.png")
     folder = fill(tmp_path / "set", "cat/1.png")
     (folder / "dog").symlink_to(tmp_path / "elsewhere", target_is_directory=True)
@@ -130,22 +156,37 @@ def test_a_link_that_leads_to_itself_is_told_where_it_is_called_like_a_picture(
 @pytest.mark.parametrize("form", ["zip", "stored zip", "tar"])
 @pytest.mark.parametrize("top", ["photos/", ""])
 def test_an_archive_of_a_folder_is_that_folder(
-    tmp_path: Path, look: Callable[..., Survey], plan: Callable[..., Pack], packed: Callable[..., Images],
-    form: str, top: str,
-) -> None:  # fmt: skip
-    names = ["train/cat/1 ü.png", "train/dog/deep/2.png", "test/cat/3.jpg", "test/notes.txt", "test/.hidden.png"]
+    tmp_path: Path,
+    look: Callable[..., Survey],
+    plan: Callable[..., Pack],
+    packed: Callable[..., Images],
+    form: str,
+    top: str,
+) -> None:
+    names = [
+        "train/cat/1 ü.png",
+        "train/dog/deep/2.png",
+        "test/cat/3.jpg",
+        "test/notes.txt",
+        "test/.hidden.png",
+    ]
     folder = fill(tmp_path / "photos", *names)
     path = tmp_path / ("photos.tar" if form == "tar" else "photos.zip")
     if form == "tar":
         with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
             archive.add(folder, arcname=top or ".")
     else:
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED if "stored" in form else zipfile.ZIP_DEFLATED) as archive:
+        with zipfile.ZipFile(
+            path, "w", zipfile.ZIP_STORED if "stored" in form else zipfile.ZIP_DEFLATED
+        ) as archive:
             for file in sorted(folder.rglob("*")):
                 archive.write(file, top + file.relative_to(folder).as_posix())
     assert look(path) == look(folder)
     assert FolderSource(path).listing("train").ids == names[:2]
-    assert (packed(plan("train", folder=path), "a").pixels == packed(plan("train", folder=folder), "b").pixels).all()
+    assert (
+        packed(plan("train", folder=path), "a").pixels
+        == packed(plan("train", folder=folder), "b").pixels
+    ).all()
 
 
 @pytest.mark.parametrize(
@@ -156,7 +197,10 @@ def test_an_archive_of_a_folder_is_that_folder(
         (["train/a/1.png", "test/notes.txt"], "test.* holds no pictures"),
         (["1.png", "a/2.png"], "both pictures .1.png, .* and folders"),
         (["train/1.png", "train/a/2.png"], "both pictures .train/1.png, .* and folders"),
-        (["train/1.png", "car/2.png", "boat/3.png"], r"holds splits \(train\) and pictures that belong to none"),
+        (
+            ["train/1.png", "car/2.png", "boat/3.png"],
+            r"holds splits \(train\) and pictures that belong to none",
+        ),
         (["train/1.png", "2.png"], r"\(2.png, ...\)"),
     ],
 )
@@ -168,7 +212,9 @@ def test_a_folder_that_can_be_read_in_no_way_or_in_two_is_refused(
         look(fill(tmp_path / "set", *names))
 
 
-def test_a_folder_that_is_not_there_or_is_a_file_is_told(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_a_folder_that_is_not_there_or_is_a_file_is_told(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     with pytest.raises(UsageError, match="does not exist"):
         look(tmp_path / "set")
     (tmp_path / "set").write_text("x")
@@ -206,7 +252,9 @@ def test_all_unreadable_pictures_are_listed(tmp_path: Path, look: Callable[..., 
     folder = fill(tmp_path / "set", *[f"{number:02}.png" for number in range(14)])
     for number in range(12):
         (folder / f"{number:02}.png").chmod(0)
-    with pytest.raises(UsageError, match=r"12 files .* cannot be read:\n  00.png: Permission denied") as told:
+    with pytest.raises(
+        UsageError, match=r"12 files .* cannot be read:\n  00.png: Permission denied"
+    ) as told:
         look(folder)
     assert "... and 2 more" in str(told.value)
 
@@ -230,7 +278,9 @@ def test_a_folder_that_cannot_be_listed_is_told_and_not_left_out(
 # Fingerprints
 
 
-def test_other_time_stamps_leave_the_fingerprint(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_other_time_stamps_leave_the_fingerprint(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     folder = fill(tmp_path / "set", "a.png", "b.png")
     before = fingerprints(look(folder))
     os.utime(folder / "a.png", (1, 1))
@@ -244,7 +294,9 @@ def test_a_moved_folder_keeps_its_fingerprint(tmp_path: Path, look: Callable[...
     assert fingerprints(look(tmp_path / "other place" / "moved")) == before
 
 
-def test_a_changed_byte_with_its_time_stamp_kept_is_noticed(tmp_path: Path, look: Callable[..., Survey]) -> None:
+def test_a_changed_byte_with_its_time_stamp_kept_is_noticed(
+    tmp_path: Path, look: Callable[..., Survey]
+) -> None:
     folder = fill(tmp_path / "set", "a.png", "b.png")
     settle()
     before, status = fingerprints(look(folder)), (folder / "a.png").stat()
@@ -303,9 +355,17 @@ def test_a_new_class_in_one_split_moves_the_labels_and_the_fingerprint_of_anothe
     assert after["unlabeled"] == before["unlabeled"]
 
 
-def test_bytes_are_read_once(tmp_path: Path, look: Callable[..., Survey], monkeypatch: pytest.MonkeyPatch) -> None:
-    folder, read, digest = fill(tmp_path / "set", "a.png", "b.png", "c.png"), [], tree_module._digest
-    monkeypatch.setattr(tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1])
+def test_bytes_are_read_once(
+    tmp_path: Path, look: Callable[..., Survey], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, read, digest = (
+        fill(tmp_path / "set", "a.png", "b.png", "c.png"),
+        [],
+        tree_module._digest,
+    )
+    monkeypatch.setattr(
+        tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1]
+    )
     settle()
     first = look(folder)
     assert sorted(read) == ["a.png", "b.png", "c.png"]
@@ -317,7 +377,9 @@ def test_bytes_are_read_once(tmp_path: Path, look: Callable[..., Survey], monkey
 
 
 @pytest.mark.parametrize("damage", ["cut", "flip", "empty", "list"])
-def test_a_damaged_memory_is_forgotten(tmp_path: Path, look: Callable[..., Survey], damage: str) -> None:
+def test_a_damaged_memory_is_forgotten(
+    tmp_path: Path, look: Callable[..., Survey], damage: str
+) -> None:
     folder = fill(tmp_path / "set", "a.png", "b.png")
     settle()
     before = fingerprints(look(folder))
@@ -331,7 +393,10 @@ def test_a_damaged_memory_is_forgotten(tmp_path: Path, look: Callable[..., Surve
 def test_a_memory_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("x")
     folder = fill(tmp_path / "set", "a.png")
-    assert FolderSource(folder).survey(SurveyMemory(tmp_path / "file" / "memory")).splits["all"].count == 1
+    assert (
+        FolderSource(folder).survey(SurveyMemory(tmp_path / "file" / "memory")).splits["all"].count
+        == 1
+    )
 
 
 # Bad pictures
@@ -400,13 +465,18 @@ def test_a_folder_that_changed_since_it_was_planned_is_told_by_name(
         fill(folder, "d.png")
     else:
         (folder / "b.png").write_bytes(encode(picture(9)))
-    with pytest.raises(TransferError, match=f"has changed since this run looked at it:\n  {told}\nRun the same"):
+    with pytest.raises(
+        TransferError, match=f"has changed since this run looked at it:\n  {told}\nRun the same"
+    ):
         packed(pack)
     assert len(packed(plan(folder=folder), "again")) == {"gone": 2, "new": 4, "another": 3}[change]
 
 
 def test_a_picture_that_changes_during_the_packing_is_told_by_name(
-    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    plan: Callable[..., Pack],
+    packed: Callable[..., Images],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder = fill(tmp_path / "set", "a.png", "b.png", "c.png")
     listing = FolderSource.listing
@@ -440,5 +510,9 @@ def test_pictures_are_packed_under_their_own_ids(
         grey.save(folder / f"class {value}" / "only.png")
     images = packed(plan(folder=folder))
     means = np.asarray(images.pixels).mean(axis=(1, 2, 3)).tolist()
-    assert dict(zip(images.ids, means, strict=True)) == {f"class {v}/only.png": v for v in (10, 200, 40)}
-    assert [images.classes[label] for label in images.labels.tolist()] == [one.split("/")[0] for one in images.ids]
+    assert dict(zip(images.ids, means, strict=True)) == {
+        f"class {v}/only.png": v for v in (10, 200, 40)
+    }
+    assert [images.classes[label] for label in images.labels.tolist()] == [
+        one.split("/")[0] for one in images.ids
+    ]

@@ -33,7 +33,9 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "set.h5"
 
 
-def test_groups_are_splits_with_classes_and_size(file: Path, look: Callable[[Path], Survey]) -> None:
+def test_groups_are_splits_with_classes_and_size(
+    file: Path, look: Callable[[Path], Survey]
+) -> None:
     attributes = {"class_names": '["cat", "dog"]', "image_size": 24, "note": "for a test"}
     survey = look(write_h5(file, train=split_of(5), test=split_of(3), attributes=attributes))
     assert {name: (split.count, split.labelled) for name, split in survey.splits.items()} == {
@@ -49,13 +51,17 @@ def test_pictures_labels_and_ids_are_packed_in_order(
     encoded = [encode(picture(number, 16, 16)) for number in range(4)]
     data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     labels = np.array([3, 0, 2, 0], dtype=">i4")
-    write_h5(file, train={"jpeg": data, "offsets": np.cumsum([0, *map(len, encoded)]), "labels": labels})
+    write_h5(
+        file, train={"jpeg": data, "offsets": np.cumsum([0, *map(len, encoded)]), "labels": labels}
+    )
     images = packed(plan(hdf5=file))
     assert images.ids == ["train/0", "train/1", "train/2", "train/3"]
     assert images.labels is not None
     assert images.labels.tolist() == [3, 0, 2, 0]
     assert images.classes == ["0", "1", "2", "3"]
-    assert all((images.pixels[number] == np.asarray(picture(number, 16, 16))).all() for number in range(4))
+    assert all(
+        (images.pixels[number] == np.asarray(picture(number, 16, 16))).all() for number in range(4)
+    )
 
 
 def test_labels_may_be_absent_and_other_groups_are_passed_over(
@@ -69,14 +75,18 @@ def test_labels_may_be_absent_and_other_groups_are_passed_over(
     assert images.classes == []
 
 
-@pytest.mark.parametrize("storage", [{"compression": "gzip", "chunks": (512,)}, {"chunks": (100,), "fletcher32": True}])
+@pytest.mark.parametrize(
+    "storage", [{"compression": "gzip", "chunks": (512,)}, {"chunks": (100,), "fletcher32": True}]
+)
 def test_compressed_and_chunked_bytes_are_read(
     file: Path, plan: Callable[..., Pack], packed: Callable[..., Images], storage: dict[str, Any]
 ) -> None:
     plain = packed(plan(hdf5=write_h5(file.with_name("plain.h5"), train=split_of(6))), "plain")
     with h5py.File(file, "w") as target:
         for name, values in split_of(6).items():
-            target.create_dataset(f"train/{name}", data=values, **(storage if name == "jpeg" else {}))
+            target.create_dataset(
+                f"train/{name}", data=values, **(storage if name == "jpeg" else {})
+            )
     assert (packed(plan(hdf5=file), "stored").pixels == plain.pixels).all()
 
 
@@ -84,7 +94,9 @@ def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """The files that are opened by HDF5 from now on."""
     opened, real = [], h5py.File
     monkeypatch.setattr(
-        hdf5_module.h5py, "File", lambda path, *rest, **more: (opened.append(path), real(path, *rest, **more))[1]
+        hdf5_module.h5py,
+        "File",
+        lambda path, *rest, **more: (opened.append(path), real(path, *rest, **more))[1],
     )
     return opened
 
@@ -95,17 +107,31 @@ def _same(listing: Any, encoded: list[bytes]) -> None:
 
 @pytest.mark.parametrize(
     ("storage", "plain"),
-    [({}, True), ({"chunks": (300,)}, False), ({"compression": "gzip"}, False), ({"shuffle": True}, False)],
+    [
+        ({}, True),
+        ({"chunks": (300,)}, False),
+        ({"compression": "gzip"}, False),
+        ({"shuffle": True}, False),
+    ],
 )
 @pytest.mark.parametrize("userblock", [0, 512])
 def test_images_are_read_by_threads_and_processes_past_hdf5_where_they_lie_in_one_piece(
-    file: Path, monkeypatch: pytest.MonkeyPatch, storage: dict[str, Any], plain: bool, userblock: int
+    file: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    storage: dict[str, Any],
+    plain: bool,
+    userblock: int,
 ) -> None:
     good = split_of(6)
     with h5py.File(file, "w", userblock_size=userblock) as target:
         for name, values in good.items():
-            target.create_dataset(f"train/{name}", data=values, **(storage if name == "jpeg" else {}))
-    encoded = [good["jpeg"][a:b].tobytes() for a, b in zip(good["offsets"], good["offsets"][1:], strict=False)]
+            target.create_dataset(
+                f"train/{name}", data=values, **(storage if name == "jpeg" else {})
+            )
+    encoded = [
+        good["jpeg"][a:b].tobytes()
+        for a, b in zip(good["offsets"], good["offsets"][1:], strict=False)
+    ]
     listing = Hdf5Source(file).listing("train")
     opened = opened_files(monkeypatch)
     with ThreadPoolExecutor(4) as pool:
@@ -117,7 +143,9 @@ def test_images_are_read_by_threads_and_processes_past_hdf5_where_they_lie_in_on
     assert child.exitcode == 0
 
 
-def test_neighbours_in_a_compressed_file_are_unpacked_once(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_neighbours_in_a_compressed_file_are_unpacked_once(
+    file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(hdf5_module, "BLOCK", 1000)
     good = split_of(40)
     with h5py.File(file, "w") as target:
@@ -143,7 +171,9 @@ def test_a_file_that_becomes_shorter_while_it_is_read_is_told(file: Path) -> Non
 
 
 def crafted(**changes: Any) -> dict[str, Any]:
-    return {name: values for name, values in {**split_of(4), **changes}.items() if values is not None}
+    return {
+        name: values for name, values in {**split_of(4), **changes}.items() if values is not None
+    }
 
 
 RISING = split_of(4)["offsets"]
@@ -152,28 +182,54 @@ FAULTS = {
     "no jpeg": (crafted(jpeg=None), "'train' has no 'jpeg'"),
     "only labels": ({"labels": [1]}, "'train' has no 'jpeg'"),
     "offsets go backwards": (crafted(offsets=RISING[[0, 2, 1, 3, 4]]), "must rise"),
-    "unsigned offsets go backwards": (crafted(offsets=RISING[[0, 2, 1, 3, 4]].astype(np.uint64)), "must rise"),
+    "unsigned offsets go backwards": (
+        crafted(offsets=RISING[[0, 2, 1, 3, 4]].astype(np.uint64)),
+        "must rise",
+    ),
     "offsets beyond the data": (crafted(offsets=RISING + 1), "stay within 'jpeg'"),
-    "huge unsigned offsets": (crafted(offsets=np.array([0, 1, 2, 3, 2**64 - 1], dtype=np.uint64)), "within 'jpeg'"),
+    "huge unsigned offsets": (
+        crafted(offsets=np.array([0, 1, 2, 3, 2**64 - 1], dtype=np.uint64)),
+        "within 'jpeg'",
+    ),
     "negative offsets": (crafted(offsets=RISING - 1), "stay within 'jpeg'"),
     "no offset at all": (crafted(offsets=RISING[:0]), "one entry more"),
-    "offsets are fractions": (crafted(offsets=RISING.astype(float)), "'train/offsets' must be 1-D integers"),
+    "offsets are fractions": (
+        crafted(offsets=RISING.astype(float)),
+        "'train/offsets' must be 1-D integers",
+    ),
     "offsets are a table": (crafted(offsets=RISING[None]), "'train/offsets' must be 1-D integers"),
     "offsets are a number": (crafted(offsets=4), "'train/offsets' must be 1-D integers"),
-    "jpeg of 16 bits": (crafted(jpeg=np.zeros(9999, dtype=np.uint16)), "'train/jpeg' must be 1-D uint8"),
-    "jpeg is signed": (crafted(jpeg=np.zeros(9999, dtype=np.int8)), "'train/jpeg' must be 1-D uint8"),
-    "jpeg is pixels": (crafted(jpeg=np.zeros((4, 8, 8, 3), dtype=np.uint8)), "'train/jpeg' must be 1-D uint8"),
+    "jpeg of 16 bits": (
+        crafted(jpeg=np.zeros(9999, dtype=np.uint16)),
+        "'train/jpeg' must be 1-D uint8",
+    ),
+    "jpeg is signed": (
+        crafted(jpeg=np.zeros(9999, dtype=np.int8)),
+        "'train/jpeg' must be 1-D uint8",
+    ),
+    "jpeg is pixels": (
+        crafted(jpeg=np.zeros((4, 8, 8, 3), dtype=np.uint8)),
+        "'train/jpeg' must be 1-D uint8",
+    ),
     "too few labels": (crafted(labels=[0, 1, 0]), "3 labels for 4 images"),
     "too many labels": (crafted(labels=[0] * 5), "5 labels for 4 images"),
     "a negative label": (crafted(labels=[0, 1, -1, 0]), "go from -1 to 1"),
     "a label for a billion classes": (crafted(labels=[0, 1, 10**9, 0]), "go from 0 to 1000000000"),
-    "labels are texts": (crafted(labels=np.array([b"a"] * 4)), "'train/labels' must be 1-D integers"),
-    "labels are fractions": (crafted(labels=[0.0, 1.0, 0.5, 1.0]), "'train/labels' must be 1-D integers"),
+    "labels are texts": (
+        crafted(labels=np.array([b"a"] * 4)),
+        "'train/labels' must be 1-D integers",
+    ),
+    "labels are fractions": (
+        crafted(labels=[0.0, 1.0, 0.5, 1.0]),
+        "'train/labels' must be 1-D integers",
+    ),
 }
 
 
 @pytest.mark.parametrize("fault", FAULTS)
-def test_datasets_that_do_not_fit_together_are_refused(file: Path, look: Callable[[Path], Survey], fault: str) -> None:
+def test_datasets_that_do_not_fit_together_are_refused(
+    file: Path, look: Callable[[Path], Survey], fault: str
+) -> None:
     datasets, message = FAULTS[fault]
     with pytest.raises(UsageError, match=message) as told:
         look(write_h5(file, train=datasets))
@@ -199,12 +255,16 @@ def test_attributes_that_make_no_sense_are_refused(
     file: Path, look: Callable[[Path], Survey], attributes: dict[str, Any], message: str
 ) -> None:
     if isinstance(attributes.get("class_names"), str) and len(attributes["class_names"]) > 60_000:
-        attributes = {"class_names": attributes["class_names"][:60_000]}  # what an attribute can hold
+        attributes = {
+            "class_names": attributes["class_names"][:60_000]
+        }  # what an attribute can hold
     with pytest.raises(UsageError, match=message):
         look(write_h5(file, train=split_of(2), attributes=attributes))
 
 
-def test_a_set_of_larger_images_than_can_be_packed_asks_for_a_size(file: Path, sets: Callable[..., Any]) -> None:
+def test_a_set_of_larger_images_than_can_be_packed_asks_for_a_size(
+    file: Path, sets: Callable[..., Any]
+) -> None:
     from transfer.datasets.spec import ImageSpec
 
     write_h5(file, train=split_of(2), attributes={"image_size": 4000})
@@ -214,7 +274,11 @@ def test_a_set_of_larger_images_than_can_be_packed_asks_for_a_size(file: Path, s
 
 
 def test_an_empty_split_is_refused(file: Path, plan: Callable[..., Pack]) -> None:
-    empty = {"jpeg": np.zeros(0, dtype=np.uint8), "offsets": [0], "labels": np.zeros(0, dtype=np.int64)}
+    empty = {
+        "jpeg": np.zeros(0, dtype=np.uint8),
+        "offsets": [0],
+        "labels": np.zeros(0, dtype=np.int64),
+    }
     write_h5(file, train=empty, test=split_of(1))
     with pytest.raises(UsageError, match="split 'train', holds no images"):
         plan("train", hdf5=file)
@@ -278,14 +342,18 @@ def external_storage(path: Path) -> None:
     write_h5(path, train=crafted(jpeg=None))
     with h5py.File(path, "r+") as file:
         size = int(RISING[-1])
-        file["train"].create_dataset("jpeg", (size,), np.uint8, external=[(str(path.with_name("secret.bin")), 0, size)])
+        file["train"].create_dataset(
+            "jpeg", (size,), np.uint8, external=[(str(path.with_name("secret.bin")), 0, size)]
+        )
 
 
 def virtual_dataset(path: Path) -> None:
     write_h5(path.with_name("secret.h5"), train=split_of(4))
     write_h5(path, train=crafted(jpeg=None))
     layout = h5py.VirtualLayout((int(RISING[-1]),), np.uint8)
-    layout[:] = h5py.VirtualSource(str(path.with_name("secret.h5")), "train/jpeg", (int(RISING[-1]),))
+    layout[:] = h5py.VirtualSource(
+        str(path.with_name("secret.h5")), "train/jpeg", (int(RISING[-1]),)
+    )
     with h5py.File(path, "r+") as file:
         file["train"].create_virtual_dataset("jpeg", layout)
 
@@ -335,14 +403,18 @@ def test_a_crafted_file_is_refused_and_no_other_file_is_opened(
     craft(file)
     others = [path for path in file.parent.iterdir() if path.is_file() and path != file]
     for path in others:
-        os.utime(path, (1, 1))  # older than its last change, so that reading it would move the time of access
+        os.utime(
+            path, (1, 1)
+        )  # older than its last change, so that reading it would move the time of access
     with pytest.raises(UsageError, match=CRAFTED[craft]) as told:
         look(file)
     assert told.value.exit_code == 2
     assert [path.stat().st_atime for path in others] == [1] * len(others)
 
 
-def test_a_file_that_is_not_there_or_is_a_folder_is_told(file: Path, look: Callable[[Path], Survey]) -> None:
+def test_a_file_that_is_not_there_or_is_a_folder_is_told(
+    file: Path, look: Callable[[Path], Survey]
+) -> None:
     with pytest.raises(UsageError, match="No such file"):
         look(file)
     file.mkdir()
@@ -351,13 +423,18 @@ def test_a_file_that_is_not_there_or_is_a_folder_is_told(file: Path, look: Calla
 
 
 def test_damaged_bytes_of_the_file_give_a_message_or_a_set(
-    file: Path, look: Callable[[Path], Survey], plan: Callable[..., Pack], packed: Callable[..., Images]
+    file: Path,
+    look: Callable[[Path], Survey],
+    plan: Callable[..., Pack],
+    packed: Callable[..., Images],
 ) -> None:
     data = write_h5(file, train=split_of(3)).read_bytes()
     draw = np.random.default_rng(0)
     for trial in range(60):
         damaged = bytearray(data)
-        damaged[draw.integers(min(len(data), 4096) if trial % 2 else len(data))] ^= 1 << draw.integers(8)
+        damaged[draw.integers(min(len(data), 4096) if trial % 2 else len(data))] ^= (
+            1 << draw.integers(8)
+        )
         file.write_bytes(damaged)
         try:
             images = packed(plan("train", hdf5=file), f"trial {trial}")
@@ -403,7 +480,10 @@ def test_bad_pictures_are_listed_with_their_rows(
     write_h5(file, train={"jpeg": data, "offsets": np.cumsum([0, *map(len, encoded)])})
     with pytest.raises(TransferError) as told:
         packed(plan(hdf5=file))
-    assert str(told.value).splitlines()[1:3] == ["  train/1: empty file", "  train/2: not a JPEG, PNG or WebP picture"]
+    assert str(told.value).splitlines()[1:3] == [
+        "  train/1: empty file",
+        "  train/2: not a JPEG, PNG or WebP picture",
+    ]
 
 
 def test_a_file_that_changed_since_it_was_planned_is_told(

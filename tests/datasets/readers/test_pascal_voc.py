@@ -25,7 +25,11 @@ SPLITS = {"splits": {}}
 NAMES = {"train": ["000005", "2008_000007"], "val": ["000009", "000012"]}
 Box = tuple[str, float, float, float, float, int | None]
 BOXES: dict[str, list[Box]] = {
-    "000005": [("chair", 263, 211, 324, 339, 0), ("chair", 5, 244, 67, 374, 1), ("cat", 1, 1, 500, 375, 0)],
+    "000005": [
+        ("chair", 263, 211, 324, 339, 0),
+        ("chair", 5, 244, 67, 374, 1),
+        ("cat", 1, 1, 500, 375, 0),
+    ],
     "2008_000007": [("boat", 45.70000076293945, 12.5, 46, 13, None)],
     "000009": [("train", 10, 20, 30, 40, 1)],
     "000012": [],
@@ -81,10 +85,15 @@ def voc(root: Path, lists: bool = True, classes: list[str] | None = None) -> dic
         text(root / f"ImageSets/Main/{split}.txt", *names)
         for one in classes or ["chair", "cat", "train"] if lists else []:
             shows = {
-                name: -1 if one not in (kinds := {box[0]: box[5] for box in BOXES[name][::-1]}) else 1 - kinds[one]
+                name: -1
+                if one not in (kinds := {box[0]: box[5] for box in BOXES[name][::-1]})
+                else 1 - kinds[one]
                 for name in names
             }  # the first of a class decides, as in 000005, where one chair is difficult and one is not
-            text(root / f"ImageSets/Main/{one}_{split}.txt", *(f"{name} {shows[name]:2}" for name in names))
+            text(
+                root / f"ImageSets/Main/{one}_{split}.txt",
+                *(f"{name} {shows[name]:2}" for name in names),
+            )
     return written
 
 
@@ -102,11 +111,19 @@ def test_images_classes_and_boxes_are_read(tmp_path: Path, year: str, lists: boo
     found = opened(f"voc{year}", tmp_path / "voc", **SPLITS)
     assert list(found.survey.splits) == ["train", "val", "trainval", "train_seg"]
     told = annotations(found, "trainval")
-    cat, chair, boat, train = (told.classes.index(name) for name in ("cat", "chair", "boat", "train"))
+    cat, chair, boat, train = (
+        told.classes.index(name) for name in ("cat", "chair", "boat", "train")
+    )
     assert (told.targets.dtype, told.targets.shape) == (np.int8, (4, 20))
-    assert {name: np.flatnonzero(row >= 0).tolist() for name, row in zip("abcd", told.targets, strict=True)} == {
-        "a": sorted([cat, chair]), "b": [boat], "c": [train], "d": [],
-    }  # fmt: skip
+    assert {
+        name: np.flatnonzero(row >= 0).tolist()
+        for name, row in zip("abcd", told.targets, strict=True)
+    } == {
+        "a": sorted([cat, chair]),
+        "b": [boat],
+        "c": [train],
+        "d": [],
+    }
     assert told.targets[0, chair] == told.targets[0, cat] == told.targets[1, boat] == 1
     assert told.targets[2, train] == 0
     boxes = told.boxes(0)
@@ -118,7 +135,9 @@ def test_images_classes_and_boxes_are_read(tmp_path: Path, year: str, lists: boo
     assert told.boxes(3).corners.shape == (0, 4)
     listing = found.listing("trainval")
     assert listing.ids == [*NAMES["train"], *NAMES["val"]]
-    assert [listing.read(row) for row in range(4)] == [written[f"JPEGImages/{name}.jpg"] for name in listing.ids]
+    assert [listing.read(row) for row in range(4)] == [
+        written[f"JPEGImages/{name}.jpg"] for name in listing.ids
+    ]
 
 
 def test_the_lists_of_classes_count_where_they_differ_from_the_boxes(tmp_path: Path) -> None:
@@ -150,7 +169,9 @@ def _read_all(listing: Any) -> None:
     os._exit(0)
 
 
-@pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"GIF89a"])
+@pytest.mark.parametrize(
+    "damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"GIF89a"]
+)
 def test_a_damaged_mask_is_named(damage: Callable[[bytes], bytes], tmp_path: Path) -> None:
     voc(tmp_path / "voc")
     file = tmp_path / "voc/SegmentationClass/000005.png"
@@ -169,7 +190,9 @@ def test_annotations_are_read_in_a_forked_process_too(tmp_path: Path) -> None:
     assert child.exitcode == 0
 
 
-@pytest.mark.parametrize("file", ["JPEGImages/000005.jpg", "Annotations/000005.xml", "ImageSets/Main/cat_train.txt"])
+@pytest.mark.parametrize(
+    "file", ["JPEGImages/000005.jpg", "Annotations/000005.xml", "ImageSets/Main/cat_train.txt"]
+)
 def test_a_change_of_any_file_changes_the_fingerprint(tmp_path: Path, file: str) -> None:
     voc(tmp_path / "voc")
     settle()
@@ -177,7 +200,9 @@ def test_a_change_of_any_file_changes_the_fingerprint(tmp_path: Path, file: str)
     assert opened("voc2007", tmp_path / "voc", **SPLITS).prints() == before
     path = tmp_path / "voc" / file
     data = path.read_bytes()
-    path.write_bytes(data.replace(b"263", b"264").replace(b" -1", b"  1") if file[-3:] != "jpg" else data + b"x")
+    path.write_bytes(
+        data.replace(b"263", b"264").replace(b" -1", b"  1") if file[-3:] != "jpg" else data + b"x"
+    )
     found = opened("voc2007", tmp_path / "voc", **SPLITS)
     after = found.prints()
     assert after["val"] == before["val"]
@@ -185,7 +210,9 @@ def test_a_change_of_any_file_changes_the_fingerprint(tmp_path: Path, file: str)
     assert found.survey.changes == [f"{file} is another"]
 
 
-def test_what_was_checked_once_is_not_parsed_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_checked_once_is_not_parsed_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transfer.datasets.readers import pascal_voc as voc_module
 
     voc(tmp_path / "voc")
@@ -225,7 +252,10 @@ def another_class(root: Path) -> None:
 
 
 def no_box(root: Path) -> None:
-    text(root / "Annotations/000005.xml", annotation("000005", [("cat", 1, 1, 2, 2, 0)]).replace("<xmin>1</xmin>", ""))
+    text(
+        root / "Annotations/000005.xml",
+        annotation("000005", [("cat", 1, 1, 2, 2, 0)]).replace("<xmin>1</xmin>", ""),
+    )
 
 
 def reversed_box(root: Path) -> None:
@@ -233,7 +263,9 @@ def reversed_box(root: Path) -> None:
 
 
 def endless_box(root: Path) -> None:
-    text(root / "Annotations/000005.xml", annotation("000005", [("cat", float("nan"), 1, 20, 2, 0)]))
+    text(
+        root / "Annotations/000005.xml", annotation("000005", [("cat", float("nan"), 1, 20, 2, 0)])
+    )
 
 
 def other_xml(root: Path) -> None:
@@ -304,11 +336,15 @@ def test_a_damaged_set_is_told_with_its_file_and_other_splits_can_be_used(
 def test_a_split_that_is_not_there_is_told(tmp_path: Path) -> None:
     voc(tmp_path / "voc")
     found = opened("voc2007", tmp_path / "voc", **SPLITS)
-    with pytest.raises(UsageError, match=r"lacks its split 'test': .* has no ImageSets/Main/test.txt") as told:
+    with pytest.raises(
+        UsageError, match=r"lacks its split 'test': .* has no ImageSets/Main/test.txt"
+    ) as told:
         found.survey.find("test", explicit=True)
     assert "VOCDetection" in str(told.value)
     (tmp_path / "other").mkdir()
-    with pytest.raises(UsageError, match=r"image set 'voc2007' is not there: .* has no ImageSets/Main/train.txt"):
+    with pytest.raises(
+        UsageError, match=r"image set 'voc2007' is not there: .* has no ImageSets/Main/train.txt"
+    ):
         opened("voc2007", tmp_path / "other")
 
 
@@ -325,15 +361,24 @@ def test_the_set_may_stay_in_its_tar(tmp_path: Path) -> None:
     voc(tmp_path / "VOCdevkit" / "VOC2007")
     before = opened("voc2007", tmp_path, **SPLITS).prints()
     files = sorted(path for path in (tmp_path / "VOCdevkit").rglob("*") if path.is_file())
-    path = write_tar(tmp_path / "voc.tar", {f.relative_to(tmp_path).as_posix(): f.read_bytes() for f in files})
+    path = write_tar(
+        tmp_path / "voc.tar", {f.relative_to(tmp_path).as_posix(): f.read_bytes() for f in files}
+    )
     shutil.rmtree(tmp_path / "VOCdevkit")
     assert opened("voc2007", path, **SPLITS).prints() == before
 
 
 @pytest.mark.photos
-@pytest.mark.skipif(not os.environ.get("TRANSFER_PHOTOS"), reason="TRANSFER_PHOTOS names no folder of photographs")
+@pytest.mark.skipif(
+    not os.environ.get("TRANSFER_PHOTOS"), reason="TRANSFER_PHOTOS names no folder of photographs"
+)
 def test_real_photographs_in_the_layout_of_voc(tmp_path: Path) -> None:
-    found = opened("voc2007", Path(os.environ["TRANSFER_PHOTOS"]) / "coco_voc20.tar", tmp_path / "memory", **SPLITS)
+    found = opened(
+        "voc2007",
+        Path(os.environ["TRANSFER_PHOTOS"]) / "coco_voc20.tar",
+        tmp_path / "memory",
+        **SPLITS,
+    )
     assert found.survey.splits["trainval"].count == 160
     assert found.survey.splits["test"].count == 64
     told = annotations(found, "trainval")
@@ -347,7 +392,9 @@ def test_real_photographs_in_the_layout_of_voc(tmp_path: Path) -> None:
         assert boxes.corners.min() >= -1
         assert boxes.corners[:, 2].max() <= width
         assert boxes.corners[:, 3].max() <= height
-        assert {*boxes.labels[~boxes.difficult].tolist()} == {*np.flatnonzero(told.targets[row] == 1).tolist()}
+        assert {*boxes.labels[~boxes.difficult].tolist()} == {
+            *np.flatnonzero(told.targets[row] == 1).tolist()
+        }
     import io
 
     data = annotations(found, "trainval_seg").mask(0)

@@ -21,7 +21,9 @@ from transfer.datasets.readers.webdataset import TarSource
 from transfer.errors import UsageError
 
 
-def shard(path: Path, first: int, count: int = 3, suffix: str = "jpg", **label: Any) -> dict[str, bytes]:
+def shard(
+    path: Path, first: int, count: int = 3, suffix: str = "jpg", **label: Any
+) -> dict[str, bytes]:
     """`count` samples; `cls=f` or `json=f` gives the label of a number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files: dict[str, bytes] = {}
@@ -45,7 +47,9 @@ def look(tmp_path: Path, place: Path, card: Card | None = None) -> tuple[TarSour
 
 
 def card(**tar: Any) -> Card:
-    return Card.model_validate({"name": "mine", "title": "m", "reader": "tar", "layout": "m", "tar": tar})
+    return Card.model_validate(
+        {"name": "mine", "title": "m", "reader": "tar", "layout": "m", "tar": tar}
+    )
 
 
 @pytest.mark.parametrize(
@@ -55,7 +59,9 @@ def test_shards_are_read_by_a_pattern_in_their_order(tmp_path: Path, pattern: st
     written = shard(tmp_path / "s" / "train-000.tar", 0, cls=cls)
     written |= shard(tmp_path / "s" / "train-001.tar", 3, suffix="png", cls=cls)
     source, survey = look(tmp_path, tmp_path / "s" / pattern)
-    assert {name: (one.count, one.labelled) for name, one in survey.splits.items()} == {"all": (6, True)}
+    assert {name: (one.count, one.labelled) for name, one in survey.splits.items()} == {
+        "all": (6, True)
+    }
     listing = source.listing("all")
     assert listing.ids == [f"train-00{row // 3}/n014/{row:06}" for row in range(6)]
     assert listing.labels == [0, 1, 2, 3, 0, 1]
@@ -75,7 +81,10 @@ def test_a_folder_a_split(tmp_path: Path) -> None:
     shard(tmp_path / "s" / "train" / "0.tar", 0, cls=cls)
     shard(tmp_path / "s" / "unlabeled" / "0.tar", 0)
     _, survey = look(tmp_path, tmp_path / "s")
-    assert {name: one.labelled for name, one in survey.splits.items()} == {"unlabeled": False, "train": True}
+    assert {name: one.labelled for name, one in survey.splits.items()} == {
+        "unlabeled": False,
+        "train": True,
+    }
     shard(tmp_path / "s" / "9.tar", 0)
     with pytest.raises(UsageError, match=r"holds both shards \(9.tar, ...\) and folders of splits"):
         look(tmp_path, tmp_path / "s")
@@ -94,10 +103,16 @@ def test_labels_may_be_names_or_in_json(tmp_path: Path) -> None:
     source, survey = look(tmp_path, tmp_path / "a.tar")
     assert survey.classes == ["dog", "чай"]
     assert source.listing("all").labels == [1, 0, 1]
-    shard(tmp_path / "b.tar", 0, json=lambda number: json.dumps({"label": number, "size": 3}).encode())
+    shard(
+        tmp_path / "b.tar", 0, json=lambda number: json.dumps({"label": number, "size": 3}).encode()
+    )
     source, survey = look(tmp_path, tmp_path / "b.tar")
     assert (survey.classes, source.listing("all").labels) == ([], [0, 1, 2])
-    shard(tmp_path / "c.tar", 0, json=lambda number: json.dumps({"breed": "ab"[number % 2], "label": 9}).encode())
+    shard(
+        tmp_path / "c.tar",
+        0,
+        json=lambda number: json.dumps({"breed": "ab"[number % 2], "label": 9}).encode(),
+    )
     source, survey = look(tmp_path, tmp_path, card(splits={"train": "c.tar"}, label="json:breed"))
     assert (survey.classes, source.listing("train").labels) == (["a", "b"], [0, 1, 0])
 
@@ -106,12 +121,18 @@ def test_a_card_says_which_shards_are_which_split_and_where_labels_are(tmp_path:
     shard(tmp_path / "s" / "a-0.tar", 0, cls=cls)
     shard(tmp_path / "s" / "b" / "1.tar", 3, cls=cls)
     mine = card(splits={"train": "a-{0..0}.tar", "test": "b/*.tar"})
-    mine = mine.model_copy(update={"classes": ["w", "x", "y", "z"], "splits": {"train": 4, "test": 3}})
+    mine = mine.model_copy(
+        update={"classes": ["w", "x", "y", "z"], "splits": {"train": 4, "test": 3}}
+    )
     found = Opened(mine, tmp_path / "s", tmp_path / "memory")
     assert found.listing("test").labels == [3, 0, 1]
     assert found.survey.classes == ["w", "x", "y", "z"]
     with pytest.raises(UsageError, match="are none of the 3 classes:\n  1/n014/000003: 3"):
-        Opened(mine.model_copy(update={"classes": ["w", "x", "y"]}), tmp_path / "s", tmp_path / "memory")
+        Opened(
+            mine.model_copy(update={"classes": ["w", "x", "y"]}),
+            tmp_path / "s",
+            tmp_path / "memory",
+        )
     with pytest.raises(UsageError, match="image set 'mine' is not there"):
         Opened(mine, tmp_path / "nowhere", tmp_path / "memory")
 
@@ -119,14 +140,23 @@ def test_a_card_says_which_shards_are_which_split_and_where_labels_are(tmp_path:
 @pytest.mark.parametrize(
     ("files", "message"),
     [
-        ({"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x"}, "1 of 2 samples of .* have no label:\n  set/2"),
+        (
+            {"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x"},
+            "1 of 2 samples of .* have no label:\n  set/2",
+        ),
         (
             {"1.jpg": b"x", "1.cls": b"0", "2.cls": b"0"},
             "1 samples .* cannot be used:\n  2: it has a label and no picture",
         ),
         ({"1.jpg": b"x", "1.cls": b"-1"}, "are none of the 1000000 classes:\n  set/1: -1"),
-        ({"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x", "2.cls": b"dog"}, "are names and numbers mixed"),
-        ({"1.jpg": b"x", "1.png": b"x"}, "it has jpg and png: a card's `tar: {image: jpg}` would say which"),
+        (
+            {"1.jpg": b"x", "1.cls": b"0", "2.jpg": b"x", "2.cls": b"dog"},
+            "are names and numbers mixed",
+        ),
+        (
+            {"1.jpg": b"x", "1.png": b"x"},
+            "it has jpg and png: a card's `tar: {image: jpg}` would say which",
+        ),
         ({"1.jpg": b"x", "1.cls": b"\xff"}, "1: .*utf-8"),
         ({"1.jpg": b"x", "1.json": b"{"}, "1: .*Expecting"),
         ({"1.jpg": b"x", "1.json": b"[" * 100_000}, "1: .*"),
@@ -150,7 +180,10 @@ def test_links_in_shards_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_sample_of_picture_and_mask_is_read_by_what_the_card_says(tmp_path: Path) -> None:
-    write_tar(tmp_path / "set.tar", {"1.jpg": b"picture", "1.png": b"mask", "1.seg.png": b"another", "notes": b"x"})
+    write_tar(
+        tmp_path / "set.tar",
+        {"1.jpg": b"picture", "1.png": b"mask", "1.seg.png": b"another", "notes": b"x"},
+    )
     source, _ = look(tmp_path, tmp_path, card(splits={"all": "set.tar"}, image="jpg"))
     assert source.listing("all").read(0) == b"picture"
 
@@ -167,8 +200,14 @@ def test_a_truncated_shard_is_told_with_its_name(tmp_path: Path, cut: int) -> No
 def test_patterns_stand_for_files_that_are_all_there(tmp_path: Path) -> None:
     for number in range(3):
         shard(tmp_path / f"s-{number:03}.tar", 0)
-    assert [path.name for path in expand(tmp_path / "s-{000..002}.tar")] == ["s-000.tar", "s-001.tar", "s-002.tar"]
-    with pytest.raises(UsageError, match=r"2 of 5 shards .* are not there:\n  .*s-003.tar\n  .*s-004.tar"):
+    assert [path.name for path in expand(tmp_path / "s-{000..002}.tar")] == [
+        "s-000.tar",
+        "s-001.tar",
+        "s-002.tar",
+    ]
+    with pytest.raises(
+        UsageError, match=r"2 of 5 shards .* are not there:\n  .*s-003.tar\n  .*s-004.tar"
+    ):
         expand(tmp_path / "s-{000..004}.tar")
     with pytest.raises(UsageError, match="there are no files"):
         expand(tmp_path / "t-*.tar")
@@ -183,9 +222,13 @@ def test_patterns_stand_for_files_that_are_all_there(tmp_path: Path) -> None:
         look(tmp_path, tmp_path / "empty")
 
 
-def test_shards_are_read_once_and_a_changed_byte_is_noticed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shards_are_read_once_and_a_changed_byte_is_noticed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read, index = [], shards_module.tar_index
-    monkeypatch.setattr(shards_module, "tar_index", lambda path: (read.append(path.name), index(path))[1])
+    monkeypatch.setattr(
+        shards_module, "tar_index", lambda path: (read.append(path.name), index(path))[1]
+    )
     for number in range(2):
         shard(tmp_path / f"s-{number}.tar", 3 * number, cls=cls)
     time.sleep(2 * TICK / 1e9)

@@ -28,10 +28,16 @@ class UpsideDown(Pretext):
         return max(self.share, 1 - self.share)
 
     def network(self, backbone: Network, about: About) -> nn.ModuleDict:
-        return nn.ModuleDict({"backbone": backbone, "head": nn.Linear(read_width(backbone, about.size), 2)})
+        return nn.ModuleDict(
+            {"backbone": backbone, "head": nn.Linear(read_width(backbone, about.size), 2)}
+        )
 
-    def loss(self, network: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(
+        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         turned = draw.chance(self.share)
         shown = torch.where(turned[:, None, None, None], images.flip(2, 3), images)
         logits = network["head"](read(network["backbone"], normalise(shown, self.normalisation)))
-        return F.cross_entropy(logits, turned.long()), {"accuracy": (logits.argmax(1) == turned).float().mean()}
+        return F.cross_entropy(logits, turned.long()), {
+            "accuracy": (logits.argmax(1) == turned).float().mean()
+        }

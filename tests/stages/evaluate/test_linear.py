@@ -23,7 +23,9 @@ KNN = {"knn": 32.0, "1-nn": 31.0}
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     folder = tmp_path_factory.mktemp("sets")
     return {
-        split: pack_images(folder / split, render.render(split, range(n)), render.labels(split)[:n], split)
+        split: pack_images(
+            folder / split, render.render(split, range(n)), render.labels(split)[:n], split
+        )
         for split, n in (("train", TRAIN), ("test", TEST))
     }
 
@@ -38,8 +40,12 @@ def model(folder: Path, spec: object = "conv4", spoil: float | None = None) -> M
     return Model(folder)
 
 
-def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(sets: dict, tmp_path: Path) -> None:
-    card = run_stage(Linear(model="model", epochs=5), tmp_path / "w", sets, model=model(tmp_path / "m")).card
+def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(
+    sets: dict, tmp_path: Path
+) -> None:
+    card = run_stage(
+        Linear(model="model", epochs=5), tmp_path / "w", sets, model=model(tmp_path / "m")
+    ).card
     assert card["protocol"] == "linear/pooled-v1 (epochs 5)"
     assert Linear(model="model", epochs=40).protocol == "linear/pooled-v1"
     assert card["counts"] == {"train": 270, "selection": 30, "test": 200}
@@ -51,8 +57,12 @@ def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(se
 
 def test_figures_of_random_weights_do_not_drift(sets: dict, tmp_path: Path) -> None:
     fixed = model(tmp_path / "m")
-    linear = run_stage(Linear(model="model", epochs=20), tmp_path / "linear", sets, model=fixed).figures
-    knn = run_stage(Knn(model="model", layer="conv3", pool=4), tmp_path / "knn", sets, model=fixed).figures
+    linear = run_stage(
+        Linear(model="model", epochs=20), tmp_path / "linear", sets, model=fixed
+    ).figures
+    knn = run_stage(
+        Knn(model="model", layer="conv3", pool=4), tmp_path / "knn", sets, model=fixed
+    ).figures
     # Accuracies are counts of 200 images; another processor's rounding may move one or two of them.
     assert linear == pinned(LINEAR, elsewhere=1.01)
     assert knn == pinned(KNN, elsewhere=1.01)
@@ -60,19 +70,37 @@ def test_figures_of_random_weights_do_not_drift(sets: dict, tmp_path: Path) -> N
 
 def test_the_same_probe_twice_gives_the_same_bytes(sets: dict, tmp_path: Path) -> None:
     fixed = model(tmp_path / "m")
-    made = [run_stage(Linear(model="model", epochs=3), tmp_path / str(i), sets, model=fixed) for i in range(2)]
-    assert made[0].folder.joinpath("scores.json").read_bytes() == made[1].folder.joinpath("scores.json").read_bytes()
-    assert made[0].folder.joinpath("scores.h5").read_bytes() == made[1].folder.joinpath("scores.h5").read_bytes()
+    made = [
+        run_stage(Linear(model="model", epochs=3), tmp_path / str(i), sets, model=fixed)
+        for i in range(2)
+    ]
+    assert (
+        made[0].folder.joinpath("scores.json").read_bytes()
+        == made[1].folder.joinpath("scores.json").read_bytes()
+    )
+    assert (
+        made[0].folder.joinpath("scores.h5").read_bytes()
+        == made[1].folder.joinpath("scores.h5").read_bytes()
+    )
 
 
 def test_what_a_layer_knows_perfectly_is_probed_perfectly(tmp_path: Path) -> None:
     random = np.random.RandomState(0)
     labels = random.randint(0, 2, 200)
-    pixels = (random.randint(0, 60, (200, 32, 32, 3)) + 150 * labels[:, None, None, None]).astype(np.uint8)
+    pixels = (random.randint(0, 60, (200, 32, 32, 3)) + 150 * labels[:, None, None, None]).astype(
+        np.uint8
+    )
     both = {role: pack_images(tmp_path / role, pixels, labels, role) for role in ("train", "test")}
     fixed = model(tmp_path / "m")
-    assert run_stage(Linear(model="model"), tmp_path / "l", both, model=fixed).figures["conv1"] == 100
-    assert run_stage(Knn(model="model", layer="conv1"), tmp_path / "k", both, model=fixed).figures["1-nn"] == 100
+    assert (
+        run_stage(Linear(model="model"), tmp_path / "l", both, model=fixed).figures["conv1"] == 100
+    )
+    assert (
+        run_stage(Knn(model="model", layer="conv1"), tmp_path / "k", both, model=fixed).figures[
+            "1-nn"
+        ]
+        == 100
+    )
 
 
 def test_the_vote_equals_a_literal_loop() -> None:
@@ -96,7 +124,8 @@ def test_features_that_are_no_numbers_are_an_error(kind: type, sets: dict, tmp_p
 
 
 @pytest.mark.parametrize(
-    ("pick", "message"), [(slice(0, 300, 10), "one label"), (slice(0, 7), "7 training images are too few")]
+    ("pick", "message"),
+    [(slice(0, 300, 10), "one label"), (slice(0, 7), "7 training images are too few")],
 )
 def test_a_training_split_that_teaches_nothing_is_refused(
     pick: slice, message: str, sets: dict, tmp_path: Path
@@ -105,7 +134,9 @@ def test_a_training_split_that_teaches_nothing_is_refused(
     few = pack_images(tmp_path / "few", np.array(train.pixels)[pick], train.labels[pick])
     with pytest.raises(TransferError, match=message):
         Linear(model="model").run(
-            make_work(tmp_path, {"train": few, "test": sets["test"]}, {"model": model(tmp_path / "m")})
+            make_work(
+                tmp_path, {"train": few, "test": sets["test"]}, {"model": model(tmp_path / "m")}
+            )
         )
 
 
@@ -125,7 +156,9 @@ def test_published_probes_do_not_drift(variant: str, sets: dict, tmp_path: Path)
     card = run_stage(probe, tmp_path / "w", sets, model=model(tmp_path / "m")).card
     assert card["protocol"] == f"linear/{variant}-v1 (epochs 12)"
     assert card["counts"] == {"train": 300, "selection": 0, "test": 200}
-    assert card["selected"]["on"] == ("the test split" if len(card["figures"]) > 2 else "nothing: one layer is probed")
+    assert card["selected"]["on"] == (
+        "the test split" if len(card["figures"]) > 2 else "nothing: one layer is probed"
+    )
     assert card["figures"] == pinned(PUBLISHED[variant], elsewhere=1.01)
 
 
@@ -140,17 +173,26 @@ def test_crops_of_larger_images_are_antialiased_and_lie_where_they_are_said_to()
     from stages.evaluate._probe_crops import fixed_crops, random_crop
     from transfer.transforms.per_image_rng import Draw
 
-    noise = torch.from_numpy(np.random.RandomState(0).randint(0, 256, (4, 3, 128, 128)).astype(np.uint8))
-    small = torch.nn.functional.interpolate(noise.float() / 255, size=32, mode="bilinear", antialias=True)
+    noise = torch.from_numpy(
+        np.random.RandomState(0).randint(0, 256, (4, 3, 128, 128)).astype(np.uint8)
+    )
+    small = torch.nn.functional.interpolate(
+        noise.float() / 255, size=32, mode="bilinear", antialias=True
+    )
     assert torch.allclose(fixed_crops(noise, 1.0, 32, ten=False)[0], small, atol=1e-5)
-    assert random_crop(noise, Draw(0, torch.arange(4)), 0.875, 28).std() < 0.75 * noise.div(255).std()
+    assert (
+        random_crop(noise, Draw(0, torch.arange(4)), 0.875, 28).std() < 0.75 * noise.div(255).std()
+    )
     ramp = torch.linspace(0, 1, 16).expand(1, 3, 16, 16).clone()
     ten = fixed_crops(ramp, 0.5, 8, ten=True)
     assert len(ten) == 10
     # middle, then the corners: left, right, left, right; each mirrored
     for crop, first in zip(ten[::2], (4, 0, 8, 0, 8), strict=True):
         assert torch.allclose(crop[0, 0, 0], ramp[0, 0, 0, first : first + 8], atol=1e-5)
-    assert all(torch.allclose(one.flip(-1), other, atol=1e-5) for one, other in zip(ten[::2], ten[1::2], strict=True))
+    assert all(
+        torch.allclose(one.flip(-1), other, atol=1e-5)
+        for one, other in zip(ten[::2], ten[1::2], strict=True)
+    )
 
 
 def test_a_batch_norm_before_a_head_normalises_channels_over_their_grid() -> None:

@@ -22,7 +22,9 @@ QUICK = {"epochs": 3, "learning_rate": 0.02}
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
-    return packed(tmp_path_factory.mktemp("sets"), scenes("trainval", 48, 0.1), scenes("test", 40, 0.1))
+    return packed(
+        tmp_path_factory.mktemp("sets"), scenes("trainval", 48, 0.1), scenes("test", 40, 0.1)
+    )
 
 
 def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options: object) -> Scores:
@@ -32,7 +34,13 @@ def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options
 
 def test_published_settings_are_the_defaults() -> None:
     stage = VocClassification(model="model")
-    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.clip, stage.crops) == (16, 1e-3, 1e-6, 10, 10)
+    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.clip, stage.crops) == (
+        16,
+        1e-3,
+        1e-6,
+        10,
+        10,
+    )
     assert stage.epochs * 5011 / stage.batch == pytest.approx(80_000, rel=0.002)
     eighths = [stage.rate(stage.epochs * share) for share in (0, 0.124, 0.126, 0.26, 0.99)]
     assert eighths == [1e-3, 1e-3, 5e-4, 2.5e-4, 1e-3 / 2**7]
@@ -44,7 +52,10 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     assert found == pinned(GOLDEN, elsewhere=2.0)
     assert set(made.figures) == {*GOLDEN, "AP red", "AP green", "AP blue"}
     assert made.card["main"] == "mAP"
-    assert made.card["protocol"] == "voc_classification/krahenbuhl2016-v1 (epochs 3, learning_rate 0.02)"
+    assert (
+        made.card["protocol"]
+        == "voc_classification/krahenbuhl2016-v1 (epochs 3, learning_rate 0.02)"
+    )
     assert made.card["counts"] == {"train": 48, "test": 40, "classes": 3}
     low, high = made.card["intervals"]["mAP"]
     assert low < found["mAP"] < high
@@ -52,7 +63,11 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
 
 def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) -> None:
     shown = scenes("test", 40, 0.1)
-    turned = pack(tmp_path / "turned", [shown[row] for row in np.random.RandomState(0).permutation(40)], "test")
+    turned = pack(
+        tmp_path / "turned",
+        [shown[row] for row in np.random.RandomState(0).permutation(40)],
+        "test",
+    )
     here, there = (
         run(tmp_path / name, {**sets, "test": one.by_id()}, epochs=1)
         for name, one in (("a", sets["test"]), ("b", turned))
@@ -76,9 +91,12 @@ def test_a_stopped_run_ends_as_a_straight_one(sets: dict, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("row", "fixed"), [("all", []), ("fc6-8", ["conv1", "conv5"]), ("fc8", ["conv1", "conv5", "fc6", "fc7"])]
+    ("row", "fixed"),
+    [("all", []), ("fc6-8", ["conv1", "conv5"]), ("fc8", ["conv1", "conv5", "fc6", "fc7"])],
 )
-def test_a_row_trains_its_layers_and_no_other(row: str, fixed: list[str], sets: dict, tmp_path: Path) -> None:
+def test_a_row_trains_its_layers_and_no_other(
+    row: str, fixed: list[str], sets: dict, tmp_path: Path
+) -> None:
     from stages.evaluate import voc_classification as module
 
     kept: dict[str, torch.Tensor] = {}
@@ -88,16 +106,32 @@ def test_a_row_trains_its_layers_and_no_other(row: str, fixed: list[str], sets: 
         def _network(self, *arguments: object) -> object:
             nonlocal network
             network = super()._network(*arguments)
-            kept.update({name: value.detach().clone() for name, value in network.state_dict().items()})
+            kept.update(
+                {name: value.detach().clone() for name, value in network.state_dict().items()}
+            )
             return network
 
     assert module.VocClassification is Watched.__base__
-    run_stage(Watched(model="model", train=row, **QUICK), tmp_path / "w", sets, model=model(tmp_path / "m", FC))
-    changed = {name.split(".")[1] for name, value in network.state_dict().items() if not torch.equal(value, kept[name])}
-    assert changed - {"weight", "bias"} == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"} - {
-        "all": set(), "fc6-8": {"conv1", "conv2", "conv3", "conv4", "conv5"},
-        "fc8": {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"},
-    }[row]  # fmt: skip
+    run_stage(
+        Watched(model="model", train=row, **QUICK),
+        tmp_path / "w",
+        sets,
+        model=model(tmp_path / "m", FC),
+    )
+    changed = {
+        name.split(".")[1]
+        for name, value in network.state_dict().items()
+        if not torch.equal(value, kept[name])
+    }
+    assert (
+        changed - {"weight", "bias"}
+        == {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"}
+        - {
+            "all": set(),
+            "fc6-8": {"conv1", "conv2", "conv3", "conv4", "conv5"},
+            "fc8": {"conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"},
+        }[row]
+    )
     assert not changed & set(fixed)
     assert "weight" in changed
 
@@ -114,7 +148,9 @@ def test_crops_are_windows_of_the_published_share_inside_the_image() -> None:
 
 def test_gradients_are_shortened_to_the_clip() -> None:
     layer = torch.nn.Linear(4, 4)
-    optimizer = VocClassification(model="model", clip=0.5, momentum=0.0, learning_rate=1.0).make_optimizer(layer)
+    optimizer = VocClassification(
+        model="model", clip=0.5, momentum=0.0, learning_rate=1.0
+    ).make_optimizer(layer)
     for group in optimizer.param_groups:
         group["lr"], group["weight_decay"] = 1.0, 0.0
     before = torch.cat([one.detach().flatten() for one in layer.parameters()])
@@ -140,10 +176,14 @@ def run_notes(folder: Path, sets: dict[str, Images]) -> list[str]:
     return work.notes
 
 
-def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(sets: dict, tmp_path: Path) -> None:
+def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(
+    sets: dict, tmp_path: Path
+) -> None:
     some = [one for one in scenes("test", 60) if all(label != 2 for label, _, _ in one.objects)]
     work = make_work(
-        tmp_path, {**sets, "test": pack(tmp_path / "some", some, "test")}, {"model": model(tmp_path / "m")}
+        tmp_path,
+        {**sets, "test": pack(tmp_path / "some", some, "test")},
+        {"model": model(tmp_path / "m")},
     )
     VocClassification(model="model", epochs=0).run(work)
     assert work.notes == ["left out of the mean, as the test split has none of them: blue"]
@@ -151,7 +191,11 @@ def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(sets: dict, 
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"), [([], "show 0, and none"), ([0], "show 1, and none is shown by some of them and not by others")]
+    ("labels", "told"),
+    [
+        ([], "show 0, and none"),
+        ([0], "show 1, and none is shown by some of them and not by others"),
+    ],
 )
 def test_training_images_that_are_all_alike_are_refused(
     labels: list[int], told: str, sets: dict, tmp_path: Path
@@ -160,15 +204,21 @@ def test_training_images_that_are_all_alike_are_refused(
     for one in alike:
         one.objects = [(label, (8, 8, 12, 12), False) for label in labels]
     work = make_work(
-        tmp_path, {**sets, "train": pack(tmp_path / "t", alike, "trainval")}, {"model": model(tmp_path / "m")}
+        tmp_path,
+        {**sets, "train": pack(tmp_path / "t", alike, "trainval")},
+        {"model": model(tmp_path / "m")},
     )
     with pytest.raises(TransferError, match=told):
         VocClassification(model="model").run(work)
 
 
-def test_sets_without_annotations_and_networks_without_the_layers_are_refused(sets: dict, tmp_path: Path) -> None:
+def test_sets_without_annotations_and_networks_without_the_layers_are_refused(
+    sets: dict, tmp_path: Path
+) -> None:
     bare = {**sets, "test": pack(tmp_path / "bare", scenes("test", 5), "test", annotate=False)}
     with pytest.raises(TransferError, match="split 'test' have no annotations: take one that has"):
         run(tmp_path / "a", bare)
-    with pytest.raises(TransferError, match=r"conv4 has no layers fc6 and fc7 .* say `train: all` or `train: fc8`"):
+    with pytest.raises(
+        TransferError, match=r"conv4 has no layers fc6 and fc7 .* say `train: all` or `train: fc8`"
+    ):
         run(tmp_path / "b", sets, train="fc6-8")

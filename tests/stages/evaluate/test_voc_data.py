@@ -34,7 +34,9 @@ def test_boxes_and_masks_lie_where_the_packed_pixels_do(width: int, height: int,
         left, top = random.randint(0, width - 12), random.randint(0, height - 12)
         corners = left, top, random.randint(left + 10, width), random.randint(top + 10, height)
         mask, boxes = filled(width, height, corners)
-        seen = square(np.repeat(mask[:, :, None], 3, axis=2), SIZE, fit)[:, :, 0].astype(float) / 255
+        seen = (
+            square(np.repeat(mask[:, :, None], 3, axis=2), SIZE, fit)[:, :, 0].astype(float) / 255
+        )
         place = Square(width, height, SIZE, fit)
         # Bicubic resampling softens edges, by about a pixel of the original or of the square.
         assert np.abs(place.mask(mask) / 255 - seen).mean() < 0.06
@@ -58,7 +60,9 @@ def test_boxes_and_masks_lie_where_the_packed_pixels_do(width: int, height: int,
 def test_boxes_outside_are_dropped_and_those_cut_short_are_difficult() -> None:
     corners = [[0, 0, 9, 19], [10, 0, 29, 19], [26, 0, 33, 9], [28, 0, 37, 9], [12, 5, 15, 8]]
     boxes = Boxes(np.array(corners, np.float32), np.arange(5), np.array([False] * 4 + [True]))
-    found, labels, hard = Square(40, 20, 20, "crop").boxes(boxes)  # columns 10 to 29 are kept, at their size
+    found, labels, hard = Square(40, 20, 20, "crop").boxes(
+        boxes
+    )  # columns 10 to 29 are kept, at their size
     assert found.tolist() == [[0, 0, 20, 20], [16, 0, 20, 10], [18, 0, 20, 10], [2, 5, 6, 9]]
     assert labels.tolist() == [1, 2, 3, 4]
     assert hard.tolist() == [False, False, True, True]
@@ -89,7 +93,9 @@ def test_classes_that_the_test_split_lacks_are_told_and_left_out(tmp_path: Path)
 def test_targets_that_tell_no_image_from_another_are_refused(target: int) -> None:
     alike = np.full((5, 3), -1)
     alike[:, 1] = target
-    with pytest.raises(TransferError, match=f"of 3 classes the training images show {int(target == 1)}, and none"):
+    with pytest.raises(
+        TransferError, match=f"of 3 classes the training images show {int(target == 1)}, and none"
+    ):
         check_learnable(alike)
     alike[0, 1], alike[1, 1] = 1, -1
     check_learnable(alike)

@@ -19,15 +19,22 @@ from transfer.utils.runtime import Machine
 
 GOLDEN = {"AP50": 43.48, "AP50 (area)": 43.54}
 QUICK = {
-    "batch": 4, "layer": "conv2", "optimizer": "adamw", "learning_rate": 2e-3, "schedule": "constant",
-    "anchors": [0.35], "regions": 32,
-}  # fmt: skip
+    "batch": 4,
+    "layer": "conv2",
+    "optimizer": "adamw",
+    "learning_rate": 2e-3,
+    "schedule": "constant",
+    "anchors": [0.35],
+    "regions": 32,
+}
 FC = {"name": "alexnet", "width": 0.03125, "stem": "small"}
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
-    return packed(tmp_path_factory.mktemp("sets"), scenes("trainval", 24, 0.1), scenes("test", 12, 0.1))
+    return packed(
+        tmp_path_factory.mktemp("sets"), scenes("trainval", 24, 0.1), scenes("test", 12, 0.1)
+    )
 
 
 @pytest.fixture(autouse=True)
@@ -43,9 +50,16 @@ def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options
 
 def test_published_settings_are_the_defaults() -> None:
     stage = VocDetection(model="model")
-    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.regions) == (2, 1e-3, 5e-4, 128)
+    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.regions) == (
+        2,
+        1e-3,
+        5e-4,
+        128,
+    )
     assert stage.epochs * 5011 / stage.batch == pytest.approx(150_000, rel=0.003)
-    assert [stage.rate(stage.epochs * share) for share in (0.3, 0.4, 0.7)] == pytest.approx([1e-3, 1e-4, 1e-5])
+    assert [stage.rate(stage.epochs * share) for share in (0.3, 0.4, 0.7)] == pytest.approx(
+        [1e-3, 1e-4, 1e-5]
+    )
 
 
 def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
@@ -73,12 +87,17 @@ def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) ->
         for name, one in (("a", sets["test"]), ("b", turned))
     )
     assert here.figures == pytest.approx(there.figures, abs=1e-6)
-    assert here.card["intervals"]["AP50"] == pytest.approx(there.card["intervals"]["AP50"], abs=1e-6)
+    assert here.card["intervals"]["AP50"] == pytest.approx(
+        there.card["intervals"]["AP50"], abs=1e-6
+    )
 
 
 def test_the_same_seed_gives_the_same_bytes(sets: dict, tmp_path: Path) -> None:
     made = [run(tmp_path / name, sets, epochs=1) for name in "ab"]
-    assert made[0].folder.joinpath("scores.json").read_bytes() == made[1].folder.joinpath("scores.json").read_bytes()
+    assert (
+        made[0].folder.joinpath("scores.json").read_bytes()
+        == made[1].folder.joinpath("scores.json").read_bytes()
+    )
 
 
 def test_truth_lies_in_the_packed_square_and_is_mirrored_with_it(sets: dict) -> None:
@@ -90,7 +109,9 @@ def test_truth_lies_in_the_packed_square_and_is_mirrored_with_it(sets: dict) -> 
         target = _target(corners, labels, hard, SIZE, torch.device("cpu"))
         for flipped, image in ((False, pixels[row]), (True, pixels[row][:, ::-1])):
             boxes = target["boxes"].numpy() if flipped else corners[~hard]
-            for (left, top, right, bottom), label in zip(boxes.round().astype(int), labels[~hard], strict=True):
+            for (left, top, right, bottom), label in zip(
+                boxes.round().astype(int), labels[~hard], strict=True
+            ):
                 inside = image[top + 1 : bottom - 1, left + 1 : right - 1, label]
                 assert inside.mean() > 200
         assert target["labels"].tolist() == (labels[~hard] + 1).tolist()
@@ -106,7 +127,10 @@ def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
         examples = Examples(40, 0.25)
         examples.draw = Draw(1, torch.tensor(rows))
         found = examples([matched[row] for row in rows])
-        return [(a.nonzero()[:, 0].tolist(), b.nonzero()[:, 0].tolist()) for a, b in zip(*found, strict=True)]
+        return [
+            (a.nonzero()[:, 0].tolist(), b.nonzero()[:, 0].tolist())
+            for a, b in zip(*found, strict=True)
+        ]
 
     together = drawn([0, 1, 2])
     assert together[1:] == drawn([1, 2])
@@ -116,7 +140,9 @@ def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
         assert (matched[row][grounds] == 0).all()
 
 
-@pytest.mark.parametrize(("spec", "layer", "own"), [(FC, None, True), (FC, "conv3", False), ("conv4", None, False)])
+@pytest.mark.parametrize(
+    ("spec", "layer", "own"), [(FC, None, True), (FC, "conv3", False), ("conv4", None, False)]
+)
 def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     spec: object, layer: str | None, own: bool
 ) -> None:
@@ -127,26 +153,40 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     network = backbone(spec).build(0)
     chosen = map_layer(network.spec, network.shapes(64), layer, pools=False)
     made = detector(network, chosen, 3, 64, Machine("cpu"), [0.3], 32, 0.01, seed=0)
-    assert chosen == layer or chosen == {"conv4": "conv4"}.get(spec if isinstance(spec, str) else "", "conv5")
+    assert chosen == layer or chosen == {"conv4": "conv4"}.get(
+        spec if isinstance(spec, str) else "", "conv5"
+    )
     held = {id(one) for one in made.roi_heads.box_head.parameters()}
     fc = {
-        id(one) for name in ("fc6", "fc7") if hasattr(network, name) for one in network.get_submodule(name).parameters()
+        id(one)
+        for name in ("fc6", "fc7")
+        if hasattr(network, name)
+        for one in network.get_submodule(name).parameters()
     }
     assert (held == fc) is own
     whole = Finetuned({"detector": made}).train()
-    images, target = torch.rand(2, 3, 64, 64), {"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([2])}
+    images, target = (
+        torch.rand(2, 3, 64, 64),
+        {"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([2])},
+    )
     for part in (made.rpn, made.roi_heads):
         part.fg_bg_sampler.draw = Draw(0, torch.arange(2))
     sum(made(list(images), [target, target]).values()).backward()
-    still = [name for name, one in whole.named_parameters() if one.requires_grad and one.grad is None]
+    still = [
+        name for name, one in whole.named_parameters() if one.requires_grad and one.grad is None
+    ]
     assert still == []
 
 
-def test_boxes_that_all_lie_outside_or_are_difficult_teach_nothing(sets: dict, tmp_path: Path) -> None:
+def test_boxes_that_all_lie_outside_or_are_difficult_teach_nothing(
+    sets: dict, tmp_path: Path
+) -> None:
     hard = scenes("trainval", 8)
     for one in hard:
         one.objects = [(0, (0, 0, 5, 35), False), (1, (10, 10, 20, 20), True)]
-    with pytest.raises(TransferError, match="no training image has a box that could be learned from"):
+    with pytest.raises(
+        TransferError, match="no training image has a box that could be learned from"
+    ):
         run(tmp_path, {**sets, "train": pack(tmp_path / "hard", hard, "trainval")})
 
 
@@ -154,14 +194,21 @@ def test_what_cannot_be_is_refused(sets: dict, tmp_path: Path) -> None:
     bare = {**sets, "test": pack(tmp_path / "bare", scenes("test", 5), "test", annotate=False)}
     with pytest.raises(TransferError, match="split 'test' have no annotations"):
         run(tmp_path / "a", bare)
-    with pytest.raises(TransferError, match=r"layer: layer avgpool of conv4 gives no map of places.*there is: conv1, "):
+    with pytest.raises(
+        TransferError,
+        match=r"layer: layer avgpool of conv4 gives no map of places.*there is: conv1, ",
+    ):
         run(tmp_path / "b", sets, layer="avgpool")
 
 
-def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(sets: dict, tmp_path: Path) -> None:
+def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(
+    sets: dict, tmp_path: Path
+) -> None:
     some = [one for one in scenes("test", 30) if all(label != 2 for label, _, _ in one.objects)]
     work = make_work(
-        tmp_path, {**sets, "test": pack(tmp_path / "some", some, "test")}, {"model": model(tmp_path / "m")}
+        tmp_path,
+        {**sets, "test": pack(tmp_path / "some", some, "test")},
+        {"model": model(tmp_path / "m")},
     )
     VocDetection(model="model", epochs=0, **QUICK).run(work)
     assert work.notes == ["left out of the mean, as the test split has none of them: blue"]

@@ -72,7 +72,9 @@ def test_masks_are_mirrored_with_their_images(sets: dict, tmp_path: Path) -> Non
     both = np.array(turned.pixels, int)[:, :, ::-1], np.array(sets["train"].pixels, int)
     assert np.abs(both[0] - both[1]).max() <= 2
     straight = run(tmp_path / "a", sets).figures["mIoU"]
-    assert run(tmp_path / "b", {**sets, "train": turned}, flip=1.0).figures["mIoU"] == pytest.approx(straight, abs=5)
+    assert run(tmp_path / "b", {**sets, "train": turned}, flip=1.0).figures[
+        "mIoU"
+    ] == pytest.approx(straight, abs=5)
 
 
 def test_masks_come_to_the_packed_square_and_borders_stay_borders(sets: dict) -> None:
@@ -86,17 +88,25 @@ def test_masks_come_to_the_packed_square_and_borders_stay_borders(sets: dict) ->
 
 
 def test_masks_that_are_missing_or_damaged_are_named(sets: dict, tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match="trainval000 has no mask: take a split of segmentation"):
+    with pytest.raises(
+        TransferError, match="trainval000 has no mask: take a split of segmentation"
+    ):
         masks_of(pack(tmp_path / "a", scenes("trainval", 2), "trainval", masks=False), 4)
-    with pytest.raises(TransferError, match=r"the mask of test001 holds 3, which is no class \(0 to 2, 255\)"):
+    with pytest.raises(
+        TransferError, match=r"the mask of test001 holds 3, which is no class \(0 to 2, 255\)"
+    ):
         masks_of(sets["test"], 3)
     some = scenes("test", 2)
     some[1].mask = some[1].mask[:-4]
-    with pytest.raises(TransferError, match="the mask of test001 has 48 x 32 px, and its image 48 x 36 px"):
+    with pytest.raises(
+        TransferError, match="the mask of test001 has 48 x 32 px, and its image 48 x 36 px"
+    ):
         masks_of(pack(tmp_path / "b", some, "test"), 4)
 
 
-def test_masks_of_one_class_and_layers_without_a_map_are_refused(sets: dict, tmp_path: Path) -> None:
+def test_masks_of_one_class_and_layers_without_a_map_are_refused(
+    sets: dict, tmp_path: Path
+) -> None:
     flat = scenes("trainval", 4)
     for one in flat:
         one.mask[:] = 0
@@ -110,14 +120,20 @@ def test_images_that_are_all_border_do_no_harm(sets: dict, tmp_path: Path) -> No
     shown = scenes("trainval", 16)
     for one in shown[:8]:
         one.mask[:] = 255
-    made = run(tmp_path, {**sets, "train": pack(tmp_path / "t", shown, "trainval")}, epochs=2, batch=2)
+    made = run(
+        tmp_path, {**sets, "train": pack(tmp_path / "t", shown, "trainval")}, epochs=2, batch=2
+    )
     assert np.isfinite(made.figures["mIoU"])
 
 
-def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(sets: dict, tmp_path: Path) -> None:
+def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(
+    sets: dict, tmp_path: Path
+) -> None:
     some = [one for one in scenes("test", 30) if all(label != 2 for label, _, _ in one.objects)]
     work = make_work(
-        tmp_path, {**sets, "test": pack(tmp_path / "some", some, "test")}, {"model": model(tmp_path / "m")}
+        tmp_path,
+        {**sets, "test": pack(tmp_path / "some", some, "test")},
+        {"model": model(tmp_path / "m")},
     )
     VocSegmentation(model="model", epochs=0, **QUICK).run(work)
     assert work.notes == ["left out of the mean, as the test split has none of them: blue"]
@@ -128,7 +144,9 @@ def test_upsampled_scores_have_the_size_of_the_image(tmp_path: Path) -> None:
     from stages.evaluate.voc_segmentation import _scored
 
     work = make_work(tmp_path)
-    network = VocSegmentation(model="model", layer="conv3")._network(work, model(tmp_path / "m"), SIZE, 4)
+    network = VocSegmentation(model="model", layer="conv3")._network(
+        work, model(tmp_path / "m"), SIZE, 4
+    )
     assert _scored(network, torch.rand(2, 3, SIZE, SIZE)).shape == (2, 4, SIZE, SIZE)
     assert not _scored(network, torch.rand(2, 3, SIZE, SIZE)).any()  # the head begins with zeros
 
@@ -197,13 +215,18 @@ def test_what_cannot_be_is_told_before_anything_runs(
 def test_a_set_without_annotations_is_told_by_its_name(
     pipeline: Callable[..., Path], tmp_path: Path, name: str
 ) -> None:
-    write_h5(tmp_path / "photos.h5", **{split: split_of(2) for split in ("trainval", "test", "train_seg", "val_seg")})
+    write_h5(
+        tmp_path / "photos.h5",
+        **{split: split_of(2) for split in ("trainval", "test", "train_seg", "val_seg")},
+    )
     file = pipeline(
         "data: {hdf5: photos.h5, size: 32}\nstages:\n"
         "  a: {uses: pretext/random, backbone: conv4, data: {hdf5: photos.h5, size: 32, split: test}}\n"
         f"  b: {{uses: evaluate/{name}, model: a}}\n"
     )
-    with pytest.raises(UsageError, match=r"image set 'photos.h5' has no annotations .*such as the card voc2007"):
+    with pytest.raises(
+        UsageError, match=r"image set 'photos.h5' has no annotations .*such as the card voc2007"
+    ):
         load_plan(file, Store(tmp_path / "store"))
 
 

@@ -14,17 +14,29 @@ from tests.stages.voc_handmade import model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError
 
-GOLDEN = {"conv1": 94.96, "conv2": 86.85, "conv3": 80.09, "conv4": 80.58, "mAP (11 points)": 94.44, "2 shot": 81.94}
+GOLDEN = {
+    "conv1": 94.96,
+    "conv2": 86.85,
+    "conv3": 80.09,
+    "conv4": 80.58,
+    "mAP (11 points)": 94.44,
+    "2 shot": 81.94,
+}
 QUICK = {"shots": [2], "samples": 2, "shot_costs": [0.1, 10.0]}
 
 
 @pytest.fixture(scope="module")
 def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
-    return packed(tmp_path_factory.mktemp("sets"), scenes("trainval", 48, 0.1), scenes("test", 40, 0.1))
+    return packed(
+        tmp_path_factory.mktemp("sets"), scenes("trainval", 48, 0.1), scenes("test", 40, 0.1)
+    )
 
 
 def run(folder: Path, sets: dict[str, Images], told: bool = False, **options: object) -> Scores:
-    stage, ordered = VocSvm(model="model", **{**QUICK, **options}), {role: one.by_id() for role, one in sets.items()}
+    stage, ordered = (
+        VocSvm(model="model", **{**QUICK, **options}),
+        {role: one.by_id() for role, one in sets.items()},
+    )
     return run_stage(stage, folder / "made", ordered, model=model(folder / "model", told=told))
 
 
@@ -69,7 +81,9 @@ def test_a_network_that_is_told_the_answer_scores_100(tmp_path: Path) -> None:
             for label, _, _ in one.objects:
                 one.pixels[..., label] = 230
         answers.append(shown)
-    made = run(tmp_path, packed(tmp_path, *answers), told=True, layers=["conv1"], costs=[10.0], shots=[4])
+    made = run(
+        tmp_path, packed(tmp_path, *answers), told=True, layers=["conv1"], costs=[10.0], shots=[4]
+    )
     assert made.figures["conv1"] == made.figures["mAP"] == made.figures["mAP (11 points)"] == 100
     assert made.figures["4 shot"] == 100
     assert made.figures["4 shot deviation"] == 0
@@ -79,7 +93,10 @@ def test_a_network_that_is_told_the_answer_scores_100(tmp_path: Path) -> None:
 def test_a_draw_of_a_few_has_so_many_of_each_and_no_difficult_ones() -> None:
     target = np.array([1, 0, -1, 1, -1, 1, -1, -1, 0, 1])
     rows = [a_few(target, 2, 3, seed) for seed in range(30)]
-    assert all((target[one] == 1).sum() == 2 and (target[one] == -1).sum() == 3 and len(one) == 5 for one in rows)
+    assert all(
+        (target[one] == 1).sum() == 2 and (target[one] == -1).sum() == 3 and len(one) == 5
+        for one in rows
+    )
     assert len({tuple(one) for one in rows}) > 10
     assert a_few(target, 9, 9, 0).tolist() == [0, 2, 3, 4, 5, 6, 7, 9]
 
@@ -90,12 +107,18 @@ def test_the_cost_is_that_of_the_better_folds() -> None:
     features = of_unit_length(random.normal(size=(60, 30)) + 0.6 * shows[:, None])
     machines = Machines(2000)
     marks = {cost: machines.best_cost([cost], features, shows)[1] for cost in (1e-6, 10.0)}
-    assert machines.best_cost([1e-6, 10.0], features, shows) == max(marks.items(), key=lambda one: one[1])
-    assert machines.best_cost([0.3, 0.1], features[:4], shows[:4] * 0 + np.array([1, 0, 0, 0], bool)) == (0.3, 0.0)
+    assert machines.best_cost([1e-6, 10.0], features, shows) == max(
+        marks.items(), key=lambda one: one[1]
+    )
+    assert machines.best_cost(
+        [0.3, 0.1], features[:4], shows[:4] * 0 + np.array([1, 0, 0, 0], bool)
+    ) == (0.3, 0.0)
     assert np.allclose(np.linalg.norm(features, axis=1), 1, atol=1e-4)
 
 
-def test_a_k_that_a_class_has_not_enough_images_for_is_left_out_with_a_note(sets: dict, tmp_path: Path) -> None:
+def test_a_k_that_a_class_has_not_enough_images_for_is_left_out_with_a_note(
+    sets: dict, tmp_path: Path
+) -> None:
     work = make_work(tmp_path, sets, {"model": model(tmp_path / "m")})
     VocSvm(model="model", layers=["conv2"], shots=[1, 500], samples=1, shot_costs=[1.0]).run(work)
     figures = Scores(work.folder).figures
@@ -104,7 +127,9 @@ def test_a_k_that_a_class_has_not_enough_images_for_is_left_out_with_a_note(sets
     assert any(note.startswith("no low-shot with 500: a class has") for note in work.notes)
 
 
-def test_a_class_that_only_the_test_split_shows_scores_as_chance(sets: dict, tmp_path: Path) -> None:
+def test_a_class_that_only_the_test_split_shows_scores_as_chance(
+    sets: dict, tmp_path: Path
+) -> None:
     shown = scenes("trainval", 48)
     for one in shown:
         one.objects = [thing for thing in one.objects if thing[0] != 1]
@@ -116,7 +141,9 @@ def test_a_class_that_only_the_test_split_shows_scores_as_chance(sets: dict, tmp
 
 
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf")])
-def test_features_that_are_no_numbers_are_an_error(spoil: float, sets: dict, tmp_path: Path) -> None:
+def test_features_that_are_no_numbers_are_an_error(
+    spoil: float, sets: dict, tmp_path: Path
+) -> None:
     import torch
 
     from transfer.artifacts import Model, Normalisation
@@ -131,6 +158,9 @@ def test_features_that_are_no_numbers_are_an_error(spoil: float, sets: dict, tmp
 
 
 def test_sets_without_annotations_are_refused(sets: dict, tmp_path: Path) -> None:
-    bare = {**sets, "train": pack(tmp_path / "bare", scenes("trainval", 5), "trainval", annotate=False)}
+    bare = {
+        **sets,
+        "train": pack(tmp_path / "bare", scenes("trainval", 5), "trainval", annotate=False),
+    }
     with pytest.raises(TransferError, match="split 'trainval' have no annotations"):
         run(tmp_path, bare)

@@ -52,10 +52,19 @@ def slow(picture: np.ndarray, cell: int, block: int, orientations: int) -> np.nd
 
 
 @pytest.mark.parametrize(("cell", "block", "orientations"), [(8, 2, 9), (5, 3, 6), (16, 1, 4)])
-def test_features_are_what_plain_loops_give(tmp_path: Path, cell: int, block: int, orientations: int) -> None:
+def test_features_are_what_plain_loops_give(
+    tmp_path: Path, cell: int, block: int, orientations: int
+) -> None:
     pixels = pictures(3)
-    options = {"pixels_per_cell": cell, "cells_per_block": block, "orientations": orientations, "dtype": "float32"}
-    made = run_stage(ExtractHog(colour=False, **options), tmp_path, {"images": pack_images(tmp_path, pixels)})
+    options = {
+        "pixels_per_cell": cell,
+        "cells_per_block": block,
+        "orientations": orientations,
+        "dtype": "float32",
+    }
+    made = run_stage(
+        ExtractHog(colour=False, **options), tmp_path, {"images": pack_images(tmp_path, pixels)}
+    )
     expected = np.stack([slow(255 * rgb2gray(one), cell, block, orientations) for one in pixels])
     np.testing.assert_allclose(values(made), expected, rtol=1e-4, atol=1e-5)
     side = 32 // cell - block + 1
@@ -74,7 +83,9 @@ def test_features_are_scikit_images(tmp_path: Path, norm: str, colour: bool) -> 
     np.testing.assert_allclose(values(made), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_the_histogram_says_which_way_edges_run_also_where_only_colours_differ(tmp_path: Path) -> None:
+def test_the_histogram_says_which_way_edges_run_also_where_only_colours_differ(
+    tmp_path: Path,
+) -> None:
     stripes = np.zeros((3, 32, 32, 3), np.uint8)
     stripes[0, :, ::4] = stripes[1, ::4] = 255
     stripes[2] = 0, 70, 0
@@ -100,7 +111,12 @@ def test_ids_and_labels_are_those_of_the_images(tmp_path: Path) -> None:
     assert made.attributes["layer"] == "hog"
     assert made.attributes["preparation"] == []
     assert made.table.dtypes["features"] == "<f2"
-    assert run_stage(ExtractHog(), tmp_path / "b", {"images": pack_images(tmp_path / "b", pictures(5))}).labels is None
+    assert (
+        run_stage(
+            ExtractHog(), tmp_path / "b", {"images": pack_images(tmp_path / "b", pictures(5))}
+        ).labels
+        is None
+    )
 
 
 def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
@@ -108,7 +124,9 @@ def many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Images:
     return pack_images(tmp_path / "set", pictures((FORKING + 1) * BLOCK + 7, 16))
 
 
-def test_several_processes_give_what_one_gives(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_several_processes_give_what_one_gives(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     images = many(tmp_path, monkeypatch)
     made = []
     for threads in (1, 2):
@@ -144,7 +162,9 @@ def test_a_stopped_extraction_goes_on_where_it_was(
     work = make_work(tmp_path / "stopped", {"images": images}, threads_wanted=threads)
     ExtractHog().run(work)
     assert whole[0].stat().st_mtime_ns == stamps[0]
-    assert (work.folder / "features.h5").read_bytes() == (straight.folder / "features.h5").read_bytes()
+    assert (work.folder / "features.h5").read_bytes() == (
+        straight.folder / "features.h5"
+    ).read_bytes()
 
 
 # In a plan.
@@ -166,13 +186,17 @@ def planned(size: int = 64, **options: object) -> SimpleNamespace:
         ({"size": 32}, False),
     ],
 )
-def test_features_of_other_settings_or_sizes_are_not_compared(other: dict[str, object], same: bool) -> None:
+def test_features_of_other_settings_or_sizes_are_not_compared(
+    other: dict[str, object], same: bool
+) -> None:
     assert (space_of(planned()) == space_of(planned(**other))) is same
 
 
 def test_images_too_small_for_a_block_are_refused() -> None:
     ExtractHog().check(planned(16))
-    with pytest.raises(BadOption, match=re.escape("images of 15 px hold 1 x 1 cells of 8 px")) as caught:
+    with pytest.raises(
+        BadOption, match=re.escape("images of 15 px hold 1 x 1 cells of 8 px")
+    ) as caught:
         ExtractHog().check(planned(15))
     assert caught.value.option == "cells_per_block"
 

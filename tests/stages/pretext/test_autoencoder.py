@@ -90,7 +90,9 @@ def test_gaussian_numbers_are_gaussian(shape: tuple[int, ...]) -> None:
 def test_an_image_is_shown_alike_in_any_batch() -> None:
     task, images, ids = stage(noise=0.1, mask=0.25), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    for one, other in zip(task.pair(images, Draw(7, ids)), task.pair(images[order], Draw(7, ids[order])), strict=True):
+    for one, other in zip(
+        task.pair(images, Draw(7, ids)), task.pair(images[order], Draw(7, ids[order])), strict=True
+    ):
         assert torch.equal(one[order], other)
 
 

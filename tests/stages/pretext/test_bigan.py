@@ -27,7 +27,9 @@ def draw(count: int = 8, seed: int = 0) -> Draw:
     return Draw(seed, torch.arange(count))
 
 
-def plain(task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn: Draw) -> tuple[torch.Tensor, ...]:
+def plain(
+    task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn: Draw
+) -> tuple[torch.Tensor, ...]:
     """The discriminator's loss and the other two's, each from a pass of its own through live weights."""
 
     def judged(images: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
@@ -37,7 +39,10 @@ def plain(task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn
     codes = network["code"](network["backbone"](seen))
     wanted = 2 * drawn.uniform(task.latent) - 1
     fake = torch.tanh(network["generator"](wanted))
-    discriminator = -judged(real, codes.detach()).log().mean() - (1 - judged(fake.detach(), wanted)).log().mean()
+    discriminator = (
+        -judged(real, codes.detach()).log().mean()
+        - (1 - judged(fake.detach(), wanted)).log().mean()
+    )
     encoder = -(1 - judged(real, codes)).log().mean()
     generator = -judged(fake, wanted).log().mean()
     return discriminator, encoder, generator
@@ -48,7 +53,11 @@ def test_the_losses_are_the_cross_entropies_of_inverted_labels() -> None:
     network = task._build(About(SIZE, 8, 0), seed=0)
     loss, figures = task.loss(network, noise_images(), draw())
     discriminator, encoder, generator = plain(task, network, noise_images(), draw())
-    for name, expected in (("discriminator", discriminator), ("encoder", encoder), ("generator", generator)):
+    for name, expected in (
+        ("discriminator", discriminator),
+        ("encoder", encoder),
+        ("generator", generator),
+    ):
         assert torch.allclose(figures[name], expected, rtol=1e-4), name
     assert torch.allclose(loss, discriminator + encoder + generator, rtol=1e-4)
 
@@ -60,7 +69,9 @@ def test_each_part_gets_exactly_its_own_gradients() -> None:
     discriminator, encoder, generator = plain(task, other, noise_images(), draw())
     goals = {"looks": discriminator, "judges": discriminator, "generator": generator}
     for name, part in other.items():
-        expected = torch.autograd.grad(goals.get(name, encoder), list(part.parameters()), retain_graph=True)
+        expected = torch.autograd.grad(
+            goals.get(name, encoder), list(part.parameters()), retain_graph=True
+        )
         for weight, gradient in zip(network[name].parameters(), expected, strict=True):
             assert torch.allclose(weight.grad, gradient, rtol=1e-3, atol=1e-6), name
 
@@ -68,7 +79,10 @@ def test_each_part_gets_exactly_its_own_gradients() -> None:
 def test_each_side_wins_while_the_other_stands_still() -> None:
     task = stage()
     network = task._build(About(SIZE, 8, 0), seed=0)
-    sides = {("looks", "judges"): ["discriminator"], ("backbone", "code", "generator"): ["encoder", "generator"]}
+    sides = {
+        ("looks", "judges"): ["discriminator"],
+        ("backbone", "code", "generator"): ["encoder", "generator"],
+    }
     for parts, losses in sides.items():
         weights = [weight for name in parts for weight in network[name].parameters()]
         optimizer, figures = torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)), []

@@ -63,16 +63,24 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
 def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) -> None:
     one = task()
     network = one.network(one.backbone.build(0), About(SIZE, COUNT, 0))
-    online = {name: value for part in ("backbone", "projector") for name, value in network[part].named_parameters(part)}
+    online = {
+        name: value
+        for part in ("backbone", "projector")
+        for name, value in network[part].named_parameters(part)
+    }
     target = dict(network["target"].named_parameters())
     assert online.keys() == target.keys()
     assert all(torch.equal(online[name], target[name]) for name in online)
-    assert {value.data_ptr() for value in online.values()}.isdisjoint(value.data_ptr() for value in target.values())
+    assert {value.data_ptr() for value in online.values()}.isdisjoint(
+        value.data_ptr() for value in target.values()
+    )
     trained = {id(p) for group in one.make_optimizer(network).param_groups for p in group["params"]}
     assert trained.isdisjoint(map(id, target.values()))
     one.loss(network, images, Draw(0, ids()))[0].backward()
     assert all(value.grad is None for value in target.values())
-    assert all(value.grad is not None for value in [*online.values(), *network["predictor"].parameters()])
+    assert all(
+        value.grad is not None for value in [*online.values(), *network["predictor"].parameters()]
+    )
 
 
 def test_the_target_follows_as_a_moving_average_of_the_weights_and_not_of_the_statistics(
@@ -80,8 +88,10 @@ def test_the_target_follows_as_a_moving_average_of_the_weights_and_not_of_the_st
 ) -> None:
     one = task(tau=0.9)
     one.loss(network, images, Draw(0, ids()))
-    online = {**dict(network["backbone"].named_parameters("backbone")),
-              **dict(network["projector"].named_parameters("projector"))}  # fmt: skip
+    online = {
+        **dict(network["backbone"].named_parameters("backbone")),
+        **dict(network["projector"].named_parameters("projector")),
+    }
     before = {name: value.clone() for name, value in network["target"].named_parameters()}
     statistics = {name: value.clone() for name, value in network["target"].named_buffers()}
     one.after_step(network, 0.5)
@@ -92,7 +102,9 @@ def test_the_target_follows_as_a_moving_average_of_the_weights_and_not_of_the_st
     one.after_step(network, 1.0)  # the end of training: nothing moves any more
     kept = {name: value.clone() for name, value in network["target"].named_parameters()}
     one.after_step(network, 1.0)
-    assert all(torch.equal(kept[name], value) for name, value in network["target"].named_parameters())
+    assert all(
+        torch.equal(kept[name], value) for name, value in network["target"].named_parameters()
+    )
 
 
 def test_tau_rises_from_its_start_to_one_by_a_cosine() -> None:
@@ -104,15 +116,25 @@ def test_tau_rises_from_its_start_to_one_by_a_cosine() -> None:
     assert shares == sorted(shares)
 
 
-def test_both_networks_normalise_each_view_by_its_own_batch(network: torch.nn.ModuleDict, images: torch.Tensor) -> None:
+def test_both_networks_normalise_each_view_by_its_own_batch(
+    network: torch.nn.ModuleDict, images: torch.Tensor
+) -> None:
     task().loss(network, images, Draw(0, ids()))
-    for part in (network["backbone"], network["target"]["backbone"], network["target"]["projector"]):
-        passes = {int(v) for name, v in part.named_buffers() if name.endswith("num_batches_tracked")}
+    for part in (
+        network["backbone"],
+        network["target"]["backbone"],
+        network["target"]["projector"],
+    ):
+        passes = {
+            int(v) for name, v in part.named_buffers() if name.endswith("num_batches_tracked")
+        }
         assert passes == {2}  # one a view
     first, _ = task().views(images, Draw(0, ids()))
     out = projected(network["target"], normalise(first, task().normalisation))
     shifted = projected(network["target"], normalise(first, task().normalisation) * 3)
-    assert torch.allclose(out, shifted, atol=0.05)  # batch statistics take a scale away; running ones would not
+    assert torch.allclose(
+        out, shifted, atol=0.05
+    )  # batch statistics take a scale away; running ones would not
 
 
 def test_spread_tells_a_collapse() -> None:
@@ -129,14 +151,18 @@ def test_distances_are_taken_in_float32() -> None:
     assert torch.allclose(distance(rows[0], -rows[0]), torch.full((8,), 4.0), atol=1e-6)
 
 
-def test_under_mixed_precision_the_loss_is_near(network: torch.nn.ModuleDict, images: torch.Tensor) -> None:
+def test_under_mixed_precision_the_loss_is_near(
+    network: torch.nn.ModuleDict, images: torch.Tensor
+) -> None:
     plain, _ = task().loss(network, images, Draw(0, ids()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed, _ = task().loss(network, images, Draw(0, ids()))
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
 
 
-def test_a_batch_in_another_order_gives_the_same_loss(network: torch.nn.ModuleDict, images: torch.Tensor) -> None:
+def test_a_batch_in_another_order_gives_the_same_loss(
+    network: torch.nn.ModuleDict, images: torch.Tensor
+) -> None:
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(3))
     loss, _ = task().loss(network, images, Draw(0, ids()))
     again, _ = task().loss(network, images[order], Draw(0, order))
@@ -162,5 +188,9 @@ def test_parts_of_one_image_are_refused() -> None:
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:
     published = BYOL()
     assert (published.tau, published.hidden, published.projection) == (0.996, 4096, 256)
-    assert (published.optimizer, published.learning_rate, published.weight_decay) == ("lars", 0.2, 1.5e-6)
+    assert (published.optimizer, published.learning_rate, published.weight_decay) == (
+        "lars",
+        0.2,
+        1.5e-6,
+    )
     assert (published.batch, published.warmup, published.schedule) == (256, 10, "cosine")

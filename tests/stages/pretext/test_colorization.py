@@ -10,7 +10,14 @@ import pytest
 import torch
 
 from stages.extract.network import ExtractNetwork
-from stages.pretext._color_bins import bin_shares, colour_bins, count_colours, near_bins, rebalancing, soft_bins
+from stages.pretext._color_bins import (
+    bin_shares,
+    colour_bins,
+    count_colours,
+    near_bins,
+    rebalancing,
+    soft_bins,
+)
 from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Model, Normalisation, read_json, write_json
@@ -37,7 +44,9 @@ def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
 
 def grey_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
-    return torch.randint(0, 256, (count, 1, size, size), dtype=torch.uint8, generator=generator).repeat(1, 3, 1, 1)
+    return torch.randint(
+        0, 256, (count, 1, size, size), dtype=torch.uint8, generator=generator
+    ).repeat(1, 3, 1, 1)
 
 
 def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
@@ -67,7 +76,9 @@ def test_261_bins_are_the_nearest_to_some_colour_and_no_colour_is_nearest_to_ano
     for level in range(256):  # all colours of the cube's faces, and a 27th of those inside
         line = np.arange(256) if level in (0, 255) else np.arange(0, 256, 3)
         for colours in ([[level], line, line], [line, [level], line], [line, line, [level]]):
-            pixels = np.stack(np.meshgrid(*colours, indexing="ij")).astype(np.uint8).reshape(1, 3, -1, 1)
+            pixels = (
+                np.stack(np.meshgrid(*colours, indexing="ij")).astype(np.uint8).reshape(1, 3, -1, 1)
+            )
             ab = rgb_to_lab(torch.from_numpy(pixels))[0, 1:, :, 0]
             code = ((ab / 10).round().int() + 16).mul(torch.tensor([[32], [1]])).sum(0).unique()
             found |= {(10 * (one // 32 - 16), 10 * (one % 32 - 16)) for one in code.tolist()}
@@ -77,7 +88,9 @@ def test_261_bins_are_the_nearest_to_some_colour_and_no_colour_is_nearest_to_ano
 def test_a_colour_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
     bins = colour_bins()
     anywhere = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 200 - 100
-    ab = torch.cat((torch.tensor([[0.0, 0.0], [97.0, 90.0], [-4.9, 4.9], [127.0, -127.0]]), anywhere))
+    ab = torch.cat(
+        (torch.tensor([[0.0, 0.0], [97.0, 90.0], [-4.9, 4.9], [127.0, -127.0]]), anywhere)
+    )
     index, shares = soft_bins(ab, bins, near_bins())
     for place, (a, b) in enumerate(ab.tolist()):
         squares = sorted((a - x) ** 2 + (b - y) ** 2 for x, y in bins.tolist())[:10]
@@ -101,7 +114,9 @@ def test_rebalancing_weighs_rare_colours_more_and_one_on_average() -> None:
 
 
 def test_shares_counted_by_the_unit_are_those_of_the_pixels_themselves() -> None:
-    spread = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor([30.0, 20.0])
+    spread = torch.randn(5000, 2, generator=torch.Generator().manual_seed(0)) * torch.tensor(
+        [30.0, 20.0]
+    )
     ab = spread.clamp(-100, 90)
     bins = colour_bins()
     shares = bin_shares(count_colours(ab))
@@ -117,7 +132,9 @@ def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> 
     network = prepared(task, images, tmp_path).eval()
     with torch.no_grad():
         loss, figures = task.loss(network, images, Draw(0, torch.arange(3)))
-        logits = network["head"](network["backbone"].layers(normalise(images, task.normalisation), ["conv4"])["conv4"])
+        logits = network["head"](
+            network["backbone"].layers(normalise(images, task.normalisation), ["conv4"])["conv4"]
+        )
     assert logits.shape == (3, 261, 2, 2)
     bins, weights = colour_bins(), network["colours"].weights
     total, right, counted = 0.0, 0.0, 0.0
@@ -126,10 +143,15 @@ def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> 
             for column in range(2):
                 pixel = images[image, :, 4 + 8 * row, 4 + 8 * column]
                 ab = rgb_to_lab(pixel[None, :, None, None])[0, 1:, 0, 0]
-                index, shares = (found[0].tolist() for found in soft_bins(ab[None], bins, near_bins()))
+                index, shares = (
+                    found[0].tolist() for found in soft_bins(ab[None], bins, near_bins())
+                )
                 chances = logits[image, :, row, column].double().softmax(0)
                 weight = weights[index[0]].item()
-                entropy = -sum(share * chances[bin].log().item() for bin, share in zip(index, shares, strict=True))
+                entropy = -sum(
+                    share * chances[bin].log().item()
+                    for bin, share in zip(index, shares, strict=True)
+                )
                 total += weight * entropy
                 counted += weight
                 right += weight * (int(chances.argmax()) == index[0])
@@ -144,7 +166,9 @@ def test_weighting_the_loss_is_weighting_its_gradient(tmp_path: Path) -> None:
     loss.backward()
     bias = network["head"][-1].bias.grad.clone()
     with torch.no_grad():
-        shown = network["backbone"].layers(normalise(images, task.normalisation), ["conv4"])["conv4"]
+        shown = network["backbone"].layers(normalise(images, task.normalisation), ["conv4"])[
+            "conv4"
+        ]
         chances = network["head"](shown).movedim(1, -1).flatten(0, 2).softmax(1)
         index, shares = soft_bins(task.ab(images).flatten(0, 2), colour_bins(), near_bins())
         goal = torch.zeros_like(chances).scatter(1, index, shares)
@@ -159,7 +183,9 @@ def test_colours_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path)
     network = prepared(stage(), images, tmp_path)
     weights, bins = network["colours"].weights, colour_bins()
     red, blue = (
-        soft_bins(rgb_to_lab(images[one : one + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[0][0, 0]
+        soft_bins(rgb_to_lab(images[one : one + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[0][
+            0, 0
+        ]
         for one in (0, 9)
     )
     assert weights[blue] > 2 * weights[red]
@@ -207,7 +233,9 @@ def test_the_colours_asked_are_those_of_single_pixels_of_the_crop() -> None:
 
 def test_an_image_whose_pixels_are_all_between_those_asked_is_refused() -> None:
     def plan(size: int) -> SimpleNamespace:
-        return SimpleNamespace(images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=4))})
+        return SimpleNamespace(
+            images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=4))}
+        )
 
     stage(stride=32).check(plan(32))
     with pytest.raises(BadOption, match="use 32 or less"):
@@ -220,7 +248,9 @@ def test_lightness_is_the_same_in_all_channels_and_of_about_unit_deviation() -> 
     assert torch.equal(seen[:, 0], seen[:, 2])
     ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     assert torch.allclose(
-        normalise(ends, Normalisation(lightness=True))[:, 0, 0, 0], torch.tensor([-2.0, 2.0]), atol=1e-3
+        normalise(ends, Normalisation(lightness=True))[:, 0, 0, 0],
+        torch.tensor([-2.0, 2.0]),
+        atol=1e-3,
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert torch.equal(normalise(noise_images(64), Normalisation(lightness=True)), seen)
@@ -229,7 +259,10 @@ def test_lightness_is_the_same_in_all_channels_and_of_about_unit_deviation() -> 
 def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Path) -> None:
     one, other = equally_light(6, SIZE)
     assert np.abs(one.astype(int) - other).mean() > 40
-    sets = {name: pack_images(tmp_path / name, pixels) for name, pixels in (("one", one), ("other", other))}
+    sets = {
+        name: pack_images(tmp_path / name, pixels)
+        for name, pixels in (("one", one), ("other", other))
+    }
     task = stage(epochs=1, batch=2, optimizer="adamw", learning_rate=1e-2)
     model = run_stage(task, tmp_path / "model", {"images": sets["one"]})
     assert model.normalisation == Normalisation(lightness=True)
@@ -242,7 +275,9 @@ def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Pa
 
     lightness = (features("one") - features("other")).abs().max() / features("one").std()
     card = read_json(model.folder / "model.json")
-    write_json(model.folder / "model.json", card | {"normalisation": dataclasses.asdict(Normalisation())})
+    write_json(
+        model.folder / "model.json", card | {"normalisation": dataclasses.asdict(Normalisation())}
+    )
     model = Model(model.folder)
     colour = (features("one") - features("other")).abs().max() / features("one").std()
     assert lightness < 0.01
@@ -250,7 +285,11 @@ def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Pa
 
 
 def test_models_made_before_there_was_lightness_can_still_be_read(tmp_path: Path) -> None:
-    model = run_stage(stage(epochs=0), tmp_path, {"images": pack_images(tmp_path / "set", equally_light(4, SIZE)[0])})
+    model = run_stage(
+        stage(epochs=0),
+        tmp_path,
+        {"images": pack_images(tmp_path / "set", equally_light(4, SIZE)[0])},
+    )
     card = read_json(model.folder / "model.json")
     del card["normalisation"]["lightness"]
     write_json(model.folder / "model.json", card)

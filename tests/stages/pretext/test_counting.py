@@ -74,8 +74,12 @@ def test_to_count_nothing_costs_the_margin() -> None:
 
 def test_the_margin_is_on_the_squared_length_of_the_whole_difference() -> None:
     """Counts that differ by 2 in each of 12 numbers: 48 in all is beyond the margin, 4 in each would not be."""
-    counts = iter([0.0] * 5 + [2.0] + [0.0] * 4)  # of two images: the first all zero, the second halved: two
-    net = nn.ModuleDict({"backbone": Literal(lambda image: torch.full((12,), next(counts))), "count": nn.Identity()})
+    counts = iter(
+        [0.0] * 5 + [2.0] + [0.0] * 4
+    )  # of two images: the first all zero, the second halved: two
+    net = nn.ModuleDict(
+        {"backbone": Literal(lambda image: torch.full((12,), next(counts))), "count": nn.Identity()}
+    )
     _, figures = stage().loss(net, images(2), Draw(0, torch.arange(2)))
     assert figures["other"] == 24  # 48 and 0
     counts = iter([0.0] * 5 + [2.0] + [0.0] * 4)
@@ -92,7 +96,9 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
         loss, _ = task.loss(net, images(), Draw(0, ids))
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
         draw = Draw(0, ids)
-        inputs = (task.wholes_and_quarters(images(), draw) - mean[:, None, None]) / std[:, None, None]
+        inputs = (task.wholes_and_quarters(images(), draw) - mean[:, None, None]) / std[
+            :, None, None
+        ]
         partner = [(i + 1 + int(step)) % 8 for i, step in enumerate(draw.integers(7))]
         count = [[net["count"](net["backbone"](part[None]))[0] for part in five] for five in inputs]
         losses = []
@@ -112,7 +118,9 @@ def test_counts_are_not_negative() -> None:
     assert counted.max() > 0
 
 
-def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filter_equally_often() -> None:
+def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filter_equally_often() -> (
+    None
+):
     task, ids = stage(crop=SIZE, flip=0.0, grey=0.0), torch.arange(300)
     batch = images(300)
     inputs = task.wholes_and_quarters(batch, Draw(0, ids))
@@ -120,7 +128,11 @@ def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filt
     rows = [torch.cat((inputs[:, 1 + 2 * row], inputs[:, 2 + 2 * row]), dim=-1) for row in range(2)]
     part = batch.float() / 255
     assert torch.allclose(torch.cat(rows, dim=-2), part)
-    ways = [{"mode": "area"}, {"mode": "bilinear", "antialias": True}, {"mode": "bicubic", "antialias": True}]
+    ways = [
+        {"mode": "area"},
+        {"mode": "bilinear", "antialias": True},
+        {"mode": "bicubic", "antialias": True},
+    ]
     halved = torch.stack([F.interpolate(part, size=32, **way).clamp(0, 1) for way in ways])
     used = ((halved - inputs[:, 0]).abs().amax(dim=(2, 3, 4)) < 1e-5).float()
     assert (used.sum(dim=0) == 1).all()
@@ -156,7 +168,11 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 def planned(size: int, count: int) -> SimpleNamespace:
     return SimpleNamespace(
-        images={"images": SimpleNamespace(label="set/train", stage=SimpleNamespace(size=size, count=count))}
+        images={
+            "images": SimpleNamespace(
+                label="set/train", stage=SimpleNamespace(size=size, count=count)
+            )
+        }
     )
 
 

@@ -35,7 +35,12 @@ def test_the_layout_for_64_px_is_dcgans() -> None:
     layers = decoder((100,), 64)
     ups = [layer for layer in layers if isinstance(layer, nn.ConvTranspose2d)]
     assert layers[0].out_features == 512 * 4 * 4
-    assert [(up.in_channels, up.out_channels) for up in ups] == [(512, 256), (256, 128), (128, 64), (64, 3)]
+    assert [(up.in_channels, up.out_channels) for up in ups] == [
+        (512, 256),
+        (256, 128),
+        (128, 64),
+        (64, 3),
+    ]
     assert {up.kernel_size + up.stride for up in ups} == {(4, 4, 2, 2)}
     assert not any(isinstance(layer, nn.BatchNorm2d) for layer in list(layers)[-2:])
 
@@ -56,7 +61,9 @@ def test_every_weight_of_a_decoder_gets_a_gradient() -> None:
         ({"name": "alexnet", "width": 0.125, "stem": "small"}, "pool5"),
     ],
 )
-def test_the_deepest_map_is_the_last_output_with_places(options: dict[str, object], layer: str) -> None:
+def test_the_deepest_map_is_the_last_output_with_places(
+    options: dict[str, object], layer: str
+) -> None:
     network = backbone(options).build(0).eval()
     images = torch.randn(2, 3, 64, 64)
     found = deepest_map(network, images)

@@ -37,7 +37,9 @@ def work(tmp_path: Path) -> Work:
     random = np.random.RandomState(0)
     kinds = random.randint(0, 256, (6, SIZE, SIZE, 3))
     pixels = kinds[np.arange(COUNT) % 6] * 0.8 + random.randint(0, 50, (COUNT, SIZE, SIZE, 3))
-    return make_work(tmp_path, {"images": pack_images(tmp_path / "set", pixels.clip(0, 255).astype(np.uint8))})
+    return make_work(
+        tmp_path, {"images": pack_images(tmp_path / "set", pixels.clip(0, 255).astype(np.uint8))}
+    )
 
 
 def clumps(k: int = 6, n: int = COUNT) -> np.ndarray:
@@ -75,10 +77,14 @@ def test_many_features_are_kept_on_disk(work: Work, monkeypatch: pytest.MonkeyPa
     assert np.array_equal(one.cluster(on_disk, work, 0), one.cluster(in_memory, work, 0))
 
 
-def test_what_is_clustered_is_whitened_and_of_unit_length(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_clustered_is_whitened_and_of_unit_length(
+    work: Work, monkeypatch: pytest.MonkeyPatch
+) -> None:
     seen: list[Matrix] = []
     begin = deepcluster.start
-    monkeypatch.setattr(deepcluster, "start", lambda rows, *rest: (seen.append(rows), begin(rows, *rest))[1])
+    monkeypatch.setattr(
+        deepcluster, "start", lambda rows, *rest: (seen.append(rows), begin(rows, *rest))[1]
+    )
     values = clumps()
     task().cluster(Matrix(values), work, 0)
     centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
@@ -86,7 +92,9 @@ def test_what_is_clustered_is_whitened_and_of_unit_length(work: Work, monkeypatc
     white = centred @ axes[:4].T / sizes[:4] * np.sqrt(COUNT - 1)
     white /= np.linalg.norm(white, axis=1, keepdims=True)
     assert np.allclose(np.linalg.norm(seen[0].values, axis=1), 1, atol=1e-5)
-    assert np.allclose(np.abs(seen[0].values), np.abs(white), atol=2e-3)  # a direction's sign means nothing
+    assert np.allclose(
+        np.abs(seen[0].values), np.abs(white), atol=2e-3
+    )  # a direction's sign means nothing
 
 
 def test_clusters_are_found_however_their_directions_are_scaled(work: Work) -> None:
@@ -172,7 +180,11 @@ def test_the_head_has_no_momentum_and_the_rest_has() -> None:
     momenta = {id(weight): group["momentum"] for group in groups for weight in group["params"]}
     assert {momenta[one] for one in own} == {0.0}
     assert {momentum for weight, momentum in momenta.items() if weight not in own} == {0.9}
-    decays = {group["weight_decay"] for group in groups if own & {id(weight) for weight in group["params"]}}
+    decays = {
+        group["weight_decay"]
+        for group in groups
+        if own & {id(weight) for weight in group["params"]}
+    }
     assert decays == {1e-5, 0.0}
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
 
@@ -187,7 +199,9 @@ def test_it_learns_its_clusters(work: Work) -> None:
     assert history[0]["nmi"] == 0 < history[-1]["nmi"]
 
 
-def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(work: Work, tmp_path: Path) -> None:
+def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(
+    work: Work, tmp_path: Path
+) -> None:
     results = []
     for name, stop_at in (("straight", None), ("stopped", 29)):  # 18 steps an epoch
         again = make_work(tmp_path / name, work.images)
@@ -197,7 +211,10 @@ def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(work: Work
                 task(epochs=3).run(again)
             again = make_work(tmp_path / name, work.images)
         task(epochs=3).run(again)
-        results.append((again.folder / "model.safetensors").read_bytes() + (again.folder / "history.json").read_bytes())
+        results.append(
+            (again.folder / "model.safetensors").read_bytes()
+            + (again.folder / "history.json").read_bytes()
+        )
     assert results[0] == results[1]
 
 
@@ -208,9 +225,12 @@ def test_labellings_agree_under_any_names() -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "option"), [({"k": 601}, "k"), ({"components": 17}, "components"), ({"components": 600}, "components")]
+    ("options", "option"),
+    [({"k": 601}, "k"), ({"components": 17}, "components"), ({"components": 600}, "components")],
 )
-def test_more_clusters_than_images_or_more_directions_than_values_are_refused(options: dict, option: str) -> None:
+def test_more_clusters_than_images_or_more_directions_than_values_are_refused(
+    options: dict, option: str
+) -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=COUNT), label="set/train")
     with pytest.raises(BadOption) as caught:
         task(**options).check(SimpleNamespace(images={"images": pack}))
@@ -230,5 +250,9 @@ def test_defaults_are_those_of_the_paper_and_its_code() -> None:
     published = DeepCluster()
     assert (published.k, published.components, published.iterations) == (10000, 256, 20)
     assert (published.layers, published.dropout) == ([4096, 4096], 0.5)
-    assert (published.optimizer, published.learning_rate, published.schedule) == ("sgd", 0.05, "constant")
+    assert (published.optimizer, published.learning_rate, published.schedule) == (
+        "sgd",
+        0.05,
+        "constant",
+    )
     assert (published.batch, published.epochs, published.weight_decay) == (256, 200, 1e-5)

@@ -64,7 +64,9 @@ def test_there_are_ten_changes_and_six_with_inpainting() -> None:
 
 @pytest.mark.parametrize(("name", "quarters"), TURNS.items())
 def test_turns_are_exact(name: str, quarters: int) -> None:
-    assert torch.equal(made(name, smooth()), torch.rot90(made("unchanged", smooth()), quarters, (2, 3)))
+    assert torch.equal(
+        made(name, smooth()), torch.rot90(made("unchanged", smooth()), quarters, (2, 3))
+    )
 
 
 def test_blur_is_a_gaussian_of_one_to_two_pixels() -> None:
@@ -108,9 +110,13 @@ def test_hues_are_turned_and_lightness_stays() -> None:
 
 def test_points_are_moved_by_up_to_a_sixteenth_of_the_side() -> None:
     line = torch.linspace(0, 1, SIZE)
-    places = torch.stack((line[:, None].expand(SIZE, SIZE), line.expand(SIZE, SIZE), torch.zeros(SIZE, SIZE)))
+    places = torch.stack(
+        (line[:, None].expand(SIZE, SIZE), line.expand(SIZE, SIZE), torch.zeros(SIZE, SIZE))
+    )
     ramps = places.expand(100, 3, SIZE, SIZE)
-    moved = (made("warped", ramps) - made("unchanged", ramps))[:, :2] * (SIZE - 1) / stage().side(SIZE)
+    moved = (
+        (made("warped", ramps) - made("unchanged", ramps))[:, :2] * (SIZE - 1) / stage().side(SIZE)
+    )
     assert moved.abs().max() < 1 / 16 + 1e-3
     assert moved.abs().amax(dim=(1, 2, 3)).min() > 1 / 40
     steps = moved.diff(dim=-1).abs().max() * stage().side(SIZE)
@@ -128,7 +134,9 @@ def test_a_class_is_not_told_by_its_sharpness() -> None:
 
 def test_no_class_shows_what_lies_beyond_the_image(monkeypatch: pytest.MonkeyPatch) -> None:
     looked, sample = [], F.grid_sample
-    monkeypatch.setattr(F, "grid_sample", lambda images, at, **how: looked.append(at) or sample(images, at, **how))
+    monkeypatch.setattr(
+        F, "grid_sample", lambda images, at, **how: looked.append(at) or sample(images, at, **how)
+    )
     for crop in (0.85, 0.8, 0.5):
         made("warped", smooth(500), crop=crop)
         made("unchanged", smooth(500), crop=crop)
@@ -148,7 +156,9 @@ def test_each_image_is_changed_alike_in_any_batch() -> None:
     labels = torch.arange(40) % 10
     whole = task.changed(smooth(40), labels, Draw(3, ids))
     some = torch.tensor([31, 4, 26, 13])
-    assert torch.allclose(task.changed(smooth(40)[some], labels[some], Draw(3, ids[some])), whole[some], atol=1e-6)
+    assert torch.allclose(
+        task.changed(smooth(40)[some], labels[some], Draw(3, ids[some])), whole[some], atol=1e-6
+    )
     assert not torch.allclose(task.changed(smooth(40), labels, Draw(4, ids)), whole, atol=1e-2)
 
 
@@ -182,7 +192,9 @@ def test_copies_of_an_image_are_changed_differently() -> None:
 
 def test_random_weights_guess() -> None:
     task = stage(copies=10)
-    _, figures = task.loss(task._build(About(SIZE, 32, 0), seed=0), noise(32), Draw(0, torch.arange(32)))
+    _, figures = task.loss(
+        task._build(About(SIZE, 32, 0), seed=0), noise(32), Draw(0, torch.arange(32))
+    )
     assert abs(figures["accuracy"] - 0.1) < 0.07
 
 
@@ -196,7 +208,9 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    planned = SimpleNamespace(images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))})
+    planned = SimpleNamespace(
+        images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
+    )
     stage().check(planned)
     with pytest.raises(BadOption, match="7 different copies, but there are 6 changes") as error:
         stage(variant="lci", copies=7).check(planned)
@@ -270,7 +284,10 @@ def test_each_part_gets_its_own_gradients_alone(monkeypatch: pytest.MonkeyPatch)
     def gradients() -> dict[str, torch.Tensor]:
         task, net = lci()
         task.loss(net, noise(), Draw(0, torch.arange(COUNT)))[0].backward()
-        return {name: torch.cat([p.grad.flatten() for p in part.parameters()]) for name, part in net.items()}
+        return {
+            name: torch.cat([p.grad.flatten() for p in part.parameters()])
+            for name, part in net.items()
+        }
 
     whole = gradients()
     assert all(part.abs().max() > 0 for part in whole.values())
@@ -300,7 +317,9 @@ def test_half_of_the_images_that_are_not_inpainted_hold_a_rebuilt_patch_but_none
     task = spied(task, shown)
     task.loss(net, torch.zeros(200, 3, SIZE, SIZE, dtype=torch.uint8), Draw(0, torch.arange(200)))
     fed, labels = shown[0]
-    found = {name: fed[labels == label].flatten(1).mean(dim=1) for label, name in enumerate(task.classes)}
+    found = {
+        name: fed[labels == label].flatten(1).mean(dim=1) for label, name in enumerate(task.classes)
+    }
     assert all(len(of) == 200 for of in found.values())  # all six of every image
     assert (found["inpainted"] == 2).all()
     assert (found["warped"] == 0).all()

@@ -44,7 +44,9 @@ def work(tmp_path: Path) -> Work:
 def labelled(tmp_path: Path, ids: list[str], labels: list[int]) -> Work:
     (tmp_path / "labels").mkdir()
     zeros = np.zeros(len(ids))
-    PseudoLabels.write(tmp_path / "labels", ids, np.array(labels), np.arange(max(labels) + 1), zeros, zeros)
+    PseudoLabels.write(
+        tmp_path / "labels", ids, np.array(labels), np.arange(max(labels) + 1), zeros, zeros
+    )
     images = {"images": pack_images(tmp_path / "set", PIXELS)}
     return make_work(tmp_path, images, {"labels": PseudoLabels(tmp_path / "labels")})
 
@@ -59,7 +61,12 @@ def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: Work) -
     network["head"].bias.data[5] = 9.0  # always says 5
     _, figures = one.loss(network, IMAGES[[3, 5, 7, 11]], Draw(0, torch.tensor([3, 5, 7, 11])))
     assert figures["accuracy"] == 0.25
-    assert one.transform(IMAGES[:4], Draw(0, torch.arange(4)), network.mean, network.directions).shape[0] == 12
+    assert (
+        one.transform(IMAGES[:4], Draw(0, torch.arange(4)), network.mean, network.directions).shape[
+            0
+        ]
+        == 12
+    )
 
 
 def test_copies_are_of_the_image_whose_class_they_have(work: Work) -> None:
@@ -68,18 +75,28 @@ def test_copies_are_of_the_image_whose_class_they_have(work: Work) -> None:
         network = begun(one, work)
         black = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
         black[2] = 255
-        seen = one.transform(black, Draw(0, torch.arange(4)), torch.zeros(3), network.directions).unflatten(0, (3, 4))
+        seen = one.transform(
+            black, Draw(0, torch.arange(4)), torch.zeros(3), network.directions
+        ).unflatten(0, (3, 4))
         assert (seen.flatten(2).mean(2).argmax(1) == 2).all()
 
 
-def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_left_out(tmp_path: Path) -> None:
+def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_left_out(
+    tmp_path: Path,
+) -> None:
     known = [f"train/{row}" for row in (20, 3, 8, 9, 15)]
     work = labelled(tmp_path, known, [2, 0, 1, 1, 0])
     one = task(labels="labels")
     network = begun(one, work)
     assert network["head"].out_features == 3
     assert one.chance(one.about(work)) == 1 / 3
-    assert {row: int(network.classes[row]) for row in (20, 3, 8, 9, 15)} == {20: 2, 3: 0, 8: 1, 9: 1, 15: 0}
+    assert {row: int(network.classes[row]) for row in (20, 3, 8, 9, 15)} == {
+        20: 2,
+        3: 0,
+        8: 1,
+        9: 1,
+        15: 0,
+    }
     assert sorted(one.order(network, work, 0)) == [3, 8, 9, 15, 20]
     assert work.notes == ["19 of 24 images have no pseudo-label and are left out"]
     orders = {tuple(one.order(network, work, epoch)) for epoch in range(8)}
@@ -94,7 +111,10 @@ def test_a_run_with_pseudo_labels_trains_on_the_labelled_images_alone(
     monkeypatch.setattr(
         Exemplar,
         "loss",
-        lambda self, net, images, draw: (seen.update(draw.ids.tolist()), original(self, net, images, draw))[1],
+        lambda self, net, images, draw: (
+            seen.update(draw.ids.tolist()),
+            original(self, net, images, draw),
+        )[1],
     )
     work = labelled(tmp_path, [f"train/{row}" for row in range(16)], [row % 4 for row in range(16)])
     task(labels="labels", epochs=2).run(work)
@@ -120,7 +140,9 @@ def literally(embedded: Tensor, classes: list[int], margin: float) -> float:
         for p in range(count):
             if p != a and classes[p] == classes[a] and negatives:
                 farther = [distance for distance in negatives if distance > away(a, p)]
-                total += max(0.0, margin + away(a, p) - (min(farther) if farther else max(negatives)))
+                total += max(
+                    0.0, margin + away(a, p) - (min(farther) if farther else max(negatives))
+                )
                 pairs += 1
     return total / pairs
 
@@ -149,7 +171,9 @@ def test_copies_that_are_together_and_apart_from_others_have_no_triplet_loss() -
 
 
 @pytest.mark.parametrize("objective", ["classes", "triplet"])
-def test_losses_are_near_under_mixed_precision_and_the_same_in_any_order(objective: str, work: Work) -> None:
+def test_losses_are_near_under_mixed_precision_and_the_same_in_any_order(
+    objective: str, work: Work
+) -> None:
     one, ids = task(objective=objective, views=3), torch.arange(8)
     network = begun(one, work)
     plain, _ = one.loss(network, IMAGES[:8], Draw(0, ids))
@@ -165,12 +189,19 @@ def test_moves_stay_within_the_papers_bounds_and_use_them() -> None:
     count, size = 2000, 33
     line = (torch.arange(size) - 16) / size
     across = line.expand(count, 3, size, size)
-    seen = [moved(image, Draw(1, torch.arange(count)))[:, 0] for image in (across, across.transpose(2, 3))]
+    seen = [
+        moved(image, Draw(1, torch.arange(count)))[:, 0]
+        for image in (across, across.transpose(2, 3))
+    ]
     # The slopes in the middle are the map's matrix; beyond a border the image is mirrored, so only inner middles count.
     middle = torch.stack([one[:, 16, 16] for one in seen], 1)
     inner = middle.abs().amax(1) < 0.3
     slopes = torch.stack(
-        [torch.stack((one[:, 16, 17] - one[:, 16, 16], one[:, 17, 16] - one[:, 16, 16]), 1) for one in seen], 1
+        [
+            torch.stack((one[:, 16, 17] - one[:, 16, 16], one[:, 17, 16] - one[:, 16, 16]), 1)
+            for one in seen
+        ],
+        1,
     )
     slopes = slopes[inner] * size
     scale = 1 / torch.linalg.det(slopes).sqrt()
@@ -207,14 +238,18 @@ def test_colours_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: flo
             hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
             hue = (hue + 0.2 * share - 0.1) % 1
             power, factor, shift = 16**share / 4, 0.7 * 2**share, 0.2 * share - 0.1
-            saturation, value = (min(1, max(0, one**power * factor + shift)) for one in (saturation, value))
+            saturation, value = (
+                min(1, max(0, one**power * factor + shift)) for one in (saturation, value)
+            )
             expected = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, value))
             assert torch.allclose(found[:, row, column], expected, atol=2e-3), (row, column)
 
 
 def test_grey_images_stay_grey_and_colours_stay_colours() -> None:
     grey = torch.rand(50, 1, 8, 8).expand(50, 3, 8, 8)
-    along = torch.linalg.qr(torch.tensor([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]]))[0]  # grey is one of the directions
+    along = torch.linalg.qr(torch.tensor([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]]))[
+        0
+    ]  # grey is one of the directions
     seen = recoloured(grey, Draw(0, torch.arange(50)), torch.full((3,), 0.5), along)
     assert (seen.amax(1) - seen.amin(1)).max() < 1e-3
     wild = recoloured(IMAGES, Draw(0, torch.arange(COUNT)), *colour_directions(IMAGES))
@@ -233,7 +268,9 @@ def test_directions_are_those_in_which_the_sets_colours_vary(work: Work) -> None
 
 def test_a_last_layer_that_no_memory_holds_is_refused_with_ways_out() -> None:
     one = task()
-    with pytest.raises(ValueError, match=r"20,000,000 classes of 64 features are 5 GB.*cluster them first"):
+    with pytest.raises(
+        ValueError, match=r"20,000,000 classes of 64 features are 5 GB.*cluster them first"
+    ):
         one.network(one.backbone.build(0), About(SIZE, 20_000_000, 0))
     task(objective="triplet").network(one.backbone.build(0), About(SIZE, 200, 0))
 

@@ -58,7 +58,9 @@ def test_the_published_block_of_128_px_is_64_with_a_seam_of_4() -> None:
 
 @pytest.mark.parametrize("size", [30, 33, 63, 66, 96])
 @pytest.mark.parametrize("overlap", [0, 1, None, 3])
-def test_the_block_that_is_drawn_is_the_hidden_one_and_its_seam_at_any_size(size: int, overlap: int | None) -> None:
+def test_the_block_that_is_drawn_is_the_hidden_one_and_its_seam_at_any_size(
+    size: int, overlap: int | None
+) -> None:
     task = stage(overlap=overlap)
     _, _, _, region = task.puzzle(noise_images(1, size), draw(1))
     first, side = task.window(size)
@@ -102,7 +104,10 @@ def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam(
                     if region[place]:
                         count += 1
                         for channel in range(3):
-                            pixel = images[image, channel, first + row, first + column].item() / 127.5 - 1
+                            pixel = (
+                                images[image, channel, first + row, first + column].item() / 127.5
+                                - 1
+                            )
                             square = (drawn[image, channel, row, column].item() - pixel) ** 2 / 3
                             total += square if hidden[place] else 10 * square
             means.append(total / count)
@@ -127,9 +132,13 @@ def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
     judge = plain["discriminator"]
     real, fake = judge(wanted), judge(filled.detach())
     one, zero = torch.ones(4, 1), torch.zeros(4, 1)
-    judging = F.binary_cross_entropy_with_logits(real, one) + F.binary_cross_entropy_with_logits(fake, zero)
+    judging = F.binary_cross_entropy_with_logits(real, one) + F.binary_cross_entropy_with_logits(
+        fake, zero
+    )
     weights = (1 + 9.0 * ~hidden) * region
-    squared = (((drawn - wanted) ** 2).mean(1, keepdim=True) * weights).sum((1, 2, 3)) / region.sum((1, 2, 3))
+    squared = (((drawn - wanted) ** 2).mean(1, keepdim=True) * weights).sum((1, 2, 3)) / region.sum(
+        (1, 2, 3)
+    )
     drawing = 0.7 * squared.mean() + 0.3 * F.binary_cross_entropy_with_logits(judge(filled), one)
 
     assert torch.allclose(loss, judging + drawing, rtol=1e-5)
@@ -154,7 +163,9 @@ def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
 
 def test_a_seam_that_hides_nothing_is_refused() -> None:
     stage(overlap=15).check(plan())
-    with pytest.raises(BadOption, match=r"leaves nothing hidden of the 32 px .* 15 px or less") as caught:
+    with pytest.raises(
+        BadOption, match=r"leaves nothing hidden of the 32 px .* 15 px or less"
+    ) as caught:
         stage(overlap=16).check(plan())
     assert caught.value.option == "overlap"
     stage(overlap=16, hide="random").check(plan())
@@ -182,6 +193,9 @@ def test_mixed_precision_changes_little_and_masks_not_at_all(hide: str) -> None:
 def test_an_image_is_hidden_alike_in_any_batch() -> None:
     task, images, ids = stage(hide="random"), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    whole, turned = task.puzzle(images, Draw(7, ids)), task.puzzle(images[order], Draw(7, ids[order]))
+    whole, turned = (
+        task.puzzle(images, Draw(7, ids)),
+        task.puzzle(images[order], Draw(7, ids[order])),
+    )
     assert all(torch.equal(one[order], other) for one, other in zip(whole, turned, strict=True))
     assert not torch.equal(whole[2], task.puzzle(images, Draw(8, ids))[2])

@@ -44,7 +44,9 @@ def test_100_permutations_are_further_apart_than_random_ones_and_than_the_publis
     table = distant_permutations(100, 9)
     chance = np.stack([np.random.RandomState(i).permutation(9) for i in range(100)])
     assert distances(table).mean() > distances(chance).mean() + 0.05
-    assert distances(table).min() > 2  # the published set of 100 has pairs that differ in two places
+    assert (
+        distances(table).min() > 2
+    )  # the published set of 100 has pairs that differ in two places
 
 
 def test_each_permutation_is_the_greedy_choice() -> None:
@@ -76,7 +78,10 @@ def test_the_permutation_is_the_one_that_the_label_says_and_every_tile_is_the_im
     task = stage(puzzles_per_image=4)
     tiles = torch.arange(9).expand(32, 9)[..., None] + 100 * torch.arange(32)[:, None, None]
     puzzles, labels = task.puzzles(tiles, Draw(3, torch.arange(32)))
-    expected = torch.from_numpy(distant_permutations(100, 9))[labels] + 100 * torch.arange(32)[:, None, None]
+    expected = (
+        torch.from_numpy(distant_permutations(100, 9))[labels]
+        + 100 * torch.arange(32)[:, None, None]
+    )
     assert torch.equal(puzzles[..., 0], expected)
     assert len(labels.unique()) > 60
 
@@ -85,7 +90,8 @@ def test_tiles_are_cut_and_coloured_as_jigsawpp_does() -> None:
     task = stage(grey=0.7, projection=0.5)
     other = JigsawPP(backbone="conv4")
     assert torch.equal(
-        task.tiles(images(), Draw(5, torch.arange(16))), other.tiles(images(), Draw(5, torch.arange(16)))
+        task.tiles(images(), Draw(5, torch.arange(16))),
+        other.tiles(images(), Draw(5, torch.arange(16))),
     )
 
 
@@ -104,7 +110,8 @@ def test_no_two_tiles_touch() -> None:
     _, tile, _ = puzzle_tiles(SIZE, None, 2)
     draws = [Draw(1, torch.arange(256)) for _ in range(2)]
     top, left = (
-        task.cut(batch, draw)[..., 0, 0].int() for batch, draw in zip((rows, rows.transpose(2, 3)), draws, strict=True)
+        task.cut(batch, draw)[..., 0, 0].int()
+        for batch, draw in zip((rows, rows.transpose(2, 3)), draws, strict=True)
     )
     for place in range(9):
         for corner, after in ((top, place + 3), (left, place + 1)):
@@ -152,7 +159,10 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 def test_foreign_tiles_of_jigsawpp_do_not_depend_on_the_order_of_the_batch() -> None:
     task = JigsawPP(backbone="conv4", puzzles_per_image=3)
-    ids, order = torch.arange(16) * 7, torch.randperm(16, generator=torch.Generator().manual_seed(1))
+    ids, order = (
+        torch.arange(16) * 7,
+        torch.randperm(16, generator=torch.Generator().manual_seed(1)),
+    )
     tiles = torch.arange(9).expand(16, 9)[..., None] + 100 * torch.arange(16)[:, None, None]
     straight, labels = task.puzzles(tiles, Draw(5, ids))
     shuffled, shuffled_labels = task.puzzles(tiles[order], Draw(5, ids[order]))

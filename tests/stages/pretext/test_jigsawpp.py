@@ -25,7 +25,9 @@ def positions(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     return rows.expand(count, 3, size, size), rows.transpose(1, 2).expand(count, 3, size, size)
 
 
-def cut_corners(task: JigsawPP, size: int = SIZE, count: int = 256) -> tuple[np.ndarray, np.ndarray]:
+def cut_corners(
+    task: JigsawPP, size: int = SIZE, count: int = 256
+) -> tuple[np.ndarray, np.ndarray]:
     """(count, 9, 3) rows and columns of every channel's upper left corner."""
     rows, columns = positions(size, count)
     ids = torch.arange(count)
@@ -88,7 +90,9 @@ def test_jitter_and_channel_shift_use_all_of_their_range_and_no_more() -> None:
     cell, _, jitter = puzzle_tiles(SIZE, 16, 1)
     for corners, place in ((rows, np.arange(9) // 3), (columns, np.arange(9) % 3)):
         offset = corners - cell * place[None, :, None]
-        assert set(np.unique(offset)) == set(range(jitter + 1 + 1 + 1))  # jitter, shift, one px of room in the image
+        assert set(np.unique(offset)) == set(
+            range(jitter + 1 + 1 + 1)
+        )  # jitter, shift, one px of room in the image
         spread = offset.max(axis=2) - offset.min(axis=2)
         assert set(np.unique(spread)) == {0, 1}
     assert abs(np.corrcoef(rows[:, 0, 0], columns[:, 0, 0])[0, 1]) < 0.1
@@ -104,7 +108,9 @@ def test_the_permutation_is_the_one_that_the_label_says() -> None:
     assert len(labels.unique()) > 100
 
 
-def test_occluding_tiles_are_another_images_from_distinct_places_and_each_number_is_equally_likely() -> None:
+def test_occluding_tiles_are_another_images_from_distinct_places_and_each_number_is_equally_likely() -> (
+    None
+):
     task, count = stage(puzzles_per_image=50, occlusions=2), 64
     tiles = torch.arange(9).expand(count, 9)[..., None] + 100 * torch.arange(count)[:, None, None]
     puzzles, labels = task.puzzles(tiles, Draw(5, torch.arange(count)))
@@ -128,11 +134,15 @@ def test_a_batch_of_one_has_no_other_image_to_take_tiles_from() -> None:
     puzzles, labels = stage(occlusions=2).puzzles(
         torch.arange(9).float()[None, :, None], Draw(0, torch.zeros(1, dtype=torch.int64))
     )
-    assert torch.equal(puzzles[0, 0, :, 0].long(), torch.from_numpy(spread_permutations(701, 9, 3))[labels[0, 0]])
+    assert torch.equal(
+        puzzles[0, 0, :, 0].long(), torch.from_numpy(spread_permutations(701, 9, 3))[labels[0, 0]]
+    )
 
 
 def test_every_tile_has_its_own_mean_and_deviation_removed() -> None:
-    images = torch.randint(0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     tiles = stage().tiles(images, Draw(0, torch.arange(8)))
     assert tiles.shape == (8, 9, 3, 16, 16)
     assert tiles.flatten(2).mean(dim=2).abs().max() < 1e-4
@@ -146,7 +156,9 @@ def test_colours_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_im
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
     assert abs(grey.float().mean() - 0.7) < 0.02
     assert abs(whole.float().mean() - 0.15) < 0.02
-    images = torch.randint(0, 256, (64, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (64, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     tiles = task.tiles(images, Draw(0, torch.arange(64)))
     colourless = (tiles - tiles[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-4
     assert (colourless.all(dim=1) == colourless.any(dim=1)).all()
@@ -154,10 +166,14 @@ def test_colours_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_im
 
 
 def test_an_image_has_the_same_tiles_in_any_batch() -> None:
-    images = torch.randint(0, 256, (16, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    images = torch.randint(
+        0, 256, (16, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     ids, order = torch.arange(16), torch.randperm(16, generator=torch.Generator().manual_seed(1))
     task = stage()
-    assert torch.equal(task.tiles(images, Draw(7, ids))[order], task.tiles(images[order], Draw(7, ids[order])))
+    assert torch.equal(
+        task.tiles(images, Draw(7, ids))[order], task.tiles(images[order], Draw(7, ids[order]))
+    )
     assert not torch.equal(task.tiles(images, Draw(7, ids)), task.tiles(images, Draw(8, ids)))
 
 

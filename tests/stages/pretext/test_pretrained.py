@@ -40,7 +40,9 @@ def drawn(options: Any = SMALL, seed: int = 3) -> Network:
     network, generator = backbone(options).build(seed), torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         if value.ndim == 1:
-            value.uniform_(0.9, 1.1, generator=generator) if "bias" not in name else value.normal_(0, 0.1)
+            value.uniform_(0.9, 1.1, generator=generator) if "bias" not in name else value.normal_(
+                0, 0.1
+            )
     return network.eval()
 
 
@@ -109,11 +111,20 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
     state = {f"module.encoder_q.{name}": value for name, value in theirs_of(network).items()}
     state |= {f"module.encoder_k.{name}": value for name, value in theirs_of(other).items()}
     state["module.queue"] = torch.zeros(8, 4)
-    weights = saved(tmp_path / "moco.pth.tar", {"epoch": 200, "arch": "resnet", "state_dict": state})
-    chosen = {"weights": weights, "entry": "state_dict", "prefix": "module.encoder_q.", "ignore": ["fc.*"]}
+    weights = saved(
+        tmp_path / "moco.pth.tar", {"epoch": 200, "arch": "resnet", "state_dict": state}
+    )
+    chosen = {
+        "weights": weights,
+        "entry": "state_dict",
+        "prefix": "module.encoder_q.",
+        "ignore": ["fc.*"],
+    }
     assert same(run_stage(Pretrained(backbone=SMALL, **chosen), tmp_path), network)
     assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
-    assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(weights=weights, entry="state_dikt")
+    assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
+        weights=weights, entry="state_dikt"
+    )
     said = rehearsed(weights=weights, entry="state_dict")
     assert said.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
     told = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
@@ -124,12 +135,17 @@ def test_a_file_from_before_batch_norms_counted_their_batches(tmp_path: Path) ->
     network = drawn()
     state = {name: value for name, value in theirs_of(network).items() if "num_batches" not in name}
     weights = saved(tmp_path / "old.pth", state)
-    assert same(run_stage(Pretrained(backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path), network)
+    assert same(
+        run_stage(Pretrained(backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path), network
+    )
 
 
 def test_half_precision_is_taken_to_single(tmp_path: Path) -> None:
     network = drawn().half().float()
-    weights = saved(tmp_path / "half.safetensors", {n: v.half() for n, v in network.state_dict().items() if v.ndim})
+    weights = saved(
+        tmp_path / "half.safetensors",
+        {n: v.half() for n, v in network.state_dict().items() if v.ndim},
+    )
     model = run_stage(Pretrained(backbone=SMALL, weights=weights), tmp_path)
     assert same(model, network)
     assert model.network().conv1.conv.weight.dtype == torch.float32
@@ -154,37 +170,63 @@ def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -
 def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
     assert rehearsed(weights=weights).endswith("to leave out what is too many: `ignore: ['fc.*']`")
-    assert "nothing that `ignore: fcc.*` could leave out" in rehearsed(weights=weights, ignore=["fc.*", "fcc.*"])
+    assert "nothing that `ignore: fcc.*` could leave out" in rehearsed(
+        weights=weights, ignore=["fc.*", "fcc.*"]
+    )
     assert "does not fit conv4" in rehearsed(weights=weights, backbone="conv4")
-    wrapped = saved(tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()})
+    wrapped = saved(
+        tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()}
+    )
     assert rehearsed(weights=wrapped).endswith("say `prefix: module.`")
-    deeper = theirs_of(drawn()) | {"layer1.extra.w": torch.zeros(1), "layer1.extra.b": torch.zeros(1)}
+    deeper = theirs_of(drawn()) | {
+        "layer1.extra.w": torch.zeros(1),
+        "layer1.extra.b": torch.zeros(1),
+    }
     told = rehearsed(weights=saved(tmp_path / "d.pth", deeper))
-    assert told.endswith("`ignore: ['fc.*', 'layer1.extra.*']`")  # not layer1.*, which the network needs
+    assert told.endswith(
+        "`ignore: ['fc.*', 'layer1.extra.*']`"
+    )  # not layer1.*, which the network needs
 
 
-def test_weights_of_a_variant_with_more_tokens_are_not_cut_down_to_fit(timm: Any, tmp_path: Path) -> None:
-    state = timm.create_model("test_vit", num_classes=0).state_dict() | {"register_tokens": torch.zeros(1, 4, 64)}
+def test_weights_of_a_variant_with_more_tokens_are_not_cut_down_to_fit(
+    timm: Any, tmp_path: Path
+) -> None:
+    state = timm.create_model("test_vit", num_classes=0).state_dict() | {
+        "register_tokens": torch.zeros(1, 4, 64)
+    }
     told = rehearsed(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state))
-    assert told.endswith("a network with register_tokens computes with it: these are weights of another variant")
+    assert told.endswith(
+        "a network with register_tokens computes with it: these are weights of another variant"
+    )
 
 
 @pytest.mark.parametrize(
     ("name", "options", "told"),
     [
-        ("vit_tiny_patch16_224", {}, r"normalised as for timm:\S+ \(mean 0.5, 0.5, 0.5\), not as for"),
+        (
+            "vit_tiny_patch16_224",
+            {},
+            r"normalised as for timm:\S+ \(mean 0.5, 0.5, 0.5\), not as for",
+        ),
         ("vit_tiny_patch16_224", {"mean": [0.5] * 3, "std": [0.5] * 3}, ""),
         ("vit_tiny_patch16_224.augreg_in21k", {}, ""),
         ("test_vit", {}, ""),
     ],
 )
 def test_how_images_are_normalised_is_told_where_a_name_leaves_it_open(
-    timm: Any, name: str, options: dict[str, Any], told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    timm: Any,
+    name: str,
+    options: dict[str, Any],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     facts, published = timm.get_pretrained_cfg, timm.list_pretrained
     if "vit_tiny" in name:  # so that the test does not change with timm's lists
         other = SimpleNamespace(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tag="dino")
-        monkeypatch.setattr(timm, "get_pretrained_cfg", lambda one: other if one == "other" else facts(one))
+        monkeypatch.setattr(
+            timm, "get_pretrained_cfg", lambda one: other if one == "other" else facts(one)
+        )
         monkeypatch.setattr(timm, "list_pretrained", lambda one: [*published(one), "other"])
     weights = saved(tmp_path / "w.pth", timm.create_model(name, num_classes=0).state_dict())
     work = make_work(tmp_path / "made", {}, {})
@@ -195,7 +237,9 @@ def test_how_images_are_normalised_is_told_where_a_name_leaves_it_open(
 
 
 def test_what_timm_remarks_on_weights_is_told(timm: Any) -> None:
-    plain, own = (backbone(f"timm:vit_base_patch32_clip_{kind}224.openai") for kind in ("", "quickgelu_"))
+    plain, own = (
+        backbone(f"timm:vit_base_patch32_clip_{kind}224.openai") for kind in ("", "quickgelu_")
+    )
     assert any("QuickGELU" in one for one in plain.remarks())
     assert own.remarks() == []
 
@@ -211,8 +255,14 @@ class Evil:
         (lambda: {"fc": 3}, "does not hold named tensors and nothing else"),
         (lambda: [torch.zeros(3)], "does not hold named tensors"),
         (lambda: {}, "does not hold named tensors"),
-        (lambda: {"w": torch.tensor([1.0, float("nan")])}, "values that are not finite numbers, in w"),
-        (lambda: {"args": argparse.Namespace(a=1)}, "holds an object of argparse.Namespace, which only running"),
+        (
+            lambda: {"w": torch.tensor([1.0, float("nan")])},
+            "values that are not finite numbers, in w",
+        ),
+        (
+            lambda: {"args": argparse.Namespace(a=1)},
+            "holds an object of argparse.Namespace, which only running",
+        ),
         (lambda: {"args": Evil()}, "holds an object of "),
     ],
 )
@@ -225,16 +275,26 @@ def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
-@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * 1000, lambda b: b[5:]])
-def test_a_broken_file_is_refused(tmp_path: Path, name: str, damage: Callable[[bytes], bytes]) -> None:
+@pytest.mark.parametrize(
+    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * 1000, lambda b: b[5:]]
+)
+def test_a_broken_file_is_refused(
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+) -> None:
     weights = saved(tmp_path / name, drawn().state_dict())
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
-    assert "is no whole file of weights: neither .safetensors nor what torch.save writes" in rehearsed(weights=weights)
+    assert (
+        "is no whole file of weights: neither .safetensors nor what torch.save writes"
+        in rehearsed(weights=weights)
+    )
 
 
 def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
     network = drawn("conv4")
-    inside = {"model": {"ema": network.state_dict()}, "optimizer": {"state": {0: {"step": torch.ones(1)}}}}
+    inside = {
+        "model": {"ema": network.state_dict()},
+        "optimizer": {"state": {0: {"step": torch.ones(1)}}},
+    }
     weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
     told = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
     assert told.endswith("say which of its entries does: checkpoint.model.ema")
@@ -253,8 +313,13 @@ def test_safetensors_are_known_by_what_they_begin_with(tmp_path: Path) -> None:
 
 def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
     state = {f"module.encoder{name}": value for name, value in theirs_of(drawn()).items()}
-    weights = saved(tmp_path / "w.pth", {name.replace("encoder", "encoder."): one for name, one in state.items()})
-    assert rehearsed(weights=weights, prefix="module.encoder").endswith("say `prefix: module.encoder.`")
+    weights = saved(
+        tmp_path / "w.pth",
+        {name.replace("encoder", "encoder."): one for name, one in state.items()},
+    )
+    assert rehearsed(weights=weights, prefix="module.encoder").endswith(
+        "say `prefix: module.encoder.`"
+    )
 
 
 @pytest.mark.parametrize(
@@ -268,7 +333,9 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
         ({"weights": "w", "per_image": True, "std": [1.0, 1.0, 1.0]}, "std", "of its own|its own"),
     ],
 )
-def test_options_that_cannot_be_are_found_in_the_plan(options: dict[str, Any], option: str, words: str) -> None:
+def test_options_that_cannot_be_are_found_in_the_plan(
+    options: dict[str, Any], option: str, words: str
+) -> None:
     with pytest.raises(BadOption, match=words) as caught:
         Pretrained(**{"backbone": "conv4"} | options).check(SimpleNamespace())
     assert caught.value.option == option
@@ -314,16 +381,23 @@ def test_a_key_has_the_bytes_of_the_file_and_not_its_place(
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "w.pth").rename(tmp_path / "elsewhere" / "v.pt")
     assert (
-        key(Path(shutil.copy(written, tmp_path / "b.yaml")), "stages.model.weights=" + str(tmp_path / "elsewhere/v.pt"))
+        key(
+            Path(shutil.copy(written, tmp_path / "b.yaml")),
+            "stages.model.weights=" + str(tmp_path / "elsewhere/v.pt"),
+        )
         == first
     )
     monkeypatch.chdir(tmp_path / "elsewhere")
-    assert key(written, "stages.model.weights=v.pt") == first  # of --set: from where the person stands
+    assert (
+        key(written, "stages.model.weights=v.pt") == first
+    )  # of --set: from where the person stands
     saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
     assert key(written) != first
 
 
-def test_the_result_says_nothing_of_the_place(written: Path, invoke: Callable[..., Said], tmp_path: Path) -> None:
+def test_the_result_says_nothing_of_the_place(
+    written: Path, invoke: Callable[..., Said], tmp_path: Path
+) -> None:
     invoke("run", written, "--threads", 1)
     card = next((tmp_path / ".transfer").glob("pretext/pretrained/*/model.json")).read_text()
     manifest = next((tmp_path / ".transfer").glob("pretext/pretrained/*/manifest.json")).read_text()
@@ -345,18 +419,31 @@ def test_another_file_in_its_place_is_noticed_even_where_nothing_else_was_to_do(
 def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
     written: Path, invoke: Callable[..., Said], tmp_path: Path
 ) -> None:
-    said = invoke("run", written, "--set", "stages.model.backbone.name=resnet8", "--threads", 1, check=2).err
-    assert said.startswith(f"{written}:4:62: stages.model.weights: {tmp_path / 'w.pth'} does not fit resnet8\n")
+    said = invoke(
+        "run", written, "--set", "stages.model.backbone.name=resnet8", "--threads", 1, check=2
+    ).err
+    assert said.startswith(
+        f"{written}:4:62: stages.model.weights: {tmp_path / 'w.pth'} does not fit resnet8\n"
+    )
     (tmp_path / "w.pth").unlink()
     assert f"{written}:4:" in (said := invoke("run", written, check=2).err)
-    assert f"stages.model.weights: {tmp_path / 'w.pth'} cannot be read (No such file or directory)" in said
     assert (
-        "is not a regular file" in invoke("status", written, "--set", f"stages.model.weights={tmp_path}", check=2).err
+        f"stages.model.weights: {tmp_path / 'w.pth'} cannot be read (No such file or directory)"
+        in said
     )
-    assert "must be the path of a file" in invoke("status", written, "--set", "stages.model.weights=5", check=2).err
+    assert (
+        "is not a regular file"
+        in invoke("status", written, "--set", f"stages.model.weights={tmp_path}", check=2).err
+    )
+    assert (
+        "must be the path of a file"
+        in invoke("status", written, "--set", "stages.model.weights=5", check=2).err
+    )
 
 
-def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(written: Path, tmp_path: Path) -> None:
+def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(
+    written: Path, tmp_path: Path
+) -> None:
     stage = load_plan(written, Store(tmp_path / "store")).find("model")[0].stage
     saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
     with pytest.raises(TransferError, match="has changed since this run looked at it"):
@@ -418,7 +505,10 @@ def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) ->
 def test_a_network_of_timm_is_a_backbone_like_any_other(timm: Any, tmp_path: Path) -> None:
     described = backbone("timm:test_efficientnet")
     first, again = described.build(4), described.build(4)
-    assert all(torch.equal(a, b) for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True))
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
+    )
     first(torch.rand(4, 3, 64, 64)).square().sum().backward()
     assert all(parameter.grad is not None for parameter in first.parameters())
     assert backbone(described.model_dump()) == described
@@ -449,7 +539,10 @@ def test_weights_that_timm_publishes_are_taken_by_name(
     ("name", "words"),
     [
         ("timm:test_vitt", "no network of timm is called 'test_vitt'; did you mean test_vit"),
-        ("timm:test_vit.r161_in1k", "no set of weights of test_vit is called 'r161_in1k'; did you mean r160_in1k"),
+        (
+            "timm:test_vit.r161_in1k",
+            "no set of weights of test_vit is called 'r161_in1k'; did you mean r160_in1k",
+        ),
         ("timm:vit_tiny_patch16_224.augreg_in21k", "does not take images of 50 px"),
     ],
 )
@@ -459,23 +552,44 @@ def test_what_timm_does_not_have_is_told(timm: Any, name: str, words: str) -> No
 
 def clips(state: State) -> State:
     """As CLIP's file has it: an image tower under its own names, beside a text tower and a projection."""
-    swaps = [("patch_embed.proj", "conv1"), ("pos_embed", "positional_embedding"), ("cls_token", "class_embedding"),
-             ("blocks.", "transformer.resblocks."), ("qkv.", "in_proj_"), ("attn.proj", "attn.out_proj"),
-             ("mlp.fc1", "mlp.c_fc"), ("mlp.fc2", "mlp.c_proj"), (".norm1", ".ln_1"), (".norm2", ".ln_2")]  # fmt: skip
+    swaps = [
+        ("patch_embed.proj", "conv1"),
+        ("pos_embed", "positional_embedding"),
+        ("cls_token", "class_embedding"),
+        ("blocks.", "transformer.resblocks."),
+        ("qkv.", "in_proj_"),
+        ("attn.proj", "attn.out_proj"),
+        ("mlp.fc1", "mlp.c_fc"),
+        ("mlp.fc2", "mlp.c_proj"),
+        (".norm1", ".ln_1"),
+        (".norm2", ".ln_2"),
+    ]
     found = {"text_projection": torch.zeros(4, 4), "visual.proj": torch.zeros(64, 32)}
     for name, value in state.items():
         for ours, theirs in swaps:
             name = name.replace(ours, theirs)
         name = name.replace("norm.", "ln_post.") if name.startswith("norm.") else name
-        value = value[0] if name == "positional_embedding" else value.flatten() if name == "class_embedding" else value
+        value = (
+            value[0]
+            if name == "positional_embedding"
+            else value.flatten()
+            if name == "class_embedding"
+            else value
+        )
         found[f"visual.{name}"] = value
     return found
 
 
 def facebooks(state: State) -> State:
     """As ConvNeXt's file has it."""
-    swaps = [(r"^stem\.", "downsample_layers.0."), (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
-             (r"\.blocks\.", "."), ("conv_dw", "dwconv"), (r"mlp\.fc", "pwconv"), (r"^head\.norm", "norm")]  # fmt: skip
+    swaps = [
+        (r"^stem\.", "downsample_layers.0."),
+        (r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1."),
+        (r"\.blocks\.", "."),
+        ("conv_dw", "dwconv"),
+        (r"mlp\.fc", "pwconv"),
+        (r"^head\.norm", "norm"),
+    ]
     found = {"head.weight": torch.zeros(10, 64), "head.bias": torch.zeros(10)}
     for name, value in state.items():
         for ours, theirs in swaps:
@@ -510,7 +624,9 @@ FORMATS: dict[str, tuple[str, Callable[[State], Any], dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("form", FORMATS)
-def test_teachers_are_read_as_their_authors_saved_them(timm: Any, form: str, tmp_path: Path) -> None:
+def test_teachers_are_read_as_their_authors_saved_them(
+    timm: Any, form: str, tmp_path: Path
+) -> None:
     name, written, options = FORMATS[form]
     torch.manual_seed(3)
     theirs = timm.create_model(name, num_classes=0).eval()
@@ -520,8 +636,12 @@ def test_teachers_are_read_as_their_authors_saved_them(timm: Any, form: str, tmp
     images = torch.rand(2, 3, 160, 160)
     with torch.inference_mode():
         torch.testing.assert_close(run_stage(stage, tmp_path).network()(images), theirs(images))
-    if options.get("ignore"):  # strict all the same: what is too many is told, and how to leave it out
-        told = rehearsed(**({"backbone": f"timm:{name}", "weights": weights} | options | {"ignore": []}))
+    if options.get(
+        "ignore"
+    ):  # strict all the same: what is too many is told, and how to leave it out
+        told = rehearsed(
+            **({"backbone": f"timm:{name}", "weights": weights} | options | {"ignore": []})
+        )
         assert re.search(r"unexpected: .*\n.*ignore: \[", told, flags=re.DOTALL)
 
 
@@ -530,16 +650,23 @@ def test_weights_for_other_patches_or_images_are_not_resampled(
     timm: Any, sizes: dict[str, int], tmp_path: Path
 ) -> None:
     theirs = timm.create_model("test_vit", num_classes=10, **sizes).state_dict()
-    told = rehearsed(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", theirs), ignore=["head.*"])
+    told = rehearsed(
+        backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", theirs), ignore=["head.*"]
+    )
     assert "of another patch or image size" in told
 
 
 def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Path) -> None:
     state = timm.create_model("test_vit", num_classes=0).state_dict() | MASK
-    stage = Pretrained(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"])
+    stage = Pretrained(
+        backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"]
+    )
     stage.rehearse(SimpleNamespace())
     found = run_stage(stage, tmp_path).network().state_dict()
-    assert all(torch.equal(found[f"features.model.{name}"], state[name]) for name in state.keys() - MASK.keys())
+    assert all(
+        torch.equal(found[f"features.model.{name}"], state[name])
+        for name in state.keys() - MASK.keys()
+    )
 
 
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
@@ -550,10 +677,16 @@ def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_pat
 
 @pytest.mark.parametrize("flags", [[], ["--smoke"]])
 def test_weights_that_are_not_there_have_a_stand_in_in_smoke_runs_only(
-    timm: Any, flags: list[str], pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+    timm: Any,
+    flags: list[str],
+    pipeline: Callable[..., Path],
+    invoke: Callable[..., Said],
+    tmp_path: Path,
 ) -> None:
     text = PIPELINE.replace("{name: conv4}", "timm:test_resnet")
-    said = invoke("run", pipeline(text), "--threads", 1, "--dry-run", *flags, check=0 if flags else 2)
+    said = invoke(
+        "run", pipeline(text), "--threads", 1, "--dry-run", *flags, check=0 if flags else 2
+    )
     if flags:
         stand_in = r"`untrained: true` stands in for .*w\.pth, which is not there"
         assert re.search(stand_in, said.out), said.out
@@ -574,18 +707,28 @@ def test_features_of_a_network_of_timm_are_extracted_at_its_own_size(
     said = invoke("run", pipeline(text), "--threads", 1).out
     assert "features: done" in said
     assert "dimensions 64" in said
-    with pytest.raises(UsageError, match="no layer of timm:test_vit is called 'embeding'; did you mean embedding"):
-        load_plan(pipeline(text.replace("model: model}", "model: model, layer: embeding}")), Store(tmp_path / "s"))
+    with pytest.raises(
+        UsageError, match="no layer of timm:test_vit is called 'embeding'; did you mean embedding"
+    ):
+        load_plan(
+            pipeline(text.replace("model: model}", "model: model, layer: embeding}")),
+            Store(tmp_path / "s"),
+        )
 
 
-def test_weights_of_timm_are_taken_by_pretrained_only(timm: Any, pipeline: Callable[..., Path], tmp_path: Path) -> None:
+def test_weights_of_timm_are_taken_by_pretrained_only(
+    timm: Any, pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
     named = "timm:test_resnet.r160_in1k"
     for stage in (
         f"{{uses: pretext/random, backbone: {named}}}",
         f"{{uses: pretext/simclr, backbone: {{name: {named}}}}}",
     ):
         text = f"data: {{card: drawings, limit: 32}}\nstages:\n  x: {stage}\n"
-        with pytest.raises(UsageError, match=r"backbone: timm:test_resnet.r160_in1k starts with random weights here"):
+        with pytest.raises(
+            UsageError,
+            match=r"backbone: timm:test_resnet.r160_in1k starts with random weights here",
+        ):
             load_plan(pipeline(text), Store(tmp_path / "s"))
         assert load_plan(pipeline(text.replace(".r160_in1k", "")), Store(tmp_path / "s")).find("x")
 
@@ -594,15 +737,24 @@ def test_weights_of_timm_are_taken_by_pretrained_only(timm: Any, pipeline: Calla
     ("options", "place", "told"),
     [
         ("size: 100", "4:78: stages.model.size", "does not take images of 100 px"),
-        ("size: 64, ignore: ['x']", "4:88: stages.model.ignore", "has nothing that `ignore: x` could leave out"),
+        (
+            "size: 64, ignore: ['x']",
+            "4:88: stages.model.ignore",
+            "has nothing that `ignore: x` could leave out",
+        ),
         ("size: 64, prefix: x.", "4:88: stages.model.prefix", "has no name that begins with 'x.'"),
         ("size: 64, entry: x", "4:88: stages.model.entry", "has no entry 'x'"),
     ],
 )
 def test_what_does_not_fit_is_told_at_its_option(
-    timm: Any, pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path, options: str, place: str,
+    timm: Any,
+    pipeline: Callable[..., Path],
+    invoke: Callable[..., Said],
+    tmp_path: Path,
+    options: str,
+    place: str,
     told: str,
-) -> None:  # fmt: skip
+) -> None:
     saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
     text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace("size: 32", options)
     said = invoke("run", pipeline(text), "--threads", 1, check=2).err

@@ -39,7 +39,9 @@ def images() -> Tensor:
 def joined(one: Tensor, other: Tensor, aggregation: str) -> Tensor:
     if aggregation == "concatenation":
         return torch.cat((one, other))
-    return {"sum": one + other, "mean": (one + other) / 2, "max": torch.maximum(one, other)}[aggregation]
+    return {"sum": one + other, "mean": (one + other) / 2, "max": torch.maximum(one, other)}[
+        aggregation
+    ]
 
 
 def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
@@ -49,7 +51,10 @@ def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
     for i in range(views):
         for j in range(i + 1, views):
             rows += [joined(features[i, b], features[j, b], aggregation) for b in range(size)]
-            rows += [joined(features[i, b], features[j, (b - shift) % size], aggregation) for b in range(size)]
+            rows += [
+                joined(features[i, b], features[j, (b - shift) % size], aggregation)
+                for b in range(size)
+            ]
             same += [1] * size + [0] * size
             shift = shift + 1 if shift + 1 < size else 1
     return torch.stack(rows), same
@@ -57,7 +62,9 @@ def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 @pytest.mark.parametrize("focal", [0.0, 2.0, 1.0])
-def test_the_loss_is_that_of_a_literal_double_loop(aggregation: str, focal: float, images: Tensor) -> None:
+def test_the_loss_is_that_of_a_literal_double_loop(
+    aggregation: str, focal: float, images: Tensor
+) -> None:
     one = task(aggregation=aggregation, focal=focal)
     net = network(one)
     loss, figures = one.loss(net, images, Draw(5, torch.arange(COUNT)))
@@ -79,7 +86,9 @@ def test_the_loss_is_that_of_a_literal_double_loop(aggregation: str, focal: floa
 def test_gradients_are_those_of_written_out_pairs(aggregation: str) -> None:
     one = task(aggregation=aggregation)
     relation = network(one)["relation"].double()
-    features = torch.randn(4, 5, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    features = torch.randn(
+        4, 5, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
+    )
     weights = torch.randn(2 * 6 * 5, generator=torch.Generator().manual_seed(2))
 
     def gradients(logits: Tensor, order: Tensor) -> list[Tensor]:
@@ -113,7 +122,9 @@ def test_two_images_are_negatives_of_one_another() -> None:
 
 
 def test_the_views_of_an_image_are_of_that_image() -> None:
-    flat = torch.arange(0, 240, 40, dtype=torch.uint8)[:, None, None, None].expand(COUNT, 3, SIZE, SIZE)
+    flat = torch.arange(0, 240, 40, dtype=torch.uint8)[:, None, None, None].expand(
+        COUNT, 3, SIZE, SIZE
+    )
     # Contrast and brightness change grey images, but a black one stays black.
     seen = task().see(flat, Draw(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
     assert (seen[:, 0] == 0).all()
@@ -140,12 +151,18 @@ def test_under_mixed_precision_the_loss_is_near(images: Tensor) -> None:
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
 
 
-def test_more_pairs_than_memory_are_refused_before_training(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_pairs_than_memory_are_refused_before_training(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = task(views=32)
-    work = make_work(tmp_path, {"images": pack_images(tmp_path / "set", torch.zeros(70, 8, 8, 3).byte().numpy())})
+    work = make_work(
+        tmp_path, {"images": pack_images(tmp_path / "set", torch.zeros(70, 8, 8, 3).byte().numpy())}
+    )
     one.begin(network(one), work)
     monkeypatch.setattr(relational, "memory", lambda device: 10_000_000)
-    with pytest.raises(TransferError, match=r"32 views of 64 images make 63,488 pairs.*lower `views`"):
+    with pytest.raises(
+        TransferError, match=r"32 views of 64 images make 63,488 pairs.*lower `views`"
+    ):
         one.begin(network(one), work)
     task(views=4).begin(network(one), work)
     monkeypatch.setattr(relational, "memory", lambda device: 0)  # a system that does not say
@@ -162,5 +179,9 @@ def test_defaults_are_those_of_the_released_code() -> None:
     published = Relational()
     assert (published.views, published.batch, published.epochs) == (32, 64, 200)
     assert (published.aggregation, published.hidden, published.focal) == ("concatenation", 256, 2.0)
-    assert (published.optimizer, published.learning_rate, published.weight_decay) == ("adam", 1e-3, 0.0)
+    assert (published.optimizer, published.learning_rate, published.weight_decay) == (
+        "adam",
+        1e-3,
+        0.0,
+    )
     assert (published.schedule, published.chance(About(32, 10, 0))) == ("constant", 0.5)

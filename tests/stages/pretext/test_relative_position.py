@@ -23,7 +23,9 @@ def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def corners(task: RelativePosition, count: int, size: int = SIZE) -> tuple[torch.Tensor, torch.Tensor]:
+def corners(
+    task: RelativePosition, count: int, size: int = SIZE
+) -> tuple[torch.Tensor, torch.Tensor]:
     """(count, 1 + pairs, 2) upper left pixels of the patches, and the labels."""
     line = torch.arange(size, dtype=torch.uint8)[:, None].expand(count, 3, size, size)
     rows, labels = task.patches(line, Draw(1, torch.arange(count)))
@@ -41,8 +43,19 @@ def test_the_second_patch_lies_where_the_label_says() -> None:
     task = stage(patch=12)
     patch, gap, jitter, _ = task.layout(SIZE)
     found, labels = corners(task, 500)
-    names = {0: (-1, -1), 1: (-1, 0), 2: (-1, 1), 3: (0, -1), 4: (0, 1), 5: (1, -1), 6: (1, 0), 7: (1, 1)}
-    wanted = torch.tensor([names[label] for label in labels.flatten().tolist()]).view(500, 8, 2) * (patch + gap)
+    names = {
+        0: (-1, -1),
+        1: (-1, 0),
+        2: (-1, 1),
+        3: (0, -1),
+        4: (0, 1),
+        5: (1, -1),
+        6: (1, 0),
+        7: (1, 1),
+    }
+    wanted = torch.tensor([names[label] for label in labels.flatten().tolist()]).view(500, 8, 2) * (
+        patch + gap
+    )
     moved = found[:, 1:] - found[:, :1] - wanted
     assert moved.abs().max() == 2 * jitter  # each of the two is moved
     assert (labels.sort(dim=1).values == torch.arange(8)).all()
@@ -82,7 +95,9 @@ def test_a_layout_that_does_not_fit_is_refused_with_what_would(
     size: int, options: dict[str, int], option: str, message: str
 ) -> None:
     task = stage(**options)
-    planned = SimpleNamespace(images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=9))})
+    planned = SimpleNamespace(
+        images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=9))}
+    )
     with pytest.raises(BadOption, match=message) as error:
         task.check(planned)
     assert error.value.option == option
@@ -95,7 +110,11 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
     patches = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
     found = resharpened(patches, torch.arange(1, 13))
     for side in range(1, 13):
-        small = F.interpolate(patches[side - 1 : side], size=side, mode="area") if 12 % side == 0 else None
+        small = (
+            F.interpolate(patches[side - 1 : side], size=side, mode="area")
+            if 12 % side == 0
+            else None
+        )
         if small is not None:
             wanted = F.interpolate(small, size=12, mode="bilinear")
             assert torch.allclose(found[side - 1 : side], wanted, atol=1e-5), side
@@ -111,14 +130,18 @@ def test_a_third_of_the_patches_is_down_sampled() -> None:
     assert abs(same.float().mean() - 0.67) < 0.03
 
 
-def test_two_colours_of_each_patch_are_dropped_for_faint_noise_and_each_colour_is_kept_equally_often() -> None:
+def test_two_colours_of_each_patch_are_dropped_for_faint_noise_and_each_colour_is_kept_equally_often() -> (
+    None
+):
     task, ids = stage(downsampled=0.0), torch.arange(500)
     patches, _ = task.patches(images(500), Draw(0, ids))
     seen = task.disguised(patches, Draw(2, ids))
     spread = seen.std(dim=(3, 4))
     assert ((spread < 0.02).sum(dim=2) == 2).all()
     kept = spread.argmax(dim=2)
-    assert torch.allclose(torch.bincount(kept.flatten()) / kept.numel(), torch.full((3,), 1 / 3), atol=0.02)
+    assert torch.allclose(
+        torch.bincount(kept.flatten()) / kept.numel(), torch.full((3,), 1 / 3), atol=0.02
+    )
     assert (kept[:, :1] != kept[:, 1:]).any(dim=1).float().mean() > 0.9  # each patch by itself
     clear = patches.float()[0, 0, kept[0, 0]].flatten()
     assert torch.corrcoef(torch.stack((clear, seen[0, 0, kept[0, 0]].flatten())))[0, 1] > 0.999
@@ -191,13 +214,17 @@ def test_mixed_precision_gives_about_the_same_loss_and_the_same_inputs() -> None
 
 def test_a_flat_patch_gives_numbers() -> None:
     loss, _ = stage().loss(
-        stage()._build(About(SIZE, 8, 0), seed=0), torch.zeros_like(images()), Draw(0, torch.arange(8))
+        stage()._build(About(SIZE, 8, 0), seed=0),
+        torch.zeros_like(images()),
+        Draw(0, torch.arange(8)),
     )
     assert loss.isfinite()
 
 
 def test_a_single_pair_needs_more_than_one_image_in_each_part_of_a_batch() -> None:
-    planned = SimpleNamespace(images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))})
+    planned = SimpleNamespace(
+        images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
+    )
     stage(pairs=8, batch=4, accumulate=4).check(planned)
     with pytest.raises(BadOption, match="use 2 parts or fewer"):
         stage(pairs=1, batch=4, accumulate=4).check(planned)

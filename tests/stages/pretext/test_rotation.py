@@ -33,7 +33,9 @@ def test_label_one_is_a_quarter_turn_counter_clockwise() -> None:
     corner = torch.zeros(1, 3, SIZE, SIZE, dtype=torch.uint8)
     corner[..., 0, 0] = 255
     copies = stage(crop=1.0, flip=0.0).copies(corner, Draw(0, torch.arange(1)))
-    marked = [tuple(copy[0].flatten().argmax().item() // x % SIZE for x in (SIZE, 1)) for copy in copies]
+    marked = [
+        tuple(copy[0].flatten().argmax().item() // x % SIZE for x in (SIZE, 1)) for copy in copies
+    ]
     assert marked == [(0, 0), (SIZE - 1, 0), (SIZE - 1, SIZE - 1), (0, SIZE - 1)]
 
 
@@ -60,7 +62,9 @@ def test_loss_and_accuracy_are_those_of_a_plain_loop_over_images_and_turns() -> 
         losses, right = [], []
         for image in images():
             for turn in range(4):
-                seen = (torch.rot90(image, turn, (1, 2)).float() / 255 - mean[:, None, None]) / std[:, None, None]
+                seen = (torch.rot90(image, turn, (1, 2)).float() / 255 - mean[:, None, None]) / std[
+                    :, None, None
+                ]
                 logits = net["head"](net["backbone"](seen[None]).flatten(1))[0]
                 losses.append(logits.exp().sum().log() - logits[turn])
                 right.append(float(logits.argmax() == turn))
@@ -93,7 +97,9 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 def test_the_head_has_two_hidden_layers_or_none() -> None:
     assert [type(part).__name__ for part in network(stage(hidden=0))["head"]] == ["Linear"]
-    widths = [part.out_features for part in network(stage())["head"] if hasattr(part, "out_features")]
+    widths = [
+        part.out_features for part in network(stage())["head"] if hasattr(part, "out_features")
+    ]
     assert widths == [16, 16, 4]
 
 

@@ -20,11 +20,19 @@ def task(**options: object) -> SimCLR:
 
 
 def photographs(count: int, size: int = SIZE) -> torch.Tensor:
-    return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0,
+        256,
+        (count, 3, size, size),
+        dtype=torch.uint8,
+        generator=torch.Generator().manual_seed(0),
+    )
 
 
 def planned(count: int) -> object:
-    return SimpleNamespace(images={"images": SimpleNamespace(stage=SimpleNamespace(count=count), label="set/train")})
+    return SimpleNamespace(
+        images={"images": SimpleNamespace(stage=SimpleNamespace(count=count), label="set/train")}
+    )
 
 
 def literally(projected: list[list[float]], temperature: float) -> float:
@@ -39,7 +47,9 @@ def literally(projected: list[list[float]], temperature: float) -> float:
         j = i + count if i < count else i - count
         top = math.exp(similarity(projected[i], projected[j]) / temperature)
         all_others = sum(
-            math.exp(similarity(projected[i], projected[k]) / temperature) for k in range(2 * count) if k != i
+            math.exp(similarity(projected[i], projected[k]) / temperature)
+            for k in range(2 * count)
+            if k != i
         )
         total -= math.log(top / all_others)
     return total / (2 * count)
@@ -63,11 +73,15 @@ def test_views_that_agree_and_differ_from_others_have_no_loss_and_are_all_found(
 
 
 def test_a_view_is_never_its_own_candidate() -> None:
-    projected = torch.tensor([[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]])  # every partner is the opposite
+    projected = torch.tensor(
+        [[1.0, 0.0], [-1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]
+    )  # every partner is the opposite
     loss, figures = nt_xent(projected, 1.0)
     assert figures["accuracy"] == 0
     # Of its three candidates one is alike and wrong, two are opposite, of which one is right.
-    assert loss.item() == pytest.approx(-math.log(math.exp(-1) / (math.exp(1) + 2 * math.exp(-1))), rel=1e-6)
+    assert loss.item() == pytest.approx(
+        -math.log(math.exp(-1) / (math.exp(1) + 2 * math.exp(-1))), rel=1e-6
+    )
 
 
 def test_similarities_are_as_exact_under_mixed_precision() -> None:
@@ -117,7 +131,11 @@ def test_each_view_of_each_image_has_numbers_of_its_own() -> None:
 
 
 def test_a_batch_in_another_order_gives_the_same_loss() -> None:
-    one, images, order = task(), photographs(12), torch.randperm(12, generator=torch.Generator().manual_seed(3))
+    one, images, order = (
+        task(),
+        photographs(12),
+        torch.randperm(12, generator=torch.Generator().manual_seed(3)),
+    )
     network = one.network(one.backbone.build(0), About(SIZE, 12, 0))
     loss, _ = one.loss(network, images, Draw(0, torch.arange(12)))
     again, _ = one.loss(network, images[order], Draw(0, order))
@@ -130,8 +148,12 @@ def test_chance_is_one_of_the_other_views_that_are_there() -> None:
     assert task(batch=64, accumulate=4).chance(About(SIZE, 1000, 0)) == 1 / 31
 
 
-@pytest.mark.parametrize(("options", "count"), [({"batch": 8, "accumulate": 8}, 100), ({"accumulate": 4}, 5)])
-def test_parts_of_one_image_have_no_negatives_and_are_refused(options: dict[str, int], count: int) -> None:
+@pytest.mark.parametrize(
+    ("options", "count"), [({"batch": 8, "accumulate": 8}, 100), ({"accumulate": 4}, 5)]
+)
+def test_parts_of_one_image_have_no_negatives_and_are_refused(
+    options: dict[str, int], count: int
+) -> None:
     with pytest.raises(BadOption, match="a view is told from those of other images") as caught:
         task(**options).check(planned(count))
     assert caught.value.option == "accumulate"
@@ -146,5 +168,9 @@ def test_one_image_is_refused_and_two_are_enough() -> None:
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:
     published = SimCLR()
     assert (published.temperature, published.hidden, published.projection) == (0.1, 2048, 128)
-    assert (published.optimizer, published.learning_rate, published.weight_decay) == ("lars", 0.3, 1e-6)
+    assert (published.optimizer, published.learning_rate, published.weight_decay) == (
+        "lars",
+        0.3,
+        1e-6,
+    )
     assert (published.batch, published.warmup, published.schedule) == (256, 10, "cosine")

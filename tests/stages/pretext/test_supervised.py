@@ -32,7 +32,9 @@ def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path:
     rows = torch.tensor([17, 2, 9, 4])
     batch = torch.from_numpy(PIXELS[rows.numpy()]).permute(0, 3, 1, 2)
     network["head"].weight.data.zero_()
-    network["head"].bias.data.copy_(torch.tensor([0.0, 9.0, 0.0, 0.0]))  # always says 1, which two of the rows are
+    network["head"].bias.data.copy_(
+        torch.tensor([0.0, 9.0, 0.0, 0.0])
+    )  # always says 1, which two of the rows are
     _, figures = one.loss(network, batch, Draw(0, rows))
     assert LABELS[rows.numpy()].tolist() == [1, 2, 1, 0]
     assert figures["accuracy"] == 0.5
@@ -51,17 +53,27 @@ def test_it_learns_labels_that_can_be_seen(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("labels", "told"),
-    [(None, "not every image has a label"), (LABELS - 1, "not every image has a label"), (LABELS * 0, "one label")],
+    [
+        (None, "not every image has a label"),
+        (LABELS - 1, "not every image has a label"),
+        (LABELS * 0, "one label"),
+    ],
 )
-def test_labels_that_teach_nothing_are_refused(labels: np.ndarray | None, told: str, tmp_path: Path) -> None:
+def test_labels_that_teach_nothing_are_refused(
+    labels: np.ndarray | None, told: str, tmp_path: Path
+) -> None:
     with pytest.raises(TransferError, match=told):
         task().run(make_work(tmp_path, {"images": pack_images(tmp_path / "set", PIXELS, labels)}))
 
 
-def test_a_set_without_labels_is_refused_before_anything_runs(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+def test_a_set_without_labels_is_refused_before_anything_runs(
+    pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
     (tmp_path / "photos").mkdir()
     for number in range(3):
         Image.new("RGB", (16, 16)).save(tmp_path / "photos" / f"{number}.png")
-    file = pipeline("data: {folder: photos, split: all}\nstages:\n  a: {uses: pretext/supervised, backbone: conv4}\n")
+    file = pipeline(
+        "data: {folder: photos, split: all}\nstages:\n  a: {uses: pretext/supervised, backbone: conv4}\n"
+    )
     with pytest.raises(UsageError, match="has no labels, and this stage needs them"):
         load_plan(file, Store(tmp_path / "store"))

@@ -37,14 +37,22 @@ from transfer.transforms.normalize import normalise
 
 COUNT, SIZE = 96, 32
 CONV4 = {"name": "conv4", "width": 0.5}
-RECIPE: dict[str, Any] = {"backbone": CONV4, "epochs": 3, "batch": 32, "optimizer": "adamw", "learning_rate": 3e-3}
+RECIPE: dict[str, Any] = {
+    "backbone": CONV4,
+    "epochs": 3,
+    "batch": 32,
+    "optimizer": "adamw",
+    "learning_rate": 3e-3,
+}
 STRATEGIES = [name for name in stage_names() if name.startswith("target/")]
 
 
 @pytest.fixture(scope="module")
 def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     pixels = render.render("train", range(COUNT))[:, ::2, ::2]
-    return pack_images(tmp_path_factory.mktemp("set"), np.ascontiguousarray(pixels), render.labels("train")[:COUNT])
+    return pack_images(
+        tmp_path_factory.mktemp("set"), np.ascontiguousarray(pixels), render.labels("train")[:COUNT]
+    )
 
 
 @pytest.fixture(scope="module")
@@ -52,17 +60,29 @@ def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     """A teacher and all that a pipeline makes of it: features, prepared ones, clusters and labels."""
     folder = tmp_path_factory.mktemp("teacher")
     (folder / "model").mkdir()
-    Model.write(folder / "model", backbone({"name": "conv4"}).build(3), size=SIZE, normalisation=Normalisation(),
-                made_by={}, history=[])  # fmt: skip
+    Model.write(
+        folder / "model",
+        backbone({"name": "conv4"}).build(3),
+        size=SIZE,
+        normalisation=Normalisation(),
+        made_by={},
+        history=[],
+    )
     made: dict[str, Any] = {"model": Model(folder / "model")}
-    extract = ExtractNetwork(model="model", layer="conv3", pool=1, pooling="average", dtype="float32")
+    extract = ExtractNetwork(
+        model="model", layer="conv3", pool=1, pooling="average", dtype="float32"
+    )
     made["features"] = run_stage(extract, folder / "f", {"images": images}, model=made["model"])
     prepare = Prepare(features="features", components=8, dtype="float32")
     made["prepared"] = run_stage(prepare, folder / "p", features=made["features"])
-    made["clusters"] = run_stage(Cluster(features="p", k=5), folder / "c", features=made["prepared"])
+    made["clusters"] = run_stage(
+        Cluster(features="p", k=5), folder / "c", features=made["prepared"]
+    )
     inputs = {"features": made["prepared"], "clusters": made["clusters"]}
     made["labels"] = run_stage(Assign(features="p", clusters="c"), folder / "l", **inputs)
-    made["more clusters"] = run_stage(Cluster(features="p", k=9), folder / "c9", features=made["prepared"])
+    made["more clusters"] = run_stage(
+        Cluster(features="p", k=9), folder / "c9", features=made["prepared"]
+    )
     inputs["clusters"] = made["more clusters"]
     made["more labels"] = run_stage(Assign(features="p", clusters="c"), folder / "l9", **inputs)
     return made
@@ -73,14 +93,18 @@ def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target,
     prepared = {"features": taught["prepared"]}
     small = {"hidden": 16, "anchors": 64, "ema": 0.5}  # of those options that a strategy has
     kind = find_stage(name, Path.cwd())
-    options = RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
+    options = (
+        RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
+    )
     if name == "target/pseudo_label":
         return kind(labels="l", **options), {"labels": taught["labels"]}
     if name == "target/multi_label":
         both = {"labels.0": taught["labels"], "labels.1": taught["more labels"]}
         return kind(labels=["l", "m"], **options), both
     if name == "target/soft_label":
-        return kind(features="p", clusters="c", **options), prepared | {"clusters": taught["clusters"]}
+        return kind(features="p", clusters="c", **options), prepared | {
+            "clusters": taught["clusters"]
+        }
     return kind(features="p", **options), prepared
 
 
@@ -92,7 +116,9 @@ VARIANTS = [(name, {}) for name in STRATEGIES] + [
     ("target/similarity", {"variant": "seed"}),
     ("target/pseudo_label", {"sampling": "balanced"}),
 ]
-IDS = [" ".join([name.partition("/")[2], *map(str, options.values())]) for name, options in VARIANTS]
+IDS = [
+    " ".join([name.partition("/")[2], *map(str, options.values())]) for name, options in VARIANTS
+]
 
 
 def weights(folder: Path) -> bytes:
@@ -100,7 +126,9 @@ def weights(folder: Path) -> bytes:
 
 
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
-def test_every_strategy_learns(name: str, options: dict, taught: dict, images: Images, tmp_path: Path) -> None:
+def test_every_strategy_learns(
+    name: str, options: dict, taught: dict, images: Images, tmp_path: Path
+) -> None:
     stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options)
     history = run_stage(stage, tmp_path, {"images": images}, **inputs).history
     # The first epoch of a queue is one in which it is nearly empty.
@@ -144,8 +172,14 @@ def test_what_is_kept_is_the_backbone_alone_and_every_part_of_it_learned(
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=IDS)
-def test_every_strategy_learns_on_a_gpu(name: str, options: dict, taught: dict, images: Images, tmp_path: Path) -> None:
-    live = {"live": "m"} if name in ("target/soft_label", "target/regression", "target/similarity") else {}
+def test_every_strategy_learns_on_a_gpu(
+    name: str, options: dict, taught: dict, images: Images, tmp_path: Path
+) -> None:
+    live = (
+        {"live": "m"}
+        if name in ("target/soft_label", "target/regression", "target/similarity")
+        else {}
+    )
     for number, more in enumerate([{}, live] if live else [{}]):
         stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options, **more)
         inputs |= {"live": taught["model"]} if more else {}
@@ -179,9 +213,18 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
     stage.run(work)
     assert work.notes == ["16 of 96 images have no features and are left out"]
     one = features_of(tmp_path / "one", [images.ids[0], "other/0"], values[:2])
-    with pytest.raises(TransferError, match=r"1 image has features, and 1 part of a batch of 1: .* need two images"):
-        run_stage(stage.model_copy(update={"head": "mlp"}), tmp_path / "e", {"images": images}, features=one)
-    strangers = features_of(tmp_path / "strangers", [f"other/{row}" for row in range(COUNT)], values)
+    with pytest.raises(
+        TransferError, match=r"1 image has features, and 1 part of a batch of 1: .* need two images"
+    ):
+        run_stage(
+            stage.model_copy(update={"head": "mlp"}),
+            tmp_path / "e",
+            {"images": images},
+            features=one,
+        )
+    strangers = features_of(
+        tmp_path / "strangers", [f"other/{row}" for row in range(COUNT)], values
+    )
     with pytest.raises(TransferError, match="none of the images has features"):
         run_stage(stage, tmp_path / "d", {"images": images}, features=strangers)
 
@@ -189,7 +232,9 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
 # What each asks.
 
 
-def at_the_start(stage: Target, work: Any, images: Images, head: Callable[[int], torch.nn.Module]) -> torch.Tensor:
+def at_the_start(
+    stage: Target, work: Any, images: Images, head: Callable[[int], torch.nn.Module]
+) -> torch.Tensor:
     """What an untrained head says of all images, uncropped, as the first step of a training does."""
     network = stage.backbone.build(work.seed_for("weights")).train()
     pixels = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2)
@@ -202,27 +247,40 @@ def at_the_start(stage: Target, work: Any, images: Images, head: Callable[[int],
 WHOLE = {"epochs": 1, "batch": COUNT, "crop": 1.0, "flip": 0.0}
 
 
-def first_loss(stage: Target, tmp_path: Path, images: Images, inputs: dict[str, Any]) -> tuple[dict[str, float], Any]:
+def first_loss(
+    stage: Target, tmp_path: Path, images: Images, inputs: dict[str, Any]
+) -> tuple[dict[str, float], Any]:
     work = make_work(tmp_path, {"images": images}, inputs)
     stage.run(work)
     return Model(work.folder).history[0], work
 
 
-def test_soft_labels_are_a_softmax_of_distances(taught: dict, images: Images, tmp_path: Path) -> None:
+def test_soft_labels_are_a_softmax_of_distances(
+    taught: dict, images: Images, tmp_path: Path
+) -> None:
     stage, inputs = strategy("target/soft_label", taught, temperature=0.3, **WHOLE)
     found, work = first_loss(stage, tmp_path, images, inputs)
-    logits = at_the_start(stage, work, images, lambda width: torch.nn.Linear(width, 5)).double().numpy()
-    rows, centroids = taught["prepared"].table.read("features").astype(np.float64), taught["clusters"].centroids
+    logits = (
+        at_the_start(stage, work, images, lambda width: torch.nn.Linear(width, 5)).double().numpy()
+    )
+    rows, centroids = (
+        taught["prepared"].table.read("features").astype(np.float64),
+        taught["clusters"].centroids,
+    )
     distance = np.array([[np.square(row - one).sum() for one in centroids] for row in rows])
     loss = 0.0
     for row in range(COUNT):
         odds = [math.exp(-one / (0.3 * distance.min(axis=1).mean())) for one in distance[row]]
         log_said = logits[row] - math.log(sum(math.exp(one) for one in logits[row]))
-        loss -= sum(odd / sum(odds) * said for odd, said in zip(odds, log_said, strict=True)) / COUNT
+        loss -= (
+            sum(odd / sum(odds) * said for odd, said in zip(odds, log_said, strict=True)) / COUNT
+        )
     assert found["loss"] == pytest.approx(loss, rel=1e-4)
 
 
-def test_at_no_temperature_soft_labels_are_the_hard_ones(taught: dict, images: Images, tmp_path: Path) -> None:
+def test_at_no_temperature_soft_labels_are_the_hard_ones(
+    taught: dict, images: Images, tmp_path: Path
+) -> None:
     soft, inputs = strategy("target/soft_label", taught, temperature=1e-6)
     hard, labels = strategy("target/pseudo_label", taught)
     ours = run_stage(soft, tmp_path / "a", {"images": images}, **inputs).history
@@ -245,7 +303,10 @@ def test_several_clusterings_count_alike(taught: dict, images: Images, tmp_path:
 
     both = at_the_start(stage, work, images, Both).split([5, 9], dim=1)
     each = [taught[name].labels for name in ("labels", "more labels")]
-    losses = [F.cross_entropy(said, torch.from_numpy(wanted)) for said, wanted in zip(both, each, strict=True)]
+    losses = [
+        F.cross_entropy(said, torch.from_numpy(wanted))
+        for said, wanted in zip(both, each, strict=True)
+    ]
     assert found["loss"] == pytest.approx(float(sum(losses)) / 2, rel=1e-4)
 
 
@@ -256,7 +317,9 @@ def test_regression_is_how_far_features_are_off(
 ) -> None:
     stage, inputs = strategy("target/regression", taught, measure=measure, head=head, **WHOLE)
     found, work = first_loss(stage, tmp_path, images, inputs)
-    said = at_the_start(stage, work, images, lambda width: linear_or_mlp(head, width, 16, 8)).numpy()
+    said = at_the_start(
+        stage, work, images, lambda width: linear_or_mlp(head, width, 16, 8)
+    ).numpy()
     wanted = taught["prepared"].table.read("features")
     if measure == "l2":
         expected = np.square(said - wanted).mean() / wanted.var(axis=0).mean()
@@ -264,7 +327,9 @@ def test_regression_is_how_far_features_are_off(
         lengths = np.linalg.norm(said, axis=1) * np.linalg.norm(wanted, axis=1)
         expected = 1 - ((said * wanted).sum(axis=1) / lengths).mean()
     assert found["loss"] == pytest.approx(expected, rel=1e-4)
-    assert found["cosine" if measure == "cosine" else "variance explained"] == pytest.approx(1 - expected, abs=1e-4)
+    assert found["cosine" if measure == "cosine" else "variance explained"] == pytest.approx(
+        1 - expected, abs=1e-4
+    )
 
 
 def unit(*shape: int) -> torch.Tensor:
@@ -288,19 +353,27 @@ def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int
         for image in range(11):
             others = [pair for number, pair in last.items() if number != image]
             expected = sorted(float(wanted[image] @ one) / 0.25 for one, _ in others)
-            literal = sorted(float(said[image] @ (two if own else one)) / 0.5 for one, two in others)
+            literal = sorted(
+                float(said[image] @ (two if own else one)) / 0.5 for one, two in others
+            )
             for found, values in ((theirs[image], expected), (ours[image], literal)):
                 kept = found[:-1]
                 assert sorted(kept[kept > -100].tolist()) == pytest.approx(values, abs=1e-5)
             if positive:
                 assert theirs[image, -1] == 4
-                assert float(ours[image, -1]) == pytest.approx(float(said[image] @ wanted[image]) / 0.5, abs=1e-5)
+                assert float(ours[image, -1]) == pytest.approx(
+                    float(said[image] @ wanted[image]) / 0.5, abs=1e-5
+                )
 
 
 def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
     queue = Queue(4, 20, 2, 3)
     for number in range(6):
-        queue.bring(torch.tensor([number]), torch.full((1, 2), float(number)), torch.full((1, 3), float(number)))
+        queue.bring(
+            torch.tensor([number]),
+            torch.full((1, 2), float(number)),
+            torch.full((1, 3), float(number)),
+        )
         queue.take_in()
     assert queue.teacher[:-1, 0].tolist() == queue.own[:-1, 0].tolist() == queue.image[:-1].tolist()
     assert sorted(queue.teacher[:-1, 0].tolist()) == [2, 3, 4, 5]
@@ -309,7 +382,13 @@ def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
     queue.take_in()
     assert sorted(queue.teacher[:-1, 0].tolist()) == [10, 12, 14, 16]
     assert sorted(queue.image[:-1].tolist()) == [11, 12, 13, 14]
-    assert [int(queue.place[one]) < 4 for one in (2, 5, 10, 11, 14)] == [False, False, False, True, True]
+    assert [int(queue.place[one]) < 4 for one in (2, 5, 10, 11, 14)] == [
+        False,
+        False,
+        False,
+        True,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("variant", ["compress", "seed"])
@@ -317,7 +396,14 @@ def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
     variant: str, taught: dict, images: Images, tmp_path: Path
 ) -> None:
     """With a rate of nothing, the second epoch's anchors are all images, as the first step saw them."""
-    options = {**WHOLE, "epochs": 2, "anchors": COUNT, "learning_rate": 1e-12, "optimizer": "sgd", "variant": variant}
+    options = {
+        **WHOLE,
+        "epochs": 2,
+        "anchors": COUNT,
+        "learning_rate": 1e-12,
+        "optimizer": "sgd",
+        "variant": variant,
+    }
     stage, inputs = strategy("target/similarity", taught, **options)
     _, work = first_loss(stage, tmp_path, images, inputs)
     rows = F.normalize(torch.from_numpy(taught["prepared"].table.read("features")), dim=1)
@@ -341,20 +427,28 @@ def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
     assert Model(work.folder).history[1]["loss"] == pytest.approx(total, rel=1e-3)
 
 
-def test_the_second_queue_is_filled_by_the_slow_copy(taught: dict, images: Images, tmp_path: Path) -> None:
+def test_the_second_queue_is_filled_by_the_slow_copy(
+    taught: dict, images: Images, tmp_path: Path
+) -> None:
     """It stands still for the one, and is the target itself for the other: from the third step on they part."""
     options = {"queues": 2, "epochs": 4, "batch": 48, "anchors": 90, "learning_rate": 0.05}
     histories = []
     for ema in (0.0, 1 - 1e-7):
         stage, inputs = strategy("target/similarity", taught, ema=ema, **options)
-        histories.append(run_stage(stage, tmp_path / str(ema), {"images": images}, **inputs).history)
+        histories.append(
+            run_stage(stage, tmp_path / str(ema), {"images": images}, **inputs).history
+        )
     losses = [[epoch["loss"] for epoch in one] for one in histories]
-    assert losses[0][0] == pytest.approx(losses[1][0], rel=1e-4)  # two steps: an empty queue, then what both said first
+    assert losses[0][0] == pytest.approx(
+        losses[1][0], rel=1e-4
+    )  # two steps: an empty queue, then what both said first
     assert losses[0][3] != pytest.approx(losses[1][3], rel=1e-3)
 
 
 def test_the_slow_copy_is_a_moving_average() -> None:
-    slow, fast = (torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)) for _ in range(2))
+    slow, fast = (
+        torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)) for _ in range(2)
+    )
     fast(torch.randn(8, 3))
     before, now = slow[0].weight.detach().clone(), fast[0].weight.detach().clone()
     with torch.no_grad():
@@ -377,7 +471,9 @@ def test_the_teacher_runs_only_where_it_is_asked_to(
     monkeypatch.setattr(Model, "network", lambda self: loaded.append(self) or network(self))
     kept = run_stage(stage, tmp_path / "a", {"images": images}, **inputs).history
     assert not loaded
-    asked = run_stage(live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"]).history
+    asked = run_stage(
+        live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"]
+    ).history
     assert loaded == [taught["model"]]
     # Of whole images it says what it said before.
     for one, other in zip(kept, asked, strict=True):
@@ -393,7 +489,8 @@ def test_a_live_teacher_sees_the_crops(
     augment = type(stage).augment
     monkeypatch.setattr(type(stage), "augment", lambda *args: cut.append(augment(*args)) or cut[-1])
     monkeypatch.setattr(
-        "stages.target._teacher.normalise", lambda crops, how: seen.append(crops) or normalise(crops, how)
+        "stages.target._teacher.normalise",
+        lambda crops, how: seen.append(crops) or normalise(crops, how),
     )
     run_stage(stage, tmp_path, {"images": images}, **inputs, live=taught["model"])
     assert len(seen) == len(cut) == 9
@@ -432,11 +529,18 @@ def test_several_teachers_have_a_head_each(taught: dict, images: Images, tmp_pat
     losses = [1 - F.cosine_similarity(a, b).mean() for a, b in zip(said, each, strict=True)]
     assert found["loss"] == pytest.approx(float(sum(losses)) / 2, rel=1e-4)
     similar, _ = strategy("target/similarity", taught)
-    made = run_stage(similar.model_copy(update={"features": ["p", "f"]}), tmp_path / "s", {"images": images}, **inputs)
+    made = run_stage(
+        similar.model_copy(update={"features": ["p", "f"]}),
+        tmp_path / "s",
+        {"images": images},
+        **inputs,
+    )
     assert len(made.history) == 3
 
 
-def test_a_target_may_be_fed_smaller_images_than_its_teacher(taught: dict, images: Images, tmp_path: Path) -> None:
+def test_a_target_may_be_fed_smaller_images_than_its_teacher(
+    taught: dict, images: Images, tmp_path: Path
+) -> None:
     stage, inputs = strategy("target/regression", taught, size=16)
     made = run_stage(stage, tmp_path, {"images": images}, **inputs)
     assert made.card["size"] == 16
@@ -447,7 +551,9 @@ def test_a_target_may_be_fed_smaller_images_than_its_teacher(taught: dict, image
 
 
 @pytest.mark.parametrize("name", SMALL)
-def test_small_networks_of_timm_are_targets(name: str, taught: dict, images: Images, tmp_path: Path) -> None:
+def test_small_networks_of_timm_are_targets(
+    name: str, taught: dict, images: Images, tmp_path: Path
+) -> None:
     pytest.importorskip("timm")
     stage, inputs = strategy("target/regression", taught, backbone={"name": name}, epochs=1)
     made = run_stage(stage, tmp_path, {"images": images}, **inputs)
@@ -460,7 +566,9 @@ def test_small_networks_of_timm_are_targets(name: str, taught: dict, images: Ima
 
 def planned(name: str, stage: object = None, **inputs: Any) -> SimpleNamespace:
     pack = SimpleNamespace(key="set", stage=SimpleNamespace(count=100))
-    return SimpleNamespace(name=name, key=name, uses="some/stage", stage=stage, images={"images": pack}, inputs=inputs)
+    return SimpleNamespace(
+        name=name, key=name, uses="some/stage", stage=stage, images={"images": pack}, inputs=inputs
+    )
 
 
 NETWORK = planned("network")
@@ -479,7 +587,13 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
         ([TAKEN], NETWORK, None),
         ([TWICE], NETWORK, "prepared more than once"),
         (
-            [planned("both", Prepare(features=["raw", "hog"]), **{"features.0": RAW, "features.1": RAW})],
+            [
+                planned(
+                    "both",
+                    Prepare(features=["raw", "hog"]),
+                    **{"features.0": RAW, "features.1": RAW},
+                )
+            ],
             NETWORK,
             "of several teachers",
         ),
@@ -488,7 +602,9 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
         ([RAW, ONCE], NETWORK, "one teacher can be asked again"),
     ],
 )
-def test_a_live_teacher_is_that_of_the_features(features: list, live: object, told: str | None) -> None:
+def test_a_live_teacher_is_that_of_the_features(
+    features: list, live: object, told: str | None
+) -> None:
     if told is None:
         check_live(features, live)
     else:
@@ -522,28 +638,51 @@ def test_the_same_features_or_labels_twice_are_a_mistake() -> None:
 
 
 @pytest.mark.parametrize("name", ["target/soft_label", "target/regression", "target/similarity"])
-def test_features_that_say_nothing_are_refused(name: str, taught: dict, images: Images, tmp_path: Path) -> None:
+def test_features_that_say_nothing_are_refused(
+    name: str, taught: dict, images: Images, tmp_path: Path
+) -> None:
     values = taught["prepared"].table.read("features")
     stage, inputs = strategy(name, taught)
     holed = values.copy()
     holed[41, 2] = np.nan
     same = np.repeat(values[:1], COUNT, axis=0)
-    for number, (bad, told) in enumerate([(holed, f"features of {images.ids[41]} are not finite"), (same, "the same")]):
+    for number, (bad, told) in enumerate(
+        [(holed, f"features of {images.ids[41]} are not finite"), (same, "the same")]
+    ):
         folder = tmp_path / f"f{number}"
         folder.mkdir()
-        facts = {"space": taught["prepared"].space, "layer": "conv3", "images": "images", "preparation": []}
-        write_table(folder / "features.h5", {"features": bad, "ids": encode_strings(images.ids)}, **facts)
+        facts = {
+            "space": taught["prepared"].space,
+            "layer": "conv3",
+            "images": "images",
+            "preparation": [],
+        }
+        write_table(
+            folder / "features.h5", {"features": bad, "ids": encode_strings(images.ids)}, **facts
+        )
         with pytest.raises(TransferError, match=told):
-            run_stage(stage, tmp_path / f"w{number}", {"images": images}, **(inputs | {"features": Features(folder)}))
+            run_stage(
+                stage,
+                tmp_path / f"w{number}",
+                {"images": images},
+                **(inputs | {"features": Features(folder)}),
+            )
 
 
-def test_labels_of_different_sets_have_no_image_in_common(taught: dict, images: Images, tmp_path: Path) -> None:
+def test_labels_of_different_sets_have_no_image_in_common(
+    taught: dict, images: Images, tmp_path: Path
+) -> None:
     labels = taught["labels"]
     for name, part in (("first", slice(0, 40)), ("last", slice(40, COUNT))):
         (tmp_path / name).mkdir()
         some = labels.labels[part], labels.cluster_ids, *(np.zeros(len(labels.ids[part])),) * 2
-        PseudoLabels.write(tmp_path / name, labels.ids[part], *some, clusters="c", k=5, features="f")
-    both = {f"labels.{place}": PseudoLabels(tmp_path / name) for place, name in enumerate(("first", "last"))}
+        PseudoLabels.write(
+            tmp_path / name, labels.ids[part], *some, clusters="c", k=5, features="f"
+        )
+    both = {
+        f"labels.{place}": PseudoLabels(tmp_path / name)
+        for place, name in enumerate(("first", "last"))
+    }
     stage, _ = strategy("target/multi_label", taught)
     with pytest.raises(TransferError, match="no image has a label in each"):
         run_stage(stage, tmp_path / "w", {"images": images}, **both)
@@ -562,6 +701,15 @@ def test_without_a_number_a_queue_is_the_variants_and_at_most_half_of_the_set(
 def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
     kind = find_stage(name, Path.cwd())
     if issubclass(kind, Trained):
-        for option in ("optimizer", "learning_rate", "momentum", "weight_decay", "warmup", "accumulate"):
-            ours, theirs = (one.model_fields[option].description.split()[:2] for one in (kind, Trained))
+        for option in (
+            "optimizer",
+            "learning_rate",
+            "momentum",
+            "weight_decay",
+            "warmup",
+            "accumulate",
+        ):
+            ours, theirs = (
+                one.model_fields[option].description.split()[:2] for one in (kind, Trained)
+            )
             assert ours == theirs, option

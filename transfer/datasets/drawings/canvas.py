@@ -12,7 +12,9 @@ from typing import TypeAlias
 
 from transfer.utils.lazy_imports import np
 
-Number: TypeAlias = "float | np.ndarray"  # one value for all pictures of a batch, or (n,), one for each
+Number: TypeAlias = (
+    "float | np.ndarray"  # one value for all pictures of a batch, or (n,), one for each
+)
 Point: TypeAlias = "tuple[Number, Number]"
 
 # Shapes are compared in int16, twice as fast as int32: half-planes in 1/64 subpixel, which reaches over 256
@@ -35,7 +37,9 @@ class Draws:
 
     def __init__(self, stream: int, indices: np.ndarray):
         """`indices` (n,) int64 name the pictures, `stream` the set that they belong to."""
-        start = scramble(np.full(len(indices), stream + 1, dtype=np.uint64))  # arrays wrap around in silence
+        start = scramble(
+            np.full(len(indices), stream + 1, dtype=np.uint64)
+        )  # arrays wrap around in silence
         self.keys = scramble(start + indices.astype(np.uint64))
         self.count = 0
 
@@ -59,7 +63,9 @@ class Draws:
     def noise(self, size: int) -> np.ndarray:
         """(n, size, size, 3) int32 in -255..255: sums of two bytes, of standard deviation 104."""
         pixels = np.arange(size * size, dtype=np.uint64)
-        words = scramble(self.bits()[:, None] + pixels).astype("<u8", copy=False)  # low byte first everywhere
+        words = scramble(self.bits()[:, None] + pixels).astype(
+            "<u8", copy=False
+        )  # low byte first everywhere
         octets = words.view(np.uint8).reshape(-1, size, size, 8)
         return octets[..., 0:3].astype(np.int32) + octets[..., 3:6] - 255
 
@@ -77,7 +83,9 @@ class Canvas:
         half width negative to mirror; `lean` (n,) is how far the top goes aside, in half widths."""
         self.size, self.batch = size, len(lean)
         self.centre, self.reach, self.lean = centre, reach, lean
-        self.parts = np.zeros((self.batch, 2 * size, 2 * size), dtype=np.uint8)  # 0 = ground, k = k-th part
+        self.parts = np.zeros(
+            (self.batch, 2 * size, 2 * size), dtype=np.uint8
+        )  # 0 = ground, k = k-th part
         self.colours: list[np.ndarray] = []
         self._middles = np.arange(2 * size, dtype=np.float64) + 0.5
 
@@ -99,7 +107,9 @@ class Canvas:
         across, down = self._place(x, y)
         columns = (self._middles - across) / (2 * self.reach[0] * rx)[:, None]
         rows = (self._middles - down) / (2 * self.reach[1] * ry)[:, None]
-        kept = (self._middles <= self._place(0, above)[1]) & (self._middles >= self._place(0, below)[1])
+        kept = (self._middles <= self._place(0, above)[1]) & (
+            self._middles >= self._place(0, below)[1]
+        )
         rows = np.where(kept, rows, 2.0)  # a row that is cut off lies out of the ellipse's reach
         distance = self._spread(columns * columns * ROUND, rows * rows * ROUND)
         mask = distance <= ROUND
@@ -107,27 +117,42 @@ class Canvas:
             mask &= distance >= int(hole * hole * ROUND)
         self._paint(mask, colour, when)
 
-    def polygon(self, corners: Sequence[Point], colour: np.ndarray, *, when: np.ndarray | None = None) -> None:
+    def polygon(
+        self, corners: Sequence[Point], colour: np.ndarray, *, when: np.ndarray | None = None
+    ) -> None:
         """A convex polygon, its corners in order, either way round."""
         placed = [self._place(x, y) for x, y in corners]
         middle_x, middle_y = (sum(axis) / len(placed) for axis in zip(*placed, strict=True))
         mask = np.ones(self.parts.shape, dtype=bool)
         for (x0, y0), (x1, y1) in zip(placed, placed[1:] + placed[:1], strict=True):
             along_x, along_y = x1 - x0, y1 - y0
-            inside = (middle_y - y0) * along_x - (middle_x - x0) * along_y  # its sign tells which side is in
+            inside = (middle_y - y0) * along_x - (
+                middle_x - x0
+            ) * along_y  # its sign tells which side is in
             unit = np.sqrt(along_x * along_x + along_y * along_y) + 1e-9
             unit = np.where(inside < 0, -unit, unit) / FINE
-            columns, rows = (self._middles - x0) * (-along_y / unit), (self._middles - y0) * (along_x / unit)
+            columns, rows = (
+                (self._middles - x0) * (-along_y / unit),
+                (self._middles - y0) * (along_x / unit),
+            )
             mask &= self._spread(columns, rows) >= 0
         self._paint(mask, colour, when)
 
-    def rectangle(self, corner: Point, opposite: Point, colour: np.ndarray, *, when: np.ndarray | None = None) -> None:
+    def rectangle(
+        self, corner: Point, opposite: Point, colour: np.ndarray, *, when: np.ndarray | None = None
+    ) -> None:
         """The box between two corners."""
         (x0, y0), (x1, y1) = corner, opposite
         self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, when=when)
 
     def stroke(
-        self, start: Point, end: Point, width: Number, colour: np.ndarray, *, when: np.ndarray | None = None
+        self,
+        start: Point,
+        end: Point,
+        width: Number,
+        colour: np.ndarray,
+        *,
+        when: np.ndarray | None = None,
     ) -> None:
         """A straight line `width` thick."""
         (x0, y0), (x1, y1) = start, end
@@ -145,7 +170,9 @@ class Canvas:
         for number, colour in enumerate(self.colours, 1):
             red, green, blue = np.clip(np.rint(colour), 0, 255).astype(np.uint64).T
             palette[number] = red | green << np.uint64(16) | blue << np.uint64(32)
-        fine = np.stack([colours[parts] for colours, parts in zip(palette.T, self.parts, strict=True)])
+        fine = np.stack(
+            [colours[parts] for colours, parts in zip(palette.T, self.parts, strict=True)]
+        )
         rows = fine[:, 0::2] + fine[:, 1::2]
         lanes = (rows[:, :, 0::2] + rows[:, :, 1::2]).astype("<u8", copy=False).view("<u2")
         lanes = lanes.reshape(self.batch, self.size, self.size, 4).astype(np.int32)
@@ -159,7 +186,9 @@ class Canvas:
 
     def _spread(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
         """columns[x] + rows[y] over the picture, (n, 2 size, 2 size) int16, from (n, 2 size) float64 each."""
-        columns, rows = (np.rint(np.clip(term, -LIMIT, LIMIT)).astype(np.int16) for term in (columns, rows))
+        columns, rows = (
+            np.rint(np.clip(term, -LIMIT, LIMIT)).astype(np.int16) for term in (columns, rows)
+        )
         return columns[:, None, :] + rows[:, :, None]
 
     def _paint(self, mask: np.ndarray, colour: np.ndarray, when: np.ndarray | None) -> None:

@@ -14,7 +14,11 @@ from transfer.utils.lazy_imports import np
 
 VERSION = 1  # part of the set's fingerprint: raise it when a pixel changes
 SIZE = 64
-SPLITS: dict[str, int] = {"unlabeled": 8000, "train": 2000, "test": 1000}  # their order is part of the hash
+SPLITS: dict[str, int] = {
+    "unlabeled": 8000,
+    "train": 2000,
+    "test": 1000,
+}  # their order is part of the hash
 
 BATCH = 16  # pictures drawn at once: few enough for the processor's cache
 
@@ -73,7 +77,11 @@ def gradient(colour: np.ndarray, draws: Draws) -> np.ndarray:
 def light(draws: Draws) -> np.ndarray:
     """How brightly each pixel is lit, more from one side: (n, 64, 64, 1) int32, 256 = as painted."""
     ramp = np.arange(SIZE, dtype=np.float64) - SIZE / 2
-    strength, across, down = draws.between(215, 285), draws.between(-1.2, 1.2), draws.between(-1.2, 1.2)
+    strength, across, down = (
+        draws.between(215, 285),
+        draws.between(-1.2, 1.2),
+        draws.between(-1.2, 1.2),
+    )
     rows = strength[:, None] + down[:, None] * ramp
     lit = rows[:, :, None] + (across[:, None] * ramp)[:, None, :]
     return np.rint(lit).astype(np.int32)[..., None]

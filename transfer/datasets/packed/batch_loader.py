@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     from transfer.utils.runtime import Machine
 
 AHEAD = 2  # batches that are read before they are asked for
-KEPT = 128 << 20  # bytes of the mapped file that are held at most, so that memory does not grow with the set
+KEPT = (
+    128 << 20
+)  # bytes of the mapped file that are held at most, so that memory does not grow with the set
 
 
 class Batches:
@@ -46,12 +48,17 @@ class Batches:
             self._read = self._decode_on_gpu
         else:
             slots = AHEAD + 1
-            decoders = Decoders(images.picture, images.size, batch, slots, machine.threads, len(images))
+            decoders = Decoders(
+                images.picture, images.size, batch, slots, machine.threads, len(images)
+            )
             self._decoders = self._open.enter_context(decoders)
             self._read = self._decode
         shape = (batch, images.size, images.size, 3)
         pinned = self.device.type == "cuda" and images.form == "raw"
-        self._pinned = [torch.empty(shape, dtype=torch.uint8, pin_memory=True) for _ in range(pinned * (AHEAD + 1))]
+        self._pinned = [
+            torch.empty(shape, dtype=torch.uint8, pin_memory=True)
+            for _ in range(pinned * (AHEAD + 1))
+        ]
         self._copied: list[torch.cuda.Event | None] = [None] * len(self._pinned)
 
     def __enter__(self) -> Batches:
@@ -97,22 +104,33 @@ class Batches:
         def finish() -> Tensor:
             if told := wait(loading):
                 place, fault = next(iter(told.items()))
-                raise Damaged(self.images.folder, f"images.bin: {self.images.ids[rows[place]]}: {fault!s}")
+                raise Damaged(
+                    self.images.folder, f"images.bin: {self.images.ids[rows[place]]}: {fault!s}"
+                )
             # A copy: the slot is filled anew while this batch is in use.
-            return torch.from_numpy(self._decoders.slots[slot][: len(rows)].copy()).to(self.device).permute(0, 3, 1, 2)
+            return (
+                torch.from_numpy(self._decoders.slots[slot][: len(rows)].copy())
+                .to(self.device)
+                .permute(0, 3, 1, 2)
+            )
 
         return finish
 
     def _decode_on_gpu(self, slot: int, rows: numpy.ndarray) -> Callable[[], Tensor]:
         def read() -> list[Tensor]:
-            return [torch.frombuffer(bytearray(self.images.encoded(row)), dtype=torch.uint8) for row in rows]
+            return [
+                torch.frombuffer(bytearray(self.images.encoded(row)), dtype=torch.uint8)
+                for row in rows
+            ]
 
         reading = self._thread.submit(read)
 
         def finish() -> Tensor:
             from torchvision.io import ImageReadMode, decode_jpeg
 
-            return torch.stack(decode_jpeg(reading.result(), mode=ImageReadMode.RGB, device=self.device))
+            return torch.stack(
+                decode_jpeg(reading.result(), mode=ImageReadMode.RGB, device=self.device)
+            )
 
         return finish
 
@@ -128,7 +146,9 @@ class Mapped:
 
     def take(self, rows: numpy.ndarray, place: Tensor) -> Tensor:
         """Copy `rows` into `place`, and return that."""
-        np.take(self.array, rows, 0, out=place.numpy(), mode="clip")  # another mode would go through a copy
+        np.take(
+            self.array, rows, 0, out=place.numpy(), mode="clip"
+        )  # another mode would go through a copy
         self._read += place.numel()
         if self._read > KEPT and hasattr(mmap, "MADV_DONTNEED"):
             self._mapping.madvise(mmap.MADV_DONTNEED)

@@ -46,7 +46,9 @@ def decode(data: bytes) -> np.ndarray:
         with _open(data) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
-                raise BadImage(f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million")
+                raise BadImage(
+                    f"{width} x {height} pixels, more than {MAX_PIXELS // 1_000_000} million"
+                )
             image.load()
             return np.asarray(as_rgb(upright(image)))
     except BadImage:
@@ -57,7 +59,10 @@ def decode(data: bytes) -> np.ndarray:
 
 def _open(data: bytes) -> Image.Image:
     """Reads the header only. Not by `Image.open`, whose limit on pixels is a warning first and then lacks the size."""
-    for signature, reader in ((b"\xff\xd8\xff", JpegImageFile), (b"\x89PNG\r\n\x1a\n", PngImageFile)):
+    for signature, reader in (
+        (b"\xff\xd8\xff", JpegImageFile),
+        (b"\x89PNG\r\n\x1a\n", PngImageFile),
+    ):
         if data.startswith(signature):
             return reader(io.BytesIO(data))
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
@@ -68,14 +73,18 @@ def _open(data: bytes) -> Image.Image:
 def upright(image: Image.Image) -> Image.Image:
     try:
         turn = TURNS.get(image.getexif().get(Base.Orientation))
-    except Exception:  # EXIF that cannot be read says nothing of the orientation, and the pixels are good
+    except (
+        Exception
+    ):  # EXIF that cannot be read says nothing of the orientation, and the pixels are good
         return image
     return image if turn is None else image.transpose(turn)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):  # 16-bit grey
-        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)).convert("RGB")
+        return Image.fromarray(
+            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        ).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -97,8 +106,15 @@ def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
         wide, tall = size * width // short, size * height // short
         left, top = round((wide - size) / 2), round((tall - size) / 2)
         # One resampling of just the wanted region, in the source's coordinates.
-        box = (left * width / wide, top * height / tall, (left + size) * width / wide, (top + size) * height / tall)
-    return np.asarray(Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box))
+        box = (
+            left * width / wide,
+            top * height / tall,
+            (left + size) * width / wide,
+            (top + size) * height / tall,
+        )
+    return np.asarray(
+        Image.fromarray(image).resize((size, size), Image.Resampling.BICUBIC, box=box)
+    )
 
 
 def is_square_jpeg(data: bytes, size: int) -> bool:

@@ -32,12 +32,17 @@ class Decoders:
     that is not possible, or for few images, threads do the same (decoders release the interpreter).
     """
 
-    def __init__(self, square: Square, size: int, block: int, slots: int, workers: int, images: int):
+    def __init__(
+        self, square: Square, size: int, block: int, slots: int, workers: int, images: int
+    ):
         """square: row -> (size, size, 3) uint8, or bytes; BadImage where it has neither. A slot holds `block`."""
         self.square = square
         shape = (block, size, size, 3)
         length = block * size * size * 3
-        self.slots = [np.frombuffer(mmap.mmap(-1, length), dtype=np.uint8).reshape(shape) for _ in range(slots)]
+        self.slots = [
+            np.frombuffer(mmap.mmap(-1, length), dtype=np.uint8).reshape(shape)
+            for _ in range(slots)
+        ]
         self._pool: Executor
         self._task: Callable[[int, int, Sequence[int]], Told]
         if workers > 1 and images >= FORKING and CAN_FORK:
@@ -54,7 +59,10 @@ class Decoders:
     def load(self, slot: int, rows: Sequence[int]) -> list[Future[Told]]:
         """Start filling `slot`; `wait` for what comes back."""
         starts = range(0, len(rows), CHUNK)
-        return [self._pool.submit(self._task, slot, start, rows[start : start + CHUNK]) for start in starts]
+        return [
+            self._pool.submit(self._task, slot, start, rows[start : start + CHUNK])
+            for start in starts
+        ]
 
     def fill(self, slot: int, first: int, rows: Sequence[int]) -> Told:
         """Decode `rows` into `slot` from place `first` on."""

@@ -49,13 +49,29 @@ class Pack(Stage):
 
     def identity(self) -> dict[str, Any]:
         chosen = self.spec.model_dump(
-            include={"classes", "per_class", "fraction", "limit", "subset_seed", "fit", "on_bad_image"}
+            include={
+                "classes",
+                "per_class",
+                "fraction",
+                "limit",
+                "subset_seed",
+                "fit",
+                "on_bad_image",
+            }
         )
-        return {"fingerprint": self.facts.fingerprint, "size": self.size, "pack": self.form, **chosen}
+        return {
+            "fingerprint": self.facts.fingerprint,
+            "size": self.size,
+            "pack": self.form,
+            **chosen,
+        }
 
     def shares_ids(self, other: Pack) -> bool:
         """Whether an id stands for the same image in both: splits of the same files, or a split and a copy of it."""
-        return self.origin.files == other.origin.files or self.facts.fingerprint == other.facts.fingerprint
+        return (
+            self.origin.files == other.origin.files
+            or self.facts.fingerprint == other.facts.fingerprint
+        )
 
     @property
     def count(self) -> int:
@@ -82,7 +98,9 @@ class Pack(Stage):
         listing = source.listing(self.split)
         rows, labels, classes = subset(self.spec, len(listing.ids), listing.labels, self.classes)
         if not len(rows):
-            raise TransferError(f"nothing is left of {self.spec.place}, split '{self.split}': see `classes`, `limit`")
+            raise TransferError(
+                f"nothing is left of {self.spec.place}, split '{self.split}': see `classes`, `limit`"
+            )
         kind = RawFile if self.form == "raw" else JpegFile
         packed = kind(work.checkpoints, len(rows), self.size)
         seen, bad = self._resume(work, packed)
@@ -90,14 +108,22 @@ class Pack(Stage):
         saved = time.monotonic()
         with work.progress("packing", len(rows), "images", seen) as progress:
             for some, pixels, told in self._decoded(work, listing, rows[seen:].tolist(), block):
-                faults = {some[place]: text for place, text in told.items() if isinstance(text, str)}
+                faults = {
+                    some[place]: text for place, text in told.items() if isinstance(text, str)
+                }
                 bad |= {str(row): f"{listing.ids[row]}: {text}" for row, text in faults.items()}
                 seen += len(some)
                 # A set that will be refused is looked through to its end, so that all its faults are told at once.
                 if not bad or self.spec.on_bad_image == "skip":
-                    packed.append([told.get(i, pixels[i]) for i in range(len(some)) if some[i] not in faults])
-                    if work.stop.number or time.monotonic() - saved > min(SAVE_EVERY, work.machine.save_every):
-                        work.save_progress(f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed())
+                    packed.append(
+                        [told.get(i, pixels[i]) for i in range(len(some)) if some[i] not in faults]
+                    )
+                    if work.stop.number or time.monotonic() - saved > min(
+                        SAVE_EVERY, work.machine.save_every
+                    ):
+                        work.save_progress(
+                            f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed()
+                        )
                         saved = time.monotonic()
                 progress.advance(len(some))
                 work.pause_point()
@@ -107,7 +133,9 @@ class Pack(Stage):
         self._judge(work, bad, len(rows))
         kept = np.array([str(row) not in bad for row in rows.tolist()])
         packed.finish(work.folder)
-        self._describe(work, listing, rows[kept], None if labels is None else labels[kept], classes, bad)
+        self._describe(
+            work, listing, rows[kept], None if labels is None else labels[kept], classes, bad
+        )
 
     def _resume(self, work: Work, packed: PackedFile) -> tuple[int, dict[str, str]]:
         """How many rows an interrupted run has seen, and which of them were bad."""
@@ -127,7 +155,13 @@ class Pack(Stage):
         blocks = [rows[start : start + block] for start in range(0, len(rows), block)]
         if listing.render is not None:
             for some in blocks:
-                yield some, np.stack([square(one, self.size, self.spec.fit) for one in listing.render(some)]), {}
+                yield (
+                    some,
+                    np.stack(
+                        [square(one, self.size, self.spec.fit) for one in listing.render(some)]
+                    ),
+                    {},
+                )
             return
         squared = Squarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
         block = min(block, max(1, len(rows)))
@@ -160,15 +194,22 @@ class Pack(Stage):
                 "Mend or remove them, or say `on_bad_image: skip` for this set, then run the same command again."
             )
         if len(faults) == count:
-            raise TransferError(f"none of the {count} images of {self.spec.place} can be used:{listed(faults)}")
+            raise TransferError(
+                f"none of the {count} images of {self.spec.place} can be used:{listed(faults)}"
+            )
         if faults:
             work.note(f"{len(faults)} of {count} images were skipped:{listed(faults)}")
             work.figures["skipped"] = len(faults)
 
     def _describe(
-        self, work: Work, listing: Listing, rows: numpy.ndarray, labels: numpy.ndarray | None, classes: list[str],
+        self,
+        work: Work,
+        listing: Listing,
+        rows: numpy.ndarray,
+        labels: numpy.ndarray | None,
+        classes: list[str],
         bad: dict[str, str],
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Write what stands beside the pixels."""
         columns = {"ids": encode_strings([listing.ids[row] for row in rows.tolist()])}
         if labels is not None:
@@ -178,7 +219,13 @@ class Pack(Stage):
         if listing.annotations is not None:
             classes = classes or listing.annotations.classes
             write_annotations(work.folder, listing, rows.tolist())
-        card = {"size": self.size, "split": self.split, "classes": classes, "form": self.form, "fit": self.spec.fit}
+        card = {
+            "size": self.size,
+            "split": self.split,
+            "classes": classes,
+            "form": self.form,
+            "fit": self.spec.fit,
+        }
         write_json(work.folder / "images.json", {**card, "skipped": list(bad.values())})
         work.figures.update(images=len(rows))
 

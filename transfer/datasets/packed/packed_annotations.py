@@ -28,7 +28,9 @@ def write_annotations(folder: Path, listing: Listing, rows: Sequence[int]) -> No
     masks = [listing.annotations.mask(row) or b"" for row in rows]
     sizes = []
     for row in rows:
-        with Image.open(io.BytesIO(listing.read(row))) as image:  # of a listing that keeps files: the header only
+        with Image.open(
+            io.BytesIO(listing.read(row))
+        ) as image:  # of a listing that keeps files: the header only
             sizes.append(image.size)
     columns = {
         "targets": listing.annotations.targets[list(rows)],
@@ -52,9 +54,16 @@ class Annotated:
         """FileNotFoundError where the set has none: see `is_annotated`."""
         self._images, self._table = images, Table(images.folder / FILE)
         places = slice(None) if images.places is None else images.places
-        self.targets: numpy.ndarray = self._table.read("targets")[places]  # (N, classes) int8, see Annotations
-        self.sizes: numpy.ndarray = self._table.read("sizes")[places]  # (N, 2) width, height of the originals, px
-        self._box_starts, self._mask_starts = self._table.read("box_starts"), self._table.read("mask_starts")
+        self.targets: numpy.ndarray = self._table.read("targets")[
+            places
+        ]  # (N, classes) int8, see Annotations
+        self.sizes: numpy.ndarray = self._table.read("sizes")[
+            places
+        ]  # (N, 2) width, height of the originals, px
+        self._box_starts, self._mask_starts = (
+            self._table.read("box_starts"),
+            self._table.read("mask_starts"),
+        )
 
     def boxes(self, row: int) -> Boxes:
         """The objects of an image."""

@@ -23,22 +23,30 @@ def subset(
     Drawn, never every n-th: a set may be sorted by class, or its classes may take turns. A larger subset of the same
     seed holds every smaller one. TransferError for a class that there is not, or a class of too few images.
     """
-    order = np.random.RandomState(spec.subset_seed).permutation(count)  # a stream that numpy has frozen
+    order = np.random.RandomState(spec.subset_seed).permutation(
+        count
+    )  # a stream that numpy has frozen
     numbers = None if labels is None else np.asarray(labels, dtype=np.int64)
     names = list(classes)
     if (spec.classes or spec.per_class) and numbers is None:
-        raise TransferError(f"image set '{spec.place}' has no labels: `classes` and `per_class` need them")
+        raise TransferError(
+            f"image set '{spec.place}' has no labels: `classes` and `per_class` need them"
+        )
     if spec.classes:
         unknown = next((name for name in spec.classes if name not in names), None)
         if unknown is not None:
-            raise TransferError(f"image set '{spec.place}' has no class '{unknown}'{nearest(unknown, names)}")
+            raise TransferError(
+                f"image set '{spec.place}' has no class '{unknown}'{nearest(unknown, names)}"
+            )
         renumbered = np.full(len(names), -1)
         renumbered[[names.index(name) for name in spec.classes]] = np.arange(len(spec.classes))
         numbers, names = renumbered[numbers], list(spec.classes)
         order = order[numbers[order] >= 0]
     if spec.per_class:
         found = np.unique(numbers[order])
-        order = np.concatenate([_some(spec, order[numbers[order] == one], names, one) for one in found])
+        order = np.concatenate(
+            [_some(spec, order[numbers[order] == one], names, one) for one in found]
+        )
         order = order[np.random.RandomState(spec.subset_seed).permutation(len(order))]
     if spec.fraction:
         order = order[: max(1, round(spec.fraction * len(order)))]

@@ -122,7 +122,11 @@ class JpegFile:
         self.ends.close()
         ends = np.fromfile(self.starts, dtype="<i8")
         shutil.move(self.path, folder / "images.bin")
-        np.save(folder / "offsets.npy", np.concatenate([np.zeros(1, np.int64), ends]), allow_pickle=False)
+        np.save(
+            folder / "offsets.npy",
+            np.concatenate([np.zeros(1, np.int64), ends]),
+            allow_pickle=False,
+        )
         self.starts.unlink()
 
 

@@ -18,7 +18,9 @@ from transfer.errors import UsageError
 from transfer.utils.files import stamp
 
 SPLITS = ("unlabeled", "train", "val", "test")
-LOCAL_HEADER = struct.Struct("<4s22xHH")  # of a zip's file: signature, ..., lengths of its name and of what follows it
+LOCAL_HEADER = struct.Struct(
+    "<4s22xHH"
+)  # of a zip's file: signature, ..., lengths of its name and of what follows it
 LARGEST = 1 << 30  # bytes of a file that is read into memory
 BLOCK = 512  # bytes, of which tars are made
 
@@ -44,11 +46,16 @@ class ArchiveTree:
         self.path = self._archive = path
         self._stamp = stamp(path)
         index = zip_index(path) if path.name.lower().endswith(".zip") else tar_index(path)
-        self._set_index(_without_top({name: place for name, place in index.items() if not is_hidden(name)}))
+        self._set_index(
+            _without_top({name: place for name, place in index.items() if not is_hidden(name)})
+        )
 
     def _set_index(self, index: dict[str, Place]) -> None:
         self._index = index
-        self._folders = {"", *(name[:at] for name in index for at, one in enumerate(name) if one == "/")}
+        self._folders = {
+            "",
+            *(name[:at] for name in index for at, one in enumerate(name) if one == "/"),
+        }
 
     def below(self, folder: str) -> ArchiveTree:
         found = copy(self)
@@ -63,7 +70,11 @@ class ArchiveTree:
 
     def folders(self, folder: str = "") -> list[str]:
         prefix = f"{folder}/" if folder else ""
-        found = (name[len(prefix) :] for name in self._folders if name.startswith(prefix) and name != folder)
+        found = (
+            name[len(prefix) :]
+            for name in self._folders
+            if name.startswith(prefix) and name != folder
+        )
         return sorted(name for name in found if name and "/" not in name)
 
     def is_file(self, name: str) -> bool:
@@ -128,7 +139,9 @@ def zip_index(path: Path) -> dict[str, Place]:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError) as error:
-        raise UsageError(f"{path} is not a readable zip archive: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"{path} is not a readable zip archive: {' '.join(str(error).split())}"
+        ) from error
     for member in members:
         name = tidy(member.filename)
         if member.is_dir():
@@ -138,7 +151,11 @@ def zip_index(path: Path) -> dict[str, Place]:
             fault = "it is encrypted"
         if not fault and member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             fault = "it is packed by a method other than deflate"
-        if not fault and member.create_system == 3 and (member.external_attr >> 16) & 0o170000 == 0o120000:
+        if (
+            not fault
+            and member.create_system == 3
+            and (member.external_attr >> 16) & 0o170000 == 0o120000
+        ):
             fault = "it is a link"
         if not fault and name in found:
             fault = "it is there twice"
@@ -146,7 +163,9 @@ def zip_index(path: Path) -> dict[str, Place]:
             faults.append(f"{member.filename!r}: {fault}")
             continue
         deflated = member.compress_type == zipfile.ZIP_DEFLATED
-        found[name] = Place(member.header_offset, member.file_size, member.compress_size, deflated, member.CRC)
+        found[name] = Place(
+            member.header_offset, member.file_size, member.compress_size, deflated, member.CRC
+        )
     return _sound(path, found, faults)
 
 
@@ -205,8 +224,12 @@ def _sound(path: Path, found: dict[str, Place], faults: list[str]) -> dict[str, 
     if faults:
         raise UsageError(f"{path} holds {len(faults)} files that cannot be taken:{listed(faults)}")
     end = os.path.getsize(path)
-    if cut := [name for name, place in found.items() if place.start + (place.packed or place.size) > end]:
-        raise UsageError(f"{path} has been cut: {cut[0]} and {len(cut) - 1} more lie beyond its end")
+    if cut := [
+        name for name, place in found.items() if place.start + (place.packed or place.size) > end
+    ]:
+        raise UsageError(
+            f"{path} has been cut: {cut[0]} and {len(cut) - 1} more lie beyond its end"
+        )
     return found
 
 

@@ -62,7 +62,12 @@ class Splits(Mapping[str, Split]):
 
 
 # Where a set has no split of that name: the published test splits of many sets have no labels, and `val` is scored.
-INSTEAD = {"unlabeled": ["train", "trainval"], "train": ["trainval"], "trainval": ["train"], "test": ["val"]}
+INSTEAD = {
+    "unlabeled": ["train", "trainval"],
+    "train": ["trainval"],
+    "trainval": ["train"],
+    "test": ["val"],
+}
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,9 @@ class RecordsSource(CardSource):
         super().__init__(card, place)
         assert card.records is not None
         self.recipe: Records = card.records
-        self._blocks: dict[str, tuple[Block, str | None]] = {}  # split -> how it lies there, and in which archive
+        self._blocks: dict[
+            str, tuple[Block, str | None]
+        ] = {}  # split -> how it lies there, and in which archive
 
     def find(self) -> dict[str, str]:
         missing, self._blocks = {}, {}
@@ -49,11 +51,15 @@ class RecordsSource(CardSource):
             chosen: tuple[Block, str | None] | None = None
             if "" in lacks:
                 chosen = blocks[lacks.index("")], None
-            elif found := next(((block, file) for block in blocks if (file := self._archive(block))), None):
+            elif found := next(
+                ((block, file) for block in blocks if (file := self._archive(block))), None
+            ):
                 chosen = found
             if chosen:
                 self._blocks[split] = chosen
-            missing[split] = "" if chosen else f"{self.place} has no {', nor '.join(dict.fromkeys(lacks))}"
+            missing[split] = (
+                "" if chosen else f"{self.place} has no {', nor '.join(dict.fromkeys(lacks))}"
+            )
         return missing
 
     def _lacks(self, block: Block) -> str:
@@ -75,9 +81,16 @@ class RecordsSource(CardSource):
         block, archive = self._blocks[name]
         tree = FolderTree(self.place if self.place.is_dir() else self.place.parent)
         files = [archive] if archive else [self._plain(one) or one for one in _names(block)]
-        told = [self.card.classes, self.recipe.shape, self.recipe.axes, block.model_dump(mode="json")]
+        told = [
+            self.card.classes,
+            self.recipe.shape,
+            self.recipe.axes,
+            block.model_dump(mode="json"),
+        ]
         digests = look.digests(tree, files)
-        summary = hashlib.sha256(json.dumps([*told, *(digests[file] for file in files)]).encode()).hexdigest()
+        summary = hashlib.sha256(
+            json.dumps([*told, *(digests[file] for file in files)]).encode()
+        ).hexdigest()
         count = look.checked(summary, lambda: len(self.images(name).ids))
         return Split(count, _labelled(block), summary)
 
@@ -87,11 +100,15 @@ class RecordsSource(CardSource):
         starts = np.cumsum([0, *(part.count for part in parts)])
         total = int(starts[-1])
         if labels is not None and len(labels) != total:
-            raise UsageError(f"{self.place}: split '{name}' has {total:,} images and {len(labels):,} labels")
+            raise UsageError(
+                f"{self.place}: split '{name}' has {total:,} images and {len(labels):,} labels"
+            )
         if rows is None:
             rows = np.arange(total)
         elif len(rows) and (rows.min() < 0 or rows.max() >= total):
-            raise UsageError(f"{self.place}: split '{name}' asks for image {rows.max()} of {total:,}")
+            raise UsageError(
+                f"{self.place}: split '{name}' asks for image {rows.max()} of {total:,}"
+            )
         if labels is not None:
             limit = len(self.card.classes) or MAX_CLASSES
             labels = labels[rows]
@@ -103,11 +120,16 @@ class RecordsSource(CardSource):
         of = np.searchsorted(starts, rows, side="right") - 1
         stems = [Path(part.name.removesuffix(".gz")).name for part in parts]
         stems = [stem.removesuffix(".bin") for stem in stems]
-        ids = [f"{stems[part]}/{row}" for part, row in zip(of.tolist(), (rows - starts[of]).tolist(), strict=True)]
+        ids = [
+            f"{stems[part]}/{row}"
+            for part, row in zip(of.tolist(), (rows - starts[of]).tolist(), strict=True)
+        ]
         read = partial(self._read, parts, of, rows - starts[of])
         return Listing(ids, None if labels is None else labels.tolist(), read)
 
-    def _read_files(self, name: str) -> tuple[list[Pixels], numpy.ndarray | None, numpy.ndarray | None]:
+    def _read_files(
+        self, name: str
+    ) -> tuple[list[Pixels], numpy.ndarray | None, numpy.ndarray | None]:
         """The files of images, the labels of all, and the rows that the split has of them."""
         block, archive = self._blocks[name]
         contents = self._contents(block, archive)
@@ -123,7 +145,9 @@ class RecordsSource(CardSource):
             parts.append(pixels)
             if found is not None:
                 if len(found) != pixels.count:
-                    raise UsageError(f"{shown} has {pixels.count:,} images and {len(found):,} labels")
+                    raise UsageError(
+                        f"{shown} has {pixels.count:,} images and {len(found):,} labels"
+                    )
                 labels.append(found)
         for one in block.labels:
             shown, content = contents[one]
@@ -154,11 +178,19 @@ class RecordsSource(CardSource):
             contents[name] = (str(path), unpacked(path) if plain.endswith(".gz") else path)
         return contents
 
-    def _read(self, parts: Sequence[Pixels], of: numpy.ndarray, rows: numpy.ndarray, row: int) -> numpy.ndarray:
+    def _read(
+        self, parts: Sequence[Pixels], of: numpy.ndarray, rows: numpy.ndarray, row: int
+    ) -> numpy.ndarray:
         pixels = parts[of[row]].read(int(rows[row])).reshape(self.recipe.shape)
-        image = pixels.transpose([self.recipe.axes.index(side) for side in "HWC" if side in self.recipe.axes])
+        image = pixels.transpose(
+            [self.recipe.axes.index(side) for side in "HWC" if side in self.recipe.axes]
+        )
         grey = image.ndim == 2 or image.shape[2] == 1
-        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2) if grey else np.ascontiguousarray(image)
+        return (
+            np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+            if grey
+            else np.ascontiguousarray(image)
+        )
 
 
 def _names(block: Block) -> list[str]:
@@ -170,7 +202,9 @@ def _labelled(block: Block) -> bool:
 
 
 def _bytes(content: Path | bytes) -> numpy.ndarray:
-    return np.frombuffer(content.read_bytes() if isinstance(content, Path) else content, dtype=np.uint8)
+    return np.frombuffer(
+        content.read_bytes() if isinstance(content, Path) else content, dtype=np.uint8
+    )
 
 
 def _rows(name: str, text: bytes, line: int) -> numpy.ndarray:
@@ -181,5 +215,7 @@ def _rows(name: str, text: bytes, line: int) -> numpy.ndarray:
     except (IndexError, ValueError, OverflowError) as error:
         raise UsageError(f"{name}: line {line + 1} is not a list of rows ({error})") from error
     if not len(rows) or len(np.unique(rows)) != len(rows):
-        raise UsageError(f"{name}: line {line + 1} names {'a row twice' if len(rows) else 'no rows'}")
+        raise UsageError(
+            f"{name}: line {line + 1} names {'a row twice' if len(rows) else 'no rows'}"
+        )
     return rows

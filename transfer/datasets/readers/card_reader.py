@@ -28,15 +28,25 @@ class Look:
 
         With `below`, `names` are all that is of interest in that folder: what was there before is told as gone.
         """
-        groups: dict[str, list[str]] = {}  # a memory for each folder at the top: they are not all asked for together
+        groups: dict[
+            str, list[str]
+        ] = {}  # a memory for each folder at the top: they are not all asked for together
         for name in names:
             groups.setdefault(name.rpartition("/")[0].partition("/")[0], []).append(name)
         found: dict[str, str] = {}
         for top, some in groups.items():
             known = self._memory.recall(tree.path / top)
             now, wanted = {}, set(some)
-            gone = {name for name in known if below is not None and name.startswith(below) and name not in wanted}
-            rest = {name: facts for name, facts in known.items() if name not in wanted and name not in gone}
+            gone = {
+                name
+                for name in known
+                if below is not None and name.startswith(below) and name not in wanted
+            }
+            rest = {
+                name: facts
+                for name, facts in known.items()
+                if name not in wanted and name not in gone
+            }
             now = digests(tree, some, known, partial(self._keep, tree.path / top, rest))
             before = {name: facts for name, facts in known.items() if name not in rest}
             if now != before:

@@ -18,7 +18,8 @@ class DrawingsSource:
     def survey(self, memory: SurveyMemory) -> Survey:
         """Known without drawing anything: the version stands for the pixels."""
         splits = {
-            name: Split(count, True, f"drawings/{render.VERSION}/{name}") for name, count in render.SPLITS.items()
+            name: Split(count, True, f"drawings/{render.VERSION}/{name}")
+            for name, count in render.SPLITS.items()
         }
         return Survey(splits, list(render.CLASSES), render.SIZE)
 

@@ -44,11 +44,19 @@ class FilesSource(CardSource):
         self._codes: list[str] | None = None
 
     def find(self) -> dict[str, str]:
-        self._tree, self._codes, self._parts = rooted(open_tree(self.place), self.recipe.roots), None, {}
+        self._tree, self._codes, self._parts = (
+            rooted(open_tree(self.place), self.recipe.roots),
+            None,
+            {},
+        )
         missing = {}
         for name, parts in self.recipe.splits.items():
             lacks = [self._lacks(part) for part in parts]
-            missing[name] = "" if "" in lacks else f"{self._tree.path} has no {', nor '.join(dict.fromkeys(lacks))}"
+            missing[name] = (
+                ""
+                if "" in lacks
+                else f"{self._tree.path} has no {', nor '.join(dict.fromkeys(lacks))}"
+            )
             if "" in lacks:
                 self._parts[name] = parts[lacks.index("")]
         return missing
@@ -71,7 +79,9 @@ class FilesSource(CardSource):
         codes = self._all_codes()
         if self.card.classes:
             if codes and len(codes) != len(self.card.classes):
-                raise UsageError(f"{self.place} has {len(codes)} classes, its card says {len(self.card.classes)}")
+                raise UsageError(
+                    f"{self.place} has {len(codes)} classes, its card says {len(self.card.classes)}"
+                )
             return self.card.classes
         words = self.recipe.words
         if words is None or not self._tree.is_file(words.list):
@@ -80,7 +90,10 @@ class FilesSource(CardSource):
         called = {fields["class"]: fields["name"].partition(",")[0] for _, fields in lines}
         names = [called.get(code, code) for code in codes]
         times = Counter(names)
-        return [f"{name} ({code})" if times[name] > 1 else name for name, code in zip(names, codes, strict=True)]
+        return [
+            f"{name} ({code})" if times[name] > 1 else name
+            for name, code in zip(names, codes, strict=True)
+        ]
 
     def _all_codes(self) -> list[str]:
         """The classes as the files call them, in the order of their labels."""
@@ -100,12 +113,20 @@ class FilesSource(CardSource):
 
     def _listed_codes(self, told: CodeList) -> list[str]:
         if not self._tree.is_file(told.list):
-            raise UsageError(f"{self._tree.path} has no {told.list}, which says what the classes are")
-        lines = [fields for _, fields in Lines(told.line).read(self._tree.read(told.list), told.list)]
+            raise UsageError(
+                f"{self._tree.path} has no {told.list}, which says what the classes are"
+            )
+        lines = [
+            fields for _, fields in Lines(told.line).read(self._tree.read(told.list), told.list)
+        ]
         if lines and "number" in lines[0]:
-            numbered = sorted((_number(fields["number"], told.list), fields["class"]) for fields in lines)
+            numbered = sorted(
+                (_number(fields["number"], told.list), fields["class"]) for fields in lines
+            )
             if [number for number, _ in numbered] != list(range(len(numbered))):
-                raise UsageError(f"{self._tree.path / told.list} does not number its classes from 0 without gaps")
+                raise UsageError(
+                    f"{self._tree.path / told.list} does not number its classes from 0 without gaps"
+                )
             return [code for _, code in numbered]
         return [fields["class"] for fields in lines]
 
@@ -135,24 +156,46 @@ class FilesSource(CardSource):
         codes = self._all_codes()
         number = {code: label for label, code in enumerate(codes)}
         if self.recipe.select:
-            found = [picture for picture in found if not isinstance(picture.code, str) or picture.code in number]
+            found = [
+                picture
+                for picture in found
+                if not isinstance(picture.code, str) or picture.code in number
+            ]
         limit = len(codes) or MAX_CLASSES
         labels, faults = [], []
         for picture in found:
-            label = number.get(picture.code, -1) if isinstance(picture.code, str) else int(picture.code or 0)
+            label = (
+                number.get(picture.code, -1)
+                if isinstance(picture.code, str)
+                else int(picture.code or 0)
+            )
             if not 0 <= label < limit:
-                what = f"class '{picture.code}' is" if isinstance(picture.code, str) else f"label {label} is"
-                faults.append(f"{picture.said_in}{picture.name}: {what} none of the {limit} classes")
+                what = (
+                    f"class '{picture.code}' is"
+                    if isinstance(picture.code, str)
+                    else f"label {label} is"
+                )
+                faults.append(
+                    f"{picture.said_in}{picture.name}: {what} none of the {limit} classes"
+                )
             labels.append(label)
         if faults:
-            raise UsageError(f"{len(faults)} labels of {self._tree.path} cannot be:{listed(faults)}")
+            raise UsageError(
+                f"{len(faults)} labels of {self._tree.path} cannot be:{listed(faults)}"
+            )
         return found, labels
 
     def _in_folders(self, folder: str) -> Iterator[Picture]:
         there = self._tree.folders(folder)
         wanted = self._all_codes()
-        if lacking := [code for code in wanted if code not in there] if self.recipe.codes or self.card.classes else []:
-            raise UsageError(f"{self._tree.path / folder} lacks {len(lacking)} of its classes:{listed(lacking)}")
+        if (
+            lacking := [code for code in wanted if code not in there]
+            if self.recipe.codes or self.card.classes
+            else []
+        ):
+            raise UsageError(
+                f"{self._tree.path / folder} lacks {len(lacking)} of its classes:{listed(lacking)}"
+            )
         for code in wanted if self.recipe.select else there:
             for name in pictures(self._tree, f"{folder}/{code}" if folder else code):
                 yield Picture(name, code)
@@ -168,7 +211,9 @@ class FilesSource(CardSource):
             if fault := unsafe(name):
                 raise UsageError(f"{self._tree.path}: {where}{name!r} cannot be: {fault}")
             if name in seen:
-                raise UsageError(f"{self._tree.path}: {where}{name!r} is in line {seen[name]} already")
+                raise UsageError(
+                    f"{self._tree.path}: {where}{name!r} is in line {seen[name]} already"
+                )
             seen[name] = line
             code: str | int | None = fields.get("class")
             if "number" in fields:
@@ -185,13 +230,21 @@ class FilesSource(CardSource):
             digests = look.digests(self._tree, [one.name for one in found], below and f"{below}/")
         except UsageError:
             listed_ones = [one for one in found if one.said_in]
-            if gone := [f"{one.said_in}{one.name}" for one in listed_ones if not self._tree.is_file(one.name)]:
-                raise UsageError(f"{self._tree.path} lacks {len(gone)} images that are listed:{listed(gone)}") from None
+            if gone := [
+                f"{one.said_in}{one.name}"
+                for one in listed_ones
+                if not self._tree.is_file(one.name)
+            ]:
+                raise UsageError(
+                    f"{self._tree.path} lacks {len(gone)} images that are listed:{listed(gone)}"
+                ) from None
             raise
         # A class more in another split moves the labels of this one, so all names count.
         summary = hashlib.sha256(json.dumps(self.classes() if labels else None).encode())
         for row, one in enumerate(found):
-            summary.update(f"{one.name}\0{digests[one.name]}\0{labels[row] if labels else ''}\n".encode())
+            summary.update(
+                f"{one.name}\0{digests[one.name]}\0{labels[row] if labels else ''}\n".encode()
+            )
         return Split(len(found), labels is not None, summary.hexdigest())
 
     def images(self, name: str) -> Listing:
@@ -208,8 +261,14 @@ def read_synsets(tree: Tree, name: str) -> dict[int, str]:
 
     try:
         table = loadmat(io.BytesIO(tree.read(name)), squeeze_me=True)["synsets"]
-        return {int(row["ILSVRC2012_ID"]): str(row["WNID"]) for row in table if int(row["num_children"]) == 0}
-    except Exception as error:  # the parser raises almost anything on bytes that make no sense to it
+        return {
+            int(row["ILSVRC2012_ID"]): str(row["WNID"])
+            for row in table
+            if int(row["num_children"]) == 0
+        }
+    except (
+        Exception
+    ) as error:  # the parser raises almost anything on bytes that make no sense to it
         what = " ".join(str(error).split()) or type(error).__name__
         raise UsageError(f"{tree.path / name} is not ImageNet's meta.mat: {what}") from error
 

@@ -65,7 +65,9 @@ class FolderTree:
         found: list[str] = []
         top = self.path / folder
         parts = folder.split("/") if folder else []
-        above = tuple(_identity(self.path.joinpath(*parts[:depth])) for depth in range(len(parts) + 1))
+        above = tuple(
+            _identity(self.path.joinpath(*parts[:depth])) for depth in range(len(parts) + 1)
+        )
         stack = [(top, f"{folder}/" if folder else "", above)]
         while stack:
             here, prefix, above = stack.pop()
@@ -79,7 +81,9 @@ class FolderTree:
         return sorted(found)
 
     def folders(self, folder: str = "") -> list[str]:
-        return sorted(entry.name for entry in self._entries(self.path / folder) if _is_folder(entry))
+        return sorted(
+            entry.name for entry in self._entries(self.path / folder) if _is_folder(entry)
+        )
 
     @staticmethod
     def _entries(folder: Path) -> list[os.DirEntry[str]]:
@@ -150,9 +154,14 @@ def digests(
         else:
             fresh[name] = now
     todo, saved = iter(fresh), time.monotonic()
-    with Progress(f"reading {tree.path}", len(fresh), "files") as progress, ThreadPoolExecutor() as pool:
+    with (
+        Progress(f"reading {tree.path}", len(fresh), "files") as progress,
+        ThreadPoolExecutor() as pool,
+    ):
         while some := list(islice(todo, READ_AT_ONCE)):
-            for name, (digest, fault) in zip(some, pool.map(partial(_digest, tree), some), strict=True):
+            for name, (digest, fault) in zip(
+                some, pool.map(partial(_digest, tree), some), strict=True
+            ):
                 if fault:
                     faults.append(f"{name}: {fault}")
                 else:
@@ -162,7 +171,9 @@ def digests(
                 save(facts)
                 saved = time.monotonic()
     if faults:
-        raise UsageError(f"{len(faults)} files of {tree.path} cannot be read:{listed(sorted(faults))}")
+        raise UsageError(
+            f"{len(faults)} files of {tree.path} cannot be read:{listed(sorted(faults))}"
+        )
     return facts
 
 
@@ -173,7 +184,9 @@ def changes(known: dict[str, list], now: dict[str, list]) -> list[str]:
     gone, added = sorted(known.keys() - now.keys()), sorted(now.keys() - known.keys())
     other = sorted(name for name in known.keys() & now.keys() if known[name][1] != now[name][1])
     return [
-        f"{name} is {what}" for what, names in (("gone", gone), ("new", added), ("another", other)) for name in names
+        f"{name} is {what}"
+        for what, names in (("gone", gone), ("new", added), ("another", other))
+        for name in names
     ]
 
 

@@ -66,7 +66,10 @@ class FolderSource:
         if not found:
             splits = {"all": names}
         else:
-            splits = {split: [name for name in names if name.startswith(_prefix(split))] for split in found}
+            splits = {
+                split: [name for name in names if name.startswith(_prefix(split))]
+                for split in found
+            }
             loose = next((name for name in names if name.partition("/")[0] not in found), None)
             if loose is not None:
                 raise UsageError(
@@ -75,7 +78,9 @@ class FolderSource:
                 )
         for split, names in splits.items():
             if not names:
-                raise UsageError(f"folder {self.path / _prefix(split)} holds no pictures ({', '.join(SUFFIXES)})")
+                raise UsageError(
+                    f"folder {self.path / _prefix(split)} holds no pictures ({', '.join(SUFFIXES)})"
+                )
         return splits
 
     def _classes(self, split: str, names: list[str]) -> set[str] | None:
@@ -92,7 +97,9 @@ class FolderSource:
 
     def _all_classes(self, found: dict[str, list[str]]) -> list[str]:
         """The classes of all splits, in the order of their labels."""
-        return sorted({one for split, names in found.items() for one in self._classes(split, names) or ()})
+        return sorted(
+            {one for split, names in found.items() for one in self._classes(split, names) or ()}
+        )
 
 
 def _prefix(split: str) -> str:

@@ -52,7 +52,9 @@ class Hdf5Source:
                 if size is not None and size < 1:
                     raise ValueError(f"'image_size' is {size}")
                 classes = json.loads(file.attrs.get("class_names", "[]"))
-                if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
+                if not isinstance(classes, list) or not all(
+                    isinstance(name, str) for name in classes
+                ):
                     raise ValueError("'class_names' must be a JSON list of names")
                 splits = {}
                 for name in file:
@@ -65,9 +67,13 @@ class Hdf5Source:
                             "fingerprint": f"{digest}/{name}",
                         }
         except UNREADABLE as error:
-            raise UsageError(f"{self.path} is not a usable HDF5 image set: {_one_line(error)}") from error
+            raise UsageError(
+                f"{self.path} is not a usable HDF5 image set: {_one_line(error)}"
+            ) from error
         if not splits:
-            raise UsageError(f"{self.path} has no group with 'jpeg' and 'offsets' (see `transfer list data hdf5`)")
+            raise UsageError(
+                f"{self.path} has no group with 'jpeg' and 'offsets' (see `transfer list data hdf5`)"
+            )
         return {"splits": splits, "classes": classes, "size": size}
 
     def _check(self, split: str, group: h5py.Group, classes: int) -> int:
@@ -79,11 +85,17 @@ class Hdf5Source:
         for name, data in found.items():
             kinds = "u" if name == "jpeg" else "iu"
             wanted = "1-D uint8" if name == "jpeg" else "1-D integers"
-            fits = isinstance(data, h5py.Dataset) and len(data.shape or ()) == 1 and data.dtype.kind in kinds
+            fits = (
+                isinstance(data, h5py.Dataset)
+                and len(data.shape or ()) == 1
+                and data.dtype.kind in kinds
+            )
             if not fits or (name == "jpeg" and data.dtype.itemsize != 1):
                 raise ValueError(f"'{split}/{name}' must be {wanted}")
             if data.nbytes > MAX_RATIO * self.path.stat().st_size:
-                raise ValueError(f"'{split}/{name}' claims {data.nbytes:,} bytes, more than the file can hold")
+                raise ValueError(
+                    f"'{split}/{name}' claims {data.nbytes:,} bytes, more than the file can hold"
+                )
         offsets = found["offsets"][:]
         if not len(offsets):
             raise ValueError(f"'{split}/offsets' must have one entry more than there are images")
@@ -173,4 +185,6 @@ def _encoded(path: Path, split: str, data: h5py.Dataset) -> _Plain | _Chunked:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error.args[0] if isinstance(error, KeyError) and error.args else error).split())
+    return " ".join(
+        str(error.args[0] if isinstance(error, KeyError) and error.args else error).split()
+    )

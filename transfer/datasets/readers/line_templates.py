@@ -18,7 +18,9 @@ class Lines:
         pattern, end = "", 0
         for field in FIELD.finditer(template):
             name = field[1]
-            pattern += _literal(template[end : field.start()]) + (".*?" if name == "_" else f"(?P<{name}>.+?)")
+            pattern += _literal(template[end : field.start()]) + (
+                ".*?" if name == "_" else f"(?P<{name}>.+?)"
+            )
             end = field.end()
         try:
             self._pattern = re.compile(pattern + _literal(template[end:]))
@@ -36,7 +38,9 @@ class Lines:
                 continue
             found = self._pattern.fullmatch(line.strip())
             if found is None:
-                raise UsageError(f"{name}, line {number}: {line[:80]!r} is not as expected: {self._template!r}")
+                raise UsageError(
+                    f"{name}, line {number}: {line[:80]!r} is not as expected: {self._template!r}"
+                )
             yield number, found.groupdict()
 
 
@@ -45,7 +49,9 @@ def fill(template: str, values: Mapping[str, str | int]) -> str:
 
     def one(field: re.Match[str]) -> str:
         if field[1] not in values:
-            raise UsageError(f"image: {template!r} asks for '{field[1]}', which `line` does not have")
+            raise UsageError(
+                f"image: {template!r} asks for '{field[1]}', which `line` does not have"
+            )
         return str(values[field[1]]).rjust(int(field[2] or 0), "0")
 
     return FIELD.sub(one, template)

@@ -18,7 +18,9 @@ def is_hidden(name: str) -> bool:
 
 def tidy(name: str) -> str:
     """The name without `./` and doubled slashes."""
-    return ("/" if name.startswith("/") else "") + "/".join(part for part in name.split("/") if part not in ("", "."))
+    return ("/" if name.startswith("/") else "") + "/".join(
+        part for part in name.split("/") if part not in ("", ".")
+    )
 
 
 def unsafe(name: str) -> str:

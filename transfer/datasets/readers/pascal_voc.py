@@ -59,7 +59,9 @@ class VocSource(CardSource):
         wanted = [file for group in files for file in group]
         if gone := [file for file in wanted if not self._tree.is_file(file)]:
             listing = f"ImageSets/{self.recipe.splits[name]}"
-            raise UsageError(f"{self._tree.path} lacks {len(gone)} files of what {listing} names:{listed(gone)}")
+            raise UsageError(
+                f"{self._tree.path} lacks {len(gone)} files of what {listing} names:{listed(gone)}"
+            )
         lists = list(self._class_lists(name).values())
         digests = look.digests(self._tree, [*wanted, *lists])
         summary = hashlib.sha256(json.dumps([self.card.classes, ids]).encode())
@@ -86,7 +88,9 @@ class VocSource(CardSource):
             image = fields["image"].split()[0]
             fault = unsafe(image) or ("it is there twice" if image in seen else "")
             if fault:
-                raise UsageError(f"{self._tree.path / file}, line {line}: {image!r} cannot be: {fault}")
+                raise UsageError(
+                    f"{self._tree.path / file}, line {line}: {image!r} cannot be: {fault}"
+                )
             seen[image] = line
         if not seen:
             raise UsageError(f"{self._tree.path / file} names no images")
@@ -96,14 +100,20 @@ class VocSource(CardSource):
         """What each image needs: its picture and its boxes, and its mask where the split is one of segmentation."""
         masks = self.recipe.splits[split].startswith("Segmentation/")
         return [
-            [f"JPEGImages/{one}.jpg", f"Annotations/{one}.xml", *([f"SegmentationClass/{one}.png"] if masks else [])]
+            [
+                f"JPEGImages/{one}.jpg",
+                f"Annotations/{one}.xml",
+                *([f"SegmentationClass/{one}.png"] if masks else []),
+            ]
             for one in ids
         ]
 
     def _class_lists(self, split: str) -> dict[int, str]:
         """Label -> the file that says which images show the class, where there is one."""
         folder, _, name = self.recipe.splits[split].rpartition("/")
-        files = {label: f"ImageSets/{folder}/{one}_{name}" for label, one in enumerate(self.card.classes)}
+        files = {
+            label: f"ImageSets/{folder}/{one}_{name}" for label, one in enumerate(self.card.classes)
+        }
         return {label: file for label, file in files.items() if self._tree.is_file(file)}
 
     def _targets(self, split: str, ids: list[str]) -> numpy.ndarray:
@@ -119,19 +129,29 @@ class VocSource(CardSource):
             targets[row, boxes.labels[boxes.difficult]] = 0
             targets[row, boxes.labels[~boxes.difficult]] = 1
         if faults:
-            raise UsageError(f"{len(faults)} annotations of {self._tree.path} cannot be used:{listed(faults)}")
+            raise UsageError(
+                f"{len(faults)} annotations of {self._tree.path} cannot be used:{listed(faults)}"
+            )
         number = {one: row for row, one in enumerate(ids)}
         for label, file in self._class_lists(split).items():
             seen = set()
             for line, fields in Lines("{image} {shows}").read(self._tree.read(file), file):
                 image, shows = fields["image"], fields["shows"]
                 if image not in number or shows not in PRESENCE or image in seen:
-                    what = "is not 1, 0 or -1" if shows not in PRESENCE else "is twice in it or in another split"
-                    raise UsageError(f"{self._tree.path / file}, line {line}: '{image} {shows}' {what}")
+                    what = (
+                        "is not 1, 0 or -1"
+                        if shows not in PRESENCE
+                        else "is twice in it or in another split"
+                    )
+                    raise UsageError(
+                        f"{self._tree.path / file}, line {line}: '{image} {shows}' {what}"
+                    )
                 seen.add(image)
                 targets[number[image], label] = PRESENCE[shows]
             if len(seen) < len(ids):
-                raise UsageError(f"{self._tree.path / file} says nothing of {len(ids) - len(seen)} images")
+                raise UsageError(
+                    f"{self._tree.path / file} says nothing of {len(ids) - len(seen)} images"
+                )
         return targets
 
 
@@ -179,13 +199,20 @@ def parse_boxes(data: bytes, classes: list[str]) -> Boxes:
         if name not in classes:
             raise ValueError(f"an object of class '{name}', which is none of the {len(classes)}")
         try:
-            corner = [float(thing.findtext(f"bndbox/{side}", "")) - 1 for side in ("xmin", "ymin", "xmax", "ymax")]
+            corner = [
+                float(thing.findtext(f"bndbox/{side}", "")) - 1
+                for side in ("xmin", "ymin", "xmax", "ymax")
+            ]
             hard = int(thing.findtext("difficult", "0"))
         except ValueError as error:
             raise ValueError(f"an object '{name}' without a readable box") from error
         # Not `corner[0] > corner[2]`, which is false for numbers that are none.
-        if not (corner[0] <= corner[2] < 1e6 and corner[1] <= corner[3] < 1e6 and min(corner) >= -1):
-            raise ValueError(f"an object '{name}' with the box {[value + 1 for value in corner]}, which cannot be")
+        if not (
+            corner[0] <= corner[2] < 1e6 and corner[1] <= corner[3] < 1e6 and min(corner) >= -1
+        ):
+            raise ValueError(
+                f"an object '{name}' with the box {[value + 1 for value in corner]}, which cannot be"
+            )
         corners.append(corner)
         labels.append(classes.index(name))
         difficult.append(hard != 0)

@@ -51,7 +51,9 @@ class Pixels:
         return np.frombuffer(data, dtype=np.uint8)
 
 
-def raw_file(name: str, content: Path | bytes, length: int, block: Block) -> tuple[Pixels, numpy.ndarray | None]:
+def raw_file(
+    name: str, content: Path | bytes, length: int, block: Block
+) -> tuple[Pixels, numpy.ndarray | None]:
     """Pixels and labels of a file of records: `block.label_bytes`, then the pixels of one image."""
     step = block.label_bytes + length
     if isinstance(content, Path):
@@ -62,7 +64,9 @@ def raw_file(name: str, content: Path | bytes, length: int, block: Block) -> tup
         whole = np.frombuffer(content, dtype=np.uint8, count=size // step * step).reshape(-1, step)
         pixels = Pixels(name, len(whole), whole[:, block.label_bytes :])
     if not size or size % step:
-        raise UsageError(f"{name} has {size:,} bytes, no whole number of images of {step:,}: it has been cut")
+        raise UsageError(
+            f"{name} has {size:,} bytes, no whole number of images of {step:,}: it has been cut"
+        )
     if not block.label_bytes:
         return pixels, None
     if isinstance(content, Path):
@@ -79,30 +83,46 @@ def idx_file(name: str, content: Path | bytes, length: int) -> Pixels:
     else:
         head, size = content[:64], len(content)
     sides = head[3] if len(head) > 3 else 0
-    if head[:2] != b"\0\0" or head[2:3] != bytes([IDX_BYTES]) or not 1 <= sides <= 4 or len(head) < 4 + 4 * sides:
+    if (
+        head[:2] != b"\0\0"
+        or head[2:3] != bytes([IDX_BYTES])
+        or not 1 <= sides <= 4
+        or len(head) < 4 + 4 * sides
+    ):
         raise UsageError(f"{name} is not an idx file of bytes")
     shape = [int.from_bytes(head[4 + 4 * side : 8 + 4 * side], "big") for side in range(sides)]
     start, each = 4 + 4 * sides, 1
     for side in shape[1:]:
         each *= side
     if each != length:
-        raise UsageError(f"{name} holds images of {' x '.join(map(str, shape[1:]))}, {each} bytes, instead of {length}")
+        raise UsageError(
+            f"{name} holds images of {' x '.join(map(str, shape[1:]))}, {each} bytes, instead of {length}"
+        )
     if size != start + shape[0] * each or not shape[0]:
-        raise UsageError(f"{name} has {size:,} bytes instead of {start + shape[0] * each:,}: it has been cut")
+        raise UsageError(
+            f"{name} has {size:,} bytes instead of {start + shape[0] * each:,}: it has been cut"
+        )
     if isinstance(content, Path):
         return Pixels(name, shape[0], None, content, start, each, each)
     data = np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape[0], each)
     return Pixels(name, shape[0], data, start=start)
 
 
-def pickled_file(name: str, content: Path | bytes, length: int, block: Block) -> tuple[Pixels, numpy.ndarray | None]:
+def pickled_file(
+    name: str, content: Path | bytes, length: int, block: Block
+) -> tuple[Pixels, numpy.ndarray | None]:
     """Pixels and labels of a batch of CIFAR's Python version (see plainpickle.py for why that is safe)."""
     try:
         found = read_plain_pickle(content.read_bytes() if isinstance(content, Path) else content)
     except Unreadable as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     pixels = found.get(block.keys["images"])
-    if not isinstance(pixels, np.ndarray) or pixels.ndim < 2 or pixels[:1].size != length or not len(pixels):
+    if (
+        not isinstance(pixels, np.ndarray)
+        or pixels.ndim < 2
+        or pixels[:1].size != length
+        or not len(pixels)
+    ):
         raise UsageError(f"{name} has no images of {length:,} bytes under '{block.keys['images']}'")
     key = block.keys.get("labels")
     if key is None:
@@ -112,7 +132,9 @@ def pickled_file(name: str, content: Path | bytes, length: int, block: Block) ->
         raise UsageError(f"{name} has no list of whole numbers under '{key}'")
     if any(not -(1 << 62) < label < 1 << 62 for label in labels):
         raise UsageError(f"{name} has labels that are no classes under '{key}'")
-    return Pixels(name, len(pixels), pixels.reshape(len(pixels), -1)), np.array(labels, dtype=np.int64)
+    return Pixels(name, len(pixels), pixels.reshape(len(pixels), -1)), np.array(
+        labels, dtype=np.int64
+    )
 
 
 def unpacked(path: Path) -> bytes:
@@ -121,7 +143,9 @@ def unpacked(path: Path) -> bytes:
         with gzip.open(path, "rb") as file:
             data = file.read(LARGEST + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} is not a whole .gz file: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"{path} is not a whole .gz file: {' '.join(str(error).split())}"
+        ) from error
     if len(data) > LARGEST:
         raise UsageError(f"{path} unpacks to more than {LARGEST >> 30} GiB: unpack it (gunzip)")
     return data
@@ -149,10 +173,14 @@ def from_archive(path: Path, wanted: Iterable[str], roots: Iterable[str]) -> dic
                     raise UsageError(f"{path} holds {member.name!r}: it is no plain file")
                 left -= member.size
                 if left < 0:
-                    raise UsageError(f"{path} is too large to be read as it is: unpack it there (tar xf {path.name})")
+                    raise UsageError(
+                        f"{path} is too large to be read as it is: unpack it there (tar xf {path.name})"
+                    )
                 found[names[name]] = file.read()
     except (tarfile.TarError, OSError, EOFError, zlib.error, ValueError) as error:
-        raise UsageError(f"{path} is not a whole tar archive: {' '.join(str(error).split())}") from error
+        raise UsageError(
+            f"{path} is not a whole tar archive: {' '.join(str(error).split())}"
+        ) from error
     if missing := [name for name in wanted if name not in found]:
         raise UsageError(f"{path} has no {missing[0]}")
     return found

@@ -23,7 +23,15 @@ SCALARS = (int, float, bool, str, bytes, type(None))
 CONSTANTS = {"NONE": None, "NEWTRUE": True, "NEWFALSE": False}
 VALUES = {
     *("INT", "BININT", "BININT1", "BININT2", "LONG", "LONG1", "LONG4", "BINFLOAT", "FLOAT"),
-    *("STRING", "BINSTRING", "SHORT_BINSTRING", "UNICODE", "BINUNICODE", "SHORT_BINUNICODE", "BINUNICODE8"),
+    *(
+        "STRING",
+        "BINSTRING",
+        "SHORT_BINSTRING",
+        "UNICODE",
+        "BINUNICODE",
+        "SHORT_BINUNICODE",
+        "BINUNICODE8",
+    ),
     *("BINBYTES", "SHORT_BINBYTES", "BINBYTES8"),
 }
 EMPTY: dict[str, Callable[[], Any]] = {"EMPTY_DICT": dict, "EMPTY_LIST": list, "EMPTY_TUPLE": tuple}
@@ -55,7 +63,11 @@ class _Array:
         _, shape, dtype, fortran, data = state
         if isinstance(data, str):
             data = data.encode("latin-1")
-        if not isinstance(dtype, _Dtype) or not isinstance(data, bytes) or not isinstance(shape, tuple):
+        if (
+            not isinstance(dtype, _Dtype)
+            or not isinstance(data, bytes)
+            or not isinstance(shape, tuple)
+        ):
             raise Unreadable("an array of anything but bytes")
         values = np.frombuffer(data, dtype=np.uint8)
         if values.size != _product(shape):
@@ -75,7 +87,9 @@ def read_plain_pickle(data: bytes) -> dict[str, Any]:
     except Unreadable:
         raise
     except Exception as error:  # damaged operations take from an empty stack, and the like
-        raise Unreadable(f"not a readable pickle ({' '.join(str(error).split()) or type(error).__name__})") from error
+        raise Unreadable(
+            f"not a readable pickle ({' '.join(str(error).split()) or type(error).__name__})"
+        ) from error
 
 
 def _follow(data: bytes) -> Any:

@@ -20,14 +20,20 @@ def expand(pattern: Path) -> list[Path]:
     for text in itertools.islice(_braces(str(pattern)), MAX_SHARDS):
         if any(one in text for one in "*?["):
             top = Path(Path(text).anchor or ".")
-            matched = sorted(top.glob(str(Path(text).relative_to(top)))) if Path(text).is_absolute() else []
+            matched = (
+                sorted(top.glob(str(Path(text).relative_to(top))))
+                if Path(text).is_absolute()
+                else []
+            )
             if not matched:
                 raise UsageError(f"there are no files {text}")
             found += matched
         else:
             found.append(Path(text))
     if missing := [str(path) for path in found if not path.exists()]:
-        raise UsageError(f"{len(missing)} of {len(found)} shards of {pattern} are not there:{listed(missing)}")
+        raise UsageError(
+            f"{len(missing)} of {len(found)} shards of {pattern} are not there:{listed(missing)}"
+        )
     if len({*found}) < len(found):
         raise UsageError(f"{pattern} names a shard twice")
     return found
@@ -43,7 +49,11 @@ def _braces(text: str) -> Iterator[str]:
         first, last = int(numbers[1]), int(numbers[2])
         if last < first or last - first >= MAX_SHARDS:
             raise UsageError(f"{{{found[1]}}} is no range of shards")
-        width = len(numbers[1]) if numbers[1].startswith("0") or len(numbers[1]) == len(numbers[2]) else 0
+        width = (
+            len(numbers[1])
+            if numbers[1].startswith("0") or len(numbers[1]) == len(numbers[2])
+            else 0
+        )
         choices = (f"{number:0{width}}" for number in range(first, last + 1))
     else:
         choices = iter(found[1].split(","))

@@ -67,25 +67,34 @@ class TarSource:
         samples = {name: self._samples(some, indexes) for name, some in shards.items()}
         found = samples[split]
         labels = self._labels(split, found, self._classes(samples))
-        return Listing([key for key, _, _, _ in found], labels, partial(_read, [one[1:3] for one in found]))
+        return Listing(
+            [key for key, _, _, _ in found], labels, partial(_read, [one[1:3] for one in found])
+        )
 
     # Shards
 
     def _shards(self) -> dict[str, list[Path]]:
         """Split -> its shards."""
         if self.recipe.splits:
-            return {split: expand(self.place / pattern) for split, pattern in self.recipe.splits.items()}
+            return {
+                split: expand(self.place / pattern) for split, pattern in self.recipe.splits.items()
+            }
         if not self.place.is_dir():
             return {"all": expand(self.place)}
         found = {split: sorted((self.place / split).glob("*.tar")) for split in NAMED_SPLITS}
         flat = sorted(self.place.glob("*.tar"))
         if any(found.values()):
             if flat:
-                raise UsageError(f"{self.place} holds both shards ({flat[0].name}, ...) and folders of splits")
+                raise UsageError(
+                    f"{self.place} holds both shards ({flat[0].name}, ...) and folders of splits"
+                )
             return {split: some for split, some in found.items() if some}
         if not flat:
             raise UsageError(f"{self.place} holds no tar shards")
-        named = {split: [one for one in flat if re.match(rf"{split}[-_.\d]", one.name)] for split in NAMED_SPLITS}
+        named = {
+            split: [one for one in flat if re.match(rf"{split}[-_.\d]", one.name)]
+            for split in NAMED_SPLITS
+        }
         if sum(map(len, named.values())) == len(flat):
             return {split: some for split, some in named.items() if some}
         return {"all": flat}
@@ -142,14 +151,19 @@ class TarSource:
         wanted = [self.recipe.image] if self.recipe.image else [suffix[1:] for suffix in SUFFIXES]
         found = [suffix for suffix in wanted if suffix in files]
         if len(found) > 1:
-            raise ValueError(f"it has {' and '.join(found)}: a card's `tar: {{image: {found[0]}}}` would say which")
+            raise ValueError(
+                f"it has {' and '.join(found)}: a card's `tar: {{image: {found[0]}}}` would say which"
+            )
         if not found and self._label_suffix(files) is not None:
             raise ValueError("it has a label and no picture")
         return files[found[0]] if found else None
 
     def _label_suffix(self, files: dict[str, Place]) -> str | None:
         wanted = (self.recipe.label or "").partition(":")[0]
-        return next((suffix for suffix in ([wanted] if wanted else ["cls", "json"]) if suffix in files), None)
+        return next(
+            (suffix for suffix in ([wanted] if wanted else ["cls", "json"]) if suffix in files),
+            None,
+        )
 
     def _label(self, shard: Path, files: dict[str, Place]) -> int | str | None:
         suffix = self._label_suffix(files)
@@ -185,7 +199,9 @@ class TarSource:
             raise UsageError(f"{shards[0]} and {len(shards) - 1} more shards hold no pictures")
         without = [one[0] for one in found if one[3] is None]
         if without and len(without) < len(found):
-            raise UsageError(f"{len(without)} of {len(found)} samples of {self.place} have no label:{listed(without)}")
+            raise UsageError(
+                f"{len(without)} of {len(found)} samples of {self.place} have no label:{listed(without)}"
+            )
         if len({one[0] for one in found}) < len(found):
             raise UsageError(f"{self.place} has shards of one name in several folders")
         return found
@@ -194,7 +210,9 @@ class TarSource:
         """Names of the classes: the card's, or those that are labels, sorted; none where labels are numbers."""
         if self.card is not None and self.card.classes:
             return self.card.classes
-        return sorted({one[3] for some in samples.values() for one in some if isinstance(one[3], str)})
+        return sorted(
+            {one[3] for some in samples.values() for one in some if isinstance(one[3], str)}
+        )
 
     def _labels(self, split: str, found: list[tuple], classes: list[str]) -> list[int] | None:
         if found[0][3] is None:
@@ -204,7 +222,9 @@ class TarSource:
         limit = len(classes) or MAX_CLASSES
         mixed = len({type(one[3]) for one in found}) > 1
         if faults := [
-            f"{one[0]}: {one[3]!r}" for one, label in zip(found, labels, strict=True) if mixed or not 0 <= label < limit
+            f"{one[0]}: {one[3]!r}"
+            for one, label in zip(found, labels, strict=True)
+            if mixed or not 0 <= label < limit
         ]:
             what = "are names and numbers mixed" if mixed else f"are none of the {limit} classes"
             raise UsageError(f"labels of {self.place}, split '{split}', {what}:{listed(faults)}")
