@@ -56,9 +56,9 @@ def drawn(rows: int, width: int, k: int) -> np.ndarray:
 
 
 def ours(rows: kmeans.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
-    state = kmeans.Lloyd(first)
+    state = kmeans.LloydState(first)
     while len(state.objective) < iterations and not state.settled:
-        state = kmeans.iterate(rows, state)
+        state = kmeans.lloyd_step(rows, state)
     return state.centroids
 
 
@@ -131,7 +131,10 @@ def main() -> None:
     faiss.omp_set_num_threads(asked.threads)
     threadpool_limits(asked.threads)
     values = drawn(asked.rows, asked.width, asked.k)
-    first, rows = kmeans.start(Held(values), asked.k, "random", 0).centroids, Held(values)
+    first, rows = (
+        kmeans.initial_centroids(Held(values), asked.k, "random", 0).centroids,
+        Held(values),
+    )
     methods = {
         "faiss.Kmeans": lambda: of_faiss(values, first, asked.iterations),
         "transfer": lambda: ours(rows, first, asked.iterations),
@@ -144,7 +147,7 @@ def main() -> None:
             begun = time.perf_counter()
             centroids = method()
             seconds[name].append(time.perf_counter() - begun)
-            objective[name] = kmeans.measure(rows, centroids)[1]
+            objective[name] = kmeans.cluster_sizes(rows, centroids)[1]
     medians = {name: statistics.median(all_) for name, all_ in seconds.items()}
     print(
         f"{asked.rows} x {asked.width}, k = {asked.k}, {asked.iterations} iterations, {asked.threads} threads"
@@ -155,7 +158,7 @@ def main() -> None:
             f"{name:16}{median:9.2f}{median / medians['faiss.Kmeans']:8.2f}{objective[name]:15.6e}"
         )
     begun = time.perf_counter()
-    kmeans.start(rows, asked.k, "k-means++", 0)
+    kmeans.initial_centroids(rows, asked.k, "k-means++", 0)
     print(f"k-means++ start {time.perf_counter() - begun:9.2f}")
 
     memory(values[: len(values) // 4], first, 0, "streamed, a quarter")

@@ -17,13 +17,13 @@ from sklearn.linear_model import LogisticRegression
 
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Normalisation, PseudoLabels
+from transfer.artifacts import Normalization, PseudoLabels
 from transfer.datasets.drawings import render
 from transfer.training.trainer import train
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import torch
 
-MODEL = Normalisation()
+MODEL = Normalization()
 
 
 def main() -> None:
@@ -64,13 +64,13 @@ def main() -> None:
             crop=0.5,
         )
         work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=2)
-        work.machine.start()
+        work.machine.configure_threads()
         network = stage._build(64, 10, seed=0)
         wanted = torch.from_numpy(labels["train"])
 
-        def loss(net: Any, batch: Any, ids: Any, draw: Any) -> Any:
+        def loss(net: Any, batch: Any, ids: Any, rng: Any) -> Any:
             logits = net["head"](
-                net["backbone"](normalise(stage.augment(batch, draw), MODEL)).flatten(1)
+                net["backbone"](normalize(stage.augment(batch, rng), MODEL)).flatten(1)
             )
             return torch.nn.functional.cross_entropy(logits, wanted[ids]), {}
 
@@ -81,7 +81,7 @@ def main() -> None:
             for first in range(0, 1000, 250):
                 batch = torch.from_numpy(pictures["test"][first : first + 250]).permute(0, 3, 1, 2)
                 named = (
-                    network["head"](network["backbone"](normalise(batch, MODEL)).flatten(1))
+                    network["head"](network["backbone"](normalize(batch, MODEL)).flatten(1))
                     .argmax(1)
                     .numpy()
                 )

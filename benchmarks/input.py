@@ -28,12 +28,12 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.pretext._permutations import puzzle_tiles
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.artifacts import Normalisation
+from transfer.artifacts import Normalization
 from transfer.transforms.color import PROJECTION
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
-from transfer.transforms.simclr_views import Views
-from transfer.utils.runtime import Machine
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.transforms.simclr_views import SimCLRViews
+from transfer.utils.runtime import Runtime
 
 CORES = 2
 SIZE = 96
@@ -84,7 +84,7 @@ def in_workers(
 
 
 def in_batches(
-    pixels: np.ndarray, transform: Callable[[torch.Tensor, Draw], object]
+    pixels: np.ndarray, transform: Callable[[torch.Tensor, PerImageRng], object]
 ) -> Callable[[], None]:
     """A pass over all images in batches, shuffled, read as training reads them."""
     whole, epoch = torch.from_numpy(pixels), iter(range(1 << 30))
@@ -92,7 +92,7 @@ def in_batches(
     def once() -> None:
         seed = next(epoch)
         for ids in torch.randperm(len(whole)).split(BATCH):
-            transform(whole[ids].permute(0, 3, 1, 2), Draw(seed, ids))
+            transform(whole[ids].permute(0, 3, 1, 2), PerImageRng(seed, ids))
 
     return once
 
@@ -145,7 +145,7 @@ def pil_views() -> tuple[str, Callable[[Image.Image], object]]:
                 T.RandomGrayscale(p=0.2),
                 T.RandomApply([pil_blur], p=0.5),
                 T.ToTensor(),
-                T.Normalize(Normalisation().mean, Normalisation().std),
+                T.Normalize(Normalization().mean, Normalization().std),
             ]
         )
         return "torchvision (lightly is not installed)", partial(twice, one)
@@ -153,10 +153,10 @@ def pil_views() -> tuple[str, Callable[[Image.Image], object]]:
 
 
 def views(count: int, rounds: int) -> None:
-    recipe, how = Views(SIZE), Normalisation()
+    recipe, how = SimCLRViews(SIZE), Normalization()
 
-    def pair(images: torch.Tensor, draw: Draw) -> tuple[torch.Tensor, torch.Tensor]:
-        return normalise(recipe(images, draw), how), normalise(recipe(images, draw), how)
+    def pair(images: torch.Tensor, rng: PerImageRng) -> tuple[torch.Tensor, torch.Tensor]:
+        return normalize(recipe(images, rng), how), normalize(recipe(images, rng), how)
 
     pixels = smooth_noise(count)
     name, transform = pil_views()
@@ -219,8 +219,8 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.sections) - SECTIONS.keys():
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    machine = Machine(device_name="cpu", threads_wanted=CORES)
-    machine.start()
+    machine = Runtime(device_name="cpu", requested_threads=CORES)
+    machine.configure_threads()
     print(
         f"{CORES} threads beside {CORES} workers, batches of {BATCH}, {SIZE} px, torch {torch.__version__}"
     )

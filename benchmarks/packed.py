@@ -41,8 +41,8 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.datasets.packed.decode import decode, square, to_jpeg
 from transfer.datasets.spec import ImageSpec
-from transfer.errors import Stopped
-from transfer.utils.runtime import Machine
+from transfer.errors import Interrupted
+from transfer.utils.runtime import Runtime
 
 ROUNDS = 3
 COUNT = 9000
@@ -106,7 +106,7 @@ def reading(folder: Path) -> None:
     ratios = []
     for turn in range(ROUNDS + 1):  # the first brings the file into the page cache
         start = time.perf_counter()
-        with Batches(images, Machine("cpu"), 256) as feed:
+        with Batches(images, Runtime("cpu"), 256) as feed:
             count = sum(batch.numel() for batch in feed.each(rows))
         ours = count / (time.perf_counter() - start)
         start = time.perf_counter()
@@ -129,12 +129,12 @@ def waiting(folder: Path, cifar: Path | None) -> None:
             cifar.name,
             ImageSets(folder / "memory", folder).pack(ImageSpec(hdf5=str(cifar)), "train", True),
         )
-        pack.run(make_work(folder / "packed", threads_wanted=Machine().threads))
+        pack.run(make_work(folder / "packed", threads_wanted=Runtime().threads))
         images = Images(folder / "packed" / "made")
     work = make_work(
-        folder, {"images": images}, threads_wanted=Machine().threads, precision_name="auto"
+        folder, {"images": images}, threads_wanted=Runtime().threads, precision_name="auto"
     )
-    work.machine.start()
+    work.machine.configure_threads()
     Rotation(backbone={"name": "conv4"}, epochs=1, batch=128).run(work)
     rate, share = work.figures["images/s"], work.figures["waiting for data"]
     print(
@@ -146,9 +146,9 @@ def growth(count: int) -> None:
     """Trains on `count` images of 128 px, for SECONDS; prints the peak of its own memory in MB."""
     with tempfile.TemporaryDirectory() as place:
         images = random_set(Path(place) / "set", count, 128)
-        work = make_work(Path(place), {"images": images}, threads_wanted=Machine().threads)
+        work = make_work(Path(place), {"images": images}, threads_wanted=Runtime().threads)
         Timer(SECONDS, lambda: setattr(work.stop, "number", signal.SIGTERM)).start()
-        with suppress(Stopped):
+        with suppress(Interrupted):
             Supervised(backbone={"name": "alexnet", "width": 0.1}, epochs=100, batch=64).run(work)
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(own, work.saved_progress()["said"])
@@ -211,7 +211,7 @@ def main() -> None:
     if asked.count:
         growth(asked.count)
         return
-    print(f"{Machine().threads} threads, torch {torch.__version__}")
+    print(f"{Runtime().threads} threads, torch {torch.__version__}")
     for section in asked.sections or SECTIONS:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place)

@@ -24,7 +24,7 @@ from stages.prepare import Prepare
 from tests.stages.handmade import make_work
 from transfer.artifacts import Features
 from transfer.storage.hdf5_tables import TableWriter, encode_strings
-from transfer.utils.runtime import Machine
+from transfer.utils.runtime import Runtime
 
 
 def write(folder: Path, rows: int, width: int) -> None:
@@ -48,8 +48,8 @@ def write(folder: Path, rows: int, width: int) -> None:
 
 def whole(place: str, components: str, number: str) -> None:
     """The stage, in a process of its own: prints its seconds and the peak of its memory in MB."""
-    machine = Machine()
-    machine.start()
+    machine = Runtime()
+    machine.configure_threads()
     folder = Path(place)
     work = make_work(folder / f"whole-{number}", {}, {"features": Features(folder / "features")})
     work.machine = machine
@@ -106,8 +106,8 @@ def main() -> None:
     if asked.whole:
         whole(*asked.whole)
         return
-    machine = Machine()
-    machine.start()
+    machine = Runtime()
+    machine.configure_threads()
     ratios, seconds, peaks, movings, computings = [], [], [], [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

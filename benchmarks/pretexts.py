@@ -31,13 +31,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from stages.pretext.byol import projected
+from stages.pretext.byol import project
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
 from transfer.stage.registry import find_stage, stage_names
 from transfer.training.pretext_task import Pretext
-from transfer.transforms.per_image_rng import Draw
-from transfer.utils.runtime import Machine
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.runtime import Runtime
 
 SIZE = 32
 # What makes a task's inputs: its methods, and names in its module (or in the one of its base, where the loss is).
@@ -123,7 +123,7 @@ class Bench:
     """One task on one set."""
 
     def __init__(
-        self, name: str, machine: Machine, backbone: dict[str, Any], batch: int, steps: int
+        self, name: str, machine: Runtime, backbone: dict[str, Any], batch: int, steps: int
     ):
         options = {"backbone": backbone, "epochs": 1, "batch": batch, **FITTING.get(name, {})}
         self.name, self.machine, self.steps = name, machine, steps
@@ -134,7 +134,7 @@ class Bench:
         pixels = np.random.RandomState(0).randint(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)
         self.images: Images = pack_images(place / "set", pixels, np.arange(count) % 10)
         work = self.work()
-        self.network = self.task._build(self.task.about(work), 0)
+        self.network = self.task._build(self.task.dataset_info(work), 0)
         self.task.begin(self.network, work)
         self.task.before_epoch(self.network, work, 0)
 
@@ -162,7 +162,7 @@ class Bench:
 
     def bare(self) -> float:
         """Images/s of the loss over inputs in memory, its gradients, and the update."""
-        device, draw = self.machine.device, Draw(0, torch.arange(self.batch))
+        device, rng = self.machine.device, PerImageRng(0, torch.arange(self.batch))
         network = self.network.to(device, memory_format=torch.channels_last).train()
         optimizer, clock = self.task.make_optimizer(network), Clock(self.batch)
         batch = (
@@ -175,7 +175,7 @@ class Bench:
                 if step:  # the first one prepares the inputs
                     clock.tick()
                 with self.machine.autocast():
-                    loss, _ = self.task.loss(network, batch, draw)
+                    loss, _ = self.task.loss(network, batch, rng)
                 loss.backward()
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
@@ -194,7 +194,7 @@ class Bench:
 
         byol, network = (
             self.name == "byol",
-            self.task._build(self.task.about(self.work()), 0).to(self.machine.device),
+            self.task._build(self.task.dataset_info(self.work()), 0).to(self.machine.device),
         )
         if not as_it_stands:
             network = network.to(memory_format=torch.channels_last)
@@ -219,10 +219,10 @@ class Bench:
                 for part in ("backbone", "projector"):
                     update_momentum(network[part], network["target"][part], m=0.996)
             with nullcontext() if as_it_stands else self.machine.autocast():
-                z0, z1 = (projected(network, x) for x in (x0, x1))
+                z0, z1 = (project(network, x) for x in (x0, x1))
                 if byol:
                     with torch.no_grad():
-                        t0, t1 = (projected(network["target"], x) for x in (x0, x1))
+                        t0, t1 = (project(network["target"], x) for x in (x0, x1))
                     p0, p1 = network["predictor"](z0), network["predictor"](z1)
                     loss = 0.5 * (away(p0, t1) + away(p1, t0))
                 else:
@@ -280,8 +280,8 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.tasks) - set(trained):
         parser.error(f"no such task: {', '.join(sorted(unknown))}")
-    machine = Machine()
-    machine.start()
+    machine = Runtime()
+    machine.configure_threads()
     backbone = {"name": asked.backbone, "width": asked.width}
     if asked.backbone != "conv4":
         backbone["stem"] = "small"

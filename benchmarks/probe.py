@@ -17,31 +17,31 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from stages.evaluate._layer_features import gridded, probed_layers
-from stages.evaluate._linear_head import Head, fit
-from stages.evaluate._linear_head import statistics as moments
+from stages.evaluate._layer_features import pool_to_grid, probed_layers
+from stages.evaluate._linear_head import Head, fit_head
+from stages.evaluate._linear_head import feature_statistics as moments
 from stages.evaluate.linear import Linear
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Images, Model, Normalisation
+from transfer.artifacts import Images, Model, Normalization
 from transfer.models import backbone
-from transfer.training.inference import outputs
-from transfer.utils.runtime import Machine
+from transfer.training.inference import extract_layers
+from transfer.utils.runtime import Runtime
 
 SIZE = 64
 CLASSES = 10
 
 
 def parts(
-    model: Model, sets: dict[str, Images], probe: Linear, machine: Machine
+    model: Model, sets: dict[str, Images], probe: Linear, machine: Runtime
 ) -> tuple[float, float]:
     """Seconds of one extraction of both splits, and of the heads."""
     layers = [layer for layer in probed_layers(model) if layer in (probe.layers or layer)]
     kept: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     start = time.perf_counter()
     for role, images in sets.items():
-        for _, found in outputs(model, images, layers, machine):
+        for _, found in extract_layers(model, images, layers, machine):
             for layer in layers:
-                block = gridded(found[layer], probe.preset.dimensions, probe.preset.pooling)
+                block = pool_to_grid(found[layer], probe.preset.dimensions, probe.preset.pooling)
                 if role == "train":
                     kept[layer].append(block.half().cpu().numpy())
     extraction = time.perf_counter() - start
@@ -51,7 +51,7 @@ def parts(
     for layer in layers:
         features = np.concatenate(kept.pop(layer))
         head = Head(probe.preset.norm, *moments(features, rows, probe.preset.norm), CLASSES)
-        for _ in fit(head, probe.preset, features, labels, lambda epoch: rows, machine.device):
+        for _ in fit_head(head, probe.preset, features, labels, lambda epoch: rows, machine.device):
             pass
     return extraction, time.perf_counter() - start
 
@@ -63,8 +63,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    machine = Machine()
-    machine.start()
+    machine = Runtime()
+    machine.configure_threads()
     random = np.random.RandomState(0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -82,7 +82,7 @@ def main() -> None:
             folder / "model",
             network,
             size=SIZE,
-            normalisation=Normalisation(),
+            normalisation=Normalization(),
             made_by={},
             history=[],
         )

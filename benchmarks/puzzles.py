@@ -19,7 +19,7 @@ from stages.pretext.jigsawpp import JigsawPP
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
 from transfer.datasets.drawings import render
-from transfer.training.pretext_task import About
+from transfer.training.pretext_task import DatasetInfo
 from transfer.training.trainer import train
 
 WANTED = (0.02, 0.1, 0.25, 0.5, 0.65)
@@ -39,8 +39,8 @@ class Stopwatch:
         self.seen: list[float] = []
         self.start = time.perf_counter()
 
-    def __call__(self, network: Any, batch: Any, draw: Any) -> Any:
-        value, figures = self.task.loss(network, batch, draw)
+    def __call__(self, network: Any, batch: Any, rng: Any) -> Any:
+        value, figures = self.task.loss(network, batch, rng)
         self.seen.append(float(figures["accuracy"]))
         passed = (time.perf_counter() - self.start) / 60
         for wanted in WANTED:
@@ -65,7 +65,7 @@ class Stopwatch:
 
 def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
     work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=None)
-    work.machine.start()
+    work.machine.configure_threads()
     task = pretext().model_copy(
         update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"}
     )
@@ -74,7 +74,7 @@ def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
         train(
             work,
             task,
-            task._build(About(64, len(images), 0), work.seed_for("weights")),
+            task._build(DatasetInfo(64, len(images), 0), work.seed_for("weights")),
             stopwatch,
             images,
         )

@@ -29,10 +29,10 @@ from stages.target.regression import Regression
 from stages.target.similarity import Similarity
 from stages.target.soft_label import SoftLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Clusters, Features, Images, Model, Normalisation, PseudoLabels
+from transfer.artifacts import Clusters, Features, Images, Model, Normalization, PseudoLabels
 from transfer.models import backbone
-from transfer.training.inference import outputs
-from transfer.utils.runtime import Machine
+from transfer.training.inference import extract_layers
+from transfer.utils.runtime import Runtime
 
 COUNT = 4096
 TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}
@@ -41,7 +41,7 @@ TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}
 def made(
     stage: Any,
     folder: Path,
-    machine: Machine,
+    machine: Runtime,
     images: dict[str, Images] | None = None,
     **inputs: Any,
 ) -> Any:
@@ -121,8 +121,8 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    machine = Machine()
-    machine.start()
+    machine = Runtime()
+    machine.configure_threads()
     random = np.random.RandomState(0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -133,7 +133,7 @@ def main() -> None:
             folder / "model",
             backbone(TEACHER).build(0),
             size=asked.size,
-            normalisation=Normalisation(),
+            normalisation=Normalization(),
             made_by={},
             history=[],
         )
@@ -162,7 +162,7 @@ def main() -> None:
         times: dict[str, list[float]] = {name: [] for name in [*runs, "teacher forward"]}
         for turn in range(asked.rounds + 1):  # the first warms up
             start = time.perf_counter()
-            for _ in outputs(model, images["images"], ["layer3"], machine):
+            for _ in extract_layers(model, images["images"], ["layer3"], machine):
                 pass
             found = {"teacher forward": (time.perf_counter() - start) / COUNT}
             for name, (stage, inputs) in runs.items():

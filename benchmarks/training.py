@@ -26,12 +26,12 @@ from stages.extract.network import ExtractNetwork
 from stages.pretext.jigsawpp import JigsawPP
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Model, Normalisation, PseudoLabels
+from transfer.artifacts import Model, Normalization, PseudoLabels
 from transfer.training.inference import BLOCK
-from transfer.training.pretext_task import About, read
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
-from transfer.utils.runtime import Machine
+from transfer.training.pretext_task import DatasetInfo, backbone_features
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.runtime import Runtime
 
 ROUNDS = 3
 IMAGES = 11_520  # 90 steps
@@ -67,7 +67,7 @@ def pretext() -> JigsawPP:
 
 
 def bare_training(
-    network: nn.Module, step: object, batch: int, machine: Machine, optimizer: torch.optim.Optimizer
+    network: nn.Module, step: object, batch: int, machine: Runtime, optimizer: torch.optim.Optimizer
 ) -> float:
     """Images/s of forward, backward and update over one batch that lies in memory, as `step` computes the loss."""
     network.to(memory_format=torch.channels_last).train()
@@ -91,7 +91,7 @@ def compare(name: str, ours: object, bare: object) -> None:
     )
 
 
-def speed(folder: Path, machine: Machine) -> None:
+def speed(folder: Path, machine: Runtime) -> None:
     random = np.random.RandomState(0)
     images = pack_images(
         folder / "images", random.randint(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8)
@@ -118,7 +118,7 @@ def speed(folder: Path, machine: Machine) -> None:
 
     task = target()
     network = task._build(64, CLASSES, 0)
-    prepared, wanted = normalise(batch, Normalisation()), torch.from_numpy(labels[:128])
+    prepared, wanted = normalize(batch, Normalization()), torch.from_numpy(labels[:128])
     optimizer = task.make_optimizer(network)
     compare(
         "target: AlexNet-BN, half width, 64 px",
@@ -135,15 +135,15 @@ def speed(folder: Path, machine: Machine) -> None:
     )
 
     jigsaw = pretext()
-    puzzler = jigsaw._build(About(64, IMAGES, 0), 0)
-    draw = Draw(0, torch.arange(128))
-    tiles = jigsaw.tiles(batch, draw)
-    _, answers = jigsaw.puzzles(torch.zeros(128, 9, 1), draw)
+    puzzler = jigsaw._build(DatasetInfo(64, IMAGES, 0), 0)
+    rng = PerImageRng(0, torch.arange(128))
+    tiles = jigsaw.tiles(batch, rng)
+    _, answers = jigsaw.puzzles(torch.zeros(128, 9, 1), rng)
 
     def solve() -> torch.Tensor:
-        embedded = puzzler["embed"](read(puzzler["backbone"], tiles.flatten(0, 1))).unflatten(
-            0, (128, 9)
-        )
+        embedded = puzzler["embed"](
+            backbone_features(puzzler["backbone"], tiles.flatten(0, 1))
+        ).unflatten(0, (128, 9))
         puzzles = embedded[:, None].expand(-1, 8, -1, -1).flatten(0, 1).flatten(1)
         return nn.functional.cross_entropy(puzzler["head"](puzzles), answers.flatten())
 
@@ -157,12 +157,12 @@ def speed(folder: Path, machine: Machine) -> None:
     (folder / "model").mkdir()
     backbone = jigsaw.backbone.build(0)
     Model.write(
-        folder / "model", backbone, size=64, normalisation=Normalisation(), made_by={}, history=[]
+        folder / "model", backbone, size=64, normalisation=Normalization(), made_by={}, history=[]
     )
     model = Model(folder / "model")
     whole = torch.from_numpy(np.array(images.pixels[:BLOCK])).permute(0, 3, 1, 2)
     fed, frozen = (
-        normalise(whole, Normalisation()),
+        normalize(whole, Normalization()),
         model.network().to(memory_format=torch.channels_last),
     )
 
@@ -205,7 +205,7 @@ def memory(count: int) -> None:
             folder / "model",
             network,
             size=32,
-            normalisation=Normalisation(),
+            normalisation=Normalization(),
             made_by={},
             history=[],
         )
@@ -236,9 +236,9 @@ def main() -> None:
             print(f"extraction of {count:,} images: peak {peaks[count]} MB", flush=True)
         print(f"difference {peaks[100_000] - peaks[10_000]} MB")
     else:
-        machine = Machine()
+        machine = Runtime()
         if not asked.plain:
-            machine.start()
+            machine.configure_threads()
         print(
             f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}"
         )

@@ -6,17 +6,17 @@ from typing import TYPE_CHECKING
 
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import TransferError
-from transfer.numerics.kmeans import Assigner, gpu_of
-from transfer.stage.base import Stage, reads
-from transfer.stage.feature_blocks import sound_blocks
+from transfer.numerics.kmeans import Assigner, faiss_gpu
+from transfer.stage.base import Stage, stage_input
+from transfer.stage.feature_blocks import finite_blocks
 from transfer.stage.feature_space import check_same_space
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class Assign(Stage):
@@ -26,26 +26,26 @@ class Assign(Stage):
     version = 2  # since the number of clusters is kept
     seeded = False
 
-    features: str = reads(Features, "of the images to label")
-    clusters: str = reads(Clusters, "what they are compared with")
+    features: str = stage_input(Features, "of the images to label")
+    clusters: str = stage_input(Clusters, "what they are compared with")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Features and centroids come from the same network, layer and preparation."""
         check_same_space("features", planned.inputs["features"], planned.inputs["clusters"])
 
-    def run(self, work: Work) -> None:
-        features: Features = work.inputs["features"]
-        clusters: Clusters = work.inputs["clusters"]
+    def run(self, context: StageContext) -> None:
+        features: Features = context.inputs["features"]
+        clusters: Clusters = context.inputs["clusters"]
         if features.space != clusters.space:
             raise TransferError(
                 "these features are not of the kind that the centroids are of (another network, layer or preparation)"
             )
         filled = np.flatnonzero(clusters.sizes)  # an empty cluster is no runner-up either
         centroids = np.ascontiguousarray(clusters.centroids[filled])
-        assigner = Assigner(centroids, gpu_of(str(work.machine.device)))
+        assigner = Assigner(centroids, faiss_gpu(str(context.machine.device)))
         blocks = []
-        with work.progress("assigning", len(features), "images") as progress:
-            for _, block in sound_blocks(work, features):
+        with context.progress("assigning", len(features), "images") as progress:
+            for _, block in finite_blocks(context, features):
                 blocks.append(two_nearest(block, centroids, assigner))
                 progress.advance(len(block))
         distances, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
@@ -53,18 +53,20 @@ class Assign(Stage):
         if len(used) == 1:
             raise TransferError("all images got the same label: there is nothing to learn from it")
         if sizes.max() > len(features) / 2:
-            work.note(f"{100 * sizes.max() / len(features):.0f} % of all images got the same label")
+            context.note(
+                f"{100 * sizes.max() / len(features):.0f} % of all images got the same label"
+            )
         PseudoLabels.write(
-            work.folder,
+            context.folder,
             features.ids,
             labels.reshape(-1).astype(np.int64),
             filled[used].astype(np.int64),
             *distances.T,
-            clusters=work.input_keys["clusters"],
+            clusters=context.input_keys["clusters"],
             k=len(clusters.sizes),
-            features=work.input_keys["features"],
+            features=context.input_keys["features"],
         )
-        work.figures.update(
+        context.figures.update(
             images=len(features), labels=len(used), unused=len(clusters.sizes) - len(used)
         )
 

@@ -7,10 +7,18 @@ from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
 from transfer.artifacts import Clusters, Features
-from transfer.errors import BadOption, TransferError
-from transfer.numerics.kmeans import FeatureRows, Lloyd, check_rows, gpu_of, iterate, measure, start
-from transfer.stage.base import Stage, option, reads
-from transfer.stage.feature_space import count_of
+from transfer.errors import InvalidOption, TransferError
+from transfer.numerics.kmeans import (
+    FeatureRows,
+    LloydState,
+    check_rows,
+    cluster_sizes,
+    faiss_gpu,
+    initial_centroids,
+    lloyd_step,
+)
+from transfer.stage.base import Stage, option, stage_input
+from transfer.stage.feature_space import planned_count
 from transfer.storage.hdf5_tables import write_table
 from transfer.utils.lazy_imports import np
 
@@ -19,8 +27,8 @@ if TYPE_CHECKING:
 
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.utils.progress import Progress
 
 
@@ -30,7 +38,7 @@ class Cluster(Stage):
     produces = Clusters
     smoke = {"k": 20, "iterations": 3}
 
-    features: str = reads(Features, "what is clustered")
+    features: str = stage_input(Features, "what is clustered")
     k: int = option(2000, "number of clusters", ge=2)
     iterations: int = option(
         20, "passes over all rows; it stops before if nothing moves any more", ge=1
@@ -40,31 +48,34 @@ class Cluster(Stage):
     )
     tries: int = option(1, "starts, of which the one with the lowest objective is kept", ge=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """There are as many images as clusters."""
-        count = count_of(planned.inputs["features"])
+        count = planned_count(planned.inputs["features"])
         if count is not None and count < self.k:
-            raise BadOption(
+            raise InvalidOption(
                 "k", f"{self.k} clusters of {count} images: k must not be larger than their number"
             )
 
-    def run(self, work: Work) -> None:
-        features: Features = work.inputs["features"]
-        rows, gpu = FeatureRows(features, work.pause_point), gpu_of(str(work.machine.device))
-        if work.machine.device.type == "cuda" and gpu is None:
-            work.note("this FAISS cannot use the GPU: k-means ran on the CPU")
+    def run(self, context: StageContext) -> None:
+        features: Features = context.inputs["features"]
+        rows, gpu = (
+            FeatureRows(features, context.pause_point),
+            faiss_gpu(str(context.machine.device)),
+        )
+        if context.machine.device.type == "cuda" and gpu is None:
+            context.note("this FAISS cannot use the GPU: k-means ran on the CPU")
         check_rows(rows, self.k, lambda row: features.ids[row])
-        best: tuple[float, Lloyd, numpy.ndarray] | None = None
-        with work.progress("clustering", self.tries * self.iterations, "iterations") as progress:
+        best: tuple[float, LloydState, numpy.ndarray] | None = None
+        with context.progress("clustering", self.tries * self.iterations, "iterations") as progress:
             for number in range(self.tries):
-                state = self._lloyd(work, rows, number, gpu, progress)
-                sizes, objective = measure(rows, state.centroids, gpu)
+                state = self._lloyd(context, rows, number, gpu, progress)
+                sizes, objective = cluster_sizes(rows, state.centroids, gpu)
                 if best is None or objective < best[0]:
                     best = objective, state, sizes
         objective, state, sizes = best
-        self._tell(work, sizes, objective, state)
+        self._tell(context, sizes, objective, state)
         write_table(
-            work.folder / "clusters.h5",
+            context.folder / "clusters.h5",
             {
                 "centroids": state.centroids,
                 "sizes": sizes,
@@ -76,30 +87,39 @@ class Cluster(Stage):
         )
 
     def _lloyd(
-        self, work: Work, rows: FeatureRows, number: int, gpu: int | None, progress: Progress
-    ) -> Lloyd:
+        self,
+        context: StageContext,
+        rows: FeatureRows,
+        number: int,
+        gpu: int | None,
+        progress: Progress,
+    ) -> LloydState:
         """All iterations of one try; each leaves a checkpoint."""
-        path = work.checkpoints / f"try-{number}.npz"
-        state = _load(path) or start(rows, self.k, self.init, work.seed_for("start", number))
+        path = context.checkpoints / f"try-{number}.npz"
+        state = _load(path) or initial_centroids(
+            rows, self.k, self.init, context.seed_for("start", number)
+        )
         progress.advance(len(state.objective))
         while len(state.objective) < self.iterations and not state.settled:
-            state = iterate(rows, state, gpu)
+            state = lloyd_step(rows, state, gpu)
             _save(path, state)
             done = f"try {number + 1} of {self.tries}, iteration {len(state.objective)} of {self.iterations}"
-            work.save_progress(done)
+            context.save_progress(done)
             progress.say(f"objective {state.objective[-1]:.4g}")
             progress.advance(1)
-            work.pause_point()
+            context.pause_point()
         progress.advance(self.iterations - len(state.objective))
         return state
 
-    def _tell(self, work: Work, sizes: numpy.ndarray, objective: float, state: Lloyd) -> None:
+    def _tell(
+        self, context: StageContext, sizes: numpy.ndarray, objective: float, state: LloydState
+    ) -> None:
         """What a person should know: balance, emptiness, collapse."""
         share = sizes / sizes.sum()
         filled, empty = share[share > 0], int((sizes == 0).sum())
         if len(filled) == 1:
             raise TransferError("all rows fell into one cluster: the features have collapsed")
-        work.figures.update(
+        context.figures.update(
             k=self.k,
             objective=objective,
             empty=empty,
@@ -111,14 +131,14 @@ class Cluster(Stage):
             splits=state.splits,
         )
         if share.max() > 0.5:
-            work.note(
+            context.note(
                 f"one cluster holds {100 * share.max():.0f} % of all rows: the features may have collapsed"
             )
         if empty:
-            work.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")
+            context.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")
 
 
-def _save(path: Path, state: Lloyd) -> None:
+def _save(path: Path, state: LloydState) -> None:
     draft = path.with_suffix(".draft")
     facts = np.array([state.splits, state.settled])
     with open(draft, "wb") as file:
@@ -128,11 +148,13 @@ def _save(path: Path, state: Lloyd) -> None:
     draft.replace(path)
 
 
-def _load(path: Path) -> Lloyd | None:
+def _load(path: Path) -> LloydState | None:
     """The state that a former run saved; None where there is none, or none that can be read."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             splits, settled = saved["facts"].tolist()
-            return Lloyd(saved["centroids"], saved["objective"].tolist(), splits, bool(settled))
+            return LloydState(
+                saved["centroids"], saved["objective"].tolist(), splits, bool(settled)
+            )
     except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None

@@ -8,26 +8,38 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from transfer.artifacts import Features
-from transfer.errors import BadOption, TransferError
+from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.feature_transforms import (
     Step,
     Whitening,
-    apply,
-    directions,
-    projection,
-    scaling,
+    fit_pca,
+    fit_scaler,
+    random_projection,
+    transform,
 )
-from transfer.stage.base import Names, Stage, counts_where, option, reads, several
-from transfer.stage.feature_blocks import sound_blocks, unsound
-from transfer.stage.feature_space import check_side_by_side, count_of, space_of, width_of
-from transfer.storage.hdf5_tables import Table, TableWriter, write_table
+from transfer.stage.base import (
+    OneOrMoreStages,
+    Stage,
+    applies_when,
+    inputs_named,
+    option,
+    stage_input,
+)
+from transfer.stage.feature_blocks import finite_blocks, non_finite_row
+from transfer.stage.feature_space import (
+    check_side_by_side,
+    planned_count,
+    planned_space,
+    planned_width,
+)
+from transfer.storage.hdf5_tables import TableReader, TableWriter, write_table
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class Prepare(Stage):
@@ -43,8 +55,10 @@ class Prepare(Stage):
     seeded = False
     smoke = {"components": 16}
 
-    features: Names = reads(Features, "what is prepared; several are put side by side")
-    like: str | None = reads(
+    features: OneOrMoreStages = stage_input(
+        Features, "what is prepared; several are put side by side"
+    )
+    like: str | None = stage_input(
         Features,
         "a `prepare` stage whose fitted steps are applied instead of fitting new ones",
         optional=True,
@@ -78,88 +92,88 @@ class Prepare(Stage):
     )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Something is to be done, there are rows enough, and what is taken over fits features of this kind."""
-        features, like = several(planned.inputs, "features"), planned.inputs.get("like")
+        features, like = inputs_named(planned.inputs, "features"), planned.inputs.get("like")
         check_side_by_side("features", features)
         if like is not None:
             if not isinstance(like.stage, Prepare):
-                raise BadOption(
+                raise InvalidOption(
                     "like",
                     f"'{like.name}' ({like.uses}) has no fitted steps: name a stage that `uses: prepare`",
                 )
             fitted = like
             while "like" in fitted.inputs:
                 fitted = fitted.inputs["like"]
-            theirs = several(fitted.inputs, "features")
-            if [*map(space_of, features)] != [*map(space_of, theirs)]:
+            theirs = inputs_named(fitted.inputs, "features")
+            if [*map(planned_space, features)] != [*map(planned_space, theirs)]:
                 ours, those = (", ".join(one.name for one in some) for some in (features, theirs))
-                raise BadOption(
+                raise InvalidOption(
                     "like",
                     f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with",
                 )
             for name, field in type(self).model_fields.items():
-                fits = name == "steps" or "steps" in counts_where(field)
+                fits = name == "steps" or "steps" in applies_when(field)
                 if fits and getattr(self, name) != field.default:
-                    raise BadOption(
+                    raise InvalidOption(
                         name,
                         f"the steps are those of '{fitted.name}', as they were fitted: leave it out",
                     )
             return
         if not self.steps and len(features) == 1:
-            raise BadOption("steps", "an empty list does nothing")
-        count = count_of(features[0])
+            raise InvalidOption("steps", "an empty list does nothing")
+        count = planned_count(features[0])
         if (
             count is not None
             and self.components
             and {"pca", "whiten"} & set(self.steps)
             and self.components >= count
         ):
-            raise BadOption(
+            raise InvalidOption(
                 "components",
                 f"{self.components} components of {count} images: at most {count - 1} can be had",
             )
         after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
         if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projected:
-            raise BadOption(
+            raise InvalidOption(
                 "components", f"{self.components} components of {self.projected} projected values"
             )
 
-    def rehearse(self, planned: Planned) -> None:
+    def validate_build(self, planned: PlannedStage) -> None:
         """No step keeps more values than it is given."""
         self.planned_width(planned)
 
-    def planned_width(self, planned: Planned) -> int | None:
+    def planned_width(self, planned: PlannedStage) -> int | None:
         """How many values there will be, None where it is not known; BadOption where a step has too few."""
         if "like" in planned.inputs:
-            return width_of(planned.inputs["like"])
-        widths = [width_of(one) for one in several(planned.inputs, "features")]
+            return planned_width(planned.inputs["like"])
+        widths = [planned_width(one) for one in inputs_named(planned.inputs, "features")]
         width = None if None in widths else sum(widths)
         for step in self.steps if width else ():
             if step in ("pca", "whiten"):
                 if (self.components or 0) > width:
-                    raise BadOption(
+                    raise InvalidOption(
                         "components", f"{self.components} of features of {width} values"
                     )
-                width = self.components or min(width, (count_of(planned) or width + 1) - 1)
+                width = self.components or min(width, (planned_count(planned) or width + 1) - 1)
             elif step == "project":
                 if self.projected >= width:
                     told = f"{self.projected} values of features of {width}: leave `project` out"
-                    raise BadOption("projected", told)
+                    raise InvalidOption("projected", told)
                 width = self.projected
         return width
 
-    def smoked(self) -> Stage:
+    def for_smoke_run(self) -> Stage:
         """A projection leaves as many values as the directions after it need, and fewer than those before it gave."""
-        small = super().smoked()
+        small = super().for_smoke_run()
         if "project" not in self.steps:
             return small
         last = {"pca", "whiten"} & {*self.steps[: self.steps.index("project")]}
         return small.model_copy(update={"projected": min(self.projected, 8 if last else 16)})
 
-    def run(self, work: Work) -> None:
-        features: list[Features] = several(work.inputs, "features")
-        like: Features | None = work.inputs.get("like")
+    def run(self, context: StageContext) -> None:
+        features: list[Features] = inputs_named(context.inputs, "features")
+        like: Features | None = context.inputs.get("like")
         facts, width = dict(features[0].attributes), sum(one.shape[1] for one in features)
         source, before = features[0].space, features[0].attributes["preparation"]
         if len(features) > 1:
@@ -173,8 +187,8 @@ class Prepare(Stage):
         if like is None:
             names, steps, space = (
                 list(self.steps),
-                self._fit(work, features, width),
-                {"prepare": work.key},
+                self._fit(context, features, width),
+                {"prepare": context.key},
             )
         else:
             names, space = like.attributes["steps"], like.space
@@ -194,41 +208,45 @@ class Prepare(Stage):
             "steps": names,
             "preparation": [*before, *names],
         }
-        self._write(work, features, steps, facts)
+        self._write(context, features, steps, facts)
         columns = {
             f"{i}.{name}": values for i, step in enumerate(steps) for name, values in step.items()
         }
-        write_table(work.folder / "preparation.h5", columns)
+        write_table(context.folder / "preparation.h5", columns)
 
-    def _fit(self, work: Work, features: list[Features], width: int) -> list[Step]:
+    def _fit(self, context: StageContext, features: list[Features], width: int) -> list[Step]:
         steps: list[Step] = []
 
         def blocks() -> Iterator[numpy.ndarray]:
-            return (apply(steps, block) for _, block in sound_blocks(work, *features))
+            return (transform(steps, block) for _, block in finite_blocks(context, *features))
 
-        count, device = len(features[0]), work.machine.device
+        count, device = len(features[0]), context.machine.device
         if device.type != "cuda":
             device = torch.device("cpu")  # Apple's GPUs have no float64
         for name in self.steps:
             if name == "l2":
                 steps.append({})
             elif name in ("centre", "standardise"):
-                steps.append(scaling(blocks, width, name == "standardise", work.note))
+                steps.append(fit_scaler(blocks, width, name == "standardise", context.note))
             elif name == "project":
-                steps.append(projection(width, self.projected, self.projection_seed))
+                steps.append(random_projection(width, self.projected, self.projection_seed))
                 width = self.projected
             else:
                 whiten = Whitening(self.floor, self.shrinkage) if name == "whiten" else None
-                step, kept = directions(
-                    blocks, count, width, self.components, whiten, device, work.note
+                step, kept = fit_pca(
+                    blocks, count, width, self.components, whiten, device, context.note
                 )
-                work.figures["variance kept"] = kept * work.figures.get("variance kept", 1.0)
+                context.figures["variance kept"] = kept * context.figures.get("variance kept", 1.0)
                 width = step["matrix"].shape[1]
                 steps.append(step)
         return steps
 
     def _write(
-        self, work: Work, features: list[Features], steps: list[Step], facts: dict[str, object]
+        self,
+        context: StageContext,
+        features: list[Features],
+        steps: list[Step],
+        facts: dict[str, object],
     ) -> None:
         first = features[0]
         width = next(
@@ -244,13 +262,13 @@ class Prepare(Stage):
             name: ((), one.dtype.str) for name, one in others.items()
         }
         with (
-            TableWriter(work.folder / "features.h5", len(first), columns, **facts) as table,
-            work.progress("preparing", len(first), "images") as progress,
+            TableWriter(context.folder / "features.h5", len(first), columns, **facts) as table,
+            context.progress("preparing", len(first), "images") as progress,
         ):
-            for start, block in sound_blocks(work, *features):
+            for start, block in finite_blocks(context, *features):
                 with np.errstate(over="ignore"):
-                    prepared = apply(steps, block).astype(self.dtype)
-                if (bad := unsound(prepared)) is not None:
+                    prepared = transform(steps, block).astype(self.dtype)
+                if (bad := non_finite_row(prepared)) is not None:
                     name = first.ids[start + bad]
                     raise TransferError(
                         f"the prepared features of {name} are too large for {self.dtype}: set `dtype: float32`"
@@ -258,12 +276,12 @@ class Prepare(Stage):
                 table.append(features=prepared)
                 progress.advance(len(block))
             table.append(**others)
-        work.figures.update(images=len(first), dimensions=width)
+        context.figures.update(images=len(first), dimensions=width)
 
 
 def load_steps(prepared: Features) -> list[Step]:
     """The fitted steps that prepared features went through last."""
-    table, parts = Table(prepared.folder / "preparation.h5"), ("mean", "matrix", "scale")
+    table, parts = TableReader(prepared.folder / "preparation.h5"), ("mean", "matrix", "scale")
     return [
         {part: table.read(f"{i}.{part}") for part in parts if f"{i}.{part}" in table}
         for i in range(len(prepared.attributes["steps"]))

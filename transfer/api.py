@@ -11,11 +11,11 @@ from typing import Any
 from transfer.artifacts import KINDS, Artifact
 from transfer.datasets.cards import card_files
 from transfer.errors import TransferError, UsageError
-from transfer.execution.run import Options, Run
-from transfer.execution.status import State, find, states
+from transfer.execution.run import Run, RunOptions
+from transfer.execution.status import StageStatus, find_manifest, stage_statuses
 from transfer.pipeline.loader import load_plan
-from transfer.pipeline.plan import Plan, Planned
-from transfer.stage.file_option import given_files
+from transfer.pipeline.plan import Plan, PlannedStage
+from transfer.stage.file_option import option_files
 from transfer.storage.manifest import MANIFEST
 from transfer.storage.store import Store
 from transfer.utils.paths import default_store
@@ -33,8 +33,8 @@ class Pipeline:
         asked: Sequence[str] = (),
     ):
         """words: the options with which the file was read. asked: the stages that the plan was narrowed to."""
-        self.plan, self.store, self.words, self.root = plan, store, list(words), root or store.root
-        self.asked = list(asked)
+        self.plan, self.store, self.flags, self.root = plan, store, list(words), root or store.root
+        self.selected = list(asked)
 
     @staticmethod
     def load(
@@ -65,18 +65,18 @@ class Pipeline:
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
         return Pipeline(plan.narrowed(stages), opened, words, root, stages)
 
-    def states(self, forced: Iterable[Planned] = ()) -> list[State]:
+    def statuses(self, forced: Iterable[PlannedStage] = ()) -> list[StageStatus]:
         """How each stage stands now, in the plan's order."""
-        return states(self.plan, self.store, forced)
+        return stage_statuses(self.plan, self.store, forced)
 
     def files(self) -> list[Path] | None:
         """Every file that the plan and its states are read from; None where a folder could have more of them."""
-        found = [self.plan.file, self.store.record(self.plan.name)]
+        found = [self.plan.file, self.store.run_record(self.plan.name)]
         for one in self.plan:
-            folder, manifest = self.store.folder(one.uses, one.key), find(self.store, one)
+            folder, manifest = self.store.folder(one.uses, one.key), find_manifest(self.store, one)
             code = getattr(sys.modules.get(type(one.stage).__module__), "__file__", None)
             found += [Path(code)] if code else []
-            found += [Path(given.path) for given in given_files(one.stage).values()]
+            found += [Path(given.path) for given in option_files(one.stage).values()]
             found += [folder / name for name in (manifest.files if manifest else ())] + [
                 folder / MANIFEST
             ]
@@ -87,7 +87,7 @@ class Pipeline:
                 found += [Path(origin.place)] if origin.reader == "hdf5" else []
         return found + list(card_files(self.plan.file.resolve().parent).values())
 
-    def one(self, name: str) -> Planned:
+    def stage(self, name: str) -> PlannedStage:
         """The one stage that `name` (or `name[member]`) stands for."""
         found = self.plan.find(name)
         if len(found) > 1:
@@ -98,29 +98,29 @@ class Pipeline:
 
     def artifact(self, name: str) -> Artifact:
         """The finished artifact of a stage; TransferError where it is not made yet."""
-        one = self.one(name)
+        one = self.stage(name)
         made = self._made(one)
         if made is None:
-            words = ["transfer", "run", str(self.plan.file), name, *self.words]
+            words = ["transfer", "run", str(self.plan.file), name, *self.flags]
             raise TransferError(f"{name} has not been made yet: {shlex.join(words)}")
         return made
 
     def run(self, *stages: str, **flags: Any) -> dict[str, Artifact]:
         """Run what is not cached (flags: see `Options`); returns the artifact of each stage asked for."""
-        options = Options(stages=stages, **flags)
-        self.carry_out(options)
-        made = {one.label: self._made(one) for one in options.chosen(self.plan)}
+        options = RunOptions(stages=stages, **flags)
+        self.execute(options)
+        made = {one.label: self._made(one) for one in options.selected_stages(self.plan)}
         return {label: artifact for label, artifact in made.items() if artifact is not None}
 
-    def carry_out(self, options: Options) -> None:
+    def execute(self, options: RunOptions) -> None:
         """Run what `options` ask for."""
-        run = Run(self.plan, self.store, options, self.words)
+        run = Run(self.plan, self.store, options, self.flags)
         try:
-            run.carry_out()
+            run.execute()
         except TransferError as error:
-            error.left = run.left()
+            error.remaining = run.remaining()
             raise
 
-    def _made(self, one: Planned) -> Artifact | None:
-        manifest = find(self.store, one)
+    def _made(self, one: PlannedStage) -> Artifact | None:
+        manifest = find_manifest(self.store, one)
         return KINDS[manifest.produces](self.store.folder(one.uses, one.key)) if manifest else None

@@ -10,7 +10,7 @@ class TransferError(Exception):
     """A fault told to the person who can mend it: one message, no traceback."""
 
     exit_code = 1
-    left: Sequence[str] = ()  # what `--force` was to make again and was not yet made
+    remaining: Sequence[str] = ()  # what `--force` was to make again and was not yet made
 
 
 class UsageError(TransferError):
@@ -19,7 +19,7 @@ class UsageError(TransferError):
     exit_code = 2
 
 
-class Damaged(TransferError):
+class CorruptArtifact(TransferError):
     """A file of an artifact is not what its manifest says, or cannot be read."""
 
     exit_code = 4
@@ -29,13 +29,13 @@ class Damaged(TransferError):
         self.folder = folder
 
 
-class Busy(TransferError):
+class LockHeld(TransferError):
     """Somebody else holds the artifact, and the run was told not to wait."""
 
     exit_code = 75
 
 
-class Stopped(TransferError):
+class Interrupted(TransferError):
     """A signal asked the run to stop, and it saved what it had."""
 
     def __init__(self, signal_number: int, what: str = "stopped"):
@@ -43,7 +43,7 @@ class Stopped(TransferError):
         self.exit_code = 128 + signal_number
 
 
-def nearest(name: str, names: Iterable[str]) -> str:
+def did_you_mean(name: str, names: Iterable[str]) -> str:
     """`; did you mean X?` for the closest of `names`, else the whole choice (at most ten of it)."""
     names = sorted(names)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
@@ -53,7 +53,7 @@ def nearest(name: str, names: Iterable[str]) -> str:
     return f"; there is: {shown}" if names else ""
 
 
-class BadOption(ValueError):
+class InvalidOption(ValueError):
     """A stage's option that cannot be, found by the stage itself; the file's line of that option is shown with it."""
 
     def __init__(self, option: str, what: str):

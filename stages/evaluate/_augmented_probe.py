@@ -8,14 +8,14 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.evaluate._layer_features import grid, gridded
-from stages.evaluate._linear_head import Head, optimizer_of, rate_of
+from stages.evaluate._layer_features import grid, pool_to_grid
+from stages.evaluate._linear_head import Head, learning_rate_at, make_optimizer
 from stages.evaluate._probe_crops import fixed_crops, random_crop
-from transfer.models.blocks import fold
-from transfer.training.inference import in_order
-from transfer.training.recipe import Trained
+from transfer.models.blocks import fuse_batchnorm
+from transfer.training.inference import iter_batches
+from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import train
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -23,65 +23,67 @@ if TYPE_CHECKING:
 
     from stages.evaluate._probe_presets import Preset
     from transfer.artifacts import Images, Model
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
-class Recipe(Trained):
+class ProbeRecipe(TrainableStage):
     """The training of all heads at once by a preset."""
 
     preset: object
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
-        optimizer = optimizer_of(self.preset, network)
+        optimizer = make_optimizer(self.preset, network)
         for group in optimizer.param_groups:
             group["scale"] = 1.0
         return optimizer
 
     def rate(self, epoch: float) -> float:
-        return rate_of(self.preset, epoch / max(1, self.epochs))
+        return learning_rate_at(self.preset, epoch / max(1, self.epochs))
 
 
-class Cropped:
+class AugmentedProbe:
     """A frozen network, its heads, and the preset that says which crops they see."""
 
-    def __init__(self, work: Work, model: Model, layers: list[str], preset: Preset):
-        self.work, self.model, self.layers, self.preset = work, model, layers, preset
+    def __init__(self, context: StageContext, model: Model, layers: list[str], preset: Preset):
+        self.context, self.model, self.layers, self.preset = context, model, layers, preset
         self.network = model.network()
-        fold(self.network)
-        self.network.to(work.machine.device, memory_format=torch.channels_last)
+        fuse_batchnorm(self.network)
+        self.network.to(context.machine.device, memory_format=torch.channels_last)
 
     def features(self, crops: Tensor) -> list[Tensor]:
         """(B, 3, S, S) float crops to the (B, D) features of each layer."""
         with torch.no_grad():
-            found = self.network.layers(normalise(crops, self.model.normalisation), self.layers)
+            found = self.network.layers(normalize(crops, self.model.normalisation), self.layers)
         return [
-            gridded(found[layer], self.preset.dimensions, self.preset.pooling)
+            pool_to_grid(found[layer], self.preset.dimensions, self.preset.pooling)
             for layer in self.layers
         ]
 
     def train(self, heads: list[Head], images: Images, labels: numpy.ndarray) -> None:
         """All heads, each on its layer of the same crops."""
         wanted, size = (
-            torch.from_numpy(labels).to(self.work.machine.device),
+            torch.from_numpy(labels).to(self.context.machine.device),
             self.model.card["size"],
         )
 
-        def loss(network: nn.Module, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-            seen = self.features(random_crop(batch, draw, self.preset.train_crop, size))
+        def loss(
+            network: nn.Module, batch: Tensor, rng: PerImageRng
+        ) -> tuple[Tensor, dict[str, Tensor]]:
+            seen = self.features(random_crop(batch, rng, self.preset.train_crop, size))
             logits = [head(one) for head, one in zip(network, seen, strict=True)]
-            losses = [F.cross_entropy(one, wanted[draw.ids]) for one in logits]
-            rights = [(one.argmax(1) == wanted[draw.ids]).float().mean() for one in logits]
+            losses = [F.cross_entropy(one, wanted[rng.ids]) for one in logits]
+            rights = [(one.argmax(1) == wanted[rng.ids]).float().mean() for one in logits]
             return torch.stack(losses).sum(), {"accuracy": torch.stack(rights).max()}
 
         preset = self.preset
-        recipe = Recipe(
+        recipe = ProbeRecipe(
             epochs=preset.epochs,
             batch=preset.batch,
             learning_rate=preset.learning_rate,
             preset=preset,
         )
-        train(self.work, recipe, nn.ModuleList(heads), loss, images)
+        train(self.context, recipe, nn.ModuleList(heads), loss, images)
 
     def right(
         self, heads: list[Head], images: Images, labels: numpy.ndarray
@@ -89,11 +91,11 @@ class Cropped:
         """For each head (N,): 100 where it names the image right, 0 elsewhere; of ten crops the mean softmax counts."""
         named: list[list[Tensor]] = [[] for _ in heads]
         preset, size = self.preset, self.model.card["size"]
-        with self.work.progress("scoring", len(images), "images") as progress, torch.no_grad():
-            for _, batch in in_order(images, self.work.machine):
+        with self.context.progress("scoring", len(images), "images") as progress, torch.no_grad():
+            for _, batch in iter_batches(images, self.context.machine):
                 sums: list[Tensor | float] = [0.0] * len(heads)
                 for crops in fixed_crops(batch, preset.test_crop, size, preset.ten_crops):
-                    with self.work.machine.autocast():
+                    with self.context.machine.autocast():
                         seen = self.features(crops)
                     logits = [head(one) for head, one in zip(heads, seen, strict=True)]
                     sums = [
@@ -103,11 +105,11 @@ class Cropped:
                 for each, total in zip(named, sums, strict=True):
                     each.append(total.argmax(1).cpu())
                 progress.advance(len(batch))
-                self.work.pause_point()
+                self.context.pause_point()
         return [100.0 * (torch.cat(each).numpy() == labels) for each in named]
 
 
-def widths(model: Model, layers: list[str], dimensions: int) -> list[int]:
+def layer_widths(model: Model, layers: list[str], dimensions: int) -> list[int]:
     """D of each layer's features."""
     found = []
     for layer in layers:

@@ -16,24 +16,24 @@ from stages.evaluate._frozen_batchnorm import Trunk
 
 if TYPE_CHECKING:
     from transfer.models.network import Network
-    from transfer.transforms.per_image_rng import Draw
-    from transfer.utils.runtime import Machine
+    from transfer.transforms.per_image_rng import PerImageRng
+    from transfer.utils.runtime import Runtime
 
 RATIOS = (0.5, 1.0, 2.0)  # height to width of anchors
 REGION = 7  # side that regions are pooled to, where the network has no fully connected layers that say theirs
 UNITS = 1024  # of the two fully connected layers that stand behind regions then
 
 
-class Examples:
+class SampledRegions:
     """Which anchors or regions are learned from: so many an image, at most a share of them objects, drawn at random."""
 
     def __init__(self, count: int, share: float):
         self.count, self.share = count, share
-        self.draw: Draw  # of the images that are learned from next
+        self.rng: PerImageRng  # of the images that are learned from next
 
     def __call__(self, matched: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
         """(n,) an image, 1 and more for an object, 0 for none, below for neither; to masks of what was drawn."""
-        orders = self.draw.uniform(max(map(len, matched)))
+        orders = self.rng.uniform(max(map(len, matched)))
         objects, grounds = [], []
         for found, order in zip(matched, orders, strict=True):
             order = order[: len(found)]
@@ -54,7 +54,7 @@ def detector(
     layer: str,
     classes: int,
     size: int,
-    machine: Machine,
+    machine: Runtime,
     anchors: Sequence[float],
     regions: int,
     least_score: float,
@@ -89,8 +89,8 @@ def detector(
             box_nms_thresh=0.3,
         )
     made.rpn.fg_bg_sampler, made.roi_heads.fg_bg_sampler = (
-        Examples(256, 0.5),
-        Examples(regions, 0.25),
+        SampledRegions(256, 0.5),
+        SampledRegions(regions, 0.25),
     )
     return made
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Literal
 
 from transfer.stage.base import option
-from transfer.training.recipe import Trained, falls_at
+from transfer.training.recipe import TrainableStage, lr_milestones
 
 
-class FineTuning(Trained):
+class FinetuneRecipe(TrainableStage):
     """VISSL's of its semi-supervised evaluation: no weight decay, a tenth of the rate after 30 of 70 epochs."""
 
     epochs: int = option(70, "passes over the images", ge=1)
@@ -17,4 +17,4 @@ class FineTuning(Trained):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([30 / 70])
+    drops: list[float] = lr_milestones([30 / 70])

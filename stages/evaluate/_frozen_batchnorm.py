@@ -9,16 +9,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from transfer.models.blocks import fold
+from transfer.models.blocks import fuse_batchnorm
 
 if TYPE_CHECKING:
     from transfer.artifacts import Model
     from transfer.models.backbone import Backbone
-    from transfer.pipeline.plan import Planned
-    from transfer.utils.runtime import Machine
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.utils.runtime import Runtime
 
 
-class Finetuned(nn.ModuleDict):
+class FrozenBatchNormNetwork(nn.ModuleDict):
     """Parts that are trained together. Batch norms keep their statistics, as batches are small and their images few."""
 
     def __init__(self, parts: Mapping[str, nn.Module], frozen: Sequence[nn.Module] = ()):
@@ -30,7 +30,7 @@ class Finetuned(nn.ModuleDict):
         for norm in self._norms():
             norm.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> Finetuned:
+    def train(self, mode: bool = True) -> FrozenBatchNormNetwork:
         super().train(mode)
         for one in (*self._frozen, *self._norms()):
             one.train(False)
@@ -43,7 +43,7 @@ class Finetuned(nn.ModuleDict):
 class Trunk(nn.Module):
     """The layers of a network up to one that gives a map: (B, 3, S, S) to float32 (B, C, H, W)."""
 
-    def __init__(self, network: nn.Module, layer: str, machine: Machine):
+    def __init__(self, network: nn.Module, layer: str, machine: Runtime):
         super().__init__()
         self._machine = machine
         self.names = network.layer_names[
@@ -58,17 +58,17 @@ class Trunk(nn.Module):
             for name in self.names:
                 images = self.get_submodule(name)(images)
         last = self.get_submodule(self.names[-1])
-        return (last.shown(images) if hasattr(last, "shown") else images).float()
+        return (last.as_feature_map(images) if hasattr(last, "as_feature_map") else images).float()
 
 
-def absorbed(model: Model) -> nn.Module:
+def with_fused_batchnorm(model: Model) -> nn.Module:
     """The network of a model, its batch norms multiplied into the convolutions before them where they can be."""
     network = model.network()
-    fold(network)
+    fuse_batchnorm(network)
     return network.requires_grad_(True)
 
 
-def fresh(layer: nn.Module, deviation: float, bias: float = 0.0, seed: int = 0) -> nn.Module:
+def init_normal(layer: nn.Module, deviation: float, bias: float = 0.0, seed: int = 0) -> nn.Module:
     """`layer` with weights drawn from a normal distribution, and one value for its biases."""
     draw = torch.Generator().manual_seed(seed)
     nn.init.normal_(layer.weight, std=deviation, generator=draw)
@@ -101,7 +101,7 @@ def map_layer(
     return layer
 
 
-def rehearse_map(planned: Planned, asked: str | None, pools: bool) -> None:
+def validate_map(planned: PlannedStage, asked: str | None, pools: bool) -> None:
     """ValueError where the network that is planned has no such map for the images that are planned."""
     backbone = getattr(planned.inputs["model"].stage, "backbone", None)
     if backbone is not None:

@@ -9,35 +9,37 @@ from pydantic import Field
 
 from transfer.datasets.packed.subset import subset
 from transfer.datasets.spec import ImageSpec
-from transfer.errors import BadOption, TransferError
+from transfer.errors import InvalidOption, TransferError
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
+    from transfer.pipeline.plan import PlannedStage
 
-Amount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
+LabelBudget = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
 
-def check_amounts(amounts: Sequence[Amount], planned: Planned) -> None:
+def check_budgets(amounts: Sequence[LabelBudget], planned: PlannedStage) -> None:
     """BadOption where no class can have so many images."""
     count = planned.images["train"].stage.count
     most = max((amount for amount in amounts if isinstance(amount, int)), default=0)
     if most > count:
-        raise BadOption(
+        raise InvalidOption(
             "amounts", f"{most} labels of each class: the training split has {count} images in all"
         )
 
 
-def drawn(images: Images, amount: float | int, draws: int) -> list[tuple[int, str, numpy.ndarray]]:
+def sample_budget(
+    images: Images, amount: float | int, draws: int
+) -> list[tuple[int, str, numpy.ndarray]]:
     """(number, name for files, rows with labels) of each draw: so many of each class, or a share of each.
 
     A larger amount of the same number holds the smaller one. All labels (1.0) are one draw, whatever `draws` says.
     TransferError for a class that has fewer.
     """
-    name = told(amount).replace(" ", "-").replace("%", "percent")
+    name = budget_text(amount).replace(" ", "-").replace("%", "percent")
     if amount == 1.0 and isinstance(amount, float):
         return [(0, f"{name}-draw-1", np.arange(len(images)))]
     names = images.classes or [str(label) for label in range(int(images.labels.max()) + 1)]
@@ -54,11 +56,11 @@ def drawn(images: Images, amount: float | int, draws: int) -> list[tuple[int, st
     ]
 
 
-def told(amount: float | int) -> str:
+def budget_text(amount: float | int) -> str:
     """`10 %`, or `5 a class`."""
     return f"{100 * amount:g} %" if isinstance(amount, float) else f"{amount} a class"
 
 
-def share(amount: float | int) -> float:
+def budget_share(amount: float | int) -> float:
     """For sorting: shares of a class are taken for more than numbers."""
     return amount if isinstance(amount, int) else 1e9 * amount

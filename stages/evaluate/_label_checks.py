@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 FEWEST = 20  # training images below which nothing can be said
 
@@ -22,7 +22,7 @@ def check_several(labels: numpy.ndarray, which: str) -> None:
         raise TransferError(f"all {which} have one label: there is nothing to classify")
 
 
-def check_labels(train: Images, test: Images, work: Work) -> int:
+def check_labels(train: Images, test: Images, context: StageContext) -> int:
     """The number of classes; TransferError where nothing can be learned. Classes that a split lacks are noted."""
     if len(train) < FEWEST:
         raise TransferError(
@@ -38,7 +38,7 @@ def check_labels(train: Images, test: Images, work: Work) -> int:
             first = ", ".join(
                 dict(enumerate(some.classes)).get(label, str(label)) for label in lost[:5].tolist()
             )
-            work.note(
+            context.note(
                 f"{int(np.isin(some.labels, lost).sum())} {told}: {first}{', ...' if len(lost) > 5 else ''}"
             )
     return max(int(train.labels.max()), int(test.labels.max())) + 1

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
-from transfer.stage.feature_blocks import unsound
-from transfer.training.inference import outputs, pooled
+from transfer.stage.feature_blocks import non_finite_row
+from transfer.training.inference import extract_layers, pool_features
 from transfer.utils.lazy_imports import F, np
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images, Model
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 LARGEST = 65504.0  # of float16
 
@@ -26,18 +26,18 @@ def grid(shape: Sequence[int], dimensions: int) -> int:
     return max(1, int((dimensions / shape[0]) ** 0.5)) if len(shape) == 3 else 1
 
 
-def gridded(activations: Tensor, dimensions: int, how: str) -> Tensor:
+def pool_to_grid(activations: Tensor, dimensions: int, how: str) -> Tensor:
     """(B, D) float32 of a layer's (B, C, H, W) or (B, D): averaged over the grid, or sampled bilinearly."""
     side = grid(activations.shape[1:], dimensions)
     if how == "bilinear" and activations.ndim == 4 and max(activations.shape[-2:]) > side:
         activations = F.interpolate(
             activations.float(), size=(side, side), mode="bilinear", align_corners=False
         )
-    return pooled(activations, side, "average")
+    return pool_features(activations, side, "average")
 
 
 def read_layers(
-    work: Work,
+    context: StageContext,
     model: Model,
     images: Images,
     layers: Sequence[str],
@@ -47,26 +47,26 @@ def read_layers(
 ) -> dict[str, numpy.ndarray]:
     """Layer -> (N, D) float16, in files that are mapped: all layers from one pass through the network."""
     files: dict[str, numpy.ndarray] = {}
-    with work.progress(f"reading {role}", len(images), "images") as progress:
-        for first, found in outputs(model, images, layers, work.machine):
+    with context.progress(f"reading {role}", len(images), "images") as progress:
+        for first, found in extract_layers(model, images, layers, context.machine):
             for number, layer in enumerate(layers):
-                block = gridded(found[layer], dimensions, how).cpu().numpy()
+                block = pool_to_grid(found[layer], dimensions, how).cpu().numpy()
                 if layer not in files:
-                    path = work.checkpoints / f"{role}-{number}.npy"
+                    path = context.checkpoints / f"{role}-{number}.npy"
                     files[layer] = np.lib.format.open_memmap(
                         path, "w+", np.float16, (len(images), block.shape[1])
                     )
-                if (bad := unsound(block)) is not None:
+                if (bad := non_finite_row(block)) is not None:
                     raise TransferError(
                         f"layer {layer} says of {images.ids[first + bad]} what is no finite number"
                     )
                 files[layer][first : first + len(block)] = block.clip(-LARGEST, LARGEST)
             progress.advance(len(next(iter(found.values()))))
-            work.pause_point()
+            context.pause_point()
     return files
 
 
-def resolved(model: Model, layers: Sequence[str] | None) -> list[str]:
+def resolve_layers(model: Model, layers: Sequence[str] | None) -> list[str]:
     """The layers that names, which may be aliases, mean; [] for none."""
     return [model.backbone.resolve_layer(layer) for layer in layers or []]
 

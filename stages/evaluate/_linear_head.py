@@ -58,7 +58,7 @@ class Head(nn.Module):
         return F.linear(features, weight, self.linear.bias - weight @ self.mean)
 
 
-def optimizer_of(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
     """Weight decay on weights, none on biases."""
     weights = [one for one in head.parameters() if one.ndim > 1]
     biases = [one for one in head.parameters() if one.ndim == 1]
@@ -74,14 +74,14 @@ def optimizer_of(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
     )
 
 
-def rate_of(preset: Preset, share: float) -> float:
+def learning_rate_at(preset: Preset, share: float) -> float:
     """The learning rate when `share` of the training is done."""
     if preset.drops == "cosine":
         return preset.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
     return preset.learning_rate * 0.1 ** sum(share >= drop - 1e-9 for drop in preset.drops)
 
 
-def fit(
+def fit_head(
     head: Head,
     preset: Preset,
     features: numpy.ndarray,
@@ -91,14 +91,14 @@ def fit(
 ) -> Iterator[int]:
     """Train `head` on rows of (N, D) features, mapped or not; yields after each epoch. `order`: an epoch's rows."""
     head.to(device).train()
-    optimizer, wanted = optimizer_of(preset, head), torch.from_numpy(labels).to(device)
+    optimizer, wanted = make_optimizer(preset, head), torch.from_numpy(labels).to(device)
     done, total = 0, preset.epochs * -(-len(order(0)) // preset.batch)
     for epoch in range(preset.epochs):
         rows = order(epoch)
         for start in range(0, len(rows), preset.batch):
             batch = np.sort(rows[start : start + preset.batch])
             for group in optimizer.param_groups:
-                group["lr"] = rate_of(preset, done / total)
+                group["lr"] = learning_rate_at(preset, done / total)
             seen = torch.from_numpy(np.ascontiguousarray(features[batch])).to(device)
             F.cross_entropy(head(seen), wanted[batch]).backward()
             optimizer.step()
@@ -108,7 +108,7 @@ def fit(
     head.eval()
 
 
-def right(
+def per_image_accuracy(
     head: Head, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray
 ) -> numpy.ndarray:
     """(len(rows),) 100 where the head names the row right, 0 elsewhere."""
@@ -121,7 +121,9 @@ def right(
     return 100.0 * np.concatenate(named)
 
 
-def statistics(features: numpy.ndarray, rows: numpy.ndarray, norm: str) -> tuple[Tensor, Tensor]:
+def feature_statistics(
+    features: numpy.ndarray, rows: numpy.ndarray, norm: str
+) -> tuple[Tensor, Tensor]:
     """Mean and one over the deviation of each value, over the given rows; a constant value counts for nothing."""
     width = features.shape[1]
     if norm in ("batch", "none"):

@@ -17,7 +17,7 @@ FOLDS = 3
 TINY = 1e-5  # added to a row's length before the row is divided by it
 
 
-class Machines:
+class LinearSVMs:
     """Fits SVMs: squared hinge, L2, dual, positives weigh 2. `unfinished` counts those stopped by `iterations`."""
 
     def __init__(self, iterations: int):
@@ -69,7 +69,7 @@ class Machines:
         return best, found[best]
 
 
-def a_few(target: numpy.ndarray, positives: int, negatives: int, seed: int) -> numpy.ndarray:
+def sample_rows(target: numpy.ndarray, positives: int, negatives: int, seed: int) -> numpy.ndarray:
     """Rows, rising, of a draw without replacement of a (N,) target: so many 1, and at most so many -1."""
     random = np.random.RandomState(seed % (1 << 32))
     shown = random.permutation(np.flatnonzero(target == 1))[:positives]
@@ -78,7 +78,7 @@ def a_few(target: numpy.ndarray, positives: int, negatives: int, seed: int) -> n
     )
 
 
-def of_unit_length(features: numpy.ndarray) -> numpy.ndarray:
+def unit_length(features: numpy.ndarray) -> numpy.ndarray:
     """(N, D) to float32 rows divided by their length."""
     features = features.astype(np.float32)
     return features / (np.linalg.norm(features, axis=1, keepdims=True) + TINY)

@@ -4,38 +4,40 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.training.inference import fitted
+from transfer.training.inference import resize_to
 from transfer.transforms.geometry import affine_map, crop_map, sample
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 # Of the ten: where each lies of the room that there is, across and down.
 PLACES = ((0.5, 0.5), (0.0, 0.0), (1.0, 0.0), (0.0, 1.0), (1.0, 1.0))
 
 
-def random_crop(images: Tensor, draw: Draw, share: float | Literal["resized"], size: int) -> Tensor:
+def random_crop(
+    images: Tensor, rng: PerImageRng, share: float | Literal["resized"], size: int
+) -> Tensor:
     """(B, 3, size, size) float: a square of `share` of the side at a random place, or any area and shape; mirrored half
     of the time."""
-    images = reduced(images, size if share == "resized" else round(size / share))
+    images = shrink(images, size if share == "resized" else round(size / share))
     if share == "resized":
-        return sample(images, crop_map(draw, (0.08, 1.0)), size)
-    left, top, mirror = draw.uniform(3).unbind(1)
+        return sample(images, crop_map(rng, (0.08, 1.0)), size)
+    left, top, mirror = rng.uniform(3).unbind(1)
     wide = torch.full_like(left, share)
     return sample(images, _square(torch.where(mirror < 0.5, -wide, wide), wide, left, top), size)
 
 
-def resized(images: Tensor, draw: Draw, size: int) -> Tensor:
+def resize(images: Tensor, rng: PerImageRng, size: int) -> Tensor:
     """(B, 3, size, size) float: a random area (0.08 to 1) and shape of each image, mirrored half of the time."""
-    return random_crop(images, draw, "resized", size)
+    return random_crop(images, rng, "resized", size)
 
 
 def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tensor]:
     """The middle one, (B, 3, size, size) float; or ten: middle and corners, each mirrored too."""
-    images = reduced(images, round(size / share))
+    images = shrink(images, round(size / share))
     one = torch.ones(len(images), device=images.device)
     found = []
     for left, top in PLACES if ten else PLACES[:1]:
@@ -46,9 +48,9 @@ def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tens
     return found
 
 
-def reduced(images: Tensor, size: int) -> Tensor:
+def shrink(images: Tensor, size: int) -> Tensor:
     """uint8 images of more than `size` px brought down to it, antialiased, as float in [0, 1]; others as they are."""
-    return fitted(images, min(size, images.shape[-1]))
+    return resize_to(images, min(size, images.shape[-1]))
 
 
 def _square(wide: Tensor, tall: Tensor, left: Tensor, top: Tensor) -> Tensor:

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from transfer.pipeline.yaml_document import word
+from transfer.pipeline.yaml_document import inline_yaml
 
 if TYPE_CHECKING:
     from transfer.stage.base import Stage
 
 
-def named(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
+def protocol_name(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
     """`protocol` for a stage whose options are as published, which their defaults are; else with those that are not.
 
     always: options that are told in any case.
     """
     inputs = stage.input_fields()
-    return departing(
+    return protocol_name_with_overrides(
         protocol,
         {
             name: value
@@ -28,7 +28,7 @@ def named(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
     )
 
 
-def departing(protocol: str, changed: dict[str, Any]) -> str:
+def protocol_name_with_overrides(protocol: str, changed: dict[str, Any]) -> str:
     """`protocol` with the options that depart from it, as in `voc_svm/vissl-v1 (samples 2)`."""
-    told = ", ".join(f"{name} {word(value)}" for name, value in changed.items())
+    told = ", ".join(f"{name} {inline_yaml(value)}" for name, value in changed.items())
     return protocol + (f" ({told})" if told else "")

@@ -12,9 +12,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from transfer.training.inference import fitted, in_order
+from transfer.training.inference import iter_batches, resize_to
 from transfer.training.trainer import epoch_order, train
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -22,58 +22,67 @@ if TYPE_CHECKING:
 
     from transfer.artifacts import Model
     from transfer.models.network import Network
-    from transfer.stage.context import Work
-    from transfer.training.recipe import Trained
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.stage.context import StageContext
+    from transfer.training.recipe import TrainableStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 @dataclass(frozen=True)
-class Lesson:
+class FinetuneConfig:
     """What is taught, in which way."""
 
-    recipe: Trained
+    recipe: TrainableStage
     crop: Callable[
-        [Tensor, Draw, int], Tensor
+        [Tensor, PerImageRng, int], Tensor
     ]  # uint8 images, draw, size -> float (B, 3, size, size)
     classes: int
     locked: tuple[str, ...] = ()  # layers that keep their weights and statistics
     curve: bool = False  # score the test split after every epoch
 
 
-def taught(
-    work: Work, name: str, lesson: Lesson, network: Network, model: Model, rows: numpy.ndarray
+def finetune(
+    context: StageContext,
+    name: str,
+    lesson: FinetuneConfig,
+    network: Network,
+    model: Model,
+    rows: numpy.ndarray,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     """Teach `network` the labels of some rows of `train`: (right, curve).
 
     right: (N,) 100 where it names a test image right, 0 elsewhere. curve: percent after 0, 1, ... epochs, or empty.
     `name` tells lessons of a stage apart: each is resumed, and one that has ended is not taught again.
     """
-    kept = work.checkpoints / f"{name}.npz"
+    kept = context.checkpoints / f"{name}.npz"
     if (before := _load(kept)) is not None:
         return before
-    folder = work.checkpoints / name
+    folder = context.checkpoints / name
     folder.mkdir(exist_ok=True)
-    work.save_progress(f"in {name}")
-    inner = replace(work, checkpoints=folder, label=f"{work.label}, {name}", figures={})
+    context.save_progress(f"in {name}")
+    inner = replace(context, checkpoints=folder, label=f"{context.label}, {name}", figures={})
     found = _teach(inner, lesson, network, model, rows)
     draft = kept.with_suffix(".draft")
     with open(draft, "wb") as file:
         np.savez(file, right=found[0], curve=found[1])
     draft.replace(kept)
     rmtree(folder, ignore_errors=True)
-    work.save_progress(f"{name} done")
+    context.save_progress(f"{name} done")
     return found
 
 
 def _teach(
-    work: Work, lesson: Lesson, network: Network, model: Model, rows: numpy.ndarray
+    context: StageContext,
+    lesson: FinetuneConfig,
+    network: Network,
+    model: Model,
+    rows: numpy.ndarray,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    images, test, recipe = work.images["train"], work.images["test"], lesson.recipe
-    size, device = model.card["size"], work.machine.device
+    images, test, recipe = context.images["train"], context.images["test"], lesson.recipe
+    size, device = model.card["size"], context.machine.device
     for layer in lesson.locked:
         network.get_submodule(layer).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(work.seed_for("head"))
+        torch.default_generator.manual_seed(context.seed_for("head"))
         whole = nn.ModuleDict(
             {"backbone": network, "head": nn.Linear(network.width(size), lesson.classes)}
         )
@@ -83,22 +92,22 @@ def _teach(
 
     def logits(seen: Tensor) -> Tensor:
         return whole["head"](
-            whole["backbone"](normalise(seen, model.normalisation)).flatten(1)
+            whole["backbone"](normalize(seen, model.normalisation)).flatten(1)
         ).float()
 
-    def loss(_: nn.Module, batch: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(_: nn.Module, batch: Tensor, rng: PerImageRng) -> tuple[Tensor, dict[str, Tensor]]:
         for layer in lesson.locked:
             whole["backbone"].get_submodule(layer).eval()
-        found = logits(lesson.crop(batch, draw, size))
-        right = (found.argmax(1) == wanted[draw.ids]).float().mean()
-        return F.cross_entropy(found, wanted[draw.ids]), {"accuracy": right}
+        found = logits(lesson.crop(batch, rng, size))
+        right = (found.argmax(1) == wanted[rng.ids]).float().mean()
+        return F.cross_entropy(found, wanted[rng.ids]), {"accuracy": right}
 
     def score() -> numpy.ndarray:
         whole.eval()
         named = []
-        with torch.no_grad(), work.machine.autocast():
-            for _, batch in in_order(test, work.machine):
-                named.append(logits(fitted(batch, size)).argmax(1).cpu().numpy())
+        with torch.no_grad(), context.machine.autocast():
+            for _, batch in iter_batches(test, context.machine):
+                named.append(logits(resize_to(batch, size)).argmax(1).cpu().numpy())
         whole.train()
         return 100.0 * (np.concatenate(named) == test.labels)
 
@@ -107,10 +116,10 @@ def _teach(
         return []
 
     def order(epoch: int) -> numpy.ndarray:
-        return rows[epoch_order(work.seed_for("order", epoch), len(rows))]
+        return rows[epoch_order(context.seed_for("order", epoch), len(rows))]
 
     train(
-        work,
+        context,
         recipe,
         whole,
         loss,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING
 
-from transfer.datasets.packed.packed_annotations import Annotated, is_annotated
+from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
 from transfer.datasets.readers.annotations import Boxes
 from transfer.errors import TransferError
 from transfer.utils.lazy_imports import np, torch
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 READERS = {"voc"}  # those whose sets are annotated
 LEAST = 0.01  # px of a box's shorter side below which nothing of it is inside
@@ -28,7 +28,7 @@ VISIBLE = (
 ADVICE = "take one that has, such as the card voc2007 or voc2012"
 
 
-def check_annotated(planned: Planned) -> None:
+def check_annotated(planned: PlannedStage) -> None:
     """ValueError, with the set's name, for one without annotations."""
     for pack in planned.images.values():
         spec, reader = pack.stage.spec, pack.stage.origin.reader
@@ -38,16 +38,16 @@ def check_annotated(planned: Planned) -> None:
             )
 
 
-def annotated(images: Images) -> Annotated:
+def load_annotations(images: Images) -> PackedAnnotations:
     """The annotations of a packed set; TransferError where it has none."""
-    if not is_annotated(images):
+    if not has_annotations(images):
         raise TransferError(
             f"the images of split '{images.card['split']}' have no annotations: {ADVICE}"
         )
-    return Annotated(images)
+    return PackedAnnotations(images)
 
 
-def numbers(names: Sequence[str], device: torch.device) -> Tensor:
+def class_numbers(names: Sequence[str], device: torch.device) -> Tensor:
     """(N,) int64 for `Draw`: an image of that name draws the same wherever it stands in its set."""
     digests = (hashlib.sha256(name.encode()).digest()[:8] for name in names)
     return torch.tensor([int.from_bytes(one, "big", signed=True) for one in digests], device=device)
@@ -64,7 +64,7 @@ def check_learnable(targets: numpy.ndarray) -> None:
 
 
 def classes_counted(
-    work: Work, classes: Sequence[str], trained: numpy.ndarray, tested: numpy.ndarray
+    context: StageContext, classes: Sequence[str], trained: numpy.ndarray, tested: numpy.ndarray
 ) -> numpy.ndarray:
     """Labels of the classes that count: of which the test split has something. trained, tested (C,) bool.
 
@@ -76,9 +76,9 @@ def classes_counted(
         raise TransferError("the test split shows none of the classes: there is nothing to score")
     if len(counted) < len(classes):
         gone = ", ".join(classes[label] for label in np.flatnonzero(~tested))
-        work.note(f"left out of the mean, as the test split has none of them: {gone}")
+        context.note(f"left out of the mean, as the test split has none of them: {gone}")
     if len(unseen := np.flatnonzero(tested & ~trained)):
-        work.note(f"only the test split shows: {', '.join(classes[label] for label in unseen)}")
+        context.note(f"only the test split shows: {', '.join(classes[label] for label in unseen)}")
     return counted
 
 
@@ -120,7 +120,7 @@ class Square:
         return mask[down[:, None], across]
 
 
-def square_of(found: Annotated, row: int, images: Images) -> Square:
+def square_of(found: PackedAnnotations, row: int, images: Images) -> Square:
     """How the image in `row` was brought to its square."""
     width, height = found.sizes[row].tolist()
     return Square(width, height, images.size, images.card.get("fit", "crop"))

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from stages.evaluate._label_checks import check_several
 from transfer.artifacts import PseudoLabels, Scores
-from transfer.errors import BadOption
+from transfer.errors import InvalidOption
 from transfer.numerics.confidence_intervals import LEVEL
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import Stage, reads
-from transfer.stage.label_joining import joined
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import Stage, stage_input
+from transfer.stage.label_joining import labels_for_images
 from transfer.utils.lazy_imports import np, sparse
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "clusters/v1"
 DRAWS = 200
@@ -36,38 +36,40 @@ class EvaluateClusters(Stage):
     seeded = False
     images = {"images": Reads("train", follow="labels", labelled=True)}
 
-    labels: str = reads(PseudoLabels, "the pseudo-labels")
+    labels: str = stage_input(PseudoLabels, "the pseudo-labels")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The images have true labels."""
         if not planned.images["images"].stage.facts.labelled:
-            raise BadOption(
+            raise InvalidOption(
                 "labels", f"the images of '{planned.inputs['labels'].name}' have no true labels"
             )
 
-    def run(self, work: Work) -> None:
-        images, pseudo = work.images["images"], work.inputs["labels"]
-        given = joined(pseudo, images, work)
+    def run(self, context: StageContext) -> None:
+        images, pseudo = context.images["images"], context.inputs["labels"]
+        given = labels_for_images(pseudo, images, context)
         known = np.flatnonzero(given >= 0)
         true, named = images.labels[known], given[known]
         check_several(true, "images")
-        purity = majority_right(true, named)
-        agreed = agreement(true, named)
+        purity = majority_accuracy(true, named)
+        agreed = cluster_agreement(true, named)
         figures = agreed | {"purity": float(purity.mean())}
         sizes = evenness(pseudo.cluster_ids[named], pseudo.k)
         figures["entropy"] = sizes.pop("entropy")
         Scores.write(
-            work.folder,
+            context.folder,
             protocol=PROTOCOL,
             settings={"k": pseudo.k, **sizes},
             selected={},
             main="ami",
             figures=figures,
             outcomes={"purity": purity},
-            intervals=intervals(agreed, true, named, work),
+            intervals=intervals(agreed, true, named, context),
             counts={"images": len(known)},
         )
-        work.figures.update({name: round(value, 2) for name, value in {**figures, **sizes}.items()})
+        context.figures.update(
+            {name: round(value, 2) for name, value in {**figures, **sizes}.items()}
+        )
 
 
 def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
@@ -76,7 +78,7 @@ def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
     return sparse.coo_matrix((np.ones(len(true), np.int64), (named, true)), shape=shape).toarray()
 
 
-def agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
+def cluster_agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
     """Percent: NMI (arithmetic), AMI, ARI, and accuracy under the best one-to-one matching."""
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import (
@@ -96,7 +98,7 @@ def agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
 
 
 def intervals(
-    figures: dict[str, float], true: numpy.ndarray, named: numpy.ndarray, work: Work
+    figures: dict[str, float], true: numpy.ndarray, named: numpy.ndarray, context: StageContext
 ) -> dict[str, list[float]]:
     """Figure of `agreement` -> [low, high], 95 %, by bootstrap over images.
 
@@ -104,12 +106,12 @@ def intervals(
     is told about the figure itself.
     """
     random, drawn = np.random.RandomState(0), []
-    with work.progress("resampling", DRAWS, "draws") as progress:
+    with context.progress("resampling", DRAWS, "draws") as progress:
         for _ in range(DRAWS):
             rows = random.randint(0, len(true), len(true))
-            drawn.append(agreement(true[rows], named[rows]))
+            drawn.append(cluster_agreement(true[rows], named[rows]))
             progress.advance(1)
-            work.pause_point()
+            context.pause_point()
     found = {}
     for name, value in figures.items():
         values = np.array([one[name] for one in drawn])
@@ -118,7 +120,7 @@ def intervals(
     return found
 
 
-def majority_right(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
+def majority_accuracy(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
     """(N,) 100 for an image of its cluster's most frequent class (the first of equals), else 0; the mean is purity."""
     return 100.0 * (contingency(true, named).argmax(1)[named] == true)
 

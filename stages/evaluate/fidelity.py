@@ -6,19 +6,19 @@ from typing import TYPE_CHECKING
 
 from transfer.artifacts import Model, PseudoLabels, Scores
 from transfer.datasets.split_roles import within
-from transfer.errors import BadOption, Damaged, TransferError
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import Stage, reads
-from transfer.stage.label_joining import joined
-from transfer.training.inference import outputs
+from transfer.errors import CorruptArtifact, InvalidOption, TransferError
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import Stage, stage_input
+from transfer.stage.label_joining import labels_for_images
+from transfer.training.inference import extract_layers
 from transfer.utils.lazy_imports import np, safetensors, torch
 
 if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "fidelity/v1"
 
@@ -35,13 +35,13 @@ class Fidelity(Stage):
     seeded = False
     images = {"images": Reads("test", follow="unseen")}
 
-    target: str = reads(Model, "the network that learned the pseudo-labels")
-    labels: str = reads(PseudoLabels, "what it learned")
-    unseen: str = reads(
+    target: str = stage_input(Model, "the network that learned the pseudo-labels")
+    labels: str = stage_input(PseudoLabels, "what it learned")
+    unseen: str = stage_input(
         PseudoLabels, "pseudo-labels of images that it did not see, by the same centroids"
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The target learned these labels, and both labellings are by the same centroids."""
         target, labels, unseen = (planned.inputs[name] for name in ("target", "labels", "unseen"))
         taught, ours, theirs = (
@@ -50,9 +50,9 @@ class Fidelity(Stage):
             unseen.inputs.get("clusters"),
         )
         if taught is None or taught.key != labels.key:
-            raise BadOption("target", f"'{target.name}' did not learn '{labels.name}'")
+            raise InvalidOption("target", f"'{target.name}' did not learn '{labels.name}'")
         if ours is None or theirs is None or ours.key != theirs.key:
-            raise BadOption(
+            raise InvalidOption(
                 "unseen", f"'{unseen.name}' are not of the centroids that '{labels.name}' are of"
             )
         asked, *learned = (
@@ -60,19 +60,19 @@ class Fidelity(Stage):
         )
         same = [one.split for one in learned if one.origin.place == asked.origin.place]
         if any(within(asked.split, split) or within(split, asked.split) for split in same):
-            raise BadOption(
+            raise InvalidOption(
                 "unseen",
                 f"'{target.name}' was trained on images of '{unseen.name}', or of the same split",
             )
 
-    def run(self, work: Work) -> None:
+    def run(self, context: StageContext) -> None:
         target, labels, unseen, images = (
-            *(work.inputs[n] for n in ("target", "labels", "unseen")),
-            work.images["images"],
+            *(context.inputs[n] for n in ("target", "labels", "unseen")),
+            context.images["images"],
         )
-        wanted = joined(unseen, images, work)
+        wanted = labels_for_images(unseen, images, context)
         rows = np.flatnonzero(wanted >= 0)
-        said = labels.cluster_ids[predicted(target, images, work)]
+        said = labels.cluster_ids[predict(target, images, context)]
         right = 100.0 * (said[rows] == unseen.cluster_ids[wanted[rows]])
         new = float(
             100.0
@@ -84,7 +84,7 @@ class Fidelity(Stage):
             "never learned": new,
         }
         Scores.write(
-            work.folder,
+            context.folder,
             protocol=PROTOCOL,
             settings={"k": labels.count},
             selected={},
@@ -93,10 +93,10 @@ class Fidelity(Stage):
             outcomes={"fidelity": right},
             counts={"unseen": len(rows)},
         )
-        work.figures.update({name: round(value, 2) for name, value in figures.items()})
+        context.figures.update({name: round(value, 2) for name, value in figures.items()})
 
 
-def predicted(target: Model, images: Images, work: Work) -> numpy.ndarray:
+def predict(target: Model, images: Images, context: StageContext) -> numpy.ndarray:
     """(N,) int64: the label that the target's head gives each image; the head was kept beside the network."""
     path = target.folder / "head.safetensors"
     if not path.exists():
@@ -105,16 +105,18 @@ def predicted(target: Model, images: Images, work: Work) -> numpy.ndarray:
         )
     try:
         head = safetensors.load_file(path)
-        weight, bias = (head[name].to(work.machine.device) for name in ("weight", "bias"))
+        weight, bias = (head[name].to(context.machine.device) for name in ("weight", "bias"))
     except Exception as error:  # of the library's own type, or a missing name
-        raise Damaged(target.folder, f"head.safetensors cannot be loaded ({error})") from error
+        raise CorruptArtifact(
+            target.folder, f"head.safetensors cannot be loaded ({error})"
+        ) from error
     last, found = list(target.layers)[-1], []
     with (
-        work.progress("asking the target", len(images), "images") as progress,
+        context.progress("asking the target", len(images), "images") as progress,
         torch.inference_mode(),
     ):
-        for _, seen in outputs(target, images, [last], work.machine):
+        for _, seen in extract_layers(target, images, [last], context.machine):
             found.append((seen[last].flatten(1).float() @ weight.T + bias).argmax(1).cpu().numpy())
             progress.advance(len(found[-1]))
-            work.pause_point()
+            context.pause_point()
     return np.concatenate(found)

@@ -4,24 +4,30 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.evaluate._finetune_recipe import FineTuning
-from stages.evaluate._label_budgets import Amount, check_amounts, drawn, share, told
+from stages.evaluate._finetune_recipe import FinetuneRecipe
+from stages.evaluate._label_budgets import (
+    LabelBudget,
+    budget_share,
+    budget_text,
+    check_budgets,
+    sample_budget,
+)
 from stages.evaluate._label_checks import check_labels
-from stages.evaluate._probe_crops import resized
-from stages.evaluate._protocol_name import named
+from stages.evaluate._probe_crops import resize
+from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "finetune/vissl-v1"
 
 
-class Finetune(FineTuning):
+class Finetune(FinetuneRecipe):
     """Accuracy after fine-tuning on some or all labels, and the learning curves of both networks.
 
     Every amount of labels is drawn for each class, `draws` times; a larger draw of the same number holds the smaller
@@ -34,38 +40,42 @@ class Finetune(FineTuning):
     version = 2  # since images are scored in the order of their ids
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
-    model: str = reads(Model, "the network")
-    amounts: list[Amount] = option(
+    model: str = stage_input(Model, "the network")
+    amounts: list[LabelBudget] = option(
         [1.0], "labels: shares of each class, or so many of each class", min_length=1
     )
     draws: int = option(1, "times that an amount is drawn", ge=1)
     beside: bool = option(True, "teach the same network from random weights too")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """No class is asked for more labels than there are images."""
-        check_amounts(self.amounts, planned)
+        check_budgets(self.amounts, planned)
 
-    def run(self, work: Work) -> None:
-        from stages.evaluate._supervised_training import Lesson, taught  # imports torch
+    def run(self, context: StageContext) -> None:
+        from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
 
-        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        classes = check_labels(train, test, work)
-        drawings = [(amount, drawn(train, amount, self.draws)) for amount in self.amounts]
+        model, train, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
+        classes = check_labels(train, test, context)
+        drawings = [(amount, sample_budget(train, amount, self.draws)) for amount in self.amounts]
         starts = {"finetuned": lambda draw: model.network()}
         if self.beside:
             starts["random weights"] = lambda draw: model.backbone.build(
-                work.seed_for("weights", draw)
+                context.seed_for("weights", draw)
             )
-        lesson = Lesson(self, resized, classes, curve=True)
+        lesson = FinetuneConfig(self, resize, classes, curve=True)
         outcomes, arrays, counts = {}, {}, {"test": len(test)}
         for amount, some in drawings:
             for name, start in starts.items():
-                figure = name if len(self.amounts) == 1 else f"{name}, {told(amount)}"
+                figure = name if len(self.amounts) == 1 else f"{name}, {budget_text(amount)}"
                 rights, curves = [], []
                 for draw, drawing, rows in some:
-                    counts[f"train, {told(amount)}"] = len(rows)
+                    counts[f"train, {budget_text(amount)}"] = len(rows)
                     label = f"{name.replace(' ', '-')}-{drawing}"
-                    right, curve = taught(work, label, lesson, start(draw), model, rows)
+                    right, curve = finetune(context, label, lesson, start(draw), model, rows)
                     rights.append(right), curves.append(curve)
                 outcomes[figure] = np.mean(rights, axis=0)
                 arrays[f"curve.{figure}"] = np.stack(curves).astype(np.float32)
@@ -73,11 +83,11 @@ class Finetune(FineTuning):
         main = (
             next(iter(figures))
             if len(self.amounts) == 1
-            else f"finetuned, {told(max(self.amounts, key=share))}"
+            else f"finetuned, {budget_text(max(self.amounts, key=budget_share))}"
         )
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings=self.identity(),
             main=main,
             selected={"epoch": "the last", "on": "nothing"},
@@ -86,4 +96,4 @@ class Finetune(FineTuning):
             counts=counts,
             arrays=arrays,
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.evaluate._embeddings import embedded
+from stages.evaluate._embeddings import embed_images
 from stages.evaluate._label_checks import check_labels
-from stages.evaluate._protocol_name import named
+from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.errors import BadOption
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import Stage, option, reads
+from transfer.errors import InvalidOption
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import Stage, option, stage_input
 from transfer.stage.layer_checks import check_layers
 from transfer.utils.lazy_imports import faiss, np, torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "knn/weighted-v1"
 TELLING = ("k", "temperature")  # papers differ in them: they are named even where they are as here
@@ -32,27 +32,33 @@ class Knn(Stage):
     seeded = False
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
     pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
     k: int = option(20, "neighbours that vote (Wu et al.: 200 on ImageNet)", ge=1)
     temperature: float = option(0.07, "T of the weights", gt=0)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layer, and the training split k images."""
         check_layers(planned, "layer", [self.layer])
         count = planned.images["train"].stage.count
         if self.k > count:
-            raise BadOption("k", f"{self.k} neighbours of {count} training images")
+            raise InvalidOption("k", f"{self.k} neighbours of {count} training images")
 
-    def run(self, work: Work) -> None:
-        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        check_labels(train, test, work)
+    def run(self, context: StageContext) -> None:
+        model, train, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
+        check_labels(train, test, context)
         layer = self.layer or model.card["default_layer"]
-        bank = embedded(work, model, train, layer, self.pool)
+        bank = embed_images(context, model, train, layer, self.pool)
         index = faiss.IndexFlatIP(bank.shape[1])
         index.add(bank)
-        similarity, nearest = index.search(embedded(work, model, test, layer, self.pool), self.k)
+        similarity, nearest = index.search(
+            embed_images(context, model, test, layer, self.pool), self.k
+        )
         neighbours = train.labels[nearest]
         outcomes = {
             "knn": 100.0 * (vote(neighbours, similarity, self.temperature) == test.labels),
@@ -60,8 +66,8 @@ class Knn(Stage):
         }
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self, TELLING),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self, TELLING),
             settings={**self.identity(), "layer": layer},
             selected={},
             main="knn",
@@ -69,7 +75,7 @@ class Knn(Stage):
             outcomes=outcomes,
             counts={"train": len(train), "test": len(test)},
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
 
 def vote(labels: numpy.ndarray, similarity: numpy.ndarray, temperature: float) -> numpy.ndarray:

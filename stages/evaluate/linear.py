@@ -6,12 +6,12 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.evaluate._label_checks import check_labels
-from stages.evaluate._layer_features import map_layers, probed_layers, read_layers, resolved
+from stages.evaluate._layer_features import map_layers, probed_layers, read_layers, resolve_layers
 from stages.evaluate._probe_presets import PRESETS, Preset
-from stages.evaluate._protocol_name import departing
+from stages.evaluate._protocol_name import protocol_name_with_overrides
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import Stage, option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import Stage, option, stage_input
 from transfer.stage.layer_checks import check_layers
 from transfer.training.trainer import epoch_order
 from transfer.utils.lazy_imports import np
@@ -19,8 +19,8 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 VERSION = "v1"
 
@@ -45,7 +45,7 @@ class Linear(Stage):
     smoke = {"epochs": 3}
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     variant: Literal[
         "pooled", "zhang2016", "deepcluster", "vissl", "relational2020", "compress"
     ] = option("pooled", "the protocol")
@@ -77,7 +77,7 @@ class Linear(Stage):
     def protocol(self) -> str:
         """Such as `linear/zhang2016-v1`, or `linear/zhang2016-v1 (epochs 4)`."""
         changed = self.changed | ({"layers": self.layers} if self.layers else {})
-        return departing(f"linear/{self.variant}-{VERSION}", changed)
+        return protocol_name_with_overrides(f"linear/{self.variant}-{VERSION}", changed)
 
     def identity(self) -> dict[str, Any]:
         """The preset itself: an option that says what the preset says changes nothing."""
@@ -88,22 +88,26 @@ class Linear(Stage):
         }
         return {name: value for name, value in settings.items() if name != "source"}
 
-    def smoked(self) -> Stage:
+    def for_smoke_run(self) -> Stage:
         return self.model_copy(update={"epochs": min(self.smoke["epochs"], self.preset.epochs)})
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layers."""
         check_layers(planned, "layers", self.layers or [])
 
-    def run(self, work: Work) -> None:
-        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        classes = check_labels(train, test, work)
-        layers = resolved(model, self.layers) or self._layers(model)
+    def run(self, context: StageContext) -> None:
+        model, train, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
+        classes = check_labels(train, test, context)
+        layers = resolve_layers(model, self.layers) or self._layers(model)
         # Drawn, not every n-th: in some sets the classes take turns.
         order = np.random.RandomState(0).permutation(len(train))
         choose, fit = np.split(order, [round(self.preset.held_out * len(train))])
         probe = self._once if self.preset.train_crop is None else self._cropped
-        outcomes, chosen = probe(work, model, layers, fit, choose, classes)
+        outcomes, chosen = probe(context, model, layers, fit, choose, classes)
         best = max(layers, key=lambda layer: chosen[layer])
         outcomes = {"best": outcomes[best], **outcomes}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
@@ -114,7 +118,7 @@ class Linear(Stage):
         )
         on = on if len(layers) > 1 else "nothing: one layer is probed"
         Scores.write(
-            work.folder,
+            context.folder,
             protocol=self.protocol,
             settings=self.identity(),
             main="best",
@@ -123,7 +127,7 @@ class Linear(Stage):
             outcomes=outcomes,
             counts={"train": len(fit), "selection": len(choose), "test": len(test)},
         )
-        work.figures.update(
+        context.figures.update(
             {
                 "best": f"{best} {figures[best]:.2f} %",
                 **{k: round(v, 2) for k, v in figures.items()},
@@ -136,7 +140,7 @@ class Linear(Stage):
 
     def _once(
         self,
-        work: Work,
+        context: StageContext,
         model: Model,
         layers: list[str],
         rows: numpy.ndarray,
@@ -144,36 +148,49 @@ class Linear(Stage):
         classes: int,
     ) -> tuple[dict[str, numpy.ndarray], dict[str, float]]:
         """Layer -> what each test image adds, and the accuracy that chooses: every image is read once."""
-        from stages.evaluate._linear_head import Head, fit, right, statistics  # imports torch
+        from stages.evaluate._linear_head import (
+            Head,
+            feature_statistics,
+            fit_head,
+            per_image_accuracy,
+        )  # imports torch
 
-        train, test, preset = work.images["train"], work.images["test"], self.preset
+        train, test, preset = context.images["train"], context.images["test"], self.preset
         seen = {
-            role: read_layers(work, model, images, layers, role, preset.dimensions, preset.pooling)
-            for role, images in work.images.items()
+            role: read_layers(
+                context, model, images, layers, role, preset.dimensions, preset.pooling
+            )
+            for role, images in context.images.items()
         }
         outcomes, chosen = {}, {}
-        with work.progress("probing", len(layers) * preset.epochs, "epochs") as progress:
+        with context.progress("probing", len(layers) * preset.epochs, "epochs") as progress:
             for layer in layers:
 
                 def order(epoch: int, layer: str = layer) -> numpy.ndarray:
-                    return rows[epoch_order(work.seed_for("probe", layer, epoch), len(rows))]
+                    return rows[epoch_order(context.seed_for("probe", layer, epoch), len(rows))]
 
                 features = seen["train"][layer]
-                head = Head(preset.norm, *statistics(features, rows, preset.norm), classes)
-                for _ in fit(head, preset, features, train.labels, order, work.machine.device):
+                head = Head(preset.norm, *feature_statistics(features, rows, preset.norm), classes)
+                for _ in fit_head(
+                    head, preset, features, train.labels, order, context.machine.device
+                ):
                     progress.advance(1)
-                    work.pause_point()
-                outcomes[layer] = right(
+                    context.pause_point()
+                outcomes[layer] = per_image_accuracy(
                     head, seen["test"][layer], test.labels, np.arange(len(test))
                 )
                 on_test = not len(choose)
-                picked = outcomes[layer] if on_test else right(head, features, train.labels, choose)
+                picked = (
+                    outcomes[layer]
+                    if on_test
+                    else per_image_accuracy(head, features, train.labels, choose)
+                )
                 chosen[layer] = float(picked.mean())
         return outcomes, chosen
 
     def _cropped(
         self,
-        work: Work,
+        context: StageContext,
         model: Model,
         layers: list[str],
         rows: numpy.ndarray,
@@ -181,19 +198,21 @@ class Linear(Stage):
         classes: int,
     ) -> tuple[dict[str, numpy.ndarray], dict[str, float]]:
         """The same, where the network sees new crops in every epoch."""
-        from stages.evaluate._augmented_probe import Cropped, widths
-        from stages.evaluate._linear_head import Head, statistics
+        from stages.evaluate._augmented_probe import AugmentedProbe, layer_widths
+        from stages.evaluate._linear_head import Head, feature_statistics
 
-        train, test, preset = work.images["train"], work.images["test"], self.preset
-        cropped = Cropped(work, model, layers, preset)
+        train, test, preset = context.images["train"], context.images["test"], self.preset
+        cropped = AugmentedProbe(context, model, layers, preset)
         heads = []
-        for layer, width in zip(layers, widths(model, layers, preset.dimensions), strict=True):
+        for layer, width in zip(
+            layers, layer_widths(model, layers, preset.dimensions), strict=True
+        ):
             features = np.empty((0, width), np.float16)
             if preset.norm == "l2":
-                features = read_layers(work, model, train, [layer], "train", preset.dimensions)[
+                features = read_layers(context, model, train, [layer], "train", preset.dimensions)[
                     layer
                 ]
-            moments = statistics(features, rows, preset.norm)
+            moments = feature_statistics(features, rows, preset.norm)
             heads.append(Head(preset.norm, *moments, classes, channels=model.layers[layer][0]))
         cropped.train(heads, train, train.labels)
         named = cropped.right([head.eval() for head in heads], test, test.labels)

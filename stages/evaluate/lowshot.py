@@ -4,29 +4,35 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.evaluate._finetune_recipe import FineTuning
-from stages.evaluate._label_budgets import Amount, check_amounts, drawn, share, told
+from stages.evaluate._finetune_recipe import FinetuneRecipe
+from stages.evaluate._label_budgets import (
+    LabelBudget,
+    budget_share,
+    budget_text,
+    check_budgets,
+    sample_budget,
+)
 from stages.evaluate._label_checks import check_labels
 from stages.evaluate._layer_features import read_layers
-from stages.evaluate._probe_crops import resized
-from stages.evaluate._protocol_name import named
+from stages.evaluate._probe_crops import resize
+from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import option, stage_input
 from transfer.stage.layer_checks import check_layers
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "lowshot/v1"
 DIMENSIONS = 9216
 
 
-class Lowshot(FineTuning):
+class Lowshot(FinetuneRecipe):
     """Accuracy with 1 %, 10 %, or n labels of each class, as a mean over draws.
 
     `linear`: logistic regression (C = 1) on features of unit length, which needs no recipe (as Tian et al., ECCV 2020,
@@ -39,8 +45,8 @@ class Lowshot(FineTuning):
     smoke = {"epochs": 1, "draws": 1}
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
-    model: str = reads(Model, "the network")
-    amounts: list[Amount] = option(
+    model: str = stage_input(Model, "the network")
+    amounts: list[LabelBudget] = option(
         [0.01, 0.1], "labels: shares of each class, or so many of each class", min_length=1
     )
     draws: int = option(3, "times that an amount is drawn", ge=1)
@@ -51,25 +57,29 @@ class Lowshot(FineTuning):
         None, "the layer; none: the network's deepest convolutional one", where={"ways": ["linear"]}
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layer, and no class is asked for more labels than there are images."""
         check_layers(planned, "layer", [self.layer])
-        check_amounts(self.amounts, planned)
+        check_budgets(self.amounts, planned)
 
-    def run(self, work: Work) -> None:
-        from stages.evaluate._supervised_training import Lesson, taught  # imports torch
+    def run(self, context: StageContext) -> None:
+        from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
 
-        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        classes = check_labels(train, test, work)
-        drawings = [(amount, drawn(train, amount, self.draws)) for amount in self.amounts]
+        model, train, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
+        classes = check_labels(train, test, context)
+        drawings = [(amount, sample_budget(train, amount, self.draws)) for amount in self.amounts]
         layer = self.layer or model.card["default_layer"]
         if "linear" in self.ways:
             read = {
-                role: read_layers(work, model, one, [layer], role, DIMENSIONS)[layer]
-                for role, one in work.images.items()
+                role: read_layers(context, model, one, [layer], role, DIMENSIONS)[layer]
+                for role, one in context.images.items()
             }
         lesson, outcomes, spreads, counts = (
-            Lesson(self, resized, classes),
+            FinetuneConfig(self, resize, classes),
             {},
             {},
             {"test": len(test)},
@@ -77,25 +87,27 @@ class Lowshot(FineTuning):
         for amount, some in drawings:
             found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
             for _, drawing, rows in some:
-                counts[f"train, {told(amount)}"] = len(rows)
+                counts[f"train, {budget_text(amount)}"] = len(rows)
                 if "linear" in found:
                     found["linear"].append(
                         linear(read["train"], train.labels, rows, read["test"], test.labels)
                     )
                 if "finetuned" in found:
                     found["finetuned"].append(
-                        taught(work, drawing, lesson, model.network(), model, rows)[0]
+                        finetune(context, drawing, lesson, model.network(), model, rows)[0]
                     )
-                work.pause_point()
+                context.pause_point()
             for way, rights in found.items():
-                outcomes[f"{way}, {told(amount)}"] = np.mean(rights, axis=0)
-                spreads[f"{way}, {told(amount)}"] = np.array([right.mean() for right in rights])
+                outcomes[f"{way}, {budget_text(amount)}"] = np.mean(rights, axis=0)
+                spreads[f"{way}, {budget_text(amount)}"] = np.array(
+                    [right.mean() for right in rights]
+                )
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings={**self.identity(), "layer": layer},
-            main=f"{self.ways[0]}, {told(max(self.amounts, key=share))}",
+            main=f"{self.ways[0]}, {budget_text(max(self.amounts, key=budget_share))}",
             selected={"epoch": "the last", "on": "nothing"},
             figures=figures,
             outcomes=outcomes,
@@ -107,7 +119,7 @@ class Lowshot(FineTuning):
             for name, values in spreads.items()
             if len(values) > 1
         }
-        work.figures.update(
+        context.figures.update(
             {name: f"{value:.2f}{apart.get(name, '')} %" for name, value in figures.items()}
         )
 

@@ -5,29 +5,29 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages.evaluate._label_checks import check_labels
-from stages.evaluate._layer_features import map_layers, resolved
+from stages.evaluate._layer_features import map_layers, resolve_layers
 from stages.evaluate._probe_crops import random_crop
-from stages.evaluate._protocol_name import named
+from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import option, stage_input
 from transfer.stage.layer_checks import check_layers
-from transfer.training.recipe import Trained, falls_at
+from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 PROTOCOL = "nonlinear/noroozi2016-v1"
 CROP = 227 / 256
 
 
-class Nonlinear(Trained):
+class Nonlinear(TrainableStage):
     """For each locked layer: what the layers behind it, with fresh weights, learn from the labels on top of it.
 
     Published for ImageNet: 350,000 steps of 256 images (70 epochs), rate 0.01, a tenth of it each 100,000 steps; crops
@@ -39,7 +39,7 @@ class Nonlinear(Trained):
     version = 2  # since images are scored in the order of their ids
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     locked: list[str] | None = option(
         None,
         "up to which layers to lock, a training each; none: a probe's that are maps",
@@ -52,32 +52,36 @@ class Nonlinear(Trained):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([2 / 7, 4 / 7, 6 / 7])
+    drops: list[float] = lr_milestones([2 / 7, 4 / 7, 6 / 7])
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layers."""
         check_layers(planned, "locked", self.locked or [])
 
-    def run(self, work: Work) -> None:
-        from stages.evaluate._supervised_training import Lesson, taught  # imports torch
+    def run(self, context: StageContext) -> None:
+        from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
 
-        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
-        classes = check_labels(train, test, work)
-        layers = resolved(model, self.locked) or map_layers(model)
+        model, train, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
+        classes = check_labels(train, test, context)
+        layers = resolve_layers(model, self.locked) or map_layers(model)
         names, outcomes = list(model.layers), {}
         for layer in layers:
             kept = names[: names.index(layer) + 1]
-            lesson = Lesson(self, crop, classes, locked=tuple(kept))
-            network = half_fresh(model, kept, work.seed_for("weights", layer))
-            outcomes[layer], _ = taught(
-                work, f"{layer}-locked", lesson, network, model, np.arange(len(train))
+            lesson = FinetuneConfig(self, crop, classes, locked=tuple(kept))
+            network = reinit_after(model, kept, context.seed_for("weights", layer))
+            outcomes[layer], _ = finetune(
+                context, f"{layer}-locked", lesson, network, model, np.arange(len(train))
             )
         deepest = max(layers, key=names.index)
         outcomes = {"deepest": outcomes[deepest], **outcomes}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings=self.identity(),
             main="deepest",
             selected={"epoch": "the last", "on": "nothing", "layer": deepest},
@@ -85,10 +89,10 @@ class Nonlinear(Trained):
             outcomes=outcomes,
             counts={"train": len(train), "test": len(test)},
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
 
-def half_fresh(model: Model, kept: list[str], seed: int) -> Network:
+def reinit_after(model: Model, kept: list[str], seed: int) -> Network:
     """The network with the model's weights in the layers `kept`, and fresh ones behind them."""
     network, taught = model.backbone.build(seed), model.network()
     for layer in kept:
@@ -98,6 +102,6 @@ def half_fresh(model: Model, kept: list[str], seed: int) -> Network:
     return network
 
 
-def crop(images: Tensor, draw: Draw, size: int) -> Tensor:
+def crop(images: Tensor, rng: PerImageRng, size: int) -> Tensor:
     """Squares of 227 of 256 px, mirrored half of the time."""
-    return random_crop(images, draw, CROP, size)
+    return random_crop(images, rng, CROP, size)

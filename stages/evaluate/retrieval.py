@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.evaluate._embeddings import embedded
+from stages.evaluate._embeddings import embed_images
 from stages.evaluate._label_checks import check_several
-from stages.evaluate._protocol_name import named
+from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.inspection.batch_preview import SIDE, montage
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import Stage, option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import Stage, option, stage_input
 from transfer.stage.layer_checks import check_layers
 from transfer.utils.lazy_imports import F, np, torch
 
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "retrieval/cosine-v1"
 DEPTHS = (1, 5, 10)
@@ -49,20 +49,25 @@ class Retrieval(Stage):
     seeded = False
     images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
     pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layer."""
         check_layers(planned, "layer", [self.layer])
 
-    def run(self, work: Work) -> None:
-        model, train, test = work.inputs["model"], work.images["train"], work.images["test"]
+    def run(self, context: StageContext) -> None:
+        model, train, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
         check_several(train.labels, "training images")
         layer = self.layer or model.card["default_layer"]
         bank, queries = (
-            torch.from_numpy(embedded(work, model, one, layer, self.pool)) for one in (train, test)
+            torch.from_numpy(embed_images(context, model, one, layer, self.pool))
+            for one in (train, test)
         )
         asked = np.flatnonzero(np.isin(test.labels, train.labels))
         if not len(asked):
@@ -70,28 +75,28 @@ class Retrieval(Stage):
                 "no class of the test split is in the training split: nothing can be found"
             )
         if len(asked) < len(test):
-            work.note(
+            context.note(
                 f"{len(test) - len(asked)} test images are of classes that no training image has: left out"
             )
         precisions, firsts, nearest = [], [], []
         labels = torch.from_numpy(train.labels)
-        with work.progress("ranking", len(asked), "images") as progress:
+        with context.progress("ranking", len(asked), "images") as progress:
             for start in range(0, len(asked), BLOCK):
                 rows = asked[start : start + BLOCK]
-                ranking = ranked(queries[rows], bank)
+                ranking = rank_gallery(queries[rows], bank)
                 hits = labels[ranking] == torch.from_numpy(test.labels[rows])[:, None]
                 precisions.append(average_precision(hits))
                 firsts.append(hits.int().argmax(1))
                 nearest.append(ranking[:, :SHOWN])
                 progress.advance(len(rows))
-                work.pause_point()
+                context.pause_point()
         first = torch.cat(firsts).numpy()
         outcomes = {"mAP": 100.0 * torch.cat(precisions).numpy()}
         outcomes |= {f"recall at {n}": 100.0 * (first < n) for n in DEPTHS}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings={**self.identity(), "layer": layer},
             selected={},
             main="mAP",
@@ -100,12 +105,12 @@ class Retrieval(Stage):
             counts={"train": len(train), "test": len(asked)},
         )
         draw_nearest(train, test, asked, torch.cat(nearest).numpy()).save(
-            work.folder / "nearest.png", format="PNG"
+            context.folder / "nearest.png", format="PNG"
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
 
-def ranked(queries: Tensor, bank: Tensor) -> Tensor:
+def rank_gallery(queries: Tensor, bank: Tensor) -> Tensor:
     """(Q, D) and (N, D) of unit length to (Q, N): rows of the bank, the most similar first; equals in their order."""
     return (queries @ bank.T).argsort(dim=1, descending=True, stable=True)
 

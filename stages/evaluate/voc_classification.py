@@ -4,26 +4,26 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.evaluate._protocol_name import named
+from stages.evaluate._protocol_name import protocol_name
 from stages.evaluate._voc_data import (
-    annotated,
     check_annotated,
     check_learnable,
+    class_numbers,
     classes_counted,
-    numbers,
+    load_annotations,
 )
 from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
-from transfer.errors import BadOption, TransferError
-from transfer.numerics.average_precision import interval, mean_precision, precisions, rankings
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import option, reads
+from transfer.errors import InvalidOption, TransferError
+from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import option, stage_input
 from transfer.training import trainer
 from transfer.training.inference import BLOCK
-from transfer.training.recipe import Trained
+from transfer.training.recipe import TrainableStage
 from transfer.transforms.geometry import affine_map, sample
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -32,15 +32,15 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "voc_classification/krahenbuhl2016-v1"
 SHORTER = 375  # px: the shorter side of most of VOC's photographs, to which `scale` refers
 WINDOW = 227  # px: the published crops, of an image that was scaled
 
 
-class VocClassification(Trained):
+class VocClassification(TrainableStage):
     """Fine-tuning with one sigmoid a class, then mean average precision (Krähenbühl et al. 2016).
 
     Trained on `trainval`, scored on `test`. The published settings are the defaults: 80,000 steps of 16 images, which
@@ -59,7 +59,7 @@ class VocClassification(Trained):
     smoke = {"epochs": 1, "crops": 2}
     images = {"train": Reads("trainval"), "test": Reads("test")}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     train: Literal["all", "fc6-8", "fc8"] = option(
         "all",
         "what is trained: all layers; the fully connected ones (fc6, fc7) and the new one; the new one only",
@@ -84,18 +84,18 @@ class VocClassification(Trained):
     )
     crops: int = option(10, "random crops a test image, whose scores are summed", ge=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The sets are annotated, and the model has the layers."""
         check_annotated(planned)
         if not 0 < self.scale[0] <= self.scale[1]:
-            raise BadOption("scale", f"[lowest, highest], above zero (found {self.scale})")
+            raise InvalidOption("scale", f"[lowest, highest], above zero (found {self.scale})")
         backbone = getattr(planned.inputs["model"].stage, "backbone", None)
         if backbone is not None:
             self._frozen(backbone.name, backbone.layer_names())
 
     def rate(self, epoch: float) -> float:
         if self.schedule != "halving":
-            return super().rate(epoch)
+            return super().learning_rate_at(epoch)
         rising = min(1.0, epoch / self.warmup) if self.warmup else 1.0
         return rising * self.learning_rate * 0.5 ** int(8 * epoch / max(1, self.epochs) + 1e-9)
 
@@ -109,27 +109,31 @@ class VocClassification(Trained):
         optimizer.register_step_pre_hook(shorten)
         return optimizer
 
-    def run(self, work: Work) -> None:
-        model, images, test = work.inputs["model"], work.images["train"], work.images["test"]
-        wanted, asked = annotated(images).targets, annotated(test).targets
+    def run(self, context: StageContext) -> None:
+        model, images, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
+        wanted, asked = load_annotations(images).targets, load_annotations(test).targets
         check_learnable(wanted)
         trained, tested = (wanted == 1).any(axis=0), (asked == 1).any(axis=0)
-        counted = classes_counted(work, images.classes, trained, tested)
-        network = self._network(work, model, len(images.classes))
-        targets = torch.from_numpy(wanted).to(work.machine.device)
+        counted = classes_counted(context, images.classes, trained, tested)
+        network = self._network(context, model, len(images.classes))
+        targets = torch.from_numpy(wanted).to(context.machine.device)
 
         def loss(
-            network: nn.ModuleDict, batch: Tensor, draw: Draw
+            network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            logits = self._logits(network, model, batch, draw)
-            truth = targets[draw.ids]
+            logits = self._logits(network, model, batch, rng)
+            truth = targets[rng.ids]
             each = F.binary_cross_entropy_with_logits(
                 logits, (truth == 1).float(), reduction="none"
             )
             return (each * (truth != 0)).sum() / len(batch), {}
 
-        trainer.train(work, self, network, loss, images)
-        first, total = self._scores(work, network, model, test)
+        trainer.train(context, self, network, loss, images)
+        first, total = self._scores(context, network, model, test)
         ranked = [rankings(some[:, counted], asked[:, counted]) for some in (total, first)]
         figures = {
             "mAP": mean_precision(ranked[0], "step"),
@@ -139,19 +143,19 @@ class VocClassification(Trained):
         pairs = zip(counted, precisions(ranked[0], "step"), strict=True)
         each = {f"AP {images.classes[label]}": float(value) for label, value in pairs}
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings=self.identity(),
             selected={},
             main="mAP",
             figures=figures | each,
             intervals={
-                "mAP": interval(lambda counts: precisions(ranked[0], "step", counts), len(test))
+                "mAP": map_interval(lambda counts: precisions(ranked[0], "step", counts), len(test))
             },
             counts={"train": len(images), "test": len(test), "classes": len(counted)},
             arrays={"scores": total.astype(np.float32), "targets": asked},
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
     def _frozen(self, name: str, layers: list[str]) -> list[str]:
         """The layers that are not trained; BadOption where the network cannot be parted so."""
@@ -161,35 +165,41 @@ class VocClassification(Trained):
             return layers
         if "fc6" not in layers:
             has = ", ".join(layers)
-            raise BadOption(
+            raise InvalidOption(
                 "train",
                 f"{name} has no layers fc6 and fc7 (it has {has}): say `train: all` or `train: fc8`",
             )
         return layers[: layers.index("fc6")]
 
-    def _network(self, work: Work, model: Model, classes: int) -> nn.ModuleDict:
-        from stages.evaluate._frozen_batchnorm import Finetuned, absorbed, fresh
+    def _network(self, context: StageContext, model: Model, classes: int) -> nn.ModuleDict:
+        from stages.evaluate._frozen_batchnorm import (
+            FrozenBatchNormNetwork,
+            init_normal,
+            with_fused_batchnorm,
+        )
 
-        backbone = absorbed(model)
+        backbone = with_fused_batchnorm(model)
         try:
             frozen = [
                 backbone.get_submodule(name)
                 for name in self._frozen(backbone.spec.name, backbone.layer_names)
             ]
-        except BadOption as error:
+        except InvalidOption as error:
             raise TransferError(f"train: {error}") from error
         width = int(np.prod(model.layers[backbone.layer_names[-1]]))
-        head = fresh(nn.Linear(width, classes), 0.01, 0.1, work.seed_for("weights"))
-        return Finetuned({"backbone": backbone, "head": head}, frozen)
+        head = init_normal(nn.Linear(width, classes), 0.01, 0.1, context.seed_for("weights"))
+        return FrozenBatchNormNetwork({"backbone": backbone, "head": head}, frozen)
 
-    def _logits(self, network: nn.ModuleDict, model: Model, images: Tensor, draw: Draw) -> Tensor:
-        seen = normalise(sample(images, self.crop(draw), model.card["size"]), model.normalisation)
+    def _logits(
+        self, network: nn.ModuleDict, model: Model, images: Tensor, rng: PerImageRng
+    ) -> Tensor:
+        seen = normalize(sample(images, self.crop(rng), model.card["size"]), model.normalisation)
         return network["head"](network["backbone"](seen).flatten(1)).float()
 
-    def crop(self, draw: Draw) -> Tensor:
+    def crop(self, rng: PerImageRng) -> Tensor:
         """(B, 2, 3) maps of a window somewhere in the square, mirrored or not: the part of a scaled image that a crop
         shows, at most all of it."""
-        scale, left, top, mirror = draw.uniform(4).unbind(1)
+        scale, left, top, mirror = rng.uniform(4).unbind(1)
         low, high = self.scale
         side = (WINDOW / SHORTER / (low + (high - low) * scale)).clamp(max=1)
         zero = torch.zeros_like(side)
@@ -202,35 +212,35 @@ class VocClassification(Trained):
             (1 - side) * (2 * top - 1),
         )
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
-        crops = [sample(images, self.crop(draw), images.shape[-1]) for _ in range(3)]
+        crops = [sample(images, self.crop(rng), images.shape[-1]) for _ in range(3)]
         return {"image": images, **{f"crop {number}": one for number, one in enumerate(crops, 1)}}
 
     def _scores(
-        self, work: Work, network: nn.ModuleDict, model: Model, test: Images
+        self, context: StageContext, network: nn.ModuleDict, model: Model, test: Images
     ) -> tuple[numpy.ndarray, numpy.ndarray]:
         """(N, classes) of the first crop of each image, and of all its crops together."""
         network.eval()
         first, total = [], []
-        names = numbers(test.ids, work.machine.device)
+        names = class_numbers(test.ids, context.machine.device)
         with (
-            work.progress("scoring", len(test), "images") as progress,
-            Batches(test, work.machine, BLOCK) as feed,
+            context.progress("scoring", len(test), "images") as progress,
+            Batches(test, context.machine, BLOCK) as feed,
             torch.inference_mode(),
-            work.machine.autocast(),
+            context.machine.autocast(),
         ):
             blocks = [
                 np.arange(start, min(start + BLOCK, len(test)))
                 for start in range(0, len(test), BLOCK)
             ]
             for rows, batch in zip(blocks, feed.each(blocks), strict=True):
-                draw = Draw(work.seed_for("crops"), names[rows])
-                found = [self._logits(network, model, batch, draw) for _ in range(self.crops)]
+                rng = PerImageRng(context.seed_for("crops"), names[rows])
+                found = [self._logits(network, model, batch, rng) for _ in range(self.crops)]
                 first.append(found[0].cpu().numpy())
                 total.append(torch.stack(found).double().sum(0).cpu().numpy())
                 progress.advance(len(rows))
-                work.pause_point()
+                context.pause_point()
         return _finite(np.concatenate(first)), _finite(np.concatenate(total))
 
 

@@ -4,24 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.evaluate._protocol_name import named
-from stages.evaluate._voc_data import annotated, check_annotated, classes_counted, square_of
+from stages.evaluate._protocol_name import protocol_name
+from stages.evaluate._voc_data import check_annotated, classes_counted, load_annotations, square_of
 from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
-from transfer.errors import BadOption, TransferError
+from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.average_precision import (
     Ranking,
-    interval,
-    matched,
+    map_interval,
+    match_boxes,
     mean_precision,
     precisions,
 )
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import option, stage_input
 from transfer.stage.layer_checks import check_layers
-from transfer.training.recipe import Trained, falls_at
+from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.training.trainer import train
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
     Truth = list[
         tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]
@@ -41,7 +41,7 @@ PROTOCOL = "voc_detection/faster-rcnn-v1"
 AT_ONCE = 8  # test images: each has hundreds of regions
 
 
-class VocDetection(Trained):
+class VocDetection(TrainableStage):
     """Faster R-CNN (Ren et al. 2015) fine-tuned on boxes, all layers; average precision at an overlap of a half.
 
     Trained on `trainval`, scored on `test`. The published settings are the defaults: 150,000 steps of 2 images, which
@@ -60,7 +60,7 @@ class VocDetection(Trained):
     smoke = {"epochs": 1}
     images = {"train": Reads("trainval"), "test": Reads("test")}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     layer: str | None = option(
         None, "layer whose map is searched; none: the deepest that gives one and is no pooling"
     )
@@ -73,7 +73,7 @@ class VocDetection(Trained):
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
-    drops: list[float] = falls_at([1 / 3, 2 / 3])
+    drops: list[float] = lr_milestones([1 / 3, 2 / 3])
     anchors: list[float] = option(
         [0.1, 0.2, 0.4, 0.8],
         "sides of the anchors, as shares of the image's; each in three shapes",
@@ -85,49 +85,53 @@ class VocDetection(Trained):
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
     least_score: float = option(0.01, "boxes with a lower score are not looked at", ge=0, lt=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The sets are annotated, and the model has the layer."""
         check_annotated(planned)
         check_layers(planned, "layer", [self.layer])
         if any(not 0 < share <= 2 for share in self.anchors):
-            raise BadOption(
+            raise InvalidOption(
                 "anchors", f"shares of the image's side, such as 0.2 (found {self.anchors})"
             )
 
-    def rehearse(self, planned: Planned) -> None:
-        from stages.evaluate._frozen_batchnorm import rehearse_map
+    def validate_build(self, planned: PlannedStage) -> None:
+        from stages.evaluate._frozen_batchnorm import validate_map
 
-        rehearse_map(planned, self.layer, pools=False)
+        validate_map(planned, self.layer, pools=False)
 
-    def run(self, work: Work) -> None:
-        model, images, test = work.inputs["model"], work.images["train"], work.images["test"]
+    def run(self, context: StageContext) -> None:
+        model, images, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
         known, asked = truth_of(images), truth_of(test)
         shown, tested = (_shown(some, len(images.classes)) for some in (known, asked))
         if not shown.any():
             raise TransferError("no training image has a box that could be learned from")
-        counted = classes_counted(work, images.classes, shown, tested)
-        network = self._network(work, model, images.size, len(images.classes))
-        device = work.machine.device
+        counted = classes_counted(context, images.classes, shown, tested)
+        network = self._network(context, model, images.size, len(images.classes))
+        device = context.machine.device
 
         def loss(
-            network: nn.ModuleDict, batch: Tensor, draw: Draw
+            network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            detector, mirrored = network["detector"], draw.chance(self.flip)
+            detector, mirrored = network["detector"], rng.chance(self.flip)
             batch = torch.where(mirrored[:, None, None, None], batch.flip(-1), batch)
-            flips = zip(draw.ids.tolist(), mirrored.tolist(), strict=True)
+            flips = zip(rng.ids.tolist(), mirrored.tolist(), strict=True)
             targets = [
                 _target(*known[row], images.size if flip else None, device) for row, flip in flips
             ]
             for part in (detector.rpn, detector.roi_heads):
-                part.fg_bg_sampler.draw = draw
+                part.fg_bg_sampler.rng = rng
             with torch.autocast(device.type, enabled=False):
-                losses = detector(list(normalise(batch, model.normalisation)), targets)
+                losses = detector(list(normalize(batch, model.normalisation)), targets)
             return sum(losses.values()), {
                 name.removeprefix("loss_"): value for name, value in losses.items()
             }
 
-        train(work, self, network, loss, images)
-        ranked = self._ranked(work, network, model, test, asked, counted)
+        train(context, self, network, loss, images)
+        ranked = self._ranked(context, network, model, test, asked, counted)
         figures = {
             "AP50": mean_precision(ranked, "11 points"),
             "AP50 (area)": mean_precision(ranked, "area"),
@@ -135,14 +139,16 @@ class VocDetection(Trained):
         pairs = zip(counted, precisions(ranked, "11 points"), strict=True)
         each = {f"AP50 {images.classes[label]}": float(value) for label, value in pairs}
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings=self.identity(),
             selected={},
             main="AP50",
             figures=figures | each,
             intervals={
-                "AP50": interval(lambda counts: precisions(ranked, "11 points", counts), len(test))
+                "AP50": map_interval(
+                    lambda counts: precisions(ranked, "11 points", counts), len(test)
+                )
             },
             counts={
                 "train": len(images),
@@ -151,13 +157,19 @@ class VocDetection(Trained):
                 "boxes": sum(int((~hard).sum()) for _, _, hard in asked),
             },
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
-    def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
+    def _network(
+        self, context: StageContext, model: Model, size: int, classes: int
+    ) -> nn.ModuleDict:
         from stages.evaluate._faster_rcnn import detector
-        from stages.evaluate._frozen_batchnorm import Finetuned, absorbed, map_layer
+        from stages.evaluate._frozen_batchnorm import (
+            FrozenBatchNormNetwork,
+            map_layer,
+            with_fused_batchnorm,
+        )
 
-        backbone = absorbed(model)
+        backbone = with_fused_batchnorm(model)
         try:
             layer = map_layer(backbone.spec, backbone.shapes(size), self.layer, pools=False)
         except ValueError as error:
@@ -167,17 +179,17 @@ class VocDetection(Trained):
             layer,
             classes,
             size,
-            work.machine,
+            context.machine,
             self.anchors,
             self.regions,
             self.least_score,
-            work.seed_for("weights"),
+            context.seed_for("weights"),
         )
-        return Finetuned({"detector": made})
+        return FrozenBatchNormNetwork({"detector": made})
 
     def _ranked(
         self,
-        work: Work,
+        context: StageContext,
         network: nn.ModuleDict,
         model: Model,
         test: Images,
@@ -196,12 +208,12 @@ class VocDetection(Trained):
             for start in range(0, len(test), AT_ONCE)
         ]
         with (
-            work.progress("scoring", len(test), "images") as progress,
-            Batches(test, work.machine, AT_ONCE) as feed,
+            context.progress("scoring", len(test), "images") as progress,
+            Batches(test, context.machine, AT_ONCE) as feed,
             torch.inference_mode(),
         ):
             for rows, batch in zip(blocks, feed.each(blocks), strict=True):
-                found = network["detector"](list(normalise(batch, model.normalisation)))
+                found = network["detector"](list(normalize(batch, model.normalisation)))
                 for row, one in zip(rows.tolist(), found, strict=True):
                     boxes, named, sure = (
                         one[name].cpu().numpy() for name in ("boxes", "labels", "scores")
@@ -209,12 +221,14 @@ class VocDetection(Trained):
                     corners, labels, hard = asked[row]
                     for label in classes:
                         mine, true = named == label + 1, labels == label
-                        hit, counts = matched(boxes[mine], sure[mine], corners[true], hard[true])
+                        hit, counts = match_boxes(
+                            boxes[mine], sure[mine], corners[true], hard[true]
+                        )
                         scores[label].append(sure[mine][counts])
                         hits[label].append(hit[counts])
                         images[label].append(np.full(int(counts.sum()), row))
                 progress.advance(len(rows))
-                work.pause_point()
+                context.pause_point()
         joined = [
             [np.concatenate(parts[label]) for parts in (scores, hits, images)] for label in classes
         ]
@@ -225,7 +239,7 @@ class VocDetection(Trained):
 
 def truth_of(images: Images) -> Truth:
     """Of each image, in px of its packed square: corners (n, 4), labels (n,), and (n,) bool, which are difficult."""
-    found = annotated(images)
+    found = load_annotations(images)
     return [square_of(found, row, images).boxes(found.boxes(row)) for row in range(len(images))]
 
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.evaluate._protocol_name import named
-from stages.evaluate._voc_data import annotated, check_annotated, classes_counted, square_of
+from stages.evaluate._protocol_name import protocol_name
+from stages.evaluate._voc_data import check_annotated, classes_counted, load_annotations, square_of
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
-from transfer.numerics.average_precision import interval
+from transfer.numerics.average_precision import map_interval
 from transfer.numerics.iou import VOID, confusion, intersections, mean_iou
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import option, reads
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import option, stage_input
 from transfer.stage.layer_checks import check_layers
-from transfer.training.inference import in_order
-from transfer.training.recipe import Trained, falls_at
+from transfer.training.inference import iter_batches
+from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.training.trainer import train
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 PROTOCOL = "voc_segmentation/fcn32s-v1"
 
 
-class VocSegmentation(Trained):
+class VocSegmentation(TrainableStage):
     """FCN-32s (Long et al. 2015; as Zhang et al. 2016 fine-tune it), all layers; mean intersection over union.
 
     Trained on `train_seg`, scored on `val_seg`; borders (255) count neither way, the background is a class. The deepest
@@ -49,7 +49,7 @@ class VocSegmentation(Trained):
     smoke = {"epochs": 1}
     images = {"train": Reads("train_seg"), "test": Reads("val_seg")}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer whose map is scored; none: the deepest that gives one")
     epochs: int = option(
         2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0
@@ -60,21 +60,25 @@ class VocSegmentation(Trained):
     learning_rate: float = option(1e-4, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
-    drops: list[float] = falls_at([1 / 3, 2 / 3])
+    drops: list[float] = lr_milestones([1 / 3, 2 / 3])
     flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The sets are annotated, and the model has the layer."""
         check_annotated(planned)
         check_layers(planned, "layer", [self.layer])
 
-    def rehearse(self, planned: Planned) -> None:
-        from stages.evaluate._frozen_batchnorm import rehearse_map
+    def validate_build(self, planned: PlannedStage) -> None:
+        from stages.evaluate._frozen_batchnorm import validate_map
 
-        rehearse_map(planned, self.layer, pools=True)
+        validate_map(planned, self.layer, pools=True)
 
-    def run(self, work: Work) -> None:
-        model, images, test = work.inputs["model"], work.images["train"], work.images["test"]
+    def run(self, context: StageContext) -> None:
+        model, images, test = (
+            context.inputs["model"],
+            context.images["train"],
+            context.images["test"],
+        )
         names = ["background", *images.classes]
         known, asked = masks_of(images, len(names)), masks_of(test, len(names))
         shown, tested = (
@@ -83,35 +87,35 @@ class VocSegmentation(Trained):
         )
         if shown.sum() < 2:
             raise TransferError("all training masks have one class: there is nothing to tell apart")
-        counted = classes_counted(work, names, shown, tested)
-        network = self._network(work, model, images.size, len(names))
-        wanted = torch.from_numpy(known).to(work.machine.device)
+        counted = classes_counted(context, names, shown, tested)
+        network = self._network(context, model, images.size, len(names))
+        wanted = torch.from_numpy(known).to(context.machine.device)
 
         def loss(
-            network: nn.ModuleDict, batch: Tensor, draw: Draw
+            network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            mirrored, truth = draw.chance(self.flip)[:, None, None], wanted[draw.ids]
+            mirrored, truth = rng.chance(self.flip)[:, None, None], wanted[rng.ids]
             batch = torch.where(mirrored[:, None], batch.flip(-1), batch)
             truth = torch.where(mirrored, truth.flip(-1), truth).long()
-            logits = _scored(network, normalise(batch, model.normalisation))
+            logits = _scored(network, normalize(batch, model.normalisation))
             count = (truth != VOID).sum().clamp(min=1)  # of images that are all border, none
             right = ((logits.argmax(1) == truth) & (truth != VOID)).sum() / count
             each = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum")
             return each / count, {"accuracy": right}
 
-        train(work, self, network, loss, images)
+        train(context, self, network, loss, images)
         network.eval()
         matrices = np.zeros((len(test), len(names), len(names)), dtype=np.int64)
-        with work.progress("scoring", len(test), "images") as progress, torch.inference_mode():
-            for first, batch in in_order(test, work.machine):
+        with context.progress("scoring", len(test), "images") as progress, torch.inference_mode():
+            for first, batch in iter_batches(test, context.machine):
                 for start in range(0, len(batch), self.batch):
-                    with work.machine.autocast():
-                        seen = normalise(batch[start : start + self.batch], model.normalisation)
+                    with context.machine.autocast():
+                        seen = normalize(batch[start : start + self.batch], model.normalisation)
                         said = _scored(network, seen).argmax(1).cpu().numpy()
                     for row, one in enumerate(said, first + start):
                         matrices[row] = confusion(asked[row], one, len(names))
                 progress.advance(len(batch))
-                work.pause_point()
+                context.pause_point()
         whole = matrices.sum(axis=0)
         figures = {"mIoU": mean_iou(whole), "pixels": 100 * float(np.trace(whole) / whole.sum())}
         each = {
@@ -123,34 +127,44 @@ class VocSegmentation(Trained):
             return 100 * intersections((counts @ flat).reshape(whole.shape))[counted]
 
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings=self.identity(),
             selected={},
             main="mIoU",
             figures=figures | each,
-            intervals={"mIoU": interval(shares, len(test))},
+            intervals={"mIoU": map_interval(shares, len(test))},
             counts={"train": len(images), "test": len(test), "classes": len(counted)},
             arrays={"confusion": whole},
         )
-        work.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
 
-    def _network(self, work: Work, model: Model, size: int, classes: int) -> nn.ModuleDict:
-        from stages.evaluate._frozen_batchnorm import Finetuned, Trunk, absorbed, fresh, map_layer
+    def _network(
+        self, context: StageContext, model: Model, size: int, classes: int
+    ) -> nn.ModuleDict:
+        from stages.evaluate._frozen_batchnorm import (
+            FrozenBatchNormNetwork,
+            Trunk,
+            init_normal,
+            map_layer,
+            with_fused_batchnorm,
+        )
 
-        backbone = absorbed(model)
+        backbone = with_fused_batchnorm(model)
         shapes = backbone.shapes(size)
         try:
             layer = map_layer(backbone.spec, shapes, self.layer, pools=True)
         except ValueError as error:
             raise TransferError(f"layer: {error}") from error
-        head = fresh(nn.Conv2d(shapes[layer][0], classes, 1), 0.0)
-        return Finetuned({"trunk": Trunk(backbone, layer, work.machine), "head": head})
+        head = init_normal(nn.Conv2d(shapes[layer][0], classes, 1), 0.0)
+        return FrozenBatchNormNetwork(
+            {"trunk": Trunk(backbone, layer, context.machine), "head": head}
+        )
 
 
 def masks_of(images: Images, classes: int) -> numpy.ndarray:
     """(N, S, S) uint8 of the packed squares; TransferError for an image without a mask, or with one that cannot be."""
-    found = annotated(images)
+    found = load_annotations(images)
     masks = np.zeros((len(images), images.size, images.size), dtype=np.uint8)
     for row, name in enumerate(images.ids):
         mask = found.mask(row)

@@ -5,22 +5,27 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stages.evaluate._layer_features import probed_layers, read_layers
-from stages.evaluate._linear_svm import FOLDS, Machines, a_few, of_unit_length
-from stages.evaluate._protocol_name import named
-from stages.evaluate._voc_data import annotated, check_annotated, check_learnable, classes_counted
+from stages.evaluate._linear_svm import FOLDS, LinearSVMs, sample_rows, unit_length
+from stages.evaluate._protocol_name import protocol_name
+from stages.evaluate._voc_data import (
+    check_annotated,
+    check_learnable,
+    classes_counted,
+    load_annotations,
+)
 from transfer.artifacts import Model, Scores
-from transfer.errors import BadOption
-from transfer.numerics.average_precision import interval, mean_precision, precisions, rankings
-from transfer.stage.base import Images as Reads
-from transfer.stage.base import Stage, option, reads
+from transfer.errors import InvalidOption
+from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
+from transfer.stage.base import ImageInput as Reads
+from transfer.stage.base import Stage, option, stage_input
 from transfer.stage.layer_checks import check_layers
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "voc_svm/vissl-v1"
 
@@ -45,7 +50,7 @@ class VocSvm(Stage):
     smoke = {"shots": [1, 2], "samples": 2, "shot_costs": [1.0]}
     images = {"train": Reads("trainval"), "test": Reads("test")}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     layers: list[str] | None = option(
         None,
         "layers to score; none: all with a ReLU of their own, from the first to the last",
@@ -64,34 +69,36 @@ class VocSvm(Stage):
     samples: int = option(5, "draws of a low-shot training set", ge=1)
     iterations: int = option(2000, "of the SVM's solver, at most", ge=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The sets are annotated, the model has the layers, and costs and shots can be."""
         check_annotated(planned)
         check_layers(planned, "layers", self.layers or [])
         for name in ("costs", "shots", "shot_costs"):
             if any(value <= 0 for value in getattr(self, name)):
-                raise BadOption(name, f"above zero (found {getattr(self, name)})")
+                raise InvalidOption(name, f"above zero (found {getattr(self, name)})")
 
-    def run(self, work: Work) -> None:
-        model, train = work.inputs["model"], work.images["train"]
-        targets = {role: annotated(images).targets for role, images in work.images.items()}
+    def run(self, context: StageContext) -> None:
+        model, train = context.inputs["model"], context.images["train"]
+        targets = {
+            role: load_annotations(images).targets for role, images in context.images.items()
+        }
         check_learnable(targets["train"])
         trained, tested = ((targets[role] == 1).any(axis=0) for role in ("train", "test"))
-        counted = classes_counted(work, train.classes, trained, tested)
+        counted = classes_counted(context, train.classes, trained, tested)
         names = [train.classes[label] for label in counted]
         wanted, asked = targets["train"][:, counted], targets["test"][:, counted]
         layers = self.layers or probed_layers(model)
         files = {
-            role: read_layers(work, model, images, layers, role, self.dimensions)
-            for role, images in work.images.items()
+            role: read_layers(context, model, images, layers, role, self.dimensions)
+            for role, images in context.images.items()
         }
 
         def features(layer: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-            return tuple(of_unit_length(files[role][layer]) for role in ("train", "test"))
+            return tuple(unit_length(files[role][layer]) for role in ("train", "test"))
 
-        machines = Machines(self.iterations)
+        machines = LinearSVMs(self.iterations)
         folded, ranked, costs = {}, {}, {}
-        with work.progress("classifying", len(layers) * len(counted), "classes") as progress:
+        with context.progress("classifying", len(layers) * len(counted), "classes") as progress:
             for layer in layers:
                 seen, unseen = features(layer)
                 scores, marks, costs[layer] = np.zeros(asked.shape), [], {}
@@ -107,7 +114,7 @@ class VocSvm(Stage):
                         costs[layer][names[place]] = cost
                         marks.append(mark)
                     progress.advance(1)
-                    work.pause_point()
+                    context.pause_point()
                 folded[layer], ranked[layer] = (
                     float(np.mean(marks or [0.0])),
                     rankings(scores, asked),
@@ -118,14 +125,14 @@ class VocSvm(Stage):
             "mAP (11 points)": mean_precision(ranked[best], "11 points"),
             **{layer: mean_precision(ranked[layer], "area") for layer in layers},
         }
-        few, few_costs = self._low_shot(work, machines, *features(best), wanted, asked)
+        few, few_costs = self._low_shot(context, machines, *features(best), wanted, asked)
         if machines.unfinished:
-            work.note(
+            context.note(
                 f"{machines.unfinished} of {machines.fitted} SVMs were stopped after {self.iterations} iterations"
             )
         Scores.write(
-            work.folder,
-            protocol=named(PROTOCOL, self),
+            context.folder,
+            protocol=protocol_name(PROTOCOL, self),
             settings=self.identity(),
             main="mAP",
             figures=figures | few,
@@ -136,17 +143,19 @@ class VocSvm(Stage):
                 **few_costs,
             },
             intervals={
-                "mAP": interval(lambda counts: precisions(ranked[best], "area", counts), len(asked))
+                "mAP": map_interval(
+                    lambda counts: precisions(ranked[best], "area", counts), len(asked)
+                )
             },
             counts={"train": len(wanted), "test": len(asked), "classes": len(counted)},
         )
         shown = {name: round(value, 2) for name, value in (figures | few).items()}
-        work.figures.update({"best": f"{best} {figures['mAP']:.2f} %", **shown})
+        context.figures.update({"best": f"{best} {figures['mAP']:.2f} %", **shown})
 
     def _low_shot(
         self,
-        work: Work,
-        machines: Machines,
+        context: StageContext,
+        machines: LinearSVMs,
         seen: numpy.ndarray,
         unseen: numpy.ndarray,
         wanted: numpy.ndarray,
@@ -157,20 +166,22 @@ class VocSvm(Stage):
         fewest, others = int((wanted == 1).sum(axis=0).min()), max(1, wanted.shape[1] - 1)
         possible = [k for k in self.shots if k <= fewest and (wanted == -1).any(axis=0).all()]
         if left := [str(k) for k in self.shots if k not in possible]:
-            work.note(
+            context.note(
                 f"no low-shot with {', '.join(left)}: a class has {fewest} training images that show it"
             )
-        with work.progress("low-shot", len(possible) * self.samples, "draws") as progress:
+        with context.progress("low-shot", len(possible) * self.samples, "draws") as progress:
             for k in possible:
                 marks = np.zeros((len(self.shot_costs), self.samples))
                 for draw in range(self.samples):
                     scores = np.zeros((len(self.shot_costs), *asked.shape))
                     for place, target in enumerate(wanted.T):
-                        rows = a_few(target, k, k * others, work.seed_for("shots", k, draw, place))
+                        rows = sample_rows(
+                            target, k, k * others, context.seed_for("shots", k, draw, place)
+                        )
                         for number, cost in enumerate(self.shot_costs):
                             machine = machines.fit(cost, seen[rows], target[rows] == 1)
                             scores[number, :, place] = machine.decision_function(unseen)
-                        work.pause_point()
+                        context.pause_point()
                     marks[:, draw] = [
                         mean_precision(rankings(some, asked), "area") for some in scores
                     ]

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 PART = 4096  # images between two points from which an interrupted extraction goes on
 
@@ -26,13 +26,18 @@ Blocks: TypeAlias = "Callable[[int], Generator[tuple[int, numpy.ndarray], None, 
 
 
 def write_features(
-    work: Work, images: Images, blocks: Blocks, dtype: str, layer: str, space: dict[str, Any]
+    context: StageContext,
+    images: Images,
+    blocks: Blocks,
+    dtype: str,
+    layer: str,
+    space: dict[str, Any],
 ) -> None:
     """Write `features.h5` of all `images` from `blocks`, kept as `dtype`, with their ids and labels.
 
     space: what features must agree in to be compared (see `transfer/artifacts/features.py`).
     """
-    parts = _extract(work, images, blocks, dtype)
+    parts = _extract(context, images, blocks, dtype)
     width = np.load(parts[0], mmap_mode="r", allow_pickle=False).shape[1]
     others = {"ids": encode_strings(images.ids)} | (
         {} if images.labels is None else {"labels": images.labels}
@@ -42,27 +47,27 @@ def write_features(
     }
     facts = {
         "layer": layer,
-        "images": work.input_keys["images images"],
+        "images": context.input_keys["images images"],
         "space": space,
         "preparation": [],
     }
-    with TableWriter(work.folder / "features.h5", len(images), columns, **facts) as table:
+    with TableWriter(context.folder / "features.h5", len(images), columns, **facts) as table:
         for part in parts:
             table.append(features=np.load(part, allow_pickle=False))
         table.append(**others)
-    work.figures.update(images=len(images), dimensions=width)
+    context.figures.update(images=len(images), dimensions=width)
 
 
-def _extract(work: Work, images: Images, blocks: Blocks, dtype: str) -> list[Path]:
+def _extract(context: StageContext, images: Images, blocks: Blocks, dtype: str) -> list[Path]:
     """Part files of `PART` rows each; those that an interrupted run finished are kept."""
     starts = range(0, len(images), PART)
-    parts = [work.checkpoints / f"part-{number:05}.npy" for number in range(len(starts))]
+    parts = [context.checkpoints / f"part-{number:05}.npy" for number in range(len(starts))]
     done = next(
         (i for i, part in enumerate(parts) if not _whole(part, len(images) - i * PART)), len(parts)
     )
     rows: list[numpy.ndarray] = []
     with (
-        work.progress(
+        context.progress(
             "extracting", len(images), "images", min(done * PART, len(images))
         ) as progress,
         closing(blocks(done * PART)) as found,
@@ -76,8 +81,8 @@ def _extract(work: Work, images: Images, blocks: Blocks, dtype: str) -> list[Pat
             if end % PART == 0 or end == len(images):
                 _save(parts[(end - 1) // PART], np.concatenate(rows))
                 rows.clear()
-                work.save_progress(f"image {end} of {len(images)}")
-            work.pause_point()
+                context.save_progress(f"image {end} of {len(images)}")
+            context.pause_point()
     return parts
 
 

@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Images
-from transfer.errors import BadOption
-from transfer.stage.base import Images as Reads
+from transfer.errors import InvalidOption
+from transfer.stage.base import ImageInput as Reads
 from transfer.stage.base import Stage, option
 from transfer.utils.lazy_imports import np
-from transfer.utils.process_pool import CAN_FORK, forked, survived
+from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 BLOCK = 128  # images a task
 FORKING = 4  # tasks from which processes pay for their start
@@ -52,17 +52,17 @@ class ExtractHog(Stage):
     )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The images hold a block at least."""
         size = planned.images["images"].stage.size
         cells = size // self.pixels_per_cell
         if cells < self.cells_per_block:
             held = f"images of {size} px hold {cells} x {cells} cells of {self.pixels_per_cell} px"
-            raise BadOption(
+            raise InvalidOption(
                 "cells_per_block", f"{held}, less than one block: take smaller cells or blocks"
             )
 
-    def planned_space(self, planned: Planned) -> dict[str, Any]:
+    def planned_space(self, planned: PlannedStage) -> dict[str, Any]:
         """The space of the features, read off the plan."""
         return self.space(planned.images["images"].stage.size)
 
@@ -70,8 +70,8 @@ class ExtractHog(Stage):
         """What features must agree in to be compared, for images of `size` px."""
         return {"features": "hog", "size": size} | self.model_dump(exclude={"dtype"})
 
-    def run(self, work: Work) -> None:
-        images = work.images["images"]
+    def run(self, context: StageContext) -> None:
+        images = context.images["images"]
         settings = {
             "orientations": self.orientations,
             "pixels_per_cell": (self.pixels_per_cell, self.pixels_per_cell),
@@ -85,10 +85,10 @@ class ExtractHog(Stage):
                 range(first, min(first + BLOCK, len(images)))
                 for first in range(start, len(images), BLOCK)
             ]
-            with closing(_mapped(task, rows, work.machine.threads)) as found:
+            with closing(_mapped(task, rows, context.machine.threads)) as found:
                 yield from zip((some.start for some in rows), found, strict=True)
 
-        write_features(work, images, blocks, self.dtype, "hog", self.space(images.size))
+        write_features(context, images, blocks, self.dtype, "hog", self.space(images.size))
 
 
 def describe(folder: Path, settings: dict[str, Any], colour: bool, rows: range) -> numpy.ndarray:
@@ -112,9 +112,9 @@ def _mapped(
     if workers == 1 or len(rows) < FORKING or not CAN_FORK:
         yield from map(task, rows)
         return
-    pool = forked(workers)
+    pool = forked_pool(workers)
     try:
-        with survived("computes features"):
+        with pool_errors("computes features"):
             yield from pool.map(task, rows)
     finally:
         pool.shutdown(cancel_futures=True)

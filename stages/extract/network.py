@@ -7,16 +7,16 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Model
-from transfer.stage.base import Images, Stage, option, reads
+from transfer.stage.base import ImageInput, Stage, option, stage_input
 from transfer.stage.layer_checks import check_layers
-from transfer.training.inference import outputs, pooled
+from transfer.training.inference import extract_layers, pool_features
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class ExtractNetwork(Stage):
@@ -24,9 +24,9 @@ class ExtractNetwork(Stage):
 
     produces = Features
     seeded = False
-    images = {"images": Images("unlabeled")}
+    images = {"images": ImageInput("unlabeled")}
 
-    model: str = reads(Model, "the network")
+    model: str = stage_input(Model, "the network")
     layer: str | None = option(
         None, "layer to read, such as conv5; none: the network's deepest convolutional one"
     )
@@ -36,28 +36,28 @@ class ExtractNetwork(Stage):
     pooling: Literal["max", "average"] = option("max", "how it is pooled (the paper: max, 5 x 5)")
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The model has that layer."""
         check_layers(planned, "layer", [self.layer])
 
-    def run(self, work: Work) -> None:
-        model, images = work.inputs["model"], work.images["images"]
+    def run(self, context: StageContext) -> None:
+        model, images = context.inputs["model"], context.images["images"]
         layer = model.backbone.resolve_layer(self.layer or model.card["default_layer"])
         if images.size < model.card["size"]:
-            work.note(
+            context.note(
                 f"images of {images.size} px are enlarged to the {model.card['size']} px that the network is fed: "
                 "`size` in `data` packs larger ones, where there are such"
             )
 
         def blocks(start: int) -> Generator[tuple[int, numpy.ndarray], None, None]:
-            for first, found in outputs(model, images, [layer], work.machine, start):
-                block = pooled(found[layer], self.pool, self.pooling)
+            for first, found in extract_layers(model, images, [layer], context.machine, start):
+                block = pool_features(found[layer], self.pool, self.pooling)
                 yield first, block.to(getattr(torch, self.dtype)).cpu().numpy()
 
         space = {
-            "model": work.input_keys["model"],
+            "model": context.input_keys["model"],
             "layer": layer,
             "pool": self.pool,
             "pooling": self.pooling,
         }
-        write_features(work, images, blocks, self.dtype, layer, space)
+        write_features(context, images, blocks, self.dtype, layer, space)

@@ -4,34 +4,34 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.errors import BadOption
+from transfer.errors import InvalidOption
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import Planned
-    from transfer.training.recipe import Trained
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.training.recipe import TrainableStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
-def partners(draw: Draw, *shape: int) -> Tensor:
+def partners(rng: PerImageRng, *shape: int) -> Tensor:
     """(B, *shape) int64: places in the batch of other images, all equally likely; the batch has two at least.
 
     Which image is drawn depends on which are in the batch, not on their order.
     """
-    order = draw.ids.argsort()
+    order = rng.ids.argsort()
     rank = order.argsort().view(-1, *(1 for _ in shape))
-    return order[(rank + 1 + draw.integers(len(draw) - 1, *shape)) % len(draw)]
+    return order[(rank + 1 + rng.integers(len(rng) - 1, *shape)) % len(rng)]
 
 
-def needs_several(task: Trained, planned: Planned, why: str) -> None:
+def check_batch(task: TrainableStage, planned: PlannedStage, why: str) -> None:
     """BadOption where a batch, or a part of it, is a single image; `why` is the reason, as in `the loss compares`."""
     count = planned.images["images"].stage.count
     batch = min(task.batch, count)
     if batch < 2:
         raise ValueError(f"{why}, and {planned.images['images'].label} has one image")
     if batch // task.accumulate < 2:
-        raise BadOption(
+        raise InvalidOption(
             "accumulate",
             f"{batch} images in {task.accumulate} parts leave single images, but {why}: "
             f"use {batch // 2} parts or fewer, or a larger batch",

@@ -19,7 +19,7 @@ CELL = 5  # of a and b, in which colours have their near bins in common
 
 
 @lru_cache(maxsize=1)
-def colour_bins() -> Tensor:
+def color_bins() -> Tensor:
     """(261, 2): the points of a grid of 10 in a and b that are the nearest to at least one of the 2^24 sRGB colours.
 
     The published list has 313, its rule unpublished; some of them no colour is nearest to. It is enough to look at the
@@ -45,7 +45,7 @@ def near_bins() -> Tensor:
     """
     with torch.inference_mode(False):
         line = (torch.arange(2 * HALF // CELL + 1) - HALF // CELL) * float(CELL)
-        distances = torch.cdist(torch.cartesian_prod(line, line), colour_bins())
+        distances = torch.cdist(torch.cartesian_prod(line, line), color_bins())
         ordered = distances.sort(dim=1, stable=True)
         reach = (
             ordered.values[:, NEIGHBOURS - 1 : NEIGHBOURS] + CELL * 2**0.5 + 0.01
@@ -66,13 +66,13 @@ def soft_bins(ab: Tensor, bins: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
     return candidates.gather(1, nearest.indices), torch.softmax(-nearest.values / (2 * SIGMA**2), 1)
 
 
-def rebalancing(prior: Tensor, alpha: float, gamma: float) -> Tensor:
+def rebalancing_weights(prior: Tensor, alpha: float, gamma: float) -> Tensor:
     """(Q,) shares of the bins to weights: 1 / ((1 - gamma) prior + gamma / Q)^alpha, of mean 1 over `prior`."""
     weights = ((1 - gamma) * prior + gamma / len(prior)) ** -alpha
     return weights / (prior * weights).sum()
 
 
-def count_colours(ab: Tensor) -> Tensor:
+def count_colors(ab: Tensor) -> Tensor:
     """Colours (P, 2) to how often each was seen, to the unit: (65536,) int64, of any number of pixels."""
     a, b = (ab.round().long() + HALF).unbind(1)
     return torch.bincount(2 * HALF * a + b, minlength=(2 * HALF) ** 2)
@@ -83,7 +83,7 @@ def bin_shares(counts: Tensor) -> Tensor:
 
     So the shares are smoothed as in the paper, by a Gaussian of the same sigma.
     """
-    bins, seen = colour_bins(), counts.nonzero()[:, 0]
+    bins, seen = color_bins(), counts.nonzero()[:, 0]
     ab = torch.stack((seen // (2 * HALF), seen % (2 * HALF)), 1).float() - HALF
     index, shares = soft_bins(ab, bins, near_bins())
     total = torch.zeros(len(bins), dtype=torch.float64)

@@ -35,19 +35,19 @@ def trunk(side: int, width: int, widest: int = 512) -> tuple[nn.Sequential, int]
     return nn.Sequential(*layers, nn.Flatten()), channels * side * side
 
 
-def frozen(part: nn.Module, *inputs: Tensor) -> Tensor:
+def call_with_frozen_weights(part: nn.Module, *inputs: Tensor) -> Tensor:
     """What `part` makes of `inputs`, with gradients for the inputs and none for its weights."""
     return torch.func.functional_call(
         part, {name: p.detach() for name, p in part.named_parameters()}, inputs
     )
 
 
-def judged(logits: Tensor, real: bool) -> Tensor:
+def gan_bce(logits: Tensor, real: bool) -> Tensor:
     """Binary cross-entropy of logits (N, 1) against one answer for all of them."""
     logits = logits.float()
     return F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, float(real)))
 
 
-def told_apart(real: Tensor, fake: Tensor) -> Tensor:
+def discriminator_accuracy(real: Tensor, fake: Tensor) -> Tensor:
     """The share of logits (N, 1) that are on their right side: 0.5 where the discriminator is fooled."""
     return torch.cat((real > 0, fake <= 0)).float().mean()

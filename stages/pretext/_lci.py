@@ -11,14 +11,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.pretext._decoder import dcgan_init, decoder
-from stages.pretext._gan import frozen, judged, told_apart, trunk
+from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
 from transfer.transforms.geometry import tiles
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 PATCH, BORDER = 48 / 80, 3 / 80  # of the image's side
 HALVINGS = 3  # of a patch, before it is drawn again
@@ -51,46 +51,46 @@ def parts(size: int) -> dict[str, nn.Module]:
     }
 
 
-def repainted(
-    network: nn.ModuleDict, images: Tensor, draw: Draw
+def repaint(
+    network: nn.ModuleDict, images: Tensor, rng: PerImageRng
 ) -> tuple[Tensor, Tensor, Tensor, dict[str, Tensor]]:
     """Images (B, 3, S, S) in [0, 1] with a patch drawn from its border, with one that was shown whole; loss; figures.
 
     The loss trains the inpainter and the discriminator. Gradients that come through the images are turned round: what
     tells the classifier more tells the inpainter what to avoid.
     """
-    corners = _corners(images, draw)
+    corners = _corners(images, rng)
     shown = 2 * tiles(images, 1, 1, sides(images.shape[-1])[0], corners)[:, 0] - 1
     hidden = _hidden(images)
-    noise = NOISE * (draw.uniform(*shown.shape[1:]) - 0.5)
+    noise = NOISE * (rng.uniform(*shown.shape[1:]) - 0.5)
     drawn = network["inpainter"](torch.cat((torch.where(hidden, noise, shown), shown)))
     filled, rebuilt = torch.tanh(drawn.float()).chunk(2)
     judge = network["discriminator"]
     real, fake = judge(shown), judge(filled.detach())
     # See `_adversarial`: one backward pass, each part with its own gradients.
-    fooling = judged(frozen(judge, filled), real=True)
-    judging = judged(real, real=True) + judged(fake, real=False)
+    fooling = gan_bce(call_with_frozen_weights(judge, filled), real=True)
+    judging = gan_bce(real, real=True) + gan_bce(fake, real=False)
     squares = ((filled - shown) ** 2 * ~hidden).sum() / ((~hidden).sum() * 3 * len(shown))
     rebuilding = squares + ((rebuilt - shown) ** 2).mean()
     loss = REBUILDING * rebuilding + fooling + judging
-    figures = {"rebuilding": rebuilding, "told apart": told_apart(real, fake)}
+    figures = {"rebuilding": rebuilding, "told apart": discriminator_accuracy(real, fake)}
     with_filled, with_rebuilt = (
-        paste(images, reversed_gradient((p + 1) / 2), corners) for p in (filled, rebuilt)
+        paste(images, reverse_gradient((p + 1) / 2), corners) for p in (filled, rebuilt)
     )
     return with_filled, with_rebuilt, loss, figures
 
 
-def with_hidden(images: Tensor, draw: Draw) -> Tensor:
+def with_hidden(images: Tensor, rng: PerImageRng) -> Tensor:
     """Images (B, 3, S, S) in [0, 1], each with a patch of which the inpainter is not shown what is grey."""
-    corners = _corners(images, draw)
+    corners = _corners(images, rng)
     patches = tiles(images, 1, 1, sides(images.shape[-1])[0], corners)[:, 0]
     return paste(images, patches.masked_fill(_hidden(images), 0.5), corners)
 
 
-def _corners(images: Tensor, draw: Draw) -> Tensor:
+def _corners(images: Tensor, rng: PerImageRng) -> Tensor:
     """(B, 1, 2): the upper left pixel of each image's patch."""
     patch, _ = sides(images.shape[-1])
-    return draw.integers(images.shape[-1] - patch + 1, 1, 2)
+    return rng.integers(images.shape[-1] - patch + 1, 1, 2)
 
 
 def _hidden(images: Tensor) -> Tensor:
@@ -109,6 +109,6 @@ def paste(images: Tensor, patches: Tensor, corners: Tensor) -> Tensor:
     return images.flatten(2).scatter(2, index, patches.flatten(2)).view_as(images)
 
 
-def reversed_gradient(values: Tensor) -> Tensor:
+def reverse_gradient(values: Tensor) -> Tensor:
     """The same values to the bit; gradients come back with the other sign."""
     return 2 * values.detach() - values

@@ -7,16 +7,21 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
 from transfer.transforms.geometry import random_flip
-from transfer.transforms.normalize import normalise, to_float
+from transfer.transforms.normalize import normalize, to_float
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class Autoencoder(Pretext):
@@ -51,14 +56,14 @@ class Autoencoder(Pretext):
         64, "channels of the decoder's last hidden map; each one before it has twice as many", ge=1
     )
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone, the code that it is squeezed into, and the decoder."""
         if self.bottleneck is None:
             shape, code = deepest_map_shape(backbone, about.size), nn.Identity()
         else:
             shape, code = (
                 (self.bottleneck,),
-                nn.Linear(read_width(backbone, about.size), self.bottleneck),
+                nn.Linear(backbone_feature_dim(backbone, about.size), self.bottleneck),
             )
         return nn.ModuleDict(
             {
@@ -69,36 +74,36 @@ class Autoencoder(Pretext):
         )
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        wanted, seen = self.pair(images, draw)
-        encode = deepest_map if self.bottleneck is None else read
+        wanted, seen = self.pair(images, rng)
+        encode = deepest_map if self.bottleneck is None else backbone_features
         drawn = network["decoder"](network["code"](encode(network["backbone"], seen)))
         return F.mse_loss(drawn.float(), wanted), {}
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: what is wanted, and what the network is shown."""
-        wanted, seen = self.pair(images, draw)
+        wanted, seen = self.pair(images, rng)
         return {"wanted": wanted, "shown": seen}
 
-    def pair(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def pair(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) uint8 to what is wanted and what is shown, both normalised, of the same shape."""
-        images = to_float(random_flip(images, draw, self.flip))
-        wanted = seen = normalise(images, self.normalisation)
+        images = to_float(random_flip(images, rng, self.flip))
+        wanted = seen = normalize(images, self.normalisation)
         if self.noise:
-            seen = normalise(
-                images + self.noise * gaussian(draw, *images.shape[1:]), self.normalisation
+            seen = normalize(
+                images + self.noise * gaussian(rng, *images.shape[1:]), self.normalisation
             )
         if self.mask:
-            dropped = draw.chance(self.mask, 1, *images.shape[2:])
+            dropped = rng.chance(self.mask, 1, *images.shape[2:])
             seen = seen.masked_fill(dropped, 0.0)  # normalised, the mean colour is zero
         return wanted, seen
 
 
-def gaussian(draw: Draw, *shape: int) -> Tensor:
+def gaussian(rng: PerImageRng, *shape: int) -> Tensor:
     """(B, *shape) from N(0, 1), by Box and Muller's transform of uniform numbers."""
     half = -(-math.prod(shape) // 2)
-    radius, angle = draw.uniform(2, half).unbind(1)
+    radius, angle = rng.uniform(2, half).unbind(1)
     radius = (-2 * torch.log1p(-radius)).sqrt()
     both = torch.cat(
         (radius * (2 * math.pi * angle).cos(), radius * (2 * math.pi * angle).sin()), 1

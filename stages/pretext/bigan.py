@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch_partners import needs_several
+from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
-from stages.pretext._gan import frozen, judged, told_apart, trunk
+from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.training.recipe import falls_at
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.training.recipe import lr_milestones
 from transfer.transforms.geometry import random_flip
-from transfer.transforms.normalize import normalise, to_float
+from transfer.transforms.normalize import normalize, to_float
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class BiGAN(Pretext):
@@ -47,7 +52,7 @@ class BiGAN(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([0.625, 0.875])
+    drops: list[float] = lr_milestones([0.625, 0.875])
     latent: int = option(200, "numbers in a code", ge=1)
     hidden: int = option(1024, "values of the discriminator's joint layers", ge=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
@@ -55,17 +60,17 @@ class BiGAN(Pretext):
         64, "channels of the generator's last hidden map and of the discriminator's first", ge=1
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """No part of a batch is a single image."""
-        needs_several(
+        check_batch(
             self,
             planned,
             "the batch norms of discriminator and generator go over the images of a batch",
         )
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """Encoder (backbone and `code`), generator, and the discriminator: what it sees of an image, and of a pair."""
-        code = nn.Linear(read_width(backbone, about.size), self.latent)
+        code = nn.Linear(backbone_feature_dim(backbone, about.size), self.latent)
         looks, width = trunk(about.size, self.width)
         judges = nn.Sequential(
             nn.Linear(width + self.latent, self.hidden),
@@ -87,11 +92,11 @@ class BiGAN(Pretext):
         )
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, real = self.views(images, draw)
-        codes = network["code"](read(network["backbone"], seen)).float()
-        drawn_codes = 2 * draw.uniform(self.latent) - 1
+        seen, real = self.views(images, rng)
+        codes = network["code"](backbone_features(network["backbone"], seen)).float()
+        drawn_codes = 2 * rng.uniform(self.latent) - 1
         fake = torch.tanh(network["generator"](drawn_codes).float())
         looks, judges = network["looks"], network["judges"]
         # See `_adversarial`: one backward pass, each part with its own gradients. Nothing that is learned is behind the
@@ -99,23 +104,25 @@ class BiGAN(Pretext):
         of_real = looks(real)
         on_real = judges(torch.cat((of_real, codes.detach()), 1))
         on_fake = judges(torch.cat((looks(fake.detach()), drawn_codes), 1))
-        encoded = frozen(judges, torch.cat((of_real.detach(), codes), 1))
-        generated = frozen(judges, torch.cat((frozen(looks, fake), drawn_codes), 1))
-        discriminator = judged(on_real, real=True) + judged(on_fake, real=False)
-        encoder, generator = judged(encoded, real=False), judged(generated, real=True)
+        encoded = call_with_frozen_weights(judges, torch.cat((of_real.detach(), codes), 1))
+        generated = call_with_frozen_weights(
+            judges, torch.cat((call_with_frozen_weights(looks, fake), drawn_codes), 1)
+        )
+        discriminator = gan_bce(on_real, real=True) + gan_bce(on_fake, real=False)
+        encoder, generator = gan_bce(encoded, real=False), gan_bce(generated, real=True)
         figures = {
             "discriminator": discriminator,
             "encoder": encoder,
             "generator": generator,
-            "told apart": told_apart(on_real, on_fake),
+            "told apart": discriminator_accuracy(on_real, on_fake),
         }
         return discriminator + encoder + generator, figures
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image as it comes, and as encoder and discriminator see it."""
-        return {"image": images, "seen": self.views(images, draw)[1]}
+        return {"image": images, "seen": self.views(images, rng)[1]}
 
-    def views(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def views(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) uint8 to what the encoder sees (normalised) and what the discriminator sees (-1..1)."""
-        images = to_float(random_flip(images, draw, self.flip))
-        return normalise(images, self.normalisation), 2 * images - 1
+        images = to_float(random_flip(images, rng, self.flip))
+        return normalize(images, self.normalisation), 2 * images - 1

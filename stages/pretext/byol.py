@@ -6,19 +6,24 @@ import copy
 import math
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch_partners import needs_several
+from stages.pretext._batch_partners import check_batch
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.transforms.normalize import normalise
-from transfer.transforms.simclr_views import Views
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.transforms.normalize import normalize
+from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class BYOL(Pretext):
@@ -50,11 +55,11 @@ class BYOL(Pretext):
     weight_decay: float = option(1.5e-6, "on weights; biases and norms have none", ge=0)
     warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """A batch has statistics."""
-        needs_several(self, planned, "projections are normalised over the batch")
+        check_batch(self, planned, "projections are normalised over the batch")
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """Online: backbone, projector, predictor; `target`: a copy of the first two, without gradients."""
 
         def perceptron(inputs: int) -> nn.Sequential:
@@ -66,19 +71,22 @@ class BYOL(Pretext):
                 nn.Linear(self.hidden, self.projection, bias=False),
             )
 
-        online = {"backbone": backbone, "projector": perceptron(read_width(backbone, about.size))}
+        online = {
+            "backbone": backbone,
+            "projector": perceptron(backbone_feature_dim(backbone, about.size)),
+        }
         target = nn.ModuleDict(copy.deepcopy(online)).requires_grad_(False)
         return nn.ModuleDict({**online, "predictor": perceptron(self.projection), "target": target})
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        views = [normalise(view, self.normalisation) for view in self.views(images, draw)]
-        predicted = [network["predictor"](projected(network, view)) for view in views]
+        views = [normalize(view, self.normalisation) for view in self.views(images, rng)]
+        predicted = [network["predictor"](project(network, view)) for view in views]
         with torch.no_grad():
-            wanted = [projected(network["target"], view) for view in reversed(views)]
-        loss = sum(distance(*pair).mean() for pair in zip(predicted, wanted, strict=True))
-        return loss, {"spread": spread(wanted[0])}
+            wanted = [project(network["target"], view) for view in reversed(views)]
+        loss = sum(cosine_distance(*pair).mean() for pair in zip(predicted, wanted, strict=True))
+        return loss, {"spread": feature_spread(wanted[0])}
 
     def after_step(self, network: nn.ModuleDict, share: float) -> None:
         """The target follows the online weights; its statistics are its own."""
@@ -89,30 +97,30 @@ class BYOL(Pretext):
         """Share of the target that a step keeps when `share` of the training is done: a cosine from `tau` to 1."""
         return 1 - (1 - self.tau) * (math.cos(math.pi * share) + 1) / 2
 
-    def views(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def views(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """Two times (B, 3, S, S) float: the first all blurred, the second hardly ever, but some of it solarised."""
         size, scale, jitter = images.shape[-1], (self.crop, 1.0), (0.4, 0.4, 0.2, 0.1)
-        first = Views(size, scale=scale, jitter=jitter, blur=1.0)
-        second = Views(size, scale=scale, jitter=jitter, blur=0.1, solarise=0.2)
-        return first(images, draw), second(images, draw)
+        first = SimCLRViews(size, scale=scale, jitter=jitter, blur=1.0)
+        second = SimCLRViews(size, scale=scale, jitter=jitter, blur=0.1, solarise=0.2)
+        return first(images, rng), second(images, rng)
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image and its two views."""
-        first, second = self.views(images, draw)
+        first, second = self.views(images, rng)
         return {"image": images, "view 1": first, "view 2": second}
 
 
-def projected(network: nn.ModuleDict, images: Tensor) -> Tensor:
+def project(network: nn.ModuleDict, images: Tensor) -> Tensor:
     """(B, projection), of the online or of the target network."""
-    return network["projector"](read(network["backbone"], images))
+    return network["projector"](backbone_features(network["backbone"], images))
 
 
-def distance(predicted: Tensor, wanted: Tensor) -> Tensor:
+def cosine_distance(predicted: Tensor, wanted: Tensor) -> Tensor:
     """(B,): squared distances of rows (B, D) at unit length, in float32."""
     return 2 - 2 * F.cosine_similarity(predicted.float(), wanted.float(), dim=1)
 
 
-def spread(rows: Tensor) -> Tensor:
+def feature_spread(rows: Tensor) -> Tensor:
     """Standard deviation of rows (B, D) at unit length, times the root of D: 1 spread out, 0 collapsed."""
     unit = F.normalize(rows.float(), dim=1)
     return unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5

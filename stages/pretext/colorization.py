@@ -6,30 +6,30 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._color_bins import (
     bin_shares,
-    colour_bins,
-    count_colours,
+    color_bins,
+    count_colors,
     near_bins,
-    rebalancing,
+    rebalancing_weights,
     soft_bins,
 )
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
-from transfer.artifacts import Normalisation
+from transfer.artifacts import Normalization
 from transfer.datasets.packed.batch_loader import Batches
-from transfer.errors import BadOption, TransferError
+from transfer.errors import InvalidOption, TransferError
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext
-from transfer.training.recipe import falls_at
+from transfer.training.pretext_task import DatasetInfo, Pretext
+from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import lab_to_rgb, rgb_to_lab
-from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.transforms.normalize import normalize, random_resized_crop
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 GREY = 5  # an image none of whose colours is farther than this from grey, in a or in b, has no colour to learn
 BLOCK = 256  # images read at once while colours are counted
@@ -50,7 +50,7 @@ class Colorization(Pretext):
     would be all; `guessing` is the same for the one bin that is best to guess.
     """
 
-    normalisation = Normalisation(lightness=True)
+    normalisation = Normalization(lightness=True)
     paper = "Zhang, Isola & Efros, ECCV 2016"
     needs = "colour images"
 
@@ -64,7 +64,7 @@ class Colorization(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([0.6])
+    drops: list[float] = lr_milestones([0.6])
     crop: float = option(
         0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )
@@ -78,17 +78,17 @@ class Colorization(Pretext):
     )
     width: int = option(256, "channels of the maps between the backbone and the colours", ge=1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """There is a pixel to ask for."""
         size = planned.images["images"].stage.size
         if not self.side(size):
-            raise BadOption(
+            raise InvalidOption(
                 "stride", f"no pixel of images of {size} px is asked for: use {size} or less"
             )
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone, the head that says a colour for each place, and the colours with their weights."""
-        bins = colour_bins()
+        bins = color_bins()
         shape, side = deepest_map_shape(backbone, about.size), self.side(about.size)
         head = nn.Sequential(
             decoder(shape, side, self.width, self.width, self.width),
@@ -105,39 +105,39 @@ class Colorization(Pretext):
         colours.register_buffer("best", torch.zeros((), dtype=torch.int64))  # the bin to guess
         return nn.ModuleDict({"backbone": backbone, "head": head, "colours": colours})
 
-    def begin(self, network: nn.ModuleDict, work: Work) -> None:
+    def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         """Count the set's colours, from which the weights are made; TransferError where all images are grey."""
-        colours, images = network["colours"], work.images["images"]
-        counts = torch.zeros_like(count_colours(torch.zeros(0, 2)))
+        colours, images = network["colours"], context.images["images"]
+        counts = torch.zeros_like(count_colors(torch.zeros(0, 2)))
         blocks = np.array_split(np.arange(len(images)), -(-len(images) // BLOCK))
         with (
-            work.progress("counting colours", len(images), "images") as progress,
-            Batches(images, work.machine, BLOCK) as feed,
+            context.progress("counting colours", len(images), "images") as progress,
+            Batches(images, context.machine, BLOCK) as feed,
         ):
             for batch in feed.each(blocks):
                 ab = self.ab(batch)
-                counts += count_colours(ab[coloured(ab)].flatten(0, 2)).cpu()
+                counts += count_colors(ab[color_image(ab)].flatten(0, 2)).cpu()
                 progress.advance(len(batch))
-                work.pause_point()
+                context.pause_point()
         if not counts.any():
             raise TransferError(
                 f"all {len(images)} images are grey (no a or b beyond {GREY}): they have no colours to learn; "
                 "use images in colour, or another pretext"
             )
         shares = bin_shares(counts)
-        colours.weights.copy_(rebalancing(shares, self.alpha, self.gamma))
+        colours.weights.copy_(rebalancing_weights(shares, self.alpha, self.gamma))
         colours.best.copy_((shares * colours.weights).argmax())
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, colours = self.crop_of(images, draw), network["colours"]
-        shown = deepest_map(network["backbone"], normalise(seen, self.normalisation))
+        seen, colours = self.crop_of(images, rng), network["colours"]
+        shown = deepest_map(network["backbone"], normalize(seen, self.normalisation))
         logits = network["head"](shown).float().movedim(1, -1).flatten(0, 2)
         ab = self.ab(seen)
         index, shares = soft_bins(ab.flatten(0, 2), colours.bins, colours.near)
         weights = (
-            colours.weights[index[:, 0]].view(ab.shape[:3]) * coloured(ab)[:, None, None]
+            colours.weights[index[:, 0]].view(ab.shape[:3]) * color_image(ab)[:, None, None]
         ).flatten()
         asked = logits.gather(1, index)
         entropy = logits.logsumexp(1) - (shares * asked).sum(1)
@@ -148,20 +148,20 @@ class Colorization(Pretext):
         }
         return (weights * entropy).mean(), figures
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the crop, what the network sees of it, and the colours that are asked, on the crop's L."""
-        seen = self.crop_of(images, draw)
-        ab, bins = self.ab(seen), colour_bins()
+        seen = self.crop_of(images, rng)
+        ab, bins = self.ab(seen), color_bins()
         index, _ = soft_bins(ab.flatten(0, 2), bins, near_bins())
         nearest = bins[index[:, 0]].view_as(ab).movedim(-1, 1)
         nearest = F.interpolate(nearest, size=seen.shape[-2:], mode="nearest")
         asked = lab_to_rgb(torch.cat((rgb_to_lab(seen)[:, :1], nearest), 1))
-        return {"crop": seen, "shown": normalise(seen, self.normalisation), "asked": asked}
+        return {"crop": seen, "shown": normalize(seen, self.normalisation), "asked": asked}
 
-    def crop_of(self, images: Tensor, draw: Draw) -> Tensor:
+    def crop_of(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random square of each image at its size, mirrored or not."""
         return random_resized_crop(
-            images, draw, images.shape[-1], (self.crop, 1.0), (1.0, 1.0), self.flip
+            images, rng, images.shape[-1], (self.crop, 1.0), (1.0, 1.0), self.flip
         )
 
     def ab(self, images: Tensor) -> Tensor:
@@ -175,6 +175,6 @@ class Colorization(Pretext):
         return len(range(self.stride // 2, size, self.stride))
 
 
-def coloured(ab: Tensor) -> Tensor:
+def color_image(ab: Tensor) -> Tensor:
     """(B, h, w, 2) to (B,) bool: whether an image has any colour."""
     return (ab.abs() > GREY).flatten(1).any(1)

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch_partners import needs_several, partners
+from stages.pretext._batch_partners import check_batch, partners
 from stages.pretext._mlp_head import fully_connected
-from transfer.errors import BadOption
+from transfer.errors import InvalidOption
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.transforms.color import mix_colours, to_float
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.transforms.color import mix_colors, to_float
 from transfer.transforms.geometry import random_flip, tiles
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 # How an image is halved: by areas, and by two kernels of interpolation that take all pixels into account.
 FILTERS = (
@@ -60,49 +65,49 @@ class Counting(Pretext):
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
     learning_rate: float = option(1e-4, "the highest it gets", gt=0)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The part fits the images and has four quarters; there is another image to compare with."""
         self.side(planned.images["images"].stage.size)
-        needs_several(self, planned, "an image's counts are compared with another's of the batch")
+        check_batch(self, planned, "an image's counts are compared with another's of the batch")
 
     def side(self, size: int) -> int:
         """Side of the part that is used of images of `size` px; BadOption where there is none."""
         side = self.crop or 2 * (size * 7 // 16)
         if side > size or side % 2:
-            raise BadOption(
+            raise InvalidOption(
                 "crop",
                 f"no part of {side} px of images of {size} px: it must be even and fit into them",
             )
         return side
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 0.5
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
-        width = read_width(backbone, self.side(about.size) // 2)
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
+        width = backbone_feature_dim(backbone, self.side(about.size) // 2)
         count = nn.Sequential(
             fully_connected(width, self.hidden, self.counts, batch_norm=False), nn.ReLU()
         )
         return nn.ModuleDict({"backbone": backbone, "count": count})
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
         if len(images) < 2:
             raise ValueError(
                 "counting compares an image with another of the batch: it needs two images or more"
             )
-        inputs = normalise(self.wholes_and_quarters(images, draw), self.normalisation)
+        inputs = normalize(self.wholes_and_quarters(images, rng), self.normalisation)
         # Squares of sums of a thousand numbers: not in bfloat16.
         counts = (
-            network["count"](read(network["backbone"], inputs.flatten(0, 1)))
+            network["count"](backbone_features(network["backbone"], inputs.flatten(0, 1)))
             .float()
             .unflatten(0, (-1, 5))
         )
         whole, total = counts[:, 0], counts[:, 1:].sum(dim=1)
         own = (whole - total).square().sum(dim=1)
         # A look-up, not an indexing: its gradient is summed in the same order on any number of threads.
-        other = (F.embedding(partners(draw), whole) - total).square().sum(dim=1)
+        other = (F.embedding(partners(rng), whole) - total).square().sum(dim=1)
         loss = (own + (self.margin - other).clamp(min=0)).mean()
         return loss, {
             "accuracy": (own < other).float().mean(),
@@ -110,24 +115,24 @@ class Counting(Pretext):
             "other": other.mean(),
         }
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, its part halved, and the part's quarters."""
         names = ("halved", "upper left", "upper right", "lower left", "lower right")
-        inputs = self.wholes_and_quarters(images, draw)
+        inputs = self.wholes_and_quarters(images, rng)
         return {"image": images, **{name: inputs[:, place] for place, name in enumerate(names)}}
 
-    def wholes_and_quarters(self, images: Tensor, draw: Draw) -> Tensor:
+    def wholes_and_quarters(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) uint8 to (B, 5, 3, side / 2, side / 2) float: the part halved, then its quarters."""
         side = self.side(images.shape[-1])
-        corner = draw.integers(images.shape[-1] - side + 1, 1, 2)
-        part = to_float(random_flip(tiles(images, 1, 1, side, corner)[:, 0], draw, self.flip))
+        corner = rng.integers(images.shape[-1] - side + 1, 1, 2)
+        part = to_float(random_flip(tiles(images, 1, 1, side, corner)[:, 0], rng, self.flip))
         grey = torch.where(
-            draw.chance(self.grey)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
+            rng.chance(self.grey)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
         )
-        part = mix_colours(part, grey)
+        part = mix_colors(part, grey)
         halved, chosen = (
             part.new_empty(len(part), 3, side // 2, side // 2),
-            draw.integers(len(FILTERS)),
+            rng.integers(len(FILTERS)),
         )
         for number, how in enumerate(FILTERS):
             rows = (chosen == number).nonzero()[:, 0]

@@ -8,14 +8,27 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
-from transfer.errors import BadOption
-from transfer.numerics.feature_transforms import Whitening, apply, directions
-from transfer.numerics.kmeans import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, iterate, start
+from transfer.errors import InvalidOption
+from transfer.numerics.feature_transforms import Whitening, fit_pca, transform
+from transfer.numerics.kmeans import (
+    IN_MEMORY,
+    PANEL,
+    Assigner,
+    check_rows,
+    faiss_gpu,
+    initial_centroids,
+    lloyd_step,
+)
 from transfer.stage.base import option
-from transfer.stage.label_joining import balanced_order
-from transfer.training.inference import in_order
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.stage.label_joining import class_balanced_order
+from transfer.training.inference import iter_batches
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.transforms.normalize import normalize, random_resized_crop
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -24,9 +37,9 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class DeepCluster(Pretext):
@@ -69,23 +82,25 @@ class DeepCluster(Pretext):
         "constant", "of the learning rate, after the warm-up"
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """There are more images than clusters, and features of so many directions."""
         count = planned.images["images"].stage.count
         if self.k > count:
-            raise BadOption(
+            raise InvalidOption(
                 "k", f"{self.k} clusters of {count} images: k must not be larger than their number"
             )
         most = min([count - 1, *self.layers[-1:]])
         if self.components > most:
-            raise BadOption("components", f"{self.components} directions: there are at most {most}")
+            raise InvalidOption(
+                "components", f"{self.components} directions: there are at most {most}"
+            )
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 1 / self.k
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """Backbone, classifier (to the features that are clustered), head; each image's cluster in `labels`."""
-        widths = [read_width(backbone, about.size), *self.layers]
+        widths = [backbone_feature_dim(backbone, about.size), *self.layers]
         if self.components > widths[-1]:
             raise ValueError(
                 f"`components`: {self.components} directions of {widths[-1]} features: lower it"
@@ -109,104 +124,112 @@ class DeepCluster(Pretext):
             optimizer.add_param_group({**group, "params": own, "momentum": 0.0, "nesterov": False})
         return optimizer
 
-    def before_epoch(self, network: nn.ModuleDict, work: Work, epoch: int) -> list[nn.Module]:
+    def before_epoch(
+        self, network: nn.ModuleDict, context: StageContext, epoch: int
+    ) -> list[nn.Module]:
         """Cluster all images and draw the head anew."""
         if epoch % self.reassign:
             return []
-        labels = self.cluster(self.features(network, work), work, epoch)
+        labels = self.cluster(self.features(network, context), context, epoch)
         before = network.labels.cpu().numpy()
-        network.nmi.fill_(0.0 if epoch == 0 else agreement(before, labels))
+        network.nmi.fill_(0.0 if epoch == 0 else assignment_agreement(before, labels))
         network.labels.copy_(torch.from_numpy(labels))
         weight, generator = (
             network["head"].weight,
-            torch.Generator().manual_seed(work.seed_for("head", epoch)),
+            torch.Generator().manual_seed(context.seed_for("head", epoch)),
         )
         with torch.no_grad():
             weight.copy_(torch.randn(weight.shape, generator=generator) * 0.01)
             network["head"].bias.zero_()
         return [network["head"]]
 
-    def features(self, network: nn.ModuleDict, work: Work) -> Matrix:
+    def features(self, network: nn.ModuleDict, context: StageContext) -> ArrayRows:
         """The classifier's last layer for all images, in the order of the set; on disk if they are many."""
-        images, training = work.images["images"], network.training
+        images, training = context.images["images"], network.training
         values = None
         network.eval()
         with torch.no_grad():
-            for first, pixels in in_order(images, work.machine):
-                with work.machine.autocast():
-                    deepest = read(network["backbone"], normalise(pixels, self.normalisation))
+            for first, pixels in iter_batches(images, context.machine):
+                with context.machine.autocast():
+                    deepest = backbone_features(
+                        network["backbone"], normalize(pixels, self.normalisation)
+                    )
                     found = network["classifier"](deepest).float().cpu().numpy()
                 if values is None:
                     shape, large = (
                         (len(images), found.shape[1]),
                         len(images) * found.shape[1] * 4 > IN_MEMORY,
                     )
-                    file = work.checkpoints / "features.npy"
+                    file = context.checkpoints / "features.npy"
                     values = (
                         np.lib.format.open_memmap(file, "w+", "f4", shape)
                         if large
                         else np.empty(shape, "f4")
                     )
                 values[first : first + len(found)] = found
-                work.pause_point()
+                context.pause_point()
         network.train(training)
-        return Matrix(values)
+        return ArrayRows(values)
 
-    def cluster(self, features: Matrix, work: Work, epoch: int) -> numpy.ndarray:
+    def cluster(self, features: ArrayRows, context: StageContext, epoch: int) -> numpy.ndarray:
         """(N,) int64: the cluster of each row, after whitening and k-means."""
-        device = work.machine.device if work.machine.device.type == "cuda" else torch.device("cpu")
-        told = work.note if epoch == 0 else lambda text: None
+        device = (
+            context.machine.device if context.machine.device.type == "cuda" else torch.device("cpu")
+        )
+        told = context.note if epoch == 0 else lambda text: None
 
         def blocks() -> Iterator[numpy.ndarray]:
             return (block for _, block in features.blocks())
 
-        whiten, _ = directions(
+        whiten, _ = fit_pca(
             blocks, features.count, features.width, self.components, Whitening(), device, told
         )
-        rows = Matrix(
-            np.concatenate([apply([whiten, {}], block) for block in blocks()])
+        rows = ArrayRows(
+            np.concatenate([transform([whiten, {}], block) for block in blocks()])
         )  # {}: to unit length
-        images, gpu = work.images["images"], gpu_of(str(work.machine.device))
+        images, gpu = context.images["images"], faiss_gpu(str(context.machine.device))
         check_rows(rows, self.k, lambda row: images.ids[row])
-        state = start(rows, self.k, "random", work.seed_for("clusters", epoch))
+        state = initial_centroids(rows, self.k, "random", context.seed_for("clusters", epoch))
         for _ in range(self.iterations):
-            state = iterate(rows, state, gpu)
-            work.pause_point()
+            state = lloyd_step(rows, state, gpu)
+            context.pause_point()
         assigner = Assigner(state.centroids, gpu)
         return np.concatenate([assigner.nearest(block)[1][:, 0] for _, block in rows.blocks()])
 
-    def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
+    def order(self, network: nn.ModuleDict, context: StageContext, epoch: int) -> numpy.ndarray:
         """(N,) rows in which every cluster that has images comes equally often; its images take turns."""
         if self.sampling == "uniform":
-            return super().order(network, work, epoch)
+            return super().order(network, context, epoch)
         labels = network.labels.cpu().numpy()
-        return balanced_order(work.seed_for("order", epoch), np.arange(len(labels)), labels)
+        return class_balanced_order(
+            context.seed_for("order", epoch), np.arange(len(labels)), labels
+        )
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalise(self.augment(images, draw), self.normalisation)
+        seen = normalize(self.augment(images, rng), self.normalisation)
         logits = network["head"](
-            F.relu(network["classifier"](read(network["backbone"], seen)))
+            F.relu(network["classifier"](backbone_features(network["backbone"], seen)))
         ).float()
-        labels = network.labels[draw.ids]
+        labels = network.labels[rng.ids]
         accuracy = (logits.argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels), {"accuracy": accuracy, "nmi": network.nmi}
 
-    def augment(self, images: Tensor, draw: Draw) -> Tensor:
+    def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) float in [0, 1]: a random part of each image at its size, mirrored or not."""
-        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+        return random_resized_crop(images, rng, images.shape[-1], (self.crop, 1.0), flip=self.flip)
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image as it is clustered, and crops of it as different epochs draw them."""
         return {
             "clustered": images,
-            **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)},
+            **{f"crop {i + 1}": self.augment(images, rng) for i in range(3)},
         }
 
 
 @dataclass
-class Matrix:
+class ArrayRows:
     """Rows in memory, or mapped from a file, as k-means reads them."""
 
     values: numpy.ndarray  # (N, D) float32
@@ -225,7 +248,7 @@ class Matrix:
         )
 
 
-def agreement(one: numpy.ndarray, other: numpy.ndarray) -> float:
+def assignment_agreement(one: numpy.ndarray, other: numpy.ndarray) -> float:
     """Normalised mutual information (arithmetic mean) of two labellings: 1 for the same clusters under any names."""
     from sklearn.metrics import normalized_mutual_info_score
 

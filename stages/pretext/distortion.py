@@ -5,17 +5,22 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stages.pretext._batch_partners import needs_several
-from stages.pretext._lci import parts, repainted, sides, with_hidden
+from stages.pretext._batch_partners import check_batch
+from stages.pretext._lci import parts, repaint, sides, with_hidden
 from stages.pretext._mlp_head import fully_connected
-from transfer.errors import BadOption
+from transfer.errors import InvalidOption
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
 from transfer.transforms.color import adjust_hue, to_float
-from transfer.transforms.filters import gaussian_blur, solarise
+from transfer.transforms.filters import gaussian_blur, solarize
 from transfer.transforms.geometry import quarter_turns, random_erase
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
@@ -24,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
+    from transfer.pipeline.plan import PlannedStage
 
 TURNS = {"turned 90 degrees": 1, "turned 180 degrees": 2, "turned 270 degrees": 3}
 CLASSES = {
@@ -87,28 +92,28 @@ class Distortion(Pretext):
         """Copies of an image in a batch."""
         return self.copies or (1 if self.variant == "ten" else len(self.classes))
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """There are so many changes, and room for the patch."""
         if self.asked > len(self.classes):
-            raise BadOption(
+            raise InvalidOption(
                 "copies",
                 f"{self.copies} different copies, but there are {len(self.classes)} changes",
             )
         size = planned.images["images"].stage.size
         patch, border = sides(size)
         if self.variant == "lci" and (patch >= size or patch <= 2 * border):
-            raise BadOption(
+            raise InvalidOption(
                 "variant",
                 f"images of {size} px have no room for a patch of {patch} px and its border",
             )
         if self.asked == 1:
-            needs_several(self, planned, "the head's batch norm goes over the images of a batch")
+            check_batch(self, planned, "the head's batch norm goes over the images of a batch")
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 1 / len(self.classes)
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
-        width = read_width(backbone, self.side(about.size))
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
+        width = backbone_feature_dim(backbone, self.side(about.size))
         head = fully_connected(width, self.hidden, len(self.classes))
         more = parts(about.size) if self.variant == "lci" else {}
         return nn.ModuleDict({"backbone": backbone, "head": head, **more})
@@ -118,15 +123,15 @@ class Distortion(Pretext):
         return round(self.crop * size)
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        labels = draw.permutations(len(self.classes))[:, : self.asked]
+        labels = rng.permutations(len(self.classes))[:, : self.asked]
         copies, more, figures = to_float(images)[:, None], 0.0, {}
         if self.variant == "lci":
-            filled, rebuilt, more, figures = repainted(network, copies[:, 0], draw)
+            filled, rebuilt, more, figures = repaint(network, copies[:, 0], rng)
             changed, own = (
                 labels[..., None, None, None],
-                draw.chance(0.5)[:, None, None, None, None],
+                rng.chance(0.5)[:, None, None, None, None],
             )
             warped, inpainted = (
                 changed == self.classes.index(name) for name in ("warped", "inpainted")
@@ -134,55 +139,55 @@ class Distortion(Pretext):
             copies = torch.where(own & ~warped, rebuilt[:, None], copies)
             copies = torch.where(inpainted, filled[:, None], copies)
         copies, labels = copies.expand(-1, self.asked, -1, -1, -1).flatten(0, 1), labels.flatten()
-        seen = normalise(self.changed(copies, labels, _each(draw, self.asked)), self.normalisation)
-        logits = network["head"](read(network["backbone"], seen))
+        seen = normalize(self.changed(copies, labels, _each(rng, self.asked)), self.normalisation)
+        logits = network["head"](backbone_features(network["backbone"], seen))
         accuracy = (logits.argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels) + more, {"accuracy": accuracy, **figures}
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, and what each change makes of it; of the inpainted part, what is hidden."""
         columns, whole = {"image": images}, to_float(images)
         for label, name in enumerate(self.classes):
-            copies = with_hidden(whole, draw) if name == "inpainted" else whole
-            columns[name] = self.changed(copies, torch.full_like(draw.ids, label), _each(draw, 1))
+            copies = with_hidden(whole, rng) if name == "inpainted" else whole
+            columns[name] = self.changed(copies, torch.full_like(rng.ids, label), _each(rng, 1))
         return columns
 
-    def changed(self, images: Tensor, labels: Tensor, draw: Draw) -> Tensor:
+    def changed(self, images: Tensor, labels: Tensor, rng: PerImageRng) -> Tensor:
         """(N, 3, S, S) float in [0, 1] to (N, 3, side, side): the part that is seen, changed as `labels` (N,) say."""
         names = self.classes
-        seen = self.seen(images, labels == names.index("warped"), draw)
+        seen = self.seen(images, labels == names.index("warped"), rng)
         turns = torch.tensor([TURNS.get(name, 0) for name in names], device=images.device)
         seen = quarter_turns(seen, turns[labels])
         for name, change in CHANGES.items():
             if name in names:
-                rows, own = (labels == names.index(name)).nonzero()[:, 0], draw.integers(1 << 53)
+                rows, own = (labels == names.index(name)).nonzero()[:, 0], rng.integers(1 << 53)
                 if len(rows):
-                    seen.index_copy_(0, rows, change(seen[rows], Draw(0, own[rows])))
+                    seen.index_copy_(0, rows, change(seen[rows], PerImageRng(0, own[rows])))
         return seen
 
-    def seen(self, images: Tensor, warped: Tensor, draw: Draw) -> Tensor:
+    def seen(self, images: Tensor, warped: Tensor, rng: PerImageRng) -> Tensor:
         """A random part of each image, at a small angle or not, mirrored or not, warped or not: one resampling."""
         size, side = images.shape[-1], self.side(images.shape[-1])
         share, warp = (
             side / size,
             2 * WARP * side / size,
         )  # coordinates go from -1 to 1: twice a share of the side
-        angle = torch.where(draw.chance(0.5), ANGLE * (2 * draw.uniform() - 1), 0.0)
+        angle = torch.where(rng.chance(0.5), ANGLE * (2 * rng.uniform() - 1), 0.0)
         cos, sin = torch.cos(angle), torch.sin(angle)
         # So much of the image is there to be seen that a warped corner of a turned part still lies in it.
         reach = share * (cos + sin.abs())
         zoom = ((1 - warp) / reach).clamp(max=1.0)
         room = 1 - warp - zoom * reach
-        middle = (2 * draw.uniform(2) - 1) * room[:, None]
+        middle = (2 * rng.uniform(2) - 1) * room[:, None]
         line = ((2 * torch.arange(side, device=images.device) + 1) / side - 1) * share
-        mirror = torch.where(draw.chance(self.flip), -zoom, zoom)[:, None, None]
+        mirror = torch.where(rng.chance(self.flip), -zoom, zoom)[:, None, None]
         across, down = mirror * line, zoom[:, None, None] * line[:, None]
         cos, sin = cos[:, None, None], sin[:, None, None]
         places = (
             torch.stack((cos * across - sin * down, sin * across + cos * down), dim=-1)
             + middle[:, None, None]
         )
-        moves, rows = 2 * draw.uniform(2, 4, 4) - 1, warped.nonzero()[:, 0]
+        moves, rows = 2 * rng.uniform(2, 4, 4) - 1, warped.nonzero()[:, 0]
         if len(rows):
             moves = F.interpolate(moves[rows], size=side, mode="bicubic", align_corners=True).clamp(
                 -1, 1
@@ -193,35 +198,35 @@ class Distortion(Pretext):
         )
 
 
-def _each(draw: Draw, copies: int) -> Draw:
+def _each(rng: PerImageRng, copies: int) -> PerImageRng:
     """The draw of each copy: (B * copies), those of an image one after the other."""
-    return Draw(0, draw.integers(1 << 53, copies).flatten())
+    return PerImageRng(0, rng.integers(1 << 53, copies).flatten())
 
 
-def _blurred(images: Tensor, draw: Draw) -> Tensor:
-    return gaussian_blur(images, 1 + draw.uniform(), kernel=9)
+def _blurred(images: Tensor, rng: PerImageRng) -> Tensor:
+    return gaussian_blur(images, 1 + rng.uniform(), kernel=9)
 
 
-def _solarised(images: Tensor, draw: Draw) -> Tensor:
-    return solarise(images, torch.ones(len(images), dtype=torch.bool, device=images.device))
+def _solarised(images: Tensor, rng: PerImageRng) -> Tensor:
+    return solarize(images, torch.ones(len(images), dtype=torch.bool, device=images.device))
 
 
-def _noisy(images: Tensor, draw: Draw) -> Tensor:
-    length, angle = draw.uniform(2, *images.shape[1:]).unbind(1)
+def _noisy(images: Tensor, rng: PerImageRng) -> Tensor:
+    length, angle = rng.uniform(2, *images.shape[1:]).unbind(1)
     noise = (-2 * (1 - length).log()).sqrt() * torch.cos(2 * math.pi * angle)
     return (images + 0.1 * noise).clamp(0, 1)
 
 
-def _erased(images: Tensor, draw: Draw) -> Tensor:
-    return random_erase(images, draw, p=1.0, scale=(0.05, 0.25), value=0.5)
+def _erased(images: Tensor, rng: PerImageRng) -> Tensor:
+    return random_erase(images, rng, p=1.0, scale=(0.05, 0.25), value=0.5)
 
 
-def _other_hues(images: Tensor, draw: Draw) -> Tensor:
-    return adjust_hue(images, 0.25 + 0.5 * draw.uniform())
+def _other_hues(images: Tensor, rng: PerImageRng) -> Tensor:
+    return adjust_hue(images, 0.25 + 0.5 * rng.uniform())
 
 
 # What is done to the part that is seen; turns and warps are done before.
-CHANGES: dict[str, Callable[[Tensor, Draw], Tensor]] = {
+CHANGES: dict[str, Callable[[Tensor, PerImageRng], Tensor]] = {
     "blurred": _blurred,
     "solarised": _solarised,
     "noisy": _noisy,

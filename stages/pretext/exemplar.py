@@ -4,19 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from stages.pretext._batch_partners import needs_several
-from stages.pretext._multi_view import several, smallest_part
+from stages.pretext._batch_partners import check_batch
+from stages.pretext._multi_view import check_views, smallest_part
 from transfer.artifacts import PseudoLabels
 from transfer.datasets.packed.batch_loader import Batches
-from transfer.errors import BadOption
-from transfer.stage.base import Images, option, reads
-from transfer.stage.label_joining import joined
-from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.errors import InvalidOption
+from transfer.stage.base import ImageInput, option, stage_input
+from transfer.stage.label_joining import labels_for_images
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
 from transfer.training.trainer import epoch_order
-from transfer.transforms.color import adjust_hue, random_grey
+from transfer.transforms.color import adjust_hue, random_grayscale
 from transfer.transforms.geometry import affine_map, compose, rotation_map, sample
-from transfer.transforms.normalize import mix_colours, normalise, to_float
-from transfer.transforms.simclr_views import Views
+from transfer.transforms.normalize import mix_colors, normalize, to_float
+from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -24,9 +29,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 LARGEST = 1 << 30  # weights of the last layer: more are 4 GB, and 12 with gradients and momenta
 SAMPLED = 4096  # images whose pixels say which directions colours vary in
@@ -53,9 +58,9 @@ class Exemplar(Pretext):
     """
 
     paper = "Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014"
-    images = {"images": Images("unlabeled", follow="labels")}
+    images = {"images": ImageInput("unlabeled", follow="labels")}
 
-    labels: str | None = reads(
+    labels: str | None = stage_input(
         PseudoLabels, "clusters that are the classes; none: every image is one", optional=True
     )
     objective: Literal["classes", "triplet"] = option(
@@ -88,32 +93,32 @@ class Exemplar(Pretext):
     def copies(self) -> int:
         return self.views or (8 if self.objective == "triplet" else 1)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """A triplet has a positive and a negative."""
         if self.objective == "triplet":
-            needs_several(self, planned, "a triplet has two images")
+            check_batch(self, planned, "a triplet has two images")
             if self.copies == 1 and self.labels is None:
-                raise BadOption("views", "a triplet has two copies of an image: take 2 or more")
+                raise InvalidOption("views", "a triplet has two copies of an image: take 2 or more")
 
-    def chance(self, about: About) -> float | None:
+    def chance(self, about: DatasetInfo) -> float | None:
         if self.objective == "classes":
             return 1 / self.classes(about)
         copies = smallest_part(self, about.count) * self.copies
         return (self.copies - 1) / (copies - 1) if self.labels is None else None
 
-    def about(self, work: Work) -> About:
-        found = super().about(work)
+    def about(self, context: StageContext) -> DatasetInfo:
+        found = super().dataset_info(context)
         if self.labels is None:
             return found
-        return About(found.size, found.count, work.inputs["labels"].count)
+        return DatasetInfo(found.size, found.count, context.inputs["labels"].count)
 
-    def classes(self, about: About) -> int:
+    def classes(self, about: DatasetInfo) -> int:
         """As many as images, or as pseudo-labels (of which a plan does not know the number: one)."""
         return max(1, about.count if self.labels is None else about.classes)
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone and one linear layer; which class an image is, and the directions in which colours vary."""
-        width = read_width(backbone, about.size)
+        width = backbone_feature_dim(backbone, about.size)
         outputs = self.classes(about) if self.objective == "classes" else self.embedding
         if outputs * width > LARGEST:
             raise ValueError(
@@ -126,61 +131,61 @@ class Exemplar(Pretext):
         network.register_buffer("directions", torch.eye(3))
         return network
 
-    def begin(self, network: nn.ModuleDict, work: Work) -> None:
-        images = work.images["images"]
+    def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
+        images = context.images["images"]
         classes = (
             np.arange(len(images))
             if self.labels is None
-            else joined(work.inputs["labels"], images, work)
+            else labels_for_images(context.inputs["labels"], images, context)
         )
         network.classes.copy_(torch.from_numpy(classes))
         rows = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(np.int64)
-        mean, axes = colour_directions(sampled(images, rows, work))
+        mean, axes = color_directions(sample_classes(images, rows, context))
         network.mean.copy_(mean)
         network.directions.copy_(axes)
 
-    def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
+    def order(self, network: nn.ModuleDict, context: StageContext, epoch: int) -> numpy.ndarray:
         """The rows that have a class, shuffled."""
         known = np.flatnonzero(network.classes.cpu().numpy() >= 0)
-        return known[epoch_order(work.seed_for("order", epoch), len(known))]
+        return known[epoch_order(context.seed_for("order", epoch), len(known))]
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalise(
-            self.transform(images, draw, network.mean, network.directions), self.normalisation
+        seen = normalize(
+            self.transform(images, rng, network.mean, network.directions), self.normalisation
         )
-        found = network["head"](read(network["backbone"], seen)).float()
-        classes = network.classes[draw.ids].repeat(self.copies)
+        found = network["head"](backbone_features(network["backbone"], seen)).float()
+        classes = network.classes[rng.ids].repeat(self.copies)
         if self.objective == "classes":
             return F.cross_entropy(found, classes), {
                 "accuracy": (found.argmax(1) == classes).float().mean()
             }
         return semi_hard(found, classes, self.margin)
 
-    def transform(self, images: Tensor, draw: Draw, mean: Tensor, axes: Tensor) -> Tensor:
+    def transform(self, images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Tensor:
         """(copies * B, 3, S, S) float in [0, 1]: all first copies, then all second ones."""
         if self.objective == "triplet":
-            make: Any = Views(
+            make: Any = SimCLRViews(
                 images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, grey=0.0, blur=0.0
             )
-            return several(make, random_grey(images, draw, self.grey), draw, self.copies)
+            return check_views(make, random_grayscale(images, rng, self.grey), rng, self.copies)
 
-        def make(copies: Tensor, each: Draw) -> Tensor:
-            return recoloured(moved(copies, each), each, mean, axes)
+        def make(copies: Tensor, each: PerImageRng) -> Tensor:
+            return recolor(move(copies, each), each, mean, axes)
 
-        return several(make, images, draw, self.copies)
+        return check_views(make, images, rng, self.copies)
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image and some of its copies."""
         some = self.model_copy(update={"views": 4})
-        found = some.transform(images, draw, *colour_directions(images)).chunk(4)
+        found = some.transform(images, rng, *color_directions(images)).chunk(4)
         return {"image": images, **{f"copy {i + 1}": copy for i, copy in enumerate(found)}}
 
 
-def moved(images: Tensor, draw: Draw) -> Tensor:
+def move(images: Tensor, rng: PerImageRng) -> Tensor:
     """Scaled by 0.7 to 1.4, turned by up to 20 degrees, moved by up to a fifth of the side; float, of the same size."""
-    scale, angle, across, down = draw.uniform(4).unbind(1)
+    scale, angle, across, down = rng.uniform(4).unbind(1)
     shown = 1 / (0.7 * 2**scale)  # of the side: evenly over the logarithm
     zero = torch.zeros_like(scale)
     place = affine_map(shown, zero, 0.8 * across - 0.4, zero, shown, 0.8 * down - 0.4)
@@ -188,32 +193,32 @@ def moved(images: Tensor, draw: Draw) -> Tensor:
     return sample(images, turned, images.shape[-1], padding="reflection")
 
 
-def recoloured(images: Tensor, draw: Draw, mean: Tensor, axes: Tensor) -> Tensor:
+def recolor(images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Tensor:
     """The paper's three changes of colour, the same for all pixels of an image; float in [0, 1].
 
     Along each direction in which colours vary, times 0.5 to 2; saturation and value to the power of 0.25 to 4, times
     0.7 to 1.4, plus -0.1 to 0.1; hue plus -0.1 to 0.1. Factors and powers are drawn evenly over their logarithms.
     """
-    stretch = 4 ** draw.uniform(1, 3) / 2
+    stretch = 4 ** rng.uniform(1, 3) / 2
     # Sums instead of a product of matrices, which mixed precision would round.
     matrix = (axes[:, None] * axes[None] * stretch[:, None]).sum(-1)
     offset = mean - (matrix * mean).sum(-1)
-    images = mix_colours(to_float(images), torch.cat((matrix, offset[:, :, None]), dim=2)).clamp(
+    images = mix_colors(to_float(images), torch.cat((matrix, offset[:, :, None]), dim=2)).clamp(
         0, 1
     )
-    images = adjust_hue(images, 0.2 * draw.uniform() - 0.1)
+    images = adjust_hue(images, 0.2 * rng.uniform() - 0.1)
     value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     chroma = value - least
     # 0 for a pixel's strongest channel, 1 for its weakest; of a grey pixel, rounding must not be made a colour.
     falls = (value - images) / chroma.clamp(min=1 / 255)
     saturation = chroma / value.clamp(min=1e-6)
-    power, factor, shift = draw.uniform(3, 2, 1, 1, 1).unbind(1)
+    power, factor, shift = rng.uniform(3, 2, 1, 1, 1).unbind(1)
     both = torch.stack((saturation, value), dim=1) ** (16**power / 4)
     saturation, value = (both * (0.7 * 2**factor) + (0.2 * shift - 0.1)).clamp(0, 1).unbind(1)
     return value * (1 - saturation * falls)
 
 
-def colour_directions(images: Tensor) -> tuple[Tensor, Tensor]:
+def color_directions(images: Tensor) -> tuple[Tensor, Tensor]:
     """Of uint8 (B, 3, H, W): the mean colour (3,), and the principal directions of all pixels as columns (3, 3)."""
     pixels = to_float(images).transpose(0, 1).flatten(1).double().cpu()
     mean = pixels.mean(1)
@@ -248,8 +253,8 @@ def semi_hard(embedded: Tensor, classes: Tensor, margin: float) -> tuple[Tensor,
     return (losses * counted).sum() / counted.sum().clamp(min=1), {"accuracy": accuracy}
 
 
-def sampled(images: Any, rows: numpy.ndarray, work: Work) -> Tensor:
+def sample_classes(images: Any, rows: numpy.ndarray, context: StageContext) -> Tensor:
     """The images of `rows`, uint8 (n, 3, S, S) on the CPU."""
     parts = np.array_split(rows, -(-len(rows) // 256))
-    with Batches(images, work.machine, 256) as feed:
+    with Batches(images, context.machine, 256) as feed:
         return torch.cat([pixels.cpu() for pixels in feed.each(parts)])

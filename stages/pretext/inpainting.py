@@ -5,22 +5,27 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from stages.pretext._batch_partners import needs_several
+from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
-from stages.pretext._gan import frozen, judged, told_apart, trunk
-from transfer.errors import BadOption
+from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
+from transfer.errors import InvalidOption
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
 from transfer.transforms.geometry import random_flip, tiles
-from transfer.transforms.normalize import normalise, to_float
+from transfer.transforms.normalize import normalize, to_float
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 CELL = (
     1 / 0.06
@@ -74,21 +79,21 @@ class Inpainting(Pretext):
         64, "channels of the decoder's last hidden map and of the discriminator's first", ge=1
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Something is hidden, and no part of a batch is a single image."""
         size = planned.images["images"].stage.size
         if self.hide == "middle" and self.room(size) < 1:
-            raise BadOption(
+            raise InvalidOption(
                 "overlap",
                 f"a seam of {self.seam(size)} px leaves nothing hidden of the {size // 2} px in the middle of images "
                 f"of {size} px: {max(0, (size // 2 - 1) // 2)} px or less would",
             )
-        needs_several(self, planned, "the bottleneck's batch norm goes over the images of a batch")
+        check_batch(self, planned, "the bottleneck's batch norm goes over the images of a batch")
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """Encoder (backbone and bottleneck), decoder, and the discriminator where it is asked."""
         bottleneck = nn.Sequential(
-            nn.Linear(read_width(backbone, about.size), self.bottleneck, bias=False),
+            nn.Linear(backbone_feature_dim(backbone, about.size), self.bottleneck, bias=False),
             nn.BatchNorm1d(self.bottleneck),
             nn.LeakyReLU(0.2),
         )
@@ -107,10 +112,10 @@ class Inpainting(Pretext):
         return nn.ModuleDict(parts)
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, wanted, hidden, region = self.puzzle(images, draw)
-        code = network["bottleneck"](read(network["backbone"], seen))
+        seen, wanted, hidden, region = self.puzzle(images, rng)
+        code = network["bottleneck"](backbone_features(network["backbone"], seen))
         drawn = torch.tanh(network["decoder"](code).float())
         corner, side = self.window(images.shape[-1])
         cut = (..., slice(corner, corner + side), slice(corner, corner + side))
@@ -123,32 +128,32 @@ class Inpainting(Pretext):
         # See `_adversarial`: one backward pass, each part with its own gradients.
         judge, filled = network["discriminator"], torch.where(region, drawn, wanted)
         real, fake = judge(wanted), judge(filled.detach())
-        fooling = judged(frozen(judge, filled), real=True)
-        judging = judged(real, real=True) + judged(fake, real=False)
+        fooling = gan_bce(call_with_frozen_weights(judge, filled), real=True)
+        judging = gan_bce(real, real=True) + gan_bce(fake, real=False)
         loss = (1 - self.adversarial) * squared + self.adversarial * fooling + judging
         figures = {
             "squared error": squared,
             "adversarial": fooling,
-            "told apart": told_apart(real, fake),
+            "told apart": discriminator_accuracy(real, fake),
         }
         return loss, figures
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, what is shown of it, and what is drawn, the rest dark."""
-        seen, wanted, _, region = self.puzzle(images, draw)
+        seen, wanted, _, region = self.puzzle(images, rng)
         return {"image": wanted, "shown": seen, "drawn": wanted * region}
 
-    def puzzle(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def puzzle(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """(B, 3, S, S) uint8 to what the encoder sees (normalised), the image in [0, 1], what is hidden, what is drawn.
 
         The last two are bool and (B, 1, S, S); what is drawn is what is hidden and the seam around it.
         """
-        wanted = to_float(random_flip(images, draw, self.flip))
+        wanted = to_float(random_flip(images, rng, self.flip))
         size = images.shape[-1]
-        hidden = self.middle(wanted) if self.hide == "middle" else self.blots(wanted, draw)
+        hidden = self.middle(wanted) if self.hide == "middle" else self.blots(wanted, rng)
         seam = self.seam(size)
         region = F.max_pool2d(hidden.float(), 2 * seam + 1, stride=1, padding=seam) > 0
-        seen = normalise(wanted, self.normalisation).masked_fill(
+        seen = normalize(wanted, self.normalisation).masked_fill(
             hidden, 0.0
         )  # normalised, the mean colour is zero
         return seen, wanted, hidden, region
@@ -161,14 +166,14 @@ class Inpainting(Pretext):
         hidden[..., first:last, first:last] = True
         return hidden
 
-    def blots(self, images: Tensor, draw: Draw) -> Tensor:
+    def blots(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 1, S, S) bool: where smooth noise is lowest, as many pixels of each image as `density` says."""
         size = images.shape[-1]
         cells = math.ceil(size / CELL) + 1
         noise = F.interpolate(
-            draw.uniform(1, cells, cells), size=round(cells * CELL), mode="bicubic"
+            rng.uniform(1, cells, cells), size=round(cells * CELL), mode="bicubic"
         )
-        corners = draw.integers(noise.shape[-1] - size + 1, 1, 2)
+        corners = rng.integers(noise.shape[-1] - size + 1, 1, 2)
         noise = tiles(noise, 1, 1, size, corners)[:, 0]
         count = max(1, round(self.density * size * size))
         return noise <= noise.flatten(1).kthvalue(count)[0][:, None, None, None]

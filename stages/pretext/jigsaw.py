@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._jigsaw_base import TILES, Puzzle
+from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import distant_permutations
 from transfer.stage.base import option
-from transfer.training.recipe import falls_at
+from transfer.training.recipe import lr_milestones
 
 if TYPE_CHECKING:
     import numpy
 
 
-class Jigsaw(Puzzle):
+class Jigsaw(JigsawBase):
     """Which of 100 permutations were the nine tiles put into?
 
     Loss: cross-entropy over the permutations, which are far apart, so that few tiles never decide between two of them.
@@ -37,7 +37,7 @@ class Jigsaw(Puzzle):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([0.286, 0.571, 0.857])
+    drops: list[float] = lr_milestones([0.286, 0.571, 0.857])
 
     def table(self) -> numpy.ndarray:
         return distant_permutations(self.permutations, TILES)

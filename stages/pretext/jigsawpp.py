@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.pretext._batch_partners import partners
-from stages.pretext._jigsaw_base import TILES, Puzzle
+from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import spread_permutations
 from transfer.stage.base import option
 from transfer.utils.lazy_imports import torch
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
-class JigsawPP(Puzzle):
+class JigsawPP(JigsawBase):
     """Which of 701 permutations were the nine tiles put into, when up to two of them are another image's?
 
     Loss: cross-entropy over the permutations. The occluding tiles are not to be told, only to be seen through.
@@ -41,7 +41,7 @@ class JigsawPP(Puzzle):
     def table(self) -> numpy.ndarray:
         return spread_permutations(self.permutations, TILES, self.distance)
 
-    def occlude(self, owner: Tensor, source: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def occlude(self, owner: Tensor, source: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """Some places are given tiles of one other image of the batch; a batch of one has no other.
 
         They come from distinct places of that image and land in distinct places, as in the released code.
@@ -49,7 +49,7 @@ class JigsawPP(Puzzle):
         batch, puzzles, _ = owner.shape
         if not self.occlusions or batch == 1:
             return owner, source
-        count = draw.integers(self.occlusions + 1, puzzles, 1)
-        occluded = draw.permutations(TILES, puzzles) < count  # `count` places, all equally likely
-        owner = torch.where(occluded, partners(draw, puzzles, 1), owner)
-        return owner, torch.where(occluded, draw.permutations(TILES, puzzles), source)
+        count = rng.integers(self.occlusions + 1, puzzles, 1)
+        occluded = rng.permutations(TILES, puzzles) < count  # `count` places, all equally likely
+        owner = torch.where(occluded, partners(rng, puzzles, 1), owner)
+        return owner, torch.where(occluded, rng.permutations(TILES, puzzles), source)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
-from transfer.artifacts import Model, Normalisation
-from transfer.errors import BadOption, TransferError, nearest
+from transfer.artifacts import Model, Normalization
+from transfer.errors import InvalidOption, TransferError, did_you_mean
 from transfer.models import Timm
-from transfer.models.weight_conversion import match, read_weights
+from transfer.models.weight_conversion import load_matching, read_weights
 from transfer.stage.base import PublishedBackbone, Stage, option
 from transfer.stage.file_option import FileOption
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 SIZE = 224  # px: what networks for ImageNet are trained with
 
@@ -73,75 +73,78 @@ class Pretrained(Stage):
     std: list[float] | None = option(None, "their deviation")
     per_image: bool = option(False, "each image has its own mean and deviation removed instead")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """There is a source of weights, and normalisation is said once."""
         if self.weights is None and not self.untrained:
             if not isinstance(self.backbone, Timm):
-                raise BadOption(
+                raise InvalidOption(
                     "weights", "name the file of weights (only those of timm:NAME.TAG need none)"
                 )
             if not self.backbone.tag:
                 lists = f"`timm.list_pretrained('{self.backbone.model}.*')` lists them"
-                raise BadOption(
+                raise InvalidOption(
                     "backbone",
                     f"say which weights too, {self.backbone.name}.TAG ({lists}), or name a file",
                 )
             for name in ("entry", "prefix", "ignore"):
                 if getattr(self, name):
-                    raise BadOption(name, "is of a file, and no file of `weights` is named")
+                    raise InvalidOption(name, "is of a file, and no file of `weights` is named")
         if self.weights is not None and self.untrained:
-            raise BadOption("untrained", "there are `weights`: leave one of the two out")
+            raise InvalidOption("untrained", "there are `weights`: leave one of the two out")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:
-                raise BadOption(name, f"three values, one a channel (found {len(values)})")
+                raise InvalidOption(name, f"three values, one a channel (found {len(values)})")
             if values is not None and self.per_image:
-                raise BadOption(name, "with `per_image` each image has its own")
+                raise InvalidOption(name, "with `per_image` each image has its own")
         if any(value <= 0 for value in self.std or []):
-            raise BadOption("std", "deviations are above zero")
+            raise InvalidOption("std", "deviations are above zero")
 
-    def rehearse(self, planned: Planned) -> None:
+    def validate_build(self, planned: PlannedStage) -> None:
         """The file can be read and fits the network, and the network its images."""
         for at_fault, tried in (
             ("backbone", lambda: self.backbone.build(0)),
             ("weights", lambda: self._loaded() if self.weights is not None else None),
-            ("size" if self.size else "backbone", lambda: self.backbone.shapes(self.fed()[0])),
+            (
+                "size" if self.size else "backbone",
+                lambda: self.backbone.shapes(self.preprocessing()[0]),
+            ),
         ):
             try:
                 tried()
-            except BadOption:
+            except InvalidOption:
                 raise
             except ValueError as error:
-                raise BadOption(at_fault, str(error)) from error
+                raise InvalidOption(at_fault, str(error)) from error
 
-    def run(self, work: Work) -> None:
+    def run(self, context: StageContext) -> None:
         if self.weights is not None:
-            self.weights.unchanged()
+            self.weights.verified_path()
             network = self._loaded()
         elif self.untrained:
             network = self.backbone.build(0)
-            work.note("random weights: features of this network say little")
+            context.note("random weights: features of this network say little")
         else:
             network = self._published()
         if isinstance(self.backbone, Timm) and not self.untrained:
             said = self.mean or self.std or self.per_image
-            for told in self.backbone.remarks() + (
+            for told in self.backbone.timm_notes() + (
                 [] if said else self.backbone.other_normalisations()
             ):
-                work.note(told)
-        size, normalisation = self.fed()
+                context.note(told)
+        size, normalisation = self.preprocessing()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder,
+            context.folder,
             network,
             size=size,
             normalisation=normalisation,
             made_by=made_by,
             history=[],
         )
-        work.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
+        context.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
 
-    def smoked(self) -> Stage:
+    def for_smoke_run(self) -> Stage:
         """Nothing is fetched for a smoke run; what `check` has to tell of that is told then too."""
         fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
         faulty = self.entry or self.prefix or self.ignore
@@ -149,12 +152,12 @@ class Pretrained(Stage):
 
     def _loaded(self) -> Network:
         """The network with the weights of the file; ValueError says what does not fit."""
-        network, path = self.backbone.build(0), self.weights.unchanged()
+        network, path = self.backbone.build(0), self.weights.verified_path()
         try:
             chosen = self._chosen(network, read_weights(path, self.entry))
-            network.load_state_dict(match(network, chosen, self.prefix), strict=True)
-        except BadOption as error:
-            raise BadOption(error.option, f"{path} {error}") from error
+            network.load_state_dict(load_matching(network, chosen, self.prefix), strict=True)
+        except InvalidOption as error:
+            raise InvalidOption(error.option, f"{path} {error}") from error
         except ValueError as error:
             raise ValueError(
                 str(error) if str(path) in str(error) else f"{path} {error}"
@@ -175,19 +178,17 @@ class Pretrained(Stage):
                 for place, letter in enumerate(name)
                 if letter == "."
             }
-            raise BadOption(
+            raise InvalidOption(
                 "prefix",
-                f"has no name that begins with '{self.prefix}'{nearest(self.prefix, starts)}",
+                f"has no name that begins with '{self.prefix}'{did_you_mean(self.prefix, starts)}",
             )
         written = left
         if isinstance(self.backbone, Timm):
             left = self.backbone.renamed(left, network)
         for pattern in self.ignore:
             if not any(fnmatchcase(name, pattern) for name in [*left, *written]):
-                told = (
-                    f"has nothing that `ignore: {pattern}` could leave out{nearest(pattern, left)}"
-                )
-                raise BadOption("ignore", told)
+                told = f"has nothing that `ignore: {pattern}` could leave out{did_you_mean(pattern, left)}"
+                raise InvalidOption("ignore", told)
         return {
             name: value
             for name, value in left.items()
@@ -206,14 +207,14 @@ class Pretrained(Stage):
                 f"timm cannot fetch the weights of {self.backbone.name} ({type(error).__name__}: {error}): fetch the "
                 "file by hand and name it with `weights`"
             ) from error
-        network.load_state_dict(match(network, theirs.state_dict()), strict=True)
+        network.load_state_dict(load_matching(network, theirs.state_dict()), strict=True)
         return network
 
-    def fed(self) -> tuple[int, Normalisation]:
+    def preprocessing(self) -> tuple[int, Normalization]:
         """Side of the images that the network is fed, px, and how they are normalised."""
-        size, known = SIZE, Normalisation()
+        size, known = SIZE, Normalization()
         if isinstance(self.backbone, Timm):
-            size, mean, std = self.backbone.fed()
-            known = Normalisation(mean=mean, std=std)
+            size, mean, std = self.backbone.pretrained_preprocessing()
+            known = Normalization(mean=mean, std=std)
         mean, std = tuple(self.mean or known.mean), tuple(self.std or known.std)
-        return self.size or size, Normalisation(per_image=self.per_image, mean=mean, std=std)
+        return self.size or size, Normalization(per_image=self.per_image, mean=mean, std=std)

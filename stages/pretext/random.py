@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts import Model, Normalisation
-from transfer.stage.base import BackboneOption, Images, Stage, option
+from transfer.artifacts import Model, Normalization
+from transfer.stage.base import BackboneOption, ImageInput, Stage, option
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class Random(Stage):
     """The backbone as it is drawn, never trained. The images only say which size it is for, where `size` does not."""
 
     produces = Model
-    images = {"images": Images("unlabeled")}
+    images = {"images": ImageInput("unlabeled")}
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
@@ -32,18 +32,18 @@ class Random(Stage):
             if (name, value) != ("size", None)
         }
 
-    def rehearse(self, planned: Planned) -> None:
+    def validate_build(self, planned: PlannedStage) -> None:
         """The network takes images of that size."""
         self.backbone.shapes(self.size or planned.images["images"].stage.size)
 
-    def run(self, work: Work) -> None:
-        network = self.backbone.build(work.seed_for("weights"))
+    def run(self, context: StageContext) -> None:
+        network = self.backbone.build(context.seed_for("weights"))
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder,
+            context.folder,
             network,
-            size=self.size or work.images["images"].size,
-            normalisation=Normalisation(),
+            size=self.size or context.images["images"].size,
+            normalisation=Normalization(),
             made_by=made_by,
             history=[],
         )

@@ -5,22 +5,27 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch_partners import needs_several
-from stages.pretext._multi_view import several, smallest_part
+from stages.pretext._batch_partners import check_batch
+from stages.pretext._multi_view import check_views, smallest_part
 from transfer.errors import TransferError
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.transforms.normalize import normalise
-from transfer.transforms.simclr_views import Views
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.transforms.normalize import normalize
+from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 KEPT = 5  # arrays of a value for each pair and hidden unit that a step holds at once, at least
 
@@ -62,16 +67,18 @@ class Relational(Pretext):
         "constant", "of the learning rate, after the warm-up"
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """A batch has negatives."""
-        needs_several(self, planned, "half of the pairs are of two images")
+        check_batch(self, planned, "half of the pairs are of two images")
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 0.5
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone and the relation head."""
-        width = read_width(backbone, about.size) * (2 if self.aggregation == "concatenation" else 1)
+        width = backbone_feature_dim(backbone, about.size) * (
+            2 if self.aggregation == "concatenation" else 1
+        )
         relation = nn.Sequential(
             nn.Linear(width, self.hidden, bias=False),
             nn.BatchNorm1d(self.hidden),  # which would cancel a bias
@@ -80,11 +87,11 @@ class Relational(Pretext):
         )
         return nn.ModuleDict({"backbone": backbone, "relation": relation})
 
-    def begin(self, network: nn.ModuleDict, work: Work) -> None:
+    def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         """The pairs fit into memory: their number grows with the square of K."""
-        part = smallest_part(self, len(work.images["images"]))
+        part = smallest_part(self, len(context.images["images"]))
         values = self.views * (self.views - 1) * part * self.hidden
-        wanted, there = KEPT * 4 * values, memory(work.machine.device)
+        wanted, there = KEPT * 4 * values, memory(context.machine.device)
         if there and wanted > there:
             raise TransferError(
                 f"{self.views} views of {part} images make {values // self.hidden:,} pairs, which take more than "
@@ -92,11 +99,13 @@ class Relational(Pretext):
             )
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalise(self.see(images, draw), self.normalisation)
-        features = read(network["backbone"], seen).unflatten(0, (self.views, len(images)))
-        features = features.index_select(1, draw.ids.argsort())
+        seen = normalize(self.see(images, rng), self.normalisation)
+        features = backbone_features(network["backbone"], seen).unflatten(
+            0, (self.views, len(images))
+        )
+        features = features.index_select(1, rng.ids.argsort())
         logits = self.relate(network["relation"], features)
         same = torch.zeros_like(logits)
         same[: len(logits) // 2] = 1
@@ -134,14 +143,14 @@ class Relational(Pretext):
         either = first(rows if self.aggregation == "sum" else rows / 2)
         return either, either
 
-    def see(self, images: Tensor, draw: Draw) -> Tensor:
+    def see(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(K * B, 3, S, S) float: all first views, then all second ones, and so on."""
-        make = Views(images.shape[-1], scale=(self.crop, 1.0), blur=0.0)
-        return several(make, images, draw, self.views)
+        make = SimCLRViews(images.shape[-1], scale=(self.crop, 1.0), blur=0.0)
+        return check_views(make, images, rng, self.views)
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image and some of its views."""
-        views = self.see(images, draw).unflatten(0, (self.views, len(images)))
+        views = self.see(images, rng).unflatten(0, (self.views, len(images)))
         return {"image": images, **{f"view {i + 1}": view for i, view in enumerate(views[:4])}}
 
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch_partners import needs_several
-from transfer.artifacts import Normalisation
-from transfer.errors import BadOption
+from stages.pretext._batch_partners import check_batch
+from transfer.artifacts import Normalization
+from transfer.errors import InvalidOption
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.training.recipe import falls_at
-from transfer.transforms.color import PROJECTION, mix_colours, to_float
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.training.recipe import lr_milestones
+from transfer.transforms.color import PROJECTION, mix_colors, to_float
 from transfer.transforms.geometry import tiles
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -21,8 +26,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 CENTRE, NEIGHBOURS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # places of a 3 x 3 grid, row by row
 NOISE = 1 / 255  # width of the noise in a dropped colour
@@ -43,7 +48,7 @@ class RelativePosition(Pretext):
     its batch. The released code also draws the size of each image anew; here it stays as it is packed.
     """
 
-    normalisation = Normalisation(per_image=True)
+    normalisation = Normalization(per_image=True)
     paper = "Doersch, Gupta & Efros, ICCV 2015"
 
     patch: int | None = option(None, "side of a patch in px; none: a quarter of the image's", ge=4)
@@ -73,16 +78,16 @@ class RelativePosition(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([0.429, 0.714])
+    drops: list[float] = lr_milestones([0.429, 0.714])
     warmup: float = option(5.0, "epochs over which the rate rises from zero", ge=0)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """The images have room for the grid."""
         self.layout(planned.images["images"].stage.size)
         if self.pairs == 1:
-            needs_several(self, planned, "the head's batch norm goes over the pairs of a batch")
+            check_batch(self, planned, "the head's batch norm goes over the pairs of a batch")
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 1 / len(NEIGHBOURS)
 
     def layout(self, size: int) -> tuple[int, int, int, int]:
@@ -94,14 +99,14 @@ class RelativePosition(Pretext):
         jitter = round(patch * 7 / 96) if self.jitter is None else self.jitter
         least = 2 * jitter + 1 if self.gap is None else self.gap
         if least <= 2 * jitter:
-            raise BadOption(
+            raise InvalidOption(
                 "gap",
                 f"patches moved by up to {jitter} px can touch across a gap of {least} px: "
                 f"use a gap of {2 * jitter + 1} px or more, or less jitter",
             )
         left = size - 3 * patch - 2 * jitter
         if left < 2 * least:
-            raise BadOption(
+            raise InvalidOption(
                 "patch",
                 f"images of {size} px have no room for three patches of {patch} px, {least} px or more apart and moved "
                 f"by up to {jitter} px: use patches of {max(1, (size - 2 * jitter - 2 * least) // 3)} px or less, or "
@@ -111,14 +116,14 @@ class RelativePosition(Pretext):
         room = left - 2 * gap
         return patch, gap, jitter, room
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The network that both patches go through, and the head that sees both. Their norms have no weights."""
         patch, *_ = self.layout(about.size)
 
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs, affine=False), nn.ReLU()]
 
-        embed = nn.Sequential(*layer(read_width(backbone, patch), self.embedding))
+        embed = nn.Sequential(*layer(backbone_feature_dim(backbone, patch), self.embedding))
         head = nn.Sequential(
             *layer(2 * self.embedding, self.hidden),
             nn.Linear(self.hidden, self.hidden),
@@ -128,11 +133,11 @@ class RelativePosition(Pretext):
         return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        patches, labels = self.patches(images, draw)
+        patches, labels = self.patches(images, rng)
         embedded = network["embed"](
-            read(network["backbone"], self.disguised(patches, draw).flatten(0, 1))
+            backbone_features(network["backbone"], self.disguised(patches, rng).flatten(0, 1))
         )
         centre, neighbours = embedded.unflatten(0, (len(images), -1)).split((1, self.pairs), dim=1)
         logits = network["head"](
@@ -143,55 +148,53 @@ class RelativePosition(Pretext):
             "accuracy": (logits.argmax(1) == labels).float().mean()
         }
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, a few of its patches as they are cut, and as the network sees them."""
-        patches, _ = self.patches(images, draw)
-        disguised, columns = self.disguised(patches, draw), {"image": images}
+        patches, _ = self.patches(images, rng)
+        disguised, columns = self.disguised(patches, rng), {"image": images}
         for place, name in enumerate(("centre", "neighbour 1", "neighbour 2")[: 1 + self.pairs]):
             columns |= {name: patches[:, place], f"{name} as seen": disguised[:, place]}
         return columns
 
-    def patches(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+    def patches(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """(B, 3, S, S) to patches (B, 1 + pairs, 3, patch, patch), the centre first, and which neighbours (B, pairs).
 
         The neighbours of an image differ.
         """
         patch, gap, jitter, room = self.layout(images.shape[-1])
-        labels = draw.permutations(len(NEIGHBOURS))[:, : self.pairs]
+        labels = rng.permutations(len(NEIGHBOURS))[:, : self.pairs]
         cells = torch.tensor(NEIGHBOURS, device=images.device)[labels]
         cells = torch.cat((torch.full_like(cells[:, :1], CENTRE), cells), dim=1)
         corners = torch.stack((cells // 3, cells % 3), dim=-1) * (patch + gap)
         corners = (
-            corners
-            + draw.integers(room + 1, 1, 2)
-            + draw.integers(2 * jitter + 1, 1 + self.pairs, 2)
+            corners + rng.integers(room + 1, 1, 2) + rng.integers(2 * jitter + 1, 1 + self.pairs, 2)
         )
         return tiles(images, 1, 1 + self.pairs, patch, corners), labels
 
-    def disguised(self, patches: Tensor, draw: Draw) -> Tensor:
+    def disguised(self, patches: Tensor, rng: PerImageRng) -> Tensor:
         """Patches (B, P, 3, p, p) as the network sees them: float, some less sharp, of fewer colours."""
         (_, count, *_, side), shape = patches.shape, patches.shape
         patches = to_float(patches).flatten(0, 1)
-        share = SHARES[0] + (SHARES[1] - SHARES[0]) * draw.uniform(count).flatten()
-        rows = draw.chance(self.downsampled, count).flatten().nonzero()[:, 0]
+        share = SHARES[0] + (SHARES[1] - SHARES[0]) * rng.uniform(count).flatten()
+        rows = rng.chance(self.downsampled, count).flatten().nonzero()[:, 0]
         sides = (share[rows].sqrt() * side).int().clamp(min=1)
-        patches = patches.index_copy(0, rows, resharpened(patches[rows], sides))
+        patches = patches.index_copy(0, rows, resharpen(patches[rows], sides))
         if self.colour == "drop":
             kept = (
-                torch.arange(3, device=patches.device) == draw.integers(3, count).flatten()[:, None]
+                torch.arange(3, device=patches.device) == rng.integers(3, count).flatten()[:, None]
             )
-            noise = NOISE * (_uniform(draw, patches[0].numel() * count).view_as(patches) - 0.5)
+            noise = NOISE * (_uniform(rng, patches[0].numel() * count).view_as(patches) - 0.5)
             # Without its mean the kept colour is no brighter than the noise.
             centred = patches - patches.mean(dim=(2, 3), keepdim=True)
             patches = torch.where(kept[:, :, None, None], centred, noise)
         elif self.colour == "project":
             matrix = torch.tensor(PROJECTION, device=patches.device)
-            patches = mix_colours(patches, matrix.expand(len(patches), 3, 3))
+            patches = mix_colors(patches, matrix.expand(len(patches), 3, 3))
         patches = patches.contiguous(memory_format=torch.channels_last)
-        return normalise(patches, self.normalisation).view(shape)
+        return normalize(patches, self.normalisation).view(shape)
 
 
-def resharpened(images: Tensor, sides: Tensor) -> Tensor:
+def resharpen(images: Tensor, sides: Tensor) -> Tensor:
     """(N, 3, p, p) float down-sampled to `sides` (N,) px by areas, and up-sampled to p px bilinearly."""
     along = torch.from_numpy(_down_and_up(images.shape[-1])).to(images.device)[sides][:, None]
     with torch.autocast(
@@ -200,9 +203,9 @@ def resharpened(images: Tensor, sides: Tensor) -> Tensor:
         return along @ images @ along.transpose(-1, -2)
 
 
-def _uniform(draw: Draw, count: int) -> Tensor:
+def _uniform(rng: PerImageRng, count: int) -> Tensor:
     """(B, count) in 0 .. 1, coarsely: six values of 256 steps each from one number that is drawn."""
-    bits = draw.integers(1 << 48, -(-count // 6)).view(torch.uint8).unflatten(1, (-1, 8))
+    bits = rng.integers(1 << 48, -(-count // 6)).view(torch.uint8).unflatten(1, (-1, 8))
     return bits[:, :, :6].flatten(1)[:, :count] / 255
 
 

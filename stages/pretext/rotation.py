@@ -6,17 +6,22 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._mlp_head import fully_connected
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.training.recipe import falls_at
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.training.recipe import lr_milestones
 from transfer.transforms.geometry import random_resized_crop
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 TURNS = 4
 
@@ -51,33 +56,33 @@ class Rotation(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([0.3, 0.6, 0.9])
+    drops: list[float] = lr_milestones([0.3, 0.6, 0.9])
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 1 / TURNS
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
-        head = fully_connected(read_width(backbone, about.size), self.hidden, TURNS)
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
+        head = fully_connected(backbone_feature_dim(backbone, about.size), self.hidden, TURNS)
         return nn.ModuleDict({"backbone": backbone, "head": head})
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        copies = normalise(self.copies(images, draw), self.normalisation)
-        logits = network["head"](read(network["backbone"], copies))
+        copies = normalize(self.copies(images, rng), self.normalisation)
+        logits = network["head"](backbone_features(network["backbone"], copies))
         labels = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
         return F.cross_entropy(logits, labels), {
             "accuracy": (logits.argmax(1) == labels).float().mean()
         }
 
-    def copies(self, images: Tensor, draw: Draw) -> Tensor:
+    def copies(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) uint8 to (4B, 3, S, S) float in [0, 1]: all images turned by none, then all by one, ..."""
-        seen = random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+        seen = random_resized_crop(images, rng, images.shape[-1], (self.crop, 1.0), flip=self.flip)
         return torch.cat([torch.rot90(seen, turn, (-2, -1)) for turn in range(TURNS)])
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image and its four copies."""
-        copies = self.copies(images, draw).chunk(TURNS)
+        copies = self.copies(images, rng).chunk(TURNS)
         return {
             "image": images,
             **{f"turned {90 * turn} degrees": copy for turn, copy in enumerate(copies)},

@@ -4,20 +4,25 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from stages.pretext._batch_partners import needs_several
-from stages.pretext._multi_view import several, smallest_part
+from stages.pretext._batch_partners import check_batch
+from stages.pretext._multi_view import check_views, smallest_part
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.transforms.normalize import normalise
-from transfer.transforms.simclr_views import Views
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.transforms.normalize import normalize
+from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class SimCLR(Pretext):
@@ -48,17 +53,17 @@ class SimCLR(Pretext):
     weight_decay: float = option(1e-6, "on weights; biases and norms have none", ge=0)
     warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """A batch has negatives."""
-        needs_several(self, planned, "a view is told from those of other images")
+        check_batch(self, planned, "a view is told from those of other images")
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 1 / max(1, 2 * smallest_part(self, about.count) - 1)
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone, and the projector that is thrown away; no biases before norms, which would cancel them."""
         projector = nn.Sequential(
-            nn.Linear(read_width(backbone, about.size), self.hidden, bias=False),
+            nn.Linear(backbone_feature_dim(backbone, about.size), self.hidden, bias=False),
             nn.BatchNorm1d(self.hidden),
             nn.ReLU(),
             nn.Linear(self.hidden, self.projection, bias=False),
@@ -67,21 +72,23 @@ class SimCLR(Pretext):
         return nn.ModuleDict({"backbone": backbone, "projector": projector})
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalise(self.views(images, draw), self.normalisation)
-        return nt_xent(network["projector"](read(network["backbone"], seen)), self.temperature)
+        seen = normalize(self.views(images, rng), self.normalisation)
+        return nt_xent(
+            network["projector"](backbone_features(network["backbone"], seen)), self.temperature
+        )
 
-    def views(self, images: Tensor, draw: Draw) -> Tensor:
+    def views(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(2B, 3, S, S) float: first views, then second views."""
-        make = Views(
+        make = SimCLRViews(
             images.shape[-1], scale=(self.crop, 1.0), strength=self.strength, blur=self.blur
         )
-        return several(make, images, draw, 2)
+        return check_views(make, images, rng, 2)
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image and its two views."""
-        first, second = self.views(images, draw).chunk(2)
+        first, second = self.views(images, rng).chunk(2)
         return {"image": images, "view 1": first, "view 2": second}
 
 

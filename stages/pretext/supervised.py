@@ -5,17 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
-from transfer.stage.base import BackboneOption, Images, option
-from transfer.training.pretext_task import About, Pretext
-from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.stage.base import BackboneOption, ImageInput, option
+from transfer.training.pretext_task import DatasetInfo, Pretext
+from transfer.transforms.normalize import normalize, random_resized_crop
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class Supervised(Pretext):
@@ -26,7 +26,7 @@ class Supervised(Pretext):
     Trap: labels are taken by the image's row in the set, never by its place in a batch.
     """
 
-    images = {"images": Images("train", labelled=True)}
+    images = {"images": ImageInput("train", labelled=True)}
     needs = "labels"
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
@@ -35,10 +35,10 @@ class Supervised(Pretext):
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return 1 / max(1, about.classes)
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """One output a class, on the backbone's last layer."""
         width = 1
         for side in backbone.shapes(about.size)[backbone.layer_names[-1]]:
@@ -49,8 +49,8 @@ class Supervised(Pretext):
         network.register_buffer("labels", torch.zeros(about.count, dtype=torch.int64))
         return network
 
-    def begin(self, network: nn.ModuleDict, work: Work) -> None:
-        labels = work.images["images"].labels
+    def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
+        labels = context.images["images"].labels
         if labels is None or labels.min() < 0:
             raise TransferError(
                 "not every image has a label, and this task learns them: take a set or split with labels"
@@ -60,19 +60,19 @@ class Supervised(Pretext):
         network.labels.copy_(torch.from_numpy(labels))
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalise(self.augment(images, draw), self.normalisation)
+        seen = normalize(self.augment(images, rng), self.normalisation)
         logits = network["head"](network["backbone"](seen).flatten(1)).float()
-        labels = network.labels[draw.ids]
+        labels = network.labels[rng.ids]
         return F.cross_entropy(logits, labels), {
             "accuracy": (logits.argmax(1) == labels).float().mean()
         }
 
-    def augment(self, images: Tensor, draw: Draw) -> Tensor:
+    def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) float in [0, 1]: a random part of each image at its size, mirrored or not."""
-        return random_resized_crop(images, draw, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+        return random_resized_crop(images, rng, images.shape[-1], (self.crop, 1.0), flip=self.flip)
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
-        return {"image": images, **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)}}
+        return {"image": images, **{f"crop {i + 1}": self.augment(images, rng) for i in range(3)}}

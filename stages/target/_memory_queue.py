@@ -8,7 +8,7 @@ from torch import Tensor, nn
 OUT = -1e9  # what no softmax notices
 
 
-class Queue(nn.Module):
+class MemoryQueue(nn.Module):
     """Buffers, so that a checkpoint has them. Places that are still empty count for nothing.
 
     An image is in it once at most, and is no anchor of its own: it would be the most similar of all, whatever it shows.
@@ -45,11 +45,11 @@ class Queue(nn.Module):
             wished[:, -1] = 1 / theirs
         return ours, wished
 
-    def bring(self, ids: Tensor, wanted: Tensor, said: Tensor | None) -> None:
+    def enqueue(self, ids: Tensor, wanted: Tensor, said: Tensor | None) -> None:
         """Have a batch wait: until the step is done, its gradients need the queue as it is."""
         self._coming.append((ids, wanted, said))
 
-    def take_in(self) -> None:
+    def flush(self) -> None:
         """What waits takes the places of what came first."""
         length = self.length
         for ids, wanted, said in self._coming:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
-from transfer.errors import BadOption, TransferError
+from transfer.errors import InvalidOption, TransferError
 from transfer.utils.lazy_imports import nn
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import Planned
+    from transfer.pipeline.plan import PlannedStage
     from transfer.training.target_task import Target
 
 
@@ -26,10 +26,10 @@ def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) 
     return nn.Sequential(*layers, nn.Linear(hidden, out))
 
 
-def check_parts(target: Target, planned: Planned) -> None:
+def check_parts(target: Target, planned: PlannedStage) -> None:
     """BadOption where `accumulate` leaves single images to an MLP, whose batch norms need two."""
     if told := _single(target, planned.images["images"].stage.count):
-        raise BadOption("accumulate", told)
+        raise InvalidOption("accumulate", told)
 
 
 def check_known(target: Target, known: int) -> None:

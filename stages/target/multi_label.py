@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from transfer.artifacts import PseudoLabels
 from transfer.errors import TransferError
-from transfer.stage.base import Images, Names, reads, several
+from transfer.stage.base import ImageInput, OneOrMoreStages, inputs_named, stage_input
 from transfer.stage.feature_space import check_each_once
-from transfer.stage.label_joining import joined
+from transfer.stage.label_joining import labels_for_images
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class MultiLabel(Target):
@@ -26,39 +26,39 @@ class MultiLabel(Target):
     One clustering cuts at arbitrary places; what several agree on is there. Images that one of them lacks are left out.
     """
 
-    images = {"images": Images("unlabeled", follow="labels")}
+    images = {"images": ImageInput("unlabeled", follow="labels")}
 
-    labels: Names = reads(PseudoLabels, "what is learned: [labels_50, labels_200]")
+    labels: OneOrMoreStages = stage_input(PseudoLabels, "what is learned: [labels_50, labels_200]")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """No clustering is named twice."""
-        check_each_once("labels", several(planned.inputs, "labels"))
+        check_each_once("labels", inputs_named(planned.inputs, "labels"))
 
-    def run(self, work: Work) -> None:
-        images, pseudo = work.images["images"], several(work.inputs, "labels")
-        joint = np.stack([joined(one, images, work) for one in pseudo], axis=1)
+    def run(self, context: StageContext) -> None:
+        images, pseudo = context.images["images"], inputs_named(context.inputs, "labels")
+        joint = np.stack([labels_for_images(one, images, context) for one in pseudo], axis=1)
         known = np.flatnonzero((joint >= 0).all(axis=1))
         if not len(known):
             raise TransferError(
                 "no image has a label in each clustering: they are of different sets"
             )
         labels, counts = (
-            torch.from_numpy(joint).to(work.machine.device),
+            torch.from_numpy(joint).to(context.machine.device),
             [one.count for one in pseudo],
         )
 
         def asked(
-            heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+            heads: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
             each = list(
-                zip([head(found) for head in heads], labels[draw.ids].unbind(1), strict=True)
+                zip([head(found) for head in heads], labels[rng.ids].unbind(1), strict=True)
             )
             loss = torch.stack([F.cross_entropy(logits, wanted) for logits, wanted in each]).mean()
             rights = [(logits.argmax(1) == wanted).float().mean() for logits, wanted in each]
             return loss, {"accuracy": torch.stack(rights).mean()}
 
         self.learn(
-            work,
+            context,
             lambda backbone, width: nn.ModuleList(nn.Linear(width, count) for count in counts),
             asked,
             known,

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from transfer.artifacts import PseudoLabels
-from transfer.stage.base import Images, option, reads
-from transfer.stage.label_joining import balanced_order, joined
+from transfer.stage.base import ImageInput, option, stage_input
+from transfer.stage.label_joining import class_balanced_order, labels_for_images
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, safetensors, torch
 
@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class PseudoLabel(Target):
@@ -26,32 +26,32 @@ class PseudoLabel(Target):
     """
 
     version = 2  # since the head is kept beside the network
-    images = {"images": Images("unlabeled", follow="labels")}
+    images = {"images": ImageInput("unlabeled", follow="labels")}
 
-    labels: str = reads(PseudoLabels, "what is learned")
+    labels: str = stage_input(PseudoLabels, "what is learned")
     sampling: Literal["uniform", "balanced"] = option(
         "uniform", "uniform: every image once an epoch; balanced: every cluster equally often"
     )
 
-    def run(self, work: Work) -> None:
-        images, pseudo = work.images["images"], work.inputs["labels"]
-        joint = joined(pseudo, images, work)
+    def run(self, context: StageContext) -> None:
+        images, pseudo = context.images["images"], context.inputs["labels"]
+        joint = labels_for_images(pseudo, images, context)
         known = np.flatnonzero(joint >= 0)
-        labels = torch.from_numpy(joint).to(work.machine.device)
+        labels = torch.from_numpy(joint).to(context.machine.device)
 
         def asked(
-            head: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+            head: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            logits, wanted = head(found), labels[draw.ids]
+            logits, wanted = head(found), labels[rng.ids]
             return F.cross_entropy(logits, wanted), {
                 "accuracy": (logits.argmax(1) == wanted).float().mean()
             }
 
         def balanced(epoch: int) -> numpy.ndarray:
-            return balanced_order(work.seed_for("order", epoch), known, joint[known])
+            return class_balanced_order(context.seed_for("order", epoch), known, joint[known])
 
         head = self.learn(
-            work,
+            context,
             lambda backbone, width: nn.Linear(width, pseudo.count),
             asked,
             known,
@@ -59,4 +59,4 @@ class PseudoLabel(Target):
             chance=1 / pseudo.count,
         )
         weights = {name: tensor.detach().cpu() for name, tensor in head.state_dict().items()}
-        safetensors.save_file(weights, work.folder / "head.safetensors")
+        safetensors.save_file(weights, context.folder / "head.safetensors")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
-from stages.target._teacher import check_live, known_to, teachers
+from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Features, Model
-from transfer.stage.base import Images, Names, option, reads, several
+from transfer.stage.base import ImageInput, OneOrMoreStages, inputs_named, option, stage_input
 from transfer.stage.feature_space import check_each_once
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, torch
@@ -15,9 +15,9 @@ from transfer.utils.lazy_imports import F, nn, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class Regression(Target):
@@ -29,10 +29,12 @@ class Regression(Target):
     (`live`).
     """
 
-    images = {"images": Images("unlabeled", follow="features")}
+    images = {"images": ImageInput("unlabeled", follow="features")}
 
-    features: Names = reads(Features, "what is predicted; of several teachers: [a, b]")
-    live: str | None = reads(
+    features: OneOrMoreStages = stage_input(
+        Features, "what is predicted; of several teachers: [a, b]"
+    )
+    live: str | None = stage_input(
         Model, "the teacher, to ask it about every crop; none: kept features count", optional=True
     )
     head: Literal["linear", "mlp"] = option(
@@ -42,25 +44,27 @@ class Regression(Target):
     depth: int = option(1, "hidden layers of the MLP", where={"head": ["mlp"]}, ge=1)
     measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Each of the features is another one, and the teacher is theirs."""
-        features = several(planned.inputs, "features")
+        features = inputs_named(planned.inputs, "features")
         check_each_once("features", features)
         check_live(features, planned.inputs.get("live"))
         check_parts(self, planned)
 
-    def run(self, work: Work) -> None:
-        every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
-        known = known_to(every, work)
+    def run(self, context: StageContext) -> None:
+        every = teachers(
+            context, inputs_named(context.inputs, "features"), context.inputs.get("live")
+        )
+        known = rows_with_features(every, context)
         check_known(self, len(known))
         name = "cosine" if self.measure == "cosine" else "variance explained"
 
         def asked(
-            heads: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+            heads: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
             near = []
             for head, teacher in zip(heads, every, strict=True):
-                said, wanted = head(found).float(), teacher(crops, draw)
+                said, wanted = head(found).float(), teacher(crops, rng)
                 if self.measure == "cosine":
                     near.append(F.cosine_similarity(said, wanted).mean())
                 else:
@@ -73,4 +77,4 @@ class Regression(Target):
                 linear_or_mlp(self.head, width, self.hidden, one.width, self.depth) for one in every
             )
 
-        self.learn(work, heads, asked, known)
+        self.learn(context, heads, asked, known)

@@ -6,24 +6,24 @@ from copy import deepcopy
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
-from stages.target._teacher import Kept, check_live, known_to, teachers
-from transfer.artifacts import Features, Model, Normalisation
-from transfer.errors import BadOption, TransferError
-from transfer.stage.base import Images, Names, option, reads, several
-from transfer.stage.feature_space import check_each_once, count_of
+from stages.target._teacher import CachedTeacher, check_live, rows_with_features, teachers
+from transfer.artifacts import Features, Model, Normalization
+from transfer.errors import InvalidOption, TransferError
+from transfer.stage.base import ImageInput, OneOrMoreStages, inputs_named, option, stage_input
+from transfer.stage.feature_space import check_each_once, planned_count
 from transfer.training.target_task import Target
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
-class Published(NamedTuple):
+class VariantDefaults(NamedTuple):
     """What a variant's paper has: the target's temperature, the teacher's, and the length of the queue."""
 
     own: float
@@ -31,7 +31,10 @@ class Published(NamedTuple):
     anchors: int
 
 
-PUBLISHED = {"compress": Published(0.04, 0.04, 128_000), "seed": Published(0.2, 1e-4, 65_536)}
+VARIANTS = {
+    "compress": VariantDefaults(0.04, 0.04, 128_000),
+    "seed": VariantDefaults(0.2, 1e-4, 65_536),
+}
 
 
 class Similarity(Target):
@@ -46,10 +49,10 @@ class Similarity(Target):
     """
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1, "anchors": 32}
-    images = {"images": Images("unlabeled", follow="features")}
+    images = {"images": ImageInput("unlabeled", follow="features")}
 
-    features: Names = reads(Features, "the teacher's; of several teachers: [a, b]")
-    live: str | None = reads(
+    features: OneOrMoreStages = stage_input(Features, "the teacher's; of several teachers: [a, b]")
+    live: str | None = stage_input(
         Model, "the teacher, to ask it about every crop; none: kept features count", optional=True
     )
     variant: Literal["compress", "seed"] = option("compress", "whose loss")
@@ -80,84 +83,86 @@ class Similarity(Target):
         lt=1,
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Queues fit the set, and what is compared has one width."""
-        features = several(planned.inputs, "features")
+        features = inputs_named(planned.inputs, "features")
         check_each_once("features", features)
         check_live(features, planned.inputs.get("live"))
         if self.variant == "seed" and self.queues == 2:
-            raise BadOption("queues", "SEED has one queue, of the teacher's features")
+            raise InvalidOption("queues", "SEED has one queue, of the teacher's features")
         if self.head == "identity" and self.queues == 1:
-            raise BadOption(
+            raise InvalidOption(
                 "head",
                 "with one queue the target is compared with the teacher's anchors: linear or mlp",
             )
-        count = count_of(features[0])
+        count = planned_count(features[0])
         if count is not None and (self.anchors or 0) > count:
-            raise BadOption(
+            raise InvalidOption(
                 "anchors", f"{self.anchors:,} anchors of {count:,} images: at most {count:,}"
             )
         check_parts(self, planned)
 
-    def run(self, work: Work) -> None:
-        every = teachers(work, several(work.inputs, "features"), work.inputs.get("live"))
-        known = known_to(every, work)
+    def run(self, context: StageContext) -> None:
+        every = teachers(
+            context, inputs_named(context.inputs, "features"), context.inputs.get("live")
+        )
+        known = rows_with_features(every, context)
         check_known(self, len(known))
         if (self.anchors or 0) > len(known):
             raise TransferError(
                 f"{self.anchors:,} anchors of {len(known):,} images with features: set `anchors` lower"
             )
-        published = PUBLISHED[self.variant]
+        published = VARIANTS[self.variant]
         anchors = self.anchors or max(2, min(published.anchors, len(known) // 2))
         own, theirs = (
             self.temperature or published.own,
             self.teacher_temperature or published.theirs,
         )
         two, slow = self.queues == 2, self.queues == 2 and self.ema > 0
-        normalisation = Normalisation()
+        normalisation = Normalization()
 
         def asked(
-            head: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+            head: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
             if slow:
                 with torch.no_grad():
-                    steady = head["slow"]["backbone"](normalise(crops, normalisation)).flatten(1)
+                    steady = head["slow"]["backbone"](normalize(crops, normalisation)).flatten(1)
             losses = []
             for place, teacher in enumerate(every):
-                said, wanted = head["heads"][place](found).float(), teacher(crops, draw)
+                said, wanted = head["heads"][place](found).float(), teacher(crops, rng)
                 said, wanted = F.normalize(said, dim=1), F.normalize(wanted, dim=1)
                 queue = head["queues"][place]
                 with torch.autocast(
                     said.device.type, enabled=False
                 ):  # cosines are divided by small temperatures
                     ours, wished = queue.logits(
-                        draw.ids, said, wanted, own, theirs, self.variant == "seed"
+                        rng.ids, said, wanted, own, theirs, self.variant == "seed"
                     )
                     losses.append(F.cross_entropy(ours, wished.softmax(1)))
                 with torch.no_grad():
                     kept = head["slow"]["heads"][place](steady).float() if slow else said
-                    queue.bring(draw.ids, wanted, F.normalize(kept, dim=1) if two else None)
+                    queue.enqueue(rng.ids, wanted, F.normalize(kept, dim=1) if two else None)
             return torch.stack(losses).mean(), {}
 
         def after_step(network: nn.ModuleDict) -> None:
             for queue in network["head"]["queues"]:
-                queue.take_in()
+                queue.flush()
             if slow:
                 fast = nn.ModuleDict(
                     {"backbone": network["backbone"], "heads": network["head"]["heads"]}
                 )
-                follow(network["head"]["slow"], fast, self.ema)
+                update_ema(network["head"]["slow"], fast, self.ema)
 
         def head(backbone: nn.Module, width: int) -> nn.ModuleDict:
             return self._head(backbone, width, every, anchors, slow)
 
-        self.learn(work, head, asked, known, after_step=after_step)
-        work.figures["anchors"] = anchors
+        self.learn(context, head, asked, known, after_step=after_step)
+        context.figures["anchors"] = anchors
 
     def _head(
-        self, backbone: nn.Module, width: int, every: list[Kept], anchors: int, slow: bool
+        self, backbone: nn.Module, width: int, every: list[CachedTeacher], anchors: int, slow: bool
     ) -> nn.ModuleDict:
-        from stages.target._memory_queue import Queue  # imports torch
+        from stages.target._memory_queue import MemoryQueue  # imports torch
 
         heads, queues = nn.ModuleList(), nn.ModuleList()
         for one in every:
@@ -166,7 +171,7 @@ class Similarity(Target):
                 nn.Identity() if same else linear_or_mlp(self.head, width, self.hidden, one.width)
             )
             own = None if self.queues == 1 else width if same else one.width
-            queues.append(Queue(anchors, len(one.rows), one.width, own))
+            queues.append(MemoryQueue(anchors, len(one.rows), one.width, own))
         whole = {"heads": heads, "queues": queues}
         if slow:
             copy = deepcopy(nn.ModuleDict({"backbone": backbone, "heads": heads}))
@@ -174,7 +179,7 @@ class Similarity(Target):
         return nn.ModuleDict(whole)
 
 
-def follow(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
+def update_ema(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
     """Each weight of `slow` moves towards that of `fast`; what batch norms counted is copied."""
     for ours, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
         ours.lerp_(theirs, 1 - momentum)

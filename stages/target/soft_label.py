@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stages.target._teacher import check_live, known_to, teachers
+from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Clusters, Features, Model
 from transfer.errors import TransferError
-from transfer.stage.base import Images, option, reads
+from transfer.stage.base import ImageInput, option, stage_input
 from transfer.stage.feature_space import check_same_space
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch
@@ -15,9 +15,9 @@ from transfer.utils.lazy_imports import F, nn, np, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class SoftLabel(Target):
@@ -27,39 +27,39 @@ class SoftLabel(Target):
     temperature does for features of any scale; towards zero it gives the hard labels of `assign`.
     """
 
-    images = {"images": Images("unlabeled", follow="features")}
+    images = {"images": ImageInput("unlabeled", follow="features")}
 
-    features: str = reads(Features, "of the images to learn from")
-    clusters: str = reads(Clusters, "whose centroids they are compared with")
-    live: str | None = reads(
+    features: str = stage_input(Features, "of the images to learn from")
+    clusters: str = stage_input(Clusters, "whose centroids they are compared with")
+    live: str | None = stage_input(
         Model, "the teacher, to ask it about every crop; none: kept features count", optional=True
     )
     temperature: float = option(
         0.1, "of the softmax, in units of the mean squared distance to a centroid", gt=0
     )
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Features and centroids are of one kind, and the teacher is theirs."""
         check_same_space("features", planned.inputs["features"], planned.inputs["clusters"])
         check_live([planned.inputs["features"]], planned.inputs.get("live"))
 
-    def run(self, work: Work) -> None:
-        features, clusters = work.inputs["features"], work.inputs["clusters"]
+    def run(self, context: StageContext) -> None:
+        features, clusters = context.inputs["features"], context.inputs["clusters"]
         if features.space != clusters.space:
             raise TransferError("these features are not of the kind that the centroids are of")
-        (teacher,) = teachers(work, [features], work.inputs.get("live"))
+        (teacher,) = teachers(context, [features], context.inputs.get("live"))
         filled = np.flatnonzero(clusters.sizes)
         if len(filled) < 2:
             raise TransferError("all images are in one cluster: there is nothing to learn from it")
-        centroids = torch.from_numpy(clusters.centroids[filled]).to(work.machine.device)
+        centroids = torch.from_numpy(clusters.centroids[filled]).to(context.machine.device)
         squares = centroids.square().sum(1)
         spread = float(clusters.objective[-1]) / float(clusters.sizes.sum())
         scale = 1 / max(self.temperature * spread, 1e-12)
 
         def asked(
-            head: nn.Module, found: Tensor, crops: Tensor, draw: Draw
+            head: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            rows = teacher(crops, draw)
+            rows = teacher(crops, rng)
             with torch.autocast(
                 rows.device.type, enabled=False
             ):  # distances lose too much in half precision
@@ -69,9 +69,9 @@ class SoftLabel(Target):
             return F.cross_entropy(logits, wanted), {"accuracy": accuracy}
 
         self.learn(
-            work,
+            context,
             lambda backbone, width: nn.Linear(width, len(filled)),
             asked,
-            known_to([teacher], work),
+            rows_with_features([teacher], context),
             chance=1 / len(filled),
         )

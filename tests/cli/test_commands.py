@@ -22,7 +22,7 @@ from transfer.datasets.drawings import render
 from transfer.models import backbone_names
 from transfer.models.timm_backbone import SMALL
 from transfer.stage.registry import stage_names
-from transfer.utils.paths import shipped
+from transfer.utils.paths import shipped_folder
 
 COMMANDS = [
     "run",
@@ -473,7 +473,7 @@ def test_init_puts_the_shipped_files_there_and_leaves_alone_what_is(
     first = invoke("init", "new").out.splitlines()
     copies = sorted((tmp_path / "new" / "pipelines").glob("*.yaml"))
     assert [copy.read_bytes() for copy in copies] == [
-        s.read_bytes() for s in sorted(shipped("pipelines").glob("*.yaml"))
+        s.read_bytes() for s in sorted(shipped_folder("pipelines").glob("*.yaml"))
     ]
     copies[0].write_text(TINY, encoding="utf-8")
     second = invoke("init", "new").out

@@ -21,8 +21,8 @@ from stages.evaluate.knn import Knn
 from tests.conftest import Said, Tiny
 from transfer.api import Pipeline
 from transfer.artifacts import Scores, write_json
-from transfer.numerics.confidence_intervals import over_images
-from transfer.pipeline.plan import Planned
+from transfer.numerics.confidence_intervals import bootstrap_mean
+from transfer.pipeline.plan import PlannedStage
 from transfer.storage.manifest import Manifest, describe_files
 
 PRETEXTS = """\
@@ -59,21 +59,21 @@ SECONDS = 30.0  # of every stage
 TRAINED = 64
 
 
-def right(one: Planned) -> int:
+def right(one: PlannedStage) -> int:
     """How many of the test images a made-up score has right: each method, k and seed its own."""
     method, seed = one.member.get("method", ""), one.member.get("seed", 0)
     base = {"rotation": 150, "random": 100, "supervised": 170}.get(method, 80)
     return base + one.member.get("k", 0) + [0, 4, 9][seed] + (len(method) * (seed + 1)) % 7
 
 
-def outcomes(one: Planned) -> np.ndarray:
+def outcomes(one: PlannedStage) -> np.ndarray:
     """Other images are right for each."""
     order = np.random.RandomState(int(one.key[:8], 16) % 2**32).permutation(TESTED)
     return 100.0 * (order < right(one))
 
 
 def finish(
-    pipeline: Pipeline, skip: Callable[[Planned], bool] = lambda one: False, **card: Any
+    pipeline: Pipeline, skip: Callable[[PlannedStage], bool] = lambda one: False, **card: Any
 ) -> None:
     """Put a finished artifact of every stage into the store; scores are real ones, of made-up outcomes."""
     made: dict[str, Manifest] = {}
@@ -96,7 +96,9 @@ def finish(
             Scores.write(building, **{**facts, **card})
         else:
             (building / "made").write_text(one.label)
-        inputs = {name: made[other.key] for name, other in one.before.items() if other.key in made}
+        inputs = {
+            name: made[other.key] for name, other in one.dependencies.items() if other.key in made
+        }
         made[one.key] = Manifest(
             stage=one.uses,
             key=one.key,
@@ -249,14 +251,14 @@ def test_one_seed_has_the_interval_over_images_and_pairs_them_when_asked(
         outcomes(plan.find(name)[0]) for name in ("knn[method=rotation,k=3,seed=1]", "knn_untaught")
     )
     row = row_of(rows_of(compare(file, "--json")), pretext="rotation", target="conv4", k=3)
-    span = over_images(ours)
+    span = bootstrap_mean(ours)
     assert (row["n"], row["deviation"], row["low"], row["high"]) == (1, None, span.low, span.high)
     assert (row["random"]["low"], row["random"]["over"]) == (None, "")
     assert row["random"]["difference"] == pytest.approx(ours.mean() - theirs.mean())
     paired = row_of(
         rows_of(compare(file, "--json", "--paired")), pretext="rotation", target="conv4", k=3
     )["random"]
-    span = over_images(ours - theirs)
+    span = bootstrap_mean(ours - theirs)
     assert (paired["difference"], paired["low"], paired["high"]) == pytest.approx(
         (span.mean, span.low, span.high)
     )
@@ -596,7 +598,7 @@ def test_what_has_changed_since_it_was_made_is_said(
 ) -> None:
     file = made(PRETEXTS)
     pipeline = Pipeline.load(file, store=tmp_path / "store")
-    pipeline.store.remember(
+    pipeline.store.record_run(
         pipeline.plan.name, {one.label: {"uses": one.uses, "key": one.key} for one in pipeline.plan}
     )
     before = Knn.version

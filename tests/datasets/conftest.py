@@ -15,8 +15,8 @@ from transfer.artifacts import Images
 from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.spec import ImageSpec
-from transfer.stage.context import StopFlag, Work
-from transfer.utils.runtime import Machine
+from transfer.stage.context import StageContext, StopFlag
+from transfer.utils.runtime import Runtime
 
 
 def picture(number: int = 0, width: int = 24, height: int = 20) -> Image.Image:
@@ -82,19 +82,19 @@ def plan(sets: Callable[[], ImageSets]) -> Callable[..., Pack]:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Callable[..., Work]:
+def work(tmp_path: Path) -> Callable[..., StageContext]:
     """What a stage is given; under the same name it finds the same checkpoints."""
 
-    def make(name: str = "pack") -> Work:
+    def make(name: str = "pack") -> StageContext:
         folder, checkpoints = tmp_path / "built" / name, tmp_path / "checkpoints" / name
         folder.mkdir(parents=True, exist_ok=True)
         checkpoints.mkdir(parents=True, exist_ok=True)
-        return Work(
+        return StageContext(
             folder,
             checkpoints,
             {},
             {},
-            Machine("cpu", save_every=0.0),
+            Runtime("cpu", save_every=0.0),
             seed=0,
             stop=StopFlag(),
             quiet=True,
@@ -104,7 +104,7 @@ def work(tmp_path: Path) -> Callable[..., Work]:
 
 
 @pytest.fixture
-def packed(work: Callable[..., Work]) -> Callable[..., Images]:
+def packed(work: Callable[..., StageContext]) -> Callable[..., Images]:
     """Run a packing and open the result."""
 
     def run(pack: Pack, name: str = "pack") -> Images:

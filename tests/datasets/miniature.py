@@ -12,7 +12,7 @@ from tests.datasets.conftest import encode, picture
 from transfer.datasets.cards import Card, load_card
 from transfer.datasets.packed.decode import decode
 from transfer.datasets.reader_factory import make_source
-from transfer.datasets.readers.base import Listing, Source, Survey, SurveyMemory
+from transfer.datasets.readers.base import Listing, Source, StampCache, Survey
 
 
 def noise(count: int, side: int, seed: int = 0, channels: int = 3) -> np.ndarray:
@@ -59,7 +59,7 @@ class Opened:
 
     def __init__(self, card: Card, place: Path, memory: Path):
         self.source: Source = make_source(card.reader, place, card=card)
-        self.survey: Survey = self.source.survey(SurveyMemory(memory))
+        self.survey: Survey = self.source.survey(StampCache(memory))
 
     def listing(self, split: str) -> Listing:
         """The images of a split, which must be as many as the survey says."""

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import torch
 
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 GREY_LEVEL = 1 / 255
 
 
-class Fixed(Draw):
+class Fixed(PerImageRng):
     """Draws given numbers (B, n)."""
 
     def __init__(self, numbers: torch.Tensor):

@@ -24,7 +24,7 @@ from transfer.datasets.packed.decode import decode
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError
-from transfer.utils.paths import shipped
+from transfer.utils.paths import shipped_folder
 
 SETS = [
     name for name in sorted(card_files()) if not load_card(name)[0].is_layout and name != "drawings"
@@ -150,8 +150,8 @@ def test_a_set_lies_beside_its_card_or_where_the_environment_says(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     card, file = load_card("stl10")
-    assert find_place(card, file) == shipped("data") / "stl10"
-    assert find_place(card, file, tmp_path / "mine") == shipped("data") / "stl10"
+    assert find_place(card, file) == shipped_folder("data") / "stl10"
+    assert find_place(card, file, tmp_path / "mine") == shipped_folder("data") / "stl10"
     (tmp_path / "mine" / "data" / "stl10").mkdir(parents=True)
     assert find_place(card, file, tmp_path / "mine") == tmp_path / "mine" / "data" / "stl10"
     (tmp_path / "mine" / "pipelines").mkdir()
@@ -184,9 +184,9 @@ def test_an_installed_package_is_no_place_for_data(
     from transfer.datasets import cards
 
     installed = tmp_path / "site-packages" / "transfer" / "shipped" / "data"
-    shutil.copytree(shipped("data"), installed, ignore=shutil.ignore_patterns("*[!l]"))
+    shutil.copytree(shipped_folder("data"), installed, ignore=shutil.ignore_patterns("*[!l]"))
     installed.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(shipped("data") / "stl10.yaml", installed / "stl10.yaml")
+    shutil.copyfile(shipped_folder("data") / "stl10.yaml", installed / "stl10.yaml")
     monkeypatch.setattr(cards, "shipped", lambda name: installed)
     card, file = load_card("stl10", tmp_path / "project")
     assert file.parent == installed
@@ -205,7 +205,7 @@ def test_a_set_that_is_not_there_is_told_with_its_layout_and_its_command(
         place = tmp_path / "sets of mine" / ("cifar100" if name == "cifar100_coarse" else name)
         place = place.with_name("imagenet") if name == "imagenet100" else place
         origin, _ = sets().locate(ImageSpec(card=name))
-        assert origin.place == str(place)
+        assert origin.location == str(place)
         with pytest.raises(UsageError) as told:
             sets().survey(ImageSpec(card=name))
         lines = str(told.value).splitlines()
@@ -342,7 +342,7 @@ def test_two_cards_of_one_name_are_told_with_both_files(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="two cards are called 'cifar10'") as told:
         load_card("cifar10", tmp_path)
     assert str(path) in str(told.value)
-    assert str(shipped("data") / "cifar10.yaml") in str(told.value)
+    assert str(shipped_folder("data") / "cifar10.yaml") in str(told.value)
     assert load_card("stl10", tmp_path)[0].name == "stl10"
     write_own(tmp_path)
     write_own(tmp_path / "pipelines")
@@ -355,7 +355,7 @@ def test_one_card_by_two_ways_is_one(tmp_path: Path) -> None:
     (tmp_path / "pipelines").mkdir()
     (tmp_path / "pipelines" / "data").symlink_to(tmp_path / "data")
     assert load_card("birds", tmp_path / "pipelines")[0].title == "birds of my garden"
-    assert load_card("cifar10", shipped("data").parent / "pipelines")[0].name == "cifar10"
+    assert load_card("cifar10", shipped_folder("data").parent / "pipelines")[0].name == "cifar10"
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,13 @@ import pytest
 
 from transfer.pipeline.loader import load_plan
 from transfer.pipeline.plan import Plan
-from transfer.stage.registry import built_in
+from transfer.stage.registry import builtin_names
 from transfer.storage.store import Store
-from transfer.training.recipe import Trained
-from transfer.utils.paths import shipped
+from transfer.training.recipe import TrainableStage
+from transfer.utils.paths import shipped_folder
 
-FILE = shipped("pipelines") / "compare_pretexts.yaml"
-TASKS = [name.removeprefix("pretext/") for name in built_in() if name.startswith("pretext/")]
+FILE = shipped_folder("pipelines") / "compare_pretexts.yaml"
+TASKS = [name.removeprefix("pretext/") for name in builtin_names() if name.startswith("pretext/")]
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_a_member_reads_the_task_that_it_is_called_after(plan: Plan) -> None:
 def test_all_have_one_backbone_one_budget_and_one_target(plan: Plan) -> None:
     tasks = [plan.find(name)[0] for name in TASKS if name != "pretrained"]
     assert len({one.stage.backbone for one in tasks}) == 1
-    trained = [one.stage for one in tasks if isinstance(one.stage, Trained)]
+    trained = [one.stage for one in tasks if isinstance(one.stage, TrainableStage)]
     assert {(stage.epochs, stage.batch, stage.schedule, stage.warmup) for stage in trained} == {
         (10, 128, "cosine", 1.0)
     }
@@ -56,6 +56,6 @@ def test_the_budget_of_all_is_one_value(tmp_path: Path) -> None:
     tasks = [
         one.stage
         for one in longer
-        if isinstance(one.stage, Trained) and one.uses.startswith("pretext/")
+        if isinstance(one.stage, TrainableStage) and one.uses.startswith("pretext/")
     ]
     assert {stage.epochs for stage in tasks} == {40}

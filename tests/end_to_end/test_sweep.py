@@ -12,20 +12,20 @@ from pydantic import TypeAdapter
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
 from transfer.artifacts import Model
-from transfer.errors import Stopped
-from transfer.inspection.listing import one
+from transfer.errors import Interrupted
+from transfer.inspection.listing import describe
 from transfer.models import backbone_names
-from transfer.stage.base import Stage, counts_where
+from transfer.stage.base import Stage, applies_when
 from transfer.stage.registry import find_stage, stage_names
-from transfer.training.pretext_task import About, Pretext
-from transfer.transforms.per_image_rng import Draw
-from transfer.utils.paths import shipped
-from transfer.utils.runtime import Machine
+from transfer.training.pretext_task import DatasetInfo, Pretext
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.paths import shipped_folder
+from transfer.utils.runtime import Runtime
 
 HERE = Path(__file__).parent
 STAGES = [name for name in stage_names() if not name.startswith("tests")]
 PRETEXTS = [name for name in STAGES if issubclass(find_stage(name, HERE), Pretext)]
-PIPELINES = sorted(shipped("pipelines").glob("*.yaml"))
+PIPELINES = sorted(shipped_folder("pipelines").glob("*.yaml"))
 BACKBONES = {
     "conv4": {"name": "conv4"},
     "vgg": {"name": "vgg11", "width": 0.125, "batch_norm": True, "stem": "small"},
@@ -85,7 +85,7 @@ def weights(folder: Path) -> bytes:
 @pytest.mark.parametrize("name", STAGES)
 def test_every_stage_is_described_from_its_code(name: str) -> None:
     kind = find_stage(name, HERE)
-    described = one("stages", name)
+    described = describe("stages", name)
     assert kind.__doc__, "a stage says what it does"
     assert described["makes"]
     for option in described["options"]:
@@ -99,7 +99,7 @@ def test_every_stage_is_described_from_its_code(name: str) -> None:
 def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
     kind = find_stage(name, HERE)
     for field in kind.model_fields.values():
-        for other, values in counts_where(field).items():
+        for other, values in applies_when(field).items():
             possible = kind.model_fields[other]
             adapter = TypeAdapter(possible.annotation)
             for value in ([each] for each in values) if type(possible.default) is list else values:
@@ -110,7 +110,7 @@ def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
 
 @pytest.mark.parametrize("name", backbone_names())
 def test_every_backbone_is_described_from_its_code(name: str) -> None:
-    described = one("backbones", name)
+    described = describe("backbones", name)
     assert all(option["help"] for option in described["options"])
     assert len(described["layers"]) == len(set(described["layers"])) > 3
 
@@ -118,10 +118,10 @@ def test_every_backbone_is_described_from_its_code(name: str) -> None:
 @pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
 def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
-    made = pipeline.run(quiet=True, machine=Machine(threads_wanted=1))
+    made = pipeline.run(quiet=True, machine=Runtime(requested_threads=1))
     assert set(made) == {planned.label for planned in pipeline.plan}
     assert not any(
-        state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).states()
+        state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).statuses()
     )
     scores = [artifact for artifact in made.values() if type(artifact).__name__ == "Scores"]
     assert scores
@@ -148,9 +148,9 @@ def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
     name: str, backbone: str, images: object
 ) -> None:
     task = small(name, backbone)
-    network = task._build(About(images.size, len(images), len(images.classes)), seed=0)
+    network = task._build(DatasetInfo(images.size, len(images), len(images.classes)), seed=0)
     batch, ids = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2), torch.arange(64)
-    loss, _ = task.loss(network, batch, Draw(0, ids))
+    loss, _ = task.loss(network, batch, PerImageRng(0, ids))
     loss.backward()
     silent = [
         n
@@ -161,7 +161,7 @@ def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
     network.eval()
     before = {n: b.clone() for n, b in network.named_buffers()}
     with torch.inference_mode():
-        task.loss(network, batch, Draw(0, ids))
+        task.loss(network, batch, PerImageRng(0, ids))
     assert all(torch.equal(before[n], b) for n, b in network.named_buffers())
 
 
@@ -174,7 +174,7 @@ def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
         work = make_work(tmp_path / run, {"images": images})
         if pauses is not None:
             stop_after(work, pauses)
-            with pytest.raises(Stopped):
+            with pytest.raises(Interrupted):
                 small(name, "conv4", epochs=4).run(work)
             work = make_work(tmp_path / run, {"images": images})
         small(name, "conv4", epochs=4).run(work)

@@ -24,15 +24,15 @@ from ruamel.yaml import YAML
 
 import transfer
 from tests.conftest import Said, Tiny, command_line
-from transfer.artifacts import Model, Normalisation, Scores
+from transfer.artifacts import Model, Normalization, Scores
 from transfer.datasets.packed.decode import square
 from transfer.errors import TransferError, UsageError
 from transfer.export import exporter, formats, loaded_model
 from transfer.models import backbone
 from transfer.models.network import Network
-from transfer.models.torchvision_compat import Fit, fit_of
+from transfer.models.torchvision_compat import Compatibility, find_compatible
 from transfer.storage.manifest import Manifest, describe_files
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 
 FILES = ["README.md", "model.json", "model.pt2", "model.safetensors", "state_dict.pt"]
 NETWORKS = """\
@@ -212,7 +212,7 @@ def test_torchvision_loads_the_state_dict_strictly_and_computes_the_same(
         encoding="utf-8"
     )
     model = Model(tmp_path / "out")
-    images = normalise(pixels, model.normalisation)
+    images = normalize(pixels, model.normalisation)
     steps = headless(network.eval())
     with torch.no_grad():
         given = torch.nn.Sequential(*steps)(images).flatten(1)
@@ -223,36 +223,38 @@ def test_torchvision_loads_the_state_dict_strictly_and_computes_the_same(
 
 
 def test_which_networks_are_torchvisions() -> None:
-    def fit(**options: object) -> Fit:
+    def fit(**options: object) -> Compatibility:
         spec = backbone(options)
         with torch.device("meta"):
-            return fit_of(spec, Network(spec.chain(), spec).state_dict())
+            return find_compatible(spec, Network(spec.make_layers(), spec).state_dict())
 
     assert fit(name="vgg16", fc=True).absent.keys() == {"classifier.6.weight", "classifier.6.bias"}
-    assert fit(name="vgg16", fc=True).theirs == "vgg16"
+    assert fit(name="vgg16", fc=True).torchvision_name == "vgg16"
     assert fit(name="alexnet", fc=False).absent["classifier.1.weight"] == (4096, 9216)
     assert fit(name="resnet50").absent == {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
     assert (
-        fit(name="alexnet", batch_norm=True).why_not
+        fit(name="alexnet", batch_norm=True).mismatch
         == "torchvision's alexnet has no batch normalisation"
     )
     for options in ({"name": "vgg11", "stem": "small"}, {"name": "resnet18", "stem": "small"}):
-        assert "no stem for small images" in fit(**options).why_not
-    assert fit(name="resnet56").why_not == "torchvision has no resnet56"
+        assert "no stem for small images" in fit(**options).mismatch
+    assert fit(name="resnet56").mismatch == "torchvision has no resnet56"
 
 
-@pytest.mark.parametrize("how", [Normalisation(per_image=True), Normalisation(lightness=True)])
+@pytest.mark.parametrize("how", [Normalization(per_image=True), Normalization(lightness=True)])
 def test_a_program_normalises_as_the_model_does(
-    tmp_path: Path, pixels: torch.Tensor, how: Normalisation
+    tmp_path: Path, pixels: torch.Tensor, how: Normalization
 ) -> None:
     network = backbone("conv4").build(0).eval()
     Model.write(tmp_path, network, size=64, normalisation=how, made_by={}, history=[])
     model = transfer.load_model(tmp_path)
     formats.write_program(tmp_path / "model.pt2", model.embedding(), pixels)
     with torch.no_grad():
-        expected = network(normalise(pixels, how))
+        expected = network(normalize(pixels, how))
     given = formats.program_outputs(tmp_path / "model.pt2")
-    assert formats.difference("it", given, lambda some: expected[: len(some)], pixels) < 1e-5
+    assert (
+        formats.largest_difference("it", given, lambda some: expected[: len(some)], pixels) < 1e-5
+    )
 
 
 def test_a_network_of_timm_leaves_under_timms_own_names(
@@ -260,15 +262,15 @@ def test_a_network_of_timm_leaves_under_timms_own_names(
 ) -> None:
     timm = pytest.importorskip("timm")
     network = backbone("timm:resnet10t").build(0).eval()
-    Model.write(tmp_path, network, size=64, normalisation=Normalisation(), made_by={}, history=[])
-    fit = fit_of(network.spec, network.state_dict())
+    Model.write(tmp_path, network, size=64, normalisation=Normalization(), made_by={}, history=[])
+    fit = find_compatible(network.spec, network.state_dict())
     formats.write_state_dict(tmp_path / "state_dict.pt", network.state_dict(), fit)
     found = torch.load(tmp_path / "state_dict.pt", weights_only=True)
     timm.create_model("resnet10t", num_classes=0).load_state_dict(found, strict=True)
     given, own = formats.state_dict_outputs(
         tmp_path / "state_dict.pt", transfer.load_model(tmp_path), fit
     )
-    assert formats.difference("it", given, own, pixels) < 1e-6
+    assert formats.largest_difference("it", given, own, pixels) < 1e-6
 
 
 @pytest.mark.parametrize(("name", "size"), [("test_vit", 32), ("test_resnet", 48)])
@@ -277,7 +279,7 @@ def test_what_the_card_says_of_timm_makes_a_network_that_takes_the_models_images
 ) -> None:
     timm = pytest.importorskip("timm")
     network = backbone(f"timm:{name}").build(0).eval()
-    fit = fit_of(network.spec, network.state_dict())
+    fit = find_compatible(network.spec, network.state_dict())
     theirs = eval(fit.belongs.split("`")[1], {"timm": timm}).eval()
     theirs.load_state_dict(
         {fit.names[name]: value for name, value in network.state_dict().items()}, strict=True
@@ -449,7 +451,7 @@ def test_a_form_that_differs_is_not_kept(
 ) -> None:
     write = formats.write_state_dict
 
-    def wrong(path: Path, state: dict[str, torch.Tensor], fit: Fit) -> None:
+    def wrong(path: Path, state: dict[str, torch.Tensor], fit: Compatibility) -> None:
         write(path, {**state, "conv1.conv.weight": 1.01 * state["conv1.conv.weight"].flip(0)}, fit)
 
     monkeypatch.setattr(formats, "write_state_dict", wrong)
@@ -460,7 +462,9 @@ def test_a_form_that_differs_is_not_kept(
 
 def test_a_diverged_network_is_not_exported(pixels: torch.Tensor) -> None:
     with pytest.raises(TransferError, match="diverged"):
-        formats.difference("it", torch.Tensor.float, lambda images: images.float() / 0 * 0, pixels)
+        formats.largest_difference(
+            "it", torch.Tensor.float, lambda images: images.float() / 0 * 0, pixels
+        )
 
 
 def test_a_full_disk_is_told_before_and_while_writing(

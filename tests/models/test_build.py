@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from transfer.models import FAMILIES, Backbone, backbone, backbone_names, family
-from transfer.models.blocks import fold
+from transfer.models.blocks import fuse_batchnorm
 
 SIZE = 32
 VARIANTS = [
@@ -120,6 +120,6 @@ def test_a_folded_network_gives_the_same_outputs_without_its_batch_norms(describ
     network.eval()
     with torch.inference_mode():
         whole = network(images(7))
-        fold(network)
+        fuse_batchnorm(network)
         assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in network.modules())
         torch.testing.assert_close(network(images(7)), whole, rtol=1e-4, atol=1e-5)

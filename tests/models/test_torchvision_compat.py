@@ -9,7 +9,7 @@ from torch import nn
 
 from transfer.models import backbone
 from transfer.models.network import Network
-from transfer.models.weight_conversion import foreign_names
+from transfer.models.weight_conversion import torchvision_names
 
 # Both sides pool to a fixed size, so that images of 64 px take the same way as those of 224 px.
 SIZE = 64
@@ -36,7 +36,7 @@ def reference(name: str) -> nn.Module:
 def with_weights_of(network: Network, theirs: nn.Module) -> Network:
     """`network` with the other's values, paired by name; it may have fewer layers at the end."""
     values = theirs.state_dict()
-    names = foreign_names(network.spec, network.state_dict())
+    names = torchvision_names(network.spec, network.state_dict())
     network.load_state_dict({ours: values[name] for ours, name in names.items()}, strict=True)
     return network.eval()
 

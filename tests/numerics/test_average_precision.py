@@ -11,10 +11,10 @@ from sklearn.metrics import average_precision_score, jaccard_score
 
 from transfer.numerics.average_precision import (
     Ranking,
-    interval,
-    matched,
+    box_overlaps,
+    map_interval,
+    match_boxes,
     mean_precision,
-    overlaps,
     precisions,
     rankings,
 )
@@ -123,7 +123,7 @@ def test_the_interval_holds_the_figure_and_keeps_classes_that_a_draw_lacks() -> 
     targets[:, 2] = -1
     targets[7, 2] = 1  # in a third of all draws there is none
     ranked = rankings(random.uniform(size=(60, 3)) + 0.3 * targets, targets)
-    low, high = interval(lambda counts: precisions(ranked, "step", counts), 60)
+    low, high = map_interval(lambda counts: precisions(ranked, "step", counts), 60)
     assert 0 < low < mean_precision(ranked, "step") < high < 100
 
 
@@ -150,7 +150,7 @@ def box_world(random: np.random.RandomState) -> list[tuple[np.ndarray, ...]]:
 def found_in(images: list[tuple[np.ndarray, ...]]) -> Ranking:
     scores, hits, rows = [], [], []
     for row, (boxes, sure, truth, difficult) in enumerate(images):
-        hit, counts = matched(boxes, sure, truth, difficult)
+        hit, counts = match_boxes(boxes, sure, truth, difficult)
         (
             scores.append(sure[counts]),
             hits.append(hit[counts]),
@@ -262,7 +262,7 @@ def test_detections_score_as_with_pycocotools() -> None:
 
 def test_overlaps_of_known_boxes() -> None:
     boxes = np.array([[0, 0, 10, 10], [5, 5, 15, 15], [20, 20, 20, 30]], float)
-    assert overlaps(boxes[:2], boxes).tolist() == [[1, 25 / 175, 0], [25 / 175, 1, 0]]
+    assert box_overlaps(boxes[:2], boxes).tolist() == [[1, 25 / 175, 0], [25 / 175, 1, 0]]
 
 
 # Masks

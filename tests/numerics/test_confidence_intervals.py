@@ -12,11 +12,11 @@ from scipy import stats
 
 from transfer.numerics.confidence_intervals import (
     RESAMPLES,
-    over_images,
-    over_seeds,
-    paired,
-    resampled,
-    student,
+    bootstrap,
+    bootstrap_mean,
+    paired_difference,
+    student_t,
+    t_interval,
 )
 
 FIGURES = st.lists(st.floats(0, 100, allow_nan=False), min_size=2, max_size=30)
@@ -44,7 +44,7 @@ def literal(values: np.ndarray, seed: int = 1) -> tuple[float, float]:
 @pytest.mark.parametrize(("n", "share"), [(60, 0.5), (60, 0.9), (90, 0.2)])
 def test_the_interval_over_images_is_that_of_a_literal_loop(n: int, share: float) -> None:
     values = outcomes(n, share)
-    found, (low, high) = over_images(values), literal(values)
+    found, (low, high) = bootstrap_mean(values), literal(values)
     assert (found.mean, found.n, found.deviation) == (values.mean(), n, None)
     step = 100 / n  # the means of n outcomes lie on a grid
     assert abs(found.low - low) <= step + 1e-9
@@ -65,7 +65,7 @@ def test_the_interval_over_images_is_that_of_scipy(kind: str) -> None:
         method="percentile",
         random_state=np.random.RandomState(5),
     ).confidence_interval
-    found = over_images(values)
+    found = bootstrap_mean(values)
     width = theirs.high - theirs.low
     assert found.low == pytest.approx(theirs.low, abs=0.08 * width)
     assert found.high == pytest.approx(theirs.high, abs=0.08 * width)
@@ -73,10 +73,10 @@ def test_the_interval_over_images_is_that_of_scipy(kind: str) -> None:
 
 def test_counted_draws_are_distributed_like_drawn_ones() -> None:
     values = outcomes(300, 0.6)
-    drawn = resampled(
+    drawn = bootstrap(
         lambda rows: float(values[rows].mean()), len(values), np.random.RandomState(0)
     )
-    found = over_images(values)
+    found = bootstrap_mean(values)
     assert len(drawn) == RESAMPLES
     assert np.quantile(drawn, [0.025, 0.975]) == pytest.approx([found.low, found.high], abs=0.7)
     # And both like what theory says of a mean.
@@ -88,14 +88,14 @@ def test_counted_draws_are_distributed_like_drawn_ones() -> None:
 
 def test_an_interval_is_drawn_alike_every_time_and_does_not_depend_on_the_order_of_images() -> None:
     values = outcomes(200, 0.3)
-    assert over_images(values) == over_images(values) == over_images(values[::-1])
-    assert over_images(values, seed=1) != over_images(values)
+    assert bootstrap_mean(values) == bootstrap_mean(values) == bootstrap_mean(values[::-1])
+    assert bootstrap_mean(values, seed=1) != bootstrap_mean(values)
 
 
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.sampled_from([0.0, 100.0]), min_size=1, max_size=80))
 def test_an_interval_holds_the_mean_and_lies_within_the_outcomes(values: list[float]) -> None:
-    found = over_images(np.array(values))
+    found = bootstrap_mean(np.array(values))
     assert min(values) <= found.low <= found.mean + 1e-9
     assert found.mean - 1e-9 <= found.high <= max(values)
     if len(set(values)) == 1:
@@ -103,7 +103,7 @@ def test_an_interval_holds_the_mean_and_lies_within_the_outcomes(values: list[fl
 
 
 def test_more_images_make_a_narrower_interval() -> None:
-    few, many = (over_images(np.tile([0.0, 100.0], n)) for n in (50, 5000))
+    few, many = (bootstrap_mean(np.tile([0.0, 100.0], n)) for n in (50, 5000))
     assert many.high - many.low == pytest.approx((few.high - few.low) / 10, rel=0.15)
 
 
@@ -112,13 +112,13 @@ def test_more_images_make_a_narrower_interval() -> None:
 
 @pytest.mark.parametrize("freedom", [1, 2, 3, 4, 5, 6, 9, 15, 16, 17, 30, 60, 200, 10_000])
 def test_students_points_are_those_of_scipy(freedom: int) -> None:
-    assert student(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1.5e-4)
+    assert student_t(freedom) == pytest.approx(stats.t.ppf(0.975, freedom), rel=1.5e-4)
 
 
 @pytest.mark.parametrize("n", [2, 3, 5, 20])
 def test_mean_deviation_and_interval_over_seeds_are_those_of_scipy(n: int) -> None:
     values = np.random.RandomState(n).normal(70, 3, n).tolist()
-    found = over_seeds(values)
+    found = t_interval(values)
     low, high = stats.t.interval(0.95, n - 1, loc=np.mean(values), scale=stats.sem(values))
     assert found.n == n
     assert found.deviation == pytest.approx(np.std(values, ddof=1))
@@ -128,7 +128,7 @@ def test_mean_deviation_and_interval_over_seeds_are_those_of_scipy(n: int) -> No
 
 
 def test_one_seed_has_no_deviation_and_an_interval_of_nothing() -> None:
-    found = over_seeds([71.5])
+    found = t_interval([71.5])
     assert (found.mean, found.low, found.high, found.n, found.deviation) == (
         71.5,
         71.5,
@@ -140,7 +140,7 @@ def test_one_seed_has_no_deviation_and_an_interval_of_nothing() -> None:
 
 @given(FIGURES, st.floats(-50, 50, allow_nan=False))
 def test_a_shift_of_all_seeds_shifts_the_interval(values: list[float], shift: float) -> None:
-    found, moved = over_seeds(values), over_seeds([value + shift for value in values])
+    found, moved = t_interval(values), t_interval([value + shift for value in values])
     assert moved.mean == pytest.approx(found.mean + shift, abs=1e-6)
     assert moved.high - moved.low == pytest.approx(found.high - found.low, abs=1e-6)
     assert found.low - 1e-9 <= found.mean <= found.high + 1e-9
@@ -153,44 +153,44 @@ def test_paired_seeds_are_the_paired_test_of_scipy() -> None:
     random = np.random.RandomState(0)
     theirs = random.normal(60, 5, 6)
     ours = theirs + random.normal(2, 0.5, 6)
-    found = paired(ours.tolist(), theirs.tolist())
+    found = paired_difference(ours.tolist(), theirs.tolist())
     interval = stats.ttest_rel(ours, theirs).confidence_interval(0.95)
     assert (found.low, found.high) == pytest.approx((interval.low, interval.high), rel=1e-3)
     # What seeds share cancels: each on its own is far less sure.
     assert (
         found.high - found.low
-        < (over_seeds(ours.tolist()).high - over_seeds(ours.tolist()).low) / 3
+        < (t_interval(ours.tolist()).high - t_interval(ours.tolist()).low) / 3
     )
 
 
 def test_paired_images_are_the_interval_of_their_differences() -> None:
     ours, theirs = outcomes(500, 0.8, 1), outcomes(500, 0.7, 2)
-    found = paired(ours, theirs, images=True)
-    assert found == over_images(ours - theirs)
+    found = paired_difference(ours, theirs, images=True)
+    assert found == bootstrap_mean(ours - theirs)
     assert found.mean == pytest.approx(ours.mean() - theirs.mean())
     assert found.n == 500
 
 
 def test_a_few_images_are_still_images_and_many_seeds_still_seeds() -> None:
     ours, theirs = outcomes(30, 0.8, 1), outcomes(30, 0.7, 2)
-    assert paired(ours, theirs, images=True).deviation is None
+    assert paired_difference(ours, theirs, images=True).deviation is None
     many = np.random.RandomState(0).normal(0, 1, 100).tolist()
-    assert paired(many, [0.0] * 100) == over_seeds(many)
+    assert paired_difference(many, [0.0] * 100) == t_interval(many)
 
 
 @given(FIGURES)
 def test_turned_round_a_difference_changes_its_sign(values: list[float]) -> None:
     other = values[::-1]
-    there, back = paired(values, other), paired(other, values)
+    there, back = paired_difference(values, other), paired_difference(other, values)
     assert there.mean == pytest.approx(-back.mean, abs=1e-9)
     assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-9)
-    same = paired(values, values)
+    same = paired_difference(values, values)
     assert (same.mean, same.low, same.high) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("images", [False, True])
 def test_what_cannot_be_paired_is_refused(images: bool) -> None:
     with pytest.raises(ValueError, match="3 values cannot be paired with 2"):
-        paired([1, 2, 3], [1, 2], images=images)
+        paired_difference([1, 2, 3], [1, 2], images=images)
     with pytest.raises(ValueError, match="nothing"):
-        paired([], [], images=images)
+        paired_difference([], [], images=images)

@@ -19,12 +19,12 @@ from transfer.numerics import kmeans
 from transfer.numerics.kmeans import (
     Assigner,
     FeatureRows,
-    Lloyd,
+    LloydState,
     check_rows,
-    gpu_of,
-    iterate,
-    measure,
-    start,
+    cluster_sizes,
+    faiss_gpu,
+    initial_centroids,
+    lloyd_step,
 )
 from transfer.storage.hdf5_tables import encode_strings, write_table
 
@@ -63,14 +63,14 @@ def blobs(n: int = 600, d: int = 6, k: int = 8, apart: float = 3.0) -> np.ndarra
 
 def lloyd(
     rows: kmeans.Rows, k: int, iterations: int = 30, init: str = "k-means++", seed: int = 0
-) -> Lloyd:
-    state = start(rows, k, init, seed)
+) -> LloydState:
+    state = initial_centroids(rows, k, init, seed)
     while len(state.objective) < iterations and not state.settled:
-        state = iterate(rows, state)
+        state = lloyd_step(rows, state)
     return state
 
 
-def labels_of(values: np.ndarray, state: Lloyd) -> np.ndarray:
+def labels_of(values: np.ndarray, state: LloydState) -> np.ndarray:
     return Assigner(state.centroids).nearest(values.astype(np.float32))[1][:, 0]
 
 
@@ -90,26 +90,26 @@ def test_objective_is_that_of_scikit_learn_and_never_rises(init: str) -> None:
     states = [lloyd(Held(values), 8, init=init, seed=seed) for seed in range(4)]
     for state in states:
         assert (np.diff(state.objective) <= 1e-5 * state.objective[0]).all()
-    ours = min(measure(Held(values), state.centroids)[1] for state in states)
+    ours = min(cluster_sizes(Held(values), state.centroids)[1] for state in states)
     theirs = KMeans(8, n_init=4, random_state=0).fit(values).inertia_
     assert ours <= 1.01 * theirs
 
 
 def test_an_iteration_is_scikit_learns() -> None:
     values = blobs()
-    first = start(Held(values), 8, "random", 0)
+    first = initial_centroids(Held(values), 8, "random", 0)
     theirs = KMeans(8, init=first.centroids, n_init=1, max_iter=1, tol=0).fit(
         values.astype(np.float32)
     )
     np.testing.assert_allclose(
-        iterate(Held(values), first).centroids, theirs.cluster_centers_, rtol=1e-4, atol=1e-5
+        lloyd_step(Held(values), first).centroids, theirs.cluster_centers_, rtol=1e-4, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random"])
 def test_same_seed_same_bytes_other_seed_other_start(init: str) -> None:
     rows = Held(blobs())
-    one, two, other = (start(rows, 8, init, seed).centroids for seed in (3, 3, 4))
+    one, two, other = (initial_centroids(rows, 8, init, seed).centroids for seed in (3, 3, 4))
     assert one.tobytes() == two.tobytes()
     assert one.tobytes() != other.tobytes()
     assert lloyd(rows, 8, seed=3).centroids.tobytes() == lloyd(rows, 8, seed=3).centroids.tobytes()
@@ -128,7 +128,7 @@ def test_sums_count_every_row_once(k: int) -> None:
     random = np.random.default_rng(0)
     panel, labels = random.standard_normal((40, 5), dtype=np.float32), random.integers(k, size=40)
     sums = np.ones((k, 5))
-    kmeans._add(sums, panel, labels)
+    kmeans._add_to_sums(sums, panel, labels)
     expected = 1 + np.stack([panel[labels == cluster].sum(axis=0) for cluster in range(k)])
     np.testing.assert_allclose(sums, expected, atol=1e-5)
 
@@ -146,7 +146,7 @@ def test_settles_and_stops_moving() -> None:
     state = lloyd(rows, 8, 100)
     assert state.settled
     assert len(state.objective) < 100
-    assert iterate(rows, state).centroids.tobytes() == state.centroids.tobytes()
+    assert lloyd_step(rows, state).centroids.tobytes() == state.centroids.tobytes()
 
 
 @pytest.mark.parametrize(
@@ -156,10 +156,10 @@ def test_settles_and_stops_moving() -> None:
 )
 def test_empty_clusters_are_filled_and_the_objective_does_not_rise(values: np.ndarray) -> None:
     first = np.repeat(values[:1], 10, axis=0)  # most centroids get no row
-    state = Lloyd(first.astype(np.float32))
+    state = LloydState(first.astype(np.float32))
     for _ in range(15):
-        state = iterate(Held(values), state)
-    sizes, objective = measure(Held(values), state.centroids)
+        state = lloyd_step(Held(values), state)
+    sizes, objective = cluster_sizes(Held(values), state.centroids)
     assert state.splits > 0
     assert (sizes > 0).all()
     assert (np.diff([*state.objective, objective]) <= 1e-5 * state.objective[0]).all()
@@ -170,7 +170,7 @@ def test_as_many_clusters_as_distinct_rows_among_copies() -> None:
     rows = Held(distinct[[0] * 200 + [1, 2, 3, 4, 5]])
     check_rows(rows, 6, str)
     state = lloyd(rows, 6, init="random")
-    sizes, objective = measure(rows, state.centroids)
+    sizes, objective = cluster_sizes(rows, state.centroids)
     assert sorted(sizes) == [1, 1, 1, 1, 1, 200]
     assert objective == pytest.approx(0, abs=1e-4)
 
@@ -189,7 +189,7 @@ def test_labels_far_from_the_origin_are_those_of_the_differences(far: float) -> 
 def test_distances_that_overflow_are_told() -> None:
     huge = np.full((40, 4), 1e25, np.float32) * np.arange(40, dtype=np.float32)[:, None]
     with pytest.raises(TransferError, match="too large for float32"):
-        iterate(Held(huge), Lloyd(np.ones((2, 4), np.float32)))
+        lloyd_step(Held(huge), LloydState(np.ones((2, 4), np.float32)))
 
 
 @pytest.mark.parametrize(
@@ -218,14 +218,20 @@ def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, told
 def test_seeding_is_capped_in_memory_and_spreads(monkeypatch: pytest.MonkeyPatch) -> None:
     values = blobs(k=8, apart=50)
     assert (
-        len(np.unique(labels_of(values, Lloyd(start(Held(values), 8, "k-means++", 0).centroids))))
+        len(
+            np.unique(
+                labels_of(
+                    values, LloydState(initial_centroids(Held(values), 8, "k-means++", 0).centroids)
+                )
+            )
+        )
         == 8
     )
-    found = start(Held(values), 8, "k-means++", 0).centroids
+    found = initial_centroids(Held(values), 8, "k-means++", 0).centroids
     apart = np.square(found[:, None] - found).sum(axis=2) + 1e9 * np.eye(8)
     assert apart.min() > 100  # one row of each blob
     monkeypatch.setattr(kmeans, "IN_MEMORY", 0)
-    assert start(Held(values), 8, "k-means++", 0).centroids.shape == (8, 6)
+    assert initial_centroids(Held(values), 8, "k-means++", 0).centroids.shape == (8, 6)
 
 
 @pytest.mark.parametrize(("limit", "reads"), [(0, 3), (1 << 30, 1)])
@@ -257,18 +263,18 @@ def test_an_interrupted_first_pass_is_not_taken_for_all_rows(tmp_path: Path) -> 
 
 
 def test_the_cpu_is_no_gpu() -> None:
-    assert gpu_of("cpu") is None
-    assert gpu_of("cuda:99") is None
+    assert faiss_gpu("cpu") is None
+    assert faiss_gpu("cuda:99") is None
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(
-    not torch.cuda.is_available() or gpu_of("cuda") is None, reason="no GPU that FAISS can use"
+    not torch.cuda.is_available() or faiss_gpu("cuda") is None, reason="no GPU that FAISS can use"
 )
 def test_the_gpu_finds_what_the_cpu_finds() -> None:
     values = blobs(apart=10)
     on_cpu, on_gpu = (
-        iterate(Held(values), start(Held(values), 8, "random", 0), gpu)
-        for gpu in (None, gpu_of("cuda"))
+        lloyd_step(Held(values), initial_centroids(Held(values), 8, "random", 0), gpu)
+        for gpu in (None, faiss_gpu("cuda"))
     )
     np.testing.assert_allclose(on_cpu.centroids, on_gpu.centroids, rtol=1e-4, atol=1e-4)

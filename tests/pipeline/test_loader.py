@@ -17,11 +17,11 @@ from PIL import Image
 
 from tests.conftest import TINY, Said
 from transfer.errors import UsageError
-from transfer.inspection.json_schema import schema
+from transfer.inspection.json_schema import pipeline_schema
 from transfer.pipeline.loader import Plan, load_plan
 from transfer.pipeline.yaml_document import Faults, parse
 from transfer.storage.store import Store
-from transfer.utils.paths import shipped
+from transfer.utils.paths import shipped_folder
 
 MODEL = "model: {uses: pretext/random, backbone: conv4}"
 
@@ -374,19 +374,19 @@ def test_a_key_depends_on_the_bytes_of_the_images_and_not_on_their_folder(
 
 
 @pytest.mark.parametrize(
-    "path", sorted(shipped("pipelines").glob("*.yaml")), ids=lambda path: path.stem
+    "path", sorted(shipped_folder("pipelines").glob("*.yaml")), ids=lambda path: path.stem
 )
 def test_every_shipped_file_is_valid_by_the_schema_and_by_the_reader(
     path: Path, tmp_path: Path
 ) -> None:
     value = parse(path.read_text(encoding="utf-8"), str(path), Faults()).plain()
-    jsonschema.Draft202012Validator(schema()).validate(value)
+    jsonschema.Draft202012Validator(pipeline_schema()).validate(value)
     assert list(load_plan(path, Store(tmp_path), smoke=True))  # its image sets need not be there
 
 
 @pytest.fixture(scope="module")
 def validator() -> jsonschema.Draft202012Validator:
-    made = schema()
+    made = pipeline_schema()
     jsonschema.Draft202012Validator.check_schema(made)
     return jsonschema.Draft202012Validator(made)
 
@@ -449,7 +449,7 @@ class Mine(Stage):
     images = {"images": Images("unlabeled")}
     width: float = option(0.5, "of conv4", gt=0)
 
-    def check(self, planned):
+    def validate_plan(self, planned):
         if self.width > 2:
             raise BadOption("width", "too wide for me")
         if self.width == 2:
@@ -457,8 +457,8 @@ class Mine(Stage):
 
     def run(self, work):
         network = backbone({"name": "conv4", "width": self.width}).build(work.seed_for("weights"))
-        from transfer.artifacts import Normalisation
-        Model.write(work.folder, network, size=64, normalisation=Normalisation(), made_by={}, history=[])
+        from transfer.artifacts import Normalization
+        Model.write(work.folder, network, size=64, normalisation=Normalization(), made_by={}, history=[])
         work.figures["width"] = self.width
 
 

@@ -13,7 +13,7 @@ from transfer.errors import UsageError
 from transfer.pipeline.loader import Plan, load_plan
 from transfer.pipeline.matrix import MAX_MEMBERS as MAX
 from transfer.pipeline.matrix import expand
-from transfer.pipeline.substitution import label
+from transfer.pipeline.substitution import member_label
 from transfer.pipeline.yaml_document import Faults, parse
 from transfer.storage.store import Store
 
@@ -52,12 +52,12 @@ def members(text: str) -> list[dict[str, Any]]:
     ],
 )
 def test_members_are_those_of_ci_files(text: str, expected: list[str]) -> None:
-    assert [label(member) for member in members(text)] == expected
+    assert [member_label(member) for member in members(text)] == expected
 
 
 def test_a_file_without_a_matrix_has_one_member_without_a_name() -> None:
     assert expand(None, Faults()) == [{}]
-    assert label({}) == ""
+    assert member_label({}) == ""
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from tests.conftest import TINY
 from transfer.errors import UsageError
 from transfer.pipeline.loader import load_plan
-from transfer.pipeline.substitution import replace, substitute
+from transfer.pipeline.substitution import apply_set, substitute
 from transfer.pipeline.yaml_document import MAX_DEPTH, Faults, parse, read_document
 from transfer.storage.store import Store
 
@@ -190,7 +190,7 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
     assignment: str, path: tuple[str, ...], value: Any
 ) -> None:
     faults = Faults()
-    changed = replace(parse(DOCUMENT, "file.yaml", faults), assignment, faults)
+    changed = apply_set(parse(DOCUMENT, "file.yaml", faults), assignment, faults)
     faults.raise_if_any()
     found, expected = changed.plain(), plain(DOCUMENT)
     for step in path[:-1]:
@@ -222,7 +222,7 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
 def test_a_faulty_set_names_itself_and_no_line(assignment: str, words: str) -> None:
     def read() -> None:
         faults = Faults()
-        replace(parse(DOCUMENT, "file.yaml", faults), assignment, faults)
+        apply_set(parse(DOCUMENT, "file.yaml", faults), assignment, faults)
         faults.raise_if_any()
 
     with pytest.raises(UsageError) as caught:

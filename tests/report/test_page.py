@@ -172,7 +172,7 @@ def test_every_section_of_a_finished_pipeline_is_there(written: Path) -> None:
         "comparison",
         "pipeline",
         "training",
-        "sees",
+        "preview",
         "clusters",
         "sizes",
         "neighbours",
@@ -248,7 +248,7 @@ def test_what_is_missing_is_named_with_its_command(
     page = read(tmp_path / "part.html")
     assert "Not there yet: 3 of 8 stages" in page.text
     assert f"transfer run {tiny.file} --store {tiny.store}" in page.text
-    assert {"clusters", "filters", "sees"} <= set(page.ids)
+    assert {"clusters", "filters", "preview"} <= set(page.ids)
     assert "layers" not in page.ids
     assert "nothing is finished that could be compared" in page.text
 
@@ -352,11 +352,11 @@ def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(
     cheap: Tiny, finished: Tiny
 ) -> None:
     from transfer.api import Pipeline
-    from transfer.report.collect import Gathered
+    from transfer.report.collect import ReportData
     from transfer.report.pipeline_graph import drawing
 
     for made in (cheap, finished):
-        report = Gathered.read(Pipeline.load(made.file, store=made.store))
+        report = ReportData.read(Pipeline.load(made.file, store=made.store))
         svg = str(drawing(report))
         rects = [
             tuple(map(float, one))

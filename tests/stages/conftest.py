@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from transfer.artifacts import Features
-from transfer.stage.context import StopFlag, Work
+from transfer.stage.context import StageContext, StopFlag
 from transfer.storage.hdf5_tables import encode_strings, write_table
-from transfer.utils.runtime import Machine
+from transfer.utils.runtime import Runtime
 
 SPACE = {"model": "teacher", "layer": "conv5", "pool": 1, "pooling": "max"}
 
@@ -40,16 +40,16 @@ def features_of(tmp_path: Path) -> Callable[..., Features]:
 
 
 @pytest.fixture
-def work_for(tmp_path: Path) -> Callable[..., Work]:
+def work_for(tmp_path: Path) -> Callable[..., StageContext]:
     """A Work on one CPU thread; the same name again is the same run, with the checkpoints that it left."""
 
-    def make(name: str = "work", seed: int = 0, **inputs: Any) -> Work:
+    def make(name: str = "work", seed: int = 0, **inputs: Any) -> StageContext:
         folders = tmp_path / f"{name}.made", tmp_path / f"{name}.checkpoints"
         for folder in folders:
             folder.mkdir(exist_ok=True)
         keys = {option: f"{option} key" for option in inputs}
-        machine = Machine("cpu", threads_wanted=1)
-        return Work(
+        machine = Runtime("cpu", requested_threads=1)
+        return StageContext(
             *folders,
             inputs,
             {},

@@ -11,9 +11,9 @@ import torch
 
 from transfer.artifacts import Images, write_json
 from transfer.stage.base import Stage
-from transfer.stage.context import StopFlag, Work
+from transfer.stage.context import StageContext, StopFlag
 from transfer.storage.hdf5_tables import encode_strings, write_table
-from transfer.utils.runtime import Machine
+from transfer.utils.runtime import Runtime
 
 PINNED_ON = ("2.15", "AVX512")  # torch and processor
 
@@ -60,7 +60,7 @@ def make_work(
     inputs: dict[str, Any] | None = None,
     seed: int = 0,
     **machine: Any,
-) -> Work:
+) -> StageContext:
     """A Work on one CPU thread in float32."""
     (folder / "made").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -70,12 +70,12 @@ def make_work(
         **{f"{role} images": f"key of {role}" for role in images},
     }
     settings = {"device_name": "cpu", "precision_name": "float32", "threads_wanted": 1} | machine
-    return Work(
+    return StageContext(
         folder=folder / "made",
         checkpoints=folder / "checkpoints",
         inputs=inputs,
         images=images,
-        machine=Machine(**settings),
+        machine=Runtime(**settings),
         seed=seed,
         stop=StopFlag(),
         label="stage",
@@ -94,7 +94,7 @@ def run_stage(
     return stage.produces(work.folder)
 
 
-def stop_after(work: Work, pauses: int) -> None:
+def stop_after(work: StageContext, pauses: int) -> None:
     """As a signal would: the flag is set at a pause point, and seen at the next step, which saves and stops."""
     left, pause = iter(range(pauses)), work.pause_point
 
@@ -108,7 +108,7 @@ def stop_after(work: Work, pauses: int) -> None:
     work.pause_point = pause_point
 
 
-class StopsAt(Work):
+class StopsAt(StageContext):
     """Work that is asked to stop after so many pause points."""
 
     def pause_point(self) -> None:

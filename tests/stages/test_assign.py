@@ -12,15 +12,15 @@ import pytest
 
 from stages.assign import Assign
 from transfer.artifacts import Clusters, Features, PseudoLabels
-from transfer.errors import BadOption, Stopped, TransferError
+from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
-from transfer.stage.context import Work
-from transfer.stage.feature_space import space_of
+from transfer.stage.context import StageContext
+from transfer.stage.feature_space import planned_space
 from transfer.storage.hdf5_tables import write_table
 
 from .conftest import SPACE
 
-Make = Callable[..., Work]
+Make = Callable[..., StageContext]
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def clusters_of(tmp_path: Path) -> Callable[..., Clusters]:
     return write
 
 
-def assigned(work: Work) -> PseudoLabels:
+def assigned(work: StageContext) -> PseudoLabels:
     Assign(features="features", clusters="clusters").run(work)
     return PseudoLabels(work.folder)
 
@@ -114,7 +114,7 @@ def test_a_stop_is_heeded(
 ) -> None:
     work = work_for(features=features_of(np.eye(2)), clusters=clusters_of(np.eye(2), [1, 1]))
     work.stop.number = 2
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         assigned(work)
 
 
@@ -162,14 +162,14 @@ FITTED = prepared(extracted("a"), "fitted")
 def test_other_features_are_found_in_the_plan(
     ours: SimpleNamespace, theirs: SimpleNamespace, same: bool
 ) -> None:
-    assert (space_of(ours) == space_of(theirs)) is same
+    assert (planned_space(ours) == planned_space(theirs)) is same
     clusters = SimpleNamespace(name="clusters", inputs={"features": theirs})
     plan, stage = (
         SimpleNamespace(inputs={"features": ours, "clusters": clusters}),
         Assign(features="x", clusters="y"),
     )
     if same:
-        stage.check(plan)
+        stage.validate_plan(plan)
     else:
-        with pytest.raises(BadOption, match="prepare them with `like`"):
-            stage.check(plan)
+        with pytest.raises(InvalidOption, match="prepare them with `like`"):
+            stage.validate_plan(plan)

@@ -12,11 +12,11 @@ import pytest
 import stages.cluster
 from stages.cluster import Cluster, _load, _save
 from transfer.artifacts import Clusters, Features
-from transfer.errors import BadOption, Stopped, TransferError
-from transfer.numerics.kmeans import Lloyd
-from transfer.stage.context import Work
+from transfer.errors import Interrupted, InvalidOption, TransferError
+from transfer.numerics.kmeans import LloydState
+from transfer.stage.context import StageContext
 
-Make = Callable[..., Work]
+Make = Callable[..., StageContext]
 
 
 def planned(count: int | None, prepared: bool = False) -> SimpleNamespace:
@@ -77,16 +77,16 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
     stage.run(straight)
 
     interrupted, done = work_for("resumed", features=features), []
-    real = stages.cluster.iterate
+    real = stages.cluster.lloyd_step
 
-    def counted(*given: object) -> Lloyd:
+    def counted(*given: object) -> LloydState:
         if len(done) == iterations_before:
             interrupted.stop.number = 15
         done.append(1)
         return real(*given)
 
     monkeypatch.setattr(stages.cluster, "iterate", counted)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         stage.run(interrupted)
     assert not (interrupted.folder / "clusters.h5").exists()
     done.clear()
@@ -108,12 +108,12 @@ def test_a_stop_after_an_iteration_keeps_its_checkpoint(
 ) -> None:
     work = work_for(features=features_of(blobs()))
 
-    def saved(path: Path, state: Lloyd) -> None:
+    def saved(path: Path, state: LloydState) -> None:
         _save(path, state)
         work.stop.number = 2
 
     monkeypatch.setattr(stages.cluster, "_save", saved)
-    with pytest.raises(Stopped) as stopped:
+    with pytest.raises(Interrupted) as stopped:
         Cluster(features="features", k=5).run(work)
     assert stopped.value.exit_code == 130
     assert len(_load(work.checkpoints / "try-0.npz").objective) == 1
@@ -124,7 +124,7 @@ def test_a_stop_after_an_iteration_keeps_its_checkpoint(
 def test_a_torn_checkpoint_is_no_checkpoint(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "try-0.npz"
     assert _load(path) is None
-    _save(path, Lloyd(np.ones((3, 2), np.float32), [5.0, 4.0], 1, True))
+    _save(path, LloydState(np.ones((3, 2), np.float32), [5.0, 4.0], 1, True))
     whole = _load(path)
     assert (whole.objective, whole.splits, whole.settled) == ([5.0, 4.0], 1, True)
     path.write_bytes(path.read_bytes()[:kept])
@@ -163,18 +163,20 @@ def test_collapse_and_copies_are_told(
 def test_empty_clusters_are_told(work_for: Make) -> None:
     work = work_for()
     Cluster(features="features", k=4)._tell(
-        work, np.array([5, 0, 5, 0]), 1.0, Lloyd(np.ones((4, 1)))
+        work, np.array([5, 0, 5, 0]), 1.0, LloydState(np.ones((4, 1)))
     )
     assert work.figures["empty"] == 2
     assert work.notes == ["2 of 4 clusters are empty; `assign` leaves them out"]
     with pytest.raises(TransferError, match="collapsed"):
-        Cluster(features="features", k=2)._tell(work, np.array([5, 0]), 1.0, Lloyd(np.ones((2, 1))))
+        Cluster(features="features", k=2)._tell(
+            work, np.array([5, 0]), 1.0, LloydState(np.ones((2, 1)))
+        )
 
 
 @pytest.mark.parametrize("prepared", [False, True])
 def test_more_clusters_than_images_is_found_in_the_plan(prepared: bool) -> None:
     stage = Cluster(features="features", k=50)
-    stage.check(SimpleNamespace(inputs={"features": planned(50, prepared)}))
-    stage.check(SimpleNamespace(inputs={"features": planned(None, prepared)}))
-    with pytest.raises(BadOption, match="50 clusters of 49 images"):
-        stage.check(SimpleNamespace(inputs={"features": planned(49, prepared)}))
+    stage.validate_plan(SimpleNamespace(inputs={"features": planned(50, prepared)}))
+    stage.validate_plan(SimpleNamespace(inputs={"features": planned(None, prepared)}))
+    with pytest.raises(InvalidOption, match="50 clusters of 49 images"):
+        stage.validate_plan(SimpleNamespace(inputs={"features": planned(49, prepared)}))

@@ -17,22 +17,22 @@ from sklearn.preprocessing import StandardScaler
 
 from stages.prepare import Prepare
 from transfer.artifacts import Features
-from transfer.errors import BadOption, Stopped, TransferError
+from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.numerics.feature_transforms import (
     Whitening,
-    apply,
-    directions,
+    covariance_spectrum,
+    fit_pca,
+    fit_scaler,
     ledoit_wolf,
-    projection,
-    scaling,
-    spectrum,
+    random_projection,
+    transform,
 )
-from transfer.stage.context import Work
-from transfer.storage.hdf5_tables import Table
+from transfer.stage.context import StageContext
+from transfer.storage.hdf5_tables import TableReader
 
 from .conftest import SPACE
 
-Make = Callable[..., Work]
+Make = Callable[..., StageContext]
 Of = Callable[..., Features]
 CPU = torch.device("cpu")
 
@@ -48,7 +48,7 @@ def blocks_of(values: np.ndarray, size: int) -> Callable[[], Iterator[np.ndarray
     return lambda: (values[first : first + size].copy() for first in range(0, len(values), size))
 
 
-def prepare(work: Work, **options: Any) -> Features:
+def prepare(work: StageContext, **options: Any) -> Features:
     Prepare(features="features", **({"dtype": "float32"} | options)).run(work)
     return Features(work.folder)
 
@@ -98,7 +98,7 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     values, notes = drawn(n, d, seed), []
     limit = min(d, n - 1)
     floor = Whitening(1e-2) if whiten else None
-    step, kept = directions(blocks_of(values, size), n, d, None, floor, CPU, notes.append)
+    step, kept = fit_pca(blocks_of(values, size), n, d, None, floor, CPU, notes.append)
     centred = values - values.mean(axis=0, dtype=np.float64)
     _, singular, right = np.linalg.svd(centred, full_matrices=False)
     variances = singular[:limit] ** 2 / (n - 1)
@@ -109,7 +109,7 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     )
     if whiten:
         variances = variances / np.maximum(variances, 1e-2 * variances[0])
-    found = apply([step], values).astype(np.float64)
+    found = transform([step], values).astype(np.float64)
     np.testing.assert_allclose(
         found.var(axis=0, ddof=1), variances, rtol=1e-2, atol=1e-4 * variances.max()
     )
@@ -124,7 +124,7 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
 @pytest.mark.parametrize("offset", [0, 1000])
 def test_blocks_and_large_means_cost_no_digits(size: int, offset: float) -> None:
     values = drawn(300, 6) + np.float32(offset)
-    found = spectrum(blocks_of(values, size), 300, 6, 6, CPU)
+    found = covariance_spectrum(blocks_of(values, size), 300, 6, 6, CPU)
     mean, values_, vectors, total = found.mean, found.values, found.vectors, found.trace
     covariance = np.cov(values.astype(np.float64).T)
     np.testing.assert_allclose(mean, values.mean(axis=0, dtype=np.float64), rtol=1e-12)
@@ -133,7 +133,7 @@ def test_blocks_and_large_means_cost_no_digits(size: int, offset: float) -> None
     )
     assert total == pytest.approx(np.trace(covariance))
     assert found.squares == pytest.approx(np.square(covariance).sum())
-    step = scaling(blocks_of(values, size), 6, True, pytest.fail)
+    step = fit_scaler(blocks_of(values, size), 6, True, pytest.fail)
     np.testing.assert_allclose(1 / step["scale"], values.astype(np.float64).std(axis=0), rtol=1e-6)
 
 
@@ -143,7 +143,7 @@ def test_the_best_shrinkage_is_that_of_scikit_learn(shape: tuple[int, int]) -> N
 
     values = drawn(*shape)
     blocks, few = blocks_of(values, 7), min(shape[1], shape[0] - 1, 3)
-    found = spectrum(blocks, *shape, few, CPU)
+    found = covariance_spectrum(blocks, *shape, few, CPU)
     assert ledoit_wolf(blocks, found, *shape) == pytest.approx(
         ledoit_wolf_shrinkage(values.astype(np.float64)), rel=1e-6
     )
@@ -187,7 +187,7 @@ def test_a_projection_keeps_distances_and_is_of_its_seed_alone(
     taken = prepare(work_for("taken", features=features_of(values, "d"), like=again), like="again")
     assert values_of(taken).tobytes() == found.tobytes()
     with pytest.raises(TransferError, match="project` to 900 values of 900"):
-        projection(900, 900, 0)
+        random_projection(900, 900, 0)
 
 
 def side_by_side(
@@ -335,8 +335,8 @@ def test_like_gives_the_same_bits_for_the_same_rows(
         assert values_of(made).tobytes() == values_of(own).tobytes()
         assert made.attributes == own.attributes
         assert (
-            Table(made.folder / "preparation.h5").shapes
-            == Table(own.folder / "preparation.h5").shapes
+            TableReader(made.folder / "preparation.h5").shapes
+            == TableReader(own.folder / "preparation.h5").shapes
         )
     assert own.ids == features.ids
     np.testing.assert_array_equal(own.labels, features.labels)
@@ -383,7 +383,7 @@ def test_like_refuses_features_of_another_kind(
 def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
     work = work_for(features=features_of(drawn(50, 4)))
     work.stop.number = 15
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         prepare(work)
 
 
@@ -459,10 +459,10 @@ def test_what_cannot_be_is_found_in_the_plan(
     stage: Prepare, inputs: dict[str, Any], told: str | None
 ) -> None:
     if told is None:
-        stage.check(planned("it", stage, **inputs))
+        stage.validate_plan(planned("it", stage, **inputs))
     else:
-        with pytest.raises(BadOption, match=told):
-            stage.check(planned("it", stage, **inputs))
+        with pytest.raises(InvalidOption, match=told):
+            stage.validate_plan(planned("it", stage, **inputs))
 
 
 @pytest.mark.parametrize(
@@ -477,9 +477,9 @@ def test_a_smoke_run_leaves_each_step_values_enough(
     steps: list[str], expected: tuple[int, int]
 ) -> None:
     options = {"projected": 32} if "project" in steps else {}
-    small = Prepare(features="a", steps=steps, components=48, **options).smoked()
+    small = Prepare(features="a", steps=steps, components=48, **options).for_smoke_run()
     assert (small.components, small.projected) == expected
-    small.check(planned("it", small, features=A))
+    small.validate_plan(planned("it", small, features=A))
 
 
 WIDE = """\
@@ -503,15 +503,15 @@ def test_widths_are_known_before_anything_is_run(
     pipeline: Callable[..., Any], invoke: Callable[..., Any]
 ) -> None:
     from transfer.api import Pipeline
-    from transfer.stage.feature_space import width_of
+    from transfer.stage.feature_space import planned_width
 
     file = pipeline(WIDE.partition("  faulty")[0])
     invoke("run", file, "--store", "store", "--threads", 1, "--device", "cpu")
     made = Pipeline.load(file, store=file.parent / "store")
     for one in made.plan:
         if one.stage.produces is Features:
-            assert width_of(one) == made.artifact(one.name).shape[1], one.name
-    assert width_of(made.plan.find("all")[0]) == 63  # of 64 images
+            assert planned_width(one) == made.artifact(one.name).shape[1], one.name
+    assert planned_width(made.plan.find("all")[0]) == 63  # of 64 images
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 from tests.datasets.conftest import encode
 from tests.datasets.miniature import text
 from tests.datasets.readers.test_pascal_voc import annotation
-from transfer.artifacts import Images, Model, Normalisation, write_json
+from transfer.artifacts import Images, Model, Normalization, write_json
 from transfer.datasets.packed.decode import square
 from transfer.datasets.packed.packed_annotations import write_annotations
 from transfer.datasets.readers.annotations import Annotations, Boxes
@@ -118,7 +118,7 @@ def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
             weight.zero_()
             for channel in range(3):
                 weight[channel, channel, 1, 1] = 1
-    plain = Normalisation(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
+    plain = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     Model.write(folder, network, size=SIZE, normalisation=plain, made_by={}, history=[])
     return Model(folder)
 

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 from transfer.storage.hdf5_tables import (
     CHUNK_BYTES,
     MAX_ATTRIBUTE,
-    Table,
+    TableReader,
     TableWriter,
     encode_strings,
-    member,
+    local_member,
     write_table,
 )
 
@@ -37,7 +37,7 @@ def columns() -> dict[str, np.ndarray]:
 
 def everything(path: Path) -> dict[str, Any]:
     """All that a table holds, as bytes."""
-    table = Table(path)
+    table = TableReader(path)
     found: dict[str, Any] = {"attributes": table.attributes}
     for name in table.shapes:
         values = table.read(name)
@@ -63,7 +63,7 @@ def written(path: Path, by_blocks: bool, **attributes: Any) -> Path:
 
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_what_is_written_is_read(tmp_path: Path, by_blocks: bool) -> None:
-    table = Table(written(tmp_path / "t.h5", by_blocks, **ATTRIBUTES))
+    table = TableReader(written(tmp_path / "t.h5", by_blocks, **ATTRIBUTES))
     assert table.attributes == ATTRIBUTES
     for name, values in columns().items():
         if name in table:
@@ -94,7 +94,9 @@ def test_rows_in_other_blocks_give_the_same_bytes(tmp_path: Path) -> None:
                 table.append(x=values[start : start + step])
     write_table(tmp_path / "whole.h5", {"x": values})
     assert len({(tmp_path / f"{name}.h5").read_bytes() for name in (300_000, 7_777)}) == 1
-    assert (Table(tmp_path / "7777.h5").read("x") == Table(tmp_path / "whole.h5").read("x")).all()
+    assert (
+        TableReader(tmp_path / "7777.h5").read("x") == TableReader(tmp_path / "whole.h5").read("x")
+    ).all()
 
 
 @pytest.mark.parametrize("by_blocks", [False, True])
@@ -114,7 +116,7 @@ def test_a_flipped_byte_anywhere_is_noticed_or_means_nothing(
         path.write_bytes(damaged)
         try:
             found = everything(path)
-        except Damaged:
+        except CorruptArtifact:
             noticed += 1
         else:
             assert found == whole, f"byte {place} of {len(data)}"
@@ -141,7 +143,7 @@ def test_any_array_is_read_as_it_was_or_not_at_all(
     path.write_bytes(data)
     try:
         found = everything(path)
-    except Damaged:
+    except CorruptArtifact:
         return
     assert found == whole
 
@@ -150,16 +152,16 @@ def test_any_array_is_read_as_it_was_or_not_at_all(
 def test_a_file_cut_off_is_damaged(tmp_path: Path, kept: int) -> None:
     path = written(tmp_path / "t.h5", False)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(Damaged, match=r"t\.h5 cannot be read"):
+    with pytest.raises(CorruptArtifact, match=r"t\.h5 cannot be read"):
         everything(path)
 
 
 def test_a_file_or_a_column_that_is_not_there_is_damage(tmp_path: Path) -> None:
-    with pytest.raises(Damaged, match=r"gone\.h5 cannot be read") as told:
-        Table(tmp_path / "gone.h5")
+    with pytest.raises(CorruptArtifact, match=r"gone\.h5 cannot be read") as told:
+        TableReader(tmp_path / "gone.h5")
     assert told.value.folder == tmp_path
-    table = Table(written(tmp_path / "t.h5", False))
-    with pytest.raises(Damaged):
+    table = TableReader(written(tmp_path / "t.h5", False))
+    with pytest.raises(CorruptArtifact):
         table.read("weights")
 
 
@@ -200,12 +202,12 @@ def test_what_hdf5_would_keep_without_a_checksum_is_refused(tmp_path: Path, valu
 def test_an_attribute_may_be_as_long_as_is_checksummed_and_no_longer(tmp_path: Path) -> None:
     path = tmp_path / "t.h5"
     write_table(path, {}, text="x" * (MAX_ATTRIBUTE - 2))
-    assert len(Table(path).attributes["text"]) == MAX_ATTRIBUTE - 2
+    assert len(TableReader(path).attributes["text"]) == MAX_ATTRIBUTE - 2
     data = bytearray(path.read_bytes())
     data[data.find(b"x" * 1000) + 500] ^= 1
     path.write_bytes(data)
-    with pytest.raises(Damaged):
-        Table(path)
+    with pytest.raises(CorruptArtifact):
+        TableReader(path)
     with pytest.raises(ValueError, match="make it a column"):
         write_table(path, {}, text="x" * MAX_ATTRIBUTE)
 
@@ -213,9 +215,9 @@ def test_an_attribute_may_be_as_long_as_is_checksummed_and_no_longer(tmp_path: P
 def test_a_table_without_rows_or_columns_is_a_table(tmp_path: Path) -> None:
     with TableWriter(tmp_path / "t.h5", rows=0, columns={"a": ((3,), "float32")}):
         pass
-    assert Table(tmp_path / "t.h5").read("a").shape == (0, 3)
+    assert TableReader(tmp_path / "t.h5").read("a").shape == (0, 3)
     write_table(tmp_path / "empty.h5", {})
-    assert Table(tmp_path / "empty.h5").shapes == {}
+    assert TableReader(tmp_path / "empty.h5").shapes == {}
 
 
 def test_chunks_are_rows_of_about_a_megabyte(tmp_path: Path) -> None:
@@ -265,22 +267,22 @@ def attribute(path: Path) -> None:
 )
 def test_a_crafted_file_is_damaged_and_leads_nowhere(tmp_path: Path, craft: Any) -> None:
     craft(tmp_path / "t.h5")
-    with pytest.raises(Damaged, match=r"t\.h5 cannot be read"):
-        Table(tmp_path / "t.h5")
+    with pytest.raises(CorruptArtifact, match=r"t\.h5 cannot be read"):
+        TableReader(tmp_path / "t.h5")
 
 
 def test_texts_that_are_no_utf8_are_damage(tmp_path: Path) -> None:
     write_table(tmp_path / "t.h5", {"ids": np.array([b"\xff\xfe"])})
-    with pytest.raises(Damaged):
-        Table(tmp_path / "t.h5").strings("ids")
+    with pytest.raises(CorruptArtifact):
+        TableReader(tmp_path / "t.h5").strings("ids")
 
 
 def test_a_member_of_the_file_itself_is_given(tmp_path: Path) -> None:
     write_table(tmp_path / "t.h5", {"a": np.arange(3)})
     with h5py.File(tmp_path / "t.h5") as file:
-        assert member(file, "a")[:].tolist() == [0, 1, 2]
+        assert local_member(file, "a")[:].tolist() == [0, 1, 2]
         with pytest.raises((KeyError, RuntimeError)):
-            member(file, "b")
+            local_member(file, "b")
 
 
 @given(
@@ -293,4 +295,4 @@ def test_a_member_of_the_file_itself_is_given(tmp_path: Path) -> None:
 def test_any_texts_come_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.mktemp("table") / "t.h5"
     write_table(path, {"ids": encode_strings(texts)})
-    assert Table(path).strings("ids") == texts
+    assert TableReader(path).strings("ids") == texts

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.errors import Busy, Damaged
-from transfer.storage.manifest import MANIFEST, Manifest, describe_files, key_of
+from transfer.errors import CorruptArtifact, LockHeld
+from transfer.storage.manifest import MANIFEST, Manifest, describe_files, key_for
 from transfer.storage.store import Store
 
 JSON = st.recursive(
@@ -54,8 +54,8 @@ def hold(store: Store, key: str, wait: bool = False, waiting: object = print) ->
 
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_a_key_does_not_depend_on_the_order_of_options(identity: dict[str, object]) -> None:
-    assert key_of(identity) == key_of(dict(reversed(identity.items())))
-    assert len(key_of(identity)) == 20
+    assert key_for(identity) == key_for(dict(reversed(identity.items())))
+    assert len(key_for(identity)) == 20
 
 
 @given(st.dictionaries(st.text(), JSON, max_size=5), st.text(), JSON)
@@ -64,12 +64,12 @@ def test_a_key_changes_with_any_option(
 ) -> None:
     changed = {**identity, name: value}
     same = json.dumps(changed, sort_keys=True) == json.dumps(identity, sort_keys=True)
-    assert (key_of(changed) == key_of(identity)) == same
+    assert (key_for(changed) == key_for(identity)) == same
 
 
 def test_keys_never_drift() -> None:
     assert (
-        key_of({"stage": "cluster", "options": {"k": 200, "floor": 1e-4}, "name": "é"})
+        key_for({"stage": "cluster", "options": {"k": 200, "floor": 1e-4}, "name": "é"})
         == "2753dc576822494973e1"
     )
 
@@ -132,7 +132,7 @@ def test_the_old_result_stands_until_the_new_one_is_in_place(
 def test_a_manifest_or_files_that_do_not_fit_are_damage(damage: object, tmp_path: Path) -> None:
     store = Store(tmp_path)
     damage(publish(store))
-    with pytest.raises(Damaged):
+    with pytest.raises(CorruptArtifact):
         store.find("cluster", "a" * 20)
 
 
@@ -140,14 +140,14 @@ def test_a_changed_byte_is_damage_when_the_files_are_compared(tmp_path: Path) ->
     store = Store(tmp_path)
     folder = publish(store)
     (folder / "clusters.h5").write_text("centroidz")
-    with pytest.raises(Damaged, match=r"clusters\.h5"):
+    with pytest.raises(CorruptArtifact, match=r"clusters\.h5"):
         store.check(folder, store.find("cluster", "a" * 20))
 
 
 def test_a_manifest_of_another_key_is_damage(tmp_path: Path) -> None:
     store = Store(tmp_path)
     publish(store).rename(store.folder("cluster", "b" * 20))
-    with pytest.raises(Damaged, match="belongs to"):
+    with pytest.raises(CorruptArtifact, match="belongs to"):
         store.find("cluster", "b" * 20)
 
 
@@ -160,7 +160,7 @@ def test_a_lock_is_told_refused_and_dropped_with_its_process(tmp_path: Path) -> 
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
     assert other.stdout.readline() == "held\n"
-    with pytest.raises(Busy, match=f"process {other.pid}"), hold(store, "k"):
+    with pytest.raises(LockHeld, match=f"process {other.pid}"), hold(store, "k"):
         pass
     told = []
 

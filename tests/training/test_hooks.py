@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from tests.stages.handmade import StopsAt, make_work
 from tests.training.test_trainer import IMAGES, PIXELS
 from tests.training.test_trainer import network as plain_network
-from transfer.errors import Stopped
-from transfer.training.recipe import Trained
+from transfer.errors import Interrupted
+from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import train
 from transfer.transforms.normalize import to_float
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 EPOCHS, BATCH = 4, 16
 STEPS = len(PIXELS) // BATCH
@@ -28,7 +28,9 @@ class Task:
     """Learns labels that its own features give before each epoch, with a new head; a target follows its weights."""
 
     def __init__(self, optimizer: str = "sgd"):
-        self.recipe = Trained(epochs=EPOCHS, batch=BATCH, learning_rate=0.05, optimizer=optimizer)
+        self.recipe = TrainableStage(
+            epochs=EPOCHS, batch=BATCH, learning_rate=0.05, optimizer=optimizer
+        )
         self.network = plain_network()
         self.network["head"] = nn.Linear(2, 3)
         self.network["target"] = copy.deepcopy(self.network["backbone"]).requires_grad_(False)
@@ -39,13 +41,13 @@ class Task:
         self.remembered: list[tuple[bool, bool]] = []  # at each step: of the head, of the backbone
 
     def loss(
-        self, net: nn.ModuleDict, images: Tensor, draw: Draw
+        self, net: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
         self.remembered.append((self.remembers(net["head"]), self.remembers(net["backbone"])))
-        features = net["backbone"](to_float(images) + 0.1 * draw.uniform(3, 8, 8))
+        features = net["backbone"](to_float(images) + 0.1 * rng.uniform(3, 8, 8))
         with torch.no_grad():
             followed = net["target"](to_float(images))
-        loss = nn.functional.cross_entropy(net["head"](features), net.labels[draw.ids])
+        loss = nn.functional.cross_entropy(net["head"](features), net.labels[rng.ids])
         return loss + (features - followed).square().mean(), {}
 
     def remembers(self, part: nn.Module) -> bool:
@@ -79,7 +81,7 @@ class Task:
             work.__class__, work.stop_at = StopsAt, stop_at
         kept = self.optimizers
 
-        class Recipe(Trained):
+        class Recipe(TrainableStage):
             def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
                 kept.append(super().make_optimizer(network))
                 return kept[-1]
@@ -94,7 +96,7 @@ def stopped_and_resumed(
     folder: Path, stop_at: int, **options: Any
 ) -> tuple[Task, Task, list[dict[str, float]]]:
     first, second = Task(**options), Task(**options)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         first.run(folder, stop_at)
     assert len(first.shares) == stop_at
     return first, second, second.run(folder)
@@ -192,7 +194,7 @@ def test_labels_of_the_epoch_that_was_stopped_are_read_again_and_not_made_again(
     straight.run(tmp_path / "a")
     assert not torch.equal(seen[1], seen[2]), "labels change from epoch to epoch"
     first, second = Task(), Task()
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         first.run(tmp_path / "b", 6)
     at_resume = []
     loss = second.loss

@@ -10,7 +10,7 @@ from torch import nn
 
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
 from transfer.training.lars import TRUST, Lars
-from transfer.training.recipe import Trained
+from transfer.training.recipe import TrainableStage
 
 WEIGHT = torch.tensor([[3.0, 0.0], [0.0, 4.0]])  # of length 5
 GRADIENT = torch.tensor([[0.0, 6.0], [8.0, 0.0]])  # of length 10
@@ -24,7 +24,7 @@ def network(weight: torch.Tensor = WEIGHT) -> nn.Linear:
 
 
 def lars(made: nn.Module, rate: float = 0.5, **options: float) -> torch.optim.Optimizer:
-    return Trained(
+    return TrainableStage(
         optimizer="lars", learning_rate=rate, **{"weight_decay": 0.0, **options}
     ).make_optimizer(made)
 

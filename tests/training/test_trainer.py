@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from tests.stages.handmade import StopsAt, make_work, pack_images
-from transfer.errors import Stopped, TransferError
+from transfer.errors import Interrupted, TransferError
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
-from transfer.training.recipe import Trained
+from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import epoch_order, train
 from transfer.transforms.normalize import to_float
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (70, 8, 8, 3)).astype(np.uint8)
 IMAGES = pack_images(Path(tempfile.mkdtemp()) / "set", PIXELS)
@@ -37,16 +37,16 @@ def network() -> nn.ModuleDict:
         return nn.ModuleDict({"backbone": layers})
 
 
-def loss(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-    noisy = to_float(images) + 0.1 * draw.uniform(3, 8, 8)
+def loss(net: nn.ModuleDict, images: Tensor, rng: PerImageRng) -> tuple[Tensor, dict[str, Tensor]]:
+    noisy = to_float(images) + 0.1 * rng.uniform(3, 8, 8)
     logits = net["backbone"](noisy)
-    return nn.functional.cross_entropy(logits, LABELS[draw.ids]), {
-        "accuracy": (logits.argmax(1) == LABELS[draw.ids]).float().mean()
+    return nn.functional.cross_entropy(logits, LABELS[rng.ids]), {
+        "accuracy": (logits.argmax(1) == LABELS[rng.ids]).float().mean()
     }
 
 
-def recipe(**options: object) -> Trained:
-    return Trained(**{"epochs": 4, "batch": 16, "learning_rate": 0.05, **options})
+def recipe(**options: object) -> TrainableStage:
+    return TrainableStage(**{"epochs": 4, "batch": 16, "learning_rate": 0.05, **options})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -58,7 +58,7 @@ def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(
     history = train(make_work(tmp_path / "a"), recipe(optimizer=optimizer), straight, loss, IMAGES)
     first = make_work(tmp_path / "b")
     first.__class__, first.stop_at = StopsAt, stop_at
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         train(first, recipe(optimizer=optimizer), network(), loss, IMAGES)
     assert (first.checkpoints / "training.safetensors").exists()
     resumed = network()
@@ -99,9 +99,11 @@ def test_the_seed_decides_everything_and_global_state_nothing(tmp_path: Path) ->
 
 
 def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: Path) -> None:
-    def plain(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
+    def plain(
+        net: nn.ModuleDict, images: Tensor, rng: PerImageRng
+    ) -> tuple[Tensor, dict[str, Tensor]]:
         return nn.functional.cross_entropy(
-            net["backbone"](to_float(images).flatten(1)), LABELS[draw.ids]
+            net["backbone"](to_float(images).flatten(1)), LABELS[rng.ids]
         ), {}
 
     results = []
@@ -125,8 +127,10 @@ def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path:
 
 
 def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
-    def stuck(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        value, _ = loss(net, images, draw)
+    def stuck(
+        net: nn.ModuleDict, images: Tensor, rng: PerImageRng
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        value, _ = loss(net, images, rng)
         return value * 0, {"accuracy": torch.tensor(0.5)}
 
     work = make_work(tmp_path / "a")
@@ -172,8 +176,10 @@ def test_an_epoch_is_every_image_once_in_an_order_that_never_drifts() -> None:
 def test_learning_rates_follow_their_schedule(
     options: dict[str, object], rates: dict[float, float]
 ) -> None:
-    planned = Trained(epochs=10, learning_rate=1.0, **options)
-    assert {epoch: pytest.approx(planned.rate(epoch), abs=1e-9) for epoch in rates} == rates
+    planned = TrainableStage(epochs=10, learning_rate=1.0, **options)
+    assert {
+        epoch: pytest.approx(planned.learning_rate_at(epoch), abs=1e-9) for epoch in rates
+    } == rates
 
 
 def test_norms_and_biases_have_no_weight_decay() -> None:
@@ -215,8 +221,10 @@ def test_training_on_a_gpu_learns_as_on_the_cpu(tmp_path: Path) -> None:
     work = make_work(tmp_path / "gpu", device_name="cuda")
     labels = LABELS.cuda()
 
-    def there(net: nn.ModuleDict, images: Tensor, draw: Draw) -> tuple[Tensor, dict[str, Tensor]]:
-        return nn.functional.cross_entropy(net["backbone"](to_float(images)), labels[draw.ids]), {}
+    def there(
+        net: nn.ModuleDict, images: Tensor, rng: PerImageRng
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        return nn.functional.cross_entropy(net["backbone"](to_float(images)), labels[rng.ids]), {}
 
     history = train(work, recipe(epochs=12), network(), there, IMAGES)
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]

@@ -16,21 +16,21 @@ from transfer.transforms.color import (
     adjust_hue,
     brightness_matrix,
     color_jitter,
-    compose_colours,
+    compose_colors,
     contrast_matrix,
-    grey_matrix,
+    grayscale_matrix,
     jitter,
     jitter_factors,
     lab_to_rgb,
-    mean_grey,
-    mix_colours,
-    project,
+    mean_gray,
+    mix_colors,
+    project_color,
     projection_matrix,
-    random_grey,
+    random_grayscale,
     rgb_to_lab,
     saturation_matrix,
 )
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 TOLERANCE = (
     2e-6  # between ours and torchvision's, of values in [0, 1]: a two-thousandth of a grey level
@@ -51,10 +51,10 @@ def test_mixing_colours_multiplies_each_pixel_by_its_images_matrix(shape: tuple[
         torch.randn(5, 3, 3, generator=generator),
     )
     wanted = torch.einsum("bij,bj...->bi...", matrices, images)
-    assert mix_colours(images, matrices).shape == shape
-    assert torch.allclose(mix_colours(images, matrices), wanted, atol=1e-5)
+    assert mix_colors(images, matrices).shape == shape
+    assert torch.allclose(mix_colors(images, matrices), wanted, atol=1e-5)
     turned = images.transpose(1, -1).contiguous().transpose(1, -1)
-    assert torch.allclose(mix_colours(turned, matrices), wanted, atol=1e-5)
+    assert torch.allclose(mix_colors(turned, matrices), wanted, atol=1e-5)
 
 
 # Maps of colours
@@ -65,20 +65,20 @@ def test_mixing_colours_multiplies_each_pixel_by_its_images_matrix(shape: tuple[
 def test_each_map_is_torchvisions(images: torch.Tensor, by: float) -> None:
     factors = torch.tensor([by])
     assert torch.allclose(
-        mix_colours(images, brightness_matrix(factors)).clamp(0, 1),
+        mix_colors(images, brightness_matrix(factors)).clamp(0, 1),
         tv.adjust_brightness(images, by),
         atol=TOLERANCE,
     )
     assert torch.allclose(
-        mix_colours(images, saturation_matrix(factors)).clamp(0, 1),
+        mix_colors(images, saturation_matrix(factors)).clamp(0, 1),
         tv.adjust_saturation(images, by),
         atol=TOLERANCE,
     )
-    contrast = mix_colours(images, contrast_matrix(factors, mean_grey(images))).clamp(0, 1)
+    contrast = mix_colors(images, contrast_matrix(factors, mean_gray(images))).clamp(0, 1)
     assert torch.allclose(contrast, tv.adjust_contrast(images, by), atol=TOLERANCE)
-    grey = mix_colours(images, grey_matrix(torch.tensor([True])))
+    grey = mix_colors(images, grayscale_matrix(torch.tensor([True])))
     assert torch.allclose(grey, tv.rgb_to_grayscale(images, 3), atol=TOLERANCE)
-    assert torch.equal(mix_colours(images, grey_matrix(torch.tensor([False]))), images)
+    assert torch.equal(mix_colors(images, grayscale_matrix(torch.tensor([False]))), images)
 
 
 @settings(deadline=None)
@@ -88,22 +88,25 @@ def test_composed_maps_are_the_maps_one_after_the_other(length: int, count: int,
     maps = [torch.randn(count, 3, 4, generator=generator) for _ in range(length)]
     wanted = images = torch.rand(count, 3, 5, 4, generator=generator)
     for one in maps:
-        wanted = mix_colours(wanted, one)
-    assert torch.allclose(mix_colours(images, compose_colours(*maps)), wanted, rtol=1e-3, atol=1e-3)
+        wanted = mix_colors(wanted, one)
+    assert torch.allclose(mix_colors(images, compose_colors(*maps)), wanted, rtol=1e-3, atol=1e-3)
 
 
 def test_the_projection_removes_green_against_magenta_and_leaves_grey_and_the_rest() -> None:
     chosen = torch.tensor([True, True, True, False])
     colours = torch.tensor([[1.0, -2, 1], [1, 1, 1], [1, 0, -1], [1, -2, 1]])[:, :, None, None]
     wanted = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, -1], [1, -2, 1]])[:, :, None, None]
-    assert torch.allclose(mix_colours(colours, projection_matrix(chosen)), wanted, atol=1e-6)
+    assert torch.allclose(mix_colors(colours, projection_matrix(chosen)), wanted, atol=1e-6)
 
 
 def test_shares_of_the_images_become_grey_and_are_projected() -> None:
     images, count = noise(4000, 2), 4000
-    for change, map_of in ((random_grey, grey_matrix), (project, projection_matrix)):
-        changed = change(images, Draw(1, torch.arange(count)), 0.3)
-        wanted = mix_colours(images / 255, map_of(torch.ones(count, dtype=torch.bool)))
+    for change, map_of in (
+        (random_grayscale, grayscale_matrix),
+        (project_color, projection_matrix),
+    ):
+        changed = change(images, PerImageRng(1, torch.arange(count)), 0.3)
+        wanted = mix_colors(images / 255, map_of(torch.ones(count, dtype=torch.bool)))
         chosen, left = (
             (changed - one).abs().flatten(1).amax(1) < 1e-6 for one in (wanted, images / 255)
         )
@@ -196,7 +199,7 @@ def test_jitter_by_one_factor_is_torchvisions_with_its_cut(which: int, by: float
 
 def test_factors_are_uniform_and_independent_and_some_images_are_left_alone() -> None:
     count = 6000
-    factors = jitter_factors(Draw(1, torch.arange(count)), 0.4, 0.8, 1.5, 0.2, 0.8)
+    factors = jitter_factors(PerImageRng(1, torch.arange(count)), 0.4, 0.8, 1.5, 0.2, 0.8)
     left = (factors == torch.tensor([1.0, 1, 1, 0])).all(1)
     assert abs(left.float().mean().item() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / count)
     drawn = factors[~left].double()
@@ -211,11 +214,12 @@ def test_factors_are_uniform_and_independent_and_some_images_are_left_alone() ->
 def test_images_that_are_not_jittered_stay_as_they_are() -> None:
     images = noise(6)
     assert (
-        color_jitter(images, Draw(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2, p=0) - images / 255
+        color_jitter(images, PerImageRng(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2, p=0)
+        - images / 255
     ).abs().max() < 1e-6
-    drawn = Draw(1, torch.arange(6))
+    drawn = PerImageRng(1, torch.arange(6))
     assert torch.equal(
-        color_jitter(images, Draw(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2),
+        color_jitter(images, PerImageRng(1, torch.arange(6)), 0.8, 0.8, 0.8, 0.2),
         jitter(images, jitter_factors(drawn, 0.8, 0.8, 0.8, 0.2)),
     )
 

@@ -15,10 +15,10 @@ from transfer.transforms.filters import (
     blur_sigmas,
     gaussian_blur,
     random_blur,
-    random_solarise,
-    solarise,
+    random_solarize,
+    solarize,
 )
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 
 @settings(deadline=None)
@@ -76,11 +76,16 @@ def test_a_kernel_that_is_even_or_too_large_is_refused(kernel: int) -> None:
 @pytest.mark.parametrize(("side", "kernel"), [(1, 1), (2, 3), (32, 3), (96, 9), (224, 23)])
 def test_the_kernel_is_a_tenth_of_the_side(side: int, kernel: int) -> None:
     assert blur_kernel(side) == kernel
-    assert random_blur(noise(2, side), Draw(1, torch.arange(2)), p=1).shape == (2, 3, side, side)
+    assert random_blur(noise(2, side), PerImageRng(1, torch.arange(2)), p=1).shape == (
+        2,
+        3,
+        side,
+        side,
+    )
 
 
 def test_sigmas_are_uniform_and_only_a_share_of_the_images_has_one() -> None:
-    sigmas = blur_sigmas(Draw(1, torch.arange(5000)), (0.1, 2), 0.4)
+    sigmas = blur_sigmas(PerImageRng(1, torch.arange(5000)), (0.1, 2), 0.4)
     assert abs((sigmas > 0).float().mean().item() - 0.4) < 4 * math.sqrt(0.4 * 0.6 / 5000)
     chosen = sigmas[sigmas > 0].double().numpy()
     assert stats.kstest((chosen - 0.1) / 1.9, "uniform").pvalue > 1e-3
@@ -98,16 +103,16 @@ def test_solarisation_is_torchvisions_exactly(
 ) -> None:
     images = noise(4, height, width, seed) / 255
     chosen = torch.tensor([True, False, True, False])
-    solarised = solarise(images, chosen, threshold)
+    solarised = solarize(images, chosen, threshold)
     assert torch.equal(solarised[chosen], tv.solarize(images[chosen], threshold))
     assert torch.equal(solarised[~chosen], images[~chosen])
 
 
 def test_a_share_of_the_images_is_solarised() -> None:
     images = noise(3000, 4)
-    solarised = random_solarise(images, Draw(1, torch.arange(3000)), 0.2)
+    solarised = random_solarize(images, PerImageRng(1, torch.arange(3000)), 0.2)
     share = (
-        (solarised != solarise(images, torch.zeros(3000, dtype=torch.bool)))
+        (solarised != solarize(images, torch.zeros(3000, dtype=torch.bool)))
         .flatten(1)
         .any(1)
         .float()

@@ -25,7 +25,7 @@ from transfer.transforms.geometry import (
     sample,
     tiles,
 )
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 side = st.integers(1, 24)
 
@@ -38,7 +38,7 @@ def boxes(
         2 * size
     )  # the two middle pixels each way are far from the edge, where coordinates are cut off
     seen = random_resized_crop(
-        coordinates(count, size), Draw(3, torch.arange(count)), fine, scale, ratio, flip=0
+        coordinates(count, size), PerImageRng(3, torch.arange(count)), fine, scale, ratio, flip=0
     )
     step_x = seen[:, 0, size, size] - seen[:, 0, size, size - 1]
     step_y = seen[:, 1, size, size] - seen[:, 1, size - 1, size]
@@ -54,14 +54,16 @@ def boxes(
 def test_the_whole_image_stays_as_it_is() -> None:
     images = noise()
     for ratio in ((1, 1), (3 / 4, 4 / 3)):
-        crop = random_resized_crop(images, Draw(1, torch.arange(4)), 32, (1, 1), ratio, flip=0)
+        crop = random_resized_crop(
+            images, PerImageRng(1, torch.arange(4)), 32, (1, 1), ratio, flip=0
+        )
         assert crop.dtype == torch.float32
         assert (crop - images / 255).abs().max() < 0.01 * GREY_LEVEL
 
 
 def test_a_mirrored_image_is_the_image_backwards() -> None:
     images = noise()
-    crop = random_resized_crop(images, Draw(1, torch.arange(4)), 32, (1, 1), (1, 1), flip=1)
+    crop = random_resized_crop(images, PerImageRng(1, torch.arange(4)), 32, (1, 1), (1, 1), flip=1)
     assert (crop - images.flip(-1) / 255).abs().max() < 0.01 * GREY_LEVEL
 
 
@@ -69,7 +71,7 @@ def test_a_mirrored_image_is_the_image_backwards() -> None:
 def test_mirroring_leaves_the_crop_where_it_is(size: int) -> None:
     images = noise(16)
     plain, mirrored = (
-        random_resized_crop(images, Draw(2, torch.arange(16)), size, (0.3, 1), flip=flip)
+        random_resized_crop(images, PerImageRng(2, torch.arange(16)), size, (0.3, 1), flip=flip)
         for flip in (0, 1)
     )
     assert (plain.flip(-1) - mirrored).abs().max() < 0.02 * GREY_LEVEL
@@ -78,7 +80,7 @@ def test_mirroring_leaves_the_crop_where_it_is(size: int) -> None:
 def test_half_of_the_images_are_mirrored() -> None:
     count = 4000
     images = coordinates(count, 8)
-    crop = random_resized_crop(images, Draw(1, torch.arange(count)), 8, (0.5, 1), flip=0.3)
+    crop = random_resized_crop(images, PerImageRng(1, torch.arange(count)), 8, (0.5, 1), flip=0.3)
     mirrored = (crop[:, 0, 4, 0] > crop[:, 0, 4, 7]).float().mean().item()
     assert abs(mirrored - 0.3) < 4 * math.sqrt(0.3 * 0.7 / count)
 
@@ -97,8 +99,8 @@ def test_a_crop_is_torchvisions_within_a_twentieth_of_a_grey_level(
     share = (math.log(wide / tall) - low) / (high - low) if high > low else 0.5
     places = [left / (32 - wide) if wide < 32 else 0, top / (32 - tall) if tall < 32 else 0]
     images = noise(3)
-    draw = Fixed(torch.tensor([[0.0, share, *places, 0.9]] * 3))
-    crop = random_resized_crop(images, draw, size, (area, area), (1 / 4, 4), flip=0.5)
+    rng = Fixed(torch.tensor([[0.0, share, *places, 0.9]] * 3))
+    crop = random_resized_crop(images, rng, size, (area, area), (1 / 4, 4), flip=0.5)
     wanted = tv.resized_crop(
         images / 255,
         top,
@@ -120,7 +122,9 @@ def test_a_crop_never_reaches_over_the_edge(scale: tuple[float, float]) -> None:
     left, top, wide, tall = boxes(3000, 16, scale, (3 / 4, 4 / 3))
     assert min(left.min(), top.min()) > -1e-3
     assert max((left + wide).max(), (top + tall).max()) < 16 + 1e-3
-    ones = random_resized_crop(torch.ones(500, 3, 16, 16), Draw(1, torch.arange(500)), 24, scale)
+    ones = random_resized_crop(
+        torch.ones(500, 3, 16, 16), PerImageRng(1, torch.arange(500)), 24, scale
+    )
     assert (ones - 1).abs().max() < 1e-5  # nothing from outside, which would be dark
 
 
@@ -160,16 +164,16 @@ def test_a_shape_that_fits_nowhere_gives_the_nearest_that_does() -> None:
 
 def test_each_image_of_a_batch_is_cropped_by_its_own_draw_alone() -> None:
     images, ids = noise(20), torch.arange(100, 120)
-    whole = random_resized_crop(images, Draw(1, ids), 24, (0.3, 1))
+    whole = random_resized_crop(images, PerImageRng(1, ids), 24, (0.3, 1))
     order = torch.randperm(20, generator=torch.Generator().manual_seed(1))
     assert torch.allclose(
-        random_resized_crop(images[order], Draw(1, ids[order]), 24, (0.3, 1)),
+        random_resized_crop(images[order], PerImageRng(1, ids[order]), 24, (0.3, 1)),
         whole[order],
         atol=1e-6,
     )
     changed = images.clone()
     changed[3] = 0
-    again = random_resized_crop(changed, Draw(1, ids), 24, (0.3, 1))
+    again = random_resized_crop(changed, PerImageRng(1, ids), 24, (0.3, 1))
     others = torch.arange(20) != 3
     assert torch.equal(again[others], whole[others])
     assert (
@@ -182,7 +186,7 @@ def test_images_in_channels_last_give_the_same_crop() -> None:
     packed = images.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)
     assert torch.equal(
         *(
-            random_resized_crop(one, Draw(1, torch.arange(4)), 24, (0.3, 1))
+            random_resized_crop(one, PerImageRng(1, torch.arange(4)), 24, (0.3, 1))
             for one in (images, packed)
         )
     )
@@ -213,7 +217,7 @@ def test_composed_maps_look_one_after_the_other_from_the_last_to_the_first(
 def test_a_chain_is_one_sampling_of_what_its_steps_give_one_by_one() -> None:
     smooth = tv.gaussian_blur(noise(6, 64) / 255, [15, 15], [4.0, 4.0])
     angles, mirrored = torch.linspace(-40, 40, 6), torch.tensor([True, False] * 3)
-    crops = crop_map(Draw(1, torch.arange(6)), (0.3, 0.6), flip=0)
+    crops = crop_map(PerImageRng(1, torch.arange(6)), (0.3, 0.6), flip=0)
     maps = [rotation_map(angles), flip_map(mirrored), crops]
     one_by_one = smooth
     for step in maps:
@@ -248,7 +252,9 @@ def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_grey_level(
 
 
 def test_angles_are_uniform_and_nothing_else_changes() -> None:
-    seen = random_rotation(coordinates(4000, 9), Draw(1, torch.arange(4000)), 30, padding="border")
+    seen = random_rotation(
+        coordinates(4000, 9), PerImageRng(1, torch.arange(4000)), 30, padding="border"
+    )
     assert (seen[:, :2, 4, 4] - 4.5).abs().max() < 1e-4
     across, down = (seen[:, axis, 4, 5] - seen[:, axis, 4, 4] for axis in (0, 1))
     assert (torch.hypot(across, down) - 1).abs().max() < 1e-4
@@ -301,13 +307,15 @@ def test_only_squares_have_quarter_turns() -> None:
 
 def test_a_share_of_the_images_is_mirrored_exactly() -> None:
     images = noise(3000, 4, 5)
-    flipped = random_flip(images, Draw(1, torch.arange(3000)), 0.3)
+    flipped = random_flip(images, PerImageRng(1, torch.arange(3000)), 0.3)
     assert flipped.dtype == torch.uint8
     mirrored, same = ((flipped == one).flatten(1).all(1) for one in (images.flip(-1), images))
     assert (mirrored | same).all()
     assert abs(mirrored.float().mean().item() - 0.3) < 4 * math.sqrt(0.3 * 0.7 / 3000)
     for probability, wanted in ((0, images), (1, images.flip(-1))):
-        assert torch.equal(random_flip(images, Draw(1, torch.arange(3000)), probability), wanted)
+        assert torch.equal(
+            random_flip(images, PerImageRng(1, torch.arange(3000)), probability), wanted
+        )
 
 
 # Tiles
@@ -370,7 +378,9 @@ def test_tiles_without_room_are_refused() -> None:
 @given(height=side, width=side, seed=st.integers(0, 100), value=st.integers(0, 255))
 def test_erasing_is_torchvisions_exactly(height: int, width: int, seed: int, value: int) -> None:
     images = noise(8, height, width, seed)
-    boxes = erased_boxes(Draw(seed, torch.arange(8)), (height, width), 0.8, (0.02, 0.9), (0.2, 5))
+    boxes = erased_boxes(
+        PerImageRng(seed, torch.arange(8)), (height, width), 0.8, (0.02, 0.9), (0.2, 5)
+    )
     erased = erase(images, boxes, value)
     for one, before, (top, left, tall, wide) in zip(erased, images, boxes.tolist(), strict=True):
         assert 0 <= top <= top + tall <= height
@@ -382,7 +392,9 @@ def test_erasing_is_torchvisions_exactly(height: int, width: int, seed: int, val
 
 def test_areas_shapes_and_places_of_erased_boxes_are_uniform() -> None:
     count = 4000
-    boxes = erased_boxes(Draw(1, torch.arange(count)), (1000, 2000), 0.7, (0.02, 0.33), (0.5, 2))
+    boxes = erased_boxes(
+        PerImageRng(1, torch.arange(count)), (1000, 2000), 0.7, (0.02, 0.33), (0.5, 2)
+    )
     erased = boxes[:, 2] > 0
     assert abs(erased.float().mean().item() - 0.7) < 4 * math.sqrt(0.7 * 0.3 / count)
     top, left, tall, wide = boxes[erased].double().unbind(1)
@@ -397,6 +409,6 @@ def test_areas_shapes_and_places_of_erased_boxes_are_uniform() -> None:
 
 
 def test_a_box_that_fits_in_no_such_shape_takes_the_nearest_that_does() -> None:
-    boxes = erased_boxes(Draw(1, torch.arange(50)), (10, 40), 1, (0.9, 0.9), (2, 3))
+    boxes = erased_boxes(PerImageRng(1, torch.arange(50)), (10, 40), 1, (0.9, 0.9), (2, 3))
     assert (boxes[:, 2] == 10).all()
     assert (boxes[:, 3] == 36).all()

@@ -12,26 +12,26 @@ from transfer.transforms import simclr_views
 from transfer.transforms.color import color_jitter
 from transfer.transforms.filters import gaussian_blur
 from transfer.transforms.geometry import random_resized_crop
-from transfer.transforms.per_image_rng import Draw
-from transfer.transforms.simclr_views import Views
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.transforms.simclr_views import SimCLRViews
 
-PLAIN = Views(32, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
+PLAIN = SimCLRViews(32, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
 
 
-def with_only(**what: object) -> Views:
-    return Views(**{**vars(PLAIN), **what})
+def with_only(**what: object) -> SimCLRViews:
+    return SimCLRViews(**{**vars(PLAIN), **what})
 
 
 def test_without_anything_the_image_stays_as_it_is() -> None:
     images = noise()
-    assert (PLAIN(images, Draw(1, torch.arange(4))) - images / 255).abs().max() < 1e-5
+    assert (PLAIN(images, PerImageRng(1, torch.arange(4))) - images / 255).abs().max() < 1e-5
 
 
 def test_the_crop_is_the_first_draw() -> None:
     images = noise(8, 40)
-    seen = with_only(scale=(0.2, 0.6), flip=0.5)(images, Draw(1, torch.arange(8)))
+    seen = with_only(scale=(0.2, 0.6), flip=0.5)(images, PerImageRng(1, torch.arange(8)))
     assert (
-        seen - random_resized_crop(images, Draw(1, torch.arange(8)), 32, (0.2, 0.6))
+        seen - random_resized_crop(images, PerImageRng(1, torch.arange(8)), 32, (0.2, 0.6))
     ).abs().max() < 1e-6
 
 
@@ -41,9 +41,9 @@ def test_the_crop_is_the_first_draw() -> None:
 )
 def test_each_step_comes_for_its_share_of_the_images(option: str, share: float) -> None:
     count = 3000
-    images, draw = noise(count, 8), Draw(1, torch.arange(count))
-    plain = Views(8, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
-    seen = Views(**{**vars(plain), option: share, "blur_sigma": (0.5, 2)})(images, draw)
+    images, rng = noise(count, 8), PerImageRng(1, torch.arange(count))
+    plain = SimCLRViews(8, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
+    seen = SimCLRViews(**{**vars(plain), option: share, "blur_sigma": (0.5, 2)})(images, rng)
     changed = (seen - images / 255).abs().flatten(1).amax(1) > 1e-4
     assert abs(changed.float().mean().item() - share) < 4 * math.sqrt(share * (1 - share) / count)
 
@@ -52,7 +52,7 @@ def test_each_step_is_the_transform_of_its_name() -> None:
     images = noise(6)
     shares = images / 255
     seen = {
-        name: with_only(**what)(images, Draw(1, torch.arange(6)))
+        name: with_only(**what)(images, PerImageRng(1, torch.arange(6)))
         for name, what in {
             "flip": {"flip": 1},
             "grey": {"grey": 1},
@@ -69,12 +69,12 @@ def test_each_step_is_the_transform_of_its_name() -> None:
     }
     for name, result in seen.items():
         assert torch.allclose(result, wanted[name], atol=1e-5), name
-    draw = Draw(1, torch.arange(6))
-    draw.uniform(5)  # the crop's
+    rng = PerImageRng(1, torch.arange(6))
+    rng.uniform(5)  # the crop's
     jittered = with_only(jitter=(0.4, 0.3, 0.2, 0.1), jitter_p=1, strength=0.5)(
-        images, Draw(1, torch.arange(6))
+        images, PerImageRng(1, torch.arange(6))
     )
-    assert torch.allclose(jittered, color_jitter(shares, draw, 0.2, 0.15, 0.1, 0.05), atol=1e-5)
+    assert torch.allclose(jittered, color_jitter(shares, rng, 0.2, 0.15, 0.1, 0.05), atol=1e-5)
 
 
 @settings(deadline=None)
@@ -88,8 +88,8 @@ def test_each_step_is_the_transform_of_its_name() -> None:
 def test_any_image_gives_views_in_range(
     height: int, width: int, size: int, count: int, seed: int
 ) -> None:
-    seen = Views(size, solarise=0.2)(
-        noise(count, height, width, seed), Draw(seed, torch.arange(count))
+    seen = SimCLRViews(size, solarise=0.2)(
+        noise(count, height, width, seed), PerImageRng(seed, torch.arange(count))
     )
     assert seen.shape == (count, 3, size, size)
     assert seen.dtype == torch.float32
@@ -97,16 +97,16 @@ def test_any_image_gives_views_in_range(
 
 
 def test_the_blocks_that_a_processor_works_in_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, recipe = noise(20), Views(24, solarise=0.2)
+    images, recipe = noise(20), SimCLRViews(24, solarise=0.2)
     seen = []
     for block in (1, 7 * 3 * 24**2, 1 << 30):
         monkeypatch.setattr(simclr_views, "BLOCK", block)
-        seen.append(recipe(images, Draw(1, torch.arange(20))))
+        seen.append(recipe(images, PerImageRng(1, torch.arange(20))))
     assert torch.allclose(seen[0], seen[2], atol=2e-6)
     assert torch.allclose(seen[1], seen[2], atol=2e-6)
 
 
 def test_two_views_of_an_image_differ() -> None:
-    images, draw = noise(8), Draw(1, torch.arange(8))
-    first, second = (Views(32)(images, draw) for _ in range(2))
+    images, rng = noise(8), PerImageRng(1, torch.arange(8))
+    first, second = (SimCLRViews(32)(images, rng) for _ in range(2))
     assert (first - second).abs().flatten(1).amax(1).min() > 0.02

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any, ClassVar
 
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 
 
 class Artifact:
@@ -36,4 +36,4 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise Damaged(path.parent, f"{path.name} cannot be read ({error})") from error
+        raise CorruptArtifact(path.parent, f"{path.name} cannot be read ({error})") from error

@@ -6,7 +6,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact
-from transfer.storage.hdf5_tables import Table
+from transfer.storage.hdf5_tables import TableReader
 
 if TYPE_CHECKING:
     import numpy
@@ -21,8 +21,8 @@ class Clusters(Artifact):
     required = ("clusters.h5",)
 
     @cached_property
-    def table(self) -> Table:
-        return Table(self.folder / "clusters.h5")
+    def table(self) -> TableReader:
+        return TableReader(self.folder / "clusters.h5")
 
     @property
     def space(self) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact
-from transfer.storage.hdf5_tables import Table
+from transfer.storage.hdf5_tables import TableReader
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
@@ -25,8 +25,8 @@ class Features(Artifact):
     required = ("features.h5",)
 
     @cached_property
-    def table(self) -> Table:
-        return Table(self.folder / "features.h5")
+    def table(self) -> TableReader:
+        return TableReader(self.folder / "features.h5")
 
     @property
     def attributes(self) -> dict[str, Any]:

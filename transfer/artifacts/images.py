@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact
-from transfer.errors import Damaged
-from transfer.storage.hdf5_tables import Table
+from transfer.errors import CorruptArtifact
+from transfer.storage.hdf5_tables import TableReader
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -95,13 +95,13 @@ class Images(Artifact):
         try:
             return open(self.folder / "images.bin", "rb")
         except OSError as error:
-            raise Damaged(self.folder, f"images.bin cannot be read ({error})") from error
+            raise CorruptArtifact(self.folder, f"images.bin cannot be read ({error})") from error
 
     def _mapped(self, name: str) -> numpy.ndarray:
         try:
             return np.load(self.folder / name, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError) as error:
-            raise Damaged(self.folder, f"{name} cannot be read ({error})") from error
+            raise CorruptArtifact(self.folder, f"{name} cannot be read ({error})") from error
 
     def __len__(self) -> int:
         return self._index.shapes["ids"][0]
@@ -126,5 +126,5 @@ class Images(Artifact):
         return labels if labels is None or self.places is None else labels[self.places]
 
     @cached_property
-    def _index(self) -> Table:
-        return Table(self.folder / "index.h5")
+    def _index(self) -> TableReader:
+        return TableReader(self.folder / "index.h5")

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact, write_json
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 from transfer.utils.lazy_imports import safetensors
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Normalisation:
+class Normalization:
     """How uint8 images become a network's input: per channel, or each image by its own mean and deviation.
 
     With `lightness` the network sees no colour: all three channels are the CIE lightness L.
@@ -39,8 +39,8 @@ class Model(Artifact):
         return self._json("model.json")
 
     @property
-    def normalisation(self) -> Normalisation:
-        return Normalisation(
+    def normalisation(self) -> Normalization:
+        return Normalization(
             **{
                 k: tuple(v) if isinstance(v, list) else v
                 for k, v in self.card["normalisation"].items()
@@ -74,7 +74,9 @@ class Model(Artifact):
         except (
             Exception
         ) as error:  # safetensors has its own error type; a wrong key or shape is a RuntimeError
-            raise Damaged(self.folder, f"model.safetensors cannot be loaded ({error})") from error
+            raise CorruptArtifact(
+                self.folder, f"model.safetensors cannot be loaded ({error})"
+            ) from error
         return network.eval()
 
     @staticmethod
@@ -83,7 +85,7 @@ class Model(Artifact):
         network: Network,
         *,
         size: int,
-        normalisation: Normalisation,
+        normalisation: Normalization,
         made_by: dict[str, Any],
         history: list[dict[str, float]],
     ) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact
-from transfer.storage.hdf5_tables import Table, encode_strings, write_table
+from transfer.storage.hdf5_tables import TableReader, encode_strings, write_table
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ class PseudoLabels(Artifact):
     required = ("labels.h5", "labels.csv")
 
     @cached_property
-    def table(self) -> Table:
-        return Table(self.folder / "labels.h5")
+    def table(self) -> TableReader:
+        return TableReader(self.folder / "labels.h5")
 
     @cached_property
     def ids(self) -> list[str]:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact, write_json
-from transfer.numerics.confidence_intervals import over_images
-from transfer.storage.hdf5_tables import Table, write_table
+from transfer.numerics.confidence_intervals import bootstrap_mean
+from transfer.storage.hdf5_tables import TableReader, write_table
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ class Scores(Artifact):
 
     def outcomes(self, figure: str) -> numpy.ndarray | None:
         """(N,) what each test image adds to a figure, in the order of their ids; None for what is no mean."""
-        table = Table(self.folder / "scores.h5")
+        table = TableReader(self.folder / "scores.h5")
         return table.read(f"outcome.{figure}") if f"outcome.{figure}" in table else None
 
     @staticmethod
@@ -62,7 +62,7 @@ class Scores(Artifact):
 
         Figures in percent. Of those with `outcomes` the interval is computed here; a protocol gives others itself.
         """
-        spans = {name: over_images(values) for name, values in (outcomes or {}).items()}
+        spans = {name: bootstrap_mean(values) for name, values in (outcomes or {}).items()}
         card = {
             "protocol": protocol,
             "settings": settings,

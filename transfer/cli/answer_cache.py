@@ -16,27 +16,27 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from transfer.utils.files import TICK, stamp
+from transfer.utils.files import TICK, file_stamp
 
 
-def recall(store: Path) -> str | None:
+def cached_answer(store: Path) -> str | None:
     """What this very command said, if all that it read is as it was."""
     try:
         kept = json.loads(_file(store).read_text(encoding="utf-8"))
-        unchanged = all(stamp(Path(path)) == then for path, then in kept["stamps"].items())
+        unchanged = all(file_stamp(Path(path)) == then for path, then in kept["stamps"].items())
         return str(kept["text"]) if unchanged else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def keep(store: Path, text: str, read: Iterable[Path]) -> None:
+def store_answer(store: Path, text: str, read: Iterable[Path]) -> None:
     """Keep `text` as the answer to this command. `read`: the files that it was read from, besides the code."""
     modules = [name for name in sys.modules if name.partition(".")[0] in ("transfer", "stages")]
     code = [file for name in modules if (file := getattr(sys.modules[name], "__file__", None))]
     target = _file(store)
     draft = target.with_suffix(f".{os.getpid()}")
     with suppress(OSError):  # an answer that cannot be kept costs time, nothing else
-        stamps = {str(path): stamp(path) for path in [*read, *map(Path, code)]}
+        stamps = {str(path): file_stamp(path) for path in [*read, *map(Path, code)]}
         if max(one[2] for one in stamps.values()) > time.time_ns() - TICK:
             return  # one more change within the clock's step would leave the stamp the same
         target.parent.mkdir(parents=True, exist_ok=True)

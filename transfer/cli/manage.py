@@ -42,9 +42,9 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
     from transfer.storage.store import Store
 
     show_value(
-        maintenance.collect(Store(store or default_store()), delete),
+        maintenance.collect_garbage(Store(store or default_store()), delete),
         as_json,
-        maintenance.collect_text,
+        maintenance.garbage_text,
     )
 
 
@@ -70,7 +70,7 @@ def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **re
         UsageError
     ):  # of scores, perhaps, whose images are not there: the card can do without them
         pipeline = Pipeline.load(file, **reading, stages=[stage])
-    show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.text)
+    show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.export_text)
 
 
 @click.command()
@@ -81,7 +81,7 @@ def doctor(store: Path | None, as_json: bool) -> None:
     from transfer.inspection import doctor as examination
 
     found = examination.examine(store or default_store())
-    show_value(found, as_json, examination.text)
+    show_value(found, as_json, examination.doctor_text)
     if found["problems"]:
         sys.exit(1)
 
@@ -92,5 +92,5 @@ def init(folder: Path) -> None:
     """Put the shipped pipeline files into FOLDER; files that are there already are left alone."""
     from transfer.inspection import maintenance
 
-    for line in maintenance.initialise(folder):
+    for line in maintenance.initialize(folder):
         click.echo(line)

@@ -92,27 +92,29 @@ def run(
     if not flags["force"] and _said_before(file, store):
         return
     from transfer.api import Pipeline
-    from transfer.execution.run import Options
+    from transfer.execution.run import RunOptions
     from transfer.inspection.views import plan_text
-    from transfer.utils.runtime import Machine
+    from transfer.utils.runtime import Runtime
 
     needed = () if flags["onwards"] else stages
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=needed)
-    machine = Machine(
+    machine = Runtime(
         *(flags[name] for name in ("device", "precision", "threads", "compile", "save_every"))
     )
     names = ("only", "onwards", "force", "keep_going", "restart")
-    options = Options(
+    options = RunOptions(
         stages,
         wait=not flags["no_wait"],
         jobs=flags["jobs"],
         machine=machine,
-        say=_say,
+        report=_say,
         **{name: flags[name] for name in names},
     )
-    chosen = set(options.chosen(pipeline.plan))
+    chosen = set(options.selected_stages(pipeline.plan))
     states = [
-        state for state in pipeline.states(options.forced(pipeline.plan)) if state.planned in chosen
+        state
+        for state in pipeline.statuses(options.forced_stages(pipeline.plan))
+        if state.planned in chosen
     ]
     told = plan_text(pipeline, states)
     _say(told)
@@ -121,13 +123,13 @@ def run(
             EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0
         )
     try:
-        pipeline.carry_out(options)
+        pipeline.execute(options)
         if not any(state.pending for state in states):
             _keep(pipeline, told)
     except UsageError:
         raise
     except TransferError as error:
-        error.args = (f"{error}\nTo go on: {_command_to_go_on(flags['force'], error.left)}",)
+        error.args = (f"{error}\nTo go on: {_command_to_go_on(flags['force'], error.remaining)}",)
         raise
 
 
@@ -145,8 +147,8 @@ def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **rea
     from transfer.inspection import views
 
     pipeline = Pipeline.load(file, store=store, **reading)
-    states = pipeline.states()
-    told = show_value(views.status(pipeline, states), as_json, views.status_text)
+    states = pipeline.statuses()
+    told = show_value(views.status_json(pipeline, states), as_json, views.status_text)
     if not any(state.pending for state in states):
         _keep(pipeline, told)
     elif exit_code:
@@ -155,7 +157,7 @@ def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **rea
 
 def _said_before(file: Path, store: Path | None) -> bool:
     """Say again what this command said when there was nothing to do, if nothing has changed since."""
-    told = answer_cache.recall(_root(file, store))
+    told = answer_cache.cached_answer(_root(file, store))
     if told is not None:
         click.echo(told)
     return told is not None
@@ -164,7 +166,7 @@ def _said_before(file: Path, store: Path | None) -> bool:
 def _keep(pipeline: Pipeline, told: str) -> None:
     files = pipeline.files()
     if files is not None:
-        answer_cache.keep(pipeline.root, told, files)
+        answer_cache.store_answer(pipeline.root, told, files)
 
 
 def _root(file: Path, store: Path | None) -> Path:

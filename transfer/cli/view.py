@@ -10,7 +10,7 @@ import click
 
 from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, show_value
 from transfer.errors import UsageError
-from transfer.utils.paths import check_folder
+from transfer.utils.paths import check_output_folder
 
 
 @click.command("list")
@@ -27,13 +27,13 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     from transfer.inspection import listing
 
     if schema:
-        from transfer.inspection.json_schema import schema as json_schema
+        from transfer.inspection.json_schema import pipeline_schema as json_schema
 
         show_value(json_schema(), True)
     elif name is None:
         show_value(listing.listing(what), as_json, listing.listing_text)
     else:
-        show_value(listing.one(what, name), as_json, listing.one_text)
+        show_value(listing.describe(what, name), as_json, listing.describe_text)
 
 
 @click.command()
@@ -60,7 +60,7 @@ def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **rea
             raise UsageError("--batch needs a stage: transfer show FILE STAGE --batch picture.png")
         click.echo(f"{batch_picture(pipeline, stage, batch)} written")
         return
-    found = views.results(pipeline) if stage is None else views.stage(pipeline, stage)
+    found = views.results_json(pipeline) if stage is None else views.stage_json(pipeline, stage)
     show_value(found, as_json, views.results_text if stage is None else views.stage_text)
 
 
@@ -76,7 +76,9 @@ def graph(file: Path, mermaid: bool, as_json: bool, **reading: Any) -> None:
     from transfer.inspection import views
 
     pipeline = Pipeline.load(file, **reading)
-    show_value(views.graph(pipeline), as_json, views.mermaid if mermaid else views.ascii_graph)
+    show_value(
+        views.graph_json(pipeline), as_json, views.graph_mermaid if mermaid else views.graph_text
+    )
 
 
 @click.command()
@@ -124,21 +126,21 @@ def compare(
     if plot and form:
         raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
     if output is not None:
-        check_folder(output)
+        check_output_folder(output)
     pipelines = [Pipeline.load(file, **reading) for file in dict.fromkeys(files)]
     found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
-    table = render.FORMS[form or "text"](found)
+    table = render.FORMATS[form or "text"](found)
     if plot:
-        from transfer.comparison.terminal_plot import over_time
+        from transfer.comparison.terminal_plot import time_plot
 
-        table += "\n" + over_time(found)
+        table += "\n" + time_plot(found)
     if output is None:
         click.echo(table)
     else:
         output.write_text(table + "\n", encoding="utf-8")
         click.echo(f"{output} written")
     if output is not None or form == "csv":  # a table alone has no room for them
-        for line in render.beneath(found):
+        for line in render.footer_lines(found):
             click.echo(line, err=True)
     if found.damaged:
         sys.exit(4)
@@ -166,7 +168,7 @@ def report(file: Path, output: Path, **reading: Any) -> None:
     from transfer.report import page
 
     written = page.write(Pipeline.load(file, **reading), output)
-    click.echo(f"{output} written ({views.size(written.size)})")
+    click.echo(f"{output} written ({views.file_size(written.size)})")
     for label, what in written.damaged.items():
         click.echo(f"damaged, and left out: {label}: {what}", err=True)
     if written.damaged:

@@ -16,13 +16,21 @@ from transfer.comparison.compatibility import (
     refuse_other_protocols,
     refuse_other_settings,
 )
-from transfer.comparison.lineage import ITSELF, described
-from transfer.comparison.load_scores import SHOWN, Score, Shelf, command, of, pick, read
+from transfer.comparison.lineage import SAME_NETWORK, describe_backbones
+from transfer.comparison.load_scores import (
+    SHOWN,
+    ManifestCache,
+    Score,
+    load_scores,
+    run_command,
+    scores_in,
+    select_scores,
+)
 from transfer.comparison.table import Comparison, Difference, Row, Section
 from transfer.errors import TransferError
-from transfer.execution.rerun_reasons import NEW
-from transfer.numerics.confidence_intervals import over_seeds, paired
-from transfer.pipeline.substitution import label
+from transfer.execution.rerun_reasons import NOT_MADE
+from transfer.numerics.confidence_intervals import paired_difference, t_interval
+from transfer.pipeline.substitution import member_label
 
 RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
 
@@ -39,14 +47,18 @@ def compare(
     With `images`, single seeds are paired over their test images. UsageError where files have nothing to compare, or
     would put into one column what was measured in different ways; TransferError where nothing is finished.
     """
-    found, shelves = read(pipelines)
-    picked = pick(pipelines, found, protocols, stages)
+    found, shelves = load_scores(pipelines)
+    picked = select_scores(pipelines, found, protocols, stages)
     refuse_other_settings(pipelines, picked)
     refuse_older(picked)
     lost = [score for score in picked if score.card is None]
-    commands = [command(pipeline, lost) for pipeline in pipelines if of(pipeline, lost)]
+    commands = [run_command(pipeline, lost) for pipeline in pipelines if scores_in(pipeline, lost)]
     if len(lost) == len(picked) and not any(score.damaged for score in lost):
-        changed = [f"  {score.label}: {score.why}" for score in lost if score.why != NEW]
+        changed = [
+            f"  {score.label}: {score.missing_reason}"
+            for score in lost
+            if score.missing_reason != NOT_MADE
+        ]
         more = [f"  and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
         told = [
             "nothing is finished that could be compared",
@@ -59,14 +71,25 @@ def compare(
     # What is not asked for may still be what the others are compared with.
     chosen = {id(score) for score in picked}
     found = [
-        one for one in [*picked, *(one for one in found if id(one) not in chosen)] if one.sound
+        one
+        for one in [*picked, *(one for one in found if id(one) not in chosen)]
+        if one.is_complete
     ]
-    settings = {str(score.about.setting): None for score in found if id(score) in chosen}
-    alike = [[one for one in found if str(one.about.setting) == setting] for setting in settings]
+    settings = {
+        str(score.lineage.protocol_settings): None for score in found if id(score) in chosen
+    }
+    alike = [
+        [one for one in found if str(one.lineage.protocol_settings) == setting]
+        for setting in settings
+    ]
     told = [
         (
             one.damaged,
-            {"stage": one.planned.label, "file": str(one.pipeline.plan.file), "why": one.why},
+            {
+                "stage": one.planned.label,
+                "file": str(one.pipeline.plan.file),
+                "why": one.missing_reason,
+            },
         )
         for one in lost
     ]
@@ -81,10 +104,10 @@ def compare(
 
 
 def _section(
-    scores: list[Score], chosen: set[int], shelves: dict[Any, Shelf], images: bool
+    scores: list[Score], chosen: set[int], shelves: dict[Any, ManifestCache], images: bool
 ) -> Section:
     refuse_other_protocols([score for score in scores if id(score) in chosen])
-    card, setting = scores[0].card, scores[0].about.setting
+    card, setting = scores[0].card, scores[0].lineage.protocol_settings
     scores = [
         one
         for one in scores
@@ -92,19 +115,26 @@ def _section(
     ]
     groups: dict[str, dict[str, Score]] = {}
     for score in scores:  # the same run in two files is one run
-        groups.setdefault(score.about.recipe, {}).setdefault(score.planned.key, score)
+        groups.setdefault(score.lineage.recipe, {}).setdefault(score.planned.key, score)
     rows = [_row(list(group.values()), shelves) for group in groups.values()]
-    names = list(described([row.about.network for row in rows] + [_target(row) for row in rows]))
+    names = list(
+        describe_backbones([row.lineage.network for row in rows] + [_target(row) for row in rows])
+    )
     for row, network, target in zip(rows, names[: len(rows)], names[len(rows) :], strict=True):
-        row.network, row.target = network, ITSELF if row.about.target == ITSELF else target
+        row.network, row.target = (
+            network,
+            SAME_NETWORK if row.lineage.target == SAME_NETWORK else target,
+        )
     notes: list[str] = []
     for row in rows:
         row.random = _difference(
-            row, _nearest(row, [one for one in rows if one.about.is_from(RANDOM)]), images
+            row, _nearest(row, [one for one in rows if one.lineage.is_pretext(RANDOM)]), images
         )
-        labelled = _nearest(row, [one for one in rows if one.about.is_from(SUPERVISED)])
-        if labelled is None and row.about.target != ITSELF:
-            labelled = _nearest(row, [one for one in rows if one.about.taught_by(SUPERVISED)])
+        labelled = _nearest(row, [one for one in rows if one.lineage.is_pretext(SUPERVISED)])
+        if labelled is None and row.lineage.target != SAME_NETWORK:
+            labelled = _nearest(
+                row, [one for one in rows if one.lineage.distilled_from(SUPERVISED)]
+            )
             if labelled is not None:
                 notes.append(
                     f"'supervised' is {row.target} taught by a supervised network: none learned the labels itself"
@@ -134,11 +164,11 @@ def _section(
 
 
 def _target(row: Row) -> Any:
-    return None if row.about.target == ITSELF else row.about.target
+    return None if row.lineage.target == SAME_NETWORK else row.lineage.target
 
 
-def _row(runs: list[Score], shelves: dict[Any, Shelf]) -> Row:
-    figure, spans = over_seeds([run.value for run in runs]), len(runs) > 1
+def _row(runs: list[Score], shelves: dict[Any, ManifestCache]) -> Row:
+    figure, spans = t_interval([run.value for run in runs]), len(runs) > 1
     interval = runs[0].card.get("intervals", {}).get(runs[0].card["main"])
     if len(runs) == 1 and interval:
         figure, spans = replace(figure, low=interval[0], high=interval[1]), True
@@ -153,9 +183,13 @@ def _row(runs: list[Score], shelves: dict[Any, Shelf]) -> Row:
     training = _mean([store.training(run) for store, run in shelf])
     trained = _mean([store.images(run) for store, run in shelf])
     trained = None if trained is None else round(trained)
-    name = runs[0].prefix + runs[0].planned.name + (f"[{label(variables)}]" if variables else "")
+    name = (
+        runs[0].prefix
+        + runs[0].planned.name
+        + (f"[{member_label(variables)}]" if variables else "")
+    )
     return Row(
-        name, runs, figure, spans, variables, seconds, training, trained, runs[0].about.pretext
+        name, runs, figure, spans, variables, seconds, training, trained, runs[0].lineage.pretext
     )
 
 
@@ -165,7 +199,7 @@ def _mean(values: list[float | None]) -> float | None:
 
 def _nearest(row: Row, others: list[Row]) -> Row | None:
     """The row of the same network that agrees with it in most variables."""
-    alike = [other for other in others if other.about.backbone == row.about.backbone]
+    alike = [other for other in others if other.lineage.backbone == row.lineage.backbone]
     agree = [
         sum(other.variables.get(name) == value for name, value in row.variables.items())
         for other in alike
@@ -180,13 +214,15 @@ def _difference(row: Row, other: Row | None, images: bool) -> Difference | None:
     if images and len(row.runs) == len(other.runs) == 1:
         ours, theirs = row.runs[0].outcomes(), other.runs[0].outcomes()
         if ours is not None and theirs is not None and len(ours) == len(theirs):
-            found = paired(ours, theirs, images=True)
+            found = paired_difference(ours, theirs, images=True)
             return Difference(
                 found.mean, other.label, len(common), found.low, found.high, "test images"
             )
     if not common:
         return Difference(row.figure.mean - other.figure.mean, other.label)
-    found = paired([row.by_seed[seed] for seed in common], [other.by_seed[seed] for seed in common])
+    found = paired_difference(
+        [row.by_seed[seed] for seed in common], [other.by_seed[seed] for seed in common]
+    )
     if len(common) == 1:
         return Difference(found.mean, other.label, 1)
     return Difference(found.mean, other.label, len(common), found.low, found.high, "seeds")
@@ -200,12 +236,12 @@ def _columns(rows: list[Row]) -> list[str]:
     names = dict.fromkeys(name for row in rows for name in row.variables)
     columns = [name for name in names if _differs(rows, name) and not _says_the_same(rows, name)]
     if twins := _twins(rows, columns):
-        options = [row.about.options() for row in twins]
+        options = [row.lineage.options() for row in twins]
         names = dict.fromkeys(name for one in options for name in one)
         apart = [name for name in names if len({str(one.get(name)) for one in options}) > 1]
         if len(apart) <= SHOWN:
             for row in rows:
-                known = row.about.options()
+                known = row.lineage.options()
                 row.variables |= {name: known[name] for name in apart if name in known}
             columns += apart
     if _twins(rows, columns):
@@ -233,9 +269,9 @@ def _says_the_same(rows: list[Row], name: str) -> bool:
     seen = (
         lambda row: {
             row.pretext,
-            *(word for one in row.about.teachers[-1:] for word in (one.name, one.uses)),
+            *(word for one in row.lineage.teachers[-1:] for word in (one.name, one.uses)),
         },
-        lambda row: {row.network, getattr(row.about.network, "name", "")},
-        lambda row: {row.target, getattr(row.about.backbone, "name", "")},
+        lambda row: {row.network, getattr(row.lineage.network, "name", "")},
+        lambda row: {row.target, getattr(row.lineage.backbone, "name", "")},
     )
     return any(all(str(row.variables[name]) in those(row) for row in rows) for those in seen)

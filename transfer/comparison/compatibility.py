@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.comparison.load_scores import SHOWN, Score, command, of
+from transfer.comparison.load_scores import SHOWN, Score, run_command, scores_in
 from transfer.errors import TransferError, UsageError
 
 
@@ -17,16 +17,22 @@ def refuse_other_settings(pipelines: Sequence[Pipeline], scores: list[Score]) ->
     """
     for number, first in enumerate(pipelines):
         for second in pipelines[number + 1 :]:
-            ours, theirs = of(first, scores), of(second, scores)
+            ours, theirs = scores_in(first, scores), scores_in(second, scores)
             left = [
                 one
                 for one in ours
-                if all(one.about.setting != other.about.setting for other in theirs)
+                if all(
+                    one.lineage.protocol_settings != other.lineage.protocol_settings
+                    for other in theirs
+                )
             ]
             right = [
                 one
                 for one in theirs
-                if all(one.about.setting != other.about.setting for other in ours)
+                if all(
+                    one.lineage.protocol_settings != other.lineage.protocol_settings
+                    for other in ours
+                )
             ]
             pairs = [(a, b) for a in left for b in right if a.planned.uses == b.planned.uses]
             if not pairs and len(left) == len(ours):
@@ -56,11 +62,11 @@ def refuse_other_protocols(scores: list[Score]) -> None:
 
 def refuse_older(scores: list[Score]) -> None:
     """TransferError where scores do not say which figure counts."""
-    old = [score for score in scores if score.card and not score.sound]
+    old = [score for score in scores if score.card and not score.is_complete]
     if old:
         pipelines = {id(score.pipeline): score.pipeline for score in old}.values()
         names = ", ".join(score.label for score in old)
-        commands = [command(pipeline, old, "--force") for pipeline in pipelines]
+        commands = [run_command(pipeline, old, "--force") for pipeline in pipelines]
         raise TransferError(
             "\n".join(
                 [f"{names}: of an older format, without a main figure; run again:", *commands]
@@ -69,7 +75,7 @@ def refuse_older(scores: list[Score]) -> None:
 
 
 def _settings(score: Score) -> dict[str, Any]:
-    setting = score.about.setting
+    setting = score.lineage.protocol_settings
     images = {f"{role} images": told for role, told in setting["images"].items()}
     return {
         "protocol": score.protocol,

@@ -10,35 +10,35 @@ from typing import Any
 
 from transfer.artifacts import Artifact, Model, Scores
 from transfer.models.backbone import Backbone
-from transfer.pipeline.plan import Plan, Planned, up_to
-from transfer.storage.manifest import key_of
+from transfer.pipeline.plan import Plan, PlannedStage, upstream_stages
+from transfer.storage.manifest import key_for
 
-ITSELF = "itself"
+SAME_NETWORK = "itself"
 
 
-def scores_of(plan: Plan) -> list[Planned]:
+def score_stages(plan: Plan) -> list[PlannedStage]:
     """The stages that evaluate something."""
     return [one for one in plan if issubclass(one.stage.produces, Scores)]
 
 
 @dataclass(frozen=True)
-class Ancestry:
+class Lineage:
     """The stages that one score stands on."""
 
-    score: Planned
+    score: PlannedStage
 
     @cached_property
-    def scored(self) -> Planned | None:
+    def evaluated_stage(self) -> PlannedStage | None:
         """What is evaluated: the first of what the protocol reads."""
         return next(iter(self.score.inputs.values()), None)
 
     @cached_property
-    def stages(self) -> list[Planned]:
+    def stages(self) -> list[PlannedStage]:
         """Each after all that it reads, what is scored last; the packing of images is not among them."""
-        return [] if self.scored is None else up_to(self.scored)
+        return [] if self.evaluated_stage is None else upstream_stages(self.evaluated_stage)
 
     @cached_property
-    def teachers(self) -> list[Planned]:
+    def teachers(self) -> list[PlannedStage]:
         """The networks that the scored one learned from, the last of them last; or hand-made features; or itself."""
         before = self.stages[:-1]
         return (
@@ -50,7 +50,8 @@ class Ancestry:
         """The tasks by the names that they are used under: `a → b` where one learned from the other, else `a + b`."""
         names = [one.uses.removeprefix("pretext/") for one in self.teachers]
         joints = [
-            " → " if before in up_to(one) else " + " for before, one in pairwise(self.teachers)
+            " → " if before in upstream_stages(one) else " + "
+            for before, one in pairwise(self.teachers)
         ]
         return (
             "".join(part for pair in zip(["", *joints], names, strict=True) for part in pair)
@@ -65,27 +66,33 @@ class Ancestry:
     @property
     def target(self) -> Backbone | str | None:
         """The network that was taught; `itself` where the pretext's own is scored, None where no network is."""
-        return ITSELF if self.scored in self.teachers else _backbone(self.scored)
+        return (
+            SAME_NETWORK
+            if self.evaluated_stage in self.teachers
+            else _backbone(self.evaluated_stage)
+        )
 
     @property
-    def judged(self) -> Planned | None:
+    def evaluated_model(self) -> PlannedStage | None:
         """The network that the score is about: the scored one, or the one whose clusters are scored."""
-        is_network = self.scored is not None and issubclass(self.scored.stage.produces, Model)
-        return self.scored if is_network else next(reversed(self.teachers), None)
+        is_network = self.evaluated_stage is not None and issubclass(
+            self.evaluated_stage.stage.produces, Model
+        )
+        return self.evaluated_stage if is_network else next(reversed(self.teachers), None)
 
     @property
     def backbone(self) -> Backbone | None:
         """Of the network that the score is about."""
-        return _backbone(self.judged)
+        return _backbone(self.evaluated_model)
 
-    def is_from(self, uses: str) -> bool:
+    def is_pretext(self, uses: str) -> bool:
         """Whether the score is about that pretext's own network."""
-        return self.judged is not None and self.judged.uses == uses
+        return self.evaluated_model is not None and self.evaluated_model.uses == uses
 
-    def taught_by(self, uses: str) -> bool:
+    def distilled_from(self, uses: str) -> bool:
         """Whether it is about another network that learned from it."""
         return (
-            self.judged not in self.teachers
+            self.evaluated_model not in self.teachers
             and self.teachers[-1:] != []
             and self.teachers[-1].uses == uses
         )
@@ -99,7 +106,7 @@ class Ancestry:
         return ",".join(map(str, dict.fromkeys(seeds)))
 
     @property
-    def learned_from(self) -> list[Planned]:
+    def training_packs(self) -> list[PlannedStage]:
         """The packed images that any of its networks was trained on."""
         trained = [
             one for one in _making(self.stages, Model) if "epochs" in type(one.stage).model_fields
@@ -109,10 +116,10 @@ class Ancestry:
     @cached_property
     def recipe(self) -> str:
         """The same for runs that differ in nothing but their seeds."""
-        return key_of({name: _recipe(one) for name, one in self.score.inputs.items()})
+        return key_for({name: _recipe(one) for name, one in self.score.inputs.items()})
 
     @cached_property
-    def setting(self) -> dict[str, Any]:
+    def protocol_settings(self) -> dict[str, Any]:
         """All that must agree if two scores are to stand in one column: method, version, options, image sets.
 
         Training images may be drawn by a seed, test images must be the very same.
@@ -143,19 +150,19 @@ class Ancestry:
         return found
 
 
-def _making(stages: Any, kind: type[Artifact]) -> list[Planned]:
+def _making(stages: Any, kind: type[Artifact]) -> list[PlannedStage]:
     return [one for one in stages if issubclass(one.stage.produces, kind)]
 
 
-def _backbone(one: Planned | None) -> Backbone | None:
+def _backbone(one: PlannedStage | None) -> Backbone | None:
     return getattr(one.stage, "backbone", None) if one is not None else None
 
 
-def _recipe(one: Planned) -> str:
+def _recipe(one: PlannedStage) -> str:
     identity = {name: value for name, value in one.identity.items() if name != "seed"}
     identity["options"] = _seedless(identity["options"])
-    return key_of(
-        identity | {"inputs": {name: _recipe(other) for name, other in one.before.items()}}
+    return key_for(
+        identity | {"inputs": {name: _recipe(other) for name, other in one.dependencies.items()}}
     )
 
 
@@ -170,7 +177,7 @@ def _seedless(value: Any) -> Any:
     return [_seedless(one) for one in value] if isinstance(value, list) else value
 
 
-def described(backbones: list[Backbone | None]) -> Iterator[str]:
+def describe_backbones(backbones: list[Backbone | None]) -> Iterator[str]:
     """A short name for each, `alexnet ×0.5`; with the options that tell two of one name apart."""
     for one in backbones:
         if one is None:

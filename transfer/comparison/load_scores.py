@@ -9,10 +9,10 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
-from transfer.comparison.lineage import Ancestry, scores_of
-from transfer.errors import Damaged, UsageError, nearest
-from transfer.execution.rerun_reasons import NEW, because
-from transfer.pipeline.plan import Planned
+from transfer.comparison.lineage import Lineage, score_stages
+from transfer.errors import CorruptArtifact, UsageError, did_you_mean
+from transfer.execution.rerun_reasons import NOT_MADE, rerun_reason
+from transfer.pipeline.plan import PlannedStage
 from transfer.storage.manifest import Manifest
 
 SHOWN = 3  # differences, or stages in a command, that are told one by one
@@ -23,12 +23,12 @@ class Score:
     """One evaluating stage of one file, and what it made."""
 
     pipeline: Pipeline
-    planned: Planned
+    planned: PlannedStage
     prefix: str  # `FILE: ` where there are several
-    about: Ancestry
+    lineage: Lineage
     manifest: Manifest | None = None
     card: dict[str, Any] | None = None
-    why: str = ""  # there is no card
+    missing_reason: str = ""  # there is no card
     damaged: bool = False
 
     @property
@@ -48,7 +48,7 @@ class Score:
         return float(self.card["figures"][self.card["main"]])
 
     @property
-    def sound(self) -> bool:
+    def is_complete(self) -> bool:
         """Whether it is there and says which figure counts."""
         return self.card is not None and self.card.get("main") in self.card["figures"]
 
@@ -64,7 +64,7 @@ class Score:
         return Scores(folder).outcomes(self.card["main"])
 
 
-class Shelf:
+class ManifestCache:
     """A store whose manifests are read once."""
 
     def __init__(self, pipeline: Pipeline):
@@ -72,12 +72,12 @@ class Shelf:
         self.found: dict[str, Manifest | None] = {}
         self.last: dict[str, Any] = {}  # what the pipelines of a name made last
 
-    def manifest(self, one: Planned) -> Manifest | None:
+    def manifest(self, one: PlannedStage) -> Manifest | None:
         """None where there is none that can be trusted."""
         if one.key not in self.found:
             try:
                 self.found[one.key] = self.store.find(one.uses, one.key)
-            except Damaged:
+            except CorruptArtifact:
                 self.found[one.key] = None
         return self.found[one.key]
 
@@ -88,29 +88,29 @@ class Shelf:
         try:
             score.manifest = self.store.find(one.uses, one.key)
             if score.manifest is None or (stale := self._stale(score)):
-                score.why = self._missing(score) if score.manifest is None else stale
+                score.missing_reason = self._missing(score) if score.manifest is None else stale
                 return
             own = {
                 name: facts for name, facts in score.manifest.files.items() if name == "scores.json"
             }
             self.store.check(folder, replace(score.manifest, files=own))
             score.card = Scores(folder).card
-        except Damaged as error:
-            score.why, score.damaged = str(error), True
+        except CorruptArtifact as error:
+            score.missing_reason, score.damaged = str(error), True
 
     def _missing(self, score: Score) -> str:
         """`not made yet`, or what has changed since it was made: an option, an input, the version of its protocol."""
         plan, store = score.pipeline.plan, self.store
         if plan.name not in self.last:
-            self.last[plan.name] = store.last(plan.name)
-        why = because(store, plan, score.planned, self.last[plan.name])
-        return why if why.startswith(NEW) else f"{NEW} as the file has it now ({why})"
+            self.last[plan.name] = store.last_run(plan.name)
+        why = rerun_reason(store, plan, score.planned, self.last[plan.name])
+        return why if why.startswith(NOT_MADE) else f"{NOT_MADE} as the file has it now ({why})"
 
     def _stale(self, score: Score) -> str:
         """What the score stands on that is no longer what was read; empty where all is."""
-        for one in [*score.about.stages, score.planned]:
+        for one in [*score.lineage.stages, score.planned]:
             manifest = self.manifest(one)
-            for name, other in one.before.items() if manifest else ():
+            for name, other in one.dependencies.items() if manifest else ():
                 now = self.manifest(other)
                 if (
                     now is not None
@@ -122,35 +122,35 @@ class Shelf:
 
     def seconds(self, score: Score) -> float | None:
         """Of all stages up to what is scored; None where one of them is gone."""
-        manifests = [self.manifest(one) for one in score.about.stages]
+        manifests = [self.manifest(one) for one in score.lineage.stages]
         return None if None in manifests else sum(one.seconds for one in manifests)
 
     def training(self, score: Score) -> float | None:
         """Of the network that is scored alone: nothing where it was not trained; None where it is gone."""
-        one = score.about.judged
+        one = score.lineage.evaluated_model
         manifest = self.manifest(one) if one is not None else None
         return manifest and manifest.seconds * ("epochs" in type(one.stage).model_fields)
 
     def images(self, score: Score) -> int | None:
         """How many images its networks were trained on; None where somebody else trained one."""
-        if any("weights" in type(one.stage).model_fields for one in score.about.teachers):
+        if any("weights" in type(one.stage).model_fields for one in score.lineage.teachers):
             return None
-        packs = [(pack, self.manifest(pack)) for pack in score.about.learned_from]
+        packs = [(pack, self.manifest(pack)) for pack in score.lineage.training_packs]
         return sum(
             made.figures.get("images", pack.stage.count) if made else pack.stage.count
             for pack, made in packs
         )
 
 
-def read(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Any, Shelf]]:
+def load_scores(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Any, ManifestCache]]:
     """All evaluating stages with what they made, and the stores that it came from, by their folders."""
-    shelves = {one.store.root: Shelf(one) for one in pipelines}
+    shelves = {one.store.root: ManifestCache(one) for one in pipelines}
     found = []
     for pipeline in pipelines:
         prefix = f"{pipeline.plan.file}: " if len(pipelines) > 1 else ""
         ours = [
-            Score(pipeline, planned, prefix, Ancestry(planned))
-            for planned in scores_of(pipeline.plan)
+            Score(pipeline, planned, prefix, Lineage(planned))
+            for planned in score_stages(pipeline.plan)
         ]
         if not ours:
             raise UsageError(
@@ -162,26 +162,26 @@ def read(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Any, Shelf]]:
     return found, shelves
 
 
-def of(pipeline: Pipeline, scores: Iterable[Score]) -> list[Score]:
+def scores_in(pipeline: Pipeline, scores: Iterable[Score]) -> list[Score]:
     """Those of one file."""
     return [score for score in scores if score.pipeline is pipeline]
 
 
-def command(pipeline: Pipeline, scores: list[Score], *flags: str) -> str:
+def run_command(pipeline: Pipeline, scores: list[Score], *flags: str) -> str:
     """What makes these scores of a file."""
-    ours = [score.planned for score in of(pipeline, scores)]
+    ours = [score.planned for score in scores_in(pipeline, scores)]
     names = (
         [one.label for one in ours]
         if len(ours) <= SHOWN
         else list(dict.fromkeys(one.name for one in ours))
     )
-    return shlex.join(["transfer", "run", str(pipeline.plan.file), *names, *flags, *pipeline.words])
+    return shlex.join(["transfer", "run", str(pipeline.plan.file), *names, *flags, *pipeline.flags])
 
 
 # Which are asked for?
 
 
-def pick(
+def select_scores(
     pipelines: Sequence[Pipeline],
     found: list[Score],
     protocols: Sequence[str],
@@ -191,7 +191,7 @@ def pick(
     found = _named(found, stages, "evaluating stage", lambda one: [one.name, one.label, one.key])
     found = _named(found, protocols, "protocol", lambda one: _protocol_names(one), whole=True)
     for pipeline in pipelines:
-        if not of(pipeline, found):
+        if not scores_in(pipeline, found):
             raise UsageError(
                 f"{pipeline.plan.file}: no score of it is of the --stage and --protocol asked for"
             )
@@ -209,7 +209,7 @@ def _named(
     for name in wanted:
         if not any(name in known for known in names.values()):
             raise UsageError(
-                f"no {what} '{name}'{nearest(name, {known[0] for known in names.values()})}"
+                f"no {what} '{name}'{did_you_mean(name, {known[0] for known in names.values()})}"
             )
     return [score for score in found if not wanted or {*wanted} & {*names[id(score)]}]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from transfer.comparison.table import Comparison, Difference, Row, Section
-from transfer.pipeline.yaml_document import word
+from transfer.pipeline.yaml_document import inline_yaml
 
 NOTHING = "–"
 WIDTH = 110  # of text
@@ -44,7 +44,7 @@ LATEX = {
 # Cells as a person reads them
 
 
-def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
+def table_cells(section: Section) -> tuple[list[str], list[list[str]], int]:
     """Titles, rows of cells, and how many of the first columns hold words."""
     rows = section.rows
     words: dict[str, Callable[[Row], str]] = {"pretext": lambda row: row.pretext}
@@ -56,12 +56,12 @@ def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
         "n": lambda row: str(row.figure.n),
         "− random": lambda row: _difference(row.random),
         "− supervised": lambda row: _difference(row.supervised),
-        "time": lambda row: time_of(row.seconds),
+        "time": lambda row: duration(row.seconds),
         "images": lambda row: NOTHING if row.images is None else f"{row.images:,}",
     }
 
     def variable(name: str) -> Callable[[Row], str]:
-        return lambda row: word(row.variables[name]) if name in row.variables else NOTHING
+        return lambda row: inline_yaml(row.variables[name]) if name in row.variables else NOTHING
 
     columns = [
         *words.items(),
@@ -76,9 +76,9 @@ def cells_of(section: Section) -> tuple[list[str], list[list[str]], int]:
     )
 
 
-def words_of(section: Section) -> list[str]:
+def row_titles(section: Section) -> list[str]:
     """Each row in a few words: `rotation · conv4 · k 20`."""
-    titles, rows, words = cells_of(section)
+    titles, rows, words = table_cells(section)
     plain, found = words - len(section.columns), []
     for cells in rows:
         more = zip(titles[plain:words], cells[plain:words], strict=True)
@@ -91,7 +91,7 @@ def _figure(row: Row) -> str:
     if row.figure.deviation is not None:
         return f"{row.figure.mean:.1f} ± {row.figure.deviation:.1f}"
     return f"{row.figure.mean:.1f}" + (
-        f" [{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.spans else ""
+        f" [{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.has_interval else ""
     )
 
 
@@ -102,7 +102,7 @@ def _difference(found: Difference | None) -> str:
     return f"{found.mean:+.1f}{interval}".replace("-", "−")
 
 
-def time_of(seconds: float | None) -> str:
+def duration(seconds: float | None) -> str:
     """`0.3 s`, `38 s`, `2.5 min`, `1.2 h`."""
     if seconds is None:
         return NOTHING
@@ -112,22 +112,22 @@ def time_of(seconds: float | None) -> str:
     return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
 
 
-def head_of(section: Section) -> str:
+def section_title(section: Section) -> str:
     """Protocol, image sets, the options that the file gives, and the network where all have the same."""
-    sets = ", ".join(f"{role} {told}" for role, told in section.setting["images"].items())
+    sets = ", ".join(f"{role} {told}" for role, told in section.protocol_settings["images"].items())
     stage = section.rows[0].runs[0].planned.stage
     options = [
         name
         for name in type(stage).model_fields
         if name in stage.model_fields_set - {*stage.input_fields()}
     ]
-    given = {name: word(getattr(stage, name)) for name in options}
+    given = {name: inline_yaml(getattr(stage, name)) for name in options}
     networks = {row.network for row in section.rows}
     return " · ".join(
         [
             section.protocol,
             sets,
-            f"n: {counted(section.counts)}",
+            f"n: {count_text(section.counts)}",
             *(
                 f"{name} {value}"
                 for name, value in given.items()
@@ -138,7 +138,7 @@ def head_of(section: Section) -> str:
     )
 
 
-def counted(counts: dict[str, int]) -> str:
+def count_text(counts: dict[str, int]) -> str:
     """`9,000 train, 1,000 test, 90 train (1 %)`; splits of nothing are left out."""
     told = ((name.partition(", "), count) for name, count in counts.items() if count)
     return ", ".join(
@@ -146,7 +146,7 @@ def counted(counts: dict[str, int]) -> str:
     )
 
 
-def beneath(found: Comparison) -> list[str]:
+def footer_lines(found: Comparison) -> list[str]:
     """What stands below the tables: notes, what is missing or damaged, and the commands that make it."""
     lines = [f"note: {note}" for note in found.notes]
     for what, scores in (("missing", found.missing), ("damaged", found.damaged)):
@@ -177,13 +177,13 @@ def _wrapped(line: str, indent: str) -> list[str]:
 # Forms
 
 
-def text(found: Comparison) -> str:
+def to_text(found: Comparison) -> str:
     """Aligned columns."""
     lines = []
     for section in found.sections:
-        titles, rows, words = cells_of(section)
+        titles, rows, words = table_cells(section)
         widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
-        lines += _wrapped(head_of(section), "")
+        lines += _wrapped(section_title(section), "")
         for cells in (titles, *rows):
             padded = [
                 cell.ljust(width) if place < words else cell.rjust(width)
@@ -193,19 +193,19 @@ def text(found: Comparison) -> str:
         lines += [line for note in section.notes for line in _wrapped(f"note: {note}", "  ")] + [""]
     told = [
         line
-        for one in beneath(found)
+        for one in footer_lines(found)
         for line in ([one] if one.startswith("to make") else _wrapped(one, ""))
     ]
     return "\n".join([*lines, *(LEGEND if found.sections else ()), *told])
 
 
-def markdown(found: Comparison) -> str:
+def to_markdown(found: Comparison) -> str:
     """A table a section, as GitHub and most viewers draw it."""
     lines = []
     for section in found.sections:
-        titles, rows, words = cells_of(section)
+        titles, rows, words = table_cells(section)
         rule = ["---" if place < words else "---:" for place in range(len(titles))]
-        lines += [f"**{_markdown(head_of(section))}**", ""]
+        lines += [f"**{_markdown(section_title(section))}**", ""]
         lines += [
             "| " + " | ".join(map(_markdown, cells)) + " |" for cells in (titles, rule, *rows)
         ]
@@ -214,7 +214,7 @@ def markdown(found: Comparison) -> str:
         [
             *lines,
             _markdown(" ".join(LEGEND)),
-            *(f"\n- {_markdown(line)}" for line in beneath(found)),
+            *(f"\n- {_markdown(line)}" for line in footer_lines(found)),
         ]
     )
 
@@ -223,24 +223,24 @@ def _markdown(cell: str) -> str:
     return re.sub(r"([|*`\\<])", r"\\\1", cell)
 
 
-def latex(found: Comparison) -> str:
+def to_latex(found: Comparison) -> str:
     """A `tabular` a section; needs no package. What is missing stands in comments."""
     lines = []
     for section in found.sections:
-        titles, rows, words = cells_of(section)
-        lines += [f"% {head_of(section)}", *(f"% note: {note}" for note in section.notes)]
+        titles, rows, words = table_cells(section)
+        lines += [f"% {section_title(section)}", *(f"% note: {note}" for note in section.notes)]
         lines += [rf"\begin{{tabular}}{{{'l' * words}{'r' * (len(titles) - words)}}}", r"\hline"]
         lines += [" & ".join(map(_latex, titles)) + r" \\", r"\hline"]
         lines += [" & ".join(map(_latex, cells)) + r" \\" for cells in rows]
         lines += [r"\hline", r"\end{tabular}", ""]
-    return "\n".join([*lines, *(f"% {line}" for line in (*LEGEND, *beneath(found)))])
+    return "\n".join([*lines, *(f"% {line}" for line in (*LEGEND, *footer_lines(found)))])
 
 
 def _latex(cell: str) -> str:
     return "".join(LATEX.get(letter, letter) for letter in cell)
 
 
-def csv(found: Comparison) -> str:
+def to_csv(found: Comparison) -> str:
     """One table over all sections, a line a row, every digit; a variable called like a column is `matrix.NAME`."""
     records = [_record(section, row) for section in found.sections for row in section.rows]
     fixed = [name for name in _FLAT if name != "variables"]
@@ -254,7 +254,11 @@ def csv(found: Comparison) -> str:
         ]
         writer.writerow(
             [
-                "" if cell is None else cell if isinstance(cell, (str, int, float)) else word(cell)
+                ""
+                if cell is None
+                else cell
+                if isinstance(cell, (str, int, float))
+                else inline_yaml(cell)
                 for cell in cells
             ]
         )
@@ -299,13 +303,13 @@ _FLAT: dict[str, Callable[[dict[str, Any]], Any]] = {
 }
 
 
-def json(found: Comparison) -> str:
+def to_json(found: Comparison) -> str:
     """Everything, for scripts."""
     sections = [
         {
             "protocol": one.protocol,
             "figure": one.figure,
-            "setting": one.setting,
+            "setting": one.protocol_settings,
             "counts": one.counts,
             "notes": one.notes,
             "rows": [_record(one, row) for row in one.rows],
@@ -322,7 +326,7 @@ def json(found: Comparison) -> str:
 
 
 def _record(section: Section, row: Row) -> dict[str, Any]:
-    tests = [told for role, told in section.setting["images"].items() if role != "train"]
+    tests = [told for role, told in section.protocol_settings["images"].items() if role != "train"]
     return {
         "protocol": section.protocol,
         "test_images": ", ".join(tests),
@@ -333,10 +337,10 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
         "figure": section.figure,
         "mean": row.figure.mean,
         "deviation": row.figure.deviation,
-        "low": row.figure.low if row.spans else None,
-        "high": row.figure.high if row.spans else None,
+        "low": row.figure.low if row.has_interval else None,
+        "high": row.figure.high if row.has_interval else None,
         "n": row.figure.n,
-        "seeds": [run.about.seed for run in row.runs],
+        "seeds": [run.lineage.seed for run in row.runs],
         "values": [run.value for run in row.runs],
         "random": _difference_record(row.random),
         "supervised": _difference_record(row.supervised),
@@ -355,10 +359,10 @@ def _difference_record(one: Difference | None) -> dict[str, Any] | None:
     return one and {"difference": one.mean} | {name: getattr(one, name) for name in names}
 
 
-FORMS: dict[str, Callable[[Comparison], str]] = {
-    "text": text,
-    "json": json,
-    "csv": csv,
-    "markdown": markdown,
-    "latex": latex,
+FORMATS: dict[str, Callable[[Comparison], str]] = {
+    "text": to_text,
+    "json": to_json,
+    "csv": to_csv,
+    "markdown": to_markdown,
+    "latex": to_latex,
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.comparison.lineage import Ancestry
+from transfer.comparison.lineage import Lineage
 from transfer.comparison.load_scores import Score
 from transfer.numerics.confidence_intervals import Estimate
 
@@ -35,7 +35,7 @@ class Row:
     label: str  # what its scores are called, whatever their seed
     runs: list[Score]
     figure: Estimate
-    spans: bool  # the estimate has an interval
+    has_interval: bool  # the estimate has an interval
     variables: dict[str, Any]
     seconds: float | None
     training: float | None
@@ -47,13 +47,13 @@ class Row:
     supervised: Difference | None = None
 
     @property
-    def about(self) -> Ancestry:
-        return self.runs[0].about
+    def lineage(self) -> Lineage:
+        return self.runs[0].lineage
 
     @property
     def by_seed(self) -> dict[str, float]:
         """The figure of each seed; empty where two runs have the same, for then nothing says how they pair."""
-        found = {run.about.seed: run.value for run in self.runs}
+        found = {run.lineage.seed: run.value for run in self.runs}
         return found if len(found) == len(self.runs) else {}
 
 
@@ -63,7 +63,7 @@ class Section:
 
     protocol: str
     figure: str
-    setting: dict[str, Any]
+    protocol_settings: dict[str, Any]
     counts: dict[str, int]
     rows: list[Row]
     columns: list[str]  # the variables that tell rows apart

@@ -6,7 +6,7 @@ from __future__ import annotations
 import math
 from string import ascii_letters
 
-from transfer.comparison.render import time_of, words_of
+from transfer.comparison.render import duration, row_titles
 from transfer.comparison.table import Comparison, Section
 
 WIDTH, HEIGHT = 64, 14
@@ -32,7 +32,7 @@ TICKS = (
 )  # seconds
 
 
-def over_time(found: Comparison) -> str:
+def time_plot(found: Comparison) -> str:
     """A plot and its legend for each table; nothing for those in which nothing was trained."""
     plots = [lines for section in found.sections if (lines := _plot(section))]
     lines = [line for lines in plots for line in ["", *lines]]
@@ -56,7 +56,7 @@ def _plot(section: Section) -> list[str]:
         up = round((row.figure.mean - low) / (high - low) * (HEIGHT - 1))
         place = grid[HEIGHT - 1 - up]
         place[across] = letters.get(id(row), ".") if place[across] == " " else SEVERAL
-    told = dict(zip(map(id, section.rows), words_of(section), strict=True))
+    told = dict(zip(map(id, section.rows), row_titles(section), strict=True))
     lines = [
         f"{section.figure} over the time that the scored network was trained ({section.protocol})"
     ]
@@ -64,9 +64,9 @@ def _plot(section: Section) -> list[str]:
         value = high - (high - low) * number / (HEIGHT - 1)
         lines.append(f"{value:6.1f} |" + "".join(line).rstrip())
     lines += [" " * 7 + "+" + "-" * WIDTH, " " * 8 + _ticks(left, right)]
-    width = max(len(time_of(row.training)) for row in rows)
+    width = max(len(duration(row.training)) for row in rows)
     lines += [
-        f"  {letters.get(id(row), '.')}  {row.figure.mean:5.1f}  {time_of(row.training):>{width}}  {told[id(row)]}"
+        f"  {letters.get(id(row), '.')}  {row.figure.mean:5.1f}  {duration(row.training):>{width}}  {told[id(row)]}"
         for row in rows
     ]
     still = [row for row in section.rows if row not in rows]
@@ -86,7 +86,7 @@ def _ticks(left: float, right: float) -> str:
     free = 0
     for tick in TICKS:
         place = round((math.log(tick) - left) / (right - left) * (WIDTH - 1))
-        word = time_of(tick).replace(".0", "")
+        word = duration(tick).replace(".0", "")
         if free <= place < WIDTH:
             line[place : place + len(word)] = word
             free = place + len(word) + 2

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 
-class Recipe(BaseModel):
+class CardSection(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
 
@@ -15,7 +15,7 @@ def _several(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
-class CodeList(Recipe):
+class CodeList(CardSection):
     """A text file that lists the classes, in the order of their labels (or with their numbers)."""
 
     list: str = Field(description="text file, one class a line")
@@ -24,7 +24,7 @@ class CodeList(Recipe):
     )
 
 
-class Part(Recipe):
+class Part(CardSection):
     """One way in which the images of a split may lie."""
 
     folders: str | None = Field(
@@ -52,10 +52,10 @@ class Part(Recipe):
         return self
 
 
-Ways = Annotated[list[Part], Field(min_length=1), BeforeValidator(_several)]
+FileListing = Annotated[list[Part], Field(min_length=1), BeforeValidator(_several)]
 
 
-class Files(Recipe):
+class Files(CardSection):
     """Reader `files`: pictures in a folder, a zip or a tar, described by folders or by lists."""
 
     roots: list[str] = Field(
@@ -69,12 +69,12 @@ class Files(Recipe):
         False, description="images of other classes are left out, instead of refused"
     )
     words: CodeList | None = Field(None, description="names for those, where there is such a file")
-    splits: dict[str, Ways] = Field(
+    splits: dict[str, FileListing] = Field(
         min_length=1, description="split: where its images are, or several ways to look"
     )
 
 
-class Block(Recipe):
+class Block(CardSection):
     """One way in which the images of a split may lie in files of records."""
 
     format: Literal["raw", "idx", "pickled"] = Field(
@@ -114,7 +114,7 @@ class Block(Recipe):
 Blocks = Annotated[list[Block], Field(min_length=1), BeforeValidator(_several)]
 
 
-class Records(Recipe):
+class Records(CardSection):
     """Reader `records`: images of one size in a few large files of pixels."""
 
     roots: list[str] = Field([], description="folders that the set may be unpacked to")
@@ -140,7 +140,7 @@ class Records(Recipe):
         return self
 
 
-class Tar(Recipe):
+class Tar(CardSection):
     """Reader `tar`: shards of samples, files of one name and several suffixes (WebDataset)."""
 
     splits: dict[str, str] = Field(
@@ -152,7 +152,7 @@ class Tar(Recipe):
     )
 
 
-class Voc(Recipe):
+class Voc(CardSection):
     """Reader `voc`: PASCAL VOC: ImageSets, JPEGImages, Annotations, SegmentationClass."""
 
     roots: list[str] = Field([], description="folders that the set may be unpacked to")

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from transfer.datasets.card_schema import Files, Records, Tar, Voc
-from transfer.errors import UsageError, nearest
-from transfer.utils.paths import shipped
+from transfer.errors import UsageError, did_you_mean
+from transfer.utils.paths import shipped_folder
 
 FORMS = ("", ".zip", ".tar", ".h5")  # what a set may be kept as: a folder, an archive, an HDF5 file
 INSTRUCTED = ("files", "records", "voc")  # readers that know nothing without a card
@@ -104,7 +104,7 @@ def _filled(text: str, place: Path) -> str:
 def _folders(beside: Path | None) -> list[Path]:
     """Where cards are: the shipped ones, and `data/` beside a pipeline file (or beside its folder)."""
     return [
-        shipped("data"),
+        shipped_folder("data"),
         *([beside.parent / "data", beside / "data"] if beside is not None else []),
     ]
 
@@ -125,7 +125,7 @@ def load_card(name: str, beside: Path | None = None) -> tuple[Card, Path]:
     files = card_files(beside)
     if name not in files:
         raise UsageError(
-            f"no image set called '{name}'{nearest(name, files)} (a path needs a slash: './{name}')"
+            f"no image set called '{name}'{did_you_mean(name, files)} (a path needs a slash: './{name}')"
         )
     for folder in _folders(beside):
         other = folder / f"{name}.yaml"
@@ -157,7 +157,7 @@ def _fault(error: ValidationError) -> str:
     first = error.errors()[0]
     where = ".".join(map(str, first["loc"])) or "card"
     if first["type"] == "extra_forbidden":
-        return f"{where}: no such key{nearest(where, Card.model_fields) if len(first['loc']) == 1 else ''}"
+        return f"{where}: no such key{did_you_mean(where, Card.model_fields) if len(first['loc']) == 1 else ''}"
     return f"{where}: {first['msg'].removeprefix('Value error, ')}"
 
 
@@ -169,7 +169,7 @@ def find_place(card: Card, file: Path, beside: Path | None = None) -> Path:
     place where the set should be put.
     """
     name = os.path.expanduser(card.path or card.name)
-    own = shipped("data")
+    own = shipped_folder("data")
     packaged = (
         file.parent == own and own.parent.name == "shipped"
     )  # an installed package is no place for data

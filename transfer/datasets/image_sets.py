@@ -8,7 +8,7 @@ from pathlib import Path
 from transfer.datasets.cards import Card, find_place, load_card
 from transfer.datasets.origin import Origin
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.readers.base import DEFAULT_SIZE, Survey, SurveyMemory
+from transfer.datasets.readers.base import DEFAULT_SIZE, StampCache, Survey
 from transfer.datasets.spec import SIZES, ImageSpec
 from transfer.errors import UsageError
 
@@ -26,10 +26,10 @@ class ImageSets:
         """Where `spec` comes from, and the side of its images in px or None."""
         for reader in ("folder", "hdf5", "tar"):
             if getattr(spec, reader):
-                return Origin(reader, self._path(spec.place, self._beside), spec.labels), None
-        if spec.place not in self._cards:
-            self._cards[spec.place] = load_card(spec.place, self._beside)
-        card, file = self._cards[spec.place]
+                return Origin(reader, self._path(spec.location, self._beside), spec.labels), None
+        if spec.location not in self._cards:
+            self._cards[spec.location] = load_card(spec.location, self._beside)
+        card, file = self._cards[spec.location]
         if card.reader == "drawings":
             return Origin("drawings", "drawings"), card.size
         if card.is_layout:
@@ -46,9 +46,9 @@ class ImageSets:
     def survey(self, spec: ImageSpec) -> Survey:
         """What is there; UsageError where nothing is."""
         origin, _ = self.locate(spec)
-        seen = (origin.reader, origin.place, spec.labels, spec.card or "")
+        seen = (origin.reader, origin.location, spec.labels, spec.card or "")
         if seen not in self._seen:
-            self._seen[seen] = origin.open().survey(SurveyMemory(self._memory))
+            self._seen[seen] = origin.open().survey(StampCache(self._memory))
         return self._seen[seen]
 
     def pack(self, spec: ImageSpec, wanted: str, labelled: bool) -> Pack:
@@ -57,24 +57,24 @@ class ImageSets:
         survey = self.survey(spec)
         try:
             named = spec.split.get(wanted) if isinstance(spec.split, dict) else spec.split
-            split = survey.find(named or wanted, named is not None, labelled)
+            split = survey.resolve_split(named or wanted, named is not None, labelled)
         except UsageError as error:
-            raise UsageError(f"image set '{spec.place}' {error}") from error
+            raise UsageError(f"image set '{spec.location}' {error}") from error
         facts = survey.splits[split]
         if not facts.count:
-            raise UsageError(f"image set '{spec.place}', split '{split}', holds no images")
+            raise UsageError(f"image set '{spec.location}', split '{split}', holds no images")
         if labelled and not facts.labelled:
             raise UsageError(
-                f"image set '{spec.place}', split '{split}', has no labels, and this stage needs them"
+                f"image set '{spec.location}', split '{split}', has no labels, and this stage needs them"
             )
         if (spec.classes or spec.per_class) and not facts.labelled:
             raise UsageError(
-                f"image set '{spec.place}', split '{split}', has no labels: `classes` and `per_class` need them"
+                f"image set '{spec.location}', split '{split}', has no labels: `classes` and `per_class` need them"
             )
         size = spec.size or own_size or survey.size or DEFAULT_SIZE
         if not SIZES[0] <= size <= SIZES[1]:
             raise UsageError(
-                f"image set '{spec.place}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}"
+                f"image set '{spec.location}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}"
             )
         return Pack(
             spec=spec,

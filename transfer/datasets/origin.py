@@ -16,18 +16,18 @@ class Origin:
     """A reader and the place of its files; `card` for the readers that a card instructs."""
 
     reader: str
-    place: str
+    location: str
     labelled: bool = True
     card: Card | None = None
 
     @property
     def files(self) -> tuple[str, str]:
         """The reader and where its files really are; of shards, their folder, whichever of them are named."""
-        place = Path(os.path.realpath(self.place))
+        place = Path(os.path.realpath(self.location))
         if self.reader == "tar" and not place.is_dir():
             place = place.parent
         return self.reader, str(place)
 
     def open(self) -> Source:
         """The source that answers what is there; UsageError where nothing is."""
-        return make_source(self.reader, Path(self.place), self.labelled, self.card)
+        return make_source(self.reader, Path(self.location), self.labelled, self.card)

@@ -102,6 +102,6 @@ class ImageSpec(BaseModel):
         return self
 
     @property
-    def place(self) -> str:
+    def location(self) -> str:
         """The card's name or the path: what a person calls the set."""
         return self.card or self.folder or self.hdf5 or self.tar or ""

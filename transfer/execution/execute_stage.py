@@ -7,23 +7,23 @@ import shutil
 import traceback
 
 from transfer.artifacts import Artifact, Scores
-from transfer.errors import Busy, Damaged, Stopped, TransferError
-from transfer.pipeline.plan import Planned
-from transfer.stage.context import StopFlag, Work
+from transfer.errors import CorruptArtifact, Interrupted, LockHeld, TransferError
+from transfer.pipeline.plan import PlannedStage
+from transfer.stage.context import StageContext, StopFlag
 from transfer.stage.registry import source_digest
 from transfer.storage.manifest import Manifest, describe_files
 from transfer.storage.store import Store
-from transfer.utils.runtime import Machine, free_bytes
+from transfer.utils.runtime import Runtime, free_bytes
 
 FULL = 1 << 20  # a disk with less than this many bytes free counts as full
 MESSAGE = 500
 
 
-def make(
-    one: Planned,
+def execute_stage(
+    one: PlannedStage,
     inputs: dict[str, tuple[Artifact, Manifest]],
     store: Store,
-    machine: Machine,
+    machine: Runtime,
     stop: StopFlag,
     quiet: bool,
 ) -> Manifest:
@@ -34,7 +34,7 @@ def make(
         one.stage.produces, Scores
     ):  # what is scored must not depend on how the images lie on disk
         images = {role: pack.by_id() for role, pack in images.items()}
-    work = Work(
+    context = StageContext(
         folder=building,
         checkpoints=store.checkpoints(one.key),
         inputs={name: inputs[name][0] for name in one.inputs},
@@ -44,11 +44,11 @@ def make(
         stop=stop,
         label=one.label,
         key=one.key,
-        input_keys={name: other.key for name, other in one.before.items()},
+        input_keys={name: other.key for name, other in one.dependencies.items()},
         quiet=quiet,
     )
     try:
-        _run(one, work, store)
+        _run(one, context, store)
         missing = [name for name in one.stage.produces.required if not (building / name).is_file()]
         if missing:
             raise TransferError(
@@ -64,34 +64,34 @@ def make(
                 for name, (_, m) in inputs.items()
             },
             files=describe_files(building),
-            figures=work.figures | ({"notes": work.notes} if work.notes else {}),
+            figures=context.figures | ({"notes": context.notes} if context.notes else {}),
             environment=machine.describe(),
-            seconds=round(work.seconds, 2),
+            seconds=round(context.seconds, 2),
             source=source_digest(type(one.stage)),
         )
         store.publish(building, manifest)
     except OSError as error:
-        raise TransferError(f"{one.label}: {_full(error, store) or error}") from error
+        raise TransferError(f"{one.label}: {_disk_full_message(error, store) or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return manifest
 
 
-def _run(one: Planned, work: Work, store: Store) -> None:
+def _run(one: PlannedStage, context: StageContext, store: Store) -> None:
     """Whatever the stage may raise, a person gets a message, and the trace a file."""
     try:
-        one.stage.run(work)
-    except (Busy, Damaged, Stopped, OSError):
+        one.stage.run(context)
+    except (LockHeld, CorruptArtifact, Interrupted, OSError):
         raise
     except TransferError as error:
         raise TransferError(f"{one.label}: {error}") from error
     except Exception as error:
-        if full := _full(error, store):
+        if full := _disk_full_message(error, store):
             raise TransferError(f"{one.label}: {full}") from error
-        raise TransferError(f"{one.label}: {failure(error, one, store)}") from error
+        raise TransferError(f"{one.label}: {failure_message(error, one, store)}") from error
 
 
-def failure(error: Exception, one: Planned, store: Store) -> str:
+def failure_message(error: Exception, one: PlannedStage, store: Store) -> str:
     """What a person is told of an exception that is being handled; its whole trace is kept in a file."""
     log = store.root / ".logs" / f"{one.key}.txt"
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def failure(error: Exception, one: Planned, store: Store) -> str:
     return f"{type(error).__name__}: {message}\n  (the whole trace is in {log})"
 
 
-def _full(error: Exception, store: Store) -> str:
+def _disk_full_message(error: Exception, store: Store) -> str:
     """What to say if a full disk is behind `error`; libraries often hide the reason."""
     free = free_bytes(store.root)
     if free >= FULL and getattr(error, "errno", None) != errno.ENOSPC:

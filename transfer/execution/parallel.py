@@ -12,17 +12,17 @@ import threading
 import time
 from typing import TYPE_CHECKING
 
-from transfer.errors import Stopped, TransferError
+from transfer.errors import Interrupted, TransferError
 from transfer.utils.paths import CHECKOUT
 
 if TYPE_CHECKING:
     from transfer.execution.run import Run
-    from transfer.pipeline.plan import Planned
+    from transfer.pipeline.plan import PlannedStage
 
 INTERRUPTED = (130, 143)
 
 
-def carry_out(run: Run, pending: list[Planned]) -> None:
+def run_parallel(run: Run, pending: list[PlannedStage]) -> None:
     """Make all of `pending`, at most `jobs` at a time; failures are collected in `run.failed`."""
     waiting, children, told = list(pending), {}, False
     while waiting or children:
@@ -37,10 +37,10 @@ def carry_out(run: Run, pending: list[Planned]) -> None:
                 : run.options.jobs - len(children)
             ]:
                 waiting.remove(one)
-                if run.blocked(one):
+                if run.skip_if_upstream_failed(one):
                     continue
                 if one.uses == "images":
-                    run.attempt(one)  # packing uses all cores by itself
+                    run.run_stage(one)  # packing uses all cores by itself
                 else:
                     children[one] = _Child(run, one)
         elif not children:
@@ -49,14 +49,16 @@ def carry_out(run: Run, pending: list[Planned]) -> None:
         for one in [one for one, child in children.items() if child.process.poll() is not None]:
             _finish(run, one, children.pop(one))
         if run.stop.number and not children:
-            raise Stopped(run.stop.number, "stopped; what was running saved what it had")
+            raise Interrupted(run.stop.number, "stopped; what was running saved what it had")
 
 
-def _blockers(one: Planned, waiting: list[Planned], children: dict[Planned, _Child]) -> bool:
-    return any(other in waiting or other in children for other in one.before.values())
+def _blockers(
+    one: PlannedStage, waiting: list[PlannedStage], children: dict[PlannedStage, _Child]
+) -> bool:
+    return any(other in waiting or other in children for other in one.dependencies.values())
 
 
-def _finish(run: Run, one: Planned, child: _Child) -> None:
+def _finish(run: Run, one: PlannedStage, child: _Child) -> None:
     child.reader.join()
     code = child.process.returncode
     if code in INTERRUPTED or code < 0:
@@ -68,13 +70,13 @@ def _finish(run: Run, one: Planned, child: _Child) -> None:
         )
         error.exit_code = code
         run.failed[one.key] = error
-        run.say(f"{one.label}: FAILED: {str(error).removeprefix(f'{one.label}: ')}")
+        run.report(f"{one.label}: FAILED: {str(error).removeprefix(f'{one.label}: ')}")
     else:
         run.forced.discard(one)
 
 
 class _Child:
-    def __init__(self, run: Run, one: Planned):
+    def __init__(self, run: Run, one: PlannedStage):
         options = run.options
         words = [
             sys.executable,
@@ -133,5 +135,5 @@ class _Child:
                 or ": damaged (" in line
                 or ": waiting for " in line
             ):
-                run.say(line.rstrip("\n"))
+                run.report(line.rstrip("\n"))
         other.join()

@@ -4,34 +4,36 @@ from __future__ import annotations
 
 from typing import Any
 
-from transfer.errors import Damaged
-from transfer.pipeline.plan import Plan, Planned
+from transfer.errors import CorruptArtifact
+from transfer.pipeline.plan import Plan, PlannedStage
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 
 SHOWN = 3
-NEW = "not made yet"
+NOT_MADE = "not made yet"
 
 
-def because(store: Store, plan: Plan, one: Planned, last: dict[str, dict[str, str]]) -> str:
+def rerun_reason(
+    store: Store, plan: Plan, one: PlannedStage, last: dict[str, dict[str, str]]
+) -> str:
     """`k 200 -> 100`, `input features changed`, `images changed`, or that it was never made."""
     before = last.get(one.label)
     if before is None:
-        return NEW
+        return NOT_MADE
     if before["uses"] != one.uses:
         return f"{before['uses']} -> {one.uses}"
     if before["key"] == one.key:
         return "its result is gone"
     try:
         manifest = store.find(before["uses"], before["key"])
-    except Damaged:
+    except CorruptArtifact:
         manifest = None
     if manifest is None:
-        return f"{NEW} (what came before it is gone)"
-    return differences(manifest, one) or NEW
+        return f"{NOT_MADE} (what came before it is gone)"
+    return differences(manifest, one) or NOT_MADE
 
 
-def differences(manifest: Manifest, one: Planned) -> str:
+def differences(manifest: Manifest, one: PlannedStage) -> str:
     """What is not the same in the identity of a former result and in the one that is planned."""
     then, now = manifest.identity, one.identity
     found = [

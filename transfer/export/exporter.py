@@ -17,10 +17,10 @@ from transfer.api import Pipeline
 from transfer.artifacts import Images, Model, write_json
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
-from transfer.execution.status import find
-from transfer.export.model_card import Facts, model_card, use
-from transfer.inspection.views import size
-from transfer.pipeline.plan import Planned, up_to
+from transfer.execution.status import find_manifest
+from transfer.export.model_card import ExportFacts, model_card, usage_code
+from transfer.inspection.views import file_size
+from transfer.pipeline.plan import PlannedStage, upstream_stages
 from transfer.utils.lazy_imports import np
 from transfer.utils.runtime import free_bytes
 
@@ -41,39 +41,39 @@ def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> d
     one, artifact = _model(pipeline, name)
     _refuse(folder)
     if onnx:
-        from transfer.export.formats import needs_onnx
+        from transfer.export.formats import require_onnx
 
-        needs_onnx()
+        require_onnx()
     weights = (artifact.folder / "model.safetensors").stat().st_size
     needed = (4 if onnx else 3) * weights + FULL
     if (free := free_bytes(folder.absolute().parent)) < needed:
         raise TransferError(
-            f"{folder}: the export takes up to {size(needed)}, and {size(free)} are free on that disk"
+            f"{folder}: the export takes up to {file_size(needed)}, and {file_size(free)} are free on that disk"
         )
     with _built(folder) as building:
         written = _write(pipeline, one, artifact, building, folder.resolve().name, onnx)
     return {"stage": one.label, "folder": str(folder), **written}
 
 
-def text(found: dict[str, Any]) -> str:
+def export_text(found: dict[str, Any]) -> str:
     """What was written, what was compared, and how to use it."""
     width = max(len(name) for name in found["files"])
     lines = [f"{found['stage']} is exported to {found['folder']}"]
     for name, facts in found["files"].items():
-        lines.append(f"  {name:<{width}}  {size(facts['bytes']):>9}  {facts['what']}".rstrip())
+        lines.append(f"  {name:<{width}}  {file_size(facts['bytes']):>9}  {facts['what']}".rstrip())
     worst = ", ".join(f"{name} {value:.1e}" for name, value in found["differences"].items())
     lines += [
         f"Loaded again and compared with the model on {found['images']}. Largest difference, of the largest output",
         f"({found['tolerance']:g} is allowed): {worst}",
         "",
     ]
-    lines += [*use(found["folder"], found["values"]).splitlines()]
+    lines += [*usage_code(found["folder"], found["values"]).splitlines()]
     return "\n".join(lines)
 
 
-def _model(pipeline: Pipeline, name: str) -> tuple[Planned, Model]:
+def _model(pipeline: Pipeline, name: str) -> tuple[PlannedStage, Model]:
     """The stage and its finished, undamaged Model; an error says what it makes instead, or how to make it."""
-    one = pipeline.one(name)
+    one = pipeline.stage(name)
     if one.stage.produces is not Model:
         models = [other.label for other in pipeline.plan if other.stage.produces is Model]
         have = (
@@ -147,24 +147,24 @@ def _runs(process: str) -> bool:
 
 
 def _write(
-    pipeline: Pipeline, one: Planned, artifact: Model, folder: Path, name: str, onnx: bool
+    pipeline: Pipeline, one: PlannedStage, artifact: Model, folder: Path, name: str, onnx: bool
 ) -> dict[str, Any]:
     """All files of the export that will be called `name`, each form compared; what is told of them."""
     from transfer.export import formats
     from transfer.export.loaded_model import load_model
-    from transfer.models.torchvision_compat import told
+    from transfer.models.torchvision_compat import describe
 
     shutil.copyfile(artifact.folder / "model.safetensors", folder / "model.safetensors")
     write_json(folder / "model.json", artifact.card | {"fit": _fit(one)})
     model = load_model(folder)
     pixels, compared = _pictures(pipeline, one, model)
     # The store's own network is what all are compared with, so that a bad copy is found too.
-    forms = formats.write_forms(folder, model, artifact.network(), pixels, onnx)
+    forms = formats.write_formats(folder, model, artifact.network(), pixels, onnx)
     side, values = model.card["size"], forms.values
     takes = (
         f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalisation included"
     )
-    shown, in_card = told(forms.fit)
+    shown, in_card = describe(forms.fit)
     what = {
         "model.safetensors": "the weights, for transfer.load_model",
         "model.json": "how the network is built and fed, for transfer.load_model",
@@ -179,7 +179,9 @@ def _write(
         f"output ({formats.TOLERANCE:g} is allowed): {worst}."
     )
     files = "\n".join(f"- `{file}`: {said}" for file, said in what.items())
-    facts = Facts(model.card, values, forms.layer, name, "\n\n".join([files, checked, in_card]))
+    facts = ExportFacts(
+        model.card, values, forms.layer, name, "\n\n".join([files, checked, in_card])
+    )
     (folder / "README.md").write_text(model_card(pipeline, one, facts), encoding="utf-8")
     what = {"README.md": "the model card", **what}
     return {
@@ -194,21 +196,25 @@ def _write(
     }
 
 
-def _fit(one: Planned) -> str:
+def _fit(one: PlannedStage) -> str:
     """How the images that the model learned from were made squares."""
-    packs = [pack for stage in reversed(up_to(one, images=True)) for pack in stage.images.values()]
+    packs = [
+        pack
+        for stage in reversed(upstream_stages(one, images=True))
+        for pack in stage.images.values()
+    ]
     return packs[0].stage.spec.fit if packs else "crop"
 
 
-def _pictures(pipeline: Pipeline, one: Planned, model: LoadedModel) -> tuple[Tensor, str]:
+def _pictures(pipeline: Pipeline, one: PlannedStage, model: LoadedModel) -> tuple[Tensor, str]:
     """uint8 (B, 3, S, S) to compare on: noise of a fixed seed, and packed images where there are any; in words too."""
     side = model.card["size"]
     random = np.random.RandomState(0)
     noise = [random.randint(0, 256, (side, side, 3)).astype(np.uint8) for _ in range(NOISE)]
     told = f"{NOISE} images of noise"
-    for stage in reversed(up_to(one, images=True)):
+    for stage in reversed(upstream_stages(one, images=True)):
         for pack in stage.images.values():
-            if find(pipeline.store, pack) is None or not isinstance(pack.stage, Pack):
+            if find_manifest(pipeline.store, pack) is None or not isinstance(pack.stage, Pack):
                 continue
             images = Images(pipeline.store.folder(pack.uses, pack.key))
             real = [images.picture(row) for row in range(min(REAL, len(images)))]

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor, nn
 
 from transfer.errors import TransferError, UsageError
-from transfer.export.loaded_model import Embedding, LoadedModel
+from transfer.export.loaded_model import LoadedModel, PixelEmbedding
 from transfer.models.alexnet import AlexNet
 from transfer.models.network import Network
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
-from transfer.models.torchvision_compat import Fit, fit_of, torchvisions
+from transfer.models.torchvision_compat import Compatibility, find_compatible, torchvision_model
 from transfer.models.vgg import VGG
 
 STATE_DICT, PROGRAM, ONNX = "state_dict.pt", "model.pt2", "model.onnx"
@@ -35,28 +35,28 @@ ONNX_NEEDS = ("onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass
-class Forms:
+class WrittenFormats:
     """What was written, and how it compares."""
 
-    fit: Fit
+    fit: Compatibility
     layer: str  # that embeddings are read from
     values: int  # of an embedding
     differences: dict[str, float]  # file -> largest difference, relative to the largest output
 
 
-def write_forms(
+def write_formats(
     folder: Path, model: LoadedModel, own: Network, pixels: Tensor, onnx: bool
-) -> Forms:
+) -> WrittenFormats:
     """Every form of `model`, whose weights are in `folder`, each compared with `own`, the network it was copied from.
 
     pixels: uint8 (B, 3, S, S), two at least. TransferError for the first that differs.
     """
     state, module = own.state_dict(), model.embedding()
-    reference = Embedding(own, module.layer, model.normalisation).eval()
-    forms = Forms(fit_of(own.spec, state), module.layer, 0, {})
+    reference = PixelEmbedding(own, module.layer, model.normalisation).eval()
+    forms = WrittenFormats(find_compatible(own.spec, state), module.layer, 0, {})
 
     def compared(name: str, found: Outputs, expected: Outputs = reference) -> None:
-        forms.differences[name] = difference(name, found, expected, pixels)
+        forms.differences[name] = largest_difference(name, found, expected, pixels)
 
     compared("model.safetensors", module)
     write_state_dict(folder / STATE_DICT, state, forms.fit)
@@ -71,7 +71,7 @@ def write_forms(
     return forms
 
 
-def write_state_dict(path: Path, state: dict[str, Tensor], fit: Fit) -> None:
+def write_state_dict(path: Path, state: dict[str, Tensor], fit: Compatibility) -> None:
     """Plain named tensors, for `torch.load(weights_only=True)`."""
     found = {name: state[ours] for ours, name in fit.names.items()}
     # A zero that is seen many times takes no room on disk: VGG's absent layers would take 480 MB.
@@ -79,11 +79,13 @@ def write_state_dict(path: Path, state: dict[str, Tensor], fit: Fit) -> None:
     torch.save(found, path)
 
 
-def write_program(path: Path, module: Embedding, pixels: Tensor) -> torch.export.ExportedProgram:
+def write_program(
+    path: Path, module: PixelEmbedding, pixels: Tensor
+) -> torch.export.ExportedProgram:
     """A program for batches of any number of images of the network's size."""
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
     try:
-        with quiet(), torch.no_grad():
+        with silenced(), torch.no_grad():
             # strict: the number of images stays a variable where the code asks for `len`.
             program = torch.export.export(
                 module, (pixels,), dynamic_shapes={"images": {0: batch}}, strict=True
@@ -97,7 +99,7 @@ def write_program(path: Path, module: Embedding, pixels: Tensor) -> torch.export
 
 def write_onnx(path: Path, program: torch.export.ExportedProgram) -> None:
     """The same program as one ONNX file: uint8 `images` (batch, 3, S, S) to float32 `embedding` (batch, D)."""
-    with quiet(), torch.no_grad():
+    with silenced(), torch.no_grad():
         torch.onnx.export(
             program,
             (),
@@ -109,7 +111,7 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram) -> None:
         )
 
 
-def needs_onnx() -> None:
+def require_onnx() -> None:
     """UsageError with the command that installs what ONNX needs, where something is missing."""
     missing = [name for name in ONNX_NEEDS if find_spec(name) is None]
     if missing:
@@ -117,7 +119,7 @@ def needs_onnx() -> None:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
+def silenced() -> Iterator[None]:
     """Exporters tell of themselves on screen and in warnings; what went wrong they raise."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
@@ -132,14 +134,14 @@ def quiet() -> Iterator[None]:
 # Each form as a stranger loads it: (B, 3, S, S) uint8 pixels -> what is compared.
 
 
-def state_dict_outputs(path: Path, model: LoadedModel, fit: Fit) -> tuple[Outputs, ...]:
+def state_dict_outputs(path: Path, model: LoadedModel, fit: Compatibility) -> tuple[Outputs, ...]:
     """(what the class that the file belongs to computes with it, what the model computes), up to the last layer."""
-    from transfer.transforms.normalize import normalise
+    from transfer.transforms.normalize import normalize
 
     network, how = model.network(), model.normalisation
     found = torch.load(path, map_location="cpu", weights_only=True)
-    if fit.theirs:
-        stranger: nn.Module = torchvisions(fit.theirs)
+    if fit.torchvision_name:
+        stranger: nn.Module = torchvision_model(fit.torchvision_name)
         stranger.load_state_dict(found, strict=True, assign=True)
         stranger = _headless(stranger, network.spec)
     elif isinstance(network.spec, Timm):
@@ -149,7 +151,7 @@ def state_dict_outputs(path: Path, model: LoadedModel, fit: Fit) -> tuple[Output
         stranger = network.spec.build(seed=1).eval()
         stranger.load_state_dict(found, strict=True)
     return tuple(
-        lambda images, one=one: one(normalise(images, how)).flatten(1)
+        lambda images, one=one: one(normalize(images, how)).flatten(1)
         for one in (stranger, network)
     )
 
@@ -166,7 +168,7 @@ def _headless(theirs: nn.Module, spec: AlexNet | VGG | ResNet) -> nn.Module:
 
 
 def program_outputs(path: Path) -> Outputs:
-    with quiet():
+    with silenced():
         return torch.export.load(path).module()
 
 
@@ -179,7 +181,7 @@ def onnx_outputs(path: Path) -> Outputs:
     )
 
 
-def difference(name: str, found: Outputs, own: Outputs, pixels: Tensor) -> float:
+def largest_difference(name: str, found: Outputs, own: Outputs, pixels: Tensor) -> float:
     """Largest difference of two forms, relative to the model's largest output; TransferError above TOLERANCE.
 
     Compared are a batch of all pixels and one of the first image alone: another number of images, another program.

@@ -14,25 +14,25 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from transfer.artifacts import Model, Normalisation
+from transfer.artifacts import Model, Normalization
 from transfer.datasets.packed.decode import as_rgb, decode_file, square, upright
 from transfer.errors import BadImage, UsageError
 from transfer.models.network import Network
-from transfer.training.inference import pooled
-from transfer.transforms.normalize import normalise
+from transfer.training.inference import pool_features
+from transfer.transforms.normalize import normalize
 
 BLOCK = 64  # images a forward pass: memory does not grow with their number
 
-Picture: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
+ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 
-class Embedding(nn.Module):
+class PixelEmbedding(nn.Module):
     """Pixels to embeddings, normalisation included: uint8 (B, 3, S, S) to float32 (B, D).
 
     What a layer says, averaged over its map, as the protocol `knn` reads it; a flat layer is its own embedding.
     """
 
-    def __init__(self, network: Network, layer: str, normalisation: Normalisation):
+    def __init__(self, network: Network, layer: str, normalisation: Normalization):
         super().__init__()
         # Deeper layers are no part of it: AlexNet's fc6 and fc7 would be nine tenths of an exported program.
         needed = network.layer_names[: network.layer_names.index(layer) + 1]
@@ -41,8 +41,8 @@ class Embedding(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) to float32 (B, D)."""
-        found = self.network.layers(normalise(images, self.normalisation), [self.layer])
-        return pooled(found[self.layer], 1, "average")
+        found = self.network.layers(normalize(images, self.normalisation), [self.layer])
+        return pool_features(found[self.layer], 1, "average")
 
 
 class LoadedModel(Model):
@@ -52,15 +52,17 @@ class LoadedModel(Model):
     def _network(self) -> Network:
         return self.network()
 
-    def embedding(self, layer: str | None = None) -> Embedding:
+    def embedding(self, layer: str | None = None) -> PixelEmbedding:
         """The module that turns pixels into embeddings; layer: another than the card's `default_layer`."""
         try:
             name = self.backbone.resolve_layer(layer or self.card["default_layer"])
         except ValueError as error:
             raise UsageError(str(error)) from error
-        return Embedding(self._network, name, self.normalisation).eval().requires_grad_(False)
+        return PixelEmbedding(self._network, name, self.normalisation).eval().requires_grad_(False)
 
-    def embed(self, images: Picture | Sequence[Picture], layer: str | None = None) -> np.ndarray:
+    def embed(
+        self, images: ImageLike | Sequence[ImageLike], layer: str | None = None
+    ) -> np.ndarray:
         """Embeddings of pictures: (D,) float32 of one, (N, D) of several. UsageError names what is no picture.
 
         images: paths (JPEG, PNG, WebP), PIL images, or uint8 arrays (H, W, 3), one or several, of any size; an array
@@ -77,14 +79,14 @@ class LoadedModel(Model):
             raise UsageError("no images to embed")
         return found[0][0] if one else np.concatenate(found)
 
-    def pixels(self, images: Sequence[Picture]) -> Tensor:
+    def pixels(self, images: Sequence[ImageLike]) -> Tensor:
         """uint8 (N, 3, S, S) of pictures, decoded and made squares as image sets are packed."""
         size, fit = self.card["size"], self.card.get("fit", "crop")
         squares = [square(_decoded(image), size, fit) for image in images]
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 
 
-def _decoded(image: Picture) -> np.ndarray:
+def _decoded(image: ImageLike) -> np.ndarray:
     """(H, W, 3) uint8."""
     if isinstance(image, Image.Image):
         try:

@@ -15,9 +15,9 @@ from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.datasets.cards import load_card
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.errors import Damaged, UsageError
-from transfer.execution.status import find, stale
-from transfer.pipeline.plan import Planned, up_to
+from transfer.errors import CorruptArtifact, UsageError
+from transfer.execution.status import changed_input, find_manifest
+from transfer.pipeline.plan import PlannedStage, upstream_stages
 from transfer.storage.manifest import number
 
 SCORES = ["| protocol | figure | value | 95 % interval | images | n |", "|---|---|---|---|---|---|"]
@@ -25,7 +25,7 @@ STAGES = ["| stage | method | key | version | commit | device |", "|---|---|---|
 
 
 @dataclass
-class Facts:
+class ExportFacts:
     """What is said of one export beside what the store knows."""
 
     card: dict[str, Any]  # the model's `model.json`
@@ -35,15 +35,15 @@ class Facts:
     files: str  # Markdown: what each is, and how it was compared
 
 
-def model_card(pipeline: Pipeline, one: Planned, facts: Facts) -> str:
+def model_card(pipeline: Pipeline, one: PlannedStage, facts: ExportFacts) -> str:
     """The whole README.md of stage `one`."""
-    stages = up_to(one, images=True)
-    scores, missing = scores_of(pipeline, one)
+    stages = upstream_stages(one, images=True)
+    scores, missing = finished_scores(pipeline, one)
     title = f"{facts.card['backbone']['name']} of {pipeline.plan.name}, {one.label}"
     sections = [
         _front_matter(title, one, facts, scores),
         f"# {title}\n\n{_what(pipeline, stages, facts)}",
-        f"## Use\n\n```python\n{use(facts.folder, facts.values)}\n```\n\n{_fed(facts)}",
+        f"## Use\n\n```python\n{usage_code(facts.folder, facts.values)}\n```\n\n{_fed(facts)}",
         f"## Files\n\n{facts.files}",
         _data(pipeline, stages, scores),
         _making(pipeline, stages),
@@ -53,7 +53,7 @@ def model_card(pipeline: Pipeline, one: Planned, facts: Facts) -> str:
     return "\n\n".join(sections) + "\n"
 
 
-def use(folder: str, values: int) -> str:
+def usage_code(folder: str, values: int) -> str:
     """The three lines that load an export and embed a picture."""
     return (
         f"import transfer\nmodel = transfer.load_model({json.dumps(folder, ensure_ascii=False)})\n"
@@ -61,7 +61,9 @@ def use(folder: str, values: int) -> str:
     )
 
 
-def scores_of(pipeline: Pipeline, one: Planned) -> tuple[list[tuple[Planned, Scores]], list[str]]:
+def finished_scores(
+    pipeline: Pipeline, one: PlannedStage
+) -> tuple[list[tuple[PlannedStage, Scores]], list[str]]:
     """The finished Scores of the file that read this model, and the labels of those that are not made."""
     made, missing = [], []
     for other in pipeline.plan:
@@ -70,12 +72,12 @@ def scores_of(pipeline: Pipeline, one: Planned) -> tuple[list[tuple[Planned, Sco
         }:
             continue
         manifest, scores = (
-            find(pipeline.store, other),
+            find_manifest(pipeline.store, other),
             Scores(pipeline.store.folder(other.uses, other.key)),
         )
         if manifest is None:
             missing.append(other.label)
-        elif stale(pipeline.store, other, manifest) is not None:
+        elif changed_input(pipeline.store, other, manifest) is not None:
             missing.append(
                 f"{other.label} (its scores are of what was there before something was made again)"
             )
@@ -89,12 +91,12 @@ def scores_of(pipeline: Pipeline, one: Planned) -> tuple[list[tuple[Planned, Sco
 def _readable(scores: Scores) -> bool:
     try:
         return scores.card["main"] in scores.figures and "intervals" in scores.card
-    except (Damaged, KeyError, TypeError):
+    except (CorruptArtifact, KeyError, TypeError):
         return False
 
 
 def _front_matter(
-    title: str, one: Planned, facts: Facts, scores: Sequence[tuple[Planned, Scores]]
+    title: str, one: PlannedStage, facts: ExportFacts, scores: Sequence[tuple[PlannedStage, Scores]]
 ) -> str:
     """YAML; values are written as JSON, which is YAML too."""
     results = []
@@ -122,14 +124,14 @@ def _front_matter(
     return "\n".join(["---", *lines, "---"])
 
 
-def _tested(one: Planned) -> str:
+def _tested(one: PlannedStage) -> str:
     """The image set that a protocol's figures are of."""
     return (
         ", ".join(pack.label for role, pack in one.images.items() if role != "train") or "unknown"
     )
 
 
-def _what(pipeline: Pipeline, stages: Sequence[Planned], facts: Facts) -> str:
+def _what(pipeline: Pipeline, stages: Sequence[PlannedStage], facts: ExportFacts) -> str:
     """Which network, by which steps; and what a reader must know before all else."""
     spec = facts.card["backbone"]
     options = ", ".join(f"{name} {_plain(value)}" for name, value in spec.items() if name != "name")
@@ -139,8 +141,8 @@ def _what(pipeline: Pipeline, stages: Sequence[Planned], facts: Facts) -> str:
     ]
     warnings = ["A smoke run: far too little training to be of use."] if pipeline.plan.smoke else []
     for one in stages:
-        manifest = find(pipeline.store, one)
-        changed = manifest and stale(pipeline.store, one, manifest)
+        manifest = find_manifest(pipeline.store, one)
+        changed = manifest and changed_input(pipeline.store, one, manifest)
         warnings += [one.note] if one.note else []
         warnings += (
             [f"{one.label} was made before its input {changed} was made again."] if changed else []
@@ -148,7 +150,7 @@ def _what(pipeline: Pipeline, stages: Sequence[Planned], facts: Facts) -> str:
     return "\n\n".join([*told, *(f"**{warning}**" for warning in dict.fromkeys(warnings))])
 
 
-def _fed(facts: Facts) -> str:
+def _fed(facts: ExportFacts) -> str:
     how, size = facts.card["normalisation"], facts.card["size"]
     if how["lightness"]:
         fed = "all three channels are the CIE lightness (L - 50) / 25"
@@ -170,16 +172,18 @@ def _fed(facts: Facts) -> str:
 
 
 def _data(
-    pipeline: Pipeline, stages: Sequence[Planned], scores: Sequence[tuple[Planned, Scores]]
+    pipeline: Pipeline,
+    stages: Sequence[PlannedStage],
+    scores: Sequence[tuple[PlannedStage, Scores]],
 ) -> str:
     """Every packed set, who reads it, what its card says of licence and citation."""
-    readers: dict[str, tuple[Planned, list[str]]] = {}
+    readers: dict[str, tuple[PlannedStage, list[str]]] = {}
     for one in [*stages, *(other for other, _ in scores)]:
         for pack in one.images.values():
             readers.setdefault(pack.key, (pack, []))[1].append(one.label)
     lines = []
     for pack, names in readers.values():
-        manifest = find(pipeline.store, pack)
+        manifest = find_manifest(pipeline.store, pack)
         count = manifest.figures.get("images") if manifest else None
         many, who = (
             "unknown number of" if count is None else f"{count:,}",
@@ -197,7 +201,7 @@ def _data(
     )
 
 
-def _rights(pipeline: Pipeline, pack: Planned) -> str:
+def _rights(pipeline: Pipeline, pack: PlannedStage) -> str:
     name = pack.stage.spec.card
     if name is None:
         return "Licence: not known, for these images have no card; their owner knows."
@@ -209,7 +213,7 @@ def _rights(pipeline: Pipeline, pack: Planned) -> str:
     return f"{card.title[0].upper()}{card.title[1:]}. Licence: {card.licence.rstrip('.')}.{cite}"
 
 
-def _making(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
+def _making(pipeline: Pipeline, stages: Sequence[PlannedStage]) -> str:
     """A part for each stage in the order in which they ran: what it is, its options, what came of it."""
     parts = ["## How it was made"]
     for one in stages:
@@ -223,7 +227,7 @@ def _making(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
             f"| {name} | {_plain(value)} |" for name, value in one.stage.identity().items()
         )
         seed = f"\n| seed | {one.seed} |" if one.stage.seeded else ""
-        manifest = find(pipeline.store, one)
+        manifest = find_manifest(pipeline.store, one)
         figures = {k: v for k, v in manifest.figures.items() if k != "notes"} if manifest else {}
         came = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
         notes = [f"- {note}" for note in (manifest.figures.get("notes", []) if manifest else [])]
@@ -244,7 +248,7 @@ def _plain(value: Any) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-def _scores(scores: Sequence[tuple[Planned, Scores]], missing: Sequence[str]) -> str:
+def _scores(scores: Sequence[tuple[PlannedStage, Scores]], missing: Sequence[str]) -> str:
     rows, notes = [], []
     for one, made in scores:
         card, where = made.card, _tested(one)
@@ -281,16 +285,16 @@ def _scores(scores: Sequence[tuple[Planned, Scores]], missing: Sequence[str]) ->
     )
 
 
-def _provenance(pipeline: Pipeline, stages: Sequence[Planned]) -> str:
+def _provenance(pipeline: Pipeline, stages: Sequence[PlannedStage]) -> str:
     rows = []
     for one in stages:
-        manifest = find(pipeline.store, one)
+        manifest = find_manifest(pipeline.store, one)
         where: dict[str, Any] = manifest.environment if manifest else {}
         commit, device = where.get("commit") or "unknown", where.get("device", "unknown")
         rows.append(
             f"| {one.label} | `{one.uses}` | `{one.key}` | {one.stage.version} | {commit} | {device} |"
         )
-    manifest = find(pipeline.store, stages[-1])
+    manifest = find_manifest(pipeline.store, stages[-1])
     versions = manifest.environment.get("versions", {}) if manifest else {}
     told = ", ".join(f"{name} {value}" for name, value in versions.items()) or "unknown"
     about = f"Pipeline `{pipeline.plan.file.name}`. A key stands for a stage's options, inputs, seed and images."

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.errors import UsageError
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
@@ -23,8 +23,8 @@ CAPTION = 18
 def batch_picture(pipeline: Pipeline, name: str, target: Path) -> Path:
     """Write a PNG: a row an image, a column for each step on its way into the network of stage `name`."""
     one = pipeline.plan.find(name)[0]
-    if not hasattr(one.stage, "sees"):
-        fitting = [other.label for other in pipeline.plan if hasattr(other.stage, "sees")]
+    if not hasattr(one.stage, "preview"):
+        fitting = [other.label for other in pipeline.plan if hasattr(other.stage, "preview")]
         raise UsageError(
             f"{name} ({one.uses}) draws nothing from images; there is: {', '.join(fitting) or 'no stage that does'}"
         )
@@ -34,7 +34,7 @@ def batch_picture(pipeline: Pipeline, name: str, target: Path) -> Path:
     rows = [i * len(images) // ROWS + i for i in range(min(ROWS, len(images)))]
     pixels = torch.from_numpy(np.stack([images.picture(row) for row in rows])).permute(0, 3, 1, 2)
     with torch.inference_mode():
-        columns = one.stage.sees(pixels, Draw(one.seed, torch.tensor(rows)))
+        columns = one.stage.preview(pixels, PerImageRng(one.seed, torch.tensor(rows)))
     montage(columns).save(target, format="PNG")
     return target
 

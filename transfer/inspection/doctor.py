@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from transfer import __version__
-from transfer.inspection.views import size
-from transfer.utils.runtime import LIBRARIES, Machine, free_bytes, versions
+from transfer.inspection.views import file_size
+from transfer.utils.runtime import LIBRARIES, Runtime, free_bytes, versions
 
 LOW_DISK = 5_000_000_000
 
@@ -41,7 +41,7 @@ def examine(store: Path) -> dict[str, Any]:
         )
     if found["free bytes"] < LOW_DISK:
         problems.append(
-            f"only {size(found['free bytes'])} free at {store}: `transfer gc` lists what can go"
+            f"only {file_size(found['free bytes'])} free at {store}: `transfer gc` lists what can go"
         )
     return found | {"problems": problems}
 
@@ -69,7 +69,7 @@ def _torch(problems: list[str]) -> dict[str, Any]:
         from transfer.utils.lazy_imports import torch
 
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        machine = Machine()
+        machine = Runtime()
         return {
             "gpus": gpus,
             "device": str(machine.device),
@@ -83,7 +83,7 @@ def _torch(problems: list[str]) -> dict[str, Any]:
         return {"gpus": []}
 
 
-def text(found: dict[str, Any]) -> str:
+def doctor_text(found: dict[str, Any]) -> str:
     lines = [f"transfer {found['transfer']}, Python {found['python']}, {found['platform']}"]
     lines += [f"  {name} {version}" for name, version in found["versions"].items()]
     lines.append(f"FAISS: {found['faiss']}")
@@ -92,6 +92,6 @@ def text(found: dict[str, Any]) -> str:
         lines.append(
             f"a run uses {found['device']}, {found['precision']}, {found['threads']} threads"
         )
-    lines.append(f"store: {found['store']}, {size(found['free bytes'])} free")
+    lines.append(f"store: {found['store']}, {file_size(found['free bytes'])} free")
     lines += [f"PROBLEM: {problem}" for problem in found["problems"]] or ["no problems found"]
     return "\n".join(lines)

@@ -11,12 +11,12 @@ from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError
 from transfer.models import backbone_names
 from transfer.models.timm_backbone import PREFIX
-from transfer.pipeline.plan import Header
-from transfer.stage.base import Stage, is_backbone
+from transfer.pipeline.plan import PipelineHeader
+from transfer.stage.base import Stage, is_backbone_option
 from transfer.stage.registry import find_stage, stage_names
 
 
-def schema() -> dict[str, Any]:
+def pipeline_schema() -> dict[str, Any]:
     """JSON Schema of pipeline files: point an editor's YAML support at it for completion and checks."""
     definitions: dict[str, Any] = {}
     variants = []
@@ -38,7 +38,7 @@ def schema() -> dict[str, Any]:
         variants.append(_or_variable(found))
     image_spec = _own_schema(ImageSpec, definitions)
     definitions["data"] = {"anyOf": [{"type": "string"}, image_spec]}
-    header = _or_variable(_own_schema(Header, definitions))["properties"]
+    header = _or_variable(_own_schema(PipelineHeader, definitions))["properties"]
     header["data"] = {"$ref": "#/$defs/data"}
     definitions = {name: _or_variable(one) for name, one in definitions.items()}
     named = {
@@ -85,7 +85,7 @@ def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str
     definitions.update(found.pop("$defs", {}))
     if issubclass(model, Stage):
         for name, field in model.model_fields.items():
-            if is_backbone(field):
+            if is_backbone_option(field):
                 variants = found["properties"][name].pop("oneOf", None) or found["properties"][
                     name
                 ].pop("anyOf")

@@ -16,8 +16,8 @@ from transfer.errors import UsageError
 from transfer.models import backbone_names, family
 from transfer.models.backbone import Backbone
 from transfer.models.timm_backbone import SMALL
-from transfer.pipeline.plan import COMMON
-from transfer.stage.base import counts_where, in_words, is_backbone, read_by
+from transfer.pipeline.plan import COMMON_OPTIONS
+from transfer.stage.base import applies_when, input_kind, is_backbone_option, option_text
 from transfer.stage.registry import find_stage, stage_names
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -70,7 +70,7 @@ def listing_text(found: list[dict[str, str]]) -> str:
     return "\n".join(lines)
 
 
-def one(what: str, name: str) -> dict[str, Any]:
+def describe(what: str, name: str) -> dict[str, Any]:
     """Everything about one of them."""
     if what == "backbones":
         try:
@@ -96,7 +96,7 @@ def one(what: str, name: str) -> dict[str, Any]:
     }
     common = [
         {"name": n, "type": types[n], "default": "", "help": help}
-        for n, help in COMMON.items()
+        for n, help in COMMON_OPTIONS.items()
         if n in types
     ]
     return {
@@ -115,7 +115,7 @@ def _told(value: Any) -> str:
     return ", ".join(value) if isinstance(value, list) else str(value)
 
 
-def one_text(found: dict[str, Any]) -> str:
+def describe_text(found: dict[str, Any]) -> str:
     lines = [found["name"] + (f"  makes {found['makes']}" if "makes" in found else "")]
     lines += ["", *(found.get("about") or found.get("title", "")).splitlines(), ""]
     for key in ("card", "place", "layout", "fetch", "splits", "classes", "size", "licence", "cite"):
@@ -166,7 +166,7 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
                 "default": default,
                 "help": field.description or "",
                 "counts": ", ".join(
-                    in_words(*condition) for condition in counts_where(field).items()
+                    option_text(*condition) for condition in applies_when(field).items()
                 ),
             }
         )
@@ -174,10 +174,10 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
 
 
 def _type_name(field: FieldInfo) -> str:
-    if kind := read_by(field):
+    if kind := input_kind(field):
         many = "list" in str(field.annotation)
         return f"{'stage or list of stages' if many else 'stage'} that makes {kind}"
-    if is_backbone(field):
+    if is_backbone_option(field):
         return "backbone"
     return _name(field.annotation)
 
@@ -197,7 +197,7 @@ def _name(kind: Any) -> str:
         "int": "whole number",
         "float": "number",
         "bool": "true | false",
-        "GivenFile": "file",
+        "OptionFile": "file",
     }
     return words.get(getattr(kind, "__name__", ""), str(kind))
 

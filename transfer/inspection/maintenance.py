@@ -9,11 +9,11 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import read_json
-from transfer.errors import Damaged, UsageError
-from transfer.inspection.views import size
+from transfer.errors import CorruptArtifact, UsageError
+from transfer.inspection.views import file_size
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
-from transfer.utils.paths import shipped
+from transfer.utils.paths import shipped_folder
 
 
 def verify(pipeline: Pipeline) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
             if manifest is None:
                 continue
             pipeline.store.check(folder, manifest, thorough=True)
-        except Damaged as error:
+        except CorruptArtifact as error:
             damaged.append({"stage": one.label, "what": str(error)})
             continue
         checked.append(one.label)
@@ -37,7 +37,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
         str(pipeline.plan.file),
         *(one["stage"] for one in damaged),
         "-f",
-        *pipeline.words,
+        *pipeline.flags,
     ]
     found = {"whole": checked, "damaged": damaged, "bytes": total, "file": str(pipeline.plan.file)}
     return found | ({"mend": shlex.join(words)} if damaged else {})
@@ -46,14 +46,14 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
 def verify_text(found: dict[str, Any]) -> str:
     lines = [f"damaged: {one['stage']}: {one['what']}" for one in found["damaged"]]
     lines.append(
-        f"{len(found['whole'])} artifacts whole ({size(found['bytes'])} read), {len(found['damaged'])} damaged"
+        f"{len(found['whole'])} artifacts whole ({file_size(found['bytes'])} read), {len(found['damaged'])} damaged"
     )
     if found["damaged"]:
         lines.append(f"Whatever reads them makes them again; at once: {found['mend']}")
     return "\n".join(lines)
 
 
-def collect(store: Store, delete: bool) -> dict[str, Any]:
+def collect_garbage(store: Store, delete: bool) -> dict[str, Any]:
     """Artifacts that no pipeline's latest results consist of or were made from, and what interrupted runs left.
 
     Checkpoints go too, so a stage that was interrupted starts anew after a `gc --delete`.
@@ -87,29 +87,29 @@ def collect(store: Store, delete: bool) -> dict[str, Any]:
     }
 
 
-def collect_text(found: dict[str, Any]) -> str:
+def garbage_text(found: dict[str, Any]) -> str:
     root = Path(found["store"])
     lines = [
-        f"{size(one['bytes']):>9}  {Path(one['path']).relative_to(root)}"
+        f"{file_size(one['bytes']):>9}  {Path(one['path']).relative_to(root)}"
         for one in found["entries"]
     ]
     verb = "deleted" if found["deleted"] else "could go"
     lines.append(
-        f"{len(found['entries'])} entries, {found['bytes']:,} bytes ({size(found['bytes'])}) {verb}"
+        f"{len(found['entries'])} entries, {found['bytes']:,} bytes ({file_size(found['bytes'])}) {verb}"
     )
     if found["entries"] and not found["deleted"]:
         lines.append("nothing was deleted: add --delete")
     return "\n".join(lines)
 
 
-def initialise(folder: Path) -> list[str]:
+def initialize(folder: Path) -> list[str]:
     """Copy the shipped pipeline files into `folder`/pipelines; one line a file."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, not a folder")
     target = folder / "pipelines"
     target.mkdir(parents=True, exist_ok=True)
     lines = []
-    for source in sorted(shipped("pipelines").glob("*.yaml")):
+    for source in sorted(shipped_folder("pipelines").glob("*.yaml")):
         copy = target / source.name
         if copy.exists():
             lines.append(f"{copy} is there already: left alone")
@@ -131,7 +131,7 @@ def _needed(store: Store) -> set[str]:
         needed.add(key)
         try:
             manifest: Manifest | None = store.find(uses, key)
-        except Damaged:
+        except CorruptArtifact:
             continue
         if manifest is not None:
             waiting += [(one["stage"], one["key"]) for one in manifest.inputs.values()]
@@ -144,7 +144,7 @@ def _remembered(store: Store, name: str) -> list[tuple[str, str]]:
     try:
         return [(str(fact["uses"]), str(fact["key"])) for fact in read_json(path).values()]
     except (AttributeError, KeyError, TypeError) as error:
-        raise Damaged(
+        raise CorruptArtifact(
             path.parent,
             f"{path.name} is not what was written: run that pipeline again, or remove it",
         ) from error

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.errors import Damaged
-from transfer.execution.status import CACHED, State
-from transfer.pipeline.plan import Planned
+from transfer.errors import CorruptArtifact
+from transfer.execution.status import CACHED, StageStatus
+from transfer.pipeline.plan import PlannedStage
 from transfer.storage.manifest import numbers
 
 
-def plan_text(pipeline: Pipeline, states: Sequence[State]) -> str:
+def plan_text(pipeline: Pipeline, states: Sequence[StageStatus]) -> str:
     """A line a stage: cached, resumed (from where), or to run and why."""
     width = max((len(state.planned.label) for state in states), default=0)
     uses = max((len(state.planned.uses) for state in states), default=0)
@@ -35,7 +35,7 @@ def _why(reason: str, note: str) -> str:
     return "; ".join(filter(None, [reason, note if note not in reason else ""]))
 
 
-def status(pipeline: Pipeline, states: Sequence[State]) -> dict[str, Any]:
+def status_json(pipeline: Pipeline, states: Sequence[StageStatus]) -> dict[str, Any]:
     """The same for scripts."""
     return {
         "pipeline": pipeline.plan.name,
@@ -45,7 +45,7 @@ def status(pipeline: Pipeline, states: Sequence[State]) -> dict[str, Any]:
     }
 
 
-def _state(pipeline: Pipeline, state: State) -> dict[str, Any]:
+def _state(pipeline: Pipeline, state: StageStatus) -> dict[str, Any]:
     one = state.planned
     return {
         "stage": one.label,
@@ -72,15 +72,15 @@ def status_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def results(pipeline: Pipeline) -> list[dict[str, Any]]:
+def results_json(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every stage with its figures, seconds and size, as far as it is made."""
     return [_result(pipeline, one) for one in pipeline.plan]
 
 
-def _result(pipeline: Pipeline, one: Planned) -> dict[str, Any]:
+def _result(pipeline: Pipeline, one: PlannedStage) -> dict[str, Any]:
     try:
         manifest = pipeline.store.find(one.uses, one.key)
-    except Damaged as error:
+    except CorruptArtifact as error:
         return {"stage": one.label, "uses": one.uses, "made": False, "damaged": str(error)}
     if manifest is None:
         return {"stage": one.label, "uses": one.uses, "made": False}
@@ -107,14 +107,14 @@ def results_text(found: list[dict[str, Any]]) -> str:
             continue
         figures = ", ".join(numbers(one["figures"]))
         lines.append(
-            f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {size(one['bytes']):>9}  {figures}"
+            f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {file_size(one['bytes']):>9}  {figures}"
         )
     return "\n".join(lines)
 
 
-def stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
+def stage_json(pipeline: Pipeline, name: str) -> dict[str, Any]:
     """All that is known of one stage."""
-    one = pipeline.one(name)
+    one = pipeline.stage(name)
     manifest = pipeline.store.find(one.uses, one.key)
     facts = {"stage": one.label, "uses": one.uses, "key": one.key, "identity": one.identity}
     if manifest is None:
@@ -142,7 +142,7 @@ def stage_text(found: dict[str, Any]) -> str:
         return "\n".join([*lines, "not made yet"])
     lines.append(f"{found['produces']} in {found['folder']}, made in {found['seconds']:.1f} s")
     lines += [
-        f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}"
+        f"  {name}  {file_size(facts['size'])}  sha256 {facts['sha256'][:12]}"
         for name, facts in found["files"].items()
     ]
     lines.append("figures")
@@ -154,20 +154,20 @@ def stage_text(found: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def graph(pipeline: Pipeline) -> list[dict[str, Any]]:
+def graph_json(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Every stage with what it reads."""
     return [
         {
             "stage": one.label,
             "uses": one.uses,
             "produces": one.stage.produces.__name__,
-            "reads": {name: other.label for name, other in one.before.items()},
+            "reads": {name: other.label for name, other in one.dependencies.items()},
         }
         for one in pipeline.plan
     ]
 
 
-def ascii_graph(found: list[dict[str, Any]]) -> str:
+def graph_text(found: list[dict[str, Any]]) -> str:
     """A line a stage, each below all that it reads; `<-` says what that is."""
     width = max(len(one["stage"]) for one in found)
     depth: dict[str, int] = {}
@@ -183,7 +183,7 @@ def ascii_graph(found: list[dict[str, Any]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
-def mermaid(found: list[dict[str, Any]]) -> str:
+def graph_mermaid(found: list[dict[str, Any]]) -> str:
     """A flowchart that Markdown viewers draw."""
     number_of = {one["stage"]: f"s{i}" for i, one in enumerate(found)}
     lines = ["flowchart TD"]
@@ -197,7 +197,7 @@ def mermaid(found: list[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
-def size(count: int) -> str:
+def file_size(count: int) -> str:
     """Bytes as a person reads them."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):

@@ -41,7 +41,7 @@ class Backbone(BaseModel):
         """The deepest convolutional layer: what features and a pretext's head are read from."""
 
     @abstractmethod
-    def chain(self) -> dict[str, nn.Module]:
+    def make_layers(self) -> dict[str, nn.Module]:
         """The layers with fresh weights, drawn from torch's global generator; `build` is what to call."""
 
     def aliases(self) -> dict[str, str]:
@@ -72,7 +72,7 @@ class Backbone(BaseModel):
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):
             # torch.manual_seed would also seed the GPUs, whose state fork_rng does not give back here.
             torch.default_generator.manual_seed(seed)
-            return Network(self.chain(), spec=self)
+            return Network(self.make_layers(), spec=self)
 
 
 @lru_cache(maxsize=64)

@@ -38,7 +38,7 @@ def convolution(
     return nn.Sequential(steps)
 
 
-def fold(network: nn.Module) -> None:
+def fuse_batchnorm(network: nn.Module) -> None:
     """Put every batch norm of a frozen network into the convolution before it: the same outputs in fewer passes."""
     for steps in network.modules():
         # Only what `convolution` made: in networks of others a `norm` may stand elsewhere, or do more.

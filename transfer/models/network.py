@@ -50,7 +50,7 @@ class Network(nn.Module):
             x = getattr(self, layer)(x)
             if layer in missing:
                 missing.remove(layer)
-                outputs[layer] = _shown(getattr(self, layer), x)
+                outputs[layer] = as_feature_map(getattr(self, layer), x)
         return {name: outputs[layer] for name, layer in wanted.items()}
 
     def width(self, size: int, layer: str | None = None) -> int:
@@ -81,7 +81,7 @@ class Network(nn.Module):
             except RuntimeError as error:
                 raise ValueError(self._too_small(name, size, tuple(x.shape[-2:]))) from error
             x = out
-            shapes[name] = tuple(_shown(twin.get_submodule(name), x).shape[1:])
+            shapes[name] = tuple(as_feature_map(twin.get_submodule(name), x).shape[1:])
         return shapes
 
     def _too_small(self, layer: str, size: int, reached: tuple[int, ...]) -> str:
@@ -95,6 +95,6 @@ class Network(nn.Module):
         )
 
 
-def _shown(layer: nn.Module, out: Tensor) -> Tensor:
+def as_feature_map(layer: nn.Module, out: Tensor) -> Tensor:
     """What a layer gives to those who read it, where that is not what the next layer takes."""
-    return layer.shown(out) if hasattr(layer, "shown") else out
+    return layer.as_feature_map(out) if hasattr(layer, "as_feature_map") else out

@@ -62,10 +62,10 @@ class Timm(Backbone):
         return "embedding"
 
     def chain(self) -> dict[str, nn.Module]:
-        from transfer.models.timm_modules import Embedding, Features
+        from transfer.models.timm_modules import TimmEmbedding, TimmFeatures
 
-        features = Features(self.create(), self.name)
-        return {"features": features, "embedding": Embedding(features)}
+        features = TimmFeatures(self.create(), self.name)
+        return {"features": features, "embedding": TimmEmbedding(features)}
 
     def create(self, pretrained: bool = False) -> nn.Module:
         """timm's own module, without its classifier; ValueError where there is none of that name, or no timm.
@@ -85,7 +85,7 @@ class Timm(Backbone):
         except TypeError:  # of networks that take any size anyway
             return timm.create_model(self.model, **settings)
 
-    def call(self) -> str:
+    def constructor_call(self) -> str:
         """What makes the same module without this toolkit."""
         with torch.device("meta"):
             plain, ours = self._timm().create_model(self.model, num_classes=0), self.create()
@@ -119,14 +119,14 @@ class Timm(Backbone):
                 )
         return found
 
-    def fed(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
+    def pretrained_preprocessing(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
         """Side in px, mean and deviation of the images that its weights were made with, as timm has them."""
         timm = self._timm()
         facts = timm.get_pretrained_cfg(self.model)
         found = timm.data.resolve_data_config(pretrained_cfg=facts.to_dict() if facts else {})
         return found["input_size"][-1], tuple(found["mean"]), tuple(found["std"])
 
-    def remarks(self) -> list[str]:
+    def timm_notes(self) -> list[str]:
         """What timm remarks on these weights, such as that another network (quickgelu) computes as CLIP does."""
         facts = self._timm().get_pretrained_cfg(self.model)
         notes = (getattr(facts, "notes", None) or ()) if "quickgelu" not in self.model else ()

@@ -7,7 +7,7 @@ import math
 from torch import Tensor, nn
 
 
-class Features(nn.Module):
+class TimmFeatures(nn.Module):
     """The whole network up to its pooling, with all of its weights."""
 
     def __init__(self, model: nn.Module, name: str):
@@ -33,7 +33,7 @@ class Features(nn.Module):
             )
         return found
 
-    def shown(self, found: Tensor) -> Tensor:
+    def as_feature_map(self, found: Tensor) -> Tensor:
         """What `forward` gives as a map (N, C, H, W): channels first, tokens where they lie, class tokens left out."""
         if found.ndim == 4:
             return (
@@ -48,10 +48,10 @@ class Features(nn.Module):
         return found
 
 
-class Embedding(nn.Module):
+class TimmEmbedding(nn.Module):
     """What follows, up to the classifier; its weights, if any, are those of `features`."""
 
-    def __init__(self, features: Features):
+    def __init__(self, features: TimmFeatures):
         super().__init__()
         self._features = (features,)  # no child: its weights would be there twice
 

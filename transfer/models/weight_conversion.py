@@ -20,7 +20,7 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.errors import BadOption, nearest
+from transfer.errors import InvalidOption, did_you_mean
 from transfer.models.alexnet import AlexNet
 from transfer.models.backbone import Backbone
 from transfer.models.resnet import ResNet
@@ -46,7 +46,7 @@ COUNTER = (
 )
 
 
-def foreign_names(described: Backbone, names: Iterable[str]) -> dict[str, str]:
+def torchvision_names(described: Backbone, names: Iterable[str]) -> dict[str, str]:
     """Our name -> torchvision's (timm's) of the same tensor; none for families that they do not have.
 
     names: the keys of the state dict of a network that `described` builds.
@@ -104,7 +104,7 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
     if entry is not None:
         parts = _parts(found)
         if entry not in parts:
-            raise BadOption("entry", f"has no entry '{entry}'{nearest(entry, parts)}")
+            raise InvalidOption("entry", f"has no entry '{entry}'{did_you_mean(entry, parts)}")
         found = parts[entry]
     if not isinstance(found, dict) or not found or not all(map(torch.is_tensor, found.values())):
         inside = [name for name, value in _parts(found).items() if _named(value)]
@@ -159,7 +159,9 @@ def _unreadable(error: Exception) -> str:
     return f"is no whole file of weights: neither .safetensors nor what torch.save writes ({type(error).__name__})"
 
 
-def match(network: Network, state: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+def load_matching(
+    network: Network, state: Mapping[str, Tensor], prefix: str = ""
+) -> dict[str, Tensor]:
     """`state`, under our names or torchvision's (timm's), as the whole state dict of `network`.
 
     prefix: what was taken off the names of `state` already.
@@ -173,7 +175,7 @@ def match(network: Network, state: Mapping[str, Tensor], prefix: str = "") -> di
         for name in state
         for place in (0, *(i + 1 for i, letter in enumerate(name) if letter == "."))
     }
-    theirs = foreign_names(network.spec, wanted)
+    theirs = torchvision_names(network.spec, wanted)
     first, second = (
         (theirs, own) if isinstance(network.spec, Timm) else (own, theirs)
     )  # where neither fits better

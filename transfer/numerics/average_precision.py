@@ -13,13 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Literal
 
-from transfer.numerics.confidence_intervals import LEVEL, resampled
+from transfer.numerics.confidence_intervals import LEVEL, bootstrap
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-How = Literal["11 points", "area", "step"]
+PrecisionRule = Literal["11 points", "area", "step"]
 POINTS = 10  # equal steps of recall from 0 to 1
 
 
@@ -46,7 +46,7 @@ class Ranking:
             np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(scores) else order
         )
 
-    def precision(self, how: How, counts: numpy.ndarray | None = None) -> float:
+    def precision(self, how: PrecisionRule, counts: numpy.ndarray | None = None) -> float:
         """The average precision, 0 to 1; NaN where there is nothing to be found. counts (images,): how often each image
         is there, such as in a bootstrap's draw."""
         if counts is None:
@@ -77,20 +77,20 @@ def rankings(scores: numpy.ndarray, targets: numpy.ndarray) -> list[Ranking]:
 
 
 def precisions(
-    ranked: Sequence[Ranking], how: How, counts: numpy.ndarray | None = None
+    ranked: Sequence[Ranking], how: PrecisionRule, counts: numpy.ndarray | None = None
 ) -> numpy.ndarray:
     """(C,) in percent, NaN for a class of which there is nothing to be found."""
     return 100 * np.array([one.precision(how, counts) for one in ranked])
 
 
-def mean_precision(ranked: Sequence[Ranking], how: How) -> float:
+def mean_precision(ranked: Sequence[Ranking], how: PrecisionRule) -> float:
     """In percent, over the classes of which there is something to be found; NaN if there is none."""
     found = precisions(ranked, how)
     known = found[~np.isnan(found)]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def interval(each: Callable[[numpy.ndarray], numpy.ndarray], images: int) -> list[float]:
+def map_interval(each: Callable[[numpy.ndarray], numpy.ndarray], images: int) -> list[float]:
     """[low, high], 95 %, of a mean over classes, by bootstrap over test images.
 
     each: (images,) counts to (C,) figures of the classes, NaN for one that a draw lacks: it keeps the figure that it
@@ -102,11 +102,11 @@ def interval(each: Callable[[numpy.ndarray], numpy.ndarray], images: int) -> lis
         found = each(np.bincount(rows, minlength=images))
         return float(np.nanmean(np.where(np.isnan(found), whole, found)))
 
-    drawn = resampled(mean, images, np.random.RandomState(0))
+    drawn = bootstrap(mean, images, np.random.RandomState(0))
     return [float(value) for value in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
 
 
-def matched(
+def match_boxes(
     boxes: numpy.ndarray,
     scores: numpy.ndarray,
     truth: numpy.ndarray,
@@ -123,7 +123,7 @@ def matched(
     hits, counts = np.zeros(len(boxes), dtype=bool), np.ones(len(boxes), dtype=bool)
     if not len(truth):
         return hits, counts
-    shares = overlaps(boxes, truth)
+    shares = box_overlaps(boxes, truth)
     taken = np.zeros(len(truth), dtype=bool)
     for number in np.argsort(-scores, kind="stable"):
         nearest = int(shares[number].argmax())
@@ -136,7 +136,7 @@ def matched(
     return hits, counts
 
 
-def overlaps(boxes: numpy.ndarray, others: numpy.ndarray) -> numpy.ndarray:
+def box_overlaps(boxes: numpy.ndarray, others: numpy.ndarray) -> numpy.ndarray:
     """(n, m) intersection over union of (n, 4) and (m, 4) corners; 0 where both are empty."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])

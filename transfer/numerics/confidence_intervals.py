@@ -30,7 +30,7 @@ class Estimate:
     deviation: float | None = None
 
 
-def over_images(outcomes: numpy.ndarray, seed: int = 0) -> Estimate:
+def bootstrap_mean(outcomes: numpy.ndarray, seed: int = 0) -> Estimate:
     """Percentile bootstrap of the mean of (N,) outcomes, one a test image (such as 0 or 100 for wrong or right)."""
     values = np.asarray(outcomes, dtype=np.float64)
     if not len(values):
@@ -44,19 +44,19 @@ def over_images(outcomes: numpy.ndarray, seed: int = 0) -> Estimate:
             random.multinomial(len(values), counts / len(values), RESAMPLES) @ levels / len(values)
         )
     else:
-        drawn = resampled(lambda rows: float(values[rows].mean()), len(values), random)
+        drawn = bootstrap(lambda rows: float(values[rows].mean()), len(values), random)
     low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
-def resampled(
+def bootstrap(
     figure: Callable[[numpy.ndarray], float], count: int, random: numpy.random.RandomState
 ) -> numpy.ndarray:
     """(RESAMPLES,) `figure` of rows drawn with replacement from `count`; for what is no mean, such as mAP."""
     return np.array([figure(random.randint(0, count, count)) for _ in range(RESAMPLES)])
 
 
-def over_seeds(values: Sequence[float]) -> Estimate:
+def t_interval(values: Sequence[float]) -> Estimate:
     """Mean of a figure over seeds, with Student's interval; an interval of nothing for a single one."""
     n = len(values)
     if not n:
@@ -65,11 +65,11 @@ def over_seeds(values: Sequence[float]) -> Estimate:
     if n == 1:
         return Estimate(mean, mean, mean, 1)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
-    reach = student(n - 1) * deviation / math.sqrt(n)
+    reach = student_t(n - 1) * deviation / math.sqrt(n)
     return Estimate(mean, mean - reach, mean + reach, n, deviation)
 
 
-def student(freedom: int) -> float:
+def student_t(freedom: int) -> float:
     """Two-sided 95 % point of Student's t (the expansion of Fisher and Cornish, as in Abramowitz & Stegun 26.7.5)."""
     if freedom <= len(STUDENT):
         return STUDENT[freedom - 1]
@@ -84,12 +84,14 @@ def student(freedom: int) -> float:
     return sum(term / freedom**power for power, term in enumerate(terms))
 
 
-def paired(ours: Sequence[float], theirs: Sequence[float], *, images: bool = False) -> Estimate:
+def paired_difference(
+    ours: Sequence[float], theirs: Sequence[float], *, images: bool = False
+) -> Estimate:
     """The mean difference of pairs: of two methods with the same seeds, or with `images` over the same test images."""
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}")
     if images:
-        return over_images(
+        return bootstrap_mean(
             np.asarray(ours, dtype=np.float64) - np.asarray(theirs, dtype=np.float64)
         )
-    return over_seeds([a - b for a, b in zip(ours, theirs, strict=True)])
+    return t_interval([a - b for a, b in zip(ours, theirs, strict=True)])

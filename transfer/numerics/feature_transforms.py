@@ -25,21 +25,23 @@ ROUNDING = 1.2e-7  # relative, of float32: what varies less than this does not v
 NO_VARIANCE = 1e-12  # a share of the largest eigenvalue: what is left of rounding in float32
 
 
-def apply(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
+def transform(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
     """(n, D) float32 through fitted steps; a row's result is the same to the bit, whatever rows are beside it."""
     if len(block) == 1:  # one row would take another way, with other rounding, through the product
-        return apply(steps, np.repeat(block, 2, axis=0))[:1]
-    return through(on_device(steps, torch.device("cpu")), torch.from_numpy(block)).numpy()
+        return transform(steps, np.repeat(block, 2, axis=0))[:1]
+    return transform_on_device(
+        to_device(steps, torch.device("cpu")), torch.from_numpy(block)
+    ).numpy()
 
 
-def on_device(steps: list[Step], device: torch_types.device) -> list[dict[str, torch_types.Tensor]]:
+def to_device(steps: list[Step], device: torch_types.device) -> list[dict[str, torch_types.Tensor]]:
     """Fitted steps as `through` takes them."""
     return [
         {name: torch.from_numpy(one).to(device) for name, one in step.items()} for step in steps
     ]
 
 
-def through(
+def transform_on_device(
     steps: list[dict[str, torch_types.Tensor]], rows: torch_types.Tensor
 ) -> torch_types.Tensor:
     """(n, D) float32 through fitted steps, on the device that both are on."""
@@ -55,7 +57,7 @@ def through(
     return rows
 
 
-def projection(width: int, wanted: int, seed: int) -> Step:
+def random_projection(width: int, wanted: int, seed: int) -> Step:
     """A random projection that keeps distances, nearly (Johnson & Lindenstrauss, 1984): Gaussian, of the seed alone."""
     if wanted >= width:
         raise TransferError(
@@ -65,7 +67,7 @@ def projection(width: int, wanted: int, seed: int) -> Step:
     return {"matrix": (drawn / np.sqrt(wanted)).astype(np.float32)}
 
 
-def directions(
+def fit_pca(
     blocks: Blocks,
     count: int,
     width: int,
@@ -84,7 +86,7 @@ def directions(
         raise TransferError(
             f"{wanted} components of {count} rows of {width} values: at most {limit} can be had"
         )
-    found = spectrum(blocks, count, width, wanted, device)
+    found = covariance_spectrum(blocks, count, width, wanted, device)
     values, vectors = found.values, found.vectors
     if values[0] <= 0:
         raise TransferError(
@@ -126,7 +128,7 @@ class Whitening(NamedTuple):
     )
 
 
-class Spectrum(NamedTuple):
+class CovarianceSpectrum(NamedTuple):
     """The mean (D,), the largest eigenvalues of the covariance and their vectors (D, wanted); of the whole covariance
     its trace and the sum of its squared entries."""
 
@@ -137,7 +139,7 @@ class Spectrum(NamedTuple):
     squares: float
 
 
-def ledoit_wolf(blocks: Blocks, found: Spectrum, count: int, width: int) -> float:
+def ledoit_wolf(blocks: Blocks, found: CovarianceSpectrum, count: int, width: int) -> float:
     """How far the covariance is best drawn towards a multiple of the identity (Ledoit & Wolf, 2004): 0 to 1."""
     fourth = 0.0
     for block in blocks():
@@ -150,9 +152,9 @@ def ledoit_wolf(blocks: Blocks, found: Spectrum, count: int, width: int) -> floa
     return min(1.0, max(0.0, noise / spread)) if spread > 0 else 1.0
 
 
-def spectrum(
+def covariance_spectrum(
     blocks: Blocks, count: int, width: int, wanted: int, device: torch_types.device
-) -> Spectrum:
+) -> CovarianceSpectrum:
     """The `wanted` largest directions of the covariance.
 
     Fewer rows than values (a smoke run of 256 images of 9,600 values): of their inner products, count by count.
@@ -183,10 +185,10 @@ def spectrum(
     if count <= width:
         vectors = (rows.T @ torch.from_numpy(vectors).to(device)).cpu().numpy()
         vectors /= np.maximum(np.linalg.norm(vectors, axis=0), 1e-300)
-    return Spectrum(mean.cpu().numpy(), values, vectors, trace, squares)
+    return CovarianceSpectrum(mean.cpu().numpy(), values, vectors, trace, squares)
 
 
-def scaling(blocks: Blocks, width: int, standardise: bool, note: Note) -> Step:
+def fit_scaler(blocks: Blocks, width: int, standardise: bool, note: Note) -> Step:
     """The mean, and the deviations to `standardise`; a value that does not vary becomes zero."""
     squares, count = torch.zeros(width, dtype=torch.float64), 0
 

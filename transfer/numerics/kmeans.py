@@ -61,7 +61,7 @@ class FeatureRows:
 
 
 @dataclass
-class Lloyd:
+class LloydState:
     """Where an iteration stands: enough to go on from."""
 
     centroids: numpy.ndarray  # (k, D) float32
@@ -103,7 +103,7 @@ class Assigner:
         return np.maximum(distances, 0), labels
 
 
-def gpu_of(device: str) -> int | None:
+def faiss_gpu(device: str) -> int | None:
     """The GPU that FAISS is to use for a torch device; None: the CPU, also where FAISS cannot use that GPU."""
     number = int(device.partition(":")[2] or 0)
     usable = (
@@ -114,16 +114,18 @@ def gpu_of(device: str) -> int | None:
     return number if usable else None
 
 
-def start(rows: Rows, k: int, init: Literal["k-means++", "random"], seed: int) -> Lloyd:
+def initial_centroids(
+    rows: Rows, k: int, init: Literal["k-means++", "random"], seed: int
+) -> LloydState:
     """k rows as first centroids, drawn from the seed."""
     random = np.random.RandomState(seed % (1 << 32))
     pool = k if init == "random" else max(k, min(SEEDING_ROWS * k, IN_MEMORY // (4 * rows.width)))
     chosen = np.sort(random.choice(rows.count, min(rows.count, pool), replace=False))
-    sample = _pick(rows, chosen)
-    return Lloyd(sample if init == "random" else sample[_plus_plus(sample, k, random)])
+    sample = _gather_rows(rows, chosen)
+    return LloydState(sample if init == "random" else sample[_kmeans_plus_plus(sample, k, random)])
 
 
-def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
+def lloyd_step(rows: Rows, state: LloydState, gpu: int | None = None) -> LloydState:
     """One pass: assign every row, then move every centroid to the mean of its rows. The objective never rises.
 
     An empty cluster is set beside the mean of the one with the largest sum of squares, which stays where it is.
@@ -135,7 +137,7 @@ def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
         np.zeros(k, np.float32),
     )  # a row of each cluster, how far it is off
     for first, panel, distances, labels in _assigned(rows, state.centroids, gpu):
-        _add(sums, panel, labels)
+        _add_to_sums(sums, panel, labels)
         sizes += np.bincount(labels, minlength=k)
         inertia += np.bincount(labels, distances, minlength=k)
         np.maximum.at(reach, labels, distances)
@@ -143,14 +145,14 @@ def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
         farthest[labels[outermost]] = first + outermost
     means = (sums / np.maximum(sizes, 1)[:, None]).astype(np.float32)
     centroids = np.where(sizes[:, None] > 0, means, state.centroids)
-    splits = _fill(rows, centroids, sizes, inertia, farthest)
+    splits = _reseed_empty(rows, centroids, sizes, inertia, farthest)
     settled = splits == 0 and np.array_equal(centroids, state.centroids)
-    return Lloyd(
+    return LloydState(
         centroids, [*state.objective, float(inertia.sum())], state.splits + splits, settled
     )
 
 
-def measure(
+def cluster_sizes(
     rows: Rows, centroids: numpy.ndarray, gpu: int | None = None
 ) -> tuple[numpy.ndarray, float]:
     """(k,) sizes of the clusters over all rows, and the sum of squared distances."""
@@ -197,7 +199,7 @@ def _assigned(
             yield start + at, panel, distances[:, 0], labels[:, 0]
 
 
-def _add(sums: numpy.ndarray, panel: numpy.ndarray, labels: numpy.ndarray) -> None:
+def _add_to_sums(sums: numpy.ndarray, panel: numpy.ndarray, labels: numpy.ndarray) -> None:
     """Add each row to its cluster's sum: a product with a sparse matrix of ones, in float32, which is exact enough.
 
     Not by torch: its threads wait busily between two calls, and take the processor from FAISS's.
@@ -209,7 +211,7 @@ def _add(sums: numpy.ndarray, panel: numpy.ndarray, labels: numpy.ndarray) -> No
     sums[into] += sparse.csc_matrix((ones, places, ends), shape=(height, len(panel))) @ panel
 
 
-def _fill(
+def _reseed_empty(
     rows: Rows,
     centroids: numpy.ndarray,
     sizes: numpy.ndarray,
@@ -227,14 +229,14 @@ def _fill(
         return 0
     rank = farthest[donors].argsort()
     far = np.empty((len(donors), rows.width), dtype=np.float32)
-    far[rank] = _pick(rows, farthest[donors][rank])
+    far[rank] = _gather_rows(rows, farthest[donors][rank])
     placed = centroids[donors] + NUDGE * (far - centroids[donors])
     moved = (placed != centroids[donors]).any(axis=1)
     centroids[empty[: len(donors)][moved]] = placed[moved]
     return int(moved.sum())
 
 
-def _pick(rows: Rows, chosen: numpy.ndarray) -> numpy.ndarray:
+def _gather_rows(rows: Rows, chosen: numpy.ndarray) -> numpy.ndarray:
     """The rows of the numbers in `chosen`, which ascend."""
     parts = [
         block[chosen[slice(*np.searchsorted(chosen, (first, first + len(block))))] - first]
@@ -243,7 +245,7 @@ def _pick(rows: Rows, chosen: numpy.ndarray) -> numpy.ndarray:
     return np.concatenate(parts)
 
 
-def _plus_plus(sample: numpy.ndarray, k: int, random: numpy.random.RandomState) -> list[int]:
+def _kmeans_plus_plus(sample: numpy.ndarray, k: int, random: numpy.random.RandomState) -> list[int]:
     """k-means++ (Arthur & Vassilvitskii 2007): each next row is drawn with the square of its distance to the others."""
     points = torch.from_numpy(sample)
     points = points - points.mean(0)  # about the middle, where float32 has digits for differences

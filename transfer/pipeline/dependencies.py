@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from transfer.pipeline.plan import Planned
+from transfer.pipeline.plan import PlannedStage
 from transfer.pipeline.substitution import variables_in
 from transfer.pipeline.yaml_document import Node
 from transfer.stage.base import Stage
@@ -30,7 +30,9 @@ def named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[str, tuple[Any
                 )
 
 
-def in_order(inputs: Mapping[str, Mapping[str, str | None]]) -> tuple[list[str], list[list[str]]]:
+def topological_order(
+    inputs: Mapping[str, Mapping[str, str | None]],
+) -> tuple[list[str], list[list[str]]]:
     """Names of stages, each after those that it reads; and the circles, each from one of its stages back to it.
 
     `inputs`: stage -> input -> the stage that it names, None where that is faulty.
@@ -53,7 +55,7 @@ def in_order(inputs: Mapping[str, Mapping[str, str | None]]) -> tuple[list[str],
     return order, circles
 
 
-def needed_for(
+def required_stages(
     wanted: set[str], order: list[str], inputs: Mapping[str, Mapping[str, str | None]]
 ) -> set[str]:
     """The stages asked for, and what they stand on; all, where none is asked for or one is not in the file."""
@@ -66,7 +68,7 @@ def needed_for(
     return found
 
 
-def variables_of(one: Planned, root: Node) -> set[str]:
+def matrix_variables(one: PlannedStage, root: Node) -> set[str]:
     """The matrix variables that a stage, or anything before it, is written with."""
     read = ["seed", "data"] if one.stage.images else ["seed"]
     written = [root.value["stages"].value[one.name]]

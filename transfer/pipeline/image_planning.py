@@ -8,38 +8,38 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.spec import ImageSpec
 from transfer.datasets.split_roles import overlap, spec_for, split_fault
 from transfer.errors import TransferError, UsageError
-from transfer.pipeline.plan import Planned, pack_of
+from transfer.pipeline.plan import PlannedStage, source_pack
 from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node
-from transfer.stage.base import Stage, several
+from transfer.stage.base import Stage, inputs_named
 
 SMOKE_IMAGES = 256
 
 
-class PlannedImages:
+class ImagePlanner:
     """Plans the packing of what stages read. `unread`: a fault of a set -> the stages that read it."""
 
     def __init__(self, sets: ImageSets, smoke: bool, faults: Faults):
         self.sets, self.smoke, self.faults = sets, smoke, faults
-        self.unread: dict[tuple[Mark, str, str], dict[str, None]] = {}
+        self.unreadable: dict[tuple[Mark, str, str], dict[str, None]] = {}
         self.read: dict[str, None] = {}  # the stages that have all images that they read
 
-    def of(
+    def plan_stage(
         self,
         name: str,
         kind: type[Stage],
         node: Node,
         data: ImageSpec | None,
-        before: dict[str, Planned] | None,
+        before: dict[str, PlannedStage] | None,
         top: Node,
-    ) -> dict[str, Planned] | None:
+    ) -> dict[str, PlannedStage] | None:
         """Plan the packing of every split that the stage reads; None where that cannot be."""
         found, own = {}, "data" in node.keys
         for role, images in kind.images.items():
             if images.follow and not own:
                 if before is None:
                     return None
-                source = next(iter(several(before, images.follow)), None)
-                pack = None if source is None else pack_of(source)
+                source = next(iter(inputs_named(before, images.follow)), None)
+                pack = None if source is None else source_pack(source)
                 if pack is not None:
                     found[role] = pack
                     continue
@@ -59,7 +59,9 @@ class PlannedImages:
                 if own:
                     self.faults.add(node.keys["data"], f"stages.{name}.data", str(error))
                 else:
-                    self.unread.setdefault((top.keys["data"], "data", str(error)), {})[name] = None
+                    self.unreadable.setdefault((top.keys["data"], "data", str(error)), {})[name] = (
+                        None
+                    )
                 return None
         if wrong := overlap({role: pack.stage.split for role, pack in found.items()}, kind):
             self.faults.add(node.mark, f"stages.{name}", wrong)
@@ -67,7 +69,7 @@ class PlannedImages:
         for role, option in (
             (role, images.follow) for role, images in kind.images.items() if images.follow
         ):
-            for one in several(before or {}, option):
+            for one in inputs_named(before or {}, option):
                 if wrong := self._of_others(one, found[role]):
                     self.faults.add(node.mark_at((option,)), f"stages.{name}.{option}", wrong)
                     return None
@@ -75,9 +77,9 @@ class PlannedImages:
             self.read[name] = None
         return found
 
-    def _of_others(self, one: Planned, pack: Planned) -> str:
+    def _of_others(self, one: PlannedStage, pack: PlannedStage) -> str:
         """What is wrong where an input is not of the images that it would be joined to; empty where nothing is."""
-        theirs = pack_of(one)
+        theirs = source_pack(one)
         if (
             theirs is None
             or theirs.stage.shares_ids(pack.stage)
@@ -87,7 +89,7 @@ class PlannedImages:
         places = f"'{one.name}' is of {theirs.stage.origin.place}, the images are of {pack.stage.origin.place}"
         return f"{places}: in another set the same id is another image"
 
-    def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> Planned:
+    def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> PlannedStage:
         note = ""
         if self.smoke:
             spec = spec.model_copy(update={"limit": min(spec.limit or SMOKE_IMAGES, SMOKE_IMAGES)})
@@ -95,19 +97,19 @@ class PlannedImages:
                 self.sets.survey(spec)
             except UsageError:
                 _, size = self.sets.locate(spec)
-                note = f"drawings stand in for {spec.place}, which is not there"
+                note = f"drawings stand in for {spec.location}, which is not there"
                 spec = ImageSpec(
                     card="drawings", split=None, limit=spec.limit, size=spec.size or size
                 )
         pack = self.sets.pack(spec, split, labelled)
         told = "; ".join(filter(None, [note, pack.note]))
-        return Planned(
-            f"{Path(spec.place).name or spec.place}/{pack.split}", "images", pack, note=told
+        return PlannedStage(
+            f"{Path(spec.location).name or spec.location}/{pack.split}", "images", pack, note=told
         )
 
-    def tell_unread(self) -> None:
+    def report_unreadable(self) -> None:
         """A fault for each set that cannot be read, with all stages that read it."""
-        for (mark, where, what), readers in self.unread.items():
+        for (mark, where, what), readers in self.unreadable.items():
             first, *more = what.split("\n")
             lines = [f"{first} (read by {', '.join(readers)})", *more]
             if self.read.keys() - readers:

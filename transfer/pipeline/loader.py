@@ -12,16 +12,21 @@ from pydantic import BaseModel, ValidationError
 
 from transfer import artifacts
 from transfer.datasets.image_sets import ImageSets
-from transfer.errors import BadOption, UsageError, nearest
+from transfer.errors import InvalidOption, UsageError, did_you_mean
 from transfer.pipeline import matrix
-from transfer.pipeline.dependencies import in_order, named_inputs, needed_for, variables_of
-from transfer.pipeline.image_planning import PlannedImages
-from transfer.pipeline.plan import COMMON, Header, Plan, Planned
-from transfer.pipeline.substitution import replace, substitute
-from transfer.pipeline.validation_messages import culprit, say_all
+from transfer.pipeline.dependencies import (
+    matrix_variables,
+    named_inputs,
+    required_stages,
+    topological_order,
+)
+from transfer.pipeline.image_planning import ImagePlanner
+from transfer.pipeline.plan import COMMON_OPTIONS, PipelineHeader, Plan, PlannedStage
+from transfer.pipeline.substitution import apply_set, substitute
+from transfer.pipeline.validation_messages import fault_messages, faulty_option
 from transfer.pipeline.yaml_document import FAULTY, Faults, Node, read_document
 from transfer.stage.base import Stage
-from transfer.stage.file_option import with_files
+from transfer.stage.file_option import resolve_files
 from transfer.stage.registry import find_stage
 from transfer.storage.manifest import KEY_LENGTH
 from transfer.storage.store import Store
@@ -49,7 +54,7 @@ def load_plan(
     if not isinstance(root.value, dict):
         raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
     for assignment in sets:
-        root = replace(root, assignment, faults)
+        root = apply_set(root, assignment, faults)
     if not isinstance(root.value, dict):
         faults.raise_if_any()
         raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
@@ -65,16 +70,16 @@ class _Reader:
         self.path, self.smoke, self.faults = path, smoke, faults
         self.wanted = {name.partition("[")[0] for name in stages}
         self.beside = path.resolve().parent
-        self.memory = store.memory
-        self.images = PlannedImages(ImageSets(self.memory, self.beside), smoke, faults)
-        self.by_key: dict[str, Planned] = {}
-        self.names: dict[str, list[Planned]] = {}
+        self.memory = store.survey_cache
+        self.images = ImagePlanner(ImageSets(self.memory, self.beside), smoke, faults)
+        self.by_key: dict[str, PlannedStage] = {}
+        self.names: dict[str, list[PlannedStage]] = {}
 
     def plan(self, root: Node) -> Plan:
-        known = [*Header.model_fields, "matrix", "stages"]
+        known = [*PipelineHeader.model_fields, "matrix", "stages"]
         for key, mark in root.keys.items():
             if key not in known:
-                self.faults.add(mark, key, f"unknown key{nearest(key, known)}")
+                self.faults.add(mark, key, f"unknown key{did_you_mean(key, known)}")
         stages = root.value.get("stages", Node(None, root.mark))
         if stages.value is not FAULTY and (not isinstance(stages.value, dict) or not stages.value):
             self.faults.add(
@@ -91,7 +96,9 @@ class _Reader:
                 and STAGE_NAME.fullmatch(wanted)
                 and not KEY.fullmatch(wanted)
             ):
-                raise UsageError(f"{self.path}: no stage '{wanted}'{nearest(wanted, stages.value)}")
+                raise UsageError(
+                    f"{self.path}: no stage '{wanted}'{did_you_mean(wanted, stages.value)}"
+                )
         name = root.value.get("name")
         if name is not None and isinstance(name.value, str) and not NAME.fullmatch(name.value):
             self.faults.add(root.keys["name"], "name", "letters, digits, '_', '-' and '.' only")
@@ -102,7 +109,7 @@ class _Reader:
             head = self._header(top)
             if isinstance(stages.value, dict):
                 self._member(root, top, head, member)
-        self.images.tell_unread()
+        self.images.report_unreadable()
         self.faults.raise_if_any()
         return Plan(
             head.name or self.path.stem,
@@ -112,15 +119,17 @@ class _Reader:
             self.smoke,
         )
 
-    def _header(self, top: Node) -> Header:
+    def _header(self, top: Node) -> PipelineHeader:
         """Each field on its own, so that a faulty one hides no other; its value is FAULTY then."""
         found: dict[str, Any] = {}
-        for key in Header.model_fields.keys() & top.value.keys():
-            checked = self._validate(Header, {key: top.value[key].plain()}, top, "")
+        for key in PipelineHeader.model_fields.keys() & top.value.keys():
+            checked = self._validate(PipelineHeader, {key: top.value[key].plain()}, top, "")
             found[key] = _settled(getattr(checked, key), top.value[key]) if checked else FAULTY
-        return Header.model_construct(**found)
+        return PipelineHeader.model_construct(**found)
 
-    def _member(self, root: Node, top: Node, header: Header, member: dict[str, Any]) -> None:
+    def _member(
+        self, root: Node, top: Node, header: PipelineHeader, member: dict[str, Any]
+    ) -> None:
         """Check the stages of a member, and take them into the plan where nothing is wrong."""
         written = top.value["stages"]
         nodes = {
@@ -137,19 +146,19 @@ class _Reader:
             for name, node in nodes.items()
             if name in kinds
         }
-        sound: dict[str, Planned] = {}
-        order, circles = in_order(inputs)
+        sound: dict[str, PlannedStage] = {}
+        order, circles = topological_order(inputs)
         for circle in circles:
             told = f"stands on itself: {' -> '.join(circle)}"
             self.faults.add(nodes[circle[0]].mark, f"stages.{circle[0]}", told)
-        needed = needed_for(self.wanted, order, inputs)
+        needed = required_stages(self.wanted, order, inputs)
         for name in order:
             one = self._stage(name, nodes[name], kinds[name], header)
             if name not in needed:
                 continue
             if one.stage is not FAULTY:
                 where = f"stages.{name}"
-                found = with_files(
+                found = resolve_files(
                     one.stage, nodes[name], where, self.beside, self.memory, self.faults, self.smoke
                 )
                 one.stage, note = found
@@ -158,24 +167,26 @@ class _Reader:
             before = (
                 {option: sound[other] for option, other in inputs[name].items()} if ready else None
             )
-            images = self.images.of(name, kinds[name], nodes[name], one.data, before, top)
+            images = self.images.plan_stage(name, kinds[name], nodes[name], one.data, before, top)
             if one.stage is not FAULTY and before is not None and images is not None:
                 one.inputs, one.images = before, images
-                one.member = {key: member[key] for key in member if key in variables_of(one, root)}
+                one.member = {
+                    key: member[key] for key in member if key in matrix_variables(one, root)
+                }
                 sound[name] = one
                 self._check(one)
-        if not self.faults and not self.images.unread:
+        if not self.faults and not self.images.unreadable:
             self._add(list(sound.values()))
 
     def _validate(self, model: type[BaseModel], values: Any, node: Node, where: str) -> Any:
         try:
             return model.model_validate(values)
         except ValidationError as error:
-            for path, told in say_all(error, model, values).items():
+            for path, told in fault_messages(error, model, values).items():
                 option = ".".join(map(str, path))
                 self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), told)
         except Exception as error:  # a stranger's code may raise anything
-            option = culprit(model, values)
+            option = faulty_option(model, values)
             place = node.mark_at((option,)), ".".join(filter(None, [where, option]))
             self.faults.add(*place, f"cannot be checked ({type(error).__name__}: {error})")
         return None
@@ -210,7 +221,7 @@ class _Reader:
             found[option] = wanted if wanted in kinds else None
             mark, where = node.mark_at(path), ".".join(map(str, ("stages", name, *path)))
             if wanted not in written:
-                self.faults.add(mark, where, f"no stage '{wanted}'{nearest(wanted, written)}")
+                self.faults.add(mark, where, f"no stage '{wanted}'{did_you_mean(wanted, written)}")
             elif wanted in kinds and not issubclass(
                 kinds[wanted].produces, artifacts.KINDS[wanted_kind]
             ):
@@ -227,7 +238,9 @@ class _Reader:
                 found[option] = None
         return found
 
-    def _stage(self, name: str, node: Node, kind: type[Stage], header: Header) -> Planned:
+    def _stage(
+        self, name: str, node: Node, kind: type[Stage], header: PipelineHeader
+    ) -> PlannedStage:
         """The stage with its options, seed and data, each FAULTY where it is."""
         where, uses = f"stages.{name}", node.value["uses"].value
         found: dict[str, Any] = {"seed": header.seed, "data": header.data}
@@ -235,20 +248,27 @@ class _Reader:
             if key == "data" and not kind.images:
                 self.faults.add(node.keys["data"], f"{where}.data", f"{uses} reads no images")
                 continue
-            checked = self._validate(Header, {key: node.value[key].plain()}, node, where)
+            checked = self._validate(PipelineHeader, {key: node.value[key].plain()}, node, where)
             found[key] = _settled(getattr(checked, key), node.value[key]) if checked else FAULTY
-        options = {key: one.plain() for key, one in node.value.items() if key not in COMMON}
+        options = {key: one.plain() for key, one in node.value.items() if key not in COMMON_OPTIONS}
         stage = self._validate(kind, options, node, where) or FAULTY
         if FAULTY in (stage, found["seed"]):
-            return Planned(name, uses, FAULTY, data=found["data"])
+            return PlannedStage(name, uses, FAULTY, data=found["data"])
         label = uses if ".py:" not in uses else Path(uses).name.replace(".py:", ".")
-        made = stage.smoked() if self.smoke else stage
-        return Planned(name, label, made, node=node, note="; ".join(stage.idle(options)), **found)
+        made = stage.for_smoke_run() if self.smoke else stage
+        return PlannedStage(
+            name,
+            label,
+            made,
+            node=node,
+            note="; ".join(stage.ineffective_options(options)),
+            **found,
+        )
 
-    def _check(self, one: Planned) -> None:
+    def _check(self, one: PlannedStage) -> None:
         try:
-            one.stage.check(one)
-        except BadOption as error:
+            one.stage.validate_plan(one)
+        except InvalidOption as error:
             path = tuple(error.option.split("."))
             self.faults.add(one.node.mark_at(path), f"stages.{one.name}.{error.option}", str(error))
         except ValueError as error:
@@ -257,7 +277,7 @@ class _Reader:
             what = f"the check of {one.uses} fails: {type(error).__name__}: {error}"
             self.faults.add(one.node.mark, f"stages.{one.name}", what)
 
-    def _add(self, order: list[Planned]) -> None:
+    def _add(self, order: list[PlannedStage]) -> None:
         """Take the member's stages into the plan; those that an earlier member has too are that member's."""
         for one in order:
             for role, pack in one.images.items():

@@ -6,7 +6,7 @@ import itertools
 import math
 from typing import Any
 
-from transfer.errors import nearest
+from transfer.errors import did_you_mean
 from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node
 
 MAX_MEMBERS = 10_000
@@ -36,7 +36,9 @@ def expand(node: Node | None, faults: Faults) -> list[dict[str, Any]]:
         for name in entry.keys() - variables.keys():
             mark = node.mark_at(("exclude", index, name))
             faults.add(
-                mark, "matrix.exclude", f"no matrix variable '{name}'{nearest(name, variables)}"
+                mark,
+                "matrix.exclude",
+                f"no matrix variable '{name}'{did_you_mean(name, variables)}",
             )
     count = math.prod(map(len, variables.values()))
     if count > MAX_MEMBERS:

@@ -11,20 +11,20 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from transfer.datasets.spec import ImageSpec
-from transfer.errors import UsageError, nearest
-from transfer.pipeline.substitution import label
+from transfer.errors import UsageError, did_you_mean
+from transfer.pipeline.substitution import member_label
 from transfer.pipeline.yaml_document import Node
 from transfer.stage.base import Stage
-from transfer.storage.manifest import key_of
+from transfer.storage.manifest import key_for
 
-COMMON = {
+COMMON_OPTIONS = {
     "uses": "which method: see `transfer list stages`",
     "data": "another image set for this stage than the pipeline's",
     "seed": "another seed for this stage than the pipeline's",
 }
 
 
-class Header(BaseModel):
+class PipelineHeader(BaseModel):
     """What stands at the head of a pipeline file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
@@ -41,7 +41,7 @@ class Header(BaseModel):
 
 
 @dataclass(eq=False)
-class Planned:
+class PlannedStage:
     """A stage of a plan: what it is, what it stands on, and the key of what it makes."""
 
     name: str
@@ -52,23 +52,26 @@ class Planned:
     members: list[dict[str, Any]] = field(
         default_factory=list
     )  # of all members that share it, as they are written
-    inputs: dict[str, Planned] = field(default_factory=dict)
-    images: dict[str, Planned] = field(default_factory=dict)
+    inputs: dict[str, PlannedStage] = field(default_factory=dict)
+    images: dict[str, PlannedStage] = field(default_factory=dict)
     data: ImageSpec | None = None  # what the file says of its images
     note: str = ""  # what a person must know of it, such as a stand-in for a set that is not there
     node: Node | None = None
 
     @property
     def label(self) -> str:
-        return f"{self.name}[{label(self.member)}]" if self.member else self.name
+        return f"{self.name}[{member_label(self.member)}]" if self.member else self.name
 
     @property
     def values(self) -> list[set[str]]:
         """The variables of each member that it is made for, as a label writes them: {"k=200", "seed=0"}."""
-        return [{label({name: value}) for name, value in member.items()} for member in self.members]
+        return [
+            {member_label({name: value}) for name, value in member.items()}
+            for member in self.members
+        ]
 
     @property
-    def before(self) -> dict[str, Planned]:
+    def dependencies(self) -> dict[str, PlannedStage]:
         """Everything that it reads, by the name it is read under."""
         return {**self.inputs, **{f"{role} images": pack for role, pack in self.images.items()}}
 
@@ -78,25 +81,25 @@ class Planned:
             "stage": self.uses,
             "version": self.stage.version,
             "options": self.stage.identity(),
-            "inputs": {name: one.key for name, one in self.before.items()},
+            "inputs": {name: one.key for name, one in self.dependencies.items()},
         }
         return identity | ({"seed": self.seed} if self.stage.seeded else {})
 
     @property
     def key(self) -> str:
         if not hasattr(self, "_key"):
-            self._key = key_of(self.identity)
+            self._key = key_for(self.identity)
         return self._key
 
 
-def up_to(one: Planned, images: bool = False) -> list[Planned]:
+def upstream_stages(one: PlannedStage, images: bool = False) -> list[PlannedStage]:
     """All that a stage stands on, each after all that it reads, and itself last; with `images` their packing too."""
-    found: dict[str, Planned] = {}
+    found: dict[str, PlannedStage] = {}
 
-    def visit(one: Planned) -> None:
+    def visit(one: PlannedStage) -> None:
         if one.key in found:
             return
-        for other in (one.before if images else one.inputs).values():
+        for other in (one.dependencies if images else one.inputs).values():
             visit(other)
         found[one.key] = one
 
@@ -104,7 +107,7 @@ def up_to(one: Planned, images: bool = False) -> list[Planned]:
     return list(found.values())
 
 
-def pack_of(one: Planned) -> Planned | None:
+def source_pack(one: PlannedStage) -> PlannedStage | None:
     """The packed images that a stage, or the nearest before it that reads any, is given; None where none does."""
     while not one.images:
         if not one.inputs:
@@ -119,11 +122,11 @@ class Plan:
 
     name: str
     file: Path
-    stages: list[Planned]
-    names: dict[str, list[Planned]]  # stage name -> one a member
+    stages: list[PlannedStage]
+    names: dict[str, list[PlannedStage]]  # stage name -> one a member
     smoke: bool = False
 
-    def __iter__(self) -> Iterator[Planned]:
+    def __iter__(self) -> Iterator[PlannedStage]:
         return iter(self.stages)
 
     def narrowed(self, names: Sequence[str]) -> Plan:
@@ -131,7 +134,10 @@ class Plan:
         if not names:
             return self
         kept = {
-            one for name in names for last in self.find(name) for one in up_to(last, images=True)
+            one
+            for name in names
+            for last in self.find(name)
+            for one in upstream_stages(last, images=True)
         }
         groups = {
             name: [one for one in members if one in kept] for name, members in self.names.items()
@@ -143,7 +149,7 @@ class Plan:
             names={name: members for name, members in groups.items() if members},
         )
 
-    def find(self, name: str) -> list[Planned]:
+    def find(self, name: str) -> list[PlannedStage]:
         """The stages called `name`, or with that key, or whose members have the values in `name[k=200,seed=0]`.
 
         UsageError names what is nearest.
@@ -164,8 +170,8 @@ class Plan:
     def _instead(self, stage: str, values: set[str]) -> str:
         """What may be meant by the name of a stage with values that no member has."""
         if stage not in self.names:
-            return nearest(stage, self.names)
+            return did_you_mean(stage, self.names)
         known = {value for one in self.names[stage] for values in one.values for value in values}
         for value in sorted(values - known):
-            return f": {stage} has no member with '{value}'{nearest(value, known)}"
+            return f": {stage} has no member with '{value}'{did_you_mean(value, known)}"
         return f": {stage} has members with each of these values, and none with all"

@@ -6,13 +6,21 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from transfer.errors import UsageError, nearest
-from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node, parse, shown, word
+from transfer.errors import UsageError, did_you_mean
+from transfer.pipeline.yaml_document import (
+    FAULTY,
+    Faults,
+    Mark,
+    Node,
+    inline_yaml,
+    parse,
+    value_text,
+)
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
-def replace(root: Node, assignment: str, faults: Faults) -> Node:
+def apply_set(root: Node, assignment: str, faults: Faults) -> Node:
     """`root` with one value replaced, as `--set stages.clusters.k=100` asks; the value is read as YAML."""
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
@@ -44,11 +52,11 @@ def _replaced(
         faults.add(
             mark,
             where,
-            f"{shown(node.value)} has no '{step}': replace it as a whole, --set {parent}='{{...}}'",
+            f"{value_text(node.value)} has no '{step}': replace it as a whole, --set {parent}='{{...}}'",
         )
         return node
     if rest and step not in node.value:
-        faults.add(mark, where, f"the file has no '{step}' there{nearest(step, node.value)}")
+        faults.add(mark, where, f"the file has no '{step}' there{did_you_mean(step, node.value)}")
         return node
     below = _replaced(node.value[step], rest, value, mark, faults, where) if rest else value
     return Node(
@@ -81,15 +89,15 @@ def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node
         return node
     names = VARIABLE.findall(node.value)
     for name in [name for name in names if name not in variables]:
-        faults.add(node.mark, "", f"no matrix variable '{name}'{nearest(name, variables)}")
+        faults.add(node.mark, "", f"no matrix variable '{name}'{did_you_mean(name, variables)}")
     if any(variables.get(name, FAULTY) is FAULTY for name in names):
         return Node(FAULTY, node.mark)
     whole = VARIABLE.fullmatch(node.value)
     if whole:
         return Node(variables[whole[1]], node.mark)
-    return Node(VARIABLE.sub(lambda match: word(variables[match[1]]), node.value), node.mark)
+    return Node(VARIABLE.sub(lambda match: inline_yaml(variables[match[1]]), node.value), node.mark)
 
 
-def label(variables: Mapping[str, Any]) -> str:
+def member_label(variables: Mapping[str, Any]) -> str:
     """`method=rotation,k=200`: what a member of a matrix is called; empty where there is none."""
-    return ",".join(f"{name}={word(value)}" for name, value in variables.items())
+    return ",".join(f"{name}={inline_yaml(value)}" for name, value in variables.items())

@@ -7,14 +7,14 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from transfer.datasets.spec import ImageSpec
-from transfer.errors import nearest
+from transfer.errors import did_you_mean
 from transfer.models import FAMILIES
-from transfer.pipeline.plan import COMMON
-from transfer.pipeline.yaml_document import FAULTY, shown
+from transfer.pipeline.plan import COMMON_OPTIONS
+from transfer.pipeline.yaml_document import FAULTY, value_text
 from transfer.stage.base import Stage
 
 
-def say_all(
+def fault_messages(
     error: ValidationError, model: type[BaseModel], values: Any
 ) -> dict[tuple[Any, ...], str]:
     """Where in `values` something is wrong -> what, in words that help; not what was told of a faulty value already.
@@ -25,7 +25,9 @@ def say_all(
     for fault in error.errors():
         absent = fault["type"] in ("missing", "extra_forbidden")
         if absent or not holds_faulty(fault.get("input")):
-            found.setdefault(_written(fault["loc"], values, absent), []).append(say(fault, model))
+            found.setdefault(_written(fault["loc"], values, absent), []).append(
+                fault_message(fault, model)
+            )
     inner = {
         path[:place] for path in found for place in range(len(path))
     }  # a variant that fits better tells more
@@ -56,10 +58,12 @@ def _either(told: list[str]) -> str:
     return f"should be {' or '.join(dict.fromkeys(wanted for wanted, _, _ in parts))} (found {parts[0][2]}"
 
 
-def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
+def fault_message(fault: dict[str, Any], model: type[BaseModel]) -> str:
     """pydantic's fault in words that help."""
     if fault["type"] == "extra_forbidden":
-        return f"unknown option{nearest(str(fault['loc'][-1]), _names_at(model, fault['loc']))}"
+        return (
+            f"unknown option{did_you_mean(str(fault['loc'][-1]), _names_at(model, fault['loc']))}"
+        )
     if fault["type"] == "missing":
         return "is required" + (f": {help}" if (help := _help(model, fault["loc"])) else "")
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
@@ -72,18 +76,18 @@ def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
         and fault["loc"][-1] in model.input_fields()
     ):
         message = "must be the name of one stage"
-    return f"{message} (found {shown(found)})"
+    return f"{message} (found {value_text(found)})"
 
 
 def _names_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
     """What the last word of `path` could have been."""
     if len(path) == 1:
-        return [*model.model_fields, *(COMMON if issubclass(model, Stage) else ())]
+        return [*model.model_fields, *(COMMON_OPTIONS if issubclass(model, Stage) else ())]
     nested = {f"<{kind.__name__}>": kind for kind in FAMILIES} | {"data": ImageSpec}
     return [*nested[path[-2]].model_fields] if path[-2] in nested else []
 
 
-def culprit(model: type[BaseModel], values: dict[str, Any]) -> str:
+def faulty_option(model: type[BaseModel], values: dict[str, Any]) -> str:
     """The option whose check fails in its own code."""
     for name, value in values.items():
         try:

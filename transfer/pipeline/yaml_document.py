@@ -193,13 +193,15 @@ class _Converter:
             reason = (
                 f" ({error})" if isinstance(error, ValueError) else f" as {tag.removeprefix(TAG)}"
             )
-            return self._faulty(mark, f"{shown(node.value)} cannot be read{reason}")
+            return self._faulty(mark, f"{value_text(node.value)} cannot be read{reason}")
         if isinstance(value, float) and not math.isfinite(value):
-            return self._faulty(mark, f"{shown(node.value)} is not a finite number")
+            return self._faulty(mark, f"{value_text(node.value)} is not a finite number")
         if isinstance(value, int) and abs(value) >= LARGEST:
-            return self._faulty(mark, f"{shown(node.value)} is too large a number")
+            return self._faulty(mark, f"{value_text(node.value)} is too large a number")
         if isinstance(value, str) and UNSPEAKABLE.search(value):
-            return self._faulty(mark, f"{shown(value)} holds a character that no text may hold")
+            return self._faulty(
+                mark, f"{value_text(value)} holds a character that no text may hold"
+            )
         return Node(value, mark)
 
     def _faulty(self, mark: Mark, what: str) -> Node:
@@ -207,9 +209,15 @@ class _Converter:
         return Node(FAULTY, mark)
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as the file has it, short enough for a line."""
-    text = "nothing" if value is None else word(value) if isinstance(value, bool) else repr(value)
+    text = (
+        "nothing"
+        if value is None
+        else inline_yaml(value)
+        if isinstance(value, bool)
+        else repr(value)
+    )
     return text if len(text) <= 80 else f"{text[:77]}..."
 
 
@@ -236,7 +244,7 @@ def _too_deep(text: str, file: str, placed: bool) -> Mark:
     return Mark(file)
 
 
-def word(value: Any) -> str:
+def inline_yaml(value: Any) -> str:
     """A value as YAML writes it in one line."""
     plain = value is not None and not isinstance(value, (bool, list, dict))
     return str(value) if plain else json.dumps(value, ensure_ascii=False)

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 from markupsafe import Markup
 
 from transfer.artifacts import Clusters, Images, PseudoLabels
-from transfer.report.collect import Found, Gathered, apart, by_name, chosen, drawn, left_out
-from transfer.report.image_sheets import GAP, ODD, Picture, picture, sheet, tile
+from transfer.report.collect import ReportData, ReportStage, apart, by_name, chosen, drawn, left_out
+from transfer.report.image_sheets import GAP, ODD, EncodedImage, picture, sheet, tile
 from transfer.report.svg_plots import Series, lines
 from transfer.utils.lazy_imports import np
 
@@ -24,18 +24,18 @@ LINES = 8  # sizes in one plot
 
 
 @dataclass
-class Cluster:
+class ClusterView:
     """One cluster: how large, of which classes (name and count, the most frequent first), and its nearest images."""
 
     number: int
     size: int
     classes: list[tuple[str, int]]
     purity: float | None
-    picture: Picture
+    picture: EncodedImage
 
 
 @dataclass
-class Table:
+class ClusterTable:
     """Pseudo-labels joined with their images by id. `order`: rows by label, each label's nearest first."""
 
     labels: numpy.ndarray
@@ -53,7 +53,7 @@ class Table:
         return self.order[self.starts[label] : self.starts[label + 1]][:count]
 
 
-def montages(report: Gathered) -> dict[str, Any]:
+def montages(report: ReportData) -> dict[str, Any]:
     """Some members' clusters, by groups; which members are left out, and how to see them."""
     shown, others = [], []
     for members in by_name(report.of(PseudoLabels)).values():
@@ -72,7 +72,7 @@ def montages(report: Gathered) -> dict[str, Any]:
     }
 
 
-def _montage(report: Gathered, one: Found) -> dict[str, Any] | None:
+def _montage(report: ReportData, one: ReportStage) -> dict[str, Any] | None:
     pack = report.images_of(one.planned)
     if pack is None:
         return None
@@ -100,7 +100,7 @@ def _montage(report: Gathered, one: Found) -> dict[str, Any] | None:
     }
 
 
-def _joined(labels: PseudoLabels, images: Images) -> Table:
+def _joined(labels: PseudoLabels, images: Images) -> ClusterTable:
     place = {name: row for row, name in enumerate(images.ids)}
     rows = np.array([place.get(name, -1) for name in labels.ids], dtype=np.int64)
     order = np.lexsort((labels.table.read("distance"), labels.labels))
@@ -109,10 +109,10 @@ def _joined(labels: PseudoLabels, images: Images) -> Table:
     true = None
     if images.labels is not None and len(images.classes):
         true = np.where(rows >= 0, images.labels[np.maximum(rows, 0)], -1)
-    return Table(labels.labels, labels.cluster_ids, rows, order, starts, true)
+    return ClusterTable(labels.labels, labels.cluster_ids, rows, order, starts, true)
 
 
-def _contingency(table: Table, classes: int) -> numpy.ndarray | None:
+def _contingency(table: ClusterTable, classes: int) -> numpy.ndarray | None:
     """(labels, classes) how many images of each class each label has; None without true labels."""
     if table.true is None:
         return None
@@ -151,7 +151,9 @@ def _groups(sizes: numpy.ndarray, counts: numpy.ndarray | None) -> list[tuple[st
     return [*told, ("At random", [rest[i] for i in drawn(len(rest), GROUP)])]
 
 
-def _cluster(images: Images, table: Table, counts: numpy.ndarray | None, label: int) -> Cluster:
+def _cluster(
+    images: Images, table: ClusterTable, counts: numpy.ndarray | None, label: int
+) -> ClusterView:
     rows = table.nearest(label, TILES)
     rows = rows[: len(rows) - len(rows) % 2] if len(rows) > COLUMNS else rows  # two full rows
     classes: list[tuple[str, int]] = []
@@ -172,7 +174,7 @@ def _cluster(images: Images, table: Table, counts: numpy.ndarray | None, label: 
     )
     columns = len(rows) if len(rows) <= COLUMNS else len(rows) // 2
     tiles = [tile(images, row, SIDE) for row in table.rows[rows]]
-    return Cluster(
+    return ClusterView(
         number,
         int(table.sizes[label]),
         classes,
@@ -181,7 +183,7 @@ def _cluster(images: Images, table: Table, counts: numpy.ndarray | None, label: 
     )
 
 
-def sizes(report: Gathered) -> list[dict[str, Any]]:
+def sizes(report: ReportData) -> list[dict[str, Any]]:
     """For each clustering stage, the sizes of its clusters from the largest on, a line a member."""
     found = []
     for name, members in by_name(report.of(Clusters)).items():

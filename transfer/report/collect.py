@@ -12,12 +12,12 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import KINDS, Artifact, Images, PseudoLabels
-from transfer.errors import Damaged
-from transfer.execution.status import State, find
-from transfer.pipeline.plan import Planned, pack_of
-from transfer.pipeline.substitution import label
+from transfer.errors import CorruptArtifact
+from transfer.execution.status import StageStatus, find_manifest
+from transfer.pipeline.plan import PlannedStage, source_pack
+from transfer.pipeline.substitution import member_label
 from transfer.storage.manifest import MANIFEST, Manifest
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import np, torch
 
 MEMBERS = 4  # of a matrix, whose pictures are shown
@@ -25,13 +25,13 @@ PACK = "images"  # the stages that pack an image set; they are no part of the pi
 
 
 @dataclass(eq=False)
-class Found:
+class ReportStage:
     """A planned stage, how it stands, and what it made if that can be shown."""
 
-    planned: Planned
-    state: State
+    planned: PlannedStage
+    state: StageStatus
     manifest: Manifest | None
-    report: Gathered
+    report: ReportData
     sound: set[str] = field(default_factory=set)  # files that were compared with the manifest
 
     @property
@@ -71,65 +71,65 @@ class Found:
 
 
 @dataclass
-class Gathered:
+class ReportData:
     """All stages of a pipeline. `damaged`: label -> what could not be read and is therefore not shown."""
 
     pipeline: Pipeline
-    stages: list[Found] = field(default_factory=list)
+    stages: list[ReportStage] = field(default_factory=list)
     damaged: dict[str, str] = field(default_factory=dict)
 
     @staticmethod
-    def read(pipeline: Pipeline) -> Gathered:
+    def read(pipeline: Pipeline) -> ReportData:
         """Plan, states and manifests; no other file is opened."""
-        found = Gathered(pipeline)
-        for state in pipeline.states():
+        found = ReportData(pipeline)
+        for state in pipeline.statuses():
             # What no longer fits what it was made from is not shown: it would be another pipeline's result.
-            manifest = None if state.pending else find(pipeline.store, state.planned)
-            found.stages.append(Found(state.planned, state, manifest, found))
+            manifest = None if state.pending else find_manifest(pipeline.store, state.planned)
+            found.stages.append(ReportStage(state.planned, state, manifest, found))
             if state.reason.startswith("damaged"):
                 found.damaged[state.planned.label] = state.reason
         return found
 
     @cached_property
-    def by_key(self) -> dict[str, Found]:
+    def by_key(self) -> dict[str, ReportStage]:
         return {one.planned.key: one for one in self.stages}
 
     @property
-    def methods(self) -> list[Found]:
+    def methods(self) -> list[ReportStage]:
         """All but the packing of image sets."""
         return [one for one in self.stages if one.planned.uses != PACK]
 
-    def of(self, kind: type[Artifact]) -> list[Found]:
+    def of(self, kind: type[Artifact]) -> list[ReportStage]:
         """The finished stages that make this kind of artifact, in the plan's order."""
         return [
             one for one in self.methods if one.made and issubclass(one.planned.stage.produces, kind)
         ]
 
-    def images_of(self, one: Planned) -> Found | None:
+    def images_of(self, one: PlannedStage) -> ReportStage | None:
         """The packed images that a stage, or the nearest before it that reads any, was given."""
-        planned = pack_of(one)
+        planned = source_pack(one)
         pack = None if planned is None else self.by_key.get(planned.key)
         return pack if pack is not None and pack.made else None
 
-    def opened(self, pack: Found) -> Images:
+    def opened(self, pack: ReportStage) -> Images:
         """Packed images; what is read of them is the index, and single pictures."""
         return pack.checked("index.h5", "images.json")
 
     @contextmanager
-    def reading(self, one: Found) -> Iterator[None]:
+    def reading(self, one: ReportStage) -> Iterator[None]:
         """What is damaged is told and left out; the rest of the page is made."""
         try:
             yield
-        except Damaged as error:
+        except CorruptArtifact as error:
             self.damaged[one.label] = str(error)
 
     def command(self, *words: str) -> str:
         """A command on the same file, store and changes."""
         return shlex.join(
-            ["transfer", words[0], str(self.pipeline.plan.file), *words[1:], *self.pipeline.words]
+            ["transfer", words[0], str(self.pipeline.plan.file), *words[1:], *self.pipeline.flags]
         )
 
-    def chance(self, one: Found) -> float | None:
+    def chance(self, one: ReportStage) -> float | None:
         """The accuracy of guessing in a training, as far as its stage can say."""
         labels = [
             self.by_key[other.key]
@@ -145,34 +145,39 @@ class Gathered:
         pack = self.images_of(one.planned)
         if pack is None or not hasattr(one.planned.stage, "chance"):
             return None
-        from transfer.training.pretext_task import About
+        from transfer.training.pretext_task import DatasetInfo
 
         images = self.opened(pack)
         try:
-            return one.planned.stage.chance(About(images.size, len(images), len(images.classes)))
+            return one.planned.stage.chance(
+                DatasetInfo(images.size, len(images), len(images.classes))
+            )
         except Exception:  # a stranger's task may need more than a report knows
             return None
 
 
-def by_name(stages: Iterable[Found]) -> dict[str, list[Found]]:
+def by_name(stages: Iterable[ReportStage]) -> dict[str, list[ReportStage]]:
     """Stage name -> its members."""
-    groups: dict[str, list[Found]] = {}
+    groups: dict[str, list[ReportStage]] = {}
     for one in stages:
         groups.setdefault(one.planned.name, []).append(one)
     return groups
 
 
-def apart(stages: Sequence[Planned], without: Sequence[str] = ()) -> list[str]:
+def apart(stages: Sequence[PlannedStage], without: Sequence[str] = ()) -> list[str]:
     """A short name for each: the matrix variables in which they differ, or the stage's name where there is none."""
     names = dict.fromkeys(name for one in stages for name in one.member if name not in without)
     differ = [name for name in names if len({str(one.member.get(name)) for one in stages}) > 1]
     told = [
-        label({name: one.member[name] for name in differ if name in one.member}) for one in stages
+        member_label({name: one.member[name] for name in differ if name in one.member})
+        for one in stages
     ]
     return [one or stage.name for one, stage in zip(told, stages, strict=True)]
 
 
-def chosen(stages: Sequence[Found], count: int = MEMBERS) -> tuple[list[Found], list[Found]]:
+def chosen(
+    stages: Sequence[ReportStage], count: int = MEMBERS
+) -> tuple[list[ReportStage], list[ReportStage]]:
     """Some that stand for all, spread over the matrix, and those that are left out."""
     if len(stages) <= count:
         return list(stages), []
@@ -182,7 +187,7 @@ def chosen(stages: Sequence[Found], count: int = MEMBERS) -> tuple[list[Found], 
     ]
 
 
-def left_out(report: Gathered, stages: Sequence[Found]) -> dict[str, Any] | None:
+def left_out(report: ReportData, stages: Sequence[ReportStage]) -> dict[str, Any] | None:
     """How many members are not shown, and a command that shows one of them."""
     if not stages:
         return None
@@ -202,5 +207,5 @@ def spread(count: int, wanted: int) -> list[int]:
 
 def drawn(count: int, wanted: int, seed: int = 0) -> list[int]:
     """`wanted` of `count` rows at random, the same for the same seed, in ascending order."""
-    order = Draw(seed, torch.arange(1)).permutations(count)[0] if count else torch.arange(0)
+    order = PerImageRng(seed, torch.arange(1)).permutations(count)[0] if count else torch.arange(0)
     return np.sort(order[:wanted].numpy()).tolist()

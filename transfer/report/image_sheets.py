@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transfer.artifacts import Images
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ LIKE = (0, 158, 115)  # and of one that is; told apart by colour-blind people to
 
 
 @dataclass(frozen=True)
-class Picture:
+class EncodedImage:
     """An image of the page: its data, its size in px, and what it says to who cannot see it."""
 
     data: str
@@ -34,7 +34,7 @@ class Picture:
     alt: str
 
 
-def picture(image: Image, alt: str, lossless: bool = False) -> Picture:
+def picture(image: Image, alt: str, lossless: bool = False) -> EncodedImage:
     """Photographs as JPEG, drawings of single pixels as PNG."""
     file = io.BytesIO()
     if lossless:
@@ -45,7 +45,7 @@ def picture(image: Image, alt: str, lossless: bool = False) -> Picture:
         )
     kind = "png" if lossless else "jpeg"
     data = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
-    return Picture(data, *image.size, alt)
+    return EncodedImage(data, *image.size, alt)
 
 
 def tile(images: Images, row: int, side: int) -> numpy.ndarray:
@@ -55,7 +55,9 @@ def tile(images: Images, row: int, side: int) -> numpy.ndarray:
     try:
         found = Image.fromarray(np.ascontiguousarray(images.picture(int(row))))
     except OSError as error:
-        raise Damaged(images.folder, f"image {images.ids[row]} cannot be read ({error})") from error
+        raise CorruptArtifact(
+            images.folder, f"image {images.ids[row]} cannot be read ({error})"
+        ) from error
     return np.asarray(
         found.resize((side, side), Image.Resampling.BILINEAR if side < found.width else 0)
     )

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Features, Scores
-from transfer.errors import Damaged
-from transfer.report.collect import Found, Gathered, chosen, left_out, spread
-from transfer.report.image_sheets import LIKE, ODD, Picture, picture, sheet, tile
+from transfer.errors import CorruptArtifact
+from transfer.report.collect import ReportData, ReportStage, chosen, left_out, spread
+from transfer.report.image_sheets import LIKE, ODD, EncodedImage, picture, sheet, tile
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ QUERIES, NEAREST, SIDE = 6, 7, 72
 VALUES = 1 << 26  # of features that are read at most: a page must not wait for what a large set has
 
 
-def neighbours(report: Gathered) -> dict[str, Any]:
+def neighbors(report: ReportData) -> dict[str, Any]:
     """Pictures with the stage that each comes from; retrieval's own, or a row a query of features that are there."""
     retrieved = [one for one in report.of(Scores) if PICTURE in one.manifest.files]
     some, more = chosen(retrieved or _last(report))
@@ -34,14 +34,14 @@ def neighbours(report: Gathered) -> dict[str, Any]:
     return {"pictures": found, "left_out": left_out(report, more)}
 
 
-def _last(report: Gathered) -> list[Found]:
+def _last(report: ReportData) -> list[ReportStage]:
     """Features that no other features are made from, of images that are labelled or clustered."""
     features = report.of(Features)
     read = {other.key for one in features for other in one.planned.inputs.values()}
     return [one for one in features if one.planned.key not in read]
 
 
-def _retrieved(one: Found) -> Picture:
+def _retrieved(one: ReportStage) -> EncodedImage:
     from PIL import Image
 
     folder = one.checked(PICTURE).folder
@@ -50,13 +50,13 @@ def _retrieved(one: Found) -> Picture:
             image.thumbnail((WIDE, 4 * WIDE))
             made = image.convert("RGB")
     except OSError as error:
-        raise Damaged(folder, f"{PICTURE} cannot be read ({error})") from error
+        raise CorruptArtifact(folder, f"{PICTURE} cannot be read ({error})") from error
     return picture(
         made, f"a row a query of {one.label}: the image, and the training images nearest to it"
     )
 
 
-def _nearest(report: Gathered, one: Found) -> dict[str, Any] | None:
+def _nearest(report: ReportData, one: ReportStage) -> dict[str, Any] | None:
     """A row a query: the image and those whose features lie nearest by cosine."""
     pack = report.images_of(one.planned)
     if pack is None:

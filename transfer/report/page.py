@@ -14,12 +14,12 @@ from markupsafe import Markup, escape
 from transfer import __version__
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
-from transfer.comparison.render import counted, time_of
+from transfer.comparison.render import count_text, duration
 from transfer.errors import TransferError
-from transfer.inspection.views import size
+from transfer.inspection.views import file_size
 from transfer.report import cluster_montages, nearest_neighbors, pipeline_graph, scores, training
-from transfer.report.collect import PACK, Found, Gathered, by_name
-from transfer.utils.paths import check_folder
+from transfer.report.collect import PACK, ReportData, ReportStage, by_name
+from transfer.utils.paths import check_output_folder
 
 HERE = Path(__file__).parent
 MISSING = 30  # lines that say what is not there
@@ -37,7 +37,7 @@ class Written:
 
 def write(pipeline: Pipeline, target: Path) -> Written:
     """Make the page and write it; TransferError where nothing of the pipeline is done."""
-    check_folder(target)
+    check_output_folder(target)
     text, damaged = page(pipeline)
     data = text.encode("utf-8")
     target.write_bytes(data)
@@ -48,12 +48,12 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
     """The whole page, and what of it is damaged and therefore not shown."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-    report = Gathered.read(pipeline)
+    report = ReportData.read(pipeline)
     if not any(one.made for one in report.methods):
         lines = [
             f"{pipeline.plan.file}: nothing of it is made yet, there is nothing to report; to make it:"
         ]
-        raise TransferError("\n".join([*lines, report.command("run", *report.pipeline.asked)]))
+        raise TransferError("\n".join([*lines, report.command("run", *report.pipeline.selected)]))
     comparison, why = scores.compared(report)
     provenance = [
         _provenance(report, one) for some in by_name(report.stages).values() for one in some
@@ -73,14 +73,14 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
         "views": training.views(report),
         "montages": cluster_montages.montages(report),
         "sizes": cluster_montages.sizes(report),
-        "neighbours": nearest_neighbors.neighbours(report),
+        "neighbours": nearest_neighbors.neighbors(report),
         "filters": training.first_filters(report),
         "probes": scores.probes(report, comparison),
         "taught": scores.curves(report),
         "provenance": provenance,
         "compare_command": report.command("compare"),
-        "duration": time_of,
-        "bytes": size,
+        "duration": duration,
+        "bytes": file_size,
     }
     told["damaged"] = report.damaged | {
         one["stage"]: one["why"] for one in (comparison.damaged if comparison else [])
@@ -127,12 +127,12 @@ def code(text: str) -> Markup:
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _missing(report: Gathered) -> dict[str, Any] | None:
+def _missing(report: ReportData) -> dict[str, Any] | None:
     """The stages that are not there, why, and the command that makes them."""
     pending = [one for one in report.methods if not one.made]
     if not pending:
         return None
-    alike: dict[tuple[str, str, str], list[Found]] = {}
+    alike: dict[tuple[str, str, str], list[ReportStage]] = {}
     for one in pending:
         alike.setdefault(
             (one.planned.name, one.planned.uses, one.state.reason or "not made yet"), []
@@ -146,11 +146,11 @@ def _missing(report: Gathered) -> dict[str, Any] | None:
         "more": len(told) - MISSING,
         "count": len(pending),
         "of": len(report.methods),
-        "command": report.command("run", *report.pipeline.asked),
+        "command": report.command("run", *report.pipeline.selected),
     }
 
 
-def _provenance(report: Gathered, one: Found) -> dict[str, Any]:
+def _provenance(report: ReportData, one: ReportStage) -> dict[str, Any]:
     """All that is known of a stage."""
     identity = one.planned.identity
     command = report.command("run", *([] if one.planned.uses == PACK else [one.label]))
@@ -158,7 +158,9 @@ def _provenance(report: Gathered, one: Found) -> dict[str, Any]:
         "found": one,
         "command": command,
         "options": _flat(identity["options"]),
-        "inputs": [(name, report.by_key[other.key]) for name, other in one.planned.before.items()],
+        "inputs": [
+            (name, report.by_key[other.key]) for name, other in one.planned.dependencies.items()
+        ],
         "seed": identity.get("seed"),
         "version": identity["version"],
         "scores": [],
@@ -188,7 +190,7 @@ def _scores(card: dict[str, Any]) -> dict[str, Any]:
         (name, f"{card['figures'][name]:.2f}", _interval(card.get("intervals", {}).get(name)))
         for name in names
     ]
-    counts = counted(card.get("counts", {}))
+    counts = count_text(card.get("counts", {}))
     selected = ", ".join(f"{name}: {value}" for name, value in card.get("selected", {}).items())
     return {
         "protocol": card["protocol"],

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from transfer.comparison.render import time_of
-from transfer.report.collect import PACK, Found, Gathered, by_name
+from transfer.comparison.render import duration
+from transfer.report.collect import PACK, ReportData, ReportStage, by_name
 
 LETTER, BOLD = 6.9, 8.6  # px that a letter takes at most, at the sizes in the style sheet
 LINE, PAD = 16, 10
@@ -83,7 +83,7 @@ class Box:
             box.y = self.y - self.height / 2 + INNER + row * (high + INNER) + box.height / 2
 
 
-def drawing(report: Gathered) -> Markup:
+def drawing(report: ReportData) -> Markup:
     """The whole pipeline as an SVG of its natural size; the page lets it scroll inside a box of its own."""
     stages = _boxes(report)
     layers = _layers(_framed(stages))
@@ -117,18 +117,18 @@ def drawing(report: Gathered) -> Markup:
     )
 
 
-def standing(members: Sequence[Found]) -> str:
+def status_class(members: Sequence[ReportStage]) -> str:
     """What was made, when, and how long it took, in a few words."""
     made = [one for one in members if one.made]
     if not made:
         return "not made yet" if not members[0].state.reason.startswith("damaged") else "damaged"
     when = max(one.when for one in made)
-    took = time_of(sum(one.manifest.seconds for one in made))
+    took = duration(sum(one.manifest.seconds for one in made))
     count = f"{len(made)} of {len(members)} made · " if len(members) > 1 else ""
     return f"{count}{when:%d %b %H:%M} · {took}"
 
 
-def _boxes(report: Gathered) -> list[Box]:
+def _boxes(report: ReportData) -> list[Box]:
     groups = by_name(report.methods)
     boxes = {}
     for name, members in groups.items():
@@ -141,7 +141,7 @@ def _boxes(report: Gathered) -> list[Box]:
             if first.uses != name
             else []
         )
-        lines += [standing(members)]
+        lines += [status_class(members)]
         lines += (
             [f"on {', '.join(sets)}"]
             if len(sets) in (1, 2)

@@ -6,7 +6,7 @@ makes two to four points. The digits are second-hand, and the page says so.
 
 from __future__ import annotations
 
-from transfer.pipeline.plan import Planned
+from transfer.pipeline.plan import PlannedStage
 
 PROTOCOL = "linear/zhang2016-v1"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -32,7 +32,7 @@ CARD, COUNTS = (
 PLAIN = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # what the published networks are
 
 
-def published(score: Planned, protocol: str) -> dict[str, tuple[float, ...]]:
+def published(score: PlannedStage, protocol: str) -> dict[str, tuple[float, ...]]:
     """Name -> a figure for each of LAYERS, where a score is of that protocol, network and images; else nothing."""
     backbone = next((getattr(one.stage, "backbone", None) for one in score.inputs.values()), None)
     if protocol != PROTOCOL or getattr(backbone, "name", "") != "alexnet":

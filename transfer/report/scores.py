@@ -9,12 +9,12 @@ from markupsafe import Markup
 
 from transfer.artifacts import Scores
 from transfer.comparison.compare import RANDOM, SUPERVISED, compare
-from transfer.comparison.render import NOTHING, cells_of, head_of, words_of
+from transfer.comparison.render import NOTHING, row_titles, section_title, table_cells
 from transfer.comparison.table import Comparison, Row, Section
 from transfer.errors import TransferError, UsageError
 from transfer.models.backbone import Backbone
-from transfer.numerics.confidence_intervals import over_seeds
-from transfer.report.collect import Found, Gathered, apart, by_name, chosen, left_out
+from transfer.numerics.confidence_intervals import t_interval
+from transfer.report.collect import ReportData, ReportStage, apart, by_name, chosen, left_out
 from transfer.report.published_results import LAYERS, NOTE, published
 from transfer.report.svg_plots import Series, lines, scale
 
@@ -35,7 +35,7 @@ class Dot:
     frame: bool  # random weights or labels: what the others stand between
 
 
-def compared(report: Gathered) -> tuple[Comparison | None, str]:
+def compared(report: ReportData) -> tuple[Comparison | None, str]:
     """What `transfer compare` finds, and why there is nothing where it finds none."""
     try:
         return compare([report.pipeline]), ""
@@ -52,7 +52,7 @@ def sections(found: Comparison | None) -> list[dict[str, Any]]:
     """
     made = []
     for section in found.sections if found else []:
-        titles, rows, words = cells_of(section)
+        titles, rows, words = table_cells(section)
         table = [
             {
                 "cells": cells,
@@ -60,13 +60,13 @@ def sections(found: Comparison | None) -> list[dict[str, Any]]:
             }
             for cells, row in zip(rows, section.rows, strict=True)
         ]
-        told = words_of(section)
+        told = row_titles(section)
         dots = _dots(section, told) if len(section.rows) > 1 else None
         made.append(
             {
                 "protocol": section.protocol,
                 "figure": section.figure,
-                "head": head_of(section),
+                "head": section_title(section),
                 "titles": titles,
                 "words": words,
                 "rows": table,
@@ -85,7 +85,7 @@ def _tested(section: Section) -> tuple[str, str]:
     """The image set that is scored, and how many of it."""
     sets = [
         told.partition(" (")[0]
-        for role, told in section.setting["images"].items()
+        for role, told in section.protocol_settings["images"].items()
         if role != "train"
     ]
     count = Scores.tested(section.counts)
@@ -93,12 +93,12 @@ def _tested(section: Section) -> tuple[str, str]:
 
 
 def _seed(run: Any, row: Row) -> str:
-    return f"seed {run.about.seed}" if len(row.runs) > 1 else run.planned.name
+    return f"seed {run.lineage.seed}" if len(row.runs) > 1 else run.planned.name
 
 
 def _given(row: Row, uses: str) -> bool:
     """Whether a row is what others are compared with: of random weights, or of labels."""
-    return row.about.is_from(uses) or row.about.taught_by(uses)
+    return row.lineage.is_pretext(uses) or row.lineage.distilled_from(uses)
 
 
 def _sentence(section: Section, told: list[str]) -> dict[str, str]:
@@ -109,7 +109,7 @@ def _sentence(section: Section, told: list[str]) -> dict[str, str]:
     if row.figure.deviation is not None:
         spread = f"± {row.figure.deviation:.1f} over {row.figure.n} seeds"
     else:
-        spread = f"[{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.spans else ""
+        spread = f"[{row.figure.low:.1f}, {row.figure.high:.1f}]" if row.has_interval else ""
     others = [
         f"{difference.mean:+.1f} to {name}".replace("-", "−")
         for name, difference in (("random weights", row.random), ("supervised", row.supervised))
@@ -133,8 +133,8 @@ def _sentence(section: Section, told: list[str]) -> dict[str, str]:
 def _dots(section: Section, told: list[str]) -> dict[str, Any]:
     rows = section.rows[:ROWS]
     low, high, ticks = scale(
-        [row.figure.low if row.spans else row.figure.mean for row in rows],
-        [row.figure.high if row.spans else row.figure.mean for row in rows],
+        [row.figure.low if row.has_interval else row.figure.mean for row in rows],
+        [row.figure.high if row.has_interval else row.figure.mean for row in rows],
     )
 
     def place(value: float) -> float:
@@ -146,8 +146,8 @@ def _dots(section: Section, told: list[str]) -> dict[str, Any]:
             f"{row.figure.mean:.1f}"
             + (f" ± {row.figure.deviation:.1f}" if row.figure.deviation else ""),
             place(row.figure.mean),
-            place(row.figure.low) if row.spans else None,
-            place(row.figure.high) if row.spans else None,
+            place(row.figure.low) if row.has_interval else None,
+            place(row.figure.high) if row.has_interval else None,
             f"made-{row.runs[0].planned.key}",
             _given(row, RANDOM) or _given(row, SUPERVISED),
         )
@@ -165,14 +165,15 @@ def _over_time(section: Section) -> Markup:
     groups: dict[str, list[Row]] = {}
     for row in section.timed:
         groups.setdefault(
-            row.about.scored.uses.partition("/")[2] or row.about.scored.uses, []
+            row.lineage.evaluated_stage.uses.partition("/")[2] or row.lineage.evaluated_stage.uses,
+            [],
         ).append(row)
     if sum(map(len, groups.values())) < 3:
         return Markup("")
     series = []
     for name, rows in groups.items():
         rows = sorted(rows, key=lambda row: row.training)
-        spans = [(row.figure.low, row.figure.high) if row.spans else None for row in rows]
+        spans = [(row.figure.low, row.figure.high) if row.has_interval else None for row in rows]
         series.append(
             Series(
                 name,
@@ -197,14 +198,14 @@ def _over_time(section: Section) -> Markup:
     )
 
 
-def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
+def probes(report: ReportData, found: Comparison | None) -> list[dict[str, Any]]:
     """Accuracy over the layers of a network, a line a row of the comparison; published curves where they belong."""
     made = []
     for section in found.sections if found else []:
         by_network: dict[tuple[str, ...], list[Row]] = {}
-        names = {id(row): told for row, told in zip(section.rows, words_of(section), strict=True)}
+        names = {id(row): told for row, told in zip(section.rows, row_titles(section), strict=True)}
         for row in section.rows:
-            backbone = row.about.backbone
+            backbone = row.lineage.backbone
             layers = [*backbone.layer_names()] if isinstance(backbone, Backbone) else []
             figures = row.runs[0].card["figures"]
             probed = tuple(layer for layer in layers if layer in figures)
@@ -234,7 +235,7 @@ def probes(report: Gathered, found: Comparison | None) -> list[dict[str, Any]]:
                 if layers == LAYERS
                 else []
             )
-            several = f"{len(rows)} networks, {rows[0].about.backbone.name}"
+            several = f"{len(rows)} networks, {rows[0].lineage.backbone.name}"
             title = f"accuracy by layer of {several if len(rows) > 1 else rows[0].label}"
             plot = lines(title, series, "layer", "accuracy, %", names=layers)
             made.append(
@@ -257,7 +258,7 @@ def _probe(row: Row, layers: tuple[str, ...], name: str, beside: float) -> Serie
         [run.card["figures"][layer] for run in row.runs if layer in run.card["figures"]]
         for layer in layers
     ]
-    estimates = [over_seeds(one) for one in values]
+    estimates = [t_interval(one) for one in values]
     if len(row.runs) > 1:
         spans = [(one.low, one.high) for one in estimates]
     else:
@@ -271,7 +272,7 @@ def _probe(row: Row, layers: tuple[str, ...], name: str, beside: float) -> Serie
     )
 
 
-def curves(report: Gathered) -> list[dict[str, Any]]:
+def curves(report: ReportData) -> list[dict[str, Any]]:
     """For each stage that taught a network some labels: accuracy over epochs, and over the number of labels."""
     made = []
     for name, members in by_name(report.of(Scores)).items():
@@ -288,7 +289,7 @@ def curves(report: Gathered) -> list[dict[str, Any]]:
     return made
 
 
-def _taught(one: Found, name: str) -> list[Markup]:
+def _taught(one: ReportStage, name: str) -> list[Markup]:
     scores: Scores = one.checked("scores.json", "scores.h5")
     epochs, plots = [], []
     for figure in scores.figures:
@@ -323,7 +324,7 @@ def _taught(one: Found, name: str) -> list[Markup]:
 
 
 def _array(scores: Scores, name: str) -> Any:
-    from transfer.storage.hdf5_tables import Table
+    from transfer.storage.hdf5_tables import TableReader
 
-    table = Table(scores.folder / "scores.h5")
+    table = TableReader(scores.folder / "scores.h5")
     return table.read(name) if name in table else None

@@ -6,11 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Model
 from transfer.models.backbone import Backbone
-from transfer.report.collect import Found, Gathered, apart, by_name, chosen, left_out, spread
+from transfer.report.collect import (
+    ReportData,
+    ReportStage,
+    apart,
+    by_name,
+    chosen,
+    left_out,
+    spread,
+)
 from transfer.report.image_sheets import filters, picture, sheet, stacked, stretched, tile
 from transfer.report.svg_plots import Series, legend, lines
-from transfer.stage.context import Work
-from transfer.transforms.per_image_rng import Draw
+from transfer.stage.context import StageContext
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import safetensors, torch
 
 if TYPE_CHECKING:
@@ -20,7 +28,7 @@ CURVES = 40  # lines of a plot
 SEEN, SIDE = 4, 88  # images that a network's view is shown of, and their px
 
 
-def curves(report: Gathered) -> list[dict[str, Any]]:
+def curves(report: ReportData) -> list[dict[str, Any]]:
     """For each training stage, a plot for each figure that it told epoch by epoch; a line a member."""
     found = []
     for name, members in by_name(report.of(Model)).items():
@@ -84,13 +92,13 @@ def _figures(histories: Any) -> list[str]:
     return sorted(names, key=lambda name: (name != "loss", name != "accuracy"))
 
 
-def views(report: Gathered) -> list[dict[str, Any]]:
+def views(report: ReportData) -> list[dict[str, Any]]:
     """For each stage that trains on images, what its network sees of a few; once for all members of one method."""
     found = []
     for name, members in _by_method(report).items():
         one = members[0]
         pack = report.images_of(one.planned)
-        if pack is None or not hasattr(one.planned.stage, "sees"):
+        if pack is None or not hasattr(one.planned.stage, "preview"):
             continue
         with report.reading(pack):
             images = report.opened(pack)
@@ -99,8 +107,8 @@ def views(report: Gathered) -> list[dict[str, Any]]:
             pictures, why = [], ""
             try:
                 with torch.inference_mode():
-                    columns = one.planned.stage.sees(
-                        batch, Draw(one.planned.seed, torch.tensor(rows))
+                    columns = one.planned.stage.preview(
+                        batch, PerImageRng(one.planned.seed, torch.tensor(rows))
                     )
                 for caption, seen in columns.items():
                     alt = f"{len(seen)} images as {name} has them: {caption}"
@@ -122,7 +130,7 @@ def views(report: Gathered) -> list[dict[str, Any]]:
     return found
 
 
-def _by_method(report: Gathered) -> dict[str, list[Found]]:
+def _by_method(report: ReportData) -> dict[str, list[ReportStage]]:
     """The members of each stage that learn in one way, by its name; with the method where a stage has several."""
     found = {}
     for name, members in by_name(report.of(Model)).items():
@@ -133,7 +141,7 @@ def _by_method(report: Gathered) -> dict[str, list[Found]]:
     return found
 
 
-def first_filters(report: Gathered) -> list[dict[str, Any]]:
+def first_filters(report: ReportData) -> list[dict[str, Any]]:
     """The first convolution of each network, as its seed draws it and as it was learned."""
     found, drawn = [], {}
     for name, members in by_name(report.of(Model)).items():
@@ -149,7 +157,7 @@ def first_filters(report: Gathered) -> list[dict[str, Any]]:
 
 
 def _pair(
-    one: Found, told: str, drawn: dict[Any, tuple[str, Tensor] | None]
+    one: ReportStage, told: str, drawn: dict[Any, tuple[str, Tensor] | None]
 ) -> dict[str, Any] | None:
     before = _drawn(one, drawn)
     after = _first(one, before[0] if before else None)
@@ -170,7 +178,9 @@ def _pair(
     return pair
 
 
-def _drawn(one: Found, known: dict[Any, tuple[str, Tensor] | None]) -> tuple[str, Tensor] | None:
+def _drawn(
+    one: ReportStage, known: dict[Any, tuple[str, Tensor] | None]
+) -> tuple[str, Tensor] | None:
     """Name and weights of the first convolution as the stage's seed draws it; None where it starts elsewhere."""
     backbone = getattr(one.planned.stage, "backbone", None)
     starts_elsewhere = hasattr(one.planned.stage, "weights") or getattr(
@@ -178,7 +188,7 @@ def _drawn(one: Found, known: dict[Any, tuple[str, Tensor] | None]) -> tuple[str
     ).startswith("timm:")
     if not isinstance(backbone, Backbone) or starts_elsewhere:
         return None
-    seed = Work.seed_for(one.planned, "weights")  # as every training stage draws them
+    seed = StageContext.seed_for(one.planned, "weights")  # as every training stage draws them
     key = (backbone, seed)
     if key not in known:
         state = backbone.build(seed).state_dict()
@@ -188,7 +198,7 @@ def _drawn(one: Found, known: dict[Any, tuple[str, Tensor] | None]) -> tuple[str
     return known[key]
 
 
-def _first(one: Found, name: str | None) -> Tensor | None:
+def _first(one: ReportStage, name: str | None) -> Tensor | None:
     """The same layer's weights after training; only they are read."""
     one.checked("model.safetensors", "model.json")
     with safetensors.safe_open(one.artifact.folder / "model.safetensors", framework="pt") as file:

@@ -38,8 +38,8 @@ from transfer.models import FAMILIES, Timm, family
 from transfer.models.backbone import Backbone
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ def _is_text(value: Any) -> bool:
 
 
 # The type of an input that may be one stage or several.
-Names = Annotated[str | list[str], BeforeValidator(_names_of_stages)]
+OneOrMoreStages = Annotated[str | list[str], BeforeValidator(_names_of_stages)]
 
 
 def option(
@@ -72,12 +72,12 @@ def option(
     )
 
 
-def counts_where(field: FieldInfo) -> dict[str, list[Any]]:
+def applies_when(field: FieldInfo) -> dict[str, list[Any]]:
     """Option -> those of its values with which this one counts; empty: it always does."""
     return _extra(field, "where") or {}
 
 
-def read_by(field: FieldInfo) -> str | None:
+def input_kind(field: FieldInfo) -> str | None:
     """The kind of artifact that an input reads; None for an option."""
     return _extra(field, "artifact")
 
@@ -86,12 +86,12 @@ def _extra(field: FieldInfo, name: str) -> Any:
     return field.json_schema_extra.get(name) if isinstance(field.json_schema_extra, dict) else None
 
 
-def in_words(name: str, values: list[Any]) -> str:
+def option_text(name: str, values: list[Any]) -> str:
     """An option with the values that it may have, as one would write them."""
     return f"`{name}: {' or '.join(map(str, values))}`"
 
 
-def reads(artifact: type[Artifact], help: str, optional: bool = False, **bounds: Any) -> Any:
+def stage_input(artifact: type[Artifact], help: str, optional: bool = False, **bounds: Any) -> Any:
     """An input of a stage: the name of a stage that makes an `artifact`; of a field `str | list[str]`, or several."""
     default = None if optional else ...
     return Field(
@@ -99,7 +99,7 @@ def reads(artifact: type[Artifact], help: str, optional: bool = False, **bounds:
     )
 
 
-def several(inputs: Mapping[str, T], name: str) -> list[T]:
+def inputs_named(inputs: Mapping[str, T], name: str) -> list[T]:
     """All that the input `name` names, in the file's order; those of a list are `name.0`, `name.1`, ..."""
     return [one for key, one in inputs.items() if key == name or key.startswith(f"{name}.")]
 
@@ -139,12 +139,12 @@ def _untrained(value: Backbone) -> Backbone:
 BackboneOption = Annotated[PublishedBackbone, AfterValidator(_untrained)]
 
 
-def is_backbone(field: FieldInfo) -> bool:
+def is_backbone_option(field: FieldInfo) -> bool:
     """Whether an option names a network."""
     return any(kind.__name__ in str(field.annotation) for kind in FAMILIES)
 
 
-class Images:
+class ImageInput:
     """Which images a stage reads when the pipeline file does not say.
 
     `split` is looked for first; a set without `unlabeled` gives its `train`, a set of one split gives that.
@@ -163,44 +163,48 @@ class Stage(BaseModel):
     produces: ClassVar[type[Artifact]]
     version: ClassVar[int] = 1  # raise it when the same options give another result
     seeded: ClassVar[bool] = True  # False: the seed is no part of the key, for nothing is drawn
-    images: ClassVar[dict[str, Images]] = {}  # role -> which images; empty: the stage reads none
+    images: ClassVar[
+        dict[str, ImageInput]
+    ] = {}  # role -> which images; empty: the stage reads none
     smoke: ClassVar[dict[str, Any]] = {}  # what `--smoke` caps: numbers from above, others replaced
     # option that names a file -> what `--smoke` changes where that file is not there; none: it must be there
     stand_ins: ClassVar[dict[str, dict[str, Any]]] = {}
 
-    def run(self, work: Work) -> None:
+    def run(self, context: StageContext) -> None:
         """Read `work.inputs` and `work.images`, write the artifact's files into `work.folder`."""
         raise NotImplementedError
 
-    def check(self, planned: Planned) -> None:
+    def validate_plan(self, planned: PlannedStage) -> None:
         """Raise BadOption (or ValueError) for what the plan shows to be wrong; every command calls it, so no torch."""
 
-    def rehearse(self, planned: Planned) -> None:
+    def validate_build(self, planned: PlannedStage) -> None:
         """Raise ValueError for what building the networks shows to be wrong; called before the first stage runs."""
 
     @classmethod
     def input_fields(cls) -> dict[str, str]:
         """Field name -> name of the artifact kind that it reads."""
-        kinds = {name: read_by(field) for name, field in cls.model_fields.items()}
+        kinds = {name: input_kind(field) for name, field in cls.model_fields.items()}
         return {name: kind for name, kind in kinds.items() if kind}
 
     def identity(self) -> dict[str, Any]:
         """The options that the result depends on: with defaults, without inputs (their keys stand for them)."""
         return self.model_dump(mode="json", exclude={*self.input_fields()})
 
-    def idle(self, written: Iterable[str]) -> list[str]:
+    def ineffective_options(self, written: Iterable[str]) -> list[str]:
         """What to say of each of the options `written` that another option leaves without effect."""
         told = []
         for name in written:
-            for other, wanted in counts_where(type(self).model_fields[name]).items():
+            for other, wanted in applies_when(type(self).model_fields[name]).items():
                 value = getattr(self, other)
                 if not any(
                     one in wanted for one in (value if isinstance(value, list) else [value])
                 ):
-                    told.append(f"`{name}` has no effect: it counts with {in_words(other, wanted)}")
+                    told.append(
+                        f"`{name}` has no effect: it counts with {option_text(other, wanted)}"
+                    )
         return told
 
-    def smoked(self) -> Stage:
+    def for_smoke_run(self) -> Stage:
         """This stage, small enough to run in seconds."""
         changes = {}
         for name, cap in self.smoke.items():

@@ -12,20 +12,20 @@ from types import FrameType
 from typing import Any
 
 from transfer.artifacts import Images, read_json, write_json
-from transfer.errors import Damaged, Stopped
+from transfer.errors import CorruptArtifact, Interrupted
 from transfer.utils.progress import Progress
-from transfer.utils.runtime import Machine
+from transfer.utils.runtime import Runtime
 
 
 @dataclass
-class Work:
+class StageContext:
     """The inputs of a stage, where its files go, and the machine that it runs on."""
 
     folder: Path  # what is written here becomes the artifact
     checkpoints: Path  # what is written here survives a kill; empty at the first start
     inputs: dict[str, Any]  # option name -> artifact
     images: dict[str, Images]  # role -> packed images
-    machine: Machine
+    machine: Runtime
     seed: int
     stop: StopFlag
     label: str = ""
@@ -39,14 +39,14 @@ class Work:
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
-    def before(self) -> float:
+    def earlier_seconds(self) -> float:
         """Seconds that went into what interrupted runs of this stage left."""
         return float(self.saved_progress().get("seconds", 0.0))
 
     @property
     def seconds(self) -> float:
         """Seconds that this stage has taken so far, in all of its runs."""
-        return self.before + time.monotonic() - self.started
+        return self.earlier_seconds + time.monotonic() - self.started
 
     def seed_for(self, *purpose: object) -> int:
         """A seed of its own for each purpose, from the stage's seed alone: nothing depends on what was drawn before."""
@@ -71,7 +71,7 @@ class Work:
         """What `save_progress` recorded before the stage was interrupted; empty at a first start."""
         try:
             return read_json(self.checkpoints / "progress.json")
-        except Damaged:
+        except CorruptArtifact:
             return {}
 
     def pause_point(self) -> None:
@@ -97,4 +97,4 @@ class StopFlag:
 
     def raise_if_set(self) -> None:
         if self.number:
-            raise Stopped(self.number)
+            raise Interrupted(self.number)

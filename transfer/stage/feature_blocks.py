@@ -12,25 +12,27 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Features
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 BLOCK = 1 << 20  # values that are read at once
 
 
-def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.ndarray]]:
+def finite_blocks(
+    context: StageContext, *features: Features
+) -> Iterator[tuple[int, numpy.ndarray]]:
     """(first row, (n, D) float32) over all rows; of several features of the same images, their values side by side.
 
     TransferError names the image whose features are no numbers.
     """
     rows = max(1, BLOCK // max(1, sum(one.shape[1] for one in features)))
     for found in zip(*(one.blocks(rows) for one in features), strict=True):
-        work.pause_point()
+        context.pause_point()
         for one, (first, block) in zip(features, found, strict=True):
-            if (bad := unsound(block)) is not None:
+            if (bad := non_finite_row(block)) is not None:
                 which = next(
                     (
                         f" (`{name}`)"
-                        for name, other in work.inputs.items()
+                        for name, other in context.inputs.items()
                         if other is one and "." in name
                     ),
                     "",
@@ -42,7 +44,7 @@ def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.n
         yield found[0][0], blocks[0] if len(blocks) == 1 else np.concatenate(blocks, axis=1)
 
 
-def unsound(block: numpy.ndarray) -> int | None:
+def non_finite_row(block: numpy.ndarray) -> int | None:
     """The first row of (n, D) that has a value which is no finite number; None where all are."""
     finite = np.isfinite(block).all(axis=1)
     return None if finite.all() else int((~finite).argmax())

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, WithJsonSchema, model_serializer
 
-from transfer.datasets.readers.base import SurveyMemory, lasting
+from transfer.datasets.readers.base import StampCache, settled_stamp
 from transfer.errors import TransferError
-from transfer.pipeline.yaml_document import FAULTY, Faults, Node, word
-from transfer.utils.files import hash_file, stamp
+from transfer.pipeline.yaml_document import FAULTY, Faults, Node, inline_yaml
+from transfer.utils.files import file_stamp, hash_file
 
 if TYPE_CHECKING:
     from transfer.stage.base import Stage
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 DIGITS = 20  # hex digits of the sha256 that stand for a file, as many as for a key
 
 
-class GivenFile(BaseModel):
+class OptionFile(BaseModel):
     """A file that an option names; in a key, its digest stands for it. No digest: the stage is in no plan."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
@@ -38,7 +38,7 @@ class GivenFile(BaseModel):
     def _identity(self) -> str:
         return self.digest
 
-    def unchanged(self) -> Path:
+    def verified_path(self) -> Path:
         """Where it is; TransferError if it is not the file any more that the plan was made for."""
         path = Path(self.path)
         try:
@@ -52,7 +52,7 @@ class GivenFile(BaseModel):
 
 
 def _from_text(value: Any) -> Any:
-    if isinstance(value, GivenFile):
+    if isinstance(value, OptionFile):
         return value
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be the path of a file")
@@ -60,17 +60,17 @@ def _from_text(value: Any) -> Any:
 
 
 FileOption = Annotated[
-    GivenFile, BeforeValidator(_from_text), WithJsonSchema({"type": "string", "minLength": 1})
+    OptionFile, BeforeValidator(_from_text), WithJsonSchema({"type": "string", "minLength": 1})
 ]
 
 
-def given_files(stage: Stage) -> dict[str, GivenFile]:
+def option_files(stage: Stage) -> dict[str, OptionFile]:
     """Option -> the file that it names."""
     values = {name: getattr(stage, name) for name in type(stage).model_fields}
-    return {name: value for name, value in values.items() if isinstance(value, GivenFile)}
+    return {name: value for name, value in values.items() if isinstance(value, OptionFile)}
 
 
-def with_files(
+def resolve_files(
     stage: AStage,
     node: Node,
     where: str,
@@ -87,14 +87,14 @@ def with_files(
     """
     found: dict[str, Any] = {}
     notes: list[str] = []
-    for name, given in given_files(stage).items():
+    for name, given in option_files(stage).items():
         mark = node.mark_at((name,))
         path = Path(
             os.path.abspath((beside if mark.line else Path.cwd()) / os.path.expanduser(given.path))
         )
         try:
-            found[name] = GivenFile(
-                path=str(path), digest=_remembered(path, SurveyMemory(memory / "files"))
+            found[name] = OptionFile(
+                path=str(path), digest=_remembered(path, StampCache(memory / "files"))
             )
         except OSError as error:
             if not (smoke and name in stage.stand_ins and isinstance(error, FileNotFoundError)):
@@ -102,16 +102,16 @@ def with_files(
                 return FAULTY, ""
             found |= (instead := stage.stand_ins[name])
             told = ", ".join(
-                f"`{option}: {word(value)}`" for option, value in instead.items() if value
+                f"`{option}: {inline_yaml(value)}`" for option, value in instead.items() if value
             )
             notes.append(f"{told} stands in for {path}, which is not there")
     return stage.model_copy(update=found) if found else stage, "; ".join(notes)
 
 
-def _remembered(path: Path, memory: SurveyMemory) -> str:
-    now, known = stamp(path), memory.recall(path)
+def _remembered(path: Path, memory: StampCache) -> str:
+    now, known = file_stamp(path), memory.recall(path)
     if known.get("stamp") != now:
-        known = {"stamp": lasting(now), "digest": _digest(path)}
+        known = {"stamp": settled_stamp(now), "digest": _digest(path)}
         memory.keep(path, known)
     return known["digest"]
 

@@ -11,21 +11,21 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images, PseudoLabels
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 
-def joined(pseudo: PseudoLabels, images: Images, work: Work) -> numpy.ndarray:
+def labels_for_images(pseudo: PseudoLabels, images: Images, context: StageContext) -> numpy.ndarray:
     """(N,) int64: the pseudo-label of each image, by its id; -1 where it has none, of which a person is told."""
     labels = pseudo.of(images.ids)
     without = int((labels < 0).sum())
     if without == len(images):
         raise TransferError("none of the images has a pseudo-label: the labels are of another set")
     if without:
-        work.note(f"{without} of {len(images)} images have no pseudo-label and are left out")
+        context.note(f"{without} of {len(images)} images have no pseudo-label and are left out")
     return labels
 
 
-def balanced_order(seed: int, rows: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
+def class_balanced_order(seed: int, rows: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
     """(len(rows),) rows, in which every label comes equally often; the images of a label take turns.
 
     labels: those of `rows`, one each.

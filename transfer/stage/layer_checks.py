@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from transfer.errors import BadOption
+from transfer.errors import InvalidOption
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import Planned
+    from transfer.pipeline.plan import PlannedStage
 
 
-def check_layers(planned: Planned, option: str, layers: Sequence[str | None]) -> None:
+def check_layers(planned: PlannedStage, option: str, layers: Sequence[str | None]) -> None:
     """BadOption, with the nearest names, for a layer that the stage behind `model` does not have."""
     backbone = getattr(planned.inputs["model"].stage, "backbone", None)
     for layer in layers:
@@ -19,4 +19,4 @@ def check_layers(planned: Planned, option: str, layers: Sequence[str | None]) ->
             try:
                 backbone.resolve_layer(layer)
             except ValueError as error:
-                raise BadOption(option, str(error)) from error
+                raise InvalidOption(option, str(error)) from error

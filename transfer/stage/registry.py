@@ -17,7 +17,7 @@ from pathlib import Path
 from types import ModuleType
 
 from transfer.artifacts import KINDS
-from transfer.errors import UsageError, nearest
+from transfer.errors import UsageError, did_you_mean
 from transfer.stage.base import Stage
 
 GROUP = "transfer.stages"
@@ -28,11 +28,11 @@ def find_stage(uses: str, beside: Path) -> type[Stage]:
     if ".py:" in uses:
         file, _, name = uses.rpartition(":")
         return _from_file((beside / file).resolve(), name)
-    if uses in built_in():
+    if uses in builtin_names():
         return _only_stage(importlib.import_module("stages." + uses.replace("/", ".")))
     points = _entry_points()
     if uses not in points:
-        raise UsageError(f"unknown stage '{uses}'{nearest(uses, [*built_in(), *points])}")
+        raise UsageError(f"unknown stage '{uses}'{did_you_mean(uses, [*builtin_names(), *points])}")
     point = points[uses]
     try:
         module = importlib.import_module(point.module)
@@ -47,11 +47,11 @@ def find_stage(uses: str, beside: Path) -> type[Stage]:
 
 def stage_names() -> list[str]:
     """All that `uses:` can name, but files."""
-    return sorted({*built_in(), *_entry_points()})
+    return sorted({*builtin_names(), *_entry_points()})
 
 
 @cache
-def built_in() -> tuple[str, ...]:
+def builtin_names() -> tuple[str, ...]:
     """Paths of the files below stages/, without `.py`; those with a leading underscore are no stages."""
     spec = importlib.util.find_spec("stages")
     roots = [Path(place) for place in (spec.submodule_search_locations if spec else [])]
@@ -93,7 +93,7 @@ def _member(module: ModuleType, name: str, where: str) -> type[Stage]:
             for n, value in vars(module).items()
             if _is_stage(value) and value.__module__ == module.__name__
         ]
-        raise UsageError(f"{where} has no '{name}'{nearest(name, stages)}")
+        raise UsageError(f"{where} has no '{name}'{did_you_mean(name, stages)}")
     return _checked(getattr(module, name), f"{where}:{name}")
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 from transfer.utils.lazy_imports import h5py, np
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ def _set_attributes(file: h5py.File, attributes: Mapping[str, Any]) -> None:
         file.attrs[name] = np.bytes_(text)
 
 
-def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
+def local_member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     """The member of `group` called `name`; ValueError where a link or its storage leads out of the group's file."""
     if group.id.links.get_info(name.encode()).type != h5py.h5l.TYPE_HARD:
         raise ValueError(f"'{name}' is a link to elsewhere")
@@ -107,14 +107,14 @@ def member(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     return found
 
 
-class Table:
+class TableReader:
     """Reads a table. Anything that cannot be read is reported as damage, with the file's name."""
 
     def __init__(self, path: Path):
         self.path = path
         with self._reading(), h5py.File(path, "r") as file:
             self.attributes = {name: json.loads(value) for name, value in file.attrs.items()}
-            columns = {name: member(file, name) for name in file}
+            columns = {name: local_member(file, name) for name in file}
             self.shapes = {name: tuple(column.shape) for name, column in columns.items()}
             self.dtypes = {name: column.dtype.str for name, column in columns.items()}
 
@@ -124,12 +124,12 @@ class Table:
     def read(self, name: str, start: int = 0, stop: int | None = None) -> numpy.ndarray:
         """Rows `start` to `stop` of column `name`."""
         with self._reading(), h5py.File(self.path, "r") as file:
-            return member(file, name)[start:stop]
+            return local_member(file, name)[start:stop]
 
     def blocks(self, name: str, rows: int) -> Iterator[tuple[int, numpy.ndarray]]:
         """(first row, block) over the whole column, `rows` at a time: memory does not grow with its length."""
         with self._reading(), h5py.File(self.path, "r") as file:
-            column = member(file, name)
+            column = local_member(file, name)
             for start in range(0, len(column), rows):
                 yield start, column[start : start + rows]
 
@@ -155,7 +155,9 @@ class _DamageReport:
         if isinstance(
             error, (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError)
         ):
-            raise Damaged(self.path.parent, f"{self.path.name} cannot be read ({error})") from error
+            raise CorruptArtifact(
+                self.path.parent, f"{self.path.name} cannot be read ({error})"
+            ) from error
 
 
 def encode_strings(values: list[str]) -> numpy.ndarray:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 from transfer.utils.files import hash_file
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
 
 
-def key_of(identity: dict[str, Any]) -> str:
+def key_for(identity: dict[str, Any]) -> str:
     """sha256 of the canonical JSON of what an artifact is made of."""
     text = json.dumps(
         identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -59,7 +59,7 @@ class Manifest:
             + "\n"
         )
 
-    def told(self, label: str) -> str:
+    def done_text(self, label: str) -> str:
         """The lines that a person sees when the stage is done."""
         figures = ", ".join(numbers(self.figures))
         notes = "".join(f"\n  {note}" for note in self.figures.get("notes", []))
@@ -75,9 +75,9 @@ class Manifest:
             checksum = body.pop("checksum")
             manifest = Manifest(**body)
         except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
-            raise Damaged(folder, f"{MANIFEST} cannot be read ({error})") from error
+            raise CorruptArtifact(folder, f"{MANIFEST} cannot be read ({error})") from error
         if checksum != _checksum(body):
-            raise Damaged(folder, f"{MANIFEST} does not match its own checksum")
+            raise CorruptArtifact(folder, f"{MANIFEST} does not match its own checksum")
         return manifest
 
 

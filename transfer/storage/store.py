@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from transfer.errors import Busy, Damaged
+from transfer.errors import CorruptArtifact, LockHeld
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import hash_file
 
@@ -38,7 +38,7 @@ class Store:
         return self.root / ".checkpoints" / key
 
     @property
-    def memory(self) -> Path:
+    def survey_cache(self) -> Path:
         """Where surveys of image sets are remembered."""
         return self.root / ".surveys"
 
@@ -52,14 +52,14 @@ class Store:
             _rename(previous, folder)  # a run was killed between the two renames of `publish`
         manifest = Manifest.read(folder)
         if manifest.key != key:
-            raise Damaged(folder, f"{MANIFEST} belongs to {manifest.key}")
+            raise CorruptArtifact(folder, f"{MANIFEST} belongs to {manifest.key}")
         for name, facts in manifest.files.items():
             try:
                 size = (folder / name).stat().st_size
             except OSError as error:
-                raise Damaged(folder, f"{name} is missing") from error
+                raise CorruptArtifact(folder, f"{name} is missing") from error
             if size != facts["size"]:
-                raise Damaged(folder, f"{name} has {size} bytes instead of {facts['size']}")
+                raise CorruptArtifact(folder, f"{name} has {size} bytes instead of {facts['size']}")
         return manifest
 
     def check(self, folder: Path, manifest: Manifest, thorough: bool = False) -> None:
@@ -73,9 +73,13 @@ class Store:
             try:
                 digest, _ = hash_file(folder / name)
             except OSError as error:
-                raise Damaged(folder, f"{name} cannot be read ({error.strerror})") from error
+                raise CorruptArtifact(
+                    folder, f"{name} cannot be read ({error.strerror})"
+                ) from error
             if digest != facts["sha256"]:
-                raise Damaged(folder, f"{name} is not what was written (its sha256 differs)")
+                raise CorruptArtifact(
+                    folder, f"{name} is not what was written (its sha256 differs)"
+                )
 
     @contextmanager
     def lock(
@@ -100,7 +104,7 @@ class Store:
             except Timeout:
                 who = _read_text(holder) or "another process"
                 if not wait:
-                    raise Busy(f"held by {who}, and --no-wait was given") from None
+                    raise LockHeld(f"held by {who}, and --no-wait was given") from None
                 if not told:
                     waiting(who)
                     told = True
@@ -157,26 +161,26 @@ class Store:
 
     # What each pipeline last made: the ground for reasons ("k 200 -> 100") and for what `gc` keeps.
 
-    def record(self, pipeline: str) -> Path:
+    def run_record(self, pipeline: str) -> Path:
         return self.root / ".pipelines" / f"{pipeline}.json"
 
-    def last(self, pipeline: str) -> dict[str, dict[str, str]]:
+    def last_run(self, pipeline: str) -> dict[str, dict[str, str]]:
         """Stage -> `uses` and key of what the pipeline of this name last made or found."""
         try:
-            return json.loads(self.record(pipeline).read_text(encoding="utf-8"))
+            return json.loads(self.run_record(pipeline).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
-    def remember(
+    def record_run(
         self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None
     ) -> None:
         """Add to what is known of a pipeline; with `labels`, those that it no longer has are forgotten."""
-        path = self.record(pipeline)
+        path = self.run_record(pipeline)
         path.parent.mkdir(parents=True, exist_ok=True)
         draft = path.with_suffix(f".{os.getpid()}")
         known = {
             label: fact
-            for label, fact in self.last(pipeline).items()
+            for label, fact in self.last_run(pipeline).items()
             if labels is None or label in labels
         }
         draft.write_text(json.dumps(known | made, indent=1, sort_keys=True), encoding="utf-8")

@@ -6,44 +6,44 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from transfer.datasets.packed.batch_loader import Batches
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images, Model
-    from transfer.utils.runtime import Machine
+    from transfer.utils.runtime import Runtime
 
 BLOCK = 256  # images a forward pass; fixed, so that a resumed extraction gives the same bytes
 
 
-def outputs(
-    model: Model, images: Images, layers: Sequence[str], machine: Machine, start: int = 0
+def extract_layers(
+    model: Model, images: Images, layers: Sequence[str], machine: Runtime, start: int = 0
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """(first row, layer -> activations as they are computed) for each block of images from row `start` on, in order."""
-    from transfer.models.blocks import fold  # imports torch
+    from transfer.models.blocks import fuse_batchnorm  # imports torch
 
     network = model.network()
-    fold(network)
+    fuse_batchnorm(network)
     network.to(machine.device, memory_format=torch.channels_last)
     if machine.compile:
         network.compile()
-    for first, batch in in_order(images, machine, start):
-        batch = fitted(batch, model.card["size"])
+    for first, batch in iter_batches(images, machine, start):
+        batch = resize_to(batch, model.card["size"])
         with torch.inference_mode(), machine.autocast():
-            found = network.layers(normalise(batch, model.normalisation), layers)
+            found = network.layers(normalize(batch, model.normalisation), layers)
         yield first, found
 
 
-def fitted(images: Tensor, size: int) -> Tensor:
+def resize_to(images: Tensor, size: int) -> Tensor:
     """uint8 (B, 3, S, S) as they are where they have that size already, else resized, antialiased, float in [0, 1]."""
     if images.shape[-1] == size:
         return images
     return F.interpolate(images.float(), size=size, mode="bilinear", antialias=True).div(255)
 
 
-def in_order(images: Images, machine: Machine, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+def iter_batches(images: Images, machine: Runtime, start: int = 0) -> Iterator[tuple[int, Tensor]]:
     """(first row, uint8 (B, 3, S, S) on the device) for each block of images from row `start` on, in order."""
     blocks = [
         np.arange(first, min(first + BLOCK, len(images)))
@@ -54,7 +54,7 @@ def in_order(images: Images, machine: Machine, start: int = 0) -> Iterator[tuple
             yield int(rows[0]), batch
 
 
-def pooled(activations: Tensor, side: int, how: str) -> Tensor:
+def pool_features(activations: Tensor, side: int, how: str) -> Tensor:
     """(B, C, H, W) to (B, C * side * side) float32, by maximum or mean over a side x side grid; flat ones stay flat."""
     if activations.ndim == 4 and max(activations.shape[-2:]) > side:
         if how == "max":

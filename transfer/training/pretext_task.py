@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from transfer.artifacts import Model, Normalisation
+from transfer.artifacts import Model, Normalization
 from transfer.errors import TransferError
-from transfer.stage.base import BackboneOption, Images, option
-from transfer.training.recipe import Trained
-from transfer.training.trainer import shuffled, train
+from transfer.stage.base import BackboneOption, ImageInput, option
+from transfer.training.recipe import TrainableStage
+from transfer.training.trainer import shuffled_rows, train
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
@@ -17,13 +17,13 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 @dataclass(frozen=True)
-class About:
+class DatasetInfo:
     """What a task may know of its images before it has seen one."""
 
     size: int  # side in px
@@ -31,7 +31,7 @@ class About:
     classes: int  # of the labels; 0 without
 
 
-class Pretext(Trained):
+class Pretext(TrainableStage):
     """Base of the pretext tasks. A task writes `network` and `loss`; the rest is the same for all of them.
 
     Whatever a task keeps from step to step (labels, clusters, a moving average) lives in the network as parameters or
@@ -39,19 +39,19 @@ class Pretext(Trained):
     """
 
     produces = Model
-    images = {"images": Images("unlabeled")}
-    normalisation: ClassVar[Normalisation] = Normalisation()
+    images = {"images": ImageInput("unlabeled")}
+    normalisation: ClassVar[Normalization] = Normalization()
     paper: ClassVar[str] = ""  # who proposed the task, and where
     needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
 
     backbone: BackboneOption = option("vgg16", "the deep network (see `transfer list backbones`)")
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """All that is trained; the entry `backbone` is what is kept afterwards."""
         raise NotImplementedError
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss and the figures of uint8 `images` (B, 3, H, W), whose rows in the set are `draw.ids`.
 
@@ -59,48 +59,50 @@ class Pretext(Trained):
         """
         raise NotImplementedError
 
-    def chance(self, about: About) -> float | None:
+    def chance(self, about: DatasetInfo) -> float | None:
         """The accuracy of guessing, or None for a task without an accuracy."""
         return None
 
-    def begin(self, network: nn.ModuleDict, work: Work) -> None:
+    def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         """Once, before training: fill the buffers that stand on the images or on the inputs."""
 
-    def before_epoch(self, network: nn.ModuleDict, work: Work, epoch: int) -> list[nn.Module]:
+    def before_epoch(
+        self, network: nn.ModuleDict, context: StageContext, epoch: int
+    ) -> list[nn.Module]:
         """Before each epoch, such as clustering; returns the parts of the network that were drawn anew."""
         return []
 
-    def order(self, network: nn.ModuleDict, work: Work, epoch: int) -> numpy.ndarray:
+    def order(self, network: nn.ModuleDict, context: StageContext, epoch: int) -> numpy.ndarray:
         """The rows to train on in an epoch, in which order; as many in every epoch."""
-        return shuffled(work, epoch, len(work.images["images"]))
+        return shuffled_rows(context, epoch, len(context.images["images"]))
 
     def after_step(self, network: nn.ModuleDict, share: float) -> None:
         """After each step, without gradients, such as a moving average; `share` of the training is done."""
 
-    def rehearse(self, planned: Planned) -> None:
+    def validate_build(self, planned: PlannedStage) -> None:
         """The networks fit the images: found out without computing anything."""
         pack = planned.images["images"].stage
-        self._build(About(pack.size, pack.count, len(pack.classes)), seed=0)
+        self._build(DatasetInfo(pack.size, pack.count, len(pack.classes)), seed=0)
 
-    def run(self, work: Work) -> None:
-        images = work.images["images"]
-        about = self.about(work)
-        network = self._build(about, work.seed_for("weights"))
-        self.begin(network, work)
+    def run(self, context: StageContext) -> None:
+        images = context.images["images"]
+        about = self.dataset_info(context)
+        network = self._build(about, context.seed_for("weights"))
+        self.begin(network, context)
         history = train(
-            work,
+            context,
             self,
             network,
-            self._asked,
+            self._checked_loss,
             images,
             chance=self.chance(about),
-            order=lambda epoch: self.order(network, work, epoch),
-            before_epoch=lambda epoch: self.before_epoch(network, work, epoch),
+            order=lambda epoch: self.order(network, context, epoch),
+            before_epoch=lambda epoch: self.before_epoch(network, context, epoch),
             after_step=lambda share: self.after_step(network, share),
         )
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder,
+            context.folder,
             network["backbone"],
             size=images.size,
             normalisation=self.normalisation,
@@ -108,12 +110,12 @@ class Pretext(Trained):
             history=history,
         )
 
-    def about(self, work: Work) -> About:
+    def dataset_info(self, context: StageContext) -> DatasetInfo:
         """What `network` is told when the task runs."""
-        images = work.images["images"]
-        return About(images.size, len(images), len(images.classes))
+        images = context.images["images"]
+        return DatasetInfo(images.size, len(images), len(images.classes))
 
-    def _build(self, about: About, seed: int) -> nn.ModuleDict:
+    def _build(self, about: DatasetInfo, seed: int) -> nn.ModuleDict:
         backbone = self.backbone.build(seed)
         backbone.shapes(about.size)
         with torch.random.fork_rng(devices=[]):
@@ -129,11 +131,11 @@ class Pretext(Trained):
             raise ValueError(f"{type(self).__name__}.network {must}")
         return network
 
-    def _asked(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+    def _checked_loss(
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """What `loss` returns, if a training can go on with it."""
-        found = self.loss(network, images, draw)
+        found = self.loss(network, images, rng)
         if wrong := _wrong(found):
             must = "must return the loss, a scalar tensor with gradients, and a dict of figures, which are scalars too"
             raise TransferError(f"{type(self).__name__}.loss {must}; it returned {wrong}")
@@ -157,7 +159,7 @@ def _wrong(found: object) -> str:
     return f"'{bad[0]}', which is no scalar tensor" if bad else ""
 
 
-def read(backbone: Network, images: Tensor) -> Tensor:
+def backbone_features(backbone: Network, images: Tensor) -> Tensor:
     """(B, D): what a head stands on, the backbone's deepest convolutional layer, flattened."""
     layer = backbone.spec.default_layer()
     deepest = (
@@ -168,6 +170,6 @@ def read(backbone: Network, images: Tensor) -> Tensor:
     return deepest.flatten(1)
 
 
-def read_width(backbone: Network, size: int) -> int:
+def backbone_feature_dim(backbone: Network, size: int) -> int:
     """D of `read` for images of `size` px; ValueError where they are too small for the network."""
     return backbone.width(size, backbone.spec.default_layer())

@@ -13,13 +13,13 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def falls_at(shares: list[float]) -> Any:
+def lr_milestones(shares: list[float]) -> Any:
     """The option `drops` with this default."""
     help = "shares of the training after which the rate falls to a tenth"
     return option(shares, help, where={"schedule": ["step"]})
 
 
-class Trained(Stage):
+class TrainableStage(Stage):
     """Base of the stages that train a network. The defaults are those of most ImageNet recipes at a batch of 256."""
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1}
@@ -38,18 +38,18 @@ class Trained(Stage):
     schedule: Literal["cosine", "step", "constant"] = option(
         "cosine", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = falls_at([0.33, 0.67, 0.89])
+    drops: list[float] = lr_milestones([0.33, 0.67, 0.89])
     warmup: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
     # part of the network -> what its learning rate is multiplied with
-    rates: ClassVar[dict[str, float]] = {}
+    lr_scales: ClassVar[dict[str, float]] = {}
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         """One optimiser over all that asks for gradients; a group's rate is the recipe's times its `scale`."""
         groups: dict[tuple[bool, float], dict[str, Any]] = {}
         for name, parameter in network.named_parameters():
             if parameter.requires_grad:
-                weight, scale = parameter.ndim > 1, self.rates.get(name.partition(".")[0], 1.0)
+                weight, scale = parameter.ndim > 1, self.lr_scales.get(name.partition(".")[0], 1.0)
                 decay = self.weight_decay if weight else 0.0
                 empty = {"params": [], "weight_decay": decay, "scale": scale, "adapt": weight}
                 groups.setdefault((not weight, scale), empty)["params"].append(parameter)
@@ -66,7 +66,7 @@ class Trained(Stage):
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
         return kind(ordered, self.learning_rate, betas=(self.momentum, 0.999), fused=True)
 
-    def rate(self, epoch: float) -> float:
+    def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after `epoch` epochs (fractions count)."""
         if epoch < self.warmup:
             return self.learning_rate * epoch / self.warmup

@@ -5,27 +5,29 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from transfer.artifacts import Model, Normalisation
+from transfer.artifacts import Model, Normalization
 from transfer.stage.base import BackboneOption, option
-from transfer.training.recipe import Trained
-from transfer.training.trainer import shuffled, train
-from transfer.transforms.normalize import normalise, random_resized_crop
+from transfer.training.recipe import TrainableStage
+from transfer.training.trainer import shuffled_rows, train
+from transfer.transforms.normalize import normalize, random_resized_crop
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.pipeline.plan import Planned
-    from transfer.stage.context import Work
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
 # (head, what the backbone says of the crops (B, D), the crops in [0, 1], draw, whose `ids` are their rows)
 # -> loss, named figures of the batch
-Asked = Callable[["nn.Module", "Tensor", "Tensor", "Draw"], "tuple[Tensor, dict[str, Tensor]]"]
+TargetLoss = Callable[
+    ["nn.Module", "Tensor", "Tensor", "PerImageRng"], "tuple[Tensor, dict[str, Tensor]]"
+]
 
 
-class Target(Trained):
+class Target(TrainableStage):
     """Base of the strategies. One writes `run`, which finds out what there is to learn and calls `learn`."""
 
     produces = Model
@@ -41,25 +43,25 @@ class Target(Trained):
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
-    def rehearse(self, planned: Planned) -> None:
+    def validate_build(self, planned: PlannedStage) -> None:
         """The network fits the images: found out without computing anything."""
         self.backbone.shapes(self.size or planned.images["images"].stage.size)
 
-    def augment(self, images: Tensor, draw: Draw) -> Tensor:
+    def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
         return random_resized_crop(
-            images, draw, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip
+            images, rng, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip
         )
 
-    def sees(self, images: Tensor, draw: Draw) -> dict[str, Tensor]:
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
         """For a picture: the image, and crops of it as different epochs draw them."""
-        return {"image": images, **{f"crop {i + 1}": self.augment(images, draw) for i in range(3)}}
+        return {"image": images, **{f"crop {i + 1}": self.augment(images, rng) for i in range(3)}}
 
     def learn(
         self,
-        work: Work,
+        context: StageContext,
         make_head: Callable[[nn.Module, int], nn.Module],
-        asked: Asked,
+        asked: TargetLoss,
         rows: numpy.ndarray,
         order: Callable[[int], numpy.ndarray] | None = None,
         chance: float | None = None,
@@ -70,8 +72,8 @@ class Target(Trained):
         make_head: of the backbone and the number of values that it gives. rows: the images that can be learned from;
         order: those of an epoch, by default all of them, shuffled. The head is no part of the network that is kept.
         """
-        images, normalisation = work.images["images"], Normalisation()
-        seed, size = work.seed_for("weights"), self.size or work.images["images"].size
+        images, normalisation = context.images["images"], Normalization()
+        seed, size = context.seed_for("weights"), self.size or context.images["images"].size
         backbone = self.backbone.build(seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
@@ -80,22 +82,22 @@ class Target(Trained):
             )
 
         def loss(
-            network: nn.ModuleDict, batch: Tensor, draw: Draw
+            network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            crops = self.augment(batch, draw)
-            found = network["backbone"](normalise(crops, normalisation)).flatten(1)
-            return asked(network["head"], found, crops, draw)
+            crops = self.augment(batch, rng)
+            found = network["backbone"](normalize(crops, normalisation)).flatten(1)
+            return asked(network["head"], found, crops, rng)
 
         def every(epoch: int) -> numpy.ndarray:
-            return rows[shuffled(work, epoch, len(rows))]
+            return rows[shuffled_rows(context, epoch, len(rows))]
 
         then = (lambda share: after_step(network)) if after_step else None
         history = train(
-            work, self, network, loss, images, order or every, chance=chance, after_step=then
+            context, self, network, loss, images, order or every, chance=chance, after_step=then
         )
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
-            work.folder,
+            context.folder,
             network["backbone"],
             size=size,
             normalisation=normalisation,

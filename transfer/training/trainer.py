@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import TransferError
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
-from transfer.training.recipe import Trained
-from transfer.transforms.per_image_rng import Draw
+from transfer.training.recipe import TrainableStage
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from transfer.artifacts import Images
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
 
 # (network, images uint8 (B, 3, H, W), draw, whose `ids` are their rows in the set) -> loss, named figures of the batch
-LossOf = Callable[["nn.Module", "Tensor", Draw], "tuple[Tensor, dict[str, Tensor]]"]
+LossFn = Callable[["nn.Module", "Tensor", PerImageRng], "tuple[Tensor, dict[str, Tensor]]"]
 
 
 def train(
-    work: Work,
-    recipe: Trained,
+    context: StageContext,
+    recipe: TrainableStage,
     network: nn.Module,
-    loss_of: LossOf,
+    loss_of: LossFn,
     images: Images,
     order: Callable[[int], numpy.ndarray] | None = None,
     chance: float | None = None,
@@ -52,16 +52,16 @@ def train(
     if order is None:
 
         def order(epoch: int) -> numpy.ndarray:
-            return shuffled(work, epoch, len(images))
+            return shuffled_rows(context, epoch, len(images))
 
     return _Training(
-        work, recipe, network, loss_of, images, order, chance, before_epoch, after_step
+        context, recipe, network, loss_of, images, order, chance, before_epoch, after_step
     ).run()
 
 
-def shuffled(work: Work, epoch: int, count: int) -> numpy.ndarray:
+def shuffled_rows(context: StageContext, epoch: int, count: int) -> numpy.ndarray:
     """(count,) int64: all rows, in the order that an epoch of this stage has."""
-    return epoch_order(work.seed_for("order", epoch), count)
+    return epoch_order(context.seed_for("order", epoch), count)
 
 
 def epoch_order(seed: int, count: int) -> numpy.ndarray:
@@ -72,29 +72,29 @@ def epoch_order(seed: int, count: int) -> numpy.ndarray:
 class _Training:
     def __init__(
         self,
-        work: Work,
-        recipe: Trained,
+        context: StageContext,
+        recipe: TrainableStage,
         network: nn.Module,
-        loss_of: LossOf,
+        loss_of: LossFn,
         images: Images,
         order: Callable[[int], numpy.ndarray],
         chance: float | None,
         before_epoch: Callable[[int], list[nn.Module]] | None,
         after_step: Callable[[float], None] | None,
     ):
-        self.work, self.recipe, self.loss_of, self.images = work, recipe, loss_of, images
+        self.context, self.recipe, self.loss_of, self.images = context, recipe, loss_of, images
         self.order, self.chance = order, chance
         self.before_epoch, self.after_step = before_epoch, after_step
         count = len(order(0))
         self.batch = min(recipe.batch, count)
         self.steps = count // self.batch  # an epoch
-        self.device = work.machine.device
+        self.device = context.machine.device
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         self.optimizer = recipe.make_optimizer(network)
-        if work.machine.compile:
+        if context.machine.compile:
             for part in network.children():
                 part.compile()
-        self.path = work.checkpoints / "training.safetensors"
+        self.path = context.checkpoints / "training.safetensors"
         self.history: list[dict[str, float]] = []
         self.step, self.sums, self.counted = (
             0,
@@ -109,10 +109,10 @@ class _Training:
         self.saved = time.monotonic()
         # One bar over all epochs: what a person waits for is the end.
         with (
-            self.work.progress(
+            self.context.progress(
                 "training", total * self.batch, "images", self.step * self.batch
             ) as progress,
-            Batches(self.images, self.work.machine, self.batch) as feed,
+            Batches(self.images, self.context.machine, self.batch) as feed,
         ):
             while self.step < total:
                 epoch, at = divmod(self.step, self.steps)
@@ -132,26 +132,26 @@ class _Training:
                     start = time.perf_counter()
                 self._end_epoch()
         if self.history:
-            self.work.figures.update(self.history[-1])
-            self.work.figures["images/s"] = round(progress.rate)
-            self.work.figures["waiting for data"] = (
+            self.context.figures.update(self.history[-1])
+            self.context.figures["images/s"] = round(progress.rate)
+            self.context.figures["waiting for data"] = (
                 f"{100 * self.waited / max(1e-9, self.waited + self.busy):.1f} %"
             )
         return self.history
 
     def _step(self, epoch: int, ids: Tensor, images: Tensor) -> None:
         start = time.perf_counter()
-        torch.manual_seed(self.work.seed_for("step", self.step))  # for dropout
-        draw_seed = self.work.seed_for("draw", epoch)
-        rate = self.recipe.rate(self.step / self.steps)
+        torch.manual_seed(self.context.seed_for("step", self.step))  # for dropout
+        draw_seed = self.context.seed_for("draw", epoch)
+        rate = self.recipe.learning_rate_at(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
         parts = min(self.recipe.accumulate, len(ids))
         for part in range(parts):
             share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
-            with self.work.machine.autocast():
+            with self.context.machine.autocast():
                 loss, figures = self.loss_of(
-                    self.network, images[share], Draw(draw_seed, ids[share])
+                    self.network, images[share], PerImageRng(draw_seed, ids[share])
                 )
             weight = len(ids[share]) / len(ids)
             (loss * weight).backward()
@@ -200,7 +200,7 @@ class _Training:
         if self.chance is not None and len(self.history) == tenth < self.recipe.epochs:
             noise = 3 * math.sqrt(self.chance * (1 - self.chance) / seen)
             if means["accuracy"] < self.chance + noise:
-                self.work.note(
+                self.context.note(
                     f"still at chance after {tenth} of {self.recipe.epochs} epochs (accuracy {means['accuracy']:.4f}, "
                     f"chance {self.chance:.4f}): "
                     "some tasks stay there for long; if it lasts, try another learning rate or more epochs"
@@ -208,9 +208,12 @@ class _Training:
 
     def _pause(self) -> None:
         """Save now and then, and when a signal asks to stop."""
-        if self.work.stop.number or time.monotonic() - self.saved > self.work.machine.save_every:
+        if (
+            self.context.stop.number
+            or time.monotonic() - self.saved > self.context.machine.save_every
+        ):
             self._save()
-        self.work.pause_point()
+        self.context.pause_point()
 
     def _save(self) -> None:
         facts = {
@@ -220,7 +223,7 @@ class _Training:
             "sums": {name: float(value) for name, value in self.sums.items()},
         }
         save_checkpoint(self.path, self.network, self.optimizer, facts)
-        self.work.save_progress(f"epoch {self.step / self.steps:.1f} of {self.recipe.epochs}")
+        self.context.save_progress(f"epoch {self.step / self.steps:.1f} of {self.recipe.epochs}")
         self.saved = time.monotonic()
 
     def _resume(self) -> None:

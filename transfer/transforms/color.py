@@ -13,7 +13,7 @@ from transfer.utils.lazy_imports import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, in the digits that torchvision uses
 # Removes one direction of colour, as Doersch et al. (2015) do; constants of the released code of Jigsaw++.
@@ -25,7 +25,7 @@ def to_float(images: Tensor) -> Tensor:
     return images.to(torch.float32).mul_(1 / 255) if images.dtype == torch.uint8 else images
 
 
-def mix_colours(images: Tensor, matrices: Tensor) -> Tensor:
+def mix_colors(images: Tensor, matrices: Tensor) -> Tensor:
     """Apply to each image's colours its own map: (B, 3, ...) float and (B, 3, 3), or (B, 3, 4) with an offset."""
     flat = images.flatten(2)
     with torch.autocast(
@@ -36,11 +36,11 @@ def mix_colours(images: Tensor, matrices: Tensor) -> Tensor:
         return torch.bmm(matrices, flat).view_as(images)
 
 
-def identity_colours(count: int, device: torch.device | None = None) -> Tensor:
+def identity_colors(count: int, device: torch.device | None = None) -> Tensor:
     return torch.eye(3, 4, device=device).repeat(count, 1, 1)
 
 
-def compose_colours(*maps: Tensor) -> Tensor:
+def compose_colors(*maps: Tensor) -> Tensor:
     """One map for several, (B, 3, 4) each, of which the first is applied first."""
     whole, *others = maps
     for after in others:
@@ -53,7 +53,7 @@ def compose_colours(*maps: Tensor) -> Tensor:
 
 def brightness_matrix(factors: Tensor) -> Tensor:
     """(B,) to (B, 3, 4): a pixel times `factors`."""
-    return identity_colours(len(factors), factors.device) * factors[:, None, None]
+    return identity_colors(len(factors), factors.device) * factors[:, None, None]
 
 
 def saturation_matrix(factors: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
@@ -72,33 +72,33 @@ def contrast_matrix(factors: Tensor, grey: Tensor) -> Tensor:
     return matrices
 
 
-def grey_matrix(chosen: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
+def grayscale_matrix(chosen: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
     """(B,) bool to (B, 3, 4): grey where chosen, else as it is."""
     return saturation_matrix(1 - chosen.to(torch.float32), weights)
 
 
 def projection_matrix(chosen: Tensor) -> Tensor:
     """(B,) bool to (B, 3, 4): one direction of colour removed where chosen, else as it is."""
-    matrices = identity_colours(len(chosen), chosen.device)
+    matrices = identity_colors(len(chosen), chosen.device)
     removed = torch.tensor(PROJECTION, device=chosen.device)
     matrices[:, :, :3] = torch.where(chosen[:, None, None], removed, matrices[:, :, :3])
     return matrices
 
 
-def mean_grey(images: Tensor) -> Tensor:
+def mean_gray(images: Tensor) -> Tensor:
     """(B,): the mean of each image's grey."""
     return (
         images.flatten(2).mean(2, dtype=torch.float32) * torch.tensor(LUMA, device=images.device)
     ).sum(1)
 
 
-def random_grey(images: Tensor, draw: Draw, p: float) -> Tensor:
-    return mix_colours(to_float(images), grey_matrix(draw.chance(p)))
+def random_grayscale(images: Tensor, rng: PerImageRng, p: float) -> Tensor:
+    return mix_colors(to_float(images), grayscale_matrix(rng.chance(p)))
 
 
-def project(images: Tensor, draw: Draw, p: float) -> Tensor:
+def project_color(images: Tensor, rng: PerImageRng, p: float) -> Tensor:
     """One direction of colour removed from images chosen with probability `p`; values may leave [0, 1]."""
-    return mix_colours(to_float(images), projection_matrix(draw.chance(p)))
+    return mix_colors(to_float(images), projection_matrix(rng.chance(p)))
 
 
 def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
@@ -126,22 +126,27 @@ def adjust_hue(images: Tensor, shift: Tensor) -> Tensor:
 
 
 def jitter_factors(
-    draw: Draw, brightness: float, contrast: float, saturation: float, hue: float, p: float = 1.0
+    rng: PerImageRng,
+    brightness: float,
+    contrast: float,
+    saturation: float,
+    hue: float,
+    p: float = 1.0,
 ) -> Tensor:
     """(B, 4): three factors uniform over 1 - x .. 1 + x (not below 0), and a turn of hue uniform over -hue .. hue.
 
     With probability 1 - p an image gets 1, 1, 1 and 0, which change nothing.
     """
-    high = torch.tensor([1 + brightness, 1 + contrast, 1 + saturation, hue], device=draw.device)
+    high = torch.tensor([1 + brightness, 1 + contrast, 1 + saturation, hue], device=rng.device)
     low = torch.tensor(
         [max(0.0, 1 - brightness), max(0.0, 1 - contrast), max(0.0, 1 - saturation), -hue],
-        device=draw.device,
+        device=rng.device,
     )
-    share, chosen = draw.uniform(5).split([4, 1], dim=1)
+    share, chosen = rng.uniform(5).split([4, 1], dim=1)
     return torch.where(
         chosen < p,
         low + (high - low) * share,
-        torch.tensor([1.0, 1.0, 1.0, 0.0], device=draw.device),
+        torch.tensor([1.0, 1.0, 1.0, 0.0], device=rng.device),
     )
 
 
@@ -153,7 +158,7 @@ def jitter(images: Tensor, factors: Tensor) -> Tensor:
     Without any cut the order of the first three makes no difference, and that of the hue shows only in how grey the
     pixel is towards which saturation and contrast pull.
     """
-    return uncut_jitter(to_float(images), jitter_maps(factors), factors[:, 3]).clamp_(0, 1)
+    return unclamped_jitter(to_float(images), jitter_maps(factors), factors[:, 3]).clamp_(0, 1)
 
 
 def jitter_maps(factors: Tensor) -> Tensor:
@@ -162,22 +167,22 @@ def jitter_maps(factors: Tensor) -> Tensor:
     What contrast adds is in proportion to it.
     """
     brightness, contrast, saturation, _ = factors.unbind(1)
-    return compose_colours(
+    return compose_colors(
         brightness_matrix(brightness),
         contrast_matrix(contrast, brightness),
         saturation_matrix(saturation),
     )
 
 
-def uncut_jitter(images: Tensor, maps: Tensor, turn: Tensor) -> Tensor:
+def unclamped_jitter(images: Tensor, maps: Tensor, turn: Tensor) -> Tensor:
     """What `jitter` does before it cuts, by `jitter_maps` and turns of hue (B,)."""
-    offset = maps[:, :, 3:] * mean_grey(images)[:, None, None]
-    return adjust_hue(mix_colours(images, torch.cat((maps[:, :, :3], offset), dim=2)), turn)
+    offset = maps[:, :, 3:] * mean_gray(images)[:, None, None]
+    return adjust_hue(mix_colors(images, torch.cat((maps[:, :, :3], offset), dim=2)), turn)
 
 
 def color_jitter(
     images: Tensor,
-    draw: Draw,
+    rng: PerImageRng,
     brightness: float,
     contrast: float,
     saturation: float,
@@ -185,7 +190,7 @@ def color_jitter(
     p: float = 1.0,
 ) -> Tensor:
     """Each image's brightness, contrast, saturation and hue changed at random; see `jitter_factors` and `jitter`."""
-    return jitter(images, jitter_factors(draw, brightness, contrast, saturation, hue, p))
+    return jitter(images, jitter_factors(rng, brightness, contrast, saturation, hue, p))
 
 
 # sRGB (IEC 61966-2-1) to XYZ, and its white, D65 for the observer of 2 degrees.
@@ -212,12 +217,12 @@ def rgb_to_lab(images: Tensor) -> Tensor:
     """sRGB, uint8 or float in [0, 1], to CIE L*a*b* under D65 as float: L in 0..100, a and b within about 110 of 0."""
     linear = _bent(to_float(images), _SRGB_KNEE, 1 / 12.92, 1 / 1.055, 0.055, 2.4)
     to_xyz = torch.tensor(_XYZ) / torch.tensor(_WHITE)[:, None]
-    xyz = mix_colours(linear, to_xyz.to(images.device).expand(len(images), 3, 3))
+    xyz = mix_colors(linear, to_xyz.to(images.device).expand(len(images), 3, 3))
     roots = _bent(xyz, _ROOT_KNEE**3, 1 / (3 * _ROOT_KNEE**2), 1.0, 0.0, 1 / 3)
     to_lab = torch.tensor(
         [[0.0, 116, 0, -16], [500, -500, 0, 0], [0, 200, -200, 0]], device=images.device
     )
-    return mix_colours(roots, to_lab.expand(len(images), 3, 4))
+    return mix_colors(roots, to_lab.expand(len(images), 3, 4))
 
 
 def lab_to_rgb(images: Tensor) -> Tensor:
@@ -227,13 +232,13 @@ def lab_to_rgb(images: Tensor) -> Tensor:
         [1 / 116, 0, 0, 16 / 116],
         [1 / 116, 0, -1 / 200, 16 / 116],
     ]
-    roots = mix_colours(
+    roots = mix_colors(
         images, torch.tensor(to_roots, device=images.device).expand(len(images), 3, 4)
     )
     roots[:, 2].clamp_(min=0)  # there is no less than no blue, as scikit-image has it too
     xyz = _bent(roots, _ROOT_KNEE, 3 * _ROOT_KNEE**2, 1.0, 0.0, 3.0)
     to_linear = torch.linalg.inv(torch.tensor(_XYZ, dtype=torch.float64)) * torch.tensor(_WHITE)
-    linear = mix_colours(xyz, to_linear.to(images.device, torch.float32).expand(len(images), 3, 3))
+    linear = mix_colors(xyz, to_linear.to(images.device, torch.float32).expand(len(images), 3, 3))
     return (
         _bent(linear, _LINEAR_KNEE, 12.92 / 1.055, 1.0, 0.0, 1 / 2.4)
         .mul_(1.055)

@@ -11,7 +11,7 @@ from transfer.utils.lazy_imports import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 def gaussian_blur(images: Tensor, sigma: Tensor, kernel: int) -> Tensor:
@@ -61,9 +61,9 @@ def _spread(side: int, reach: int, device: torch.device) -> Tensor:
         return spread.flatten(1)
 
 
-def blur_sigmas(draw: Draw, sigma: tuple[float, float], p: float) -> Tensor:
+def blur_sigmas(rng: PerImageRng, sigma: tuple[float, float], p: float) -> Tensor:
     """(B,): uniform within `sigma` with probability p, else 0."""
-    share, chosen = draw.uniform(2).unbind(1)
+    share, chosen = rng.uniform(2).unbind(1)
     return torch.where(chosen < p, sigma[0] + (sigma[1] - sigma[0]) * share, 0.0)
 
 
@@ -74,18 +74,18 @@ def blur_kernel(side: int) -> int:
 
 def random_blur(
     images: Tensor,
-    draw: Draw,
+    rng: PerImageRng,
     sigma: tuple[float, float] = (0.1, 2.0),
     p: float = 0.5,
     kernel: int | None = None,
 ) -> Tensor:
     """Images chosen with probability p blurred, with sigma uniform over its two ends; float. Kernel: `blur_kernel`."""
     return gaussian_blur(
-        images, blur_sigmas(draw, sigma, p), kernel or blur_kernel(min(images.shape[-2:]))
+        images, blur_sigmas(rng, sigma, p), kernel or blur_kernel(min(images.shape[-2:]))
     )
 
 
-def solarise(images: Tensor, chosen: Tensor, threshold: float = 0.5) -> Tensor:
+def solarize(images: Tensor, chosen: Tensor, threshold: float = 0.5) -> Tensor:
     """Values of at least `threshold` inverted in the images that are `chosen` (B,) bool; float."""
     images = to_float(images)
     rows = chosen.nonzero()[:, 0]
@@ -93,5 +93,5 @@ def solarise(images: Tensor, chosen: Tensor, threshold: float = 0.5) -> Tensor:
     return images.index_copy(0, rows, torch.where(part >= threshold, 1 - part, part))
 
 
-def random_solarise(images: Tensor, draw: Draw, p: float, threshold: float = 0.5) -> Tensor:
-    return solarise(images, draw.chance(p), threshold)
+def random_solarize(images: Tensor, rng: PerImageRng, p: float, threshold: float = 0.5) -> Tensor:
+    return solarize(images, rng.chance(p), threshold)

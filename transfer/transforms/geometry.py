@@ -15,7 +15,7 @@ from transfer.utils.lazy_imports import F, torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 def affine_map(xx: Tensor, xy: Tensor, x: Tensor, yx: Tensor, yy: Tensor, y: Tensor) -> Tensor:
@@ -24,7 +24,7 @@ def affine_map(xx: Tensor, xy: Tensor, x: Tensor, yx: Tensor, yy: Tensor, y: Ten
 
 
 def crop_map(
-    draw: Draw,
+    rng: PerImageRng,
     scale: tuple[float, float],
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
@@ -34,7 +34,7 @@ def crop_map(
     Its area is uniform within `scale`; the logarithm of its shape (width to height, of a square image) is uniform
     over what of `ratio` lets such an area fit into the image, or the nearest to it.
     """
-    area, shape, left, top, mirror = draw.uniform(5).unbind(1)
+    area, shape, left, top, mirror = rng.uniform(5).unbind(1)
     area = scale[0] + (scale[1] - scale[0]) * area
     room = -area.log()
     low, high = (
@@ -105,20 +105,22 @@ def sample(
 
 def random_resized_crop(
     images: Tensor,
-    draw: Draw,
+    rng: PerImageRng,
     size: int,
     scale: tuple[float, float],
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
 ) -> Tensor:
     """(B, 3, size, size) float: a random part of each image (see `crop_map`), sampled bilinearly."""
-    return sample(images, crop_map(draw, scale, ratio, flip), size)
+    return sample(images, crop_map(rng, scale, ratio, flip), size)
 
 
-def random_rotation(images: Tensor, draw: Draw, degrees: float, padding: str = "zeros") -> Tensor:
+def random_rotation(
+    images: Tensor, rng: PerImageRng, degrees: float, padding: str = "zeros"
+) -> Tensor:
     """Each image turned about its middle by an angle uniform over -degrees .. degrees; float, of the same size."""
     height, width = images.shape[-2:]
-    angles = (2 * draw.uniform() - 1) * degrees
+    angles = (2 * rng.uniform() - 1) * degrees
     return sample(images, rotation_map(angles, width / height), (height, width), padding=padding)
 
 
@@ -138,9 +140,9 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
     return turned
 
 
-def random_flip(images: Tensor, draw: Draw, probability: float = 0.5) -> Tensor:
+def random_flip(images: Tensor, rng: PerImageRng, probability: float = 0.5) -> Tensor:
     """Images mirrored left to right with a probability, exactly; same type as given."""
-    chosen = draw.chance(probability).nonzero()[:, 0]
+    chosen = rng.chance(probability).nonzero()[:, 0]
     return images.index_copy(0, chosen, images[chosen].flip(-1))
 
 
@@ -183,7 +185,7 @@ def tiles(images: Tensor, rows: int, cols: int, tile: int, corners: Tensor | Non
 
 
 def erased_boxes(
-    draw: Draw,
+    rng: PerImageRng,
     size: tuple[int, int],
     p: float,
     scale: tuple[float, float],
@@ -195,7 +197,7 @@ def erased_boxes(
     shape (height to width) is uniform over what of `ratio` fits. With probability 1 - p a box is empty.
     """
     high, wide = size
-    area, shape, top, left, chosen = draw.uniform(5).unbind(1)
+    area, shape, top, left, chosen = rng.uniform(5).unbind(1)
     area = (scale[0] + (scale[1] - scale[0]) * area) * (high * wide)
     least, most = (area / wide**2).log(), (high**2 / area).log()
     low, top_end = (
@@ -221,11 +223,11 @@ def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
 
 def random_erase(
     images: Tensor,
-    draw: Draw,
+    rng: PerImageRng,
     p: float = 0.5,
     scale: tuple[float, float] = (0.02, 0.33),
     ratio: tuple[float, float] = (0.3, 3.3),
     value: float = 0.0,
 ) -> Tensor:
     """A random box of images chosen with probability p set to `value` (Zhong et al., AAAI 2020); see `erased_boxes`."""
-    return erase(images, erased_boxes(draw, tuple(images.shape[-2:]), p, scale, ratio), value)
+    return erase(images, erased_boxes(rng, tuple(images.shape[-2:]), p, scale, ratio), value)

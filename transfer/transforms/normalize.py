@@ -5,18 +5,18 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING
 
-from transfer.artifacts import Normalisation
-from transfer.transforms.color import mix_colours, rgb_to_lab, to_float
+from transfer.artifacts import Normalization
+from transfer.transforms.color import mix_colors, rgb_to_lab, to_float
 from transfer.transforms.geometry import random_resized_crop
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["mix_colours", "normalise", "random_resized_crop", "to_float"]
+__all__ = ["mix_colors", "normalize", "random_resized_crop", "to_float"]
 
 
-def normalise(images: Tensor, how: Normalisation) -> Tensor:
+def normalize(images: Tensor, how: Normalization) -> Tensor:
     """What a network is fed: uint8 or float in [0, 1] to float32 of about zero mean and unit deviation."""
     images = to_float(images)
     if how.lightness:

@@ -32,7 +32,7 @@ def _mix(x: Tensor) -> Tensor:
     return x ^ ((x >> 31) & ((1 << 33) - 1))
 
 
-class Draw:
+class PerImageRng:
     """Draws for a batch of images; every call gives fresh numbers, the first dimension is the image.
 
     `ids` (B,) int64 names the images (their rows in the set); `seed` stands for stage, purpose and epoch.

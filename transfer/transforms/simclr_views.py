@@ -6,27 +6,27 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from transfer.transforms.color import (
-    grey_matrix,
+    grayscale_matrix,
     jitter_factors,
     jitter_maps,
-    mix_colours,
-    uncut_jitter,
+    mix_colors,
+    unclamped_jitter,
 )
-from transfer.transforms.filters import blur_, blur_kernel, blur_sigmas, solarise
+from transfer.transforms.filters import blur_, blur_kernel, blur_sigmas, solarize
 from transfer.transforms.geometry import crop_map, sample
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 # Values that a processor works on at once, so that they stay in its cache from one step to the next.
 BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
-class Views:
+class SimCLRViews:
     """Crop and flip, colour jitter, grey, blur, solarisation, in this order; each image by its own draw.
 
     Defaults are SimCLR's; BYOL's are jitter (0.4, 0.4, 0.2, 0.1), blur 1 and 0.1, solarise 0 and 0.2 for its two views.
@@ -48,15 +48,15 @@ class Views:
     solarise: float = 0.0
     strength: float = 1.0  # what `jitter` is multiplied by
 
-    def __call__(self, images: Tensor, draw: Draw) -> Tensor:
+    def __call__(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, H, W) uint8 or float to (B, 3, size, size) float in [0, 1]."""
-        maps = crop_map(draw, self.scale, flip=self.flip)
+        maps = crop_map(rng, self.scale, flip=self.flip)
         factors = jitter_factors(
-            draw, *(width * self.strength for width in self.jitter), p=self.jitter_p
+            rng, *(width * self.strength for width in self.jitter), p=self.jitter_p
         )
-        grey = draw.chance(self.grey)
-        sigma = blur_sigmas(draw, self.blur_sigma, self.blur)
-        solarised = draw.chance(self.solarise)
+        grey = rng.chance(self.grey)
+        sigma = blur_sigmas(rng, self.blur_sigma, self.blur)
+        solarised = rng.chance(self.solarise)
         seen = torch.empty(len(images), 3, self.size, self.size, device=images.device)
         block = (
             max(1, BLOCK // seen[0].numel())
@@ -80,9 +80,13 @@ class Views:
         solarised: Tensor,
     ) -> None:
         """Fill `seen`."""
-        torch.clamp(uncut_jitter(sample(images, maps, self.size), colours, turn), 0, 1, out=seen)
+        torch.clamp(
+            unclamped_jitter(sample(images, maps, self.size), colours, turn), 0, 1, out=seen
+        )
         chosen = grey.nonzero()[:, 0]
-        seen.index_copy_(0, chosen, mix_colours(seen[chosen], grey_matrix(grey[chosen])[:, :, :3]))
+        seen.index_copy_(
+            0, chosen, mix_colors(seen[chosen], grayscale_matrix(grey[chosen])[:, :, :3])
+        )
         blur_(seen, sigma, blur_kernel(self.size))
         if self.solarise:
-            seen.copy_(solarise(seen, solarised))
+            seen.copy_(solarize(seen, solarised))

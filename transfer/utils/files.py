@@ -11,7 +11,7 @@ from pathlib import Path
 TICK = 50_000_000  # ns: more than the step of file systems' clocks
 
 
-def stamp(path: Path) -> list[int]:
+def file_stamp(path: Path) -> list[int]:
     """What tells that a file may have changed; the time of the last status change cannot be set back by hand."""
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):

@@ -11,13 +11,13 @@ PACKAGE = Path(__file__).resolve().parents[1]  # the folder `transfer`
 CHECKOUT = PACKAGE.parent  # the folder that holds it: of a checkout, or of installed packages
 
 
-def shipped(name: str) -> Path:
+def shipped_folder(name: str) -> Path:
     """Folder `pipelines` or `data` of the project: in a checkout its own, in an installed wheel a copy."""
     packaged = PACKAGE / "shipped" / name
     return packaged if packaged.is_dir() else CHECKOUT / name
 
 
-def check_folder(output: Path) -> None:
+def check_output_folder(output: Path) -> None:
     """UsageError where a file to be written (`-o`) has no folder to lie in."""
     if not output.parent.is_dir():
         raise UsageError(f"-o {output}: there is no folder {output.parent}")

@@ -18,7 +18,7 @@ CAN_FORK = (
 )  # elsewhere threads of the system's own libraries do not survive it
 
 
-def forked(
+def forked_pool(
     workers: int, adopt: Callable[..., None] | None = None, *handed: Any
 ) -> ProcessPoolExecutor:
     """A pool of processes, forked with the first tasks; each calls `adopt(*handed)` first, which copies nothing."""
@@ -31,7 +31,7 @@ def forked(
 
 
 @contextmanager
-def survived(what: str) -> Iterator[None]:
+def pool_errors(what: str) -> Iterator[None]:
     """Around waiting for a pool: TransferError if one of its processes was killed; `what` is as in "decodes images"."""
     try:
         yield

@@ -40,19 +40,19 @@ LARGE = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
-class Machine:
+class Runtime:
     """What `--device`, `--precision`, `--threads` and `--compile` ask for; `auto` takes the best there is."""
 
     device_name: str = "auto"
     precision_name: str = "auto"
-    threads_wanted: int | None = None
+    requested_threads: int | None = None
     compile: bool = False
     save_every: float = 30.0  # seconds between checkpoints of a training
 
     @property
     def threads(self) -> int:
-        if self.threads_wanted:
-            return self.threads_wanted
+        if self.requested_threads:
+            return self.requested_threads
         return (
             len(os.sched_getaffinity(0))
             if hasattr(os, "sched_getaffinity")
@@ -91,14 +91,14 @@ class Machine:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def start(self) -> None:
+    def configure_threads(self) -> None:
         """Give torch, FAISS and the linear algebra of numpy and scipy their number of threads."""
         from threadpoolctl import threadpool_limits
 
         torch.set_num_threads(self.threads)
         faiss.omp_set_num_threads(self.threads)
         threadpool_limits(self.threads)
-        keep_memory()
+        retain_freed_memory()
 
     def describe(self) -> dict[str, Any]:
         """What is recorded beside a result."""
@@ -140,7 +140,7 @@ def cpu_has_fast_bfloat16() -> bool:
     return any(flag in flags for flag in ("amx_bf16", "avx512_bf16", " bf16"))
 
 
-def keep_memory() -> None:
+def retain_freed_memory() -> None:
     """Let the C library keep freed memory for the next step instead of handing it back to the kernel.
 
     A training step on a CPU frees and asks for the same hundreds of megabytes again, and glibc by default takes each

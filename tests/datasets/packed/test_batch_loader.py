@@ -14,10 +14,10 @@ from tests.stages.handmade import pack_images
 from transfer.artifacts import Images
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.errors import Damaged
-from transfer.utils.runtime import Machine
+from transfer.errors import CorruptArtifact
+from transfer.utils.runtime import Runtime
 
-CPU = Machine("cpu", threads_wanted=2)
+CPU = Runtime("cpu", requested_threads=2)
 
 
 def taken(images: Images, wanted: list[np.ndarray], batch: int = 8) -> list[torch.Tensor]:
@@ -90,7 +90,7 @@ def test_a_damaged_jpeg_set_is_told(
     start = int(np.load(images.folder / "offsets.npy")[20])
     content[start : start + 4] = b"????"
     (images.folder / "images.bin").write_bytes(content)
-    with pytest.raises(Damaged, match=f"images.bin: {images.ids[20]}"):
+    with pytest.raises(CorruptArtifact, match=f"images.bin: {images.ids[20]}"):
         taken(images, [np.arange(40)], 40)
 
 
@@ -102,7 +102,7 @@ def test_a_gpu_gets_the_same_batches(
 ) -> None:
     images = packed(plan(folder=folder, pack=form))
     wanted = [np.arange(300)[start::9] for start in range(9)]
-    with Batches(images, Machine("cuda"), 34) as feed:
+    with Batches(images, Runtime("cuda"), 34) as feed:
         batches = [batch.cpu() for batch in feed.each(wanted)]
     for found, expected in zip(batches, taken(images, wanted, 34), strict=True):
         # Decoders on a GPU round the inverse cosine transform in their own way.

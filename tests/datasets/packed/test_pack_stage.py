@@ -22,11 +22,11 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.packed import decode_workers
 from transfer.datasets.packed import pack_stage as pack_module
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.readers.base import Split, Survey, SurveyMemory
+from transfer.datasets.readers.base import Split, StampCache, Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.datasets.spec import ImageSpec
-from transfer.errors import Stopped, TransferError, UsageError
-from transfer.stage.context import Work
+from transfer.errors import Interrupted, TransferError, UsageError
+from transfer.stage.context import StageContext
 from transfer.utils.progress import Progress
 
 
@@ -129,7 +129,7 @@ def test_every_option_that_changes_the_result_is_part_of_its_identity(
 def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
     tmp_path: Path,
     plan: Callable[..., Pack],
-    work: Callable[..., Work],
+    work: Callable[..., StageContext],
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
     damage: str,
@@ -154,7 +154,7 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
         job.stop.number = 15 if len(blocks) == 2 else 0
 
     monkeypatch.setattr(Progress, "advance", stop_in_the_second_block)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         pack.run(job)
     monkeypatch.setattr(Progress, "advance", advance)
     assert job.saved_progress()["images"] == 6
@@ -178,7 +178,7 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
 
 
 def test_a_progress_file_that_a_kill_left_half_written_starts_anew(
-    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., Work]
+    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., StageContext]
 ) -> None:
     job = work()
     (job.checkpoints / "progress.json").write_text('{"images": 1')
@@ -189,7 +189,7 @@ def test_a_progress_file_that_a_kill_left_half_written_starts_anew(
 
 def test_memory_does_not_grow_with_the_set(
     tmp_path: Path,
-    work: Callable[..., Work],
+    work: Callable[..., StageContext],
     plan: Callable[..., Pack],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -227,7 +227,7 @@ def test_memory_does_not_grow_with_the_set(
 def test_a_text_is_a_card_a_folder_or_an_hdf5_file(text: str, place: dict[str, str]) -> None:
     spec = ImageSpec.model_validate(text)
     assert spec.model_dump(exclude_defaults=True) == place
-    assert spec.place == text
+    assert spec.location == text
 
 
 @pytest.mark.parametrize(
@@ -254,10 +254,12 @@ def test_what_names_no_place_or_an_impossible_one_is_refused(spec: object) -> No
 
 def test_paths_start_at_the_pipeline_file(tmp_path: Path, sets: Callable[[], ImageSets]) -> None:
     fill(tmp_path / "photos", "1.png")
-    assert sets().locate(ImageSpec(folder="x/../photos"))[0].place == str(tmp_path / "photos")
+    assert sets().locate(ImageSpec(folder="x/../photos"))[0].location == str(tmp_path / "photos")
     assert sets().survey(ImageSpec(folder="photos")).splits["all"].count == 1
     assert (
-        sets().locate(ImageSpec(folder="~nobody-of-this-name/x"))[0].place.startswith(str(tmp_path))
+        sets()
+        .locate(ImageSpec(folder="~nobody-of-this-name/x"))[0]
+        .location.startswith(str(tmp_path))
     )
 
 
@@ -279,9 +281,9 @@ def test_a_split_stands_in_for_unlabeled_and_for_nothing_else(
     survey = Survey({name: Split(1, True, "") for name in sorted(splits)})
     if found is None:
         with pytest.raises(UsageError, match=f"has no split '{wanted}'"):
-            survey.find(wanted, explicit)
+            survey.resolve_split(wanted, explicit)
     else:
-        assert survey.find(wanted, explicit) == found
+        assert survey.resolve_split(wanted, explicit) == found
 
 
 def test_a_stage_that_needs_labels_is_told_where_there_are_none(
@@ -318,7 +320,7 @@ def test_a_card_beside_the_pipeline_file_names_files_beside_itself(
     card = "name: pets\ntitle: two cats\nreader: folder\nlayout: as it is\npath: pets\nsize: 48\n"
     (tmp_path / "data" / "pets.yaml").write_text(card)
     pack = sets().pack(ImageSpec(card="pets"), "test", labelled=True)
-    assert (pack.origin.place, pack.size) == (str(tmp_path / "data" / "pets"), 48)
+    assert (pack.origin.location, pack.size) == (str(tmp_path / "data" / "pets"), 48)
 
 
 @pytest.mark.parametrize(
@@ -401,7 +403,7 @@ def test_photographs_pack(
     files = sorted(Path(os.environ["TRANSFER_PHOTOS"]).glob("*.h5"))
     assert files
     for file in files:
-        survey = Hdf5Source(file).survey(SurveyMemory(tmp_path / "memory"))
+        survey = Hdf5Source(file).survey(StampCache(tmp_path / "memory"))
         for split, facts in survey.splits.items():
             images = packed(plan(split, hdf5=file, size=None, limit=300), f"{file.stem} {split}")
             assert images.pixels.shape == (min(300, facts.count), survey.size, survey.size, 3)
@@ -421,7 +423,7 @@ def test_photographs_pack(
 
 @pytest.mark.parametrize("form", ["raw", "jpeg"])
 def test_bad_images_are_skipped_and_recorded_where_that_is_asked_for(
-    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., Work], form: str
+    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., StageContext], form: str
 ) -> None:
     fill(tmp_path / "set", *[f"{number % 2}/{number:02}.png" for number in range(9)])
     (tmp_path / "set/0/04.png").write_bytes(b"no picture")
@@ -440,7 +442,7 @@ def test_bad_images_are_skipped_and_recorded_where_that_is_asked_for(
 
 
 def test_a_set_of_which_nothing_can_be_used_is_refused_even_so(
-    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., Work]
+    tmp_path: Path, plan: Callable[..., Pack], work: Callable[..., StageContext]
 ) -> None:
     fill(tmp_path / "set", "a.png", "b.png")
     for path in (tmp_path / "set").iterdir():

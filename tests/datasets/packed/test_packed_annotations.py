@@ -12,7 +12,7 @@ from tests.datasets.miniature import opened
 from tests.datasets.readers.test_pascal_voc import voc
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.packed.packed_annotations import Annotated, is_annotated
+from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
 
 
 @pytest.mark.parametrize("split", ["train", "val", "train_seg"])
@@ -23,9 +23,9 @@ def test_what_the_files_say_of_an_image_is_found_beside_its_pixels(
     voc(tmp_path / "voc" / "VOCdevkit" / "VOC2007")
     images = packed(plan(card="voc2007", path=tmp_path / "voc", split=split, limit=limit))
     listing = opened("voc2007", tmp_path / "voc").source.listing(split)
-    assert is_annotated(images)
+    assert has_annotations(images)
     assert len(images.classes) == 20
-    found = Annotated(images)
+    found = PackedAnnotations(images)
     for row, name in enumerate(images.ids):
         original = listing.ids.index(name)
         assert found.targets[row].tolist() == listing.annotations.targets[original].tolist()
@@ -42,4 +42,4 @@ def test_what_the_files_say_of_an_image_is_found_beside_its_pixels(
 def test_other_sets_have_none(
     tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
 ) -> None:
-    assert not is_annotated(packed(plan(card="drawings", size=16, limit=3)))
+    assert not has_annotations(packed(plan(card="drawings", size=16, limit=3)))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from transfer.datasets.packed.subset import at_most, subset
+from transfer.datasets.packed.subset import limit_per_class, subset
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import TransferError
 
@@ -67,7 +67,7 @@ def test_the_plan_never_promises_fewer_than_there_are(limit, fraction, seed, per
         card="some", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed
     )
     rows, labels, _ = subset(spec, len(LABELS), LABELS, CLASSES)
-    assert 1 <= len(rows) <= at_most(spec, len(LABELS), len(CLASSES))
+    assert 1 <= len(rows) <= limit_per_class(spec, len(LABELS), len(CLASSES))
     assert (np.diff(rows) > 0).all()
     assert [LABELS[row] for row in rows] == labels.tolist()
 

@@ -17,7 +17,7 @@ import pytest
 from tests.datasets.conftest import encode, picture
 from transfer.datasets.packed.decode import BadImage
 from transfer.datasets.readers.archive_tree import ArchiveTree
-from transfer.datasets.readers.base import TICK, SurveyMemory
+from transfer.datasets.readers.base import TICK, StampCache
 from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import UsageError
 
@@ -202,7 +202,7 @@ def test_a_crafted_or_damaged_archive_is_refused(
 ) -> None:
     path = craft(tmp_path / "set")
     with pytest.raises(UsageError, match=CRAFTED[craft]) as told:
-        FolderSource(path).survey(SurveyMemory(tmp_path / "memory"))
+        FolderSource(path).survey(StampCache(tmp_path / "memory"))
     assert str(path) in str(told.value)
     assert list(tmp_path.iterdir()) == [path]
 
@@ -245,7 +245,7 @@ def test_an_image_of_a_zip_that_is_damaged_is_told_and_the_others_are_read(tmp_p
         tree.read("dog/2.jpg")
     assert tree.read("cat/1.png") == FILES["cat/1.png"]
     with pytest.raises(UsageError, match=r"dog/2.jpg: its bytes do not fit"):
-        FolderSource(path).survey(SurveyMemory(tmp_path / "memory"))
+        FolderSource(path).survey(StampCache(tmp_path / "memory"))
 
 
 def test_a_file_that_claims_more_than_it_holds_fills_no_memory(tmp_path: Path) -> None:
@@ -267,9 +267,7 @@ def test_a_changed_byte_in_an_archive_changes_the_fingerprint(tmp_path: Path, fo
     write = write_zip if form == "zip" else write_tar
 
     def look() -> str:
-        return (
-            FolderSource(path).survey(SurveyMemory(tmp_path / "memory")).splits["all"].fingerprint
-        )
+        return FolderSource(path).survey(StampCache(tmp_path / "memory")).splits["all"].fingerprint
 
     path = write(tmp_path / f"set.{form}", FILES)
     time.sleep(2 * TICK / 1e9)

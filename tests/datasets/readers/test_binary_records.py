@@ -24,7 +24,7 @@ from tests.datasets.miniature import damaged_everywhere, noise, opened, pixels
 from transfer.datasets.packed.decode import BadImage
 from transfer.datasets.readers import binary_records
 from transfer.datasets.readers.base import TICK
-from transfer.datasets.readers.safe_pickle import Unreadable, read_plain_pickle
+from transfer.datasets.readers.safe_pickle import UnsafePickle, read_plain_pickle
 from transfer.errors import UsageError
 
 SPLITS = {"splits": {}}  # a miniature has not the counts of its card
@@ -119,16 +119,16 @@ def test_a_part_of_stl10_can_be_used_and_the_rest_is_told_with_its_command(tmp_p
     stl10(place / "stl10_binary")
     (place / "stl10_binary" / "unlabeled_X.bin").unlink()
     found = opened("stl10", place, **SPLITS)
-    assert found.survey.find("train", explicit=False) == "train"
+    assert found.survey.resolve_split("train", explicit=False) == "train"
     for explicit in (True, False):
         with pytest.raises(
             UsageError, match=r"lacks its split 'unlabeled': .* has no unlabeled_X.bin"
         ) as told:
-            found.survey.find("unlabeled", explicit)
+            found.survey.resolve_split("unlabeled", explicit)
         assert "stl10_binary/ with" in str(told.value)
         assert f"STL10(sys.argv[1], download=True)\" '{place}'\n" in str(told.value)
     with pytest.raises(UsageError, match=r"has no split 'val' \(it has: train, test, train_fold0"):
-        found.survey.find("val", explicit=True)
+        found.survey.resolve_split("val", explicit=True)
 
 
 @pytest.mark.parametrize("file", ["train_X.bin", "train_y.bin", "fold_indices.txt"])
@@ -500,7 +500,7 @@ def test_a_pickle_of_more_than_plain_data_is_refused_and_runs_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     data, message = PICKLES[what]
-    with pytest.raises(Unreadable, match=message):
+    with pytest.raises(UnsafePickle, match=message):
         read_plain_pickle(data)
     assert not list(tmp_path.iterdir())
 
@@ -514,7 +514,7 @@ def test_any_damage_to_a_pickle_gives_a_message_or_data() -> None:
     def read(damaged: bytes) -> None:
         assert isinstance(read_plain_pickle(damaged), dict)
 
-    assert damaged_everywhere(whole, Unreadable, read) > 500
+    assert damaged_everywhere(whole, UnsafePickle, read) > 500
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def test_the_published_lists_of_one_and_ten_percent(tmp_path: Path, folder: str)
     with pytest.raises(
         UsageError, match=r"lacks its split 'train_10percent': .* has no 10percent.txt"
     ):
-        found.survey.find("train_10percent", explicit=True)
+        found.survey.resolve_split("train_10percent", explicit=True)
 
 
 def test_imagenet100_takes_its_classes_out_of_imagenet(
@@ -419,7 +419,7 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
     }  # each file's own name says what it shows
     assert labelled(found, "test") == {"images/Bengal_5.jpg": "Bengal"}
     same_bytes(found, "trainval", written)
-    assert found.survey.find("trainval", explicit=True) == "trainval"
+    assert found.survey.resolve_split("trainval", explicit=True) == "trainval"
     text(root / "annotations/test.txt", "Bengal_5 38 1 2")
     with pytest.raises(
         UsageError,

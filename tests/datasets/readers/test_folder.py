@@ -19,7 +19,7 @@ from tests.datasets.packed.test_decode import png
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import file_tree as tree_module
-from transfer.datasets.readers.base import TICK, Survey, SurveyMemory
+from transfer.datasets.readers.base import TICK, StampCache, Survey
 from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import TransferError, UsageError
 
@@ -27,7 +27,7 @@ from transfer.errors import TransferError, UsageError
 @pytest.fixture
 def look(tmp_path: Path) -> Callable[..., Survey]:
     return lambda folder, labelled=True: FolderSource(folder, labelled).survey(
-        SurveyMemory(tmp_path / "memory")
+        StampCache(tmp_path / "memory")
     )
 
 
@@ -394,7 +394,7 @@ def test_a_memory_that_cannot_be_written_costs_nothing_but_time(tmp_path: Path) 
     (tmp_path / "file").write_text("x")
     folder = fill(tmp_path / "set", "a.png")
     assert (
-        FolderSource(folder).survey(SurveyMemory(tmp_path / "file" / "memory")).splits["all"].count
+        FolderSource(folder).survey(StampCache(tmp_path / "file" / "memory")).splits["all"].count
         == 1
     )
 

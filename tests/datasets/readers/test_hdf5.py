@@ -18,14 +18,14 @@ from transfer.artifacts import Images
 from transfer.datasets.packed.decode import BadImage
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import hdf5 as hdf5_module
-from transfer.datasets.readers.base import TICK, Survey, SurveyMemory
+from transfer.datasets.readers.base import TICK, StampCache, Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.errors import TransferError, UsageError
 
 
 @pytest.fixture
 def look(tmp_path: Path) -> Callable[[Path], Survey]:
-    return lambda path: Hdf5Source(path).survey(SurveyMemory(tmp_path / "memory"))
+    return lambda path: Hdf5Source(path).survey(StampCache(tmp_path / "memory"))
 
 
 @pytest.fixture

@@ -339,7 +339,7 @@ def test_a_split_that_is_not_there_is_told(tmp_path: Path) -> None:
     with pytest.raises(
         UsageError, match=r"lacks its split 'test': .* has no ImageSets/Main/test.txt"
     ) as told:
-        found.survey.find("test", explicit=True)
+        found.survey.resolve_split("test", explicit=True)
     assert "VOCDetection" in str(told.value)
     (tmp_path / "other").mkdir()
     with pytest.raises(

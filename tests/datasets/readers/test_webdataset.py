@@ -15,7 +15,7 @@ from tests.datasets.miniature import Opened
 from tests.datasets.readers.test_archive_tree import link, write_tar
 from transfer.datasets.cards import Card
 from transfer.datasets.readers import webdataset as shards_module
-from transfer.datasets.readers.base import TICK, Survey, SurveyMemory
+from transfer.datasets.readers.base import TICK, StampCache, Survey
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.datasets.readers.webdataset import TarSource
 from transfer.errors import UsageError
@@ -43,7 +43,7 @@ def cls(number: int) -> bytes:
 
 def look(tmp_path: Path, place: Path, card: Card | None = None) -> tuple[TarSource, Survey]:
     source = TarSource(place, card)
-    return source, source.survey(SurveyMemory(tmp_path / "memory"))
+    return source, source.survey(StampCache(tmp_path / "memory"))
 
 
 def card(**tar: Any) -> Card:

@@ -5,15 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.stage.base import option
-from transfer.training.pretext_task import About, Pretext, read, read_width
-from transfer.transforms.normalize import normalise
+from transfer.training.pretext_task import (
+    DatasetInfo,
+    Pretext,
+    backbone_feature_dim,
+    backbone_features,
+)
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
 
 class UpsideDown(Pretext):
@@ -24,20 +29,22 @@ class UpsideDown(Pretext):
 
     share: float = option(0.5, "of the images that are turned", gt=0, lt=1)
 
-    def chance(self, about: About) -> float:
+    def chance(self, about: DatasetInfo) -> float:
         return max(self.share, 1 - self.share)
 
-    def network(self, backbone: Network, about: About) -> nn.ModuleDict:
+    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         return nn.ModuleDict(
-            {"backbone": backbone, "head": nn.Linear(read_width(backbone, about.size), 2)}
+            {"backbone": backbone, "head": nn.Linear(backbone_feature_dim(backbone, about.size), 2)}
         )
 
     def loss(
-        self, network: nn.ModuleDict, images: Tensor, draw: Draw
+        self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        turned = draw.chance(self.share)
+        turned = rng.chance(self.share)
         shown = torch.where(turned[:, None, None, None], images.flip(2, 3), images)
-        logits = network["head"](read(network["backbone"], normalise(shown, self.normalisation)))
+        logits = network["head"](
+            backbone_features(network["backbone"], normalize(shown, self.normalisation))
+        )
         return F.cross_entropy(logits, turned.long()), {
             "accuracy": (logits.argmax(1) == turned).float().mean()
         }

@@ -9,7 +9,7 @@ import torch
 from stages.evaluate.knn import Knn, vote
 from stages.evaluate.linear import Linear
 from tests.stages.handmade import make_work, pack_images, pinned, run_stage
-from transfer.artifacts import Images, Model, Normalisation
+from transfer.artifacts import Images, Model, Normalization
 from transfer.datasets.drawings import render
 from transfer.errors import TransferError
 from transfer.models import backbone
@@ -36,7 +36,7 @@ def model(folder: Path, spec: object = "conv4", spoil: float | None = None) -> M
     if spoil is not None:
         with torch.no_grad():
             next(network.parameters()).fill_(spoil)
-    Model.write(folder, network, size=64, normalisation=Normalisation(), made_by={}, history=[])
+    Model.write(folder, network, size=64, normalisation=Normalization(), made_by={}, history=[])
     return Model(folder)
 
 
@@ -171,7 +171,7 @@ def test_a_probe_of_other_layers_or_another_recipe_is_another_result() -> None:
 
 def test_crops_of_larger_images_are_antialiased_and_lie_where_they_are_said_to() -> None:
     from stages.evaluate._probe_crops import fixed_crops, random_crop
-    from transfer.transforms.per_image_rng import Draw
+    from transfer.transforms.per_image_rng import PerImageRng
 
     noise = torch.from_numpy(
         np.random.RandomState(0).randint(0, 256, (4, 3, 128, 128)).astype(np.uint8)
@@ -181,7 +181,8 @@ def test_crops_of_larger_images_are_antialiased_and_lie_where_they_are_said_to()
     )
     assert torch.allclose(fixed_crops(noise, 1.0, 32, ten=False)[0], small, atol=1e-5)
     assert (
-        random_crop(noise, Draw(0, torch.arange(4)), 0.875, 28).std() < 0.75 * noise.div(255).std()
+        random_crop(noise, PerImageRng(0, torch.arange(4)), 0.875, 28).std()
+        < 0.75 * noise.div(255).std()
     )
     ramp = torch.linspace(0, 1, 16).expand(1, 3, 16, 16).clone()
     ten = fixed_crops(ramp, 0.5, 8, ten=True)

@@ -18,14 +18,14 @@ from stages.evaluate.finetune import Finetune
 from stages.evaluate.knn import Knn
 from stages.evaluate.linear import Linear
 from stages.evaluate.lowshot import Lowshot
-from stages.evaluate.nonlinear import Nonlinear, half_fresh
-from stages.evaluate.retrieval import Retrieval, average_precision, ranked
+from stages.evaluate.nonlinear import Nonlinear, reinit_after
+from stages.evaluate.retrieval import Retrieval, average_precision, rank_gallery
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.evaluate.test_linear import model
 from tests.stages.handmade import StopsAt, make_work, pack_images, pinned, run_stage, shuffled
 from transfer.artifacts import Images, Model, PseudoLabels, Scores
 from transfer.datasets.drawings import render
-from transfer.errors import Stopped, TransferError
+from transfer.errors import Interrupted, TransferError
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def test_a_lesson_that_was_stopped_goes_on_where_it_was(sets: dict, tmp_path: Pa
     straight = run_stage(stage, tmp_path / "a", sets, model=fixed)
     work = make_work(tmp_path / "b", sets, {"model": fixed})
     work.__class__ = type("StopsAtFive", (StopsAt,), {"stop_at": 5})  # of the lesson's own work too
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         stage.run(work)
     resumed = run_stage(stage, tmp_path / "b", sets, model=fixed)
     assert resumed.figures == straight.figures
@@ -108,12 +108,12 @@ def test_a_lesson_that_was_stopped_goes_on_where_it_was(sets: dict, tmp_path: Pa
 def test_both_networks_of_a_fine_tuning_leave_a_curve_that_ends_in_their_figures(
     sets: dict, tmp_path: Path
 ) -> None:
-    from transfer.storage.hdf5_tables import Table
+    from transfer.storage.hdf5_tables import TableReader
 
     made = run_stage(
         Finetune(model="model", **SHORT), tmp_path / "w", sets, model=model(tmp_path / "m")
     )
-    table = Table(made.folder / "scores.h5")
+    table = TableReader(made.folder / "scores.h5")
     for figure in ("finetuned", "random weights"):
         curve = table.read(f"curve.{figure}")
         assert curve.shape == (1, 3)
@@ -158,7 +158,7 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
         torch.from_numpy(random.randint(0, 4, 20)),
         torch.from_numpy(random.randint(0, 4, 70)),
     )
-    hits = labels[ranked(queries, bank)] == wanted[:, None]
+    hits = labels[rank_gallery(queries, bank)] == wanted[:, None]
     expected = [
         average_precision_score((labels == one).numpy(), (query @ bank.T).numpy())
         for one, query in zip(wanted, queries, strict=True)
@@ -188,7 +188,7 @@ def test_queries_of_classes_that_no_training_image_has_are_left_out(
 
 def test_locked_layers_keep_their_weights_and_the_others_are_fresh(tmp_path: Path) -> None:
     fixed = model(tmp_path / "m")
-    network, taught = half_fresh(fixed, ["conv1", "conv2"], seed=7), fixed.network()
+    network, taught = reinit_after(fixed, ["conv1", "conv2"], seed=7), fixed.network()
     same = {
         name: torch.equal(one, taught.state_dict()[name])
         for name, one in network.state_dict().items()
@@ -204,17 +204,17 @@ def test_locked_layers_keep_their_weights_and_the_others_are_fresh(tmp_path: Pat
 def test_a_locked_training_leaves_the_locked_layers_as_they_were(
     sets: dict, tmp_path: Path
 ) -> None:
-    from stages.evaluate._supervised_training import Lesson, taught
+    from stages.evaluate._supervised_training import FinetuneConfig, finetune
     from stages.evaluate.nonlinear import crop
 
     fixed, stage = model(tmp_path / "m"), Nonlinear(model="model", **SHORT)
-    network = half_fresh(fixed, ["conv1", "conv2"], seed=7)
+    network = reinit_after(fixed, ["conv1", "conv2"], seed=7)
     before = {name: one.clone() for name, one in network.state_dict().items()}
     work = make_work(tmp_path / "w", sets, {"model": fixed})
-    taught(
+    finetune(
         work,
         "lesson",
-        Lesson(stage, crop, 10, locked=("conv1", "conv2")),
+        FinetuneConfig(stage, crop, 10, locked=("conv1", "conv2")),
         network,
         fixed,
         np.arange(100),
@@ -266,7 +266,7 @@ def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(
     for count in (200, 3200):
         true = random.randint(0, 4, count)
         named = np.where(random.rand(count) < 0.6, true, random.randint(0, 4, count))
-        figures = metrics.agreement(true, named)
+        figures = metrics.cluster_agreement(true, named)
         spans = metrics.intervals(figures, true, named, make_work(tmp_path / str(count)))
         assert all(low < figures[name] < high for name, (low, high) in spans.items())
         widths.append({name: high - low for name, (low, high) in spans.items()})
@@ -294,7 +294,7 @@ def test_cluster_figures_equal_literal_counts() -> None:
     random = np.random.RandomState(0)
     true, named = random.randint(0, 3, 200), random.randint(0, 5, 200)
     most = [np.bincount(true[named == one], minlength=3).max() for one in range(5)]
-    assert metrics.majority_right(true, named).mean() == pytest.approx(100 * sum(most) / 200)
+    assert metrics.majority_accuracy(true, named).mean() == pytest.approx(100 * sum(most) / 200)
     from itertools import permutations
 
     counts = metrics.contingency(true, named)
@@ -302,7 +302,7 @@ def test_cluster_figures_equal_literal_counts() -> None:
         sum(counts[cluster, label] for label, cluster in enumerate(some))
         for some in permutations(range(5), 3)
     )
-    assert metrics.agreement(true, named)["hungarian"] == pytest.approx(100 * best / 200)
+    assert metrics.cluster_agreement(true, named)["hungarian"] == pytest.approx(100 * best / 200)
     sizes = np.bincount(named)
     share = sizes / 200
     even = metrics.evenness(named, 5)

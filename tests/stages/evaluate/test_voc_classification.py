@@ -12,8 +12,8 @@ from stages.evaluate.voc_classification import VocClassification
 from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
-from transfer.errors import Stopped, TransferError
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import Interrupted, TransferError
+from transfer.transforms.per_image_rng import PerImageRng
 
 FC = {"name": "alexnet", "width": 0.03125, "stem": "small"}
 GOLDEN = {"mAP": 69.76, "mAP (1 crop)": 57.73, "mAP (11 points)": 73.25}
@@ -83,7 +83,7 @@ def test_a_stopped_run_ends_as_a_straight_one(sets: dict, tmp_path: Path) -> Non
     stage, inputs = VocClassification(model="model", **QUICK), {"model": model(tmp_path / "model")}
     work = make_work(tmp_path / "b", sets, inputs)
     stop_after(work, 4)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         stage.run(work)
     work = make_work(tmp_path / "b", sets, inputs)
     stage.run(work)
@@ -137,7 +137,7 @@ def test_a_row_trains_its_layers_and_no_other(
 
 
 def test_crops_are_windows_of_the_published_share_inside_the_image() -> None:
-    maps = VocClassification(model="model").crop(Draw(0, torch.arange(4000)))
+    maps = VocClassification(model="model").crop(PerImageRng(0, torch.arange(4000)))
     sides = maps[:, 0, 0].abs()
     assert torch.equal(sides, maps[:, 1, 1])
     assert sides.min() == pytest.approx(227 / 375 / 2, abs=0.001)

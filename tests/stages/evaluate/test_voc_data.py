@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 import torch
 
-from stages.evaluate._voc_data import Square, check_learnable, classes_counted, numbers
+from stages.evaluate._voc_data import Square, check_learnable, class_numbers, classes_counted
 from tests.stages.handmade import make_work
 from tests.stages.voc_handmade import pack, scenes
 from transfer.datasets.packed.decode import square
 from transfer.datasets.readers.annotations import Boxes
 from transfer.errors import TransferError
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 40
 
@@ -73,7 +73,10 @@ def test_boxes_outside_are_dropped_and_those_cut_short_are_difficult() -> None:
 def test_an_image_draws_by_its_name(tmp_path: Path) -> None:
     shown = scenes("test", 6)
     images, turned = pack(tmp_path / "a", shown, "test"), pack(tmp_path / "b", shown[::-1], "test")
-    draws = [Draw(3, numbers(one.ids, torch.device("cpu"))).uniform(4) for one in (images, turned)]
+    draws = [
+        PerImageRng(3, class_numbers(one.ids, torch.device("cpu"))).uniform(4)
+        for one in (images, turned)
+    ]
     assert torch.equal(draws[0], draws[1].flip(0))
     assert len({*draws[0][:, 0].tolist()}) == 6
 

@@ -14,8 +14,8 @@ from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError
-from transfer.transforms.per_image_rng import Draw
-from transfer.utils.runtime import Machine
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.runtime import Runtime
 
 GOLDEN = {"AP50": 43.48, "AP50 (area)": 43.54}
 QUICK = {
@@ -57,9 +57,9 @@ def test_published_settings_are_the_defaults() -> None:
         128,
     )
     assert stage.epochs * 5011 / stage.batch == pytest.approx(150_000, rel=0.003)
-    assert [stage.rate(stage.epochs * share) for share in (0.3, 0.4, 0.7)] == pytest.approx(
-        [1e-3, 1e-4, 1e-5]
-    )
+    assert [
+        stage.learning_rate_at(stage.epochs * share) for share in (0.3, 0.4, 0.7)
+    ] == pytest.approx([1e-3, 1e-4, 1e-5])
 
 
 def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
@@ -118,14 +118,14 @@ def test_truth_lies_in_the_packed_square_and_is_mirrored_with_it(sets: dict) -> 
 
 
 def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
-    from stages.evaluate._faster_rcnn import Examples
+    from stages.evaluate._faster_rcnn import SampledRegions
 
     random = np.random.RandomState(0)
     matched = [torch.from_numpy(random.randint(-1, 3, size)) for size in (200, 90, 140)]
 
     def drawn(rows: list[int]) -> list[tuple[list[int], list[int]]]:
-        examples = Examples(40, 0.25)
-        examples.draw = Draw(1, torch.tensor(rows))
+        examples = SampledRegions(40, 0.25)
+        examples.draw = PerImageRng(1, torch.tensor(rows))
         found = examples([matched[row] for row in rows])
         return [
             (a.nonzero()[:, 0].tolist(), b.nonzero()[:, 0].tolist())
@@ -147,12 +147,12 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     spec: object, layer: str | None, own: bool
 ) -> None:
     from stages.evaluate._faster_rcnn import detector
-    from stages.evaluate._frozen_batchnorm import Finetuned, map_layer
+    from stages.evaluate._frozen_batchnorm import FrozenBatchNormNetwork, map_layer
     from transfer.models import backbone
 
     network = backbone(spec).build(0)
     chosen = map_layer(network.spec, network.shapes(64), layer, pools=False)
-    made = detector(network, chosen, 3, 64, Machine("cpu"), [0.3], 32, 0.01, seed=0)
+    made = detector(network, chosen, 3, 64, Runtime("cpu"), [0.3], 32, 0.01, seed=0)
     assert chosen == layer or chosen == {"conv4": "conv4"}.get(
         spec if isinstance(spec, str) else "", "conv5"
     )
@@ -164,13 +164,13 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
         for one in network.get_submodule(name).parameters()
     }
     assert (held == fc) is own
-    whole = Finetuned({"detector": made}).train()
+    whole = FrozenBatchNormNetwork({"detector": made}).train()
     images, target = (
         torch.rand(2, 3, 64, 64),
         {"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([2])},
     )
     for part in (made.rpn, made.roi_heads):
-        part.fg_bg_sampler.draw = Draw(0, torch.arange(2))
+        part.fg_bg_sampler.draw = PerImageRng(0, torch.arange(2))
     sum(made(list(images), [target, target]).values()).backward()
     still = [
         name for name, one in whole.named_parameters() if one.requires_grad and one.grad is None

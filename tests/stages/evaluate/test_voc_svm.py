@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.evaluate._linear_svm import Machines, a_few, of_unit_length
+from stages.evaluate._linear_svm import LinearSVMs, sample_rows, unit_length
 from stages.evaluate.voc_svm import VocSvm
 from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import model, pack, packed, scenes
@@ -56,9 +56,9 @@ def test_figures_are_pinned_and_say_what_was_selected(sets: dict, tmp_path: Path
 
 
 def test_the_published_name_needs_published_settings() -> None:
-    from stages.evaluate._protocol_name import named
+    from stages.evaluate._protocol_name import protocol_name
 
-    assert named("voc_svm/vissl-v1", VocSvm(model="anything")) == "voc_svm/vissl-v1"
+    assert protocol_name("voc_svm/vissl-v1", VocSvm(model="anything")) == "voc_svm/vissl-v1"
 
 
 def test_the_order_of_images_changes_nothing(sets: dict, tmp_path: Path) -> None:
@@ -92,20 +92,20 @@ def test_a_network_that_is_told_the_answer_scores_100(tmp_path: Path) -> None:
 
 def test_a_draw_of_a_few_has_so_many_of_each_and_no_difficult_ones() -> None:
     target = np.array([1, 0, -1, 1, -1, 1, -1, -1, 0, 1])
-    rows = [a_few(target, 2, 3, seed) for seed in range(30)]
+    rows = [sample_rows(target, 2, 3, seed) for seed in range(30)]
     assert all(
         (target[one] == 1).sum() == 2 and (target[one] == -1).sum() == 3 and len(one) == 5
         for one in rows
     )
     assert len({tuple(one) for one in rows}) > 10
-    assert a_few(target, 9, 9, 0).tolist() == [0, 2, 3, 4, 5, 6, 7, 9]
+    assert sample_rows(target, 9, 9, 0).tolist() == [0, 2, 3, 4, 5, 6, 7, 9]
 
 
 def test_the_cost_is_that_of_the_better_folds() -> None:
     random = np.random.RandomState(0)
     shows = np.arange(60) % 3 == 0
-    features = of_unit_length(random.normal(size=(60, 30)) + 0.6 * shows[:, None])
-    machines = Machines(2000)
+    features = unit_length(random.normal(size=(60, 30)) + 0.6 * shows[:, None])
+    machines = LinearSVMs(2000)
     marks = {cost: machines.best_cost([cost], features, shows)[1] for cost in (1e-6, 10.0)}
     assert machines.best_cost([1e-6, 10.0], features, shows) == max(
         marks.items(), key=lambda one: one[1]
@@ -146,13 +146,13 @@ def test_features_that_are_no_numbers_are_an_error(
 ) -> None:
     import torch
 
-    from transfer.artifacts import Model, Normalisation
+    from transfer.artifacts import Model, Normalization
     from transfer.models import backbone
 
     network = backbone("conv4").build(0)
     with torch.no_grad():
         next(network.parameters()).fill_(spoil)
-    Model.write(tmp_path, network, size=32, normalisation=Normalisation(), made_by={}, history=[])
+    Model.write(tmp_path, network, size=32, normalisation=Normalization(), made_by={}, history=[])
     with pytest.raises(TransferError, match="finite number"):
         VocSvm(model="model").run(make_work(tmp_path / "w", sets, {"model": Model(tmp_path)}))
 

@@ -18,8 +18,8 @@ from stages.extract.hog import BLOCK, FORKING, ExtractHog
 from tests.conftest import Said
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Features, Images
-from transfer.errors import BadOption, Stopped
-from transfer.stage.feature_space import space_of
+from transfer.errors import Interrupted, InvalidOption
+from transfer.stage.feature_space import planned_space
 
 
 def pictures(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -152,7 +152,7 @@ def test_a_stopped_extraction_goes_on_where_it_was(
 
     monkeypatch.setattr(work, "pause_point", stop_later)
     start = time.monotonic()
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         ExtractHog().run(work)
     assert time.monotonic() - start < 20
     whole = sorted(work.checkpoints.glob("part-*.npy"))
@@ -189,15 +189,15 @@ def planned(size: int = 64, **options: object) -> SimpleNamespace:
 def test_features_of_other_settings_or_sizes_are_not_compared(
     other: dict[str, object], same: bool
 ) -> None:
-    assert (space_of(planned()) == space_of(planned(**other))) is same
+    assert (planned_space(planned()) == planned_space(planned(**other))) is same
 
 
 def test_images_too_small_for_a_block_are_refused() -> None:
-    ExtractHog().check(planned(16))
+    ExtractHog().validate_plan(planned(16))
     with pytest.raises(
-        BadOption, match=re.escape("images of 15 px hold 1 x 1 cells of 8 px")
+        InvalidOption, match=re.escape("images of 15 px hold 1 x 1 cells of 8 px")
     ) as caught:
-        ExtractHog().check(planned(15))
+        ExtractHog().validate_plan(planned(15))
     assert caught.value.option == "cells_per_block"
 
 

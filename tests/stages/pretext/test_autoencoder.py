@@ -7,8 +7,8 @@ import torch
 from scipy import stats
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
@@ -23,15 +23,15 @@ def noise_images(count: int = 8) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
 
 
-def draw(count: int = 8, seed: int = 0) -> Draw:
-    return Draw(seed, torch.arange(count))
+def rng(count: int = 8, seed: int = 0) -> PerImageRng:
+    return PerImageRng(seed, torch.arange(count))
 
 
 def test_the_loss_is_the_mean_squared_error_of_normalised_pixels() -> None:
     task, images = stage(flip=0.0), noise_images(2)
-    network = task.network(task.backbone.build(0), About(SIZE, 2, 0)).eval()
+    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 2, 0)).eval()
     with torch.no_grad():
-        loss, _ = task.loss(network, images, draw(2))
+        loss, _ = task.loss(network, images, rng(2))
         mean = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
         wanted = (images / 255 - mean) / STD
         drawn = network["decoder"](network["code"](network["backbone"](wanted)))
@@ -43,23 +43,23 @@ def test_the_loss_is_the_mean_squared_error_of_normalised_pixels() -> None:
 
 def test_everything_goes_through_the_bottleneck() -> None:
     task = stage(bottleneck=7)
-    network = task.network(task.backbone.build(0), About(SIZE, 8, 0))
+    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 8, 0))
     assert network["code"].out_features == 7
     assert next(network["decoder"].parameters()).shape[1] == 7
 
 
 def test_without_a_bottleneck_the_deepest_map_is_decoded() -> None:
     task = stage(bottleneck=None)
-    network = task.network(task.backbone.build(0), About(SIZE, 8, 0))
-    loss, _ = task.loss(network, noise_images(), draw())
+    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 8, 0))
+    loss, _ = task.loss(network, noise_images(), rng())
     loss.backward()
     assert all(weight.grad.abs().any() for weight in network.parameters())
 
 
 def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:
     images = noise_images()
-    clean, _ = stage().pair(images, draw())
-    wanted, seen = stage(noise=0.1).pair(images, draw())
+    clean, _ = stage().pair(images, rng())
+    wanted, seen = stage(noise=0.1).pair(images, rng())
     assert torch.equal(wanted, clean)
     added = (seen - wanted) * STD
     assert abs(added.mean()) < 2e-3
@@ -68,8 +68,8 @@ def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:
 
 def test_masked_pixels_become_the_mean_colour_in_all_channels() -> None:
     images = noise_images()
-    clean, _ = stage().pair(images, draw())
-    wanted, seen = stage(mask=0.25).pair(images, draw())
+    clean, _ = stage().pair(images, rng())
+    wanted, seen = stage(mask=0.25).pair(images, rng())
     assert torch.equal(wanted, clean)
     dropped = (seen == 0).all(1)
     assert torch.equal(dropped, (seen == 0).any(1))
@@ -80,7 +80,7 @@ def test_masked_pixels_become_the_mean_colour_in_all_channels() -> None:
 
 @pytest.mark.parametrize("shape", [(5000,), (3, 41, 41)])
 def test_gaussian_numbers_are_gaussian(shape: tuple[int, ...]) -> None:
-    numbers = gaussian(Draw(3, torch.arange(4)), *shape)
+    numbers = gaussian(PerImageRng(3, torch.arange(4)), *shape)
     assert numbers.shape == (4, *shape)
     assert stats.kstest(numbers.flatten().numpy(), "norm").pvalue > 0.01
     first, second = numbers.flatten(1)[:2]
@@ -91,7 +91,9 @@ def test_an_image_is_shown_alike_in_any_batch() -> None:
     task, images, ids = stage(noise=0.1, mask=0.25), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
     for one, other in zip(
-        task.pair(images, Draw(7, ids)), task.pair(images[order], Draw(7, ids[order])), strict=True
+        task.pair(images, PerImageRng(7, ids)),
+        task.pair(images[order], PerImageRng(7, ids[order])),
+        strict=True,
     ):
         assert torch.equal(one[order], other)
 
@@ -100,7 +102,7 @@ def test_an_image_is_shown_alike_in_any_batch() -> None:
 def test_mixed_precision_changes_little(bottleneck: int | None) -> None:
     task, losses = stage(bottleneck=bottleneck), []
     for mixed in (False, True):
-        network = task._build(About(SIZE, 8, 0), seed=0)
+        network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            losses.append(task.loss(network, noise_images(), draw())[0].item())
+            losses.append(task.loss(network, noise_images(), rng())[0].item())
     assert math.isclose(*losses, rel_tol=0.01)

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from stages.pretext.bigan import BiGAN
-from transfer.errors import BadOption
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import InvalidOption
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 
@@ -23,12 +23,12 @@ def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def draw(count: int = 8, seed: int = 0) -> Draw:
-    return Draw(seed, torch.arange(count))
+def rng(count: int = 8, seed: int = 0) -> PerImageRng:
+    return PerImageRng(seed, torch.arange(count))
 
 
 def plain(
-    task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn: Draw
+    task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn: PerImageRng
 ) -> tuple[torch.Tensor, ...]:
     """The discriminator's loss and the other two's, each from a pass of its own through live weights."""
 
@@ -50,9 +50,9 @@ def plain(
 
 def test_the_losses_are_the_cross_entropies_of_inverted_labels() -> None:
     task = stage()
-    network = task._build(About(SIZE, 8, 0), seed=0)
-    loss, figures = task.loss(network, noise_images(), draw())
-    discriminator, encoder, generator = plain(task, network, noise_images(), draw())
+    network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
+    loss, figures = task.loss(network, noise_images(), rng())
+    discriminator, encoder, generator = plain(task, network, noise_images(), rng())
     for name, expected in (
         ("discriminator", discriminator),
         ("encoder", encoder),
@@ -64,9 +64,9 @@ def test_the_losses_are_the_cross_entropies_of_inverted_labels() -> None:
 
 def test_each_part_gets_exactly_its_own_gradients() -> None:
     task = stage()
-    network, other = (task._build(About(SIZE, 8, 0), seed=0) for _ in range(2))
-    task.loss(network, noise_images(), draw())[0].backward()
-    discriminator, encoder, generator = plain(task, other, noise_images(), draw())
+    network, other = (task._build(DatasetInfo(SIZE, 8, 0), seed=0) for _ in range(2))
+    task.loss(network, noise_images(), rng())[0].backward()
+    discriminator, encoder, generator = plain(task, other, noise_images(), rng())
     goals = {"looks": discriminator, "judges": discriminator, "generator": generator}
     for name, part in other.items():
         expected = torch.autograd.grad(
@@ -78,7 +78,7 @@ def test_each_part_gets_exactly_its_own_gradients() -> None:
 
 def test_each_side_wins_while_the_other_stands_still() -> None:
     task = stage()
-    network = task._build(About(SIZE, 8, 0), seed=0)
+    network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
     sides = {
         ("looks", "judges"): ["discriminator"],
         ("backbone", "code", "generator"): ["encoder", "generator"],
@@ -88,7 +88,7 @@ def test_each_side_wins_while_the_other_stands_still() -> None:
         optimizer, figures = torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)), []
         for _ in range(40):
             network.zero_grad()
-            loss, found = task.loss(network, noise_images(), draw())
+            loss, found = task.loss(network, noise_images(), rng())
             loss.backward()
             optimizer.step()
             figures.append({name: value.item() for name, value in found.items()})
@@ -99,9 +99,9 @@ def test_each_side_wins_while_the_other_stands_still() -> None:
 def test_codes_are_drawn_uniformly_from_minus_one_to_one() -> None:
     caught = []
     task = stage()
-    network = task._build(About(SIZE, 64, 0), seed=0)
+    network = task._build(DatasetInfo(SIZE, 64, 0), seed=0)
     network["generator"].register_forward_pre_hook(lambda part, inputs: caught.append(inputs[0]))
-    task.loss(network, noise_images(64), draw(64))
+    task.loss(network, noise_images(64), rng(64))
     (codes,) = caught
     assert codes.shape == (64, 200)
     assert codes.min() >= -1
@@ -110,40 +110,40 @@ def test_codes_are_drawn_uniformly_from_minus_one_to_one() -> None:
     assert abs(codes.var() - 1 / 3) < 0.01
     caught.clear()
     order = torch.randperm(64, generator=torch.Generator().manual_seed(1))
-    task.loss(network, noise_images(64), Draw(0, order))
+    task.loss(network, noise_images(64), PerImageRng(0, order))
     assert torch.equal(caught[0], codes[order])
 
 
 def test_images_and_fakes_have_one_range() -> None:
     ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, SIZE, SIZE)
-    _, real = stage().views(ends, draw(2))
+    _, real = stage().views(ends, rng(2))
     assert real.aminmax() == (-1.0, 1.0)
 
 
 def test_the_recipe_is_the_papers() -> None:
     task = BiGAN(backbone="conv4")
-    optimizer = task.make_optimizer(task._build(About(SIZE, 8, 0), seed=0))
+    optimizer = task.make_optimizer(task._build(DatasetInfo(SIZE, 8, 0), seed=0))
     assert type(optimizer).__name__ == "Adam"
     assert {group["betas"] for group in optimizer.param_groups} == {(0.5, 0.999)}
     assert {group["weight_decay"] for group in optimizer.param_groups} == {0.0, 2.5e-5}
-    assert [task.rate(epoch) for epoch in (0, 50, 62)] == [2e-4] * 3
-    assert math.isclose(task.rate(99), 2e-6)
+    assert [task.learning_rate_at(epoch) for epoch in (0, 50, 62)] == [2e-4] * 3
+    assert math.isclose(task.learning_rate_at(99), 2e-6)
 
 
 def test_single_images_are_refused_for_their_batch_norm() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(size=SIZE, count=1), label="images")
     with pytest.raises(ValueError, match="batch norms"):
-        stage().check(SimpleNamespace(images={"images": pack}))
+        stage().validate_plan(SimpleNamespace(images={"images": pack}))
     pack.stage.count = 100
-    with pytest.raises(BadOption, match="parts"):
-        stage(batch=8, accumulate=8).check(SimpleNamespace(images={"images": pack}))
+    with pytest.raises(InvalidOption, match="parts"):
+        stage(batch=8, accumulate=8).validate_plan(SimpleNamespace(images={"images": pack}))
 
 
 @pytest.mark.parametrize("size", [16, 33, 48])
 def test_generator_and_discriminator_fit_images_of_any_size(size: int) -> None:
     task = stage()
-    network = task._build(About(size, 8, 0), seed=0)
-    loss, _ = task.loss(network, noise_images(8, size), draw())
+    network = task._build(DatasetInfo(size, 8, 0), seed=0)
+    loss, _ = task.loss(network, noise_images(8, size), rng())
     assert loss.isfinite()
     assert network["generator"](torch.zeros(2, 200)).shape == (2, 3, size, size)
 
@@ -151,7 +151,7 @@ def test_generator_and_discriminator_fit_images_of_any_size(size: int) -> None:
 def test_mixed_precision_changes_little() -> None:
     task, losses = stage(), []
     for mixed in (False, True):
-        network = task._build(About(SIZE, 8, 0), seed=0)
+        network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            losses.append(task.loss(network, noise_images(), draw())[0].item())
+            losses.append(task.loss(network, noise_images(), rng())[0].item())
     assert math.isclose(*losses, rel_tol=0.01)

@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.pretext.byol import BYOL, distance, projected, spread
-from transfer.errors import BadOption
-from transfer.training.pretext_task import About
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
+from stages.pretext.byol import BYOL, cosine_distance, feature_spread, project
+from transfer.errors import InvalidOption
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE, COUNT = 32, 12
 
@@ -29,7 +29,7 @@ def images() -> torch.Tensor:
 def network() -> torch.nn.ModuleDict:
     """An online network that has moved away from its target."""
     torch.manual_seed(0)
-    made = task().network(task().backbone.build(0), About(SIZE, COUNT, 0))
+    made = task().network(task().backbone.build(0), DatasetInfo(SIZE, COUNT, 0))
     with torch.no_grad():
         for parameter in [*made["backbone"].parameters(), *made["projector"].parameters()]:
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -44,8 +44,11 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
     network.eval()  # so that passes made here and there see the same statistics
-    loss, _ = task().loss(network, images, Draw(3, ids()))
-    views = [normalise(view, task().normalisation) for view in task().views(images, Draw(3, ids()))]
+    loss, _ = task().loss(network, images, PerImageRng(3, ids()))
+    views = [
+        normalize(view, task().normalisation)
+        for view in task().views(images, PerImageRng(3, ids()))
+    ]
 
     def unit(row: torch.Tensor) -> list[float]:
         return (row / math.sqrt(sum(value**2 for value in row.tolist()))).tolist()
@@ -53,8 +56,8 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
     total = 0.0
     for seen, other in ((views[0], views[1]), (views[1], views[0])):
         with torch.no_grad():
-            predicted = network["predictor"](projected(network, seen))
-            wanted = projected(network["target"], other)
+            predicted = network["predictor"](project(network, seen))
+            wanted = project(network["target"], other)
         for p, w in zip(predicted, wanted, strict=True):
             total += sum((a - b) ** 2 for a, b in zip(unit(p), unit(w), strict=True)) / COUNT
     assert loss.item() == pytest.approx(total, rel=1e-4)
@@ -62,7 +65,7 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
 
 def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) -> None:
     one = task()
-    network = one.network(one.backbone.build(0), About(SIZE, COUNT, 0))
+    network = one.network(one.backbone.build(0), DatasetInfo(SIZE, COUNT, 0))
     online = {
         name: value
         for part in ("backbone", "projector")
@@ -76,7 +79,7 @@ def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) 
     )
     trained = {id(p) for group in one.make_optimizer(network).param_groups for p in group["params"]}
     assert trained.isdisjoint(map(id, target.values()))
-    one.loss(network, images, Draw(0, ids()))[0].backward()
+    one.loss(network, images, PerImageRng(0, ids()))[0].backward()
     assert all(value.grad is None for value in target.values())
     assert all(
         value.grad is not None for value in [*online.values(), *network["predictor"].parameters()]
@@ -87,7 +90,7 @@ def test_the_target_follows_as_a_moving_average_of_the_weights_and_not_of_the_st
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
     one = task(tau=0.9)
-    one.loss(network, images, Draw(0, ids()))
+    one.loss(network, images, PerImageRng(0, ids()))
     online = {
         **dict(network["backbone"].named_parameters("backbone")),
         **dict(network["projector"].named_parameters("projector")),
@@ -119,7 +122,7 @@ def test_tau_rises_from_its_start_to_one_by_a_cosine() -> None:
 def test_both_networks_normalise_each_view_by_its_own_batch(
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
-    task().loss(network, images, Draw(0, ids()))
+    task().loss(network, images, PerImageRng(0, ids()))
     for part in (
         network["backbone"],
         network["target"]["backbone"],
@@ -129,9 +132,9 @@ def test_both_networks_normalise_each_view_by_its_own_batch(
             int(v) for name, v in part.named_buffers() if name.endswith("num_batches_tracked")
         }
         assert passes == {2}  # one a view
-    first, _ = task().views(images, Draw(0, ids()))
-    out = projected(network["target"], normalise(first, task().normalisation))
-    shifted = projected(network["target"], normalise(first, task().normalisation) * 3)
+    first, _ = task().views(images, PerImageRng(0, ids()))
+    out = project(network["target"], normalize(first, task().normalisation))
+    shifted = project(network["target"], normalize(first, task().normalisation) * 3)
     assert torch.allclose(
         out, shifted, atol=0.05
     )  # batch statistics take a scale away; running ones would not
@@ -139,24 +142,26 @@ def test_both_networks_normalise_each_view_by_its_own_batch(
 
 def test_spread_tells_a_collapse() -> None:
     generator = torch.Generator().manual_seed(0)
-    assert spread(torch.randn(2000, 32, generator=generator)) == pytest.approx(1, abs=0.03)
-    assert spread(torch.ones(20, 32)) == 0
+    assert feature_spread(torch.randn(2000, 32, generator=generator)) == pytest.approx(1, abs=0.03)
+    assert feature_spread(torch.ones(20, 32)) == 0
 
 
 def test_distances_are_taken_in_float32() -> None:
     rows = torch.randn(2, 8, 16, generator=torch.Generator().manual_seed(0))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(distance(*rows), 2 - 2 * torch.nn.functional.cosine_similarity(*rows))
-    assert torch.allclose(distance(rows[0], rows[0]), torch.zeros(8), atol=1e-6)
-    assert torch.allclose(distance(rows[0], -rows[0]), torch.full((8,), 4.0), atol=1e-6)
+        assert torch.equal(
+            cosine_distance(*rows), 2 - 2 * torch.nn.functional.cosine_similarity(*rows)
+        )
+    assert torch.allclose(cosine_distance(rows[0], rows[0]), torch.zeros(8), atol=1e-6)
+    assert torch.allclose(cosine_distance(rows[0], -rows[0]), torch.full((8,), 4.0), atol=1e-6)
 
 
 def test_under_mixed_precision_the_loss_is_near(
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
-    plain, _ = task().loss(network, images, Draw(0, ids()))
+    plain, _ = task().loss(network, images, PerImageRng(0, ids()))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = task().loss(network, images, Draw(0, ids()))
+        mixed, _ = task().loss(network, images, PerImageRng(0, ids()))
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
 
 
@@ -164,14 +169,14 @@ def test_a_batch_in_another_order_gives_the_same_loss(
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
     order = torch.randperm(COUNT, generator=torch.Generator().manual_seed(3))
-    loss, _ = task().loss(network, images, Draw(0, ids()))
-    again, _ = task().loss(network, images[order], Draw(0, order))
+    loss, _ = task().loss(network, images, PerImageRng(0, ids()))
+    again, _ = task().loss(network, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-4)
 
 
 def test_only_the_second_view_is_solarised(images: torch.Tensor) -> None:
     ramp = torch.linspace(0, 255, SIZE).byte().expand(400, 3, SIZE, SIZE)
-    first, second = task(crop=1.0).views(ramp, Draw(0, torch.arange(400)))
+    first, second = task(crop=1.0).views(ramp, PerImageRng(0, torch.arange(400)))
     # Of a ramp that is solarised, nothing bright is left, and what is left is darkest at both ends.
     folded = [(view.amax((1, 2, 3)) < 0.55).float().mean().item() for view in (first, second)]
     assert folded[0] < 0.1
@@ -180,9 +185,9 @@ def test_only_the_second_view_is_solarised(images: torch.Tensor) -> None:
 
 def test_parts_of_one_image_are_refused() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
-    with pytest.raises(BadOption, match="normalised over the batch"):
-        task(batch=8, accumulate=5).check(SimpleNamespace(images={"images": pack}))
-    task(batch=8, accumulate=4).check(SimpleNamespace(images={"images": pack}))
+    with pytest.raises(InvalidOption, match="normalised over the batch"):
+        task(batch=8, accumulate=5).validate_plan(SimpleNamespace(images={"images": pack}))
+    task(batch=8, accumulate=4).validate_plan(SimpleNamespace(images={"images": pack}))
 
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:

@@ -12,20 +12,20 @@ import torch
 from stages.extract.network import ExtractNetwork
 from stages.pretext._color_bins import (
     bin_shares,
-    colour_bins,
-    count_colours,
+    color_bins,
+    count_colors,
     near_bins,
-    rebalancing,
+    rebalancing_weights,
     soft_bins,
 )
 from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
-from transfer.artifacts import Model, Normalisation, read_json, write_json
-from transfer.errors import BadOption, TransferError
-from transfer.training.pretext_task import About
+from transfer.artifacts import Model, Normalization, read_json, write_json
+from transfer.errors import InvalidOption, TransferError
+from transfer.training.pretext_task import DatasetInfo
 from transfer.transforms.color import rgb_to_lab
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 
@@ -62,13 +62,13 @@ def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 def prepared(task: Colorization, images: torch.Tensor, folder: Path) -> torch.nn.ModuleDict:
     """The network of `task` after it has counted the colours of `images`."""
     packed = pack_images(folder / "set", images.permute(0, 2, 3, 1).numpy())
-    network = task._build(About(images.shape[-1], len(images), 0), seed=0)
+    network = task._build(DatasetInfo(images.shape[-1], len(images), 0), seed=0)
     task.begin(network, make_work(folder, {"images": packed}))
     return network
 
 
 def test_261_bins_are_the_nearest_to_some_colour_and_no_colour_is_nearest_to_another() -> None:
-    bins = colour_bins()
+    bins = color_bins()
     assert bins.shape == (261, 2)
     assert len(bins.unique(dim=0)) == 261
     known = {tuple(one) for one in bins.int().tolist()}
@@ -86,7 +86,7 @@ def test_261_bins_are_the_nearest_to_some_colour_and_no_colour_is_nearest_to_ano
 
 
 def test_a_colour_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
-    bins = colour_bins()
+    bins = color_bins()
     anywhere = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 200 - 100
     ab = torch.cat(
         (torch.tensor([[0.0, 0.0], [97.0, 90.0], [-4.9, 4.9], [127.0, -127.0]]), anywhere)
@@ -104,13 +104,13 @@ def test_a_colour_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
 
 def test_rebalancing_weighs_rare_colours_more_and_one_on_average() -> None:
     prior = torch.tensor([0.5, 0.3, 0.2, 0.0])
-    weights = rebalancing(prior, alpha=1.0, gamma=0.5)
+    weights = rebalancing_weights(prior, alpha=1.0, gamma=0.5)
     raw = [1 / (0.5 * share + 0.5 / 4) for share in prior.tolist()]
     mean = sum(share * weight for share, weight in zip(prior.tolist(), raw, strict=True))
     assert torch.allclose(weights, torch.tensor([weight / mean for weight in raw]))
     assert math.isclose((prior * weights).sum(), 1, rel_tol=1e-5)
-    assert torch.allclose(rebalancing(prior, alpha=0.0, gamma=0.5), torch.ones(4))
-    assert torch.allclose(rebalancing(prior, alpha=1.0, gamma=1.0), torch.ones(4))
+    assert torch.allclose(rebalancing_weights(prior, alpha=0.0, gamma=0.5), torch.ones(4))
+    assert torch.allclose(rebalancing_weights(prior, alpha=1.0, gamma=1.0), torch.ones(4))
 
 
 def test_shares_counted_by_the_unit_are_those_of_the_pixels_themselves() -> None:
@@ -118,8 +118,8 @@ def test_shares_counted_by_the_unit_are_those_of_the_pixels_themselves() -> None
         [30.0, 20.0]
     )
     ab = spread.clamp(-100, 90)
-    bins = colour_bins()
-    shares = bin_shares(count_colours(ab))
+    bins = color_bins()
+    shares = bin_shares(count_colors(ab))
     index, soft = soft_bins(ab, bins, near_bins())
     plain = torch.zeros(len(bins)).index_add(0, index.flatten(), soft.flatten()) / len(ab)
     assert math.isclose(shares.sum(), 1, rel_tol=1e-5)
@@ -131,12 +131,12 @@ def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> 
     images[2] = grey_images(1, 16)[0]
     network = prepared(task, images, tmp_path).eval()
     with torch.no_grad():
-        loss, figures = task.loss(network, images, Draw(0, torch.arange(3)))
+        loss, figures = task.loss(network, images, PerImageRng(0, torch.arange(3)))
         logits = network["head"](
-            network["backbone"].layers(normalise(images, task.normalisation), ["conv4"])["conv4"]
+            network["backbone"].layers(normalize(images, task.normalisation), ["conv4"])["conv4"]
         )
     assert logits.shape == (3, 261, 2, 2)
-    bins, weights = colour_bins(), network["colours"].weights
+    bins, weights = color_bins(), network["colours"].weights
     total, right, counted = 0.0, 0.0, 0.0
     for image in range(2):  # the third has no colours
         for row in range(2):
@@ -162,15 +162,15 @@ def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> 
 def test_weighting_the_loss_is_weighting_its_gradient(tmp_path: Path) -> None:
     task, images = stage(stride=8), noise_images(2, 16)
     network = prepared(task, images, tmp_path)
-    loss, _ = task.loss(network, images, Draw(0, torch.arange(2)))
+    loss, _ = task.loss(network, images, PerImageRng(0, torch.arange(2)))
     loss.backward()
     bias = network["head"][-1].bias.grad.clone()
     with torch.no_grad():
-        shown = network["backbone"].layers(normalise(images, task.normalisation), ["conv4"])[
+        shown = network["backbone"].layers(normalize(images, task.normalisation), ["conv4"])[
             "conv4"
         ]
         chances = network["head"](shown).movedim(1, -1).flatten(0, 2).softmax(1)
-        index, shares = soft_bins(task.ab(images).flatten(0, 2), colour_bins(), near_bins())
+        index, shares = soft_bins(task.ab(images).flatten(0, 2), color_bins(), near_bins())
         goal = torch.zeros_like(chances).scatter(1, index, shares)
         weights = network["colours"].weights[index[:, 0]]
         expected = (weights[:, None] * (chances - goal)).sum(0) / len(weights)
@@ -181,7 +181,7 @@ def test_colours_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path)
     images = torch.zeros(10, 3, SIZE, SIZE, dtype=torch.uint8)
     images[:8, 0], images[8:, 2] = 200, 200  # eight red, two blue
     network = prepared(stage(), images, tmp_path)
-    weights, bins = network["colours"].weights, colour_bins()
+    weights, bins = network["colours"].weights, color_bins()
     red, blue = (
         soft_bins(rgb_to_lab(images[one : one + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[0][
             0, 0
@@ -199,9 +199,9 @@ def test_grey_images_teach_nothing(tmp_path: Path) -> None:
     mixed = torch.cat((images, grey_images(4)))
     network = prepared(task, mixed, tmp_path).eval()
     with torch.no_grad():
-        alone, _ = task.loss(network, images, Draw(0, torch.arange(4)))
-        among, _ = task.loss(network, mixed, Draw(0, torch.arange(8)))
-        grey, figures = task.loss(network, grey_images(4), Draw(0, torch.arange(4)))
+        alone, _ = task.loss(network, images, PerImageRng(0, torch.arange(4)))
+        among, _ = task.loss(network, mixed, PerImageRng(0, torch.arange(8)))
+        grey, figures = task.loss(network, grey_images(4), PerImageRng(0, torch.arange(4)))
     assert math.isclose(among, alone / 2, rel_tol=1e-5)
     assert grey == 0
     assert figures["accuracy"] == 0
@@ -218,7 +218,7 @@ def test_naming_the_best_bin_is_guessing(tmp_path: Path) -> None:
     with torch.no_grad():
         network["head"][-1].weight.zero_()
         network["head"][-1].bias.zero_()[network["colours"].best] = 1
-        _, figures = task.loss(network, images, Draw(0, torch.arange(8)))
+        _, figures = task.loss(network, images, PerImageRng(0, torch.arange(8)))
     assert figures["accuracy"] == figures["guessing"]
     assert 0 < figures["guessing"] < 1
 
@@ -237,23 +237,23 @@ def test_an_image_whose_pixels_are_all_between_those_asked_is_refused() -> None:
             images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=4))}
         )
 
-    stage(stride=32).check(plan(32))
-    with pytest.raises(BadOption, match="use 32 or less"):
-        stage(stride=64).check(plan(32))
+    stage(stride=32).validate_plan(plan(32))
+    with pytest.raises(InvalidOption, match="use 32 or less"):
+        stage(stride=64).validate_plan(plan(32))
 
 
 def test_lightness_is_the_same_in_all_channels_and_of_about_unit_deviation() -> None:
-    seen = normalise(noise_images(64), Normalisation(lightness=True))
+    seen = normalize(noise_images(64), Normalization(lightness=True))
     assert torch.equal(seen[:, 0], seen[:, 1])
     assert torch.equal(seen[:, 0], seen[:, 2])
     ends = torch.tensor([0, 255], dtype=torch.uint8).view(2, 1, 1, 1).expand(2, 3, 1, 1)
     assert torch.allclose(
-        normalise(ends, Normalisation(lightness=True))[:, 0, 0, 0],
+        normalize(ends, Normalization(lightness=True))[:, 0, 0, 0],
         torch.tensor([-2.0, 2.0]),
         atol=1e-3,
     )
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        assert torch.equal(normalise(noise_images(64), Normalisation(lightness=True)), seen)
+        assert torch.equal(normalize(noise_images(64), Normalization(lightness=True)), seen)
 
 
 def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Path) -> None:
@@ -265,7 +265,7 @@ def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Pa
     }
     task = stage(epochs=1, batch=2, optimizer="adamw", learning_rate=1e-2)
     model = run_stage(task, tmp_path / "model", {"images": sets["one"]})
-    assert model.normalisation == Normalisation(lightness=True)
+    assert model.normalisation == Normalization(lightness=True)
 
     def features(name: str) -> torch.Tensor:
         extract = ExtractNetwork(model="model", layer="conv4", dtype="float32")
@@ -276,7 +276,7 @@ def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Pa
     lightness = (features("one") - features("other")).abs().max() / features("one").std()
     card = read_json(model.folder / "model.json")
     write_json(
-        model.folder / "model.json", card | {"normalisation": dataclasses.asdict(Normalisation())}
+        model.folder / "model.json", card | {"normalisation": dataclasses.asdict(Normalization())}
     )
     model = Model(model.folder)
     colour = (features("one") - features("other")).abs().max() / features("one").std()
@@ -301,13 +301,13 @@ def test_mixed_precision_changes_little(tmp_path: Path) -> None:
     for mixed in (False, True):
         network = prepared(task, images, tmp_path / str(mixed))
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            losses.append(task.loss(network, images, Draw(0, torch.arange(8)))[0].item())
+            losses.append(task.loss(network, images, PerImageRng(0, torch.arange(8)))[0].item())
     assert math.isclose(*losses, rel_tol=0.01)
 
 
 def test_what_is_seen_has_no_colour_and_what_is_asked_has_the_crops() -> None:
     images = noise_images()
-    pictures = stage().sees(images, Draw(0, torch.arange(8)))
+    pictures = stage().preview(images, PerImageRng(0, torch.arange(8)))
     assert torch.equal(pictures["shown"][:, 0], pictures["shown"][:, 2])
     light, asked = (rgb_to_lab(pictures[name])[:, 0] for name in ("crop", "asked"))
     assert (light - asked).abs().median() < 1

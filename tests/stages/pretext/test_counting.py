@@ -10,9 +10,9 @@ from scipy import ndimage
 from torch import nn
 
 from stages.pretext.counting import Counting
-from transfer.errors import BadOption
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import InvalidOption
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
@@ -27,7 +27,7 @@ def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
 
 
 def network(task: Counting) -> nn.ModuleDict:
-    return task._build(About(SIZE, 8, 0), seed=0)
+    return task._build(DatasetInfo(SIZE, 8, 0), seed=0)
 
 
 class Literal(nn.Module):
@@ -59,7 +59,7 @@ def test_the_loss_is_zero_for_a_network_that_counts() -> None:
 
     numbers = [3, 20, 40, 0, 31, 11]
     net = nn.ModuleDict({"backbone": Literal(count), "count": nn.Identity()})
-    loss, figures = stage(crop=SIZE).loss(net, blobs(numbers), Draw(0, torch.arange(6)))
+    loss, figures = stage(crop=SIZE).loss(net, blobs(numbers), PerImageRng(0, torch.arange(6)))
     assert loss == 0  # the others' numbers differ by more than the margin
     assert figures["own"] == 0
     assert figures["accuracy"] == 1
@@ -67,7 +67,7 @@ def test_the_loss_is_zero_for_a_network_that_counts() -> None:
 
 def test_to_count_nothing_costs_the_margin() -> None:
     net = nn.ModuleDict({"backbone": Literal(lambda image: torch.zeros(5)), "count": nn.Identity()})
-    loss, figures = stage().loss(net, images(), Draw(0, torch.arange(8)))
+    loss, figures = stage().loss(net, images(), PerImageRng(0, torch.arange(8)))
     assert loss == 10
     assert figures["accuracy"] == 0
 
@@ -80,10 +80,10 @@ def test_the_margin_is_on_the_squared_length_of_the_whole_difference() -> None:
     net = nn.ModuleDict(
         {"backbone": Literal(lambda image: torch.full((12,), next(counts))), "count": nn.Identity()}
     )
-    _, figures = stage().loss(net, images(2), Draw(0, torch.arange(2)))
+    _, figures = stage().loss(net, images(2), PerImageRng(0, torch.arange(2)))
     assert figures["other"] == 24  # 48 and 0
     counts = iter([0.0] * 5 + [2.0] + [0.0] * 4)
-    loss, _ = stage().loss(net, images(2), Draw(0, torch.arange(2)))
+    loss, _ = stage().loss(net, images(2), PerImageRng(0, torch.arange(2)))
     assert loss == (0 + 0 + 48 + 10) / 2
 
 
@@ -93,13 +93,13 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
     for parameter in net["count"].parameters():
         parameter.data *= 3
     with torch.no_grad():
-        loss, _ = task.loss(net, images(), Draw(0, ids))
+        loss, _ = task.loss(net, images(), PerImageRng(0, ids))
         mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
-        draw = Draw(0, ids)
-        inputs = (task.wholes_and_quarters(images(), draw) - mean[:, None, None]) / std[
+        rng = PerImageRng(0, ids)
+        inputs = (task.wholes_and_quarters(images(), rng) - mean[:, None, None]) / std[
             :, None, None
         ]
-        partner = [(i + 1 + int(step)) % 8 for i, step in enumerate(draw.integers(7))]
+        partner = [(i + 1 + int(step)) % 8 for i, step in enumerate(rng.integers(7))]
         count = [[net["count"](net["backbone"](part[None]))[0] for part in five] for five in inputs]
         losses = []
         for x, y in enumerate(partner):
@@ -123,7 +123,7 @@ def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filt
 ):
     task, ids = stage(crop=SIZE, flip=0.0, grey=0.0), torch.arange(300)
     batch = images(300)
-    inputs = task.wholes_and_quarters(batch, Draw(0, ids))
+    inputs = task.wholes_and_quarters(batch, PerImageRng(0, ids))
     assert inputs.shape == (300, 5, 3, 32, 32)
     rows = [torch.cat((inputs[:, 1 + 2 * row], inputs[:, 2 + 2 * row]), dim=-1) for row in range(2)]
     part = batch.float() / 255
@@ -140,7 +140,7 @@ def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filt
 
 
 def test_half_of_the_images_are_grey_in_all_their_parts() -> None:
-    inputs = stage().wholes_and_quarters(images(400), Draw(0, torch.arange(400)))
+    inputs = stage().wholes_and_quarters(images(400), PerImageRng(0, torch.arange(400)))
     colourless = (inputs - inputs[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-5
     assert (colourless.all(dim=1) == colourless.any(dim=1)).all()
     assert abs(colourless.float().mean() - 0.5) < 0.07
@@ -150,8 +150,8 @@ def test_the_loss_does_not_depend_on_the_order_of_the_batch() -> None:
     task, ids, order = stage(), torch.arange(8) * 5, torch.tensor([3, 1, 7, 0, 6, 2, 5, 4])
     net = network(task).eval()
     with torch.no_grad():
-        straight, _ = task.loss(net, images(), Draw(0, ids))
-        shuffled, _ = task.loss(net, images()[order], Draw(0, ids[order]))
+        straight, _ = task.loss(net, images(), PerImageRng(0, ids))
+        shuffled, _ = task.loss(net, images()[order], PerImageRng(0, ids[order]))
     assert torch.allclose(straight, shuffled, rtol=1e-5)
 
 
@@ -160,7 +160,7 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
     for enabled in (False, True):
         net = network(task)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            loss, _ = task.loss(net, images(), Draw(0, torch.arange(8)))
+            loss, _ = task.loss(net, images(), PerImageRng(0, torch.arange(8)))
         assert loss.dtype == torch.float32
         found.append(loss.item())
     assert abs(found[0] - found[1]) < 0.03 * found[0]
@@ -180,16 +180,18 @@ def test_a_part_that_does_not_fit_or_has_no_quarters_is_refused() -> None:
     assert stage().side(64) == 56
     assert stage().side(32) == 28
     for crop in (63, 66):
-        with pytest.raises(BadOption, match=f"no part of {crop} px of images of 64 px") as error:
-            stage(crop=crop).check(planned(64, 100))
+        with pytest.raises(
+            InvalidOption, match=f"no part of {crop} px of images of 64 px"
+        ) as error:
+            stage(crop=crop).validate_plan(planned(64, 100))
         assert error.value.option == "crop"
 
 
 def test_a_batch_without_another_image_is_refused_before_training() -> None:
-    stage(batch=4, accumulate=2).check(planned(64, 100))
-    with pytest.raises(BadOption, match="4 images in 4 parts leave single images"):
-        stage(batch=4, accumulate=4).check(planned(64, 100))
+    stage(batch=4, accumulate=2).validate_plan(planned(64, 100))
+    with pytest.raises(InvalidOption, match="4 images in 4 parts leave single images"):
+        stage(batch=4, accumulate=4).validate_plan(planned(64, 100))
     with pytest.raises(ValueError, match="set/train has one image"):
-        stage().check(planned(64, 1))
+        stage().validate_plan(planned(64, 1))
     with pytest.raises(ValueError, match="two images or more"):
-        stage().loss(network(stage()), images(1), Draw(0, torch.arange(1)))
+        stage().loss(network(stage()), images(1), PerImageRng(0, torch.arange(1)))

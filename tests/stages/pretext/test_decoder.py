@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape, doublings
-from stages.pretext._gan import frozen, judged, told_apart, trunk
+from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
 from transfer.models import backbone
 
 SIDES = (3, 7, 30, 32, 63, 64, 100)
@@ -89,7 +89,7 @@ def test_a_frozen_part_gives_the_same_with_gradients_for_its_inputs_alone() -> N
     torch.manual_seed(0)
     part = nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
     inputs = torch.randn(3, 4, requires_grad=True)
-    made = frozen(part, inputs)
+    made = call_with_frozen_weights(part, inputs)
     assert torch.equal(made, part(inputs))
     made.sum().backward()
     assert all(weight.grad is None for weight in part.parameters())
@@ -100,6 +100,9 @@ def test_a_frozen_part_gives_the_same_with_gradients_for_its_inputs_alone() -> N
 def test_judgements_are_the_logarithms_of_the_odds() -> None:
     logits = torch.tensor([[2.0], [-1.0]])
     share = torch.sigmoid(logits)
-    assert torch.allclose(judged(logits, real=True), -share.log().mean())
-    assert torch.allclose(judged(logits, real=False), -(1 - share).log().mean())
-    assert told_apart(torch.tensor([[1.0], [-1.0]]), torch.tensor([[-1.0], [-2.0]])) == 0.75
+    assert torch.allclose(gan_bce(logits, real=True), -share.log().mean())
+    assert torch.allclose(gan_bce(logits, real=False), -(1 - share).log().mean())
+    assert (
+        discriminator_accuracy(torch.tensor([[1.0], [-1.0]]), torch.tensor([[-1.0], [-2.0]]))
+        == 0.75
+    )

@@ -9,13 +9,13 @@ import torch
 from torch import nn
 
 from stages.pretext import deepcluster
-from stages.pretext.deepcluster import DeepCluster, Matrix, agreement
+from stages.pretext.deepcluster import ArrayRows, DeepCluster, assignment_agreement
 from tests.stages.handmade import StopsAt, make_work, pack_images
 from transfer.artifacts import Model
-from transfer.errors import BadOption, Stopped, TransferError
-from transfer.stage.context import Work
-from transfer.training.pretext_task import About, read
-from transfer.transforms.normalize import normalise
+from transfer.errors import Interrupted, InvalidOption, TransferError
+from transfer.stage.context import StageContext
+from transfer.training.pretext_task import DatasetInfo, backbone_features
+from transfer.transforms.normalize import normalize
 
 COUNT, SIZE = 600, 16
 
@@ -28,11 +28,11 @@ def task(**options: object) -> DeepCluster:
 def network(one: DeepCluster, count: int = COUNT) -> nn.ModuleDict:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return one.network(one.backbone.build(0), About(SIZE, count, 0))
+        return one.network(one.backbone.build(0), DatasetInfo(SIZE, count, 0))
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(tmp_path: Path) -> StageContext:
     """Six kinds of images by colour and pattern."""
     random = np.random.RandomState(0)
     kinds = random.randint(0, 256, (6, SIZE, SIZE, 3))
@@ -50,7 +50,9 @@ def clumps(k: int = 6, n: int = COUNT) -> np.ndarray:
     return ((centres + random.randn(n, 4)) * scales @ random.randn(4, 16)).astype(np.float32)
 
 
-def test_features_are_of_whole_images_in_their_order_and_change_no_statistics(work: Work) -> None:
+def test_features_are_of_whole_images_in_their_order_and_change_no_statistics(
+    work: StageContext,
+) -> None:
     one = task()
     net = network(one).train()
     before = {name: value.clone() for name, value in net.named_buffers()}
@@ -60,12 +62,16 @@ def test_features_are_of_whole_images_in_their_order_and_change_no_statistics(wo
     pixels = torch.from_numpy(np.array(work.images["images"].pixels)).permute(0, 3, 1, 2)
     net.eval()
     with torch.no_grad():
-        expected = net["classifier"](read(net["backbone"], normalise(pixels, one.normalisation)))
+        expected = net["classifier"](
+            backbone_features(net["backbone"], normalize(pixels, one.normalisation))
+        )
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
     assert (found < 0).any(), "the last ReLU is not applied"
 
 
-def test_many_features_are_kept_on_disk(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_features_are_kept_on_disk(
+    work: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one = task()
     net = network(one)
     in_memory = one.features(net, work)
@@ -78,15 +84,15 @@ def test_many_features_are_kept_on_disk(work: Work, monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_clustered_is_whitened_and_of_unit_length(
-    work: Work, monkeypatch: pytest.MonkeyPatch
+    work: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    seen: list[Matrix] = []
-    begin = deepcluster.start
+    seen: list[ArrayRows] = []
+    begin = deepcluster.initial_centroids
     monkeypatch.setattr(
         deepcluster, "start", lambda rows, *rest: (seen.append(rows), begin(rows, *rest))[1]
     )
     values = clumps()
-    task().cluster(Matrix(values), work, 0)
+    task().cluster(ArrayRows(values), work, 0)
     centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
     _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
     white = centred @ axes[:4].T / sizes[:4] * np.sqrt(COUNT - 1)
@@ -97,21 +103,21 @@ def test_what_is_clustered_is_whitened_and_of_unit_length(
     )  # a direction's sign means nothing
 
 
-def test_clusters_are_found_however_their_directions_are_scaled(work: Work) -> None:
-    labels = task(k=6, iterations=20).cluster(Matrix(clumps()), work, 0)
+def test_clusters_are_found_however_their_directions_are_scaled(work: StageContext) -> None:
+    labels = task(k=6, iterations=20).cluster(ArrayRows(clumps()), work, 0)
     assert labels.shape == (COUNT,)
-    assert agreement(labels, np.arange(COUNT) % 6) > 0.75
-    first, second = (task().cluster(Matrix(clumps()), work, epoch) for epoch in (0, 1))
+    assert assignment_agreement(labels, np.arange(COUNT) % 6) > 0.75
+    first, second = (task().cluster(ArrayRows(clumps()), work, epoch) for epoch in (0, 1))
     assert not np.array_equal(first, second), "k-means starts from other rows each epoch"
-    assert np.array_equal(second, task().cluster(Matrix(clumps()), work, 1))
+    assert np.array_equal(second, task().cluster(ArrayRows(clumps()), work, 1))
 
 
-def test_features_that_have_collapsed_are_an_error_that_says_so(work: Work) -> None:
+def test_features_that_have_collapsed_are_an_error_that_says_so(work: StageContext) -> None:
     with pytest.raises(TransferError, match="collapse"):
-        task().cluster(Matrix(np.ones((COUNT, 16), np.float32)), work, 0)
+        task().cluster(ArrayRows(np.ones((COUNT, 16), np.float32)), work, 0)
 
 
-def test_each_epoch_has_its_own_head_and_labels(work: Work) -> None:
+def test_each_epoch_has_its_own_head_and_labels(work: StageContext) -> None:
     one = task(layers=[64, 300], k=200, components=8, iterations=2)
     net = network(one)
     assert one.before_epoch(net, work, 0) == [net["head"]]
@@ -131,13 +137,15 @@ def test_each_epoch_has_its_own_head_and_labels(work: Work) -> None:
     assert torch.equal(net.labels, labels)
 
 
-def test_clusters_may_stay_for_several_epochs(work: Work) -> None:
+def test_clusters_may_stay_for_several_epochs(work: StageContext) -> None:
     one = task(reassign=3)
     net = network(one)
     assert [len(one.before_epoch(net, work, epoch)) for epoch in range(7)] == [1, 0, 0, 1, 0, 0, 1]
 
 
-def test_an_epoch_has_every_cluster_equally_often_and_leaves_out_the_empty_ones(work: Work) -> None:
+def test_an_epoch_has_every_cluster_equally_often_and_leaves_out_the_empty_ones(
+    work: StageContext,
+) -> None:
     one = task(k=6)
     net = network(one)
     labels = np.full(COUNT, 4)
@@ -156,7 +164,9 @@ def test_an_epoch_has_every_cluster_equally_often_and_leaves_out_the_empty_ones(
     assert sorted(task(sampling="uniform").order(net, work, 3)) == list(range(COUNT))
 
 
-def test_the_training_goes_through_that_order(work: Work, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_training_goes_through_that_order(
+    work: StageContext, monkeypatch: pytest.MonkeyPatch
+) -> None:
     one, seen = task(epochs=1, batch=30), []
     original = DeepCluster.loss
 
@@ -189,7 +199,7 @@ def test_the_head_has_no_momentum_and_the_rest_has() -> None:
     assert sum(len(group["params"]) for group in groups) == len(list(net.parameters()))
 
 
-def test_it_learns_its_clusters(work: Work) -> None:
+def test_it_learns_its_clusters(work: StageContext) -> None:
     # Six kinds that are far apart, and 75 steps an epoch: the head, new each time, learns them within the epoch.
     one = task(batch=8, epochs=3, dropout=0.0, crop=0.5, optimizer="adamw", learning_rate=1e-3)
     one.run(work)
@@ -200,14 +210,14 @@ def test_it_learns_its_clusters(work: Work) -> None:
 
 
 def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(
-    work: Work, tmp_path: Path
+    work: StageContext, tmp_path: Path
 ) -> None:
     results = []
     for name, stop_at in (("straight", None), ("stopped", 29)):  # 18 steps an epoch
         again = make_work(tmp_path / name, work.images)
         if stop_at:
             again.__class__, again.stop_at = StopsAt, stop_at
-            with pytest.raises(Stopped):
+            with pytest.raises(Interrupted):
                 task(epochs=3).run(again)
             again = make_work(tmp_path / name, work.images)
         task(epochs=3).run(again)
@@ -220,8 +230,8 @@ def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(
 
 def test_labellings_agree_under_any_names() -> None:
     labels = np.array([0, 0, 1, 1, 2, 2])
-    assert agreement(labels, np.array([5, 5, 0, 0, 1, 1])) == pytest.approx(1)
-    assert agreement(labels, np.array([0, 1, 0, 1, 0, 1])) == pytest.approx(0, abs=1e-9)
+    assert assignment_agreement(labels, np.array([5, 5, 0, 0, 1, 1])) == pytest.approx(1)
+    assert assignment_agreement(labels, np.array([0, 1, 0, 1, 0, 1])) == pytest.approx(0, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -232,12 +242,12 @@ def test_more_clusters_than_images_or_more_directions_than_values_are_refused(
     options: dict, option: str
 ) -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=COUNT), label="set/train")
-    with pytest.raises(BadOption) as caught:
-        task(**options).check(SimpleNamespace(images={"images": pack}))
+    with pytest.raises(InvalidOption) as caught:
+        task(**options).validate_plan(SimpleNamespace(images={"images": pack}))
     assert caught.value.option == option
 
 
-def test_without_a_classifier_the_backbones_own_features_are_clustered(work: Work) -> None:
+def test_without_a_classifier_the_backbones_own_features_are_clustered(work: StageContext) -> None:
     one = task(layers=[])
     net = network(one)
     assert one.features(net, work).width == 64

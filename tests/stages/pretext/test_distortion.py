@@ -11,10 +11,10 @@ from stages.pretext import _lci as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.artifacts import Model
-from transfer.errors import BadOption, Stopped
-from transfer.training.pretext_task import About
+from transfer.errors import Interrupted, InvalidOption
+from transfer.training.pretext_task import DatasetInfo
 from transfer.transforms.filters import gaussian_blur
-from transfer.transforms.per_image_rng import Draw
+from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F
 
 SIZE, COUNT = 64, 12
@@ -40,14 +40,16 @@ def made(name: str, images: torch.Tensor, seed: int = 0, **options: object) -> t
     """What the change `name` makes of the images; the same parts of them for all names."""
     task = stage(**options)
     labels = torch.full((len(images),), task.classes.index(name))
-    return task.changed(images, labels, Draw(seed, torch.arange(len(images))))
+    return task.changed(images, labels, PerImageRng(seed, torch.arange(len(images))))
 
 
 def spied(task: Distortion, shown: list[tuple[torch.Tensor, torch.Tensor]]) -> Distortion:
     """The task, which notes images and labels instead of changing images."""
 
     class Spied(Distortion):
-        def changed(self, images: torch.Tensor, labels: torch.Tensor, draw: Draw) -> torch.Tensor:
+        def changed(
+            self, images: torch.Tensor, labels: torch.Tensor, rng: PerImageRng
+        ) -> torch.Tensor:
             shown.append((images, labels))
             side = self.side(images.shape[-1])
             return images[..., :side, :side]
@@ -58,8 +60,8 @@ def spied(task: Distortion, shown: list[tuple[torch.Tensor, torch.Tensor]]) -> D
 def test_there_are_ten_changes_and_six_with_inpainting() -> None:
     assert len(TEN) == len(set(TEN)) == 10
     assert len(CLASSES["lci"]) == 6
-    assert stage().chance(About(SIZE, 64, 0)) == 0.1
-    assert stage(variant="lci").chance(About(SIZE, 64, 0)) == 1 / 6
+    assert stage().chance(DatasetInfo(SIZE, 64, 0)) == 0.1
+    assert stage(variant="lci").chance(DatasetInfo(SIZE, 64, 0)) == 1 / 6
 
 
 @pytest.mark.parametrize(("name", "quarters"), TURNS.items())
@@ -154,23 +156,27 @@ def test_half_of_the_images_are_turned_by_a_small_angle_whatever_the_class() -> 
 def test_each_image_is_changed_alike_in_any_batch() -> None:
     task, ids = stage(), torch.arange(40)
     labels = torch.arange(40) % 10
-    whole = task.changed(smooth(40), labels, Draw(3, ids))
+    whole = task.changed(smooth(40), labels, PerImageRng(3, ids))
     some = torch.tensor([31, 4, 26, 13])
     assert torch.allclose(
-        task.changed(smooth(40)[some], labels[some], Draw(3, ids[some])), whole[some], atol=1e-6
+        task.changed(smooth(40)[some], labels[some], PerImageRng(3, ids[some])),
+        whole[some],
+        atol=1e-6,
     )
-    assert not torch.allclose(task.changed(smooth(40), labels, Draw(4, ids)), whole, atol=1e-2)
+    assert not torch.allclose(
+        task.changed(smooth(40), labels, PerImageRng(4, ids)), whole, atol=1e-2
+    )
 
 
 def test_the_loss_is_cross_entropy_over_the_changes_and_all_are_equally_likely() -> None:
     task, ids = stage(), torch.arange(COUNT)
-    net = task._build(About(SIZE, COUNT, 0), seed=0).eval()
+    net = task._build(DatasetInfo(SIZE, COUNT, 0), seed=0).eval()
     mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
     with torch.no_grad():
-        loss, figures = task.loss(net, noise(), Draw(0, ids))
-        draw = Draw(0, ids)
-        labels = draw.permutations(10)[:, 0]
-        seen = task.changed(noise().float() / 255, labels, Draw(0, draw.integers(1 << 53)))
+        loss, figures = task.loss(net, noise(), PerImageRng(0, ids))
+        rng = PerImageRng(0, ids)
+        labels = rng.permutations(10)[:, 0]
+        seen = task.changed(noise().float() / 255, labels, PerImageRng(0, rng.integers(1 << 53)))
         losses, right = [], []
         for image, label in zip(seen, labels, strict=True):
             fed = (image - mean[:, None, None]) / std[:, None, None]
@@ -179,21 +185,25 @@ def test_the_loss_is_cross_entropy_over_the_changes_and_all_are_equally_likely()
             right.append(float(logits.argmax() == label))
     assert torch.allclose(loss, torch.stack(losses).mean(), atol=1e-4)
     assert abs(figures["accuracy"] - sum(right) / COUNT) < 1e-6
-    drawn = Draw(1, torch.arange(20_000)).permutations(10)[:, 0]
+    drawn = PerImageRng(1, torch.arange(20_000)).permutations(10)[:, 0]
     assert (torch.bincount(drawn) / 20_000 - 0.1).abs().max() < 0.01
 
 
 def test_copies_of_an_image_are_changed_differently() -> None:
     shown: list[tuple[torch.Tensor, torch.Tensor]] = []
     task = spied(stage(copies=10), shown)
-    task.loss(task._build(About(SIZE, COUNT, 0), seed=0), noise(), Draw(0, torch.arange(COUNT)))
+    task.loss(
+        task._build(DatasetInfo(SIZE, COUNT, 0), seed=0),
+        noise(),
+        PerImageRng(0, torch.arange(COUNT)),
+    )
     assert (shown[0][1].view(COUNT, 10).sort(dim=1).values == torch.arange(10)).all()
 
 
 def test_random_weights_guess() -> None:
     task = stage(copies=10)
     _, figures = task.loss(
-        task._build(About(SIZE, 32, 0), seed=0), noise(32), Draw(0, torch.arange(32))
+        task._build(DatasetInfo(SIZE, 32, 0), seed=0), noise(32), PerImageRng(0, torch.arange(32))
     )
     assert abs(figures["accuracy"] - 0.1) < 0.07
 
@@ -201,9 +211,9 @@ def test_random_weights_guess() -> None:
 def test_mixed_precision_gives_about_the_same_loss() -> None:
     found = []
     for enabled in (False, True):
-        net = stage()._build(About(SIZE, COUNT, 0), seed=0)
+        net = stage()._build(DatasetInfo(SIZE, COUNT, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(stage().loss(net, noise(), Draw(0, torch.arange(COUNT)))[0].item())
+            found.append(stage().loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
     assert abs(found[0] - found[1]) < 0.1
 
 
@@ -211,20 +221,20 @@ def test_bad_options_are_refused() -> None:
     planned = SimpleNamespace(
         images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
     )
-    stage().check(planned)
-    with pytest.raises(BadOption, match="7 different copies, but there are 6 changes") as error:
-        stage(variant="lci", copies=7).check(planned)
+    stage().validate_plan(planned)
+    with pytest.raises(InvalidOption, match="7 different copies, but there are 6 changes") as error:
+        stage(variant="lci", copies=7).validate_plan(planned)
     assert error.value.option == "copies"
-    with pytest.raises(BadOption, match="use 2 parts or fewer"):
-        stage(batch=4, accumulate=4).check(planned)
+    with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
+        stage(batch=4, accumulate=4).validate_plan(planned)
     planned.images["images"].stage.size = 8
-    with pytest.raises(BadOption, match="no room for a patch of 8 px"):
-        stage(variant="lci").check(planned)
+    with pytest.raises(InvalidOption, match="no room for a patch of 8 px"):
+        stage(variant="lci").validate_plan(planned)
 
 
 def test_the_picture_shows_every_change() -> None:
     for variant, names in CLASSES.items():
-        columns = stage(variant=variant).sees(noise(), Draw(0, torch.arange(COUNT)))
+        columns = stage(variant=variant).preview(noise(), PerImageRng(0, torch.arange(COUNT)))
         assert list(columns) == ["image", *names]
 
 
@@ -239,7 +249,7 @@ def narrow(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def lci(**options: object) -> tuple[Distortion, torch.nn.ModuleDict]:
     task = stage(variant="lci", **options)
-    return task, task._build(About(SIZE, COUNT, 0), seed=0)
+    return task, task._build(DatasetInfo(SIZE, COUNT, 0), seed=0)
 
 
 def test_published_sizes_follow_from_images_of_80_px() -> None:
@@ -253,13 +263,13 @@ def test_the_inpainter_never_sees_what_it_is_to_draw() -> None:
     net.eval()
     ids, patch, border = torch.arange(COUNT), *limited.sides(SIZE)
     one = smooth()
-    corners = Draw(5, ids).integers(SIZE - patch + 1, 1, 2)[:, 0] + border
+    corners = PerImageRng(5, ids).integers(SIZE - patch + 1, 1, 2)[:, 0] + border
     other = one.clone()
     for image, (y, x) in zip(other, corners.tolist(), strict=True):
         image[:, y : y + patch - 2 * border, x : x + patch - 2 * border] = 0.123
     with torch.no_grad():
-        filled, rebuilt, *_ = limited.repainted(net, one, Draw(5, ids))
-        refilled, otherwise, *_ = limited.repainted(net, other, Draw(5, ids))
+        filled, rebuilt, *_ = limited.repaint(net, one, PerImageRng(5, ids))
+        refilled, otherwise, *_ = limited.repaint(net, other, PerImageRng(5, ids))
     for image in range(COUNT):
         y, x = (corners[image] - border).tolist()
         cut = (image, slice(None), slice(y, y + patch), slice(x, x + patch))
@@ -273,7 +283,7 @@ def test_the_inpainter_never_sees_what_it_is_to_draw() -> None:
 
 def test_gradients_are_turned_round_and_values_stay_to_the_bit() -> None:
     values = torch.randn(1000, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    turned = limited.reversed_gradient(values)
+    turned = limited.reverse_gradient(values)
     assert torch.equal(turned, values)
     (turned * torch.arange(1000.0)).sum().backward()
     assert torch.equal(values.grad, -torch.arange(1000.0))
@@ -283,7 +293,7 @@ def test_gradients_are_turned_round_and_values_stay_to_the_bit() -> None:
 def test_each_part_gets_its_own_gradients_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     def gradients() -> dict[str, torch.Tensor]:
         task, net = lci()
-        task.loss(net, noise(), Draw(0, torch.arange(COUNT)))[0].backward()
+        task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].backward()
         return {
             name: torch.cat([p.grad.flatten() for p in part.parameters()])
             for name, part in net.items()
@@ -295,7 +305,7 @@ def test_each_part_gets_its_own_gradients_alone(monkeypatch: pytest.MonkeyPatch)
         patch.setattr(limited, "frozen", lambda part, x: torch.zeros(len(x), 1))
         unfooled = gradients()
     with monkeypatch.context() as patch:  # the classifier's say does not reach the inpainter
-        patch.setattr(limited, "reversed_gradient", lambda values: values.detach())
+        patch.setattr(limited, "reverse_gradient", lambda values: values.detach())
         unheard = gradients()
     for name in ("backbone", "head", "discriminator"):
         assert torch.equal(whole[name], unfooled[name]), name
@@ -308,14 +318,16 @@ def test_each_part_gets_its_own_gradients_alone(monkeypatch: pytest.MonkeyPatch)
 def test_half_of_the_images_that_are_not_inpainted_hold_a_rebuilt_patch_but_none_that_is_warped(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    def repainted(network: object, images: torch.Tensor, draw: Draw) -> tuple:
+    def repainted(network: object, images: torch.Tensor, rng: PerImageRng) -> tuple:
         return torch.full_like(images, 2.0), torch.full_like(images, 1.0), torch.zeros(()), {}
 
     shown: list[tuple[torch.Tensor, torch.Tensor]] = []
-    monkeypatch.setattr("stages.pretext.distortion.repainted", repainted)
+    monkeypatch.setattr("stages.pretext.distortion.repaint", repainted)
     task, net = lci()
     task = spied(task, shown)
-    task.loss(net, torch.zeros(200, 3, SIZE, SIZE, dtype=torch.uint8), Draw(0, torch.arange(200)))
+    task.loss(
+        net, torch.zeros(200, 3, SIZE, SIZE, dtype=torch.uint8), PerImageRng(0, torch.arange(200))
+    )
     fed, labels = shown[0]
     found = {
         name: fed[labels == label].flatten(1).mean(dim=1) for label, name in enumerate(task.classes)
@@ -338,7 +350,7 @@ def test_it_learns_64_images_and_resumed_equals_straight(tmp_path: Path) -> None
         work = make_work(tmp_path / run, {"images": images})
         if stops:
             stop_after(work, 3)
-            with pytest.raises(Stopped):
+            with pytest.raises(Interrupted):
                 stage(variant="lci", **options).run(work)
             work = make_work(tmp_path / run, {"images": images})
         stage(variant="lci", **options).run(work)
@@ -356,5 +368,5 @@ def test_with_inpainting_mixed_precision_gives_about_the_same_loss() -> None:
     for enabled in (False, True):
         task, net = lci()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(task.loss(net, noise(), Draw(0, torch.arange(COUNT)))[0].item())
+            found.append(task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
     assert abs(found[0] - found[1]) < 0.02 * found[0]

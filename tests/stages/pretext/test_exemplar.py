@@ -11,13 +11,13 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from stages.pretext.exemplar import Exemplar, colour_directions, moved, recoloured, semi_hard
+from stages.pretext.exemplar import Exemplar, color_directions, move, recolor, semi_hard
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import PseudoLabels
-from transfer.errors import BadOption, TransferError
-from transfer.stage.context import Work
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import InvalidOption, TransferError
+from transfer.stage.context import StageContext
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 COUNT, SIZE = 24, 32
 PIXELS = np.random.RandomState(0).randint(0, 256, (COUNT, SIZE, SIZE, 3)).astype(np.uint8)
@@ -28,7 +28,7 @@ def task(**options: Any) -> Exemplar:
     return Exemplar(**{"backbone": "conv4", "embedding": 16, "batch": 8, "epochs": 1, **options})
 
 
-def begun(one: Exemplar, work: Work) -> nn.ModuleDict:
+def begun(one: Exemplar, work: StageContext) -> nn.ModuleDict:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = one.network(one.backbone.build(0), one.about(work))
@@ -37,11 +37,11 @@ def begun(one: Exemplar, work: Work) -> nn.ModuleDict:
 
 
 @pytest.fixture
-def work(tmp_path: Path) -> Work:
+def work(tmp_path: Path) -> StageContext:
     return make_work(tmp_path, {"images": pack_images(tmp_path / "set", PIXELS)})
 
 
-def labelled(tmp_path: Path, ids: list[str], labels: list[int]) -> Work:
+def labelled(tmp_path: Path, ids: list[str], labels: list[int]) -> StageContext:
     (tmp_path / "labels").mkdir()
     zeros = np.zeros(len(ids))
     PseudoLabels.write(
@@ -51,7 +51,7 @@ def labelled(tmp_path: Path, ids: list[str], labels: list[int]) -> Work:
     return make_work(tmp_path, images, {"labels": PseudoLabels(tmp_path / "labels")})
 
 
-def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: Work) -> None:
+def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: StageContext) -> None:
     one = task(views=3)
     network = begun(one, work)
     assert network["head"].out_features == COUNT
@@ -59,24 +59,26 @@ def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: Work) -
     assert one.chance(one.about(work)) == 1 / COUNT
     network["head"].weight.data.zero_()
     network["head"].bias.data[5] = 9.0  # always says 5
-    _, figures = one.loss(network, IMAGES[[3, 5, 7, 11]], Draw(0, torch.tensor([3, 5, 7, 11])))
+    _, figures = one.loss(
+        network, IMAGES[[3, 5, 7, 11]], PerImageRng(0, torch.tensor([3, 5, 7, 11]))
+    )
     assert figures["accuracy"] == 0.25
     assert (
-        one.transform(IMAGES[:4], Draw(0, torch.arange(4)), network.mean, network.directions).shape[
-            0
-        ]
+        one.transform(
+            IMAGES[:4], PerImageRng(0, torch.arange(4)), network.mean, network.directions
+        ).shape[0]
         == 12
     )
 
 
-def test_copies_are_of_the_image_whose_class_they_have(work: Work) -> None:
+def test_copies_are_of_the_image_whose_class_they_have(work: StageContext) -> None:
     for objective in ("classes", "triplet"):
         one = task(views=3, objective=objective, grey=0.0)
         network = begun(one, work)
         black = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
         black[2] = 255
         seen = one.transform(
-            black, Draw(0, torch.arange(4)), torch.zeros(3), network.directions
+            black, PerImageRng(0, torch.arange(4)), torch.zeros(3), network.directions
         ).unflatten(0, (3, 4))
         assert (seen.flatten(2).mean(2).argmax(1) == 2).all()
 
@@ -111,9 +113,9 @@ def test_a_run_with_pseudo_labels_trains_on_the_labelled_images_alone(
     monkeypatch.setattr(
         Exemplar,
         "loss",
-        lambda self, net, images, draw: (
-            seen.update(draw.ids.tolist()),
-            original(self, net, images, draw),
+        lambda self, net, images, rng: (
+            seen.update(rng.ids.tolist()),
+            original(self, net, images, rng),
         )[1],
     )
     work = labelled(tmp_path, [f"train/{row}" for row in range(16)], [row % 4 for row in range(16)])
@@ -172,16 +174,16 @@ def test_copies_that_are_together_and_apart_from_others_have_no_triplet_loss() -
 
 @pytest.mark.parametrize("objective", ["classes", "triplet"])
 def test_losses_are_near_under_mixed_precision_and_the_same_in_any_order(
-    objective: str, work: Work
+    objective: str, work: StageContext
 ) -> None:
     one, ids = task(objective=objective, views=3), torch.arange(8)
     network = begun(one, work)
-    plain, _ = one.loss(network, IMAGES[:8], Draw(0, ids))
+    plain, _ = one.loss(network, IMAGES[:8], PerImageRng(0, ids))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = one.loss(network, IMAGES[:8], Draw(0, ids))
+        mixed, _ = one.loss(network, IMAGES[:8], PerImageRng(0, ids))
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
     order = torch.tensor([5, 0, 7, 2, 1, 6, 3, 4])
-    again, _ = one.loss(network, IMAGES[order], Draw(0, order))
+    again, _ = one.loss(network, IMAGES[order], PerImageRng(0, order))
     assert torch.isclose(plain, again, atol=1e-4)
 
 
@@ -190,7 +192,7 @@ def test_moves_stay_within_the_papers_bounds_and_use_them() -> None:
     line = (torch.arange(size) - 16) / size
     across = line.expand(count, 3, size, size)
     seen = [
-        moved(image, Draw(1, torch.arange(count)))[:, 0]
+        move(image, PerImageRng(1, torch.arange(count)))[:, 0]
         for image in (across, across.transpose(2, 3))
     ]
     # The slopes in the middle are the map's matrix; beyond a border the image is mirrored, so only inner middles count.
@@ -228,7 +230,7 @@ class Fixed:
 def test_colours_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: float) -> None:
     image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     mean, axes = torch.tensor([0.4, 0.5, 0.6]), torch.linalg.qr(torch.randn(3, 3))[0]
-    found = recoloured(image, Fixed(share, 1), mean, axes)[0]
+    found = recolor(image, Fixed(share, 1), mean, axes)[0]
     stretch = 4**share / 2
     for row in range(4):
         for column in range(4):
@@ -250,14 +252,14 @@ def test_grey_images_stay_grey_and_colours_stay_colours() -> None:
     along = torch.linalg.qr(torch.tensor([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]]))[
         0
     ]  # grey is one of the directions
-    seen = recoloured(grey, Draw(0, torch.arange(50)), torch.full((3,), 0.5), along)
+    seen = recolor(grey, PerImageRng(0, torch.arange(50)), torch.full((3,), 0.5), along)
     assert (seen.amax(1) - seen.amin(1)).max() < 1e-3
-    wild = recoloured(IMAGES, Draw(0, torch.arange(COUNT)), *colour_directions(IMAGES))
+    wild = recolor(IMAGES, PerImageRng(0, torch.arange(COUNT)), *color_directions(IMAGES))
     assert wild.min() >= 0
     assert wild.max() <= 1
 
 
-def test_directions_are_those_in_which_the_sets_colours_vary(work: Work) -> None:
+def test_directions_are_those_in_which_the_sets_colours_vary(work: StageContext) -> None:
     network = begun(task(), work)
     pixels = PIXELS.reshape(-1, 3) / 255
     assert np.allclose(network.mean, pixels.mean(0), atol=1e-4)
@@ -271,23 +273,23 @@ def test_a_last_layer_that_no_memory_holds_is_refused_with_ways_out() -> None:
     with pytest.raises(
         ValueError, match=r"20,000,000 classes of 64 features are 5 GB.*cluster them first"
     ):
-        one.network(one.backbone.build(0), About(SIZE, 20_000_000, 0))
-    task(objective="triplet").network(one.backbone.build(0), About(SIZE, 200, 0))
+        one.network(one.backbone.build(0), DatasetInfo(SIZE, 20_000_000, 0))
+    task(objective="triplet").network(one.backbone.build(0), DatasetInfo(SIZE, 200, 0))
 
 
 def test_a_triplet_needs_two_copies_and_two_images() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
     planned = SimpleNamespace(images={"images": pack})
-    with pytest.raises(BadOption, match="two copies") as caught:
-        task(objective="triplet", views=1).check(planned)
+    with pytest.raises(InvalidOption, match="two copies") as caught:
+        task(objective="triplet", views=1).validate_plan(planned)
     assert caught.value.option == "views"
-    with pytest.raises(BadOption, match="two images"):
-        task(objective="triplet", accumulate=8).check(planned)
-    task(objective="triplet").check(planned)
-    task(accumulate=8).check(planned)
+    with pytest.raises(InvalidOption, match="two images"):
+        task(objective="triplet", accumulate=8).validate_plan(planned)
+    task(objective="triplet").validate_plan(planned)
+    task(accumulate=8).validate_plan(planned)
 
 
 def test_chance_is_that_of_an_images_other_copies() -> None:
-    assert task(objective="triplet", batch=8).chance(About(SIZE, 100, 0)) == 7 / 63
-    assert task(objective="triplet", labels="labels").chance(About(SIZE, 100, 5)) is None
+    assert task(objective="triplet", batch=8).chance(DatasetInfo(SIZE, 100, 0)) == 7 / 63
+    assert task(objective="triplet", labels="labels").chance(DatasetInfo(SIZE, 100, 5)) is None
     assert (Exemplar(objective="triplet").copies, Exemplar().copies) == (8, 1)

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from stages.pretext.inpainting import Inpainting
-from transfer.errors import BadOption
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import InvalidOption
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
@@ -24,8 +24,8 @@ def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def draw(count: int = 8, seed: int = 0) -> Draw:
-    return Draw(seed, torch.arange(count))
+def rng(count: int = 8, seed: int = 0) -> PerImageRng:
+    return PerImageRng(seed, torch.arange(count))
 
 
 def plan(size: int = SIZE, count: int = 100) -> SimpleNamespace:
@@ -36,10 +36,10 @@ def plan(size: int = SIZE, count: int = 100) -> SimpleNamespace:
 @pytest.mark.parametrize("hide", ["middle", "random"])
 def test_what_is_hidden_never_reaches_the_network(hide: str) -> None:
     task, images = stage(hide=hide, flip=0.0), noise_images()
-    seen, _, hidden, _ = task.puzzle(images, draw())
+    seen, _, hidden, _ = task.puzzle(images, rng())
     changed = torch.where(hidden, 255 - images, images)
     assert not torch.equal(changed, images)
-    again, _, same, _ = task.puzzle(changed, draw())
+    again, _, same, _ = task.puzzle(changed, rng())
     assert torch.equal(hidden, same)
     assert torch.equal(seen, again)
     assert (seen.movedim(1, -1)[hidden[:, 0]] == 0).all()  # the mean colour
@@ -47,7 +47,7 @@ def test_what_is_hidden_never_reaches_the_network(hide: str) -> None:
 
 def test_the_published_block_of_128_px_is_64_with_a_seam_of_4() -> None:
     task = stage()
-    _, _, hidden, region = task.puzzle(noise_images(1, 128), draw(1))
+    _, _, hidden, region = task.puzzle(noise_images(1, 128), rng(1))
     expected = torch.zeros(1, 1, 128, 128, dtype=torch.bool)
     expected[..., 36:92, 36:92] = True
     assert torch.equal(hidden, expected)
@@ -62,7 +62,7 @@ def test_the_block_that_is_drawn_is_the_hidden_one_and_its_seam_at_any_size(
     size: int, overlap: int | None
 ) -> None:
     task = stage(overlap=overlap)
-    _, _, _, region = task.puzzle(noise_images(1, size), draw(1))
+    _, _, _, region = task.puzzle(noise_images(1, size), rng(1))
     first, side = task.window(size)
     expected = torch.zeros(1, 1, size, size, dtype=torch.bool)
     expected[..., first : first + side, first : first + side] = True
@@ -72,7 +72,7 @@ def test_the_block_that_is_drawn_is_the_hidden_one_and_its_seam_at_any_size(
 @pytest.mark.parametrize("size", [20, 64, 100])
 def test_random_regions_hide_their_share_of_every_image_in_shapes_of_its_own(size: int) -> None:
     task = stage(hide="random", density=0.25, overlap=2)
-    _, _, hidden, region = task.puzzle(noise_images(16, size), draw(16))
+    _, _, hidden, region = task.puzzle(noise_images(16, size), rng(16))
     assert (hidden.sum((1, 2, 3)) == round(0.25 * size * size)).all()
     assert len({tuple(one.flatten().tolist()) for one in hidden}) == 16
     assert (region | ~hidden).all()
@@ -87,11 +87,11 @@ def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam(
     for hide in ("middle", "random"):
         task = stage(hide=hide, adversarial=0.0, flip=0.0, overlap=2)
         images = noise_images(2, 32)
-        network = task.network(task.backbone.build(0), About(32, 2, 0)).eval()
+        network = task.network(task.backbone.build(0), DatasetInfo(32, 2, 0)).eval()
         assert "discriminator" not in network
         with torch.no_grad():
-            loss, figures = task.loss(network, images, draw(2))
-            seen, _, hidden, region = task.puzzle(images, draw(2))
+            loss, figures = task.loss(network, images, rng(2))
+            seen, _, hidden, region = task.puzzle(images, rng(2))
             drawn = torch.tanh(network["decoder"](network["bottleneck"](network["backbone"](seen))))
         first, side = task.window(32)
         assert figures == {}
@@ -117,13 +117,13 @@ def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam(
 @pytest.mark.parametrize("hide", ["middle", "random"])
 def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
     task = stage(hide=hide, adversarial=0.3, overlap=1)
-    images, about = noise_images(4, 32), About(32, 4, 0)
+    images, about = noise_images(4, 32), DatasetInfo(32, 4, 0)
     network = task._build(about, seed=0)
-    loss, figures = task.loss(network, images, draw(4))
+    loss, figures = task.loss(network, images, rng(4))
     loss.backward()
 
     plain = task._build(about, seed=0)
-    seen, wanted, hidden, region = task.puzzle(images, draw(4))
+    seen, wanted, hidden, region = task.puzzle(images, rng(4))
     drawn = torch.tanh(plain["decoder"](plain["bottleneck"](plain["backbone"](seen))))
     first, side = task.window(32)
     block = (..., slice(first, first + side), slice(first, first + side))
@@ -152,7 +152,7 @@ def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
 
 def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
     task = stage()
-    network = task._build(About(SIZE, 8, 0), seed=0)
+    network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
     optimizer = task.make_optimizer(network)
     slow = {id(weight) for weight in network["discriminator"].parameters()}
     for group in optimizer.param_groups:
@@ -162,30 +162,30 @@ def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
 
 
 def test_a_seam_that_hides_nothing_is_refused() -> None:
-    stage(overlap=15).check(plan())
+    stage(overlap=15).validate_plan(plan())
     with pytest.raises(
-        BadOption, match=r"leaves nothing hidden of the 32 px .* 15 px or less"
+        InvalidOption, match=r"leaves nothing hidden of the 32 px .* 15 px or less"
     ) as caught:
-        stage(overlap=16).check(plan())
+        stage(overlap=16).validate_plan(plan())
     assert caught.value.option == "overlap"
-    stage(overlap=16, hide="random").check(plan())
+    stage(overlap=16, hide="random").validate_plan(plan())
 
 
 def test_single_images_are_refused_for_their_batch_norm() -> None:
     with pytest.raises(ValueError, match="batch norm"):
-        stage().check(plan(count=1))
-    with pytest.raises(BadOption, match="parts"):
-        stage(batch=4, accumulate=4).check(plan())
+        stage().validate_plan(plan(count=1))
+    with pytest.raises(InvalidOption, match="parts"):
+        stage(batch=4, accumulate=4).validate_plan(plan())
 
 
 @pytest.mark.parametrize("hide", ["middle", "random"])
 def test_mixed_precision_changes_little_and_masks_not_at_all(hide: str) -> None:
     task, losses, masks = stage(hide=hide), [], []
     for mixed in (False, True):
-        network = task._build(About(SIZE, 8, 0), seed=0)
+        network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
-            losses.append(task.loss(network, noise_images(), draw())[0].item())
-            masks.append(task.puzzle(noise_images(), draw()))
+            losses.append(task.loss(network, noise_images(), rng())[0].item())
+            masks.append(task.puzzle(noise_images(), rng()))
     assert math.isclose(*losses, rel_tol=0.01)
     assert all(torch.equal(*pair) for pair in zip(*masks, strict=True))
 
@@ -194,8 +194,8 @@ def test_an_image_is_hidden_alike_in_any_batch() -> None:
     task, images, ids = stage(hide="random"), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
     whole, turned = (
-        task.puzzle(images, Draw(7, ids)),
-        task.puzzle(images[order], Draw(7, ids[order])),
+        task.puzzle(images, PerImageRng(7, ids)),
+        task.puzzle(images[order], PerImageRng(7, ids[order])),
     )
     assert all(torch.equal(one[order], other) for one, other in zip(whole, turned, strict=True))
-    assert not torch.equal(whole[2], task.puzzle(images, Draw(8, ids))[2])
+    assert not torch.equal(whole[2], task.puzzle(images, PerImageRng(8, ids))[2])

@@ -10,8 +10,8 @@ import torch
 from stages.pretext._permutations import distant_permutations, puzzle_tiles
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
@@ -77,7 +77,7 @@ def test_more_permutations_than_there_are_is_refused() -> None:
 def test_the_permutation_is_the_one_that_the_label_says_and_every_tile_is_the_images_own() -> None:
     task = stage(puzzles_per_image=4)
     tiles = torch.arange(9).expand(32, 9)[..., None] + 100 * torch.arange(32)[:, None, None]
-    puzzles, labels = task.puzzles(tiles, Draw(3, torch.arange(32)))
+    puzzles, labels = task.puzzles(tiles, PerImageRng(3, torch.arange(32)))
     expected = (
         torch.from_numpy(distant_permutations(100, 9))[labels]
         + 100 * torch.arange(32)[:, None, None]
@@ -90,13 +90,13 @@ def test_tiles_are_cut_and_coloured_as_jigsawpp_does() -> None:
     task = stage(grey=0.7, projection=0.5)
     other = JigsawPP(backbone="conv4")
     assert torch.equal(
-        task.tiles(images(), Draw(5, torch.arange(16))),
-        other.tiles(images(), Draw(5, torch.arange(16))),
+        task.tiles(images(), PerImageRng(5, torch.arange(16))),
+        other.tiles(images(), PerImageRng(5, torch.arange(16))),
     )
 
 
 def test_three_in_ten_images_are_grey_and_no_colour_is_mixed_in_the_others() -> None:
-    matrices = stage().colours(Draw(0, torch.arange(20_000)))
+    matrices = stage().colours(PerImageRng(0, torch.arange(20_000)))
     grey = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
     assert abs(grey.float().mean() - 0.3) < 0.02
@@ -108,10 +108,10 @@ def test_no_two_tiles_touch() -> None:
     rows = line[:, None].expand(256, 3, SIZE, SIZE)
     task = stage()
     _, tile, _ = puzzle_tiles(SIZE, None, 2)
-    draws = [Draw(1, torch.arange(256)) for _ in range(2)]
+    draws = [PerImageRng(1, torch.arange(256)) for _ in range(2)]
     top, left = (
-        task.cut(batch, draw)[..., 0, 0].int()
-        for batch, draw in zip((rows, rows.transpose(2, 3)), draws, strict=True)
+        task.cut(batch, rng)[..., 0, 0].int()
+        for batch, rng in zip((rows, rows.transpose(2, 3)), draws, strict=True)
     )
     for place in range(9):
         for corner, after in ((top, place + 3), (left, place + 1)):
@@ -121,12 +121,12 @@ def test_no_two_tiles_touch() -> None:
 
 def test_loss_and_accuracy_are_those_of_a_plain_loop() -> None:
     task = stage(puzzles_per_image=2)
-    net = task._build(About(SIZE, 16, 0), seed=0).eval()
+    net = task._build(DatasetInfo(SIZE, 16, 0), seed=0).eval()
     with torch.no_grad():
-        loss, figures = task.loss(net, images(), Draw(0, torch.arange(16)))
-        draw = Draw(0, torch.arange(16))
-        tiles = task.tiles(images(), draw)
-        _, labels = task.puzzles(tiles.flatten(2), draw)
+        loss, figures = task.loss(net, images(), PerImageRng(0, torch.arange(16)))
+        rng = PerImageRng(0, torch.arange(16))
+        tiles = task.tiles(images(), rng)
+        _, labels = task.puzzles(tiles.flatten(2), rng)
         losses, right = [], []
         for image in range(16):
             embedded = [net["embed"](net["backbone"](tile[None])) for tile in tiles[image]]
@@ -141,9 +141,9 @@ def test_loss_and_accuracy_are_those_of_a_plain_loop() -> None:
 
 def test_random_weights_guess() -> None:
     task = stage(puzzles_per_image=50)
-    net = task._build(About(SIZE, 16, 0), seed=0)
-    _, figures = task.loss(net, images(), Draw(0, torch.arange(16)))
-    assert task.chance(About(SIZE, 16, 0)) == 0.01
+    net = task._build(DatasetInfo(SIZE, 16, 0), seed=0)
+    _, figures = task.loss(net, images(), PerImageRng(0, torch.arange(16)))
+    assert task.chance(DatasetInfo(SIZE, 16, 0)) == 0.01
     assert figures["accuracy"] < 0.06
 
 
@@ -151,9 +151,9 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
     task = stage(dropout=0.0)
     found = []
     for enabled in (False, True):
-        net = task._build(About(SIZE, 16, 0), seed=0)
+        net = task._build(DatasetInfo(SIZE, 16, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(task.loss(net, images(), Draw(0, torch.arange(16)))[0].item())
+            found.append(task.loss(net, images(), PerImageRng(0, torch.arange(16)))[0].item())
     assert abs(found[0] - found[1]) < 0.05
 
 
@@ -164,7 +164,7 @@ def test_foreign_tiles_of_jigsawpp_do_not_depend_on_the_order_of_the_batch() -> 
         torch.randperm(16, generator=torch.Generator().manual_seed(1)),
     )
     tiles = torch.arange(9).expand(16, 9)[..., None] + 100 * torch.arange(16)[:, None, None]
-    straight, labels = task.puzzles(tiles, Draw(5, ids))
-    shuffled, shuffled_labels = task.puzzles(tiles[order], Draw(5, ids[order]))
+    straight, labels = task.puzzles(tiles, PerImageRng(5, ids))
+    shuffled, shuffled_labels = task.puzzles(tiles[order], PerImageRng(5, ids[order]))
     assert torch.equal(straight[order], shuffled)
     assert torch.equal(labels[order], shuffled_labels)

@@ -8,8 +8,8 @@ import torch
 
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
@@ -31,7 +31,7 @@ def cut_corners(
     """(count, 9, 3) rows and columns of every channel's upper left corner."""
     rows, columns = positions(size, count)
     ids = torch.arange(count)
-    found = [task.cut(images, Draw(1, ids)).numpy() for images in (rows, columns)]
+    found = [task.cut(images, PerImageRng(1, ids)).numpy() for images in (rows, columns)]
     return found[0][..., 0, 0].astype(int), found[1][..., 0, 0].astype(int)
 
 
@@ -101,7 +101,7 @@ def test_jitter_and_channel_shift_use_all_of_their_range_and_no_more() -> None:
 def test_the_permutation_is_the_one_that_the_label_says() -> None:
     task = stage(puzzles_per_image=4, occlusions=0)
     tiles = torch.arange(9).expand(32, 9)[..., None] + 100 * torch.arange(32)[:, None, None]
-    puzzles, labels = task.puzzles(tiles, Draw(3, torch.arange(32)))
+    puzzles, labels = task.puzzles(tiles, PerImageRng(3, torch.arange(32)))
     table = torch.from_numpy(spread_permutations(701, 9, 3))
     expected = table[labels] + 100 * torch.arange(32)[:, None, None]
     assert torch.equal(puzzles[..., 0], expected)
@@ -113,7 +113,7 @@ def test_occluding_tiles_are_another_images_from_distinct_places_and_each_number
 ):
     task, count = stage(puzzles_per_image=50, occlusions=2), 64
     tiles = torch.arange(9).expand(count, 9)[..., None] + 100 * torch.arange(count)[:, None, None]
-    puzzles, labels = task.puzzles(tiles, Draw(5, torch.arange(count)))
+    puzzles, labels = task.puzzles(tiles, PerImageRng(5, torch.arange(count)))
     owner, source = puzzles[..., 0] // 100, puzzles[..., 0] % 100
     foreign = owner != torch.arange(count)[:, None, None]
     numbers = foreign.sum(dim=2).flatten()
@@ -132,7 +132,7 @@ def test_occluding_tiles_are_another_images_from_distinct_places_and_each_number
 
 def test_a_batch_of_one_has_no_other_image_to_take_tiles_from() -> None:
     puzzles, labels = stage(occlusions=2).puzzles(
-        torch.arange(9).float()[None, :, None], Draw(0, torch.zeros(1, dtype=torch.int64))
+        torch.arange(9).float()[None, :, None], PerImageRng(0, torch.zeros(1, dtype=torch.int64))
     )
     assert torch.equal(
         puzzles[0, 0, :, 0].long(), torch.from_numpy(spread_permutations(701, 9, 3))[labels[0, 0]]
@@ -143,7 +143,7 @@ def test_every_tile_has_its_own_mean_and_deviation_removed() -> None:
     images = torch.randint(
         0, 256, (8, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    tiles = stage().tiles(images, Draw(0, torch.arange(8)))
+    tiles = stage().tiles(images, PerImageRng(0, torch.arange(8)))
     assert tiles.shape == (8, 9, 3, 16, 16)
     assert tiles.flatten(2).mean(dim=2).abs().max() < 1e-4
     assert torch.allclose(tiles.flatten(2).std(dim=2, correction=0), torch.ones(8, 9), atol=1e-2)
@@ -151,7 +151,7 @@ def test_every_tile_has_its_own_mean_and_deviation_removed() -> None:
 
 def test_colours_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_image() -> None:
     task = JigsawPP(backbone="conv4", tile=16, shift=0, grey=0.7, projection=0.5)
-    matrices = task.colours(Draw(0, torch.arange(20_000)))
+    matrices = task.colours(PerImageRng(0, torch.arange(20_000)))
     grey = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
     assert abs(grey.float().mean() - 0.7) < 0.02
@@ -159,7 +159,7 @@ def test_colours_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_im
     images = torch.randint(
         0, 256, (64, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
-    tiles = task.tiles(images, Draw(0, torch.arange(64)))
+    tiles = task.tiles(images, PerImageRng(0, torch.arange(64)))
     colourless = (tiles - tiles[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-4
     assert (colourless.all(dim=1) == colourless.any(dim=1)).all()
     assert 0.5 < colourless.float().mean() < 0.9
@@ -172,17 +172,20 @@ def test_an_image_has_the_same_tiles_in_any_batch() -> None:
     ids, order = torch.arange(16), torch.randperm(16, generator=torch.Generator().manual_seed(1))
     task = stage()
     assert torch.equal(
-        task.tiles(images, Draw(7, ids))[order], task.tiles(images[order], Draw(7, ids[order]))
+        task.tiles(images, PerImageRng(7, ids))[order],
+        task.tiles(images[order], PerImageRng(7, ids[order])),
     )
-    assert not torch.equal(task.tiles(images, Draw(7, ids)), task.tiles(images, Draw(8, ids)))
+    assert not torch.equal(
+        task.tiles(images, PerImageRng(7, ids)), task.tiles(images, PerImageRng(8, ids))
+    )
 
 
 def test_the_head_is_as_wide_as_there_are_permutations() -> None:
     task = stage(permutations=50, embedding=8, hidden=16)
-    network = task.network(task.backbone.build(0), About(SIZE, 64, 0))
+    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 64, 0))
     images = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
-    loss, figures = task.loss(network, images, Draw(0, torch.arange(4)))
+    loss, figures = task.loss(network, images, PerImageRng(0, torch.arange(4)))
     assert network["head"][-1].out_features == 50
     assert loss.isfinite()
     assert 0 <= figures["accuracy"] <= 1
-    assert task.chance(About(SIZE, 64, 0)) == 1 / 50
+    assert task.chance(DatasetInfo(SIZE, 64, 0)) == 1 / 50

@@ -23,12 +23,12 @@ from stages.pretext.pretrained import Pretrained
 from tests.conftest import Said
 from tests.stages.handmade import make_work, run_stage
 from transfer.artifacts import Model
-from transfer.errors import BadOption, TransferError, UsageError
+from transfer.errors import InvalidOption, TransferError, UsageError
 from transfer.models import backbone
 from transfer.models.network import Network
-from transfer.models.weight_conversion import foreign_names
+from transfer.models.weight_conversion import torchvision_names
 from transfer.pipeline.loader import load_plan
-from transfer.stage.file_option import GivenFile
+from transfer.stage.file_option import OptionFile
 from transfer.storage.store import Store
 
 SMALL = {"name": "resnet18", "width": 0.0625, "stem": "small"}
@@ -48,25 +48,25 @@ def drawn(options: Any = SMALL, seed: int = 3) -> Network:
 
 def theirs_of(network: Network) -> State:
     """The network's weights under torchvision's names, with a classifier, as a file of theirs has them."""
-    state, names = network.state_dict(), foreign_names(network.spec, network.state_dict())
+    state, names = network.state_dict(), torchvision_names(network.spec, network.state_dict())
     return {names[name]: value for name, value in state.items()} | {
         "fc.weight": torch.zeros(10, 32),
         "fc.bias": torch.zeros(10),
     }
 
 
-def saved(path: Path, state: Any) -> GivenFile:
+def saved(path: Path, state: Any) -> OptionFile:
     if path.suffix == ".safetensors":
         save_file({name: value.contiguous() for name, value in state.items()}, path)
     else:
         torch.save(state, path)
-    return GivenFile(path=str(path))
+    return OptionFile(path=str(path))
 
 
 def rehearsed(**options: Any) -> str:
     """What is said before anything runs."""
     with pytest.raises(ValueError) as caught:
-        Pretrained(**{"backbone": SMALL, "size": 32} | options).rehearse(SimpleNamespace())
+        Pretrained(**{"backbone": SMALL, "size": 32} | options).validate_build(SimpleNamespace())
     return str(caught.value)
 
 
@@ -84,7 +84,7 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
             value.uniform_(0.5, 1.5)
     weights = saved(tmp_path / f"resnet18{suffix}", theirs.state_dict())
     stage = Pretrained(backbone="resnet18", weights=weights, ignore=["fc.*"], size=64)
-    stage.rehearse(SimpleNamespace())
+    stage.validate_build(SimpleNamespace())
     model = run_stage(stage, tmp_path)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     theirs.fc = nn.Identity()
@@ -240,8 +240,8 @@ def test_what_timm_remarks_on_weights_is_told(timm: Any) -> None:
     plain, own = (
         backbone(f"timm:vit_base_patch32_clip_{kind}224.openai") for kind in ("", "quickgelu_")
     )
-    assert any("QuickGELU" in one for one in plain.remarks())
-    assert own.remarks() == []
+    assert any("QuickGELU" in one for one in plain.timm_notes())
+    assert own.timm_notes() == []
 
 
 class Evil:
@@ -336,8 +336,8 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
 def test_options_that_cannot_be_are_found_in_the_plan(
     options: dict[str, Any], option: str, words: str
 ) -> None:
-    with pytest.raises(BadOption, match=words) as caught:
-        Pretrained(**{"backbone": "conv4"} | options).check(SimpleNamespace())
+    with pytest.raises(InvalidOption, match=words) as caught:
+        Pretrained(**{"backbone": "conv4"} | options).validate_plan(SimpleNamespace())
     assert caught.value.option == option
 
 
@@ -474,8 +474,8 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     weights = saved(tmp_path / "model.safetensors", theirs.state_dict())
     ignore = ["head.fc.*"] if name == "test_convnext" else [f"{head}.*"]
     stage = Pretrained(backbone=f"timm:{name}", weights=weights, ignore=ignore)
-    stage.check(SimpleNamespace())
-    stage.rehearse(SimpleNamespace())
+    stage.validate_plan(SimpleNamespace())
+    stage.validate_build(SimpleNamespace())
     model = run_stage(stage, tmp_path)
     images = torch.rand(2, 3, 160, 160)
     theirs.reset_classifier(0)
@@ -523,8 +523,8 @@ def test_weights_that_timm_publishes_are_taken_by_name(
     hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "hub.safetensors")}}
     monkeypatch.setattr(timm, "create_model", lambda name, **flags: create(name, **flags | hub))
     stage = Pretrained(backbone="timm:test_vit.r160_in1k")
-    stage.check(SimpleNamespace())
-    stage.rehearse(SimpleNamespace())
+    stage.validate_plan(SimpleNamespace())
+    stage.validate_build(SimpleNamespace())
     network = run_stage(stage, tmp_path).network()
     theirs.reset_classifier(0)
     images = torch.rand(2, 3, 160, 160)
@@ -632,7 +632,7 @@ def test_teachers_are_read_as_their_authors_saved_them(
     theirs = timm.create_model(name, num_classes=0).eval()
     weights = saved(tmp_path / "w.pth", written(theirs.state_dict()))
     stage = Pretrained(backbone=f"timm:{name}", weights=weights, **options)
-    stage.rehearse(SimpleNamespace())
+    stage.validate_build(SimpleNamespace())
     images = torch.rand(2, 3, 160, 160)
     with torch.inference_mode():
         torch.testing.assert_close(run_stage(stage, tmp_path).network()(images), theirs(images))
@@ -661,7 +661,7 @@ def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Pa
     stage = Pretrained(
         backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"]
     )
-    stage.rehearse(SimpleNamespace())
+    stage.validate_build(SimpleNamespace())
     found = run_stage(stage, tmp_path).network().state_dict()
     assert all(
         torch.equal(found[f"features.model.{name}"], state[name])

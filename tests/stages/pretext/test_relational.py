@@ -11,10 +11,10 @@ from torch import Tensor, nn
 from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
-from transfer.errors import BadOption, TransferError
-from transfer.training.pretext_task import About, read
-from transfer.transforms.normalize import normalise
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import InvalidOption, TransferError
+from transfer.training.pretext_task import DatasetInfo, backbone_features
+from transfer.transforms.normalize import normalize
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE, COUNT = 32, 6
 AGGREGATIONS = ["concatenation", "sum", "mean", "max"]
@@ -27,7 +27,7 @@ def task(**options: object) -> Relational:
 def network(one: Relational) -> nn.ModuleDict:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return one.network(one.backbone.build(0), About(SIZE, COUNT, 0))
+        return one.network(one.backbone.build(0), DatasetInfo(SIZE, COUNT, 0))
 
 
 @pytest.fixture
@@ -67,9 +67,9 @@ def test_the_loss_is_that_of_a_literal_double_loop(
 ) -> None:
     one = task(aggregation=aggregation, focal=focal)
     net = network(one)
-    loss, figures = one.loss(net, images, Draw(5, torch.arange(COUNT)))
-    seen = normalise(one.see(images, Draw(5, torch.arange(COUNT))), one.normalisation)
-    features = read(net["backbone"], seen).unflatten(0, (4, COUNT))
+    loss, figures = one.loss(net, images, PerImageRng(5, torch.arange(COUNT)))
+    seen = normalize(one.see(images, PerImageRng(5, torch.arange(COUNT))), one.normalisation)
+    features = backbone_features(net["backbone"], seen).unflatten(0, (4, COUNT))
     rows, same = literally(features, aggregation)
     total, right = 0.0, 0
     for logit, positive in zip(net["relation"](rows)[:, 0].tolist(), same, strict=True):
@@ -126,7 +126,7 @@ def test_the_views_of_an_image_are_of_that_image() -> None:
         COUNT, 3, SIZE, SIZE
     )
     # Contrast and brightness change grey images, but a black one stays black.
-    seen = task().see(flat, Draw(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
+    seen = task().see(flat, PerImageRng(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
     assert (seen[:, 0] == 0).all()
     assert (seen[:, 1:].flatten(2).amax(2) > 0.02).all()
     assert len(seen[:, 3].flatten(1).mean(1).unique()) > 1
@@ -136,17 +136,17 @@ def test_the_views_of_an_image_are_of_that_image() -> None:
 def test_a_batch_in_another_order_gives_the_same_loss(aggregation: str, images: Tensor) -> None:
     one, order = task(aggregation=aggregation), torch.tensor([4, 0, 5, 2, 1, 3])
     net = network(one)
-    loss, _ = one.loss(net, images, Draw(0, torch.arange(COUNT)))
-    again, _ = one.loss(net, images[order], Draw(0, order))
+    loss, _ = one.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
+    again, _ = one.loss(net, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-5)
 
 
 def test_under_mixed_precision_the_loss_is_near(images: Tensor) -> None:
     one = task()
     net = network(one)
-    plain, _ = one.loss(net, images, Draw(0, torch.arange(COUNT)))
+    plain, _ = one.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = one.loss(net, images, Draw(0, torch.arange(COUNT)))
+        mixed, _ = one.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
     assert mixed.dtype == torch.float32
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
 
@@ -171,8 +171,8 @@ def test_more_pairs_than_memory_are_refused_before_training(
 
 def test_parts_of_one_image_are_refused() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
-    with pytest.raises(BadOption, match="half of the pairs are of two images"):
-        task(batch=8, accumulate=5).check(SimpleNamespace(images={"images": pack}))
+    with pytest.raises(InvalidOption, match="half of the pairs are of two images"):
+        task(batch=8, accumulate=5).validate_plan(SimpleNamespace(images={"images": pack}))
 
 
 def test_defaults_are_those_of_the_released_code() -> None:
@@ -184,4 +184,4 @@ def test_defaults_are_those_of_the_released_code() -> None:
         1e-3,
         0.0,
     )
-    assert (published.schedule, published.chance(About(32, 10, 0))) == ("constant", 0.5)
+    assert (published.schedule, published.chance(DatasetInfo(32, 10, 0))) == ("constant", 0.5)

@@ -6,10 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.pretext.relative_position import NEIGHBOURS, RelativePosition, resharpened
-from transfer.errors import BadOption
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from stages.pretext.relative_position import NEIGHBOURS, RelativePosition, resharpen
+from transfer.errors import InvalidOption
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
@@ -28,8 +28,8 @@ def corners(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(count, 1 + pairs, 2) upper left pixels of the patches, and the labels."""
     line = torch.arange(size, dtype=torch.uint8)[:, None].expand(count, 3, size, size)
-    rows, labels = task.patches(line, Draw(1, torch.arange(count)))
-    columns, _ = task.patches(line.transpose(2, 3), Draw(1, torch.arange(count)))
+    rows, labels = task.patches(line, PerImageRng(1, torch.arange(count)))
+    columns, _ = task.patches(line.transpose(2, 3), PerImageRng(1, torch.arange(count)))
     return torch.stack((rows[..., 0, 0, 0], columns[..., 0, 0, 0]), dim=-1).int(), labels
 
 
@@ -98,8 +98,8 @@ def test_a_layout_that_does_not_fit_is_refused_with_what_would(
     planned = SimpleNamespace(
         images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=9))}
     )
-    with pytest.raises(BadOption, match=message) as error:
-        task.check(planned)
+    with pytest.raises(InvalidOption, match=message) as error:
+        task.validate_plan(planned)
     assert error.value.option == option
     if option == "patch":
         advised = int(message.split()[3])
@@ -108,7 +108,7 @@ def test_a_layout_that_does_not_fit_is_refused_with_what_would(
 
 def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
     patches = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    found = resharpened(patches, torch.arange(1, 13))
+    found = resharpen(patches, torch.arange(1, 13))
     for side in range(1, 13):
         small = (
             F.interpolate(patches[side - 1 : side], size=side, mode="area")
@@ -124,9 +124,9 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
 
 def test_a_third_of_the_patches_is_down_sampled() -> None:
     ids, task = torch.arange(400), stage(colour="keep")
-    patches, _ = task.patches(images(400), Draw(0, ids))
-    sharp = stage(colour="keep", downsampled=0.0).disguised(patches, Draw(2, ids))
-    same = (task.disguised(patches, Draw(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
+    patches, _ = task.patches(images(400), PerImageRng(0, ids))
+    sharp = stage(colour="keep", downsampled=0.0).disguised(patches, PerImageRng(2, ids))
+    same = (task.disguised(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
     assert abs(same.float().mean() - 0.67) < 0.03
 
 
@@ -134,8 +134,8 @@ def test_two_colours_of_each_patch_are_dropped_for_faint_noise_and_each_colour_i
     None
 ):
     task, ids = stage(downsampled=0.0), torch.arange(500)
-    patches, _ = task.patches(images(500), Draw(0, ids))
-    seen = task.disguised(patches, Draw(2, ids))
+    patches, _ = task.patches(images(500), PerImageRng(0, ids))
+    seen = task.disguised(patches, PerImageRng(2, ids))
     spread = seen.std(dim=(3, 4))
     assert ((spread < 0.02).sum(dim=2) == 2).all()
     kept = spread.argmax(dim=2)
@@ -154,22 +154,22 @@ def test_two_colours_of_each_patch_are_dropped_for_faint_noise_and_each_colour_i
 
 def test_projection_removes_the_direction_of_green_against_magenta() -> None:
     task = stage(colour="project")
-    patches, _ = task.patches(images(), Draw(0, torch.arange(8)))
-    seen = task.disguised(patches, Draw(2, torch.arange(8)))
+    patches, _ = task.patches(images(), PerImageRng(0, torch.arange(8)))
+    seen = task.disguised(patches, PerImageRng(2, torch.arange(8)))
     direction = torch.tensor([-1.0, 2.0, -1.0])
     assert torch.einsum("bpchw,c->bphw", seen, direction).abs().max() < 1e-4
-    kept = stage(colour="keep").disguised(patches, Draw(2, torch.arange(8)))
+    kept = stage(colour="keep").disguised(patches, PerImageRng(2, torch.arange(8)))
     assert torch.einsum("bpchw,c->bphw", kept, direction).abs().max() > 1
 
 
 def test_loss_and_accuracy_are_those_of_a_plain_loop_over_pairs() -> None:
     task, ids = stage(pairs=5), torch.arange(8)
-    net = task._build(About(SIZE, 8, 0), seed=0).eval()
+    net = task._build(DatasetInfo(SIZE, 8, 0), seed=0).eval()
     with torch.no_grad():
-        loss, figures = task.loss(net, images(), Draw(0, ids))
-        draw = Draw(0, ids)
-        patches, labels = task.patches(images(), draw)
-        seen = task.disguised(patches, draw)
+        loss, figures = task.loss(net, images(), PerImageRng(0, ids))
+        rng = PerImageRng(0, ids)
+        patches, labels = task.patches(images(), rng)
+        seen = task.disguised(patches, rng)
         losses, right = [], []
         for image in range(8):
             embedded = [net["embed"](net["backbone"](patch[None])) for patch in seen[image]]
@@ -183,40 +183,42 @@ def test_loss_and_accuracy_are_those_of_a_plain_loop_over_pairs() -> None:
 
 def test_random_weights_guess() -> None:
     task = stage()
-    net = task._build(About(SIZE, 64, 0), seed=0)
-    _, figures = task.loss(net, images(64), Draw(0, torch.arange(64)))
-    assert task.chance(About(SIZE, 64, 0)) == 1 / 8
+    net = task._build(DatasetInfo(SIZE, 64, 0), seed=0)
+    _, figures = task.loss(net, images(64), PerImageRng(0, torch.arange(64)))
+    assert task.chance(DatasetInfo(SIZE, 64, 0)) == 1 / 8
     assert abs(figures["accuracy"] - 1 / 8) < 0.05
 
 
 def test_an_image_has_the_same_patches_in_any_batch() -> None:
     task, ids = stage(), torch.arange(8)
 
-    def seen(batch: torch.Tensor, draw: Draw) -> torch.Tensor:
-        return task.disguised(task.patches(batch, draw)[0], draw)
+    def seen(batch: torch.Tensor, rng: PerImageRng) -> torch.Tensor:
+        return task.disguised(task.patches(batch, rng)[0], rng)
 
-    whole = seen(images(), Draw(7, ids))
-    assert torch.allclose(seen(images()[[5, 2]], Draw(7, ids[[5, 2]])), whole[[5, 2]], atol=1e-5)
-    assert not torch.allclose(seen(images(), Draw(8, ids)), whole, atol=1e-2)
+    whole = seen(images(), PerImageRng(7, ids))
+    assert torch.allclose(
+        seen(images()[[5, 2]], PerImageRng(7, ids[[5, 2]])), whole[[5, 2]], atol=1e-5
+    )
+    assert not torch.allclose(seen(images(), PerImageRng(8, ids)), whole, atol=1e-2)
 
 
 def test_mixed_precision_gives_about_the_same_loss_and_the_same_inputs() -> None:
     task, ids, found, seen = stage(colour="project"), torch.arange(8), [], []
     for enabled in (False, True):
-        net = task._build(About(SIZE, 8, 0), seed=0)
+        net = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            draw = Draw(0, ids)
-            seen.append(task.disguised(task.patches(images(), draw)[0], draw))
-            found.append(task.loss(net, images(), Draw(0, ids))[0].item())
+            rng = PerImageRng(0, ids)
+            seen.append(task.disguised(task.patches(images(), rng)[0], rng))
+            found.append(task.loss(net, images(), PerImageRng(0, ids))[0].item())
     assert torch.equal(*seen)
     assert abs(found[0] - found[1]) < 0.05
 
 
 def test_a_flat_patch_gives_numbers() -> None:
     loss, _ = stage().loss(
-        stage()._build(About(SIZE, 8, 0), seed=0),
+        stage()._build(DatasetInfo(SIZE, 8, 0), seed=0),
         torch.zeros_like(images()),
-        Draw(0, torch.arange(8)),
+        PerImageRng(0, torch.arange(8)),
     )
     assert loss.isfinite()
 
@@ -225,12 +227,12 @@ def test_a_single_pair_needs_more_than_one_image_in_each_part_of_a_batch() -> No
     planned = SimpleNamespace(
         images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
     )
-    stage(pairs=8, batch=4, accumulate=4).check(planned)
-    with pytest.raises(BadOption, match="use 2 parts or fewer"):
-        stage(pairs=1, batch=4, accumulate=4).check(planned)
+    stage(pairs=8, batch=4, accumulate=4).validate_plan(planned)
+    with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
+        stage(pairs=1, batch=4, accumulate=4).validate_plan(planned)
 
 
 def test_the_picture_shows_patches_as_cut_and_as_seen() -> None:
-    columns = stage().sees(images(), Draw(0, torch.arange(8)))
+    columns = stage().preview(images(), PerImageRng(0, torch.arange(8)))
     assert len(columns) == 7
     assert columns["centre"].shape == columns["centre as seen"].shape == (8, 3, 16, 16)

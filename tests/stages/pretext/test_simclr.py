@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.pretext._multi_view import several
+from stages.pretext._multi_view import check_views
 from stages.pretext.simclr import SimCLR, nt_xent
-from transfer.errors import BadOption
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.errors import InvalidOption
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 
@@ -92,10 +92,13 @@ def test_similarities_are_as_exact_under_mixed_precision() -> None:
         halved, _ = nt_xent(projected.bfloat16(), 0.1)
     assert torch.equal(exact, mixed)
     assert torch.isclose(halved, nt_xent(projected.bfloat16().float(), 0.1)[0])
-    network, images = task().network(task().backbone.build(0), About(SIZE, 8, 0)), photographs(8)
-    plain, _ = task(temperature=0.5).loss(network, images, Draw(0, torch.arange(8)))
+    network, images = (
+        task().network(task().backbone.build(0), DatasetInfo(SIZE, 8, 0)),
+        photographs(8),
+    )
+    plain, _ = task(temperature=0.5).loss(network, images, PerImageRng(0, torch.arange(8)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = task(temperature=0.5).loss(network, images, Draw(0, torch.arange(8)))
+        mixed, _ = task(temperature=0.5).loss(network, images, PerImageRng(0, torch.arange(8)))
     assert mixed.dtype == torch.float32
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
 
@@ -103,7 +106,7 @@ def test_similarities_are_as_exact_under_mixed_precision() -> None:
 def test_rows_i_and_b_plus_i_are_views_of_one_image() -> None:
     # Images of one colour stay so whatever part is shown, when no colour is changed.
     flat = torch.arange(0, 200, 25, dtype=torch.uint8)[:, None, None, None].expand(8, 3, SIZE, SIZE)
-    seen = task(strength=0.0).views(flat, Draw(1, torch.arange(8)))
+    seen = task(strength=0.0).views(flat, PerImageRng(1, torch.arange(8)))
     expected = flat[:, 0, 0, 0].repeat(2) / 255
     assert torch.allclose(seen.mean((1, 2, 3)), expected, atol=1e-4)
 
@@ -111,22 +114,22 @@ def test_rows_i_and_b_plus_i_are_views_of_one_image() -> None:
 def test_views_differ_and_depend_on_the_image_and_the_draw_alone() -> None:
     images, ids = photographs(8), torch.arange(8)
     order = torch.tensor([3, 1, 7, 0, 2, 6, 5, 4])
-    first, second = task().views(images, Draw(4, ids)).chunk(2)
+    first, second = task().views(images, PerImageRng(4, ids)).chunk(2)
     assert (first - second).abs().flatten(1).mean(1).min() > 0.01
-    shuffled = task().views(images[order], Draw(4, ids[order])).chunk(2)[1]
+    shuffled = task().views(images[order], PerImageRng(4, ids[order])).chunk(2)[1]
     assert torch.allclose(shuffled, second[order], atol=1e-6)
-    alone = task().views(images[5:6], Draw(4, ids[5:6])).chunk(2)[1]
+    alone = task().views(images[5:6], PerImageRng(4, ids[5:6])).chunk(2)[1]
     assert torch.allclose(alone, second[5:6], atol=1e-6)
 
 
 def test_each_view_of_each_image_has_numbers_of_its_own() -> None:
-    def numbers(images: torch.Tensor, draw: Draw) -> torch.Tensor:
-        return draw.uniform()
+    def numbers(images: torch.Tensor, rng: PerImageRng) -> torch.Tensor:
+        return rng.uniform()
 
-    drawn = several(numbers, photographs(50), Draw(9, torch.arange(50)), 40)
+    drawn = check_views(numbers, photographs(50), PerImageRng(9, torch.arange(50)), 40)
     assert len(drawn.unique()) == 2000
     assert drawn.mean().item() == pytest.approx(0.5, abs=0.03)
-    again = several(numbers, photographs(50)[:10], Draw(9, torch.arange(10)), 40)
+    again = check_views(numbers, photographs(50)[:10], PerImageRng(9, torch.arange(10)), 40)
     assert torch.equal(again.unflatten(0, (40, 10)), drawn.unflatten(0, (40, 50))[:, :10])
 
 
@@ -136,16 +139,16 @@ def test_a_batch_in_another_order_gives_the_same_loss() -> None:
         photographs(12),
         torch.randperm(12, generator=torch.Generator().manual_seed(3)),
     )
-    network = one.network(one.backbone.build(0), About(SIZE, 12, 0))
-    loss, _ = one.loss(network, images, Draw(0, torch.arange(12)))
-    again, _ = one.loss(network, images[order], Draw(0, order))
+    network = one.network(one.backbone.build(0), DatasetInfo(SIZE, 12, 0))
+    loss, _ = one.loss(network, images, PerImageRng(0, torch.arange(12)))
+    again, _ = one.loss(network, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-4)
 
 
 def test_chance_is_one_of_the_other_views_that_are_there() -> None:
-    assert task(batch=64).chance(About(SIZE, 1000, 0)) == 1 / 127
-    assert task(batch=64).chance(About(SIZE, 10, 0)) == 1 / 19  # a set smaller than a batch
-    assert task(batch=64, accumulate=4).chance(About(SIZE, 1000, 0)) == 1 / 31
+    assert task(batch=64).chance(DatasetInfo(SIZE, 1000, 0)) == 1 / 127
+    assert task(batch=64).chance(DatasetInfo(SIZE, 10, 0)) == 1 / 19  # a set smaller than a batch
+    assert task(batch=64, accumulate=4).chance(DatasetInfo(SIZE, 1000, 0)) == 1 / 31
 
 
 @pytest.mark.parametrize(
@@ -154,15 +157,15 @@ def test_chance_is_one_of_the_other_views_that_are_there() -> None:
 def test_parts_of_one_image_have_no_negatives_and_are_refused(
     options: dict[str, int], count: int
 ) -> None:
-    with pytest.raises(BadOption, match="a view is told from those of other images") as caught:
-        task(**options).check(planned(count))
+    with pytest.raises(InvalidOption, match="a view is told from those of other images") as caught:
+        task(**options).validate_plan(planned(count))
     assert caught.value.option == "accumulate"
 
 
 def test_one_image_is_refused_and_two_are_enough() -> None:
     with pytest.raises(ValueError, match="has one image"):
-        task().check(planned(1))
-    task().check(planned(2))
+        task().validate_plan(planned(1))
+    task().validate_plan(planned(2))
 
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:

@@ -14,8 +14,8 @@ from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
 from transfer.pipeline.loader import load_plan
 from transfer.storage.store import Store
-from transfer.training.pretext_task import About
-from transfer.transforms.per_image_rng import Draw
+from transfer.training.pretext_task import DatasetInfo
+from transfer.transforms.per_image_rng import PerImageRng
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (20, 16, 16, 3)).astype(np.uint8)
 LABELS = np.arange(20) % 4
@@ -27,7 +27,7 @@ def task(**options: object) -> Supervised:
 
 def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path: Path) -> None:
     one, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
-    network = one.network(one.backbone.build(0), About(16, 20, 4))
+    network = one.network(one.backbone.build(0), DatasetInfo(16, 20, 4))
     one.begin(network, make_work(tmp_path, {"images": images}))
     rows = torch.tensor([17, 2, 9, 4])
     batch = torch.from_numpy(PIXELS[rows.numpy()]).permute(0, 3, 1, 2)
@@ -35,7 +35,7 @@ def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path:
     network["head"].bias.data.copy_(
         torch.tensor([0.0, 9.0, 0.0, 0.0])
     )  # always says 1, which two of the rows are
-    _, figures = one.loss(network, batch, Draw(0, rows))
+    _, figures = one.loss(network, batch, PerImageRng(0, rows))
     assert LABELS[rows.numpy()].tolist() == [1, 2, 1, 0]
     assert figures["accuracy"] == 0.5
 
@@ -48,7 +48,7 @@ def test_it_learns_labels_that_can_be_seen(tmp_path: Path) -> None:
     work = make_work(tmp_path, {"images": pack_images(tmp_path / "set", pixels, labels)})
     one.run(work)
     assert Model(work.folder).history[-1]["accuracy"] > 0.9
-    assert one.chance(one.about(work)) == pytest.approx(1 / 3)
+    assert one.chance(one.dataset_info(work)) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(

@@ -17,23 +17,23 @@ from stages.assign import Assign
 from stages.cluster import Cluster
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
-from stages.target._memory_queue import Queue
+from stages.target._memory_queue import MemoryQueue
 from stages.target._projection_heads import linear_or_mlp
 from stages.target._teacher import check_live
 from stages.target.multi_label import MultiLabel
 from stages.target.regression import Regression
-from stages.target.similarity import Similarity, follow
+from stages.target.similarity import Similarity, update_ema
 from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
-from transfer.artifacts import Features, Images, Model, Normalisation, PseudoLabels
+from transfer.artifacts import Features, Images, Model, Normalization, PseudoLabels
 from transfer.datasets.drawings import render
-from transfer.errors import BadOption, Stopped, TransferError
+from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
 from transfer.models.timm_backbone import SMALL
 from transfer.stage.registry import find_stage, stage_names
 from transfer.storage.hdf5_tables import encode_strings, write_table
-from transfer.training.recipe import Trained
+from transfer.training.recipe import TrainableStage
 from transfer.training.target_task import Target
-from transfer.transforms.normalize import normalise
+from transfer.transforms.normalize import normalize
 
 COUNT, SIZE = 96, 32
 CONV4 = {"name": "conv4", "width": 0.5}
@@ -64,7 +64,7 @@ def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         folder / "model",
         backbone({"name": "conv4"}).build(3),
         size=SIZE,
-        normalisation=Normalisation(),
+        normalisation=Normalization(),
         made_by={},
         history=[],
     )
@@ -145,7 +145,7 @@ def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
     assert weights(straight.folder) == weights(again.folder)
     work = make_work(tmp_path / "c", {"images": images}, inputs)
     stop_after(work, 5)
-    with pytest.raises(Stopped):
+    with pytest.raises(Interrupted):
         stage.run(work)
     assert (work.checkpoints / "training.safetensors").exists()
     resumed = run_stage(stage, tmp_path / "c", {"images": images}, **inputs)
@@ -241,7 +241,7 @@ def at_the_start(
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(work.seed_for("weights"))
         ours = head(network.shapes(SIZE)["avgpool"][0])
-        return ours.train()(network(normalise(pixels, Normalisation())).flatten(1))
+        return ours.train()(network(normalize(pixels, Normalization())).flatten(1))
 
 
 WHOLE = {"epochs": 1, "batch": COUNT, "crop": 1.0, "flip": 0.0}
@@ -340,12 +340,12 @@ def unit(*shape: int) -> torch.Tensor:
 def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int | None) -> None:
     """Of eleven images in any order those that came last, each as it came last, but not the image itself."""
     torch.manual_seed(0)
-    queue, width, random = Queue(6, 11, 4, own), own or 4, np.random.RandomState(0)
+    queue, width, random = MemoryQueue(6, 11, 4, own), own or 4, np.random.RandomState(0)
     came: list[tuple[int, torch.Tensor, torch.Tensor]] = []
     for _ in range(12):
         batch = torch.from_numpy(random.permutation(11)[:2]), unit(2, 4), unit(2, width)
-        queue.bring(batch[0], batch[1], batch[2] if own else None)
-        queue.take_in()
+        queue.enqueue(batch[0], batch[1], batch[2] if own else None)
+        queue.flush()
         came += zip(batch[0].tolist(), *batch[1:], strict=True)
         last = {number: (one, two) for number, one, two in came[-6:]}
         ids, said, wanted = torch.arange(11), unit(11, width), unit(11, 4)
@@ -367,19 +367,19 @@ def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int
 
 
 def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
-    queue = Queue(4, 20, 2, 3)
+    queue = MemoryQueue(4, 20, 2, 3)
     for number in range(6):
-        queue.bring(
+        queue.enqueue(
             torch.tensor([number]),
             torch.full((1, 2), float(number)),
             torch.full((1, 3), float(number)),
         )
-        queue.take_in()
+        queue.flush()
     assert queue.teacher[:-1, 0].tolist() == queue.own[:-1, 0].tolist() == queue.image[:-1].tolist()
     assert sorted(queue.teacher[:-1, 0].tolist()) == [2, 3, 4, 5]
     # More than it holds.
-    queue.bring(torch.arange(9) + 6, torch.arange(18.0).view(9, 2), torch.arange(27.0).view(9, 3))
-    queue.take_in()
+    queue.enqueue(torch.arange(9) + 6, torch.arange(18.0).view(9, 2), torch.arange(27.0).view(9, 3))
+    queue.flush()
     assert sorted(queue.teacher[:-1, 0].tolist()) == [10, 12, 14, 16]
     assert sorted(queue.image[:-1].tolist()) == [11, 12, 13, 14]
     assert [int(queue.place[one]) < 4 for one in (2, 5, 10, 11, 14)] == [
@@ -452,7 +452,7 @@ def test_the_slow_copy_is_a_moving_average() -> None:
     fast(torch.randn(8, 3))
     before, now = slow[0].weight.detach().clone(), fast[0].weight.detach().clone()
     with torch.no_grad():
-        follow(slow, fast, 0.9)
+        update_ema(slow, fast, 0.9)
     torch.testing.assert_close(slow[0].weight.detach(), 0.9 * before + 0.1 * now)
     assert torch.equal(slow[1].running_mean, fast[1].running_mean)
 
@@ -489,8 +489,8 @@ def test_a_live_teacher_sees_the_crops(
     augment = type(stage).augment
     monkeypatch.setattr(type(stage), "augment", lambda *args: cut.append(augment(*args)) or cut[-1])
     monkeypatch.setattr(
-        "stages.target._teacher.normalise",
-        lambda crops, how: seen.append(crops) or normalise(crops, how),
+        "stages.target._teacher.normalize",
+        lambda crops, how: seen.append(crops) or normalize(crops, how),
     )
     run_stage(stage, tmp_path, {"images": images}, **inputs, live=taught["model"])
     assert len(seen) == len(cut) == 9
@@ -608,7 +608,7 @@ def test_a_live_teacher_is_that_of_the_features(
     if told is None:
         check_live(features, live)
     else:
-        with pytest.raises(BadOption, match=told):
+        with pytest.raises(InvalidOption, match=told):
             check_live(features, live)
 
 
@@ -623,18 +623,18 @@ def test_a_live_teacher_is_that_of_the_features(
 )
 def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, told: str) -> None:
     stage = Similarity(features="raw", **({**RECIPE, "anchors": 50} | options))
-    with pytest.raises(BadOption, match=told):
-        stage.check(planned("it", stage, features=RAW))
+    with pytest.raises(InvalidOption, match=told):
+        stage.validate_plan(planned("it", stage, features=RAW))
 
 
 def test_the_same_features_or_labels_twice_are_a_mistake() -> None:
     for kind in (Regression, Similarity):
         stage = kind(features=["raw", "raw"])
-        with pytest.raises(BadOption, match="twice"):
-            stage.check(planned("it", stage, **{"features.0": RAW, "features.1": RAW}))
+        with pytest.raises(InvalidOption, match="twice"):
+            stage.validate_plan(planned("it", stage, **{"features.0": RAW, "features.1": RAW}))
     labels = MultiLabel(labels=["raw", "raw"])
-    with pytest.raises(BadOption, match="twice"):
-        labels.check(planned("it", labels, **{"labels.0": RAW, "labels.1": RAW}))
+    with pytest.raises(InvalidOption, match="twice"):
+        labels.validate_plan(planned("it", labels, **{"labels.0": RAW, "labels.1": RAW}))
 
 
 @pytest.mark.parametrize("name", ["target/soft_label", "target/regression", "target/similarity"])
@@ -700,7 +700,7 @@ def test_without_a_number_a_queue_is_the_variants_and_at_most_half_of_the_set(
 @pytest.mark.parametrize("name", [name for name in stage_names() if "tests" not in name])
 def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
     kind = find_stage(name, Path.cwd())
-    if issubclass(kind, Trained):
+    if issubclass(kind, TrainableStage):
         for option in (
             "optimizer",
             "learning_rate",
@@ -710,6 +710,6 @@ def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
             "accumulate",
         ):
             ours, theirs = (
-                one.model_fields[option].description.split()[:2] for one in (kind, Trained)
+                one.model_fields[option].description.split()[:2] for one in (kind, TrainableStage)
             )
             assert ours == theirs, option

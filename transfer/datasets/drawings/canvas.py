@@ -32,7 +32,7 @@ def scramble(counter: np.ndarray) -> np.ndarray:
     return bits ^ (bits >> np.uint64(31))
 
 
-class Draws:
+class CounterRng:
     """Random numbers for a batch of pictures: the k-th draw of a picture depends on its key and k alone."""
 
     def __init__(self, stream: int, indices: np.ndarray):

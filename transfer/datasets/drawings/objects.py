@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 
-from transfer.datasets.drawings.canvas import Canvas, Draws
+from transfer.datasets.drawings.canvas import Canvas, CounterRng
 from transfer.utils.lazy_imports import np
 
 
-class Paints(NamedTuple):
+class Palette(NamedTuple):
     """The colours of one picture, (n, 3) float64 in 0..255 each."""
 
     ground: np.ndarray
@@ -23,7 +23,7 @@ class Paints(NamedTuple):
 LIGHTNESS = (50.0, 100.0, 150.0, 200.0)  # far enough apart for every part to stand out
 
 
-def mix_paints(draws: Draws) -> Paints:
+def mix_palette(draws: CounterRng) -> Palette:
     """Four lightnesses dealt at random to ground and parts, so that no object is known by its colours."""
     lots = np.stack([draws.between(0, 1) for _ in range(4)], axis=1)
     lots[:, 0] = np.maximum(
@@ -38,10 +38,10 @@ def mix_paints(draws: Draws) -> Paints:
             tint + (np.array(LIGHTNESS)[ranks[:, part]] + draws.between(-14, 14) - grey)[:, None]
         )
     ground, body, trim, detail = colours
-    return Paints(ground, body, trim, detail, shade=body * 0.78, shadow=ground * 0.8)
+    return Palette(ground, body, trim, detail, shade=body * 0.78, shadow=ground * 0.8)
 
 
-def house(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def house(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """Walls under a roof, a door between two windows, most with a chimney."""
     wall, eaves = draws.between(0.6, 0.8), draws.between(-0.25, 0.1)
     ridge, door, pane = (
@@ -64,7 +64,7 @@ def house(canvas: Canvas, draws: Draws, paints: Paints) -> None:
         canvas.rectangle((x - pane, sill - pane), (x + pane, sill + pane), paints.detail)
 
 
-def tree(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def tree(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """A trunk and a crown, round or pointed, many with fruit."""
     trunk, crown, pointed = draws.between(0.1, 0.16), draws.between(0.5, 0.75), draws.chance(0.4)
     canvas.ellipse(0, 0.95, draws.between(0.45, 0.65), 0.1, paints.shadow)
@@ -84,7 +84,7 @@ def tree(canvas: Canvas, draws: Draws, paints: Paints) -> None:
         canvas.ellipse(x, y, 0.08, 0.08, paints.detail, when=fruit)
 
 
-def car(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def car(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """A cabin with two windows on a body, two wheels and a headlight."""
     roof, belt, wheel = (
         draws.between(-0.72, -0.52),
@@ -109,7 +109,7 @@ def car(canvas: Canvas, draws: Draws, paints: Paints) -> None:
         canvas.ellipse(x, 0.48, wheel * 0.5, wheel * 0.5, paints.detail)
 
 
-def boat(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def boat(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """A mainsail and a jib on a mast, over a hull."""
     deck, mast, boom = (
         draws.between(0.4, 0.55),
@@ -131,7 +131,7 @@ def boat(canvas: Canvas, draws: Draws, paints: Paints) -> None:
     )
 
 
-def face(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def face(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """Hair, ears, two eyes, a nose and a mouth in a head."""
     jaw, brow, gap = (
         draws.between(0.65, 0.8),
@@ -154,7 +154,7 @@ def face(canvas: Canvas, draws: Draws, paints: Paints) -> None:
     )
 
 
-def fish(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def fish(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """A tail, fins and an eye on a body, many with stripes."""
     belly, tail, fork = (
         draws.between(0.42, 0.62),
@@ -181,7 +181,7 @@ def fish(canvas: Canvas, draws: Draws, paints: Paints) -> None:
 SIX = ((1.0, 0.0), (0.5, 0.866), (-0.5, 0.866), (-1.0, 0.0), (-0.5, -0.866), (0.5, -0.866))
 
 
-def flower(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def flower(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """Six petals about a heart, on a stem with two leaves."""
     petal, ring, head = (
         draws.between(0.2, 0.27),
@@ -202,7 +202,7 @@ def flower(canvas: Canvas, draws: Draws, paints: Paints) -> None:
     canvas.ellipse(0, head, draws.between(0.16, 0.24), draws.between(0.16, 0.24), paints.detail)
 
 
-def cup(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def cup(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """A handle at the side, a rim, most with a band and a saucer."""
     mouth, foot, lip = (
         draws.between(0.55, 0.7),
@@ -223,7 +223,7 @@ def cup(canvas: Canvas, draws: Draws, paints: Paints) -> None:
     canvas.ellipse(0, lip, mouth * 0.85, 0.11, paints.detail)
 
 
-def lamp(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def lamp(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """A shade with a cord, on a stem with a knob and a foot."""
     top, rim, hem = draws.between(0.2, 0.45), draws.between(0.6, 0.8), draws.between(-0.2, 0.05)
     foot, knob = draws.between(0.35, 0.55), draws.between(0.12, 0.28)
@@ -238,7 +238,7 @@ def lamp(canvas: Canvas, draws: Draws, paints: Paints) -> None:
     canvas.polygon([(-rim, hem - 0.1), (rim, hem - 0.1), (rim, hem), (-rim, hem)], paints.detail)
 
 
-def cat(canvas: Canvas, draws: Draws, paints: Paints) -> None:
+def cat(canvas: Canvas, draws: CounterRng, paints: Palette) -> None:
     """Ears, eyes and whiskers on a head, over a sitting body with a curled tail."""
     head, skull, hips = (
         draws.between(-0.45, -0.35),
@@ -264,6 +264,6 @@ def cat(canvas: Canvas, draws: Draws, paints: Paints) -> None:
     canvas.polygon([(-0.08, head + 0.08), (0.08, head + 0.08), (0, head + 0.18)], paints.detail)
 
 
-Drawing: TypeAlias = Callable[[Canvas, Draws, Paints], None]
+Drawing: TypeAlias = Callable[[Canvas, CounterRng, Palette], None]
 OBJECTS: tuple[Drawing, ...] = (house, tree, car, boat, face, fish, flower, cup, lamp, cat)
 CLASSES: tuple[str, ...] = tuple(draw.__name__ for draw in OBJECTS)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from transfer.datasets.drawings.canvas import Canvas, Draws
-from transfer.datasets.drawings.objects import CLASSES, OBJECTS, Drawing, mix_paints
+from transfer.datasets.drawings.canvas import Canvas, CounterRng
+from transfer.datasets.drawings.objects import CLASSES, OBJECTS, Drawing, mix_palette
 from transfer.utils.lazy_imports import np
 
 VERSION = 1  # part of the set's fingerprint: raise it when a pixel changes
@@ -42,13 +42,13 @@ def render(split: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
         rows = np.flatnonzero(classes[indices] == label)
         for start in range(0, len(rows), BATCH):
             chosen = rows[start : start + BATCH]
-            pictures[chosen] = picture(draw, Draws(list(SPLITS).index(split), indices[chosen]))
+            pictures[chosen] = picture(draw, CounterRng(list(SPLITS).index(split), indices[chosen]))
     return pictures
 
 
-def picture(draw: Drawing, draws: Draws) -> np.ndarray:
+def picture(draw: Drawing, draws: CounterRng) -> np.ndarray:
     """One object at a place of its own, over its ground, in its light: (n, 64, 64, 3) uint8."""
-    paints = mix_paints(draws)
+    paints = mix_palette(draws)
     reach = draws.between(0.31, 0.43) * SIZE
     width, height = reach * draws.between(0.88, 1.06), reach * draws.between(0.88, 1.06)
     room = SIZE / 2 - reach
@@ -62,7 +62,7 @@ def picture(draw: Drawing, draws: Draws) -> np.ndarray:
     return np.clip(lit + (draws.noise(SIZE) * grain >> 8), 0, 255).astype(np.uint8)
 
 
-def gradient(colour: np.ndarray, draws: Draws) -> np.ndarray:
+def gradient(colour: np.ndarray, draws: CounterRng) -> np.ndarray:
     """A ground that goes softly from corner to corner, about its colour: (n, 64, 64, 3) int32 in 0..255."""
     corners = (np.rint(np.clip(colour + draws.tint(28), 0, 255)).astype(np.int32) for _ in range(4))
     top_left, top_right, low_left, low_right = (corner[:, None, None, :] for corner in corners)
@@ -74,7 +74,7 @@ def gradient(colour: np.ndarray, draws: Draws) -> np.ndarray:
     return (top * (far - down) + low * down) // (far * far)
 
 
-def light(draws: Draws) -> np.ndarray:
+def light(draws: CounterRng) -> np.ndarray:
     """How brightly each pixel is lit, more from one side: (n, 64, 64, 1) int32, 256 = as painted."""
     ramp = np.arange(SIZE, dtype=np.float64) - SIZE / 2
     strength, across, down = (

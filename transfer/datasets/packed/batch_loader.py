@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
 from transfer.datasets.packed.decode_workers import Decoders, wait
-from transfer.errors import Damaged
+from transfer.errors import CorruptArtifact
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.utils.runtime import Machine
+    from transfer.utils.runtime import Runtime
 
 AHEAD = 2  # batches that are read before they are asked for
 KEPT = (
@@ -34,14 +34,14 @@ class Batches:
     computation.
     """
 
-    def __init__(self, images: Images, machine: Machine, batch: int):
+    def __init__(self, images: Images, machine: Runtime, batch: int):
         """batch: the most rows that will be asked for at once."""
         self.images, self.device, self.batch = images, machine.device, batch
         self._open = ExitStack()
         self._read: Callable[[int, numpy.ndarray], Callable[[], Tensor]]
         if images.form == "raw":
             self._thread = self._open.enter_context(ThreadPoolExecutor(1))
-            self._pixels = Mapped(images.stored)
+            self._pixels = MappedImages(images.stored)
             self._read = self._gather
         elif self.device.type == "cuda":
             self._thread = self._open.enter_context(ThreadPoolExecutor(1))
@@ -104,7 +104,7 @@ class Batches:
         def finish() -> Tensor:
             if told := wait(loading):
                 place, fault = next(iter(told.items()))
-                raise Damaged(
+                raise CorruptArtifact(
                     self.images.folder, f"images.bin: {self.images.ids[rows[place]]}: {fault!s}"
                 )
             # A copy: the slot is filled anew while this batch is in use.
@@ -135,7 +135,7 @@ class Batches:
         return finish
 
 
-class Mapped:
+class MappedImages:
     """A mapped array whose pages are given back after `KEPT` bytes were read."""
 
     def __init__(self, array: numpy.memmap):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 from transfer.errors import BadImage
 from transfer.utils.lazy_imports import np
-from transfer.utils.process_pool import CAN_FORK, forked, survived
+from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors
 
 if TYPE_CHECKING:
     import numpy
@@ -46,7 +46,7 @@ class Decoders:
         self._pool: Executor
         self._task: Callable[[int, int, Sequence[int]], Told]
         if workers > 1 and images >= FORKING and CAN_FORK:
-            self._pool, self._task = forked(workers, _adopt, self), _fill
+            self._pool, self._task = forked_pool(workers, _adopt, self), _fill
         else:
             self._pool, self._task = ThreadPoolExecutor(max(1, workers)), self.fill
 
@@ -82,7 +82,7 @@ class Decoders:
 
 def wait(loading: list[Future[Told]]) -> Told:
     """The end of a load."""
-    with survived("decodes images"):
+    with pool_errors("decodes images"):
         return {place: what for future in loading for place, what in future.result().items()}
 
 

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from transfer.artifacts import Images, write_json
 from transfer.datasets.origin import Origin
 from transfer.datasets.packed.packed_annotations import write_annotations
-from transfer.datasets.packed.subset import at_most, subset
+from transfer.datasets.packed.subset import limit_per_class, subset
 from transfer.datasets.packed.writers import JpegFile, PackedFile, RawFile
-from transfer.datasets.readers.base import Listing, Source, Split, SurveyMemory, listed
+from transfer.datasets.readers.base import Listing, Source, Split, StampCache, fault_list
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import TransferError, UsageError
 from transfer.stage.base import Stage
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.datasets.packed.decode_workers import Told
-    from transfer.stage.context import Work
+    from transfer.stage.context import StageContext
 
 BLOCK_IMAGES = 1024
 BLOCK_BYTES = 32 << 20  # of packed images: what is in memory at once, whatever their size
@@ -76,7 +76,7 @@ class Pack(Stage):
     @property
     def count(self) -> int:
         """How many images there will be, at most."""
-        return at_most(self.spec, self.facts.count, len(self.classes))
+        return limit_per_class(self.spec, self.facts.count, len(self.classes))
 
     @property
     def note(self) -> str:
@@ -84,7 +84,7 @@ class Pack(Stage):
         told = self.origin.card.splits.get(self.split) if self.origin.card else None
         if told is None or told == self.facts.count:
             return ""
-        return f"split '{self.split}' of {self.spec.place} has {self.facts.count:,} images; its card says {told:,}"
+        return f"split '{self.split}' of {self.spec.location} has {self.facts.count:,} images; its card says {told:,}"
 
     @property
     def form(self) -> str:
@@ -93,21 +93,21 @@ class Pack(Stage):
             return self.spec.pack
         return "raw" if self.count * self.size * self.size * 3 <= RAW_BYTES else "jpeg"
 
-    def run(self, work: Work) -> None:
+    def run(self, context: StageContext) -> None:
         source = self.origin.open()
         listing = source.listing(self.split)
         rows, labels, classes = subset(self.spec, len(listing.ids), listing.labels, self.classes)
         if not len(rows):
             raise TransferError(
-                f"nothing is left of {self.spec.place}, split '{self.split}': see `classes`, `limit`"
+                f"nothing is left of {self.spec.location}, split '{self.split}': see `classes`, `limit`"
             )
         kind = RawFile if self.form == "raw" else JpegFile
-        packed = kind(work.checkpoints, len(rows), self.size)
-        seen, bad = self._resume(work, packed)
+        packed = kind(context.checkpoints, len(rows), self.size)
+        seen, bad = self._resume(context, packed)
         block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (self.size * self.size * 3)))
         saved = time.monotonic()
-        with work.progress("packing", len(rows), "images", seen) as progress:
-            for some, pixels, told in self._decoded(work, listing, rows[seen:].tolist(), block):
+        with context.progress("packing", len(rows), "images", seen) as progress:
+            for some, pixels, told in self._decoded(context, listing, rows[seen:].tolist(), block):
                 faults = {
                     some[place]: text for place, text in told.items() if isinstance(text, str)
                 }
@@ -118,35 +118,35 @@ class Pack(Stage):
                     packed.append(
                         [told.get(i, pixels[i]) for i in range(len(some)) if some[i] not in faults]
                     )
-                    if work.stop.number or time.monotonic() - saved > min(
-                        SAVE_EVERY, work.machine.save_every
+                    if context.stop.number or time.monotonic() - saved > min(
+                        SAVE_EVERY, context.machine.save_every
                     ):
-                        work.save_progress(
+                        context.save_progress(
                             f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed()
                         )
                         saved = time.monotonic()
                 progress.advance(len(some))
-                work.pause_point()
+                context.pause_point()
         self._hold(
             source
         )  # once, when all was read: what changed on the way, and what had changed before, is told alike
-        self._judge(work, bad, len(rows))
+        self._judge(context, bad, len(rows))
         kept = np.array([str(row) not in bad for row in rows.tolist()])
-        packed.finish(work.folder)
+        packed.finish(context.folder)
         self._describe(
-            work, listing, rows[kept], None if labels is None else labels[kept], classes, bad
+            context, listing, rows[kept], None if labels is None else labels[kept], classes, bad
         )
 
-    def _resume(self, work: Work, packed: PackedFile) -> tuple[int, dict[str, str]]:
+    def _resume(self, context: StageContext, packed: PackedFile) -> tuple[int, dict[str, str]]:
         """How many rows an interrupted run has seen, and which of them were bad."""
-        saved = work.saved_progress()
+        saved = context.saved_progress()
         if saved and packed.resume(saved):
             return saved["images"], saved["bad"]
         packed.start()
         return 0, {}
 
     def _decoded(
-        self, work: Work, listing: Listing, rows: list[int], block: int
+        self, context: StageContext, listing: Listing, rows: list[int], block: int
     ) -> Iterator[tuple[list[int], numpy.ndarray, Told]]:
         """Blocks of rows with their squares and what is told of them; the next block is decoded meanwhile."""
         from transfer.datasets.packed.decode import square
@@ -163,9 +163,9 @@ class Pack(Stage):
                     {},
                 )
             return
-        squared = Squarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
+        squared = ImageSquarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
         block = min(block, max(1, len(rows)))
-        with Decoders(squared, self.size, block, 2, work.machine.threads, len(rows)) as decoders:
+        with Decoders(squared, self.size, block, 2, context.machine.threads, len(rows)) as decoders:
             ahead = decoders.load(0, blocks[0]) if blocks else []
             for number, some in enumerate(blocks):
                 told = wait(ahead)
@@ -176,34 +176,34 @@ class Pack(Stage):
     def _hold(self, source: Source) -> None:
         """The files must be those that the key was made of: a result under it stands for their bytes."""
         try:
-            now = source.survey(SurveyMemory(self.memory))
+            now = source.survey(StampCache(self.memory))
             same = now.splits.get(self.split) == self.facts
         except UsageError as error:
             raise TransferError(str(error)) from error
         if not same:
             raise TransferError(
-                f"{self.spec.place} has changed since this run looked at it:"
-                f"{listed(now.changes or ['its bytes are not the same'])}\nRun the same command again."
+                f"{self.spec.location} has changed since this run looked at it:"
+                f"{fault_list(now.changes or ['its bytes are not the same'])}\nRun the same command again."
             )
 
-    def _judge(self, work: Work, bad: dict[str, str], count: int) -> None:
+    def _judge(self, context: StageContext, bad: dict[str, str], count: int) -> None:
         faults = list(bad.values())
         if faults and self.spec.on_bad_image == "refuse":
             raise TransferError(
-                f"{len(faults)} of {count} images of {self.spec.place} cannot be used:{listed(faults)}\n"
+                f"{len(faults)} of {count} images of {self.spec.location} cannot be used:{fault_list(faults)}\n"
                 "Mend or remove them, or say `on_bad_image: skip` for this set, then run the same command again."
             )
         if len(faults) == count:
             raise TransferError(
-                f"none of the {count} images of {self.spec.place} can be used:{listed(faults)}"
+                f"none of the {count} images of {self.spec.location} can be used:{fault_list(faults)}"
             )
         if faults:
-            work.note(f"{len(faults)} of {count} images were skipped:{listed(faults)}")
-            work.figures["skipped"] = len(faults)
+            context.note(f"{len(faults)} of {count} images were skipped:{fault_list(faults)}")
+            context.figures["skipped"] = len(faults)
 
     def _describe(
         self,
-        work: Work,
+        context: StageContext,
         listing: Listing,
         rows: numpy.ndarray,
         labels: numpy.ndarray | None,
@@ -215,10 +215,10 @@ class Pack(Stage):
         if labels is not None:
             columns["labels"] = labels
             classes = classes or [str(label) for label in range(int(labels.max()) + 1)]
-        write_table(work.folder / "index.h5", columns)
+        write_table(context.folder / "index.h5", columns)
         if listing.annotations is not None:
             classes = classes or listing.annotations.classes
-            write_annotations(work.folder, listing, rows.tolist())
+            write_annotations(context.folder, listing, rows.tolist())
         card = {
             "size": self.size,
             "split": self.split,
@@ -226,11 +226,11 @@ class Pack(Stage):
             "form": self.form,
             "fit": self.spec.fit,
         }
-        write_json(work.folder / "images.json", {**card, "skipped": list(bad.values())})
-        work.figures.update(images=len(rows))
+        write_json(context.folder / "images.json", {**card, "skipped": list(bad.values())})
+        context.figures.update(images=len(rows))
 
 
-class Squarer:
+class ImageSquarer:
     """Row of a listing -> its square: pixels, or JPEG bytes where that is what is packed."""
 
     def __init__(self, listing: Listing, size: int, fit: str, jpeg: bool):

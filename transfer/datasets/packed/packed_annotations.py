@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from transfer.artifacts import Images
 from transfer.datasets.readers.annotations import Boxes
 from transfer.datasets.readers.base import Listing
-from transfer.storage.hdf5_tables import Table, write_table
+from transfer.storage.hdf5_tables import TableReader, write_table
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -47,12 +47,12 @@ def write_annotations(folder: Path, listing: Listing, rows: Sequence[int]) -> No
     write_table(folder / FILE, {name: values for name, values in columns.items() if len(values)})
 
 
-class Annotated:
+class PackedAnnotations:
     """The annotations of a packed set, by its rows."""
 
     def __init__(self, images: Images):
         """FileNotFoundError where the set has none: see `is_annotated`."""
-        self._images, self._table = images, Table(images.folder / FILE)
+        self._images, self._table = images, TableReader(images.folder / FILE)
         places = slice(None) if images.places is None else images.places
         self.targets: numpy.ndarray = self._table.read("targets")[
             places
@@ -86,6 +86,6 @@ class Annotated:
             return np.asarray(image)
 
 
-def is_annotated(images: Images) -> bool:
+def has_annotations(images: Images) -> bool:
     """Whether boxes, masks and lists of classes were packed with the images."""
     return (images.folder / FILE).exists()

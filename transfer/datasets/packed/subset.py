@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.errors import TransferError, nearest
+from transfer.errors import TransferError, did_you_mean
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -30,13 +30,13 @@ def subset(
     names = list(classes)
     if (spec.classes or spec.per_class) and numbers is None:
         raise TransferError(
-            f"image set '{spec.place}' has no labels: `classes` and `per_class` need them"
+            f"image set '{spec.location}' has no labels: `classes` and `per_class` need them"
         )
     if spec.classes:
         unknown = next((name for name in spec.classes if name not in names), None)
         if unknown is not None:
             raise TransferError(
-                f"image set '{spec.place}' has no class '{unknown}'{nearest(unknown, names)}"
+                f"image set '{spec.location}' has no class '{unknown}'{did_you_mean(unknown, names)}"
             )
         renumbered = np.full(len(names), -1)
         renumbered[[names.index(name) for name in spec.classes]] = np.arange(len(spec.classes))
@@ -54,7 +54,7 @@ def subset(
     return rows, None if numbers is None else numbers[rows], names
 
 
-def at_most(spec: ImageSpec, count: int, classes: int) -> int:
+def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
     """How many images there will be at most, as far as that is known before the labels are."""
     if isinstance(spec.per_class, int) and classes:
         count = min(count, spec.per_class * (len(spec.classes) if spec.classes else classes))
@@ -69,7 +69,7 @@ def _some(spec: ImageSpec, rows: numpy.ndarray, names: Sequence[str], label: int
     if isinstance(spec.per_class, int):
         if len(rows) < spec.per_class:
             raise TransferError(
-                f"image set '{spec.place}' has {len(rows)} images of class '{names[label]}', not {spec.per_class}"
+                f"image set '{spec.location}' has {len(rows)} images of class '{names[label]}', not {spec.per_class}"
             )
         return rows[: spec.per_class]
     return rows[: max(1, round(spec.per_class * len(rows)))]

@@ -12,10 +12,10 @@ from copy import copy
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from transfer.datasets.readers.base import listed
+from transfer.datasets.readers.base import fault_list
 from transfer.datasets.readers.member_names import is_hidden, tidy, unsafe
 from transfer.errors import UsageError
-from transfer.utils.files import stamp
+from transfer.utils.files import file_stamp
 
 SPLITS = ("unlabeled", "train", "val", "test")
 LOCAL_HEADER = struct.Struct(
@@ -25,7 +25,7 @@ LARGEST = 1 << 30  # bytes of a file that is read into memory
 BLOCK = 512  # bytes, of which tars are made
 
 
-class Place(NamedTuple):
+class MemberPlace(NamedTuple):
     """Where in the archive a file lies. `packed` is its length there; None in a tar, which packs nothing."""
 
     start: int
@@ -44,13 +44,13 @@ class ArchiveTree:
 
     def __init__(self, path: Path):
         self.path = self._archive = path
-        self._stamp = stamp(path)
+        self._stamp = file_stamp(path)
         index = zip_index(path) if path.name.lower().endswith(".zip") else tar_index(path)
         self._set_index(
             _without_top({name: place for name, place in index.items() if not is_hidden(name)})
         )
 
-    def _set_index(self, index: dict[str, Place]) -> None:
+    def _set_index(self, index: dict[str, MemberPlace]) -> None:
         self._index = index
         self._folders = {
             "",
@@ -97,7 +97,7 @@ class ArchiveTree:
         return hashlib.sha256(self.read(name)).hexdigest()
 
 
-def read_place(path: Path, place: Place) -> bytes:
+def read_place(path: Path, place: MemberPlace) -> bytes:
     """The bytes of a file in an archive; BadImage where they are not what the archive says."""
     from transfer.datasets.packed.decode import BadImage
 
@@ -132,7 +132,7 @@ def _exactly(file: IO[bytes], start: int, size: int) -> bytes:
     return data
 
 
-def zip_index(path: Path) -> dict[str, Place]:
+def zip_index(path: Path) -> dict[str, MemberPlace]:
     """Name -> place of every file in a zip; UsageError says what is wrong with it."""
     found, faults = {}, []
     try:
@@ -163,13 +163,13 @@ def zip_index(path: Path) -> dict[str, Place]:
             faults.append(f"{member.filename!r}: {fault}")
             continue
         deflated = member.compress_type == zipfile.ZIP_DEFLATED
-        found[name] = Place(
+        found[name] = MemberPlace(
             member.header_offset, member.file_size, member.compress_size, deflated, member.CRC
         )
     return _sound(path, found, faults)
 
 
-def tar_index(path: Path) -> dict[str, Place]:
+def tar_index(path: Path) -> dict[str, MemberPlace]:
     """Name -> place of every file in a tar; UsageError says what is wrong with it."""
     found, faults = {}, []
     try:
@@ -188,7 +188,7 @@ def tar_index(path: Path) -> dict[str, Place]:
                 if fault:
                     faults.append(f"{member.name!r}: {fault}")
                 else:
-                    found[name] = Place(member.offset_data, member.size)
+                    found[name] = MemberPlace(member.offset_data, member.size)
             end = archive.offset
         if not faults:
             _check_end(path, end)
@@ -220,9 +220,11 @@ def _is_packed(path: Path) -> bool:
     return head.startswith((b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd"))
 
 
-def _sound(path: Path, found: dict[str, Place], faults: list[str]) -> dict[str, Place]:
+def _sound(path: Path, found: dict[str, MemberPlace], faults: list[str]) -> dict[str, MemberPlace]:
     if faults:
-        raise UsageError(f"{path} holds {len(faults)} files that cannot be taken:{listed(faults)}")
+        raise UsageError(
+            f"{path} holds {len(faults)} files that cannot be taken:{fault_list(faults)}"
+        )
     end = os.path.getsize(path)
     if cut := [
         name for name, place in found.items() if place.start + (place.packed or place.size) > end
@@ -233,7 +235,7 @@ def _sound(path: Path, found: dict[str, Place], faults: list[str]) -> dict[str, 
     return found
 
 
-def _without_top(index: dict[str, Place]) -> dict[str, Place]:
+def _without_top(index: dict[str, MemberPlace]) -> dict[str, MemberPlace]:
     tops = {name.partition("/")[0] for name in index}
     if len(tops) != 1 or tops & {*SPLITS} or any("/" not in name for name in index):
         return index

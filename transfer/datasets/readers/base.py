@@ -62,7 +62,7 @@ class Splits(Mapping[str, Split]):
 
 
 # Where a set has no split of that name: the published test splits of many sets have no labels, and `val` is scored.
-INSTEAD = {
+SPLIT_FALLBACKS = {
     "unlabeled": ["train", "trainval"],
     "train": ["trainval"],
     "trainval": ["train"],
@@ -84,12 +84,12 @@ class Survey:
     changes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def find(self, wanted: str, explicit: bool, labelled: bool = False) -> str:
+    def resolve_split(self, wanted: str, explicit: bool, labelled: bool = False) -> str:
         """The split to read: `wanted`, or, unless the file names it, what stands in for it (see INSTEAD).
 
         With `labelled`, one without labels is passed over where another has them. `unlabeled` may be the only split.
         """
-        names = [wanted, *([] if explicit else INSTEAD.get(wanted, []))]
+        names = [wanted, *([] if explicit else SPLIT_FALLBACKS.get(wanted, []))]
         there = [name for name in names if name in self.splits]
         fitting = [name for name in there if explicit or not labelled or self.splits[name].labelled]
         lost = next((name for name in names if name in self.absent), None)
@@ -125,12 +125,12 @@ class Listing:
 class Source(Protocol):
     """What a reader offers."""
 
-    def survey(self, memory: SurveyMemory) -> Survey: ...
+    def survey(self, memory: StampCache) -> Survey: ...
 
     def listing(self, split: str) -> Listing: ...
 
 
-class SurveyMemory:
+class StampCache:
     """Remembers what was learned of files, for as long as their stamps stay the same."""
 
     FORMAT = 1  # raise it when the facts look different: older ones are forgotten
@@ -166,7 +166,7 @@ class SurveyMemory:
         return hashlib.sha256(f"{self.FORMAT}\n{text}".encode()).hexdigest()
 
 
-def lasting(stamp: list[int]) -> list[int]:
+def settled_stamp(stamp: list[int]) -> list[int]:
     """The stamp to remember: none for a file that changed a moment ago, as one more change might leave it the same."""
     return stamp if time.time_ns() - stamp[2] > TICK else []
 
@@ -174,7 +174,7 @@ def lasting(stamp: list[int]) -> list[int]:
 SHOWN = 10
 
 
-def listed(faults: Sequence[str]) -> str:
+def fault_list(faults: Sequence[str]) -> str:
     """Faults on lines of their own: ten, and how many more there are."""
     more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
     return "".join(f"\n  {line}" for line in [*faults[:SHOWN], *more])

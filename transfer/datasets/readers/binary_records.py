@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from transfer.datasets.card_schema import Block, Records
 from transfer.datasets.readers.base import Listing, Split
-from transfer.datasets.readers.card_reader import CardSource, Look
+from transfer.datasets.readers.card_reader import CardSource, ChangeTracker
 from transfer.datasets.readers.file_tree import FolderTree
 from transfer.datasets.readers.record_formats import (
     Pixels,
@@ -77,7 +77,7 @@ class RecordsSource(CardSource):
     def classes(self) -> list[str]:
         return self.card.classes
 
-    def facts(self, name: str, look: Look) -> Split:
+    def facts(self, name: str, look: ChangeTracker) -> Split:
         block, archive = self._blocks[name]
         tree = FolderTree(self.place if self.place.is_dir() else self.place.parent)
         files = [archive] if archive else [self._plain(one) or one for one in _names(block)]

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transfer.datasets.readers.base import Listing, Split, Splits, Survey, SurveyMemory
+from transfer.datasets.readers.base import Listing, Split, Splits, StampCache, Survey
 from transfer.datasets.readers.file_tree import Tree, changes, digests
 from transfer.errors import UsageError
 
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
 
-class Look:
+class ChangeTracker:
     """One look at a set: what is remembered of its files, and what has changed since."""
 
-    def __init__(self, place: Path, memory: SurveyMemory):
+    def __init__(self, place: Path, memory: StampCache):
         self._place, self._memory = place, memory
         self.changes: list[str] = []
 
@@ -82,17 +82,17 @@ class CardSource(ABC):
         """Names of the classes, in the order of their labels, after `find`."""
 
     @abstractmethod
-    def facts(self, name: str, look: Look) -> Split:
+    def facts(self, name: str, look: ChangeTracker) -> Split:
         """What is known of a split that is there, after `find`."""
 
     @abstractmethod
     def images(self, name: str) -> Listing:
         """The images of a split that is there, after `find`."""
 
-    def survey(self, memory: SurveyMemory) -> Survey:
+    def survey(self, memory: StampCache) -> Survey:
         """Splits (each looked at when asked for) and classes; UsageError says how to get what is not there."""
         missing = self._find()
-        look = Look(self.place, memory)
+        look = ChangeTracker(self.place, memory)
 
         def split(name: str) -> Split:
             return self.facts(name, look)

@@ -6,7 +6,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from transfer.datasets.drawings import render
-from transfer.datasets.readers.base import Listing, Split, Survey, SurveyMemory
+from transfer.datasets.readers.base import Listing, Split, StampCache, Survey
 
 if TYPE_CHECKING:
     import numpy
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class DrawingsSource:
     """See `render.py` for what is drawn."""
 
-    def survey(self, memory: SurveyMemory) -> Survey:
+    def survey(self, memory: StampCache) -> Survey:
         """Known without drawing anything: the version stands for the pixels."""
         splits = {
             name: Split(count, True, f"drawings/{render.VERSION}/{name}")

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from transfer.datasets.card_schema import CodeList, Files, Part
-from transfer.datasets.readers.base import Listing, Split, listed
-from transfer.datasets.readers.card_reader import CardSource, Look, rooted
+from transfer.datasets.readers.base import Listing, Split, fault_list
+from transfer.datasets.readers.card_reader import CardSource, ChangeTracker, rooted
 from transfer.datasets.readers.file_tree import Tree, open_tree, pictures
 from transfer.datasets.readers.line_templates import Lines, fill, folder_of
 from transfer.datasets.readers.member_names import tidy, unsafe
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 MAX_CLASSES = 1_000_000
 
 
-class Picture(NamedTuple):
+class ListedImage(NamedTuple):
     """An image of a split: its name in the tree, its class as the files call it (or its number), where that stands."""
 
     name: str
@@ -140,13 +140,13 @@ class FilesSource(CardSource):
 
     # Images
 
-    def _pictures(self, split: str) -> tuple[list[Picture], list[int] | None]:
+    def _pictures(self, split: str) -> tuple[list[ListedImage], list[int] | None]:
         """The images of a split and their labels; UsageError where one has none, or is there twice."""
         part = self._parts[split]
         if part.folders is not None:
             found = list(self._in_folders(part.folders))
         elif part.pictures is not None:
-            found = [Picture(name, None) for name in pictures(self._tree, part.pictures)]
+            found = [ListedImage(name, None) for name in pictures(self._tree, part.pictures)]
         else:
             found = list(self._listed(part))
         if not found:
@@ -181,11 +181,11 @@ class FilesSource(CardSource):
             labels.append(label)
         if faults:
             raise UsageError(
-                f"{len(faults)} labels of {self._tree.path} cannot be:{listed(faults)}"
+                f"{len(faults)} labels of {self._tree.path} cannot be:{fault_list(faults)}"
             )
         return found, labels
 
-    def _in_folders(self, folder: str) -> Iterator[Picture]:
+    def _in_folders(self, folder: str) -> Iterator[ListedImage]:
         there = self._tree.folders(folder)
         wanted = self._all_codes()
         if (
@@ -194,13 +194,13 @@ class FilesSource(CardSource):
             else []
         ):
             raise UsageError(
-                f"{self._tree.path / folder} lacks {len(lacking)} of its classes:{listed(lacking)}"
+                f"{self._tree.path / folder} lacks {len(lacking)} of its classes:{fault_list(lacking)}"
             )
         for code in wanted if self.recipe.select else there:
             for name in pictures(self._tree, f"{folder}/{code}" if folder else code):
-                yield Picture(name, code)
+                yield ListedImage(name, code)
 
-    def _listed(self, part: Part) -> Iterator[Picture]:
+    def _listed(self, part: Part) -> Iterator[ListedImage]:
         assert part.list is not None
         synsets = read_synsets(self._tree, part.synsets) if part.synsets else None
         seen: dict[str, int] = {}
@@ -220,9 +220,9 @@ class FilesSource(CardSource):
                 code = _number(fields["number"], where) - part.first
                 if synsets is not None:
                     code = synsets.get(code, f"synset {code}")
-            yield Picture(name, code, where)
+            yield ListedImage(name, code, where)
 
-    def facts(self, name: str, look: Look) -> Split:
+    def facts(self, name: str, look: ChangeTracker) -> Split:
         found, labels = self._pictures(name)
         part = self._parts[name]
         below = part.folders if part.folders is not None else part.pictures
@@ -236,7 +236,7 @@ class FilesSource(CardSource):
                 if not self._tree.is_file(one.name)
             ]:
                 raise UsageError(
-                    f"{self._tree.path} lacks {len(gone)} images that are listed:{listed(gone)}"
+                    f"{self._tree.path} lacks {len(gone)} images that are listed:{fault_list(gone)}"
                 ) from None
             raise
         # A class more in another split moves the labels of this one, so all names count.

@@ -11,10 +11,10 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from transfer.datasets.readers.base import lasting, listed
+from transfer.datasets.readers.base import fault_list, settled_stamp
 from transfer.datasets.readers.member_names import is_picture, not_utf8
 from transfer.errors import UsageError
-from transfer.utils.files import hash_file, stamp
+from transfer.utils.files import file_stamp, hash_file
 from transfer.utils.progress import Progress
 
 READ_AT_ONCE = 4096
@@ -105,7 +105,7 @@ class FolderTree:
         return FolderTree(self.path / folder)
 
     def stamp(self, name: str) -> list[int]:
-        return stamp(self.path / name)
+        return file_stamp(self.path / name)
 
     def digest(self, name: str) -> str:
         return hash_file(self.path / name)[0]
@@ -128,7 +128,7 @@ def pictures(tree: Tree, folder: str = "") -> list[str]:
     """Names of all pictures below a folder of the tree, sorted; UsageError where one cannot be told."""
     found = [name for name in tree.files(folder) if is_picture(name)]
     if strange := [f"{name!a}: its name is not valid UTF-8" for name in found if not_utf8(name)]:
-        raise UsageError(f"folder {tree.path}: rename these pictures:{listed(strange)}")
+        raise UsageError(f"folder {tree.path}: rename these pictures:{fault_list(strange)}")
     return found
 
 
@@ -165,14 +165,14 @@ def digests(
                 if fault:
                     faults.append(f"{name}: {fault}")
                 else:
-                    facts[name] = [lasting(fresh[name]), digest]
+                    facts[name] = [settled_stamp(fresh[name]), digest]
                 progress.advance(1)
             if time.monotonic() - saved > SAVE_EVERY:
                 save(facts)
                 saved = time.monotonic()
     if faults:
         raise UsageError(
-            f"{len(faults)} files of {tree.path} cannot be read:{listed(sorted(faults))}"
+            f"{len(faults)} files of {tree.path} cannot be read:{fault_list(sorted(faults))}"
         )
     return facts
 

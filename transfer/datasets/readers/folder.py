@@ -10,7 +10,7 @@ import json
 from functools import partial
 from pathlib import Path
 
-from transfer.datasets.readers.base import Listing, Split, Survey, SurveyMemory
+from transfer.datasets.readers.base import Listing, Split, StampCache, Survey
 from transfer.datasets.readers.file_tree import Tree, changes, digests, open_tree, pictures
 from transfer.datasets.readers.member_names import SUFFIXES
 from transfer.errors import UsageError
@@ -27,7 +27,7 @@ class FolderSource:
     def __init__(self, path: Path, labelled: bool = True):
         self.path, self.labelled = path, labelled
 
-    def survey(self, memory: SurveyMemory) -> Survey:
+    def survey(self, memory: StampCache) -> Survey:
         """Splits and classes. The fingerprint is of the pictures' paths, bytes and labels; bytes are read once."""
         tree = open_tree(self.path)
         found = self._splits(tree)

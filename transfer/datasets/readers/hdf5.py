@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.datasets.readers.base import Listing, Split, Survey, SurveyMemory, lasting
+from transfer.datasets.readers.base import Listing, Split, StampCache, Survey, settled_stamp
 from transfer.errors import UsageError
-from transfer.storage.hdf5_tables import member
-from transfer.utils.files import hash_file, stamp
+from transfer.storage.hdf5_tables import local_member
+from transfer.utils.files import file_stamp, hash_file
 from transfer.utils.lazy_imports import h5py, np
 
 if TYPE_CHECKING:
@@ -31,13 +31,13 @@ class Hdf5Source:
     def __init__(self, path: Path):
         self.path = path
 
-    def survey(self, memory: SurveyMemory) -> Survey:
+    def survey(self, memory: StampCache) -> Survey:
         """Splits, classes and sizes; the fingerprint is that of the whole file's bytes."""
         try:
-            now = stamp(self.path)
+            now = file_stamp(self.path)
             known = memory.recall(self.path)
             if known.get("stamp") != now:
-                known = {"stamp": lasting(now), **self._look()}
+                known = {"stamp": settled_stamp(now), **self._look()}
                 memory.keep(self.path, known)
         except OSError as error:
             raise UsageError(f"{self.path} cannot be read ({error.strerror})") from error
@@ -58,7 +58,7 @@ class Hdf5Source:
                     raise ValueError("'class_names' must be a JSON list of names")
                 splits = {}
                 for name in file:
-                    group = member(file, name)
+                    group = local_member(file, name)
                     if isinstance(group, h5py.Group) and set(COLUMNS) & set(group):
                         count = self._check(name, group, len(classes))
                         splits[name] = {
@@ -78,7 +78,7 @@ class Hdf5Source:
 
     def _check(self, split: str, group: h5py.Group, classes: int) -> int:
         """The number of images; ValueError where the datasets do not fit together."""
-        found = {name: member(group, name) for name in COLUMNS if name in set(group)}
+        found = {name: local_member(group, name) for name in COLUMNS if name in set(group)}
         for name in ("jpeg", "offsets"):
             if name not in found:
                 raise ValueError(f"'{split}' has no '{name}'")
@@ -116,10 +116,12 @@ class Hdf5Source:
     def listing(self, split: str) -> Listing:
         try:
             with h5py.File(self.path, "r") as file:
-                group = member(file, split)
-                offsets = member(group, "offsets")[:].astype(np.int64)
-                labels = member(group, "labels")[:].tolist() if "labels" in set(group) else None
-                encoded = _encoded(self.path, split, member(group, "jpeg"))
+                group = local_member(file, split)
+                offsets = local_member(group, "offsets")[:].astype(np.int64)
+                labels = (
+                    local_member(group, "labels")[:].tolist() if "labels" in set(group) else None
+                )
+                encoded = _encoded(self.path, split, local_member(group, "jpeg"))
         except UNREADABLE as error:
             raise UsageError(f"{self.path} cannot be read: {_one_line(error)}") from error
         ids = [f"{split}/{row}" for row in range(len(offsets) - 1)]
@@ -167,7 +169,7 @@ class _Chunked:
                 return data
         try:
             with h5py.File(self._path, "r") as file:
-                encoded = member(member(file, self._split), "jpeg")
+                encoded = local_member(local_member(file, self._split), "jpeg")
                 data = encoded[number * self._length : (number + 1) * self._length].tobytes()
         except UNREADABLE as error:
             from transfer.datasets.packed.decode import BadImage

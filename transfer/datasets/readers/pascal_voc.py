@@ -17,8 +17,8 @@ from xml.etree import ElementTree
 
 from transfer.datasets.card_schema import Voc
 from transfer.datasets.readers.annotations import Annotations, Boxes
-from transfer.datasets.readers.base import Listing, Split, listed
-from transfer.datasets.readers.card_reader import CardSource, Look, rooted
+from transfer.datasets.readers.base import Listing, Split, fault_list
+from transfer.datasets.readers.card_reader import CardSource, ChangeTracker, rooted
 from transfer.datasets.readers.file_tree import Tree, open_tree
 from transfer.datasets.readers.line_templates import Lines
 from transfer.datasets.readers.member_names import unsafe
@@ -53,14 +53,14 @@ class VocSource(CardSource):
     def classes(self) -> list[str]:
         return self.card.classes
 
-    def facts(self, name: str, look: Look) -> Split:
+    def facts(self, name: str, look: ChangeTracker) -> Split:
         ids = self._ids(name)
         files = self._files(name, ids)
         wanted = [file for group in files for file in group]
         if gone := [file for file in wanted if not self._tree.is_file(file)]:
             listing = f"ImageSets/{self.recipe.splits[name]}"
             raise UsageError(
-                f"{self._tree.path} lacks {len(gone)} files of what {listing} names:{listed(gone)}"
+                f"{self._tree.path} lacks {len(gone)} files of what {listing} names:{fault_list(gone)}"
             )
         lists = list(self._class_lists(name).values())
         digests = look.digests(self._tree, [*wanted, *lists])
@@ -130,7 +130,7 @@ class VocSource(CardSource):
             targets[row, boxes.labels[~boxes.difficult]] = 1
         if faults:
             raise UsageError(
-                f"{len(faults)} annotations of {self._tree.path} cannot be used:{listed(faults)}"
+                f"{len(faults)} annotations of {self._tree.path} cannot be used:{fault_list(faults)}"
             )
         number = {one: row for row, one in enumerate(ids)}
         for label, file in self._class_lists(split).items():

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from transfer.datasets.card_schema import Block
 from transfer.datasets.readers.member_names import tidy, unsafe
-from transfer.datasets.readers.safe_pickle import Unreadable, read_plain_pickle
+from transfer.datasets.readers.safe_pickle import UnsafePickle, read_plain_pickle
 from transfer.errors import UsageError
 from transfer.utils.lazy_imports import np
 
@@ -114,7 +114,7 @@ def pickled_file(
     """Pixels and labels of a batch of CIFAR's Python version (see plainpickle.py for why that is safe)."""
     try:
         found = read_plain_pickle(content.read_bytes() if isinstance(content, Path) else content)
-    except Unreadable as error:
+    except UnsafePickle as error:
         raise UsageError(f"{name} cannot be used: {error}") from error
     pixels = found.get(block.keys["images"])
     if (

@@ -48,7 +48,7 @@ KNOWN_NAMES = {
 }
 
 
-class Unreadable(ValueError):
+class UnsafePickle(ValueError):
     """A pickle that is damaged, or holds more than plain data."""
 
 
@@ -59,7 +59,7 @@ class _Array:
 
     def fill(self, state: Any) -> None:
         if not (isinstance(state, tuple) and len(state) == 5):
-            raise Unreadable("an array without content")
+            raise UnsafePickle("an array without content")
         _, shape, dtype, fortran, data = state
         if isinstance(data, str):
             data = data.encode("latin-1")
@@ -68,10 +68,10 @@ class _Array:
             or not isinstance(data, bytes)
             or not isinstance(shape, tuple)
         ):
-            raise Unreadable("an array of anything but bytes")
+            raise UnsafePickle("an array of anything but bytes")
         values = np.frombuffer(data, dtype=np.uint8)
         if values.size != _product(shape):
-            raise Unreadable(f"an array of shape {shape} in {values.size} bytes")
+            raise UnsafePickle(f"an array of shape {shape} in {values.size} bytes")
         self.value = values.reshape(shape, order="F" if fortran else "C")
 
 
@@ -84,10 +84,10 @@ def read_plain_pickle(data: bytes) -> dict[str, Any]:
     those, and uint8 arrays. Unreadable where it is damaged or holds anything else."""
     try:
         return _plain(_follow(data))
-    except Unreadable:
+    except UnsafePickle:
         raise
     except Exception as error:  # damaged operations take from an empty stack, and the like
-        raise Unreadable(
+        raise UnsafePickle(
             f"not a readable pickle ({' '.join(str(error).split()) or type(error).__name__})"
         ) from error
 
@@ -127,7 +127,7 @@ def _follow(data: bytes) -> Any:
         elif name in ("GLOBAL", "STACK_GLOBAL"):
             asked = argument if name == "GLOBAL" else " ".join(_popped(stack, 2))
             if asked not in KNOWN_NAMES:
-                raise Unreadable(f"it asks for '{asked}', which is no plain data")
+                raise UnsafePickle(f"it asks for '{asked}', which is no plain data")
             stack.append(_Name(KNOWN_NAMES[asked]))
         elif name == "REDUCE":
             called, arguments = _popped(stack, 2)
@@ -137,9 +137,9 @@ def _follow(data: bytes) -> Any:
             if isinstance(stack[-1], _Array):
                 stack[-1].fill(state)
             elif not isinstance(stack[-1], _Dtype):
-                raise Unreadable("it sets the state of something that is no array")
+                raise UnsafePickle("it sets the state of something that is no array")
         elif name not in NOTHING:
-            raise Unreadable(f"its operation {name} is not for plain data")
+            raise UnsafePickle(f"its operation {name} is not for plain data")
     (result,) = stack
     return result
 
@@ -151,16 +151,16 @@ class _Name(str):
 def _make(called: Any, arguments: Any) -> Any:
     """What calling a known name would give."""
     if not isinstance(called, _Name):
-        raise Unreadable("it calls something that is no known name")
+        raise UnsafePickle("it calls something that is no known name")
     if called == ARRAY:
         return _Array()
     if called == DTYPE:
         if arguments[0] not in ("u1", "|u1"):
-            raise Unreadable(f"an array of type {arguments[0]!r} instead of bytes")
+            raise UnsafePickle(f"an array of type {arguments[0]!r} instead of bytes")
         return _Dtype()
     if called == ENCODE and arguments[1] == "latin1":
         return _of(str, arguments[0]).encode("latin-1")
-    raise Unreadable(f"it calls {called}")
+    raise UnsafePickle(f"it calls {called}")
 
 
 def _to_mark(stack: list[Any]) -> list[Any]:
@@ -172,7 +172,7 @@ def _to_mark(stack: list[Any]) -> list[Any]:
 
 def _popped(stack: list[Any], count: int, keep: bool = False) -> list[Any]:
     if len(stack) < count:
-        raise Unreadable("its stack is empty")
+        raise UnsafePickle("its stack is empty")
     items = stack[-count:]
     if not keep:
         del stack[-count:]
@@ -181,7 +181,7 @@ def _popped(stack: list[Any], count: int, keep: bool = False) -> list[Any]:
 
 def _of(kind: type, value: Any) -> Any:
     if type(value) is not kind:
-        raise Unreadable(f"a {kind.__name__} is wanted where there is none")
+        raise UnsafePickle(f"a {kind.__name__} is wanted where there is none")
     return value
 
 
@@ -200,11 +200,11 @@ def _plain(value: Any) -> dict[str, Any]:
         if isinstance(one, _Array):
             one = one.value
             if one is None:
-                raise Unreadable("an array without content")
+                raise UnsafePickle("an array without content")
         elif isinstance(one, (list, tuple)):
             if not all(type(item) in SCALARS for item in one):
-                raise Unreadable("a list of anything but numbers and texts")
+                raise UnsafePickle("a list of anything but numbers and texts")
         elif type(one) not in SCALARS:
-            raise Unreadable(f"something that is no plain data ({type(one).__name__})")
+            raise UnsafePickle(f"something that is no plain data ({type(one).__name__})")
         found[key.decode("latin-1") if isinstance(key, bytes) else key] = one
     return found

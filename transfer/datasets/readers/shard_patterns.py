@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer.datasets.readers.base import listed
+from transfer.datasets.readers.base import fault_list
 from transfer.errors import UsageError
 
 BRACES = re.compile(r"\{([^{}]*)\}")
@@ -32,7 +32,7 @@ def expand(pattern: Path) -> list[Path]:
             found.append(Path(text))
     if missing := [str(path) for path in found if not path.exists()]:
         raise UsageError(
-            f"{len(missing)} of {len(found)} shards of {pattern} are not there:{listed(missing)}"
+            f"{len(missing)} of {len(found)} shards of {pattern} are not there:{fault_list(missing)}"
         )
     if len({*found}) < len(found):
         raise UsageError(f"{pattern} names a shard twice")

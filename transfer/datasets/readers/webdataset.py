@@ -14,12 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.datasets.card_schema import Tar
-from transfer.datasets.readers.archive_tree import Place, read_place, tar_index
-from transfer.datasets.readers.base import Listing, Split, Survey, SurveyMemory, lasting, listed
+from transfer.datasets.readers.archive_tree import MemberPlace, read_place, tar_index
+from transfer.datasets.readers.base import (
+    Listing,
+    Split,
+    StampCache,
+    Survey,
+    fault_list,
+    settled_stamp,
+)
 from transfer.datasets.readers.member_names import SUFFIXES, is_hidden
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.errors import UsageError
-from transfer.utils.files import hash_file, stamp
+from transfer.utils.files import file_stamp, hash_file
 from transfer.utils.progress import Progress
 
 if TYPE_CHECKING:
@@ -39,9 +46,9 @@ class TarSource:
     def __init__(self, place: Path, card: Card | None = None):
         self.place, self.card = place, card
         self.recipe = (card and card.tar) or Tar()
-        self._memory: SurveyMemory | None = None
+        self._memory: StampCache | None = None
 
-    def survey(self, memory: SurveyMemory) -> Survey:
+    def survey(self, memory: StampCache) -> Survey:
         """Splits and classes; the fingerprint is of the shards' bytes and what they are called."""
         self._memory = memory
         changes: list[str] = []
@@ -106,7 +113,7 @@ class TarSource:
         options = [self.recipe.image, self.recipe.label]
         for shard in shards:
             try:
-                now = stamp(shard)
+                now = file_stamp(shard)
             except OSError as error:
                 raise UsageError(f"{shard} cannot be read ({error.strerror})") from error
             known = self._memory.recall(shard) if self._memory else {}
@@ -117,7 +124,7 @@ class TarSource:
         with Progress(f"reading {self.place}", len(fresh), "shards") as progress:
             for shard, now in fresh.items():
                 before = self._memory.recall(shard).get("digest") if self._memory else None
-                facts = {"stamp": lasting(now), "options": options, **self._look(shard)}
+                facts = {"stamp": settled_stamp(now), "options": options, **self._look(shard)}
                 if before not in (None, facts["digest"]):
                     changes.append(f"{shard.name} is another")
                 if self._memory:
@@ -127,7 +134,7 @@ class TarSource:
         return found
 
     def _look(self, shard: Path) -> dict[str, Any]:
-        samples: dict[str, dict[str, Place]] = {}
+        samples: dict[str, dict[str, MemberPlace]] = {}
         for name, place in tar_index(shard).items():
             if is_hidden(name):
                 continue
@@ -143,10 +150,12 @@ class TarSource:
             except ValueError as error:
                 faults.append(f"{key}: {error}")
         if faults:
-            raise UsageError(f"{len(faults)} samples of {shard} cannot be used:{listed(faults)}")
+            raise UsageError(
+                f"{len(faults)} samples of {shard} cannot be used:{fault_list(faults)}"
+            )
         return {"digest": hash_file(shard)[0], "samples": found}
 
-    def _picture(self, files: dict[str, Place]) -> Place | None:
+    def _picture(self, files: dict[str, MemberPlace]) -> MemberPlace | None:
         """The picture of a sample; None for files that belong to no picture, such as a read-me."""
         wanted = [self.recipe.image] if self.recipe.image else [suffix[1:] for suffix in SUFFIXES]
         found = [suffix for suffix in wanted if suffix in files]
@@ -158,14 +167,14 @@ class TarSource:
             raise ValueError("it has a label and no picture")
         return files[found[0]] if found else None
 
-    def _label_suffix(self, files: dict[str, Place]) -> str | None:
+    def _label_suffix(self, files: dict[str, MemberPlace]) -> str | None:
         wanted = (self.recipe.label or "").partition(":")[0]
         return next(
             (suffix for suffix in ([wanted] if wanted else ["cls", "json"]) if suffix in files),
             None,
         )
 
-    def _label(self, shard: Path, files: dict[str, Place]) -> int | str | None:
+    def _label(self, shard: Path, files: dict[str, MemberPlace]) -> int | str | None:
         suffix = self._label_suffix(files)
         if suffix is None:
             return None
@@ -191,7 +200,7 @@ class TarSource:
     def _samples(self, shards: list[Path], indexes: dict[Path, dict[str, Any]]) -> list[tuple]:
         """(id, shard, place, label) of every sample; UsageError where ids repeat or only some have labels."""
         found = [
-            (f"{shard.name.removesuffix('.tar')}/{key}", shard, Place(start, size), label)
+            (f"{shard.name.removesuffix('.tar')}/{key}", shard, MemberPlace(start, size), label)
             for shard in shards
             for key, start, size, label in indexes[shard]["samples"]
         ]
@@ -200,7 +209,7 @@ class TarSource:
         without = [one[0] for one in found if one[3] is None]
         if without and len(without) < len(found):
             raise UsageError(
-                f"{len(without)} of {len(found)} samples of {self.place} have no label:{listed(without)}"
+                f"{len(without)} of {len(found)} samples of {self.place} have no label:{fault_list(without)}"
             )
         if len({one[0] for one in found}) < len(found):
             raise UsageError(f"{self.place} has shards of one name in several folders")
@@ -227,9 +236,11 @@ class TarSource:
             if mixed or not 0 <= label < limit
         ]:
             what = "are names and numbers mixed" if mixed else f"are none of the {limit} classes"
-            raise UsageError(f"labels of {self.place}, split '{split}', {what}:{listed(faults)}")
+            raise UsageError(
+                f"labels of {self.place}, split '{split}', {what}:{fault_list(faults)}"
+            )
         return labels
 
 
-def _read(places: list[tuple[Path, Place]], row: int) -> bytes:
+def _read(places: list[tuple[Path, MemberPlace]], row: int) -> bytes:
     return read_place(*places[row])
