@@ -3,7 +3,7 @@
     python benchmarks/input.py [SECTION ...] [--images 2048 --rounds 5]
 
 Sections (all of them where none is named):
-- views: pairs of SimCLR views, 96 px from 96-px images with hue in HSV and blur, normalised. Ours on batches in one
+- views: pairs of SimCLR views, 96 px from 96-px images with hue in HSV and blur, normalized. Ours on batches in one
   process; lightly's transform in two workers, or torchvision's of the same recipe where lightly is not installed.
 - tiles: the nine tiles of Jigsaw++ from 96-px images, by the default recipe, beside PIL and numpy in two workers.
 
@@ -54,7 +54,7 @@ class Pictures(Dataset):
 
 
 def smooth_noise(count: int) -> np.ndarray:
-    """(count, SIZE, SIZE, 3) uint8: patches of colour with grain, as photographs have them."""
+    """(count, SIZE, SIZE, 3) uint8: patches of color with grain, as photographs have them."""
     generator = torch.Generator().manual_seed(0)
     coarse = torch.rand(count, 3, 8, 8, generator=generator)
     images = (
@@ -176,7 +176,7 @@ def views(count: int, rounds: int) -> None:
 def pil_tiles(task: JigsawPP, image: Image.Image) -> torch.Tensor:
     """The nine tiles of an image as `task` makes them, one by one."""
     cell, tile, jitter = puzzle_tiles(SIZE, task.tile, task.shift)
-    if random.random() < task.grey:
+    if random.random() < task.gray:
         image = image.convert("RGB", (1 / 3, 1 / 3, 1 / 3, 0) * 3)
     elif random.random() < task.projection:
         image = image.convert("RGB", tuple(value for row in PROJECTION for value in (*row, 0)))

@@ -87,7 +87,7 @@ def prepared(task: Pretext, names: list[str]) -> Iterator[list[Remembered]]:
     """Within, what prepares the task's inputs is remembered."""
     module, kept = importlib.import_module(type(task).loss.__module__), []
     with ExitStack() as stack:
-        for name in [*names, "normalise"]:
+        for name in [*names, "normalize"]:
             if hasattr(type(task), name):
                 kept.append(Remembered(getattr(task, name)))
                 stack.enter_context(patch.object(type(task), name, _as_method(kept[-1])))

@@ -82,7 +82,7 @@ def main() -> None:
             folder / "model",
             network,
             size=SIZE,
-            normalisation=Normalization(),
+            normalization=Normalization(),
             made_by={},
             history=[],
         )

@@ -133,7 +133,7 @@ def main() -> None:
             folder / "model",
             backbone(TEACHER).build(0),
             size=asked.size,
-            normalisation=Normalization(),
+            normalization=Normalization(),
             made_by={},
             history=[],
         )

@@ -157,7 +157,7 @@ def speed(folder: Path, machine: Runtime) -> None:
     (folder / "model").mkdir()
     backbone = jigsaw.backbone.build(0)
     Model.write(
-        folder / "model", backbone, size=64, normalisation=Normalization(), made_by={}, history=[]
+        folder / "model", backbone, size=64, normalization=Normalization(), made_by={}, history=[]
     )
     model = Model(folder / "model")
     whole = torch.from_numpy(np.array(images.pixels[:BLOCK])).permute(0, 3, 1, 2)
@@ -205,7 +205,7 @@ def memory(count: int) -> None:
             folder / "model",
             network,
             size=32,
-            normalisation=Normalization(),
+            normalization=Normalization(),
             made_by={},
             history=[],
         )

@@ -63,9 +63,9 @@ class Prepare(Stage):
         "a `prepare` stage whose fitted steps are applied instead of fitting new ones",
         optional=True,
     )
-    steps: list[Literal["centre", "standardise", "l2", "pca", "whiten", "project"]] = option(
+    steps: list[Literal["center", "standardize", "l2", "pca", "whiten", "project"]] = option(
         ["l2", "whiten"],
-        "centre: subtract the mean; standardise: unit deviation too; l2: unit length; "
+        "center: subtract the mean; standardize: unit deviation too; l2: unit length; "
         "pca, whiten: `components` directions; project: at random, to `projected` values",
     )
     components: int | None = option(
@@ -83,7 +83,7 @@ class Prepare(Stage):
     )
     shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["ledoit-wolf"] | None = option(
         None,
-        "whitening draws the eigenvalues towards their mean by this share; ledoit-wolf: by the best one",
+        "whitening draws the eigenvalues toward their mean by this share; ledoit-wolf: by the best one",
         where={"steps": ["whiten"]},
     )
     projected: int = option(512, "values that `project` leaves", where={"steps": ["project"]}, ge=1)
@@ -226,8 +226,8 @@ class Prepare(Stage):
         for name in self.steps:
             if name == "l2":
                 steps.append({})
-            elif name in ("centre", "standardise"):
-                steps.append(fit_scaler(blocks, width, name == "standardise", context.note))
+            elif name in ("center", "standardize"):
+                steps.append(fit_scaler(blocks, width, name == "standardize", context.note))
             elif name == "project":
                 steps.append(random_projection(width, self.projected, self.projection_seed))
                 width = self.projected

@@ -54,7 +54,7 @@ class AugmentedProbe:
     def features(self, crops: Tensor) -> list[Tensor]:
         """(B, 3, S, S) float crops to the (B, D) features of each layer."""
         with torch.no_grad():
-            found = self.network.layers(normalize(crops, self.model.normalisation), self.layers)
+            found = self.network.layers(normalize(crops, self.model.normalization), self.layers)
         return [
             pool_to_grid(found[layer], self.preset.dimensions, self.preset.pooling)
             for layer in self.layers

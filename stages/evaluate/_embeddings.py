@@ -1,4 +1,4 @@
-"""Images as points on a sphere: what nearest neighbours are looked for among."""
+"""Images as points on a sphere: what nearest neighbors are looked for among."""
 
 from __future__ import annotations
 

@@ -60,7 +60,7 @@ def detector(
     least_score: float,
     seed: int,
 ) -> FasterRCNN:
-    """For square images of `size` px that are normalised already; anchors: their sides as shares of the image's.
+    """For square images of `size` px that are normalized already; anchors: their sides as shares of the image's.
 
     A network with fc6 and fc7, and the map that they were trained on, has them behind its regions, as in Fast R-CNN.
     """

@@ -21,14 +21,14 @@ if TYPE_CHECKING:
 class Head(nn.Module):
     """A linear classifier on (B, D) features, of zeros at first, after one of four norms.
 
-    `exact`: standardised by all training features: batch norm without scale and shift, for a network that does not
+    `exact`: standardized by all training features: batch norm without scale and shift, for a network that does not
     change. `batch`: such a batch norm itself. `l2`: unit length, then as `exact`. `none`: nothing.
     """
 
     def __init__(self, norm: str, mean: Tensor, scale: Tensor, classes: int, channels: int = 0):
         """mean, scale: (D,) of the training features (after `l2`); one over the deviation, 0 for a constant.
 
-        channels: of the map that features are the grid of, for `batch`, which normalises each over its whole grid.
+        channels: of the map that features are the grid of, for `batch`, which normalizes each over its whole grid.
         """
         super().__init__()
         self.norm = norm
@@ -53,7 +53,7 @@ class Head(nn.Module):
             return self.linear(features)
         if self.norm == "l2":
             features = F.normalize(features, dim=1)
-        # Standardising the weights instead of the features: there are fewer of them.
+        # Standardizing the weights instead of the features: there are fewer of them.
         weight = self.linear.weight * self.scale
         return F.linear(features, weight, self.linear.bias - weight @ self.mean)
 

@@ -52,7 +52,7 @@ PRESETS = {
         held_out=0.1,
     ),
     "zhang2016": Preset(
-        source="Zhang, Isola & Efros, ECCV 2016: 140,000 steps, a tenth of the rate each 40,000; one centre crop",
+        source="Zhang, Isola & Efros, ECCV 2016: 140,000 steps, a tenth of the rate each 40,000; one center crop",
         layers="maps",
         pooling="bilinear",
         dimensions=9600,
@@ -83,7 +83,7 @@ PRESETS = {
         ten_crops=True,
     ),
     "vissl": Preset(
-        source="Goyal et al., ICCV 2019: batch norm and a linear layer; one centre crop",
+        source="Goyal et al., ICCV 2019: batch norm and a linear layer; one center crop",
         layers="maps",
         pooling="average",
         dimensions=9600,
@@ -111,7 +111,7 @@ PRESETS = {
         drops=(),
     ),
     "compress": Preset(
-        source="Abbasi Koohpayegani et al., NeurIPS 2020: the last layer at unit length, then standardised",
+        source="Abbasi Koohpayegani et al., NeurIPS 2020: the last layer at unit length, then standardized",
         layers="last",
         pooling="average",
         dimensions=9216,

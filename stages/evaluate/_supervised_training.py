@@ -92,7 +92,7 @@ def _teach(
 
     def logits(seen: Tensor) -> Tensor:
         return whole["head"](
-            whole["backbone"](normalize(seen, model.normalisation)).flatten(1)
+            whole["backbone"](normalize(seen, model.normalization)).flatten(1)
         ).float()
 
     def loss(_: nn.Module, batch: Tensor, rng: PerImageRng) -> tuple[Tensor, dict[str, Tensor]]:

@@ -34,13 +34,13 @@ class EvaluateClusters(Stage):
     produces = Scores
     version = 3  # since its figures have intervals
     seeded = False
-    images = {"images": Reads("train", follow="labels", labelled=True)}
+    images = {"images": Reads("train", follow="labels", labeled=True)}
 
     labels: str = stage_input(PseudoLabels, "the pseudo-labels")
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The images have true labels."""
-        if not planned.images["images"].stage.facts.labelled:
+        if not planned.images["images"].stage.facts.labeled:
             raise InvalidOption(
                 "labels", f"the images of '{planned.inputs['labels'].name}' have no true labels"
             )

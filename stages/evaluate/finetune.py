@@ -38,7 +38,7 @@ class Finetune(FinetuneRecipe):
 
     produces = Scores
     version = 2  # since images are scored in the order of their ids
-    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
 
     model: str = stage_input(Model, "the network")
     amounts: list[LabelBudget] = option(

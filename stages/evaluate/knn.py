@@ -1,4 +1,4 @@
-"""k nearest neighbours: what a network's features say without any training."""
+"""k nearest neighbors: what a network's features say without any training."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ class Knn(Stage):
     produces = Scores
     version = 4  # since its name says k and T
     seeded = False
-    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
 
     model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
     pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
-    k: int = option(20, "neighbours that vote (Wu et al.: 200 on ImageNet)", ge=1)
+    k: int = option(20, "neighbors that vote (Wu et al.: 200 on ImageNet)", ge=1)
     temperature: float = option(0.07, "T of the weights", gt=0)
 
     def validate_plan(self, planned: PlannedStage) -> None:
@@ -43,7 +43,7 @@ class Knn(Stage):
         check_layers(planned, "layer", [self.layer])
         count = planned.images["train"].stage.count
         if self.k > count:
-            raise InvalidOption("k", f"{self.k} neighbours of {count} training images")
+            raise InvalidOption("k", f"{self.k} neighbors of {count} training images")
 
     def run(self, context: StageContext) -> None:
         model, train, test = (
@@ -59,10 +59,10 @@ class Knn(Stage):
         similarity, nearest = index.search(
             embed_images(context, model, test, layer, self.pool), self.k
         )
-        neighbours = train.labels[nearest]
+        neighbors = train.labels[nearest]
         outcomes = {
-            "knn": 100.0 * (vote(neighbours, similarity, self.temperature) == test.labels),
-            "1-nn": 100.0 * (neighbours[:, 0] == test.labels),
+            "knn": 100.0 * (vote(neighbors, similarity, self.temperature) == test.labels),
+            "1-nn": 100.0 * (neighbors[:, 0] == test.labels),
         }
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
@@ -79,7 +79,7 @@ class Knn(Stage):
 
 
 def vote(labels: numpy.ndarray, similarity: numpy.ndarray, temperature: float) -> numpy.ndarray:
-    """(n, k) neighbours' labels and similarities to (n,) the label with the largest weight."""
+    """(n, k) neighbors' labels and similarities to (n,) the label with the largest weight."""
     weights = np.exp(
         (similarity - similarity[:, :1]) / temperature
     )  # relative to the nearest, so that none overflows

@@ -28,7 +28,7 @@ VERSION = "v1"
 class Linear(Stage):
     """One linear layer on each of the network's layers, by one of the published protocols.
 
-    `pooled` (ours): activations after their ReLU are averaged over a grid and standardised with the training images'
+    `pooled` (ours): activations after their ReLU are averaged over a grid and standardized with the training images'
     statistics; no augmentation, each image goes through the network once; which layer is `best` is chosen on a tenth of
     the training split that is not trained on. `zhang2016`, `deepcluster` (ten crops), `vissl`: random crops of every
     image in every epoch, layers that are maps, and the best layer is that of the test split, as published.
@@ -43,7 +43,7 @@ class Linear(Stage):
     produces = Scores
     version = 3  # since images are scored in the order of their ids
     smoke = {"epochs": 3}
-    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
 
     model: str = stage_input(Model, "the network")
     variant: Literal[

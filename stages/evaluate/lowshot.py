@@ -43,7 +43,7 @@ class Lowshot(FinetuneRecipe):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1, "draws": 1}
-    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
 
     model: str = stage_input(Model, "the network")
     amounts: list[LabelBudget] = option(

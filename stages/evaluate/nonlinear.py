@@ -37,7 +37,7 @@ class Nonlinear(TrainableStage):
 
     produces = Scores
     version = 2  # since images are scored in the order of their ids
-    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
 
     model: str = stage_input(Model, "the network")
     locked: list[str] | None = option(

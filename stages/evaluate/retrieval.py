@@ -33,7 +33,7 @@ FRAMES = {
     None: (255, 255, 255),
     True: (0, 158, 115),
     False: (213, 94, 0),
-}  # told apart by colour-blind people too
+}  # told apart by color-blind people too
 
 
 class Retrieval(Stage):
@@ -47,7 +47,7 @@ class Retrieval(Stage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     seeded = False
-    images = {"train": Reads("train", labelled=True), "test": Reads("test", labelled=True)}
+    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
 
     model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")

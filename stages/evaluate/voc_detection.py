@@ -125,7 +125,7 @@ class VocDetection(TrainableStage):
             for part in (detector.rpn, detector.roi_heads):
                 part.fg_bg_sampler.rng = rng
             with torch.autocast(device.type, enabled=False):
-                losses = detector(list(normalize(batch, model.normalisation)), targets)
+                losses = detector(list(normalize(batch, model.normalization)), targets)
             return sum(losses.values()), {
                 name.removeprefix("loss_"): value for name, value in losses.items()
             }
@@ -213,7 +213,7 @@ class VocDetection(TrainableStage):
             torch.inference_mode(),
         ):
             for rows, batch in zip(blocks, feed.each(blocks), strict=True):
-                found = network["detector"](list(normalize(batch, model.normalisation)))
+                found = network["detector"](list(normalize(batch, model.normalization)))
                 for row, one in zip(rows.tolist(), found, strict=True):
                     boxes, named, sure = (
                         one[name].cpu().numpy() for name in ("boxes", "labels", "scores")

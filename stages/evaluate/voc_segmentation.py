@@ -97,7 +97,7 @@ class VocSegmentation(TrainableStage):
             mirrored, truth = rng.chance(self.flip)[:, None, None], wanted[rng.ids]
             batch = torch.where(mirrored[:, None], batch.flip(-1), batch)
             truth = torch.where(mirrored, truth.flip(-1), truth).long()
-            logits = _scored(network, normalize(batch, model.normalisation))
+            logits = _scored(network, normalize(batch, model.normalization))
             count = (truth != VOID).sum().clamp(min=1)  # of images that are all border, none
             right = ((logits.argmax(1) == truth) & (truth != VOID)).sum() / count
             each = F.cross_entropy(logits, truth, ignore_index=VOID, reduction="sum")
@@ -110,7 +110,7 @@ class VocSegmentation(TrainableStage):
             for first, batch in iter_batches(test, context.machine):
                 for start in range(0, len(batch), self.batch):
                     with context.machine.autocast():
-                        seen = normalize(batch[start : start + self.batch], model.normalisation)
+                        seen = normalize(batch[start : start + self.batch], model.normalization)
                         said = _scored(network, seen).argmax(1).cpu().numpy()
                     for row, one in enumerate(said, first + start):
                         matrices[row] = confusion(asked[row], one, len(names))
@@ -184,6 +184,6 @@ def masks_of(images: Images, classes: int) -> numpy.ndarray:
 
 
 def _scored(network: nn.ModuleDict, seen: Tensor) -> Tensor:
-    """(B, classes, S, S) float32 of normalised images (B, 3, S, S)."""
+    """(B, classes, S, S) float32 of normalized images (B, 3, S, S)."""
     scores = network["head"](network["trunk"](seen)).float()
     return F.interpolate(scores, size=seen.shape[-2:], mode="bilinear", align_corners=False)

@@ -28,7 +28,7 @@ FORKING = 4  # tasks from which processes pay for their start
 
 
 class ExtractHog(Stage):
-    """Histograms of gradient directions in cells, each block of cells normalised, all blocks end to end.
+    """Histograms of gradient directions in cells, each block of cells normalized, all blocks end to end.
 
     Dimensions: (cells - cells_per_block + 1)^2 x cells_per_block^2 x orientations; 1,764 for images of 64 px. Clusters
     of them teach a network like those of learned features (Noroozi et al., CVPR 2018, have a row of it). The settings
@@ -47,8 +47,8 @@ class ExtractHog(Stage):
     block_norm: Literal["L1", "L1-sqrt", "L2", "L2-Hys"] = option(
         "L2-Hys", "L2-Hys: L2, cut off at 0.2, L2 again"
     )
-    colour: bool = option(
-        True, "take each pixel's gradient from the colour where it is strongest; false: of grey"
+    color: bool = option(
+        True, "take each pixel's gradient from the color where it is strongest; false: of gray"
     )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
@@ -78,7 +78,7 @@ class ExtractHog(Stage):
             "cells_per_block": (self.cells_per_block, self.cells_per_block),
             "block_norm": self.block_norm,
         }
-        task = partial(describe, images.folder, settings, self.colour)
+        task = partial(describe, images.folder, settings, self.color)
 
         def blocks(start: int) -> Generator[tuple[int, numpy.ndarray], None, None]:
             rows = [
@@ -91,14 +91,14 @@ class ExtractHog(Stage):
         write_features(context, images, blocks, self.dtype, "hog", self.space(images.size))
 
 
-def describe(folder: Path, settings: dict[str, Any], colour: bool, rows: range) -> numpy.ndarray:
+def describe(folder: Path, settings: dict[str, Any], color: bool, rows: range) -> numpy.ndarray:
     """(len(rows), D) float32: the histograms of some images of the packed set in `folder`."""
     from skimage.color import rgb2gray
     from skimage.feature import hog
 
     images = Images(folder)
     pictures = (images.picture(row) for row in rows)
-    if colour:
+    if color:
         found = [hog(picture, channel_axis=-1, **settings) for picture in pictures]
     else:
         found = [hog(255 * rgb2gray(picture), **settings) for picture in pictures]

@@ -1,4 +1,4 @@
-"""The colours that colorization tells apart, and how a pixel's own colour is written in them."""
+"""The colors that colorization tells apart, and how a pixel's own color is written in them."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 GRID = 10  # between two bins, in a and in b
-NEIGHBOURS = 10  # bins that a pixel's colour is spread over
+NEIGHBORS = 10  # bins that a pixel's color is spread over
 SIGMA = 5.0  # of the Gaussian by which it is
 HALF = 128  # a and b lie within -128..127
-CELL = 5  # of a and b, in which colours have their near bins in common
+CELL = 5  # of a and b, in which colors have their near bins in common
 
 
 @lru_cache(maxsize=1)
 def color_bins() -> Tensor:
-    """(261, 2): the points of a grid of 10 in a and b that are the nearest to at least one of the 2^24 sRGB colours.
+    """(261, 2): the points of a grid of 10 in a and b that are the nearest to at least one of the 2^24 sRGB colors.
 
-    The published list has 313, its rule unpublished; some of them no colour is nearest to. It is enough to look at the
-    six faces of the colour cube, 256 x 256 colours each: from any colour inside, changing L alone leads to a face.
+    The published list has 313, its rule unpublished; some of them no color is nearest to. It is enough to look at the
+    six faces of the color cube, 256 x 256 colors each: from any color inside, changing L alone leads to a face.
     """
     with torch.inference_mode(False):  # what is kept must serve for gradients too
         line = torch.linspace(0, 1, 256)
@@ -38,31 +38,31 @@ def color_bins() -> Tensor:
 
 @lru_cache(maxsize=1)
 def near_bins() -> Tensor:
-    """(52 * 52, K): for every cell of 5 x 5 in a and b, all bins that can be among the ten nearest of a colour in it.
+    """(52 * 52, K): for every cell of 5 x 5 in a and b, all bins that can be among the ten nearest of a color in it.
 
     Nothing is approximated: a bin that is farther from the cell's middle than the tenth nearest, by more than the
-    cell's diameter, is among the ten nearest of no colour in the cell. Searching 22 bins takes a fifth of 261's time.
+    cell's diameter, is among the ten nearest of no color in the cell. Searching 22 bins takes a fifth of 261's time.
     """
     with torch.inference_mode(False):
         line = (torch.arange(2 * HALF // CELL + 1) - HALF // CELL) * float(CELL)
         distances = torch.cdist(torch.cartesian_prod(line, line), color_bins())
         ordered = distances.sort(dim=1, stable=True)
         reach = (
-            ordered.values[:, NEIGHBOURS - 1 : NEIGHBOURS] + CELL * 2**0.5 + 0.01
+            ordered.values[:, NEIGHBORS - 1 : NEIGHBORS] + CELL * 2**0.5 + 0.01
         )  # and some for rounding
         return ordered.indices[:, : int((distances <= reach).sum(1).max())].contiguous()
 
 
 def soft_bins(ab: Tensor, bins: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """Colours (P, 2) to their ten nearest bins (P, 10), nearest first, and the shares of each, which sum to one.
+    """Colors (P, 2) to their ten nearest bins (P, 10), nearest first, and the shares of each, which sum to one.
 
-    `bins` and `near` are `colour_bins()` and `near_bins()`, on the colours' device.
+    `bins` and `near` are `color_bins()` and `near_bins()`, on the colors' device.
     """
     row, column = ((ab / CELL).round().long() + HALF // CELL).unbind(1)
     candidates = near[row * (2 * HALF // CELL + 1) + column]
     a, b = bins[candidates].unbind(2)
     squares = (ab[:, :1] - a) ** 2 + (ab[:, 1:] - b) ** 2
-    nearest = squares.topk(NEIGHBOURS, largest=False)
+    nearest = squares.topk(NEIGHBORS, largest=False)
     return candidates.gather(1, nearest.indices), torch.softmax(-nearest.values / (2 * SIGMA**2), 1)
 
 
@@ -73,7 +73,7 @@ def rebalancing_weights(prior: Tensor, alpha: float, gamma: float) -> Tensor:
 
 
 def count_colors(ab: Tensor) -> Tensor:
-    """Colours (P, 2) to how often each was seen, to the unit: (65536,) int64, of any number of pixels."""
+    """Colors (P, 2) to how often each was seen, to the unit: (65536,) int64, of any number of pixels."""
     a, b = (ab.round().long() + HALF).unbind(1)
     return torch.bincount(2 * HALF * a + b, minlength=(2 * HALF) ** 2)
 

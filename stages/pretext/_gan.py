@@ -1,6 +1,6 @@
 """What adversarial pretext tasks share: a discriminator's trunk, and its two losses in one backward pass.
 
-An adversarial task needs no second optimiser. The discriminator judges detached fakes, so its loss reaches nothing
+An adversarial task needs no second optimizer. The discriminator judges detached fakes, so its loss reaches nothing
 else; the generator's loss goes through the discriminator with detached weights, so it reaches the generator alone.
 Their sum gives each part exactly its own gradients.
 """

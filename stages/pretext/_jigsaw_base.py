@@ -1,4 +1,4 @@
-"""What jigsaw and jigsawpp share: the nine tiles, their colours, the network, and how tiles become puzzles."""
+"""What jigsaw and jigsawpp share: the nine tiles, their colors, the network, and how tiles become puzzles."""
 
 from __future__ import annotations
 
@@ -33,17 +33,17 @@ TILES = 9
 class JigsawBase(Pretext):
     """Base of the puzzles: a task says which permutations there are, and what else happens to the tiles."""
 
-    normalisation = Normalization(per_image=True)
+    normalization = Normalization(per_image=True)
 
     permutations: int = option(..., "how many permutations there are to tell apart")
     tile: int | None = option(
         None, "side of a tile in px; none: 64 of a cell's 85, as published", ge=4
     )
     shift: int = option(
-        2, "px that a tile's colour channels are shifted against one another, at most", ge=0
+        2, "px that a tile's color channels are shifted against one another, at most", ge=0
     )
-    grey: float = option(..., "share of images made grey")
-    projection: float = option(..., "share of the other images that lose one direction of colour")
+    gray: float = option(..., "share of images made gray")
+    projection: float = option(..., "share of the other images that lose one direction of color")
     puzzles_per_image: int = option(
         1, "puzzles made from the same nine embeddings: the trunk is paid for once", ge=1
     )
@@ -110,9 +110,9 @@ class JigsawBase(Pretext):
     def tiles(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
         cut = self.cut(images, rng).transpose(1, 2)
-        coloured = mix_colors(to_float(cut), self.colours(rng)).transpose(1, 2).flatten(0, 1)
+        colored = mix_colors(to_float(cut), self.colors(rng)).transpose(1, 2).flatten(0, 1)
         tiles = normalize(
-            coloured.contiguous(memory_format=torch.channels_last), self.normalisation
+            colored.contiguous(memory_format=torch.channels_last), self.normalization
         )
         return tiles.unflatten(0, (len(images), TILES))
 
@@ -121,7 +121,7 @@ class JigsawBase(Pretext):
         size = images.shape[-1]
         cell, tile, jitter = puzzle_tiles(size, self.tile, self.shift)
         room = size - 3 * cell
-        # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each colour channel in the tile.
+        # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each color channel in the tile.
         corner = rng.integers(room + 1, 1, 1, 2)
         corner = (
             corner
@@ -132,14 +132,14 @@ class JigsawBase(Pretext):
         corner = corner + cell * torch.stack((cells // 3, cells % 3), dim=-1)[:, None]
         return tiles(images, 3, 3, tile, corner)
 
-    def colours(self, rng: PerImageRng) -> Tensor:
-        """(B, 3, 3): for each image one matrix for its colours, the same for its nine tiles."""
+    def colors(self, rng: PerImageRng) -> Tensor:
+        """(B, 3, 3): for each image one matrix for its colors, the same for its nine tiles."""
         device = rng.device
-        grey, kept = rng.uniform(2).unbind(1)
+        gray, kept = rng.uniform(2).unbind(1)
         choices = torch.stack(
             (torch.eye(3), torch.tensor(PROJECTION), torch.full((3, 3), 1 / 3))
         ).to(device)
-        return choices[torch.where(grey < self.grey, 2, torch.where(kept < self.projection, 1, 0))]
+        return choices[torch.where(gray < self.gray, 2, torch.where(kept < self.projection, 1, 0))]
 
     def puzzles(self, embedded: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """(B, 9, E) to puzzles (B, P, 9, E) and the indices of their permutations (B, P).

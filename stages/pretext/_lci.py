@@ -81,7 +81,7 @@ def repaint(
 
 
 def with_hidden(images: Tensor, rng: PerImageRng) -> Tensor:
-    """Images (B, 3, S, S) in [0, 1], each with a patch of which the inpainter is not shown what is grey."""
+    """Images (B, 3, S, S) in [0, 1], each with a patch of which the inpainter is not shown what is gray."""
     corners = _corners(images, rng)
     patches = tiles(images, 1, 1, sides(images.shape[-1])[0], corners)[:, 0]
     return paste(images, patches.masked_fill(_hidden(images), 0.5), corners)

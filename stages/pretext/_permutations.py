@@ -73,7 +73,7 @@ def puzzle_tiles(size: int, tile: int | None, shift: int) -> tuple[int, int, int
     """(cell, tile, jitter) in px for images of `size` px cut into 3 x 3 cells.
 
     As published, a 255-px crop has cells of 85 px and tiles of 64 px. A tile lies `jitter` px or less from the corner
-    of its cell, its colour channels up to `shift` px further, and at least one px is left to the next cell, so no two
+    of its cell, its color channels up to `shift` px further, and at least one px is left to the next cell, so no two
     tiles touch. ValueError where the cell has no room for that.
     """
     cell = size // 3

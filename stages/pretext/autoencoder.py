@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 class Autoencoder(Pretext):
     """Draw the image again from the few numbers that the network made of it.
 
-    Loss: the mean squared error of normalised pixels, so that 1 is about what the mean colour alone gets. `noise` and
+    Loss: the mean squared error of normalized pixels, so that 1 is about what the mean color alone gets. `noise` and
     `mask` spoil the input, never the goal: a denoising autoencoder. Sources: Hinton & Salakhutdinov (2006); Vincent et
     al. (2008). There is no published recipe for networks of today: all defaults are ours.
     The trap: a code as large as the image can copy it and learn nothing. `bottleneck` keeps it small, spoiling the
@@ -49,7 +49,7 @@ class Autoencoder(Pretext):
         0.0, "deviation of the Gaussian noise on the input, of a range of 0 to 1 (usual: 0.1)", ge=0
     )
     mask: float = option(
-        0.0, "share of the input's pixels that become the mean colour (usual: 0.25)", ge=0, lt=1
+        0.0, "share of the input's pixels that become the mean color (usual: 0.25)", ge=0, lt=1
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
     width: int = option(
@@ -87,16 +87,16 @@ class Autoencoder(Pretext):
         return {"wanted": wanted, "shown": seen}
 
     def pair(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) uint8 to what is wanted and what is shown, both normalised, of the same shape."""
+        """(B, 3, S, S) uint8 to what is wanted and what is shown, both normalized, of the same shape."""
         images = to_float(random_flip(images, rng, self.flip))
-        wanted = seen = normalize(images, self.normalisation)
+        wanted = seen = normalize(images, self.normalization)
         if self.noise:
             seen = normalize(
-                images + self.noise * gaussian(rng, *images.shape[1:]), self.normalisation
+                images + self.noise * gaussian(rng, *images.shape[1:]), self.normalization
             )
         if self.mask:
             dropped = rng.chance(self.mask, 1, *images.shape[2:])
-            seen = seen.masked_fill(dropped, 0.0)  # normalised, the mean colour is zero
+            seen = seen.masked_fill(dropped, 0.0)  # normalized, the mean color is zero
         return wanted, seen
 
 

@@ -123,6 +123,6 @@ class BiGAN(Pretext):
         return {"image": images, "seen": self.views(images, rng)[1]}
 
     def views(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) uint8 to what the encoder sees (normalised) and what the discriminator sees (-1..1)."""
+        """(B, 3, S, S) uint8 to what the encoder sees (normalized) and what the discriminator sees (-1..1)."""
         images = to_float(random_flip(images, rng, self.flip))
-        return normalize(images, self.normalisation), 2 * images - 1
+        return normalize(images, self.normalization), 2 * images - 1

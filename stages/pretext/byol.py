@@ -33,7 +33,7 @@ class BYOL(Pretext):
     no negatives. The target is a moving average of the online network that gets no gradients.
     Source: the paper's ImageNet recipe, by its linear rule at a batch of 256; it has 4,096 and 1,000 epochs, which is
     `batch: 4096`, `accumulate: 16`, `learning_rate: 3.2`. Views are sampled bilinearly, not bicubically.
-    Traps: in training the target normalises by its batch too, and its running statistics are its own, not averaged;
+    Traps: in training the target normalizes by its batch too, and its running statistics are its own, not averaged;
     each view has its own batch statistics; only the online network has a predictor. Without it, or with gradients into
     the target, all images soon look alike, which the figure `spread` shows (1: spread out, 0: all alike).
     """
@@ -57,7 +57,7 @@ class BYOL(Pretext):
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """A batch has statistics."""
-        check_batch(self, planned, "projections are normalised over the batch")
+        check_batch(self, planned, "projections are normalized over the batch")
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """Online: backbone, projector, predictor; `target`: a copy of the first two, without gradients."""
@@ -81,7 +81,7 @@ class BYOL(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        views = [normalize(view, self.normalisation) for view in self.views(images, rng)]
+        views = [normalize(view, self.normalization) for view in self.views(images, rng)]
         predicted = [network["predictor"](project(network, view)) for view in views]
         with torch.no_grad():
             wanted = [project(network["target"], view) for view in reversed(views)]
@@ -98,10 +98,10 @@ class BYOL(Pretext):
         return 1 - (1 - self.tau) * (math.cos(math.pi * share) + 1) / 2
 
     def views(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """Two times (B, 3, S, S) float: the first all blurred, the second hardly ever, but some of it solarised."""
+        """Two times (B, 3, S, S) float: the first all blurred, the second hardly ever, but some of it solarized."""
         size, scale, jitter = images.shape[-1], (self.crop, 1.0), (0.4, 0.4, 0.2, 0.1)
         first = SimCLRViews(size, scale=scale, jitter=jitter, blur=1.0)
-        second = SimCLRViews(size, scale=scale, jitter=jitter, blur=0.1, solarise=0.2)
+        second = SimCLRViews(size, scale=scale, jitter=jitter, blur=0.1, solarize=0.2)
         return first(images, rng), second(images, rng)
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-"""Colorization (Zhang, Isola & Efros, ECCV 2016): which colour has each pixel of a grey image?"""
+"""Colorization (Zhang, Isola & Efros, ECCV 2016): which color has each pixel of a gray image?"""
 
 from __future__ import annotations
 
@@ -31,28 +31,28 @@ if TYPE_CHECKING:
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
-GREY = 5  # an image none of whose colours is farther than this from grey, in a or in b, has no colour to learn
-BLOCK = 256  # images read at once while colours are counted
+GRAY = 5  # an image none of whose colors is farther than this from gray, in a or in b, has no color to learn
+BLOCK = 256  # images read at once while colors are counted
 
 
 class Colorization(Pretext):
-    """Which of 261 colours has each pixel of an image that is shown without colour?
+    """Which of 261 colors has each pixel of an image that is shown without color?
 
-    Loss: cross-entropy between the predicted colours and the pixel's own, spread over its ten nearest bins of a and b.
-    A pixel's loss is weighted by how rare its colour is in the set, and by 0 where its whole image is grey. The
-    released code scales the gradient instead: the same training, for the weights do not depend on the network. Colours
+    Loss: cross-entropy between the predicted colors and the pixel's own, spread over its ten nearest bins of a and b.
+    A pixel's loss is weighted by how rare its color is in the set, and by 0 where its whole image is gray. The
+    released code scales the gradient instead: the same training, for the weights do not depend on the network. Colors
     are asked of every fourth pixel each way, as in the paper's largest network; up-convolutions lead there from the
-    backbone's deepest map. 313 bins are published; those that an sRGB colour is the nearest to are 261.
+    backbone's deepest map. 313 bins are published; those that an sRGB color is the nearest to are 261.
     Source: Zhang et al. (2016) and their released code, whose four rates, 3e-5 to 1e-6, are two here.
-    The traps: squared errors make all things brownish, so colours are classes; a network that is trained on lightness
-    must never be fed colours, so the model says that it sees lightness (its three channels are L alike).
-    Figures: `accuracy` is the share of pixels whose bin is right, each counted as in the loss, or the commonest colours
+    The traps: squared errors make all things brownish, so colors are classes; a network that is trained on lightness
+    must never be fed colors, so the model says that it sees lightness (its three channels are L alike).
+    Figures: `accuracy` is the share of pixels whose bin is right, each counted as in the loss, or the commonest colors
     would be all; `guessing` is the same for the one bin that is best to guess.
     """
 
-    normalisation = Normalization(lightness=True)
+    normalization = Normalization(lightness=True)
     paper = "Zhang, Isola & Efros, ECCV 2016"
-    needs = "colour images"
+    needs = "color images"
 
     epochs: int = option(28, "passes over the images", ge=0)
     batch: int = option(
@@ -69,14 +69,14 @@ class Colorization(Pretext):
         0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    stride: int = option(4, "px between the pixels whose colours are asked, each way", ge=1)
+    stride: int = option(4, "px between the pixels whose colors are asked, each way", ge=1)
     alpha: float = option(
-        1.0, "how much rare colours weigh: 0 none, 1 by the inverse of their share", ge=0
+        1.0, "how much rare colors weigh: 0 none, 1 by the inverse of their share", ge=0
     )
     gamma: float = option(
         0.5, "part of the uniform distribution in the shares that weights are made from", gt=0, le=1
     )
-    width: int = option(256, "channels of the maps between the backbone and the colours", ge=1)
+    width: int = option(256, "channels of the maps between the backbone and the colors", ge=1)
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """There is a pixel to ask for."""
@@ -87,7 +87,7 @@ class Colorization(Pretext):
             )
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """The backbone, the head that says a colour for each place, and the colours with their weights."""
+        """The backbone, the head that says a color for each place, and the colors with their weights."""
         bins = color_bins()
         shape, side = deepest_map_shape(backbone, about.size), self.side(about.size)
         head = nn.Sequential(
@@ -96,22 +96,22 @@ class Colorization(Pretext):
             nn.ReLU(),
             nn.Conv2d(self.width, len(bins), 1),
         )
-        colours = nn.Module()
-        colours.register_buffer("bins", bins.clone())
-        colours.register_buffer("near", near_bins().clone())
-        colours.register_buffer(
+        colors = nn.Module()
+        colors.register_buffer("bins", bins.clone())
+        colors.register_buffer("near", near_bins().clone())
+        colors.register_buffer(
             "weights", torch.ones(len(bins))
         )  # until `begin` has seen the images
-        colours.register_buffer("best", torch.zeros((), dtype=torch.int64))  # the bin to guess
-        return nn.ModuleDict({"backbone": backbone, "head": head, "colours": colours})
+        colors.register_buffer("best", torch.zeros((), dtype=torch.int64))  # the bin to guess
+        return nn.ModuleDict({"backbone": backbone, "head": head, "colors": colors})
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
-        """Count the set's colours, from which the weights are made; TransferError where all images are grey."""
-        colours, images = network["colours"], context.images["images"]
+        """Count the set's colors, from which the weights are made; TransferError where all images are gray."""
+        colors, images = network["colors"], context.images["images"]
         counts = torch.zeros_like(count_colors(torch.zeros(0, 2)))
         blocks = np.array_split(np.arange(len(images)), -(-len(images) // BLOCK))
         with (
-            context.progress("counting colours", len(images), "images") as progress,
+            context.progress("counting colors", len(images), "images") as progress,
             Batches(images, context.machine, BLOCK) as feed,
         ):
             for batch in feed.each(blocks):
@@ -121,42 +121,42 @@ class Colorization(Pretext):
                 context.pause_point()
         if not counts.any():
             raise TransferError(
-                f"all {len(images)} images are grey (no a or b beyond {GREY}): they have no colours to learn; "
-                "use images in colour, or another pretext"
+                f"all {len(images)} images are gray (no a or b beyond {GRAY}): they have no colors to learn; "
+                "use images in color, or another pretext"
             )
         shares = bin_shares(counts)
-        colours.weights.copy_(rebalancing_weights(shares, self.alpha, self.gamma))
-        colours.best.copy_((shares * colours.weights).argmax())
+        colors.weights.copy_(rebalancing_weights(shares, self.alpha, self.gamma))
+        colors.best.copy_((shares * colors.weights).argmax())
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen, colours = self.crop_of(images, rng), network["colours"]
-        shown = deepest_map(network["backbone"], normalize(seen, self.normalisation))
+        seen, colors = self.crop_of(images, rng), network["colors"]
+        shown = deepest_map(network["backbone"], normalize(seen, self.normalization))
         logits = network["head"](shown).float().movedim(1, -1).flatten(0, 2)
         ab = self.ab(seen)
-        index, shares = soft_bins(ab.flatten(0, 2), colours.bins, colours.near)
+        index, shares = soft_bins(ab.flatten(0, 2), colors.bins, colors.near)
         weights = (
-            colours.weights[index[:, 0]].view(ab.shape[:3]) * color_image(ab)[:, None, None]
+            colors.weights[index[:, 0]].view(ab.shape[:3]) * color_image(ab)[:, None, None]
         ).flatten()
         asked = logits.gather(1, index)
         entropy = logits.logsumexp(1) - (shares * asked).sum(1)
         counted = weights.sum().clamp(min=1e-12)
         figures = {
             "accuracy": (weights * (asked[:, 0] == logits.amax(1))).sum() / counted,
-            "guessing": (weights * (index[:, 0] == colours.best)).sum() / counted,
+            "guessing": (weights * (index[:, 0] == colors.best)).sum() / counted,
         }
         return (weights * entropy).mean(), figures
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the crop, what the network sees of it, and the colours that are asked, on the crop's L."""
+        """For a picture: the crop, what the network sees of it, and the colors that are asked, on the crop's L."""
         seen = self.crop_of(images, rng)
         ab, bins = self.ab(seen), color_bins()
         index, _ = soft_bins(ab.flatten(0, 2), bins, near_bins())
         nearest = bins[index[:, 0]].view_as(ab).movedim(-1, 1)
         nearest = F.interpolate(nearest, size=seen.shape[-2:], mode="nearest")
         asked = lab_to_rgb(torch.cat((rgb_to_lab(seen)[:, :1], nearest), 1))
-        return {"crop": seen, "shown": normalize(seen, self.normalisation), "asked": asked}
+        return {"crop": seen, "shown": normalize(seen, self.normalization), "asked": asked}
 
     def crop_of(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random square of each image at its size, mirrored or not."""
@@ -176,5 +176,5 @@ class Colorization(Pretext):
 
 
 def color_image(ab: Tensor) -> Tensor:
-    """(B, h, w, 2) to (B,) bool: whether an image has any colour."""
-    return (ab.abs() > GREY).flatten(1).any(1)
+    """(B, h, w, 2) to (B,) bool: whether an image has any color."""
+    return (ab.abs() > GRAY).flatten(1).any(1)

@@ -42,9 +42,9 @@ class Counting(Pretext):
     |count(Dx) - sum of count(Tx)|^2 + max(0, margin - |count(Dy) - sum of count(Tx)|^2).
     The trap: to count nothing adds up too, so another image's counts must differ. The margin is on the squared length
     of the whole difference, not on each number. Whole and quarter are of one size, so that size tells nothing; nor do
-    the filter that halves (a random one) and colour fringes (half of the images are grey).
+    the filter that halves (a random one) and color fringes (half of the images are gray).
     `accuracy` is the share of images whose own counts are nearer to the sum than the other image's.
-    Constants: margin, counts and grey share as published; 7/8 of the image are 224 of 256 px; the optimiser is ours.
+    Constants: margin, counts and gray share as published; 7/8 of the image are 224 of 256 px; the optimizer is ours.
     """
 
     paper = "Noroozi, Pirsiavash & Favaro, ICCV 2017"
@@ -53,7 +53,7 @@ class Counting(Pretext):
         None, "side of the random part that is used, in even px; none: 7/8 of the image's", ge=8
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    grey: float = option(0.5, "share of images made grey", ge=0, le=1)
+    gray: float = option(0.5, "share of images made gray", ge=0, le=1)
     margin: float = option(
         10.0, "squared length by which another image's counts are to differ", gt=0
     )
@@ -97,7 +97,7 @@ class Counting(Pretext):
             raise ValueError(
                 "counting compares an image with another of the batch: it needs two images or more"
             )
-        inputs = normalize(self.wholes_and_quarters(images, rng), self.normalisation)
+        inputs = normalize(self.wholes_and_quarters(images, rng), self.normalization)
         # Squares of sums of a thousand numbers: not in bfloat16.
         counts = (
             network["count"](backbone_features(network["backbone"], inputs.flatten(0, 1)))
@@ -126,10 +126,10 @@ class Counting(Pretext):
         side = self.side(images.shape[-1])
         corner = rng.integers(images.shape[-1] - side + 1, 1, 2)
         part = to_float(random_flip(tiles(images, 1, 1, side, corner)[:, 0], rng, self.flip))
-        grey = torch.where(
-            rng.chance(self.grey)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
+        gray = torch.where(
+            rng.chance(self.gray)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
         )
-        part = mix_colors(part, grey)
+        part = mix_colors(part, gray)
         halved, chosen = (
             part.new_empty(len(part), 3, side // 2, side // 2),
             rng.integers(len(FILTERS)),

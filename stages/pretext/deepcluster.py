@@ -49,7 +49,7 @@ class DeepCluster(Pretext):
     its ReLU, whitened along `components` directions, of unit length. K-means from random rows, other ones each epoch;
     empty clusters are set beside loose ones. Loss: cross-entropy over the clusters, images cropped and mirrored at
     random; the last layer is drawn anew each epoch. The figure `nmi` compares the clusters with the epoch's before.
-    Source: the paper and its released code, but for its Sobel filters: backbones here are fed with colours.
+    Source: the paper and its released code, but for its Sobel filters: backbones here are fed with colors.
     Traps: features read in shuffled order would label other images; a cluster that is empty after all is left out;
     every cluster is trained on equally often, or a few large ones would do; the head has no momentum of past labels.
     """
@@ -152,7 +152,7 @@ class DeepCluster(Pretext):
             for first, pixels in iter_batches(images, context.machine):
                 with context.machine.autocast():
                     deepest = backbone_features(
-                        network["backbone"], normalize(pixels, self.normalisation)
+                        network["backbone"], normalize(pixels, self.normalization)
                     )
                     found = network["classifier"](deepest).float().cpu().numpy()
                 if values is None:
@@ -208,7 +208,7 @@ class DeepCluster(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.augment(images, rng), self.normalisation)
+        seen = normalize(self.augment(images, rng), self.normalization)
         logits = network["head"](
             F.relu(network["classifier"](backbone_features(network["backbone"], seen)))
         ).float()
@@ -249,7 +249,7 @@ class ArrayRows:
 
 
 def assignment_agreement(one: numpy.ndarray, other: numpy.ndarray) -> float:
-    """Normalised mutual information (arithmetic mean) of two labellings: 1 for the same clusters under any names."""
+    """Normalized mutual information (arithmetic mean) of two labellings: 1 for the same clusters under any names."""
     from sklearn.metrics import normalized_mutual_info_score
 
     return float(normalized_mutual_info_score(one, other))

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 TURNS = {"turned 90 degrees": 1, "turned 180 degrees": 2, "turned 270 degrees": 3}
 CLASSES = {
-    "ten": ("unchanged", *TURNS, "warped", "blurred", "solarised", "noisy", "erased", "other hues"),
+    "ten": ("unchanged", *TURNS, "warped", "blurred", "solarized", "noisy", "erased", "other hues"),
     "lci": ("unchanged", "inpainted", *TURNS, "warped"),
 }
 ANGLE = (
@@ -47,7 +47,7 @@ class Distortion(Pretext):
 
     `ten`, our choice: unchanged; turned by one, two or three quarters; warped (16 points, of a grid, moved by up to a
     sixteenth of the side, the rest smoothly between them); blurred (sigma 1 to 2 px); bright pixels inverted; noise of
-    deviation 0.1; a grey box over 5 to 25 % of the area; hues turned by a quarter or more (a grey image has none: there
+    deviation 0.1; a gray box over 5 to 25 % of the area; hues turned by a quarter or more (a gray image has none: there
     the answer cannot be known). `lci`: unchanged; a part inpainted from a thin border of it; the three turns; warped.
     Loss: cross-entropy over the changes; `lci` adds those of the inpainter and of its discriminator.
     The trap is to be told by how the change was computed. So every image is resampled once, warped or not, half of them
@@ -139,7 +139,7 @@ class Distortion(Pretext):
             copies = torch.where(own & ~warped, rebuilt[:, None], copies)
             copies = torch.where(inpainted, filled[:, None], copies)
         copies, labels = copies.expand(-1, self.asked, -1, -1, -1).flatten(0, 1), labels.flatten()
-        seen = normalize(self.changed(copies, labels, _each(rng, self.asked)), self.normalisation)
+        seen = normalize(self.changed(copies, labels, _each(rng, self.asked)), self.normalization)
         logits = network["head"](backbone_features(network["backbone"], seen))
         accuracy = (logits.argmax(1) == labels).float().mean()
         return F.cross_entropy(logits, labels) + more, {"accuracy": accuracy, **figures}
@@ -207,7 +207,7 @@ def _blurred(images: Tensor, rng: PerImageRng) -> Tensor:
     return gaussian_blur(images, 1 + rng.uniform(), kernel=9)
 
 
-def _solarised(images: Tensor, rng: PerImageRng) -> Tensor:
+def _solarized(images: Tensor, rng: PerImageRng) -> Tensor:
     return solarize(images, torch.ones(len(images), dtype=torch.bool, device=images.device))
 
 
@@ -228,7 +228,7 @@ def _other_hues(images: Tensor, rng: PerImageRng) -> Tensor:
 # What is done to the part that is seen; turns and warps are done before.
 CHANGES: dict[str, Callable[[Tensor, PerImageRng], Tensor]] = {
     "blurred": _blurred,
-    "solarised": _solarised,
+    "solarized": _solarized,
     "noisy": _noisy,
     "erased": _erased,
     "other hues": _other_hues,

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from transfer.transforms.per_image_rng import PerImageRng
 
 LARGEST = 1 << 30  # weights of the last layer: more are 4 GB, and 12 with gradients and momenta
-SAMPLED = 4096  # images whose pixels say which directions colours vary in
+SAMPLED = 4096  # images whose pixels say which directions colors vary in
 JITTER = (
     32 / 255,
     0.5,
@@ -44,7 +44,7 @@ JITTER = (
 
 
 class Exemplar(Pretext):
-    """Which image is it, however it was moved, scaled, turned and recoloured? Every image is a surrogate class.
+    """Which image is it, however it was moved, scaled, turned and recolored? Every image is a surrogate class.
 
     Objective `classes`: cross-entropy over all images, by a last layer that grows with their number: the paper took
     8,000 to 32,000. `triplet`: the large-scale variant (Doersch & Zisserman, ICCV 2017; Kolesnikov et al., CVPR 2019):
@@ -75,9 +75,9 @@ class Exemplar(Pretext):
     margin: float = option(
         0.5, "how much farther negatives are to be, squared", where={"objective": ["triplet"]}, gt=0
     )
-    grey: float = option(
+    gray: float = option(
         0.66,
-        "share of images of which all copies are grey",
+        "share of images of which all copies are gray",
         where={"objective": ["triplet"]},
         ge=0,
         le=1,
@@ -117,7 +117,7 @@ class Exemplar(Pretext):
         return max(1, about.count if self.labels is None else about.classes)
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """The backbone and one linear layer; which class an image is, and the directions in which colours vary."""
+        """The backbone and one linear layer; which class an image is, and the directions in which colors vary."""
         width = backbone_feature_dim(backbone, about.size)
         outputs = self.classes(about) if self.objective == "classes" else self.embedding
         if outputs * width > LARGEST:
@@ -153,7 +153,7 @@ class Exemplar(Pretext):
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
         seen = normalize(
-            self.transform(images, rng, network.mean, network.directions), self.normalisation
+            self.transform(images, rng, network.mean, network.directions), self.normalization
         )
         found = network["head"](backbone_features(network["backbone"], seen)).float()
         classes = network.classes[rng.ids].repeat(self.copies)
@@ -167,9 +167,9 @@ class Exemplar(Pretext):
         """(copies * B, 3, S, S) float in [0, 1]: all first copies, then all second ones."""
         if self.objective == "triplet":
             make: Any = SimCLRViews(
-                images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, grey=0.0, blur=0.0
+                images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, gray=0.0, blur=0.0
             )
-            return check_views(make, random_grayscale(images, rng, self.grey), rng, self.copies)
+            return check_views(make, random_grayscale(images, rng, self.gray), rng, self.copies)
 
         def make(copies: Tensor, each: PerImageRng) -> Tensor:
             return recolor(move(copies, each), each, mean, axes)
@@ -194,9 +194,9 @@ def move(images: Tensor, rng: PerImageRng) -> Tensor:
 
 
 def recolor(images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Tensor:
-    """The paper's three changes of colour, the same for all pixels of an image; float in [0, 1].
+    """The paper's three changes of color, the same for all pixels of an image; float in [0, 1].
 
-    Along each direction in which colours vary, times 0.5 to 2; saturation and value to the power of 0.25 to 4, times
+    Along each direction in which colors vary, times 0.5 to 2; saturation and value to the power of 0.25 to 4, times
     0.7 to 1.4, plus -0.1 to 0.1; hue plus -0.1 to 0.1. Factors and powers are drawn evenly over their logarithms.
     """
     stretch = 4 ** rng.uniform(1, 3) / 2
@@ -209,7 +209,7 @@ def recolor(images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Ten
     images = adjust_hue(images, 0.2 * rng.uniform() - 0.1)
     value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
     chroma = value - least
-    # 0 for a pixel's strongest channel, 1 for its weakest; of a grey pixel, rounding must not be made a colour.
+    # 0 for a pixel's strongest channel, 1 for its weakest; of a gray pixel, rounding must not be made a color.
     falls = (value - images) / chroma.clamp(min=1 / 255)
     saturation = chroma / value.clamp(min=1e-6)
     power, factor, shift = rng.uniform(3, 2, 1, 1, 1).unbind(1)
@@ -219,7 +219,7 @@ def recolor(images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Ten
 
 
 def color_directions(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Of uint8 (B, 3, H, W): the mean colour (3,), and the principal directions of all pixels as columns (3, 3)."""
+    """Of uint8 (B, 3, H, W): the mean color (3,), and the principal directions of all pixels as columns (3, 3)."""
     pixels = to_float(images).transpose(0, 1).flatten(1).double().cpu()
     mean = pixels.mean(1)
     covariance = (pixels - mean[:, None]) @ (pixels - mean[:, None]).T / pixels.shape[1]
@@ -231,7 +231,7 @@ def semi_hard(embedded: Tensor, classes: Tensor, margin: float) -> tuple[Tensor,
     """Triplet loss (Schroff, Kalenichenko & Philbin 2015) of (n, D), of every anchor with every positive.
 
     The negative is the nearest one that is farther than the positive, or else the farthest; distances are squared, of
-    rows at unit length. The accuracy is that of an anchor's nearest neighbour.
+    rows at unit length. The accuracy is that of an anchor's nearest neighbor.
     """
     with torch.autocast(embedded.device.type, enabled=False):
         unit = F.normalize(embedded.float(), dim=1)

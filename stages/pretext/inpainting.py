@@ -144,7 +144,7 @@ class Inpainting(Pretext):
         return {"image": wanted, "shown": seen, "drawn": wanted * region}
 
     def puzzle(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(B, 3, S, S) uint8 to what the encoder sees (normalised), the image in [0, 1], what is hidden, what is drawn.
+        """(B, 3, S, S) uint8 to what the encoder sees (normalized), the image in [0, 1], what is hidden, what is drawn.
 
         The last two are bool and (B, 1, S, S); what is drawn is what is hidden and the seam around it.
         """
@@ -153,9 +153,9 @@ class Inpainting(Pretext):
         hidden = self.middle(wanted) if self.hide == "middle" else self.blots(wanted, rng)
         seam = self.seam(size)
         region = F.max_pool2d(hidden.float(), 2 * seam + 1, stride=1, padding=seam) > 0
-        seen = normalize(wanted, self.normalisation).masked_fill(
+        seen = normalize(wanted, self.normalization).masked_fill(
             hidden, 0.0
-        )  # normalised, the mean colour is zero
+        )  # normalized, the mean color is zero
         return seen, wanted, hidden, region
 
     def middle(self, images: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ class Jigsaw(JigsawBase):
     """Which of 100 permutations were the nine tiles put into?
 
     Loss: cross-entropy over the permutations, which are far apart, so that few tiles never decide between two of them.
-    Shortcuts that are closed: tiles never touch (jitter), a channel's edges do not line up (shift), colours tell little
-    (grey), and neither do brightness and contrast (each tile has its own mean and deviation removed).
+    Shortcuts that are closed: tiles never touch (jitter), a channel's edges do not line up (shift), colors tell little
+    (gray), and neither do brightness and contrast (each tile has its own mean and deviation removed).
     Constants: tile, cell, head and recipe are the released code's (350,000 steps are 70 epochs of ImageNet); the shift
     is that of Jigsaw++'s. The paper goes up to 1,000 permutations.
     """
@@ -26,9 +26,9 @@ class Jigsaw(JigsawBase):
     paper = "Noroozi & Favaro, ECCV 2016"
 
     permutations: int = option(100, "how many permutations there are to tell apart", ge=2, le=1000)
-    grey: float = option(0.3, "share of images made grey", ge=0, le=1)
+    gray: float = option(0.3, "share of images made gray", ge=0, le=1)
     projection: float = option(
-        0.0, "share of the other images that lose one direction of colour", ge=0, le=1
+        0.0, "share of the other images that lose one direction of color", ge=0, le=1
     )
 
     epochs: int = option(70, "passes over the images", ge=0)

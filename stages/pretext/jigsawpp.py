@@ -21,9 +21,9 @@ class JigsawPP(JigsawBase):
     """Which of 701 permutations were the nine tiles put into, when up to two of them are another image's?
 
     Loss: cross-entropy over the permutations. The occluding tiles are not to be told, only to be seen through.
-    Shortcuts that are closed: tiles never touch (jitter), a channel's edges do not line up (shift), colours tell little
-    (grey, projection), and neither do brightness and contrast (each tile has its own mean and deviation removed).
-    Constants: the released code's, and the paper's share of grey images (the code has 0.5).
+    Shortcuts that are closed: tiles never touch (jitter), a channel's edges do not line up (shift), colors tell little
+    (gray, projection), and neither do brightness and contrast (each tile has its own mean and deviation removed).
+    Constants: the released code's, and the paper's share of gray images (the code has 0.5).
     """
 
     paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
@@ -33,9 +33,9 @@ class JigsawPP(JigsawBase):
     occlusions: int = option(
         2, "up to this many tiles are another image's, each number equally often", ge=0, le=8
     )
-    grey: float = option(0.7, "share of images made grey", ge=0, le=1)
+    gray: float = option(0.7, "share of images made gray", ge=0, le=1)
     projection: float = option(
-        0.5, "share of the other images that lose one direction of colour", ge=0, le=1
+        0.5, "share of the other images that lose one direction of color", ge=0, le=1
     )
 
     def table(self) -> numpy.ndarray:

@@ -74,7 +74,7 @@ class Pretrained(Stage):
     per_image: bool = option(False, "each image has its own mean and deviation removed instead")
 
     def validate_plan(self, planned: PlannedStage) -> None:
-        """There is a source of weights, and normalisation is said once."""
+        """There is a source of weights, and normalization is said once."""
         if self.weights is None and not self.untrained:
             if not isinstance(self.backbone, Timm):
                 raise InvalidOption(
@@ -129,16 +129,16 @@ class Pretrained(Stage):
         if isinstance(self.backbone, Timm) and not self.untrained:
             said = self.mean or self.std or self.per_image
             for told in self.backbone.timm_notes() + (
-                [] if said else self.backbone.other_normalisations()
+                [] if said else self.backbone.other_normalizations()
             ):
                 context.note(told)
-        size, normalisation = self.preprocessing()
+        size, normalization = self.preprocessing()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             context.folder,
             network,
             size=size,
-            normalisation=normalisation,
+            normalization=normalization,
             made_by=made_by,
             history=[],
         )
@@ -211,7 +211,7 @@ class Pretrained(Stage):
         return network
 
     def preprocessing(self) -> tuple[int, Normalization]:
-        """Side of the images that the network is fed, px, and how they are normalised."""
+        """Side of the images that the network is fed, px, and how they are normalized."""
         size, known = SIZE, Normalization()
         if isinstance(self.backbone, Timm):
             size, mean, std = self.backbone.pretrained_preprocessing()

@@ -43,7 +43,7 @@ class Random(Stage):
             context.folder,
             network,
             size=self.size or context.images["images"].size,
-            normalisation=Normalization(),
+            normalization=Normalization(),
             made_by=made_by,
             history=[],
         )

@@ -35,8 +35,8 @@ class Relational(Pretext):
 
     Pairs: any two views of an image, and as many of two images: the second view's images moved on by 1, 2, ... places,
     another number for each two views. Loss: binary cross-entropy, by default focal (hard pairs weigh more).
-    Source: the paper and its released code: Adam at 1e-3 throughout, no weight decay, K = 32, batches of 64. Colours
-    are normalised as everywhere here, not by each set's own statistics.
+    Source: the paper and its released code: Adam at 1e-3 throughout, no weight decay, K = 32, batches of 64. Colors
+    are normalized as everywhere here, not by each set's own statistics.
     Traps: images moved on by a whole batch would make negatives of one image. Which image is next is decided by their
     numbers, not by their places in the batch. The head's first layer is linear, so it is applied to each view once and
     pairs are sums of what comes out, twice instead of 2 (K - 1) times for each view (not with `max`, which is not
@@ -101,7 +101,7 @@ class Relational(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.see(images, rng), self.normalisation)
+        seen = normalize(self.see(images, rng), self.normalization)
         features = backbone_features(network["backbone"], seen).unflatten(
             0, (self.views, len(images))
         )

@@ -1,4 +1,4 @@
-"""Context prediction (Doersch, Gupta & Efros, ICCV 2015): which of eight neighbours."""
+"""Context prediction (Doersch, Gupta & Efros, ICCV 2015): which of eight neighbors."""
 
 from __future__ import annotations
 
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
     from transfer.pipeline.plan import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
-CENTRE, NEIGHBOURS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # places of a 3 x 3 grid, row by row
-NOISE = 1 / 255  # width of the noise in a dropped colour
+CENTER, NEIGHBORS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # places of a 3 x 3 grid, row by row
+NOISE = 1 / 255  # width of the noise in a dropped color
 SHARES = (100 / 96**2, 95**2 / 96**2)  # of its pixels: what a patch is down-sampled to
 
 
 class RelativePosition(Pretext):
-    """Which of the eight neighbours of the first patch is the second?
+    """Which of the eight neighbors of the first patch is the second?
 
     Loss: cross-entropy over the eight. Both patches go through the same network and meet in the head; the first is the
     middle of a grid of three by three, and serves all pairs of an image.
-    Shortcuts that are closed: patches never touch (gap) and do not line up (jitter); the lens's colour fringes, which
-    tell where in the image a patch lay, go with two of three colours (or with one direction of colour); sharpness says
+    Shortcuts that are closed: patches never touch (gap) and do not line up (jitter); the lens's color fringes, which
+    tell where in the image a patch lay, go with two of three colors (or with one direction of color); sharpness says
     little (some patches are down-sampled and up-sampled again); the place of a patch in the image says nothing, for
-    there is room for all eight neighbours.
+    there is room for all eight neighbors.
     Constants: patch, gap and jitter stand to one another as 96, 48 and 7 px, as in the released code, where the image
     leaves room for it. That code sums its losses and has no usual learning rate: the recipe is OpenSelfSup's, for half
     its batch. The released code also draws the size of each image anew; here it stays as it is packed.
     """
 
-    normalisation = Normalization(per_image=True)
+    normalization = Normalization(per_image=True)
     paper = "Doersch, Gupta & Efros, ICCV 2015"
 
     patch: int | None = option(None, "side of a patch in px; none: a quarter of the image's", ge=4)
@@ -59,11 +59,11 @@ class RelativePosition(Pretext):
         None, "px that a patch is moved, at most; none: 7 of a patch's 96", ge=0
     )
     pairs: int = option(
-        8, "how many of an image's eight neighbours are asked for, all of one centre", ge=1, le=8
+        8, "how many of an image's eight neighbors are asked for, all of one center", ge=1, le=8
     )
-    colour: Literal["drop", "project", "keep"] = option(
+    color: Literal["drop", "project", "keep"] = option(
         "drop",
-        "drop: two of a patch's three colours become noise; project: one direction of colour is removed",
+        "drop: two of a patch's three colors become noise; project: one direction of color is removed",
     )
     downsampled: float = option(
         0.33,
@@ -88,7 +88,7 @@ class RelativePosition(Pretext):
             check_batch(self, planned, "the head's batch norm goes over the pairs of a batch")
 
     def chance(self, about: DatasetInfo) -> float:
-        return 1 / len(NEIGHBOURS)
+        return 1 / len(NEIGHBORS)
 
     def layout(self, size: int) -> tuple[int, int, int, int]:
         """(patch, gap, jitter, room) in px for images of `size` px; ValueError where they have no room for the grid.
@@ -128,7 +128,7 @@ class RelativePosition(Pretext):
             *layer(2 * self.embedding, self.hidden),
             nn.Linear(self.hidden, self.hidden),
             nn.ReLU(),
-            nn.Linear(self.hidden, len(NEIGHBOURS)),
+            nn.Linear(self.hidden, len(NEIGHBORS)),
         )
         return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
 
@@ -139,9 +139,9 @@ class RelativePosition(Pretext):
         embedded = network["embed"](
             backbone_features(network["backbone"], self.disguised(patches, rng).flatten(0, 1))
         )
-        centre, neighbours = embedded.unflatten(0, (len(images), -1)).split((1, self.pairs), dim=1)
+        center, neighbors = embedded.unflatten(0, (len(images), -1)).split((1, self.pairs), dim=1)
         logits = network["head"](
-            torch.cat((centre.expand_as(neighbours), neighbours), dim=-1).flatten(0, 1)
+            torch.cat((center.expand_as(neighbors), neighbors), dim=-1).flatten(0, 1)
         )
         labels = labels.flatten()
         return F.cross_entropy(logits, labels), {
@@ -152,19 +152,19 @@ class RelativePosition(Pretext):
         """For a picture: the image, a few of its patches as they are cut, and as the network sees them."""
         patches, _ = self.patches(images, rng)
         disguised, columns = self.disguised(patches, rng), {"image": images}
-        for place, name in enumerate(("centre", "neighbour 1", "neighbour 2")[: 1 + self.pairs]):
+        for place, name in enumerate(("center", "neighbor 1", "neighbor 2")[: 1 + self.pairs]):
             columns |= {name: patches[:, place], f"{name} as seen": disguised[:, place]}
         return columns
 
     def patches(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) to patches (B, 1 + pairs, 3, patch, patch), the centre first, and which neighbours (B, pairs).
+        """(B, 3, S, S) to patches (B, 1 + pairs, 3, patch, patch), the center first, and which neighbors (B, pairs).
 
-        The neighbours of an image differ.
+        The neighbors of an image differ.
         """
         patch, gap, jitter, room = self.layout(images.shape[-1])
-        labels = rng.permutations(len(NEIGHBOURS))[:, : self.pairs]
-        cells = torch.tensor(NEIGHBOURS, device=images.device)[labels]
-        cells = torch.cat((torch.full_like(cells[:, :1], CENTRE), cells), dim=1)
+        labels = rng.permutations(len(NEIGHBORS))[:, : self.pairs]
+        cells = torch.tensor(NEIGHBORS, device=images.device)[labels]
+        cells = torch.cat((torch.full_like(cells[:, :1], CENTER), cells), dim=1)
         corners = torch.stack((cells // 3, cells % 3), dim=-1) * (patch + gap)
         corners = (
             corners + rng.integers(room + 1, 1, 2) + rng.integers(2 * jitter + 1, 1 + self.pairs, 2)
@@ -172,26 +172,26 @@ class RelativePosition(Pretext):
         return tiles(images, 1, 1 + self.pairs, patch, corners), labels
 
     def disguised(self, patches: Tensor, rng: PerImageRng) -> Tensor:
-        """Patches (B, P, 3, p, p) as the network sees them: float, some less sharp, of fewer colours."""
+        """Patches (B, P, 3, p, p) as the network sees them: float, some less sharp, of fewer colors."""
         (_, count, *_, side), shape = patches.shape, patches.shape
         patches = to_float(patches).flatten(0, 1)
         share = SHARES[0] + (SHARES[1] - SHARES[0]) * rng.uniform(count).flatten()
         rows = rng.chance(self.downsampled, count).flatten().nonzero()[:, 0]
         sides = (share[rows].sqrt() * side).int().clamp(min=1)
         patches = patches.index_copy(0, rows, resharpen(patches[rows], sides))
-        if self.colour == "drop":
+        if self.color == "drop":
             kept = (
                 torch.arange(3, device=patches.device) == rng.integers(3, count).flatten()[:, None]
             )
             noise = NOISE * (_uniform(rng, patches[0].numel() * count).view_as(patches) - 0.5)
-            # Without its mean the kept colour is no brighter than the noise.
-            centred = patches - patches.mean(dim=(2, 3), keepdim=True)
-            patches = torch.where(kept[:, :, None, None], centred, noise)
-        elif self.colour == "project":
+            # Without its mean the kept color is no brighter than the noise.
+            centerd = patches - patches.mean(dim=(2, 3), keepdim=True)
+            patches = torch.where(kept[:, :, None, None], centerd, noise)
+        elif self.color == "project":
             matrix = torch.tensor(PROJECTION, device=patches.device)
             patches = mix_colors(patches, matrix.expand(len(patches), 3, 3))
         patches = patches.contiguous(memory_format=torch.channels_last)
-        return normalize(patches, self.normalisation).view(shape)
+        return normalize(patches, self.normalization).view(shape)
 
 
 def resharpen(images: Tensor, sides: Tensor) -> Tensor:

@@ -68,7 +68,7 @@ class Rotation(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        copies = normalize(self.copies(images, rng), self.normalisation)
+        copies = normalize(self.copies(images, rng), self.normalization)
         logits = network["head"](backbone_features(network["backbone"], copies))
         labels = torch.arange(TURNS, device=images.device).repeat_interleave(len(images))
         return F.cross_entropy(logits, labels), {

@@ -33,7 +33,7 @@ class SimCLR(Pretext):
     a temperature of 0.5 and no blur. The negatives are the other images that go through the network together, so
     `accumulate` takes negatives away. The batch norms see both views at once, as in the released code.
     Traps: similarities are taken in float32 whatever the precision, for at a temperature of 0.1 bfloat16 rounds
-    logits by 0.04; a view is never its own candidate; without the colour changes a histogram would tell the answer.
+    logits by 0.04; a view is never its own candidate; without the color changes a histogram would tell the answer.
     """
 
     paper = "Chen, Kornblith, Norouzi & Hinton, ICML 2020"
@@ -42,7 +42,7 @@ class SimCLR(Pretext):
     hidden: int = option(2048, "values of the projector's hidden layer", ge=1)
     projection: int = option(128, "values that are compared", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
-    strength: float = option(1.0, "of the changes of colour; the paper's s", ge=0, le=1)
+    strength: float = option(1.0, "of the changes of color; the paper's s", ge=0, le=1)
     blur: float = option(0.5, "share of views blurred", ge=0, le=1)
 
     epochs: int = option(200, "passes over the images", ge=0)
@@ -74,7 +74,7 @@ class SimCLR(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.views(images, rng), self.normalisation)
+        seen = normalize(self.views(images, rng), self.normalization)
         return nt_xent(
             network["projector"](backbone_features(network["backbone"], seen)), self.temperature
         )

@@ -19,14 +19,14 @@ if TYPE_CHECKING:
 
 
 class Supervised(Pretext):
-    """Which class does the image belong to? As people have labelled it.
+    """Which class does the image belong to? As people have labeled it.
 
     Loss: cross-entropy over the classes, images cropped and mirrored at random. Source: the recipe of the target
     network (`target/pseudo_label`), so that the two differ in their labels alone.
     Trap: labels are taken by the image's row in the set, never by its place in a batch.
     """
 
-    images = {"images": ImageInput("train", labelled=True)}
+    images = {"images": ImageInput("train", labeled=True)}
     needs = "labels"
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
@@ -62,7 +62,7 @@ class Supervised(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.augment(images, rng), self.normalisation)
+        seen = normalize(self.augment(images, rng), self.normalization)
         logits = network["head"](network["backbone"](seen).flatten(1)).float()
         labels = network.labels[rng.ids]
         return F.cross_entropy(logits, labels), {

@@ -83,7 +83,7 @@ class LiveTeacher(CachedTeacher):
         facts = features.attributes
         self.space = facts["source"] if "steps" in facts else facts["space"]
         self.steps = to_device(load_steps(features) if "steps" in facts else [], self.device)
-        self.size, self.normalisation = model.card["size"], model.normalisation
+        self.size, self.normalization = model.card["size"], model.normalization
         self.network = model.network()
         fuse_batchnorm(self.network)
         self.network.to(self.device, memory_format=torch.channels_last).requires_grad_(False)
@@ -97,7 +97,7 @@ class LiveTeacher(CachedTeacher):
             if crops.shape[-1] != self.size:
                 crops = F.interpolate(crops, size=self.size, mode="bilinear", antialias=True)
             layer = self.space["layer"]
-            found = self.network.layers(normalize(crops, self.normalisation), [layer])[layer]
+            found = self.network.layers(normalize(crops, self.normalization), [layer])[layer]
             rows = pool_features(found, self.space["pool"], self.space["pooling"])
             with torch.autocast(self.device.type, enabled=False):
                 return transform_on_device(self.steps, rows)

@@ -24,7 +24,7 @@ class Regression(Target):
     """Features are predicted from the target's last layer (after SimReg: Navaneet et al., BMVC 2021).
 
     `l2`: the squared error, as a share of the features' variance. `cosine`: one less the cosine. Features are taken as
-    they are: a `prepare` stage before (l2, standardise, whiten) says what counts. Several features have a head each,
+    they are: a `prepare` stage before (l2, standardize, whiten) says what counts. Several features have a head each,
     and the mean of their losses counts. SimReg's own head is deeper (`depth: 3`), and its teacher sees the same crops
     (`live`).
     """

@@ -119,14 +119,14 @@ class Similarity(Target):
             self.teacher_temperature or published.theirs,
         )
         two, slow = self.queues == 2, self.queues == 2 and self.ema > 0
-        normalisation = Normalization()
+        normalization = Normalization()
 
         def asked(
             head: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
             if slow:
                 with torch.no_grad():
-                    steady = head["slow"]["backbone"](normalize(crops, normalisation)).flatten(1)
+                    steady = head["slow"]["backbone"](normalize(crops, normalization)).flatten(1)
             losses = []
             for place, teacher in enumerate(every):
                 said, wanted = head["heads"][place](found).float(), teacher(crops, rng)
@@ -180,7 +180,7 @@ class Similarity(Target):
 
 
 def update_ema(slow: nn.Module, fast: nn.Module, momentum: float) -> None:
-    """Each weight of `slow` moves towards that of `fast`; what batch norms counted is copied."""
+    """Each weight of `slow` moves toward that of `fast`; what batch norms counted is copied."""
     for ours, theirs in zip(slow.parameters(), fast.parameters(), strict=True):
         ours.lerp_(theirs, 1 - momentum)
     for ours, theirs in zip(slow.buffers(), fast.buffers(), strict=True):

@@ -24,7 +24,7 @@ class SoftLabel(Target):
     """Cross-entropy with a softmax over the centroids of the (negative) squared distances.
 
     Distances count in units of the clustering's own mean squared distance to the nearest centroid, so that one
-    temperature does for features of any scale; towards zero it gives the hard labels of `assign`.
+    temperature does for features of any scale; toward zero it gives the hard labels of `assign`.
     """
 
     images = {"images": ImageInput("unlabeled", follow="features")}

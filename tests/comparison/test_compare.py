@@ -43,9 +43,9 @@ stages:
   untaught: {uses: pretext/random, backbone: conv4}
   knn_untaught: {uses: evaluate/knn, model: untaught, k: 5}
 """
-LABELLED = """\
-  labelled: {uses: pretext/supervised, backbone: conv4, epochs: 1, batch: 32}
-  knn_labelled: {uses: evaluate/knn, model: labelled, k: 5}
+LABELED = """\
+  labeled: {uses: pretext/supervised, backbone: conv4, epochs: 1, batch: 32}
+  knn_labeled: {uses: evaluate/knn, model: labeled, k: 5}
 """
 ONE = """\
 name: one
@@ -214,10 +214,10 @@ def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_sa
     assert said["sections"][0]["notes"] == [
         "'supervised' is conv4 taught by a supervised network: none learned the labels itself"
     ]
-    said = json.loads(compare(made(PRETEXTS + LABELLED), "--json").out)
+    said = json.loads(compare(made(PRETEXTS + LABELED), "--json").out)
     assert said["sections"][0]["notes"] == []
     row = row_of(said["sections"][0]["rows"], pretext="rotation", target="conv4", k=3)
-    assert row["supervised"]["to"] == "knn_labelled"
+    assert row["supervised"]["to"] == "knn_labeled"
 
 
 @pytest.mark.parametrize("left", [[0, 2], [2]])

@@ -20,7 +20,7 @@ from transfer.utils.runtime import Runtime
 
 
 def picture(number: int = 0, width: int = 24, height: int = 20) -> Image.Image:
-    """A smooth colour picture of its own for each number."""
+    """A smooth color picture of its own for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -76,7 +76,7 @@ def plan(sets: Callable[[], ImageSets]) -> Callable[..., Pack]:
         spec = {
             name: str(value) if isinstance(value, Path) else value for name, value in spec.items()
         }
-        return sets().pack(ImageSpec(**{"size": 16, **spec}), split, labelled=False)
+        return sets().pack(ImageSpec(**{"size": 16, **spec}), split, labeled=False)
 
     return make
 

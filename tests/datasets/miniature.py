@@ -66,7 +66,7 @@ class Opened:
         found = self.source.listing(split)
         facts = self.survey.splits[split]
         assert len(found.ids) == len(set(found.ids)) == facts.count
-        assert (found.labels is not None) == facts.labelled
+        assert (found.labels is not None) == facts.labeled
         assert found.labels is None or len(found.labels) == facts.count
         return found
 

@@ -6,7 +6,7 @@ import torch
 
 from transfer.transforms.per_image_rng import PerImageRng
 
-GREY_LEVEL = 1 / 255
+GRAY_LEVEL = 1 / 255
 
 
 class Fixed(PerImageRng):

@@ -60,7 +60,7 @@ def test_there_is_a_card_for_every_set() -> None:
 def test_a_shipped_card_says_all_that_a_person_needs(name: str) -> None:
     card, file = load_card(name)
     assert card.title
-    assert card.licence
+    assert card.license
     assert card.cite
     assert "{path}" in card.layout
     assert (
@@ -134,7 +134,7 @@ def test_a_card_is_described_with_its_place_filled_in(tmp_path: Path, name: str)
         "layout",
         "splits",
         "classes",
-        "licence",
+        "license",
         "cite",
         "card",
     } <= said.keys()
@@ -222,7 +222,7 @@ def test_a_path_in_the_pipeline_file_says_where_a_set_is(
 ) -> None:
     files, images = cifar10_python()
     unpack(tmp_path / "my disk" / "cifar", files)
-    pack = sets().pack(ImageSpec(card="cifar10", path="my disk/cifar"), "test", labelled=True)
+    pack = sets().pack(ImageSpec(card="cifar10", path="my disk/cifar"), "test", labeled=True)
     assert (pack.size, pack.split) == (32, "test")
     found = packed(pack)
     assert np.array_equal(found.pixels, images[20:])
@@ -237,7 +237,7 @@ def test_a_path_in_the_pipeline_file_says_where_a_set_is(
         UsageError, match=r"image set 'cifar10' has no split 'val' \(it has: train, test\)"
     ):
         sets().pack(
-            ImageSpec(card="cifar10", path="my disk/cifar", split="val"), "train", labelled=True
+            ImageSpec(card="cifar10", path="my disk/cifar", split="val"), "train", labeled=True
         )
 
 
@@ -252,7 +252,7 @@ def test_a_set_that_was_written_to_one_hdf5_file_is_read_from_there(
     write_h5(
         tmp_path / "tiny_imagenet.h5", train=split_of(4), test=split_of(2), attributes=attributes
     )
-    pack = sets().pack(ImageSpec(card="tiny_imagenet"), "unlabeled", labelled=False)
+    pack = sets().pack(ImageSpec(card="tiny_imagenet"), "unlabeled", labeled=False)
     assert (pack.split, pack.size, pack.classes) == ("train", 64, ["goldfish", "tabby"])
     assert len(packed(pack)) == 4
 
@@ -262,14 +262,14 @@ def test_unlabelled_images_that_a_set_should_have_are_not_replaced_by_others(
 ) -> None:
     stl10(tmp_path / "stl10")
     spec = ImageSpec(card="stl10", path="stl10")
-    assert sets().pack(spec, "unlabeled", labelled=False).split == "unlabeled"
+    assert sets().pack(spec, "unlabeled", labeled=False).split == "unlabeled"
     (tmp_path / "stl10" / "unlabeled_X.bin").unlink()
     with pytest.raises(
         UsageError,
         match=r"image set 'stl10' lacks its split 'unlabeled': .* has no unlabeled_X.bin",
     ):
-        sets().pack(spec, "unlabeled", labelled=False)
-    assert sets().pack(spec, "train", labelled=True).split == "train"
+        sets().pack(spec, "unlabeled", labeled=False)
+    assert sets().pack(spec, "train", labeled=True).split == "train"
 
 
 # One's own
@@ -280,7 +280,7 @@ name: birds
 title: birds of my garden
 reader: files
 layout: pictures in birds/, and a list
-licence: mine
+license: mine
 files:
   codes: [robin, wren]
   splits:
@@ -313,8 +313,8 @@ def test_a_card_beside_the_pipeline_works_without_code(
         [0, 1],
         ["robin", "wren"],
     )
-    centre = decode(written["a/2 b.jpg"])[:, 2:22]
-    assert np.abs(images.pixels[0].astype(int) - centre).max() <= 1
+    center = decode(written["a/2 b.jpg"])[:, 2:22]
+    assert np.abs(images.pixels[0].astype(int) - center).max() <= 1
     other = ImageSets(tmp_path / "memory", tmp_path / folder).pack(
         ImageSpec(card="birds", size=20), "unlabeled", False
     )
@@ -328,7 +328,7 @@ def test_a_folder_or_an_hdf5_file_may_have_a_card(
         tmp_path, "name: pets\ntitle: t\nreader: folder\nlayout: as it is\nsize: 48\n", "pets"
     )
     jpegs(tmp_path / "data" / "pets", "train/cat/1.jpg", "test/cat/2.jpg")
-    assert sets().pack(ImageSpec(card="pets"), "test", labelled=True).size == 48
+    assert sets().pack(ImageSpec(card="pets"), "test", labeled=True).size == 48
     write_own(tmp_path, "name: h\ntitle: t\nreader: hdf5\nlayout: as it is\npath: ../x.h5\n", "h")
     what = f"image set 'h' is not there: there is no {tmp_path}/x.h5\n.*\n  as it is\nIf"
     with pytest.raises(UsageError, match=what):
@@ -361,7 +361,7 @@ def test_one_card_by_two_ways_is_one(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (("licence: mine", "license: mine"), "license: no such key; did you mean 'licence'?"),
+        (("license: mine", "license: mine"), "license: no such key; did you mean 'license'?"),
         (("reader: files", "reader: file"), r"reader: Input should be .*'files'"),
         (
             ("reader: files", "reader: records"),
@@ -389,7 +389,7 @@ def test_a_faulty_card_is_told_with_its_file_and_its_key(
     jpegs(tmp_path / "data" / "birds", "a/1.jpg", "more/2.jpg")
     text(tmp_path / "data" / "birds" / "list.csv", "image,class", "a/1.jpg,wren")
     with pytest.raises(UsageError, match=message) as told:
-        sets().pack(ImageSpec(card="birds"), "train", labelled=True)
+        sets().pack(ImageSpec(card="birds"), "train", labeled=True)
     assert str(path.parent) in str(told.value)
 
 
@@ -440,7 +440,7 @@ def test_planning_with_a_card_imports_no_heavy_library(
     unpack(tmp_path / "cifar", files)
     jpegs(tmp_path / "nette" / "x", "1.jpg")
     settle()
-    sets().pack(ImageSpec(card="cifar10", path="cifar"), "train", labelled=True)
+    sets().pack(ImageSpec(card="cifar10", path="cifar"), "train", labeled=True)
     code = (
         "import sys; from pathlib import Path\n"
         "from transfer.datasets.image_sets import ImageSets; from transfer.datasets.spec import ImageSpec\n"
@@ -460,7 +460,7 @@ def test_planning_is_the_same_in_every_process(
     stl10(tmp_path / "stl10")
 
     def plan() -> Pack:
-        return sets().pack(ImageSpec(card="stl10", path="stl10"), "train", labelled=True)
+        return sets().pack(ImageSpec(card="stl10", path="stl10"), "train", labeled=True)
 
     first = plan()
     assert plan() == first
@@ -490,7 +490,7 @@ SCORED = {
     ),
     "slimagenet64": "test",
 }
-UNLABELLED = {
+UNLABELED = {
     "stl10": ["unlabeled"],
     "imagenet": ["test"],
     "places365": ["test"],
@@ -508,7 +508,7 @@ def test_every_set_with_labels_can_be_scored(
     name: str, tmp_path: Path, pipeline: Callable[..., Path], invoke: Callable[..., Any]
 ) -> None:
     splits = {split: split_of(2) for split in load_card(name)[0].splits}
-    for split in UNLABELLED.get(name, []):
+    for split in UNLABELED.get(name, []):
         del splits[split]["labels"]
     write_h5(tmp_path / "set.h5", **splits)
     told = invoke("run", pipeline(probe(name, ", size: 32")), "-n").text

@@ -212,7 +212,7 @@ def test_torchvision_loads_the_state_dict_strictly_and_computes_the_same(
         encoding="utf-8"
     )
     model = Model(tmp_path / "out")
-    images = normalize(pixels, model.normalisation)
+    images = normalize(pixels, model.normalization)
     steps = headless(network.eval())
     with torch.no_grad():
         given = torch.nn.Sequential(*steps)(images).flatten(1)
@@ -234,7 +234,7 @@ def test_which_networks_are_torchvisions() -> None:
     assert fit(name="resnet50").absent == {"fc.weight": (1000, 2048), "fc.bias": (1000,)}
     assert (
         fit(name="alexnet", batch_norm=True).mismatch
-        == "torchvision's alexnet has no batch normalisation"
+        == "torchvision's alexnet has no batch normalization"
     )
     for options in ({"name": "vgg11", "stem": "small"}, {"name": "resnet18", "stem": "small"}):
         assert "no stem for small images" in fit(**options).mismatch
@@ -242,11 +242,11 @@ def test_which_networks_are_torchvisions() -> None:
 
 
 @pytest.mark.parametrize("how", [Normalization(per_image=True), Normalization(lightness=True)])
-def test_a_program_normalises_as_the_model_does(
+def test_a_program_normalizes_as_the_model_does(
     tmp_path: Path, pixels: torch.Tensor, how: Normalization
 ) -> None:
     network = backbone("conv4").build(0).eval()
-    Model.write(tmp_path, network, size=64, normalisation=how, made_by={}, history=[])
+    Model.write(tmp_path, network, size=64, normalization=how, made_by={}, history=[])
     model = transfer.load_model(tmp_path)
     formats.write_program(tmp_path / "model.pt2", model.embedding(), pixels)
     with torch.no_grad():
@@ -262,7 +262,7 @@ def test_a_network_of_timm_leaves_under_timms_own_names(
 ) -> None:
     timm = pytest.importorskip("timm")
     network = backbone("timm:resnet10t").build(0).eval()
-    Model.write(tmp_path, network, size=64, normalisation=Normalization(), made_by={}, history=[])
+    Model.write(tmp_path, network, size=64, normalization=Normalization(), made_by={}, history=[])
     fit = find_compatible(network.spec, network.state_dict())
     formats.write_state_dict(tmp_path / "state_dict.pt", network.state_dict(), fit)
     found = torch.load(tmp_path / "state_dict.pt", weights_only=True)
@@ -346,7 +346,7 @@ def test_the_card_tells_what_the_store_knows(exported: Path, finished: Tiny) -> 
         "| sampling | uniform |",
     ):
         assert said in body
-    assert re.search(r"\*\*drawings/unlabeled\*\*: 64 images of 64 px.*Licence: Apache-2.0", body)
+    assert re.search(r"\*\*drawings/unlabeled\*\*: 64 images of 64 px.*License: Apache-2.0", body)
     for folder in (*finished.store.glob("cluster/*"), *finished.store.glob("target/*/*")):
         assert f"`{folder.name}`" in body
     assert f"torch {torch.__version__.partition('+')[0]}" in body

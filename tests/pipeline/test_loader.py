@@ -106,7 +106,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         "28:5: stages.clusters.init: should be 'k-means++' or 'random' (found 'kmeans')",
         "29:3: stages.x: stands on itself: x -> y -> x",
         "32:5: features: key repeated (first on line 31)",
-        "33:17: stages.x.steps.1: should be 'centre', 'standardise', 'l2', 'pca', 'whiten' or 'project' (found 'pcaa')",
+        "33:17: stages.x.steps.1: should be 'center', 'standardize', 'l2', 'pca', 'whiten' or 'project' (found 'pcaa')",
         "37:3: stages.z: must be a mapping with `uses`",
     ]
     found = faults(MANY_FAULTS)
@@ -186,7 +186,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         (
             f"{MODEL}, a: {{uses: evaluate/knn, model: model, k: 33}}",
             "k: 33",
-            "stages.a.k: 33 neighbours of 32 training images",
+            "stages.a.k: 33 neighbors of 32 training images",
         ),
         (
             f"{MODEL}, f: {{uses: extract/network, model: model}}, c: {{uses: cluster, features: f, k: 33}}",
@@ -359,9 +359,9 @@ def test_a_key_depends_on_the_version_of_the_stage(
 def test_a_key_depends_on_the_bytes_of_the_images_and_not_on_their_folder(
     load: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    def key(folder: str, colour: str) -> str:
+    def key(folder: str, color: str) -> str:
         (tmp_path / folder).mkdir(exist_ok=True)
-        Image.new("RGB", (20, 20), colour).save(tmp_path / folder / "a.png")
+        Image.new("RGB", (20, 20), color).save(tmp_path / folder / "a.png")
         return load(f"data: ./{folder}\nstages: {{{MODEL}}}\n").find("model")[0].key
 
     first = key("one", "red")
@@ -458,7 +458,7 @@ class Mine(Stage):
     def run(self, work):
         network = backbone({"name": "conv4", "width": self.width}).build(work.seed_for("weights"))
         from transfer.artifacts import Normalization
-        Model.write(work.folder, network, size=64, normalisation=Normalization(), made_by={}, history=[])
+        Model.write(work.folder, network, size=64, normalization=Normalization(), made_by={}, history=[])
         work.figures["width"] = self.width
 
 
@@ -792,10 +792,10 @@ def test_images_of_another_set_are_no_others_by_the_same_names(
     uses: str,
     told: str,
 ) -> None:
-    for folder, colour in (("left", 1), ("right", 2), ("copy", 1)):
+    for folder, color in (("left", 1), ("right", 2), ("copy", 1)):
         (tmp_path / folder).mkdir()
         for one in range(6):
-            Image.new("RGB", (32, 32), (colour, one, 0)).save(tmp_path / folder / f"{one}.png")
+            Image.new("RGB", (32, 32), (color, one, 0)).save(tmp_path / folder / f"{one}.png")
     text = OTHER_SETS.replace("USES", uses)
     if told:
         (found,) = faults(text)

@@ -175,7 +175,7 @@ def test_every_section_of_a_finished_pipeline_is_there(written: Path) -> None:
         "preview",
         "clusters",
         "sizes",
-        "neighbours",
+        "neighbors",
         "filters",
         "layers",
     }

@@ -67,13 +67,13 @@ def work_for(tmp_path: Path) -> Callable[..., StageContext]:
 
 @pytest.fixture
 def blobs() -> Callable[..., np.ndarray]:
-    """(n, d) float32 rows about `k` centres that are far apart."""
+    """(n, d) float32 rows about `k` centers that are far apart."""
 
     def draw(
         n: int = 400, d: int = 8, k: int = 5, seed: int = 0, apart: float = 10.0
     ) -> np.ndarray:
         random = np.random.default_rng(seed)
-        centres = apart * random.standard_normal((k, d))
-        return (centres[np.arange(n) % k] + random.standard_normal((n, d))).astype(np.float32)
+        centers = apart * random.standard_normal((k, d))
+        return (centers[np.arange(n) % k] + random.standard_normal((n, d))).astype(np.float32)
 
     return draw

@@ -61,7 +61,7 @@ def up_to_sign(values: np.ndarray) -> np.ndarray:
     return values * np.sign(values[np.abs(values).argmax(axis=0), range(values.shape[1])])
 
 
-@pytest.mark.parametrize("name", ["centre", "standardise", "l2", "pca", "whiten"])
+@pytest.mark.parametrize("name", ["center", "standardize", "l2", "pca", "whiten"])
 @pytest.mark.parametrize("shape", [(200, 12), (20, 50)], ids=["tall", "wide"])
 def test_each_step_is_scikit_learns(
     features_of: Of, work_for: Make, name: str, shape: tuple[int, int]
@@ -69,8 +69,8 @@ def test_each_step_is_scikit_learns(
     values = drawn(*shape)
     exact = values.astype(np.float64)
     expected = {
-        "centre": lambda: exact - exact.mean(axis=0),
-        "standardise": lambda: StandardScaler().fit_transform(exact),
+        "center": lambda: exact - exact.mean(axis=0),
+        "standardize": lambda: StandardScaler().fit_transform(exact),
         "l2": lambda: exact / np.linalg.norm(exact, axis=1, keepdims=True),
         "pca": lambda: PCA(10, svd_solver="full").fit_transform(exact),
         "whiten": lambda: PCA(10, svd_solver="full", whiten=True).fit_transform(exact),
@@ -99,8 +99,8 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     limit = min(d, n - 1)
     floor = Whitening(1e-2) if whiten else None
     step, kept = fit_pca(blocks_of(values, size), n, d, None, floor, CPU, notes.append)
-    centred = values - values.mean(axis=0, dtype=np.float64)
-    _, singular, right = np.linalg.svd(centred, full_matrices=False)
+    centerd = values - values.mean(axis=0, dtype=np.float64)
+    _, singular, right = np.linalg.svd(centerd, full_matrices=False)
     variances = singular[:limit] ** 2 / (n - 1)
     assert step["matrix"].shape == (d, limit)
     assert kept == pytest.approx(1, rel=1e-6)
@@ -115,7 +115,7 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     )
     # The map keeps inner products of the rows (of whitened ones, those that numpy's own whitening gives).
     scale = np.sqrt(variances) * np.sqrt(n - 1) / singular[:limit]
-    own = centred @ (right[:limit].T * scale)
+    own = centerd @ (right[:limit].T * scale)
     tolerance = 2e-3 * np.abs(own).max() ** 2 * limit
     np.testing.assert_allclose(found @ found.T, own @ own.T, atol=tolerance)
 
@@ -227,7 +227,7 @@ def test_steps_follow_one_another(features_of: Of, work_for: Make) -> None:
     values = drawn(200, 12).astype(np.float64)
     found = values_of(
         prepare(
-            work_for(features=features_of(values)), steps=["standardise", "pca", "l2"], components=5
+            work_for(features=features_of(values)), steps=["standardize", "pca", "l2"], components=5
         )
     )
     reduced = PCA(5, svd_solver="full").fit_transform(StandardScaler().fit_transform(values))
@@ -241,8 +241,8 @@ def test_the_variance_kept_is_that_of_all_steps_together(features_of: Of, work_f
         work_for(features=features_of(values)),
         work_for(features=features_of(values, "again")),
     )
-    prepare(one, steps=["centre", "pca"], components=3)
-    prepare(two, steps=["centre", "pca", "whiten"], components=3)
+    prepare(one, steps=["center", "pca"], components=3)
+    prepare(two, steps=["center", "pca", "whiten"], components=3)
     assert 0 < one.figures["variance kept"] < 1
     assert two.figures["variance kept"] == pytest.approx(one.figures["variance kept"])
 
@@ -252,7 +252,7 @@ def test_constant_values_become_zero_and_are_told(features_of: Of, work_for: Mak
     values[:, 2], values[:, 4] = 1234.567, 0
     values[:, 5] *= 1e-7  # small, but not constant
     work = work_for(features=features_of(values))
-    found = values_of(prepare(work, steps=["standardise"]))
+    found = values_of(prepare(work, steps=["standardize"]))
     assert work.notes == ["2 of 6 values are the same for all images; they become zero"]
     np.testing.assert_array_equal(found[:, [2, 4]], 0)
     np.testing.assert_allclose(found[:, [0, 1, 3, 5]].std(axis=0), 1, rtol=1e-4)
@@ -301,7 +301,7 @@ def test_equal_rows_have_no_directions(features_of: Of, work_for: Make) -> None:
         prepare(work_for(features=features_of(np.ones((30, 4)))), steps=["whiten"])
 
 
-@pytest.mark.parametrize("steps", [["l2"], ["centre"], ["l2", "whiten"]])
+@pytest.mark.parametrize("steps", [["l2"], ["center"], ["l2", "whiten"]])
 def test_rows_that_are_no_numbers_are_named(
     features_of: Of, work_for: Make, steps: list[str]
 ) -> None:
@@ -317,11 +317,11 @@ def test_values_too_large_for_float16_are_named(features_of: Of, work_for: Make)
     values[41] *= 1e5 / np.abs(values[41]).max()
     features = features_of(values)
     with pytest.raises(TransferError, match=f"{features.ids[41]} are too large for float16"):
-        prepare(work_for(features=features), steps=["centre"], dtype="float16")
+        prepare(work_for(features=features), steps=["center"], dtype="float16")
 
 
 @pytest.mark.parametrize(
-    "steps", [["l2", "whiten"], ["standardise"], ["centre", "pca", "l2"], ["l2"]]
+    "steps", [["l2", "whiten"], ["standardize"], ["center", "pca", "l2"], ["l2"]]
 )
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
 def test_like_gives_the_same_bits_for_the_same_rows(
@@ -359,14 +359,14 @@ def test_a_row_of_another_set_is_mapped_alike_whatever_is_beside_it(
 
 def test_a_preparation_of_a_preparation_remembers_both(features_of: Of, work_for: Make) -> None:
     features = features_of(drawn(200, 12))
-    first = prepare(work_for("first", features=features), steps=["standardise"])
+    first = prepare(work_for("first", features=features), steps=["standardize"])
     second = prepare(work_for("second", features=first), steps=["pca", "l2"], components=5)
-    assert second.attributes["preparation"] == ["standardise", "pca", "l2"]
+    assert second.attributes["preparation"] == ["standardize", "pca", "l2"]
     taken = prepare(work_for("taken", features=first, like=second), like="second")
     assert values_of(taken).tobytes() == values_of(second).tobytes()
 
 
-@pytest.mark.parametrize("steps", [["centre"], ["l2", "whiten"]])
+@pytest.mark.parametrize("steps", [["center"], ["l2", "whiten"]])
 def test_like_refuses_features_of_another_kind(
     features_of: Of, work_for: Make, steps: list[str]
 ) -> None:

@@ -1,4 +1,4 @@
-"""Miniature VOC sets: squares of a colour a class, with boxes and masks, packed at once or written as files."""
+"""Miniature VOC sets: squares of a color a class, with boxes and masks, packed at once or written as files."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Scene:
 
 
 def scene(name: str, number: int, difficult: float = 0.0) -> Scene:
-    """One or two squares of different colours on a dark ground, in the middle part that a square keeps."""
+    """One or two squares of different colors on a dark ground, in the middle part that a square keeps."""
     random = np.random.RandomState(number)
     made = Scene(
         name,
@@ -109,7 +109,7 @@ def packed(folder: Path, train: Sequence[Scene], test: Sequence[Scene]) -> dict[
 
 
 def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
-    """Random weights; `told`: the first layer of a conv4 hands the colours on as they are."""
+    """Random weights; `told`: the first layer of a conv4 hands the colors on as they are."""
     folder.mkdir(parents=True)
     network = backbone(spec).build(seed=0)
     if told:
@@ -119,7 +119,7 @@ def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
             for channel in range(3):
                 weight[channel, channel, 1, 1] = 1
     plain = Normalization(mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
-    Model.write(folder, network, size=SIZE, normalisation=plain, made_by={}, history=[])
+    Model.write(folder, network, size=SIZE, normalization=plain, made_by={}, history=[])
     return Model(folder)
 
 

@@ -51,7 +51,7 @@ class Task:
         return loss + (features - followed).square().mean(), {}
 
     def remembers(self, part: nn.Module) -> bool:
-        """Whether the optimiser's state of its first weight holds anything but zeros."""
+        """Whether the optimizer's state of its first weight holds anything but zeros."""
         state = self.optimizers[0].state.get(next(part.parameters()), {})
         return any(bool(value.any()) for value in state.values() if torch.is_tensor(value))
 
@@ -130,7 +130,7 @@ def test_an_epoch_that_was_stopped_at_its_end_is_followed_by_the_next(tmp_path: 
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw", "lars"])
-def test_what_was_drawn_anew_is_forgotten_by_the_optimiser_and_nothing_else_is(
+def test_what_was_drawn_anew_is_forgotten_by_the_optimizer_and_nothing_else_is(
     optimizer: str, tmp_path: Path
 ) -> None:
     task = Task(optimizer)

@@ -135,7 +135,7 @@ def test_its_momentum_is_saved_and_read_again(tmp_path: Path) -> None:
     assert torch.equal(made.bias, again.bias)
 
 
-def test_it_minimises() -> None:
+def test_it_minimizes() -> None:
     torch.manual_seed(0)
     made, target = network(torch.randn(2, 2)), torch.tensor([[1.0, -1.0], [0.5, 2.0]])
     optimizer = Lars(

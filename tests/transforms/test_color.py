@@ -33,7 +33,7 @@ from transfer.transforms.color import (
 from transfer.transforms.per_image_rng import PerImageRng
 
 TOLERANCE = (
-    2e-6  # between ours and torchvision's, of values in [0, 1]: a two-thousandth of a grey level
+    2e-6  # between ours and torchvision's, of values in [0, 1]: a two-thousandth of a gray level
 )
 
 factor = st.floats(0, 3, width=32)
@@ -44,7 +44,7 @@ image = st.tuples(st.integers(1, 9), st.integers(1, 9), st.integers(0, 1000)).ma
 
 
 @pytest.mark.parametrize("shape", [(5, 3, 8, 8), (5, 3, 9, 4, 4), (5, 3, 7)])
-def test_mixing_colours_multiplies_each_pixel_by_its_images_matrix(shape: tuple[int, ...]) -> None:
+def test_mixing_colors_multiplies_each_pixel_by_its_images_matrix(shape: tuple[int, ...]) -> None:
     generator = torch.Generator().manual_seed(0)
     images, matrices = (
         torch.rand(shape, generator=generator),
@@ -57,7 +57,7 @@ def test_mixing_colours_multiplies_each_pixel_by_its_images_matrix(shape: tuple[
     assert torch.allclose(mix_colors(turned, matrices), wanted, atol=1e-5)
 
 
-# Maps of colours
+# Maps of colors
 
 
 @settings(deadline=None)
@@ -76,8 +76,8 @@ def test_each_map_is_torchvisions(images: torch.Tensor, by: float) -> None:
     )
     contrast = mix_colors(images, contrast_matrix(factors, mean_gray(images))).clamp(0, 1)
     assert torch.allclose(contrast, tv.adjust_contrast(images, by), atol=TOLERANCE)
-    grey = mix_colors(images, grayscale_matrix(torch.tensor([True])))
-    assert torch.allclose(grey, tv.rgb_to_grayscale(images, 3), atol=TOLERANCE)
+    gray = mix_colors(images, grayscale_matrix(torch.tensor([True])))
+    assert torch.allclose(gray, tv.rgb_to_grayscale(images, 3), atol=TOLERANCE)
     assert torch.equal(mix_colors(images, grayscale_matrix(torch.tensor([False]))), images)
 
 
@@ -92,14 +92,14 @@ def test_composed_maps_are_the_maps_one_after_the_other(length: int, count: int,
     assert torch.allclose(mix_colors(images, compose_colors(*maps)), wanted, rtol=1e-3, atol=1e-3)
 
 
-def test_the_projection_removes_green_against_magenta_and_leaves_grey_and_the_rest() -> None:
+def test_the_projection_removes_green_against_magenta_and_leaves_gray_and_the_rest() -> None:
     chosen = torch.tensor([True, True, True, False])
-    colours = torch.tensor([[1.0, -2, 1], [1, 1, 1], [1, 0, -1], [1, -2, 1]])[:, :, None, None]
+    colors = torch.tensor([[1.0, -2, 1], [1, 1, 1], [1, 0, -1], [1, -2, 1]])[:, :, None, None]
     wanted = torch.tensor([[0.0, 0, 0], [1, 1, 1], [1, 0, -1], [1, -2, 1]])[:, :, None, None]
-    assert torch.allclose(mix_colors(colours, projection_matrix(chosen)), wanted, atol=1e-6)
+    assert torch.allclose(mix_colors(colors, projection_matrix(chosen)), wanted, atol=1e-6)
 
 
-def test_shares_of_the_images_become_grey_and_are_projected() -> None:
+def test_shares_of_the_images_become_gray_and_are_projected() -> None:
     images, count = noise(4000, 2), 4000
     for change, map_of in (
         (random_grayscale, grayscale_matrix),
@@ -126,7 +126,7 @@ def test_hue_is_torchvisions(images: torch.Tensor, by: float) -> None:
 
 
 @pytest.mark.parametrize("by", [-0.5, -0.25, -0.1, 0, 1 / 6, 1 / 3, 0.5])
-def test_hue_of_every_corner_edge_and_grey_is_torchvisions(by: float) -> None:
+def test_hue_of_every_corner_edge_and_gray_is_torchvisions(by: float) -> None:
     levels = torch.tensor([0, 0.2, 0.5, 0.5 + 1e-6, 1])
     images = torch.stack(torch.meshgrid(levels, levels, levels, indexing="ij")).flatten(1)[
         None, :, :, None
@@ -178,7 +178,7 @@ def test_jitter_is_torchvisions_in_order_where_nothing_is_cut_off() -> None:
             for step in order:
                 one = changes[step](one, by[step])
             wanted.append(tv.adjust_hue(one, by[3]))
-        # Torchvision's weights of grey add up to 0.9999, so that there is a trace of the order.
+        # Torchvision's weights of gray add up to 0.9999, so that there is a trace of the order.
         assert torch.allclose(jitter(images, factors), torch.stack(wanted), atol=1e-4)
     one_by_one = [
         tv.adjust_hue(changes[2](changes[1](changes[0](one, by[0]), by[1]), by[2]), by[3])
@@ -227,8 +227,8 @@ def test_images_that_are_not_jittered_stay_as_they_are() -> None:
 # Lab
 
 
-def test_lab_of_known_colours() -> None:
-    colours = torch.tensor(
+def test_lab_of_known_colors() -> None:
+    colors = torch.tensor(
         [[1.0, 1, 1], [0, 0, 0], [1, 0, 0], [0, 1, 0], [0, 0, 1], [0.5, 0.5, 0.5]]
     )
     wanted = torch.tensor(
@@ -241,7 +241,7 @@ def test_lab_of_known_colours() -> None:
             [53.39, 0, 0],
         ]
     )
-    assert torch.allclose(rgb_to_lab(colours[:, :, None, None])[:, :, 0, 0], wanted, atol=0.02)
+    assert torch.allclose(rgb_to_lab(colors[:, :, None, None])[:, :, 0, 0], wanted, atol=0.02)
 
 
 @settings(deadline=None)
@@ -260,12 +260,12 @@ def test_lab_is_scikit_images_within_a_thousandth() -> None:
     anything = (anything - torch.tensor([0, 0.5, 0.5])[:, None, None]) * torch.tensor(
         [100, 200, 200]
     )[:, None, None]
-    with pytest.warns(UserWarning, match="negative Z"):  # not all of them are colours
+    with pytest.warns(UserWarning, match="negative Z"):  # not all of them are colors
         wanted = color.lab2rgb(anything.permute(0, 2, 3, 1).double().numpy())
     assert abs(lab_to_rgb(anything).permute(0, 2, 3, 1).numpy() - wanted).max() < 1e-4
 
 
-def test_the_weights_of_grey_are_those_of_torchvision() -> None:
+def test_the_weights_of_gray_are_those_of_torchvision() -> None:
     assert torch.allclose(
         tv.rgb_to_grayscale(torch.eye(3)[:, :, None, None]).flatten(), torch.tensor(color.LUMA)
     )

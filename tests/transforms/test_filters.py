@@ -98,21 +98,21 @@ def test_sigmas_are_uniform_and_only_a_share_of_the_images_has_one() -> None:
     threshold=st.floats(0, 1, width=32),
     seed=st.integers(0, 99),
 )
-def test_solarisation_is_torchvisions_exactly(
+def test_solarization_is_torchvisions_exactly(
     height: int, width: int, threshold: float, seed: int
 ) -> None:
     images = noise(4, height, width, seed) / 255
     chosen = torch.tensor([True, False, True, False])
-    solarised = solarize(images, chosen, threshold)
-    assert torch.equal(solarised[chosen], tv.solarize(images[chosen], threshold))
-    assert torch.equal(solarised[~chosen], images[~chosen])
+    solarized = solarize(images, chosen, threshold)
+    assert torch.equal(solarized[chosen], tv.solarize(images[chosen], threshold))
+    assert torch.equal(solarized[~chosen], images[~chosen])
 
 
-def test_a_share_of_the_images_is_solarised() -> None:
+def test_a_share_of_the_images_is_solarized() -> None:
     images = noise(3000, 4)
-    solarised = random_solarize(images, PerImageRng(1, torch.arange(3000)), 0.2)
+    solarized = random_solarize(images, PerImageRng(1, torch.arange(3000)), 0.2)
     share = (
-        (solarised != solarize(images, torch.zeros(3000, dtype=torch.bool)))
+        (solarized != solarize(images, torch.zeros(3000, dtype=torch.bool)))
         .flatten(1)
         .any(1)
         .float()

@@ -10,7 +10,7 @@ from scipy import stats
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms import functional as tv
 
-from tests.datasets.pictures import GREY_LEVEL, Fixed, coordinates, noise
+from tests.datasets.pictures import GRAY_LEVEL, Fixed, coordinates, noise
 from transfer.transforms.geometry import (
     compose,
     crop_map,
@@ -58,13 +58,13 @@ def test_the_whole_image_stays_as_it_is() -> None:
             images, PerImageRng(1, torch.arange(4)), 32, (1, 1), ratio, flip=0
         )
         assert crop.dtype == torch.float32
-        assert (crop - images / 255).abs().max() < 0.01 * GREY_LEVEL
+        assert (crop - images / 255).abs().max() < 0.01 * GRAY_LEVEL
 
 
 def test_a_mirrored_image_is_the_image_backwards() -> None:
     images = noise()
     crop = random_resized_crop(images, PerImageRng(1, torch.arange(4)), 32, (1, 1), (1, 1), flip=1)
-    assert (crop - images.flip(-1) / 255).abs().max() < 0.01 * GREY_LEVEL
+    assert (crop - images.flip(-1) / 255).abs().max() < 0.01 * GRAY_LEVEL
 
 
 @pytest.mark.parametrize("size", [20, 32, 50])
@@ -74,7 +74,7 @@ def test_mirroring_leaves_the_crop_where_it_is(size: int) -> None:
         random_resized_crop(images, PerImageRng(2, torch.arange(16)), size, (0.3, 1), flip=flip)
         for flip in (0, 1)
     )
-    assert (plain.flip(-1) - mirrored).abs().max() < 0.02 * GREY_LEVEL
+    assert (plain.flip(-1) - mirrored).abs().max() < 0.02 * GRAY_LEVEL
 
 
 def test_half_of_the_images_are_mirrored() -> None:
@@ -89,7 +89,7 @@ def test_half_of_the_images_are_mirrored() -> None:
     "box", [(0, 0, 32, 32), (3, 5, 24, 18), (16, 0, 16, 20), (1, 2, 30, 29), (10, 12, 8, 8)]
 )
 @pytest.mark.parametrize("size", [4, 8, 24, 60])
-def test_a_crop_is_torchvisions_within_a_twentieth_of_a_grey_level(
+def test_a_crop_is_torchvisions_within_a_twentieth_of_a_gray_level(
     box: tuple[int, int, int, int], size: int
 ) -> None:
     left, top, wide, tall = box
@@ -111,10 +111,10 @@ def test_a_crop_is_torchvisions_within_a_twentieth_of_a_grey_level(
         InterpolationMode.BILINEAR,
         antialias=False,
     )
-    # Outermost pixels of an enlarged crop may lie between it and its neighbour, which torchvision has cut away.
+    # Outermost pixels of an enlarged crop may lie between it and its neighbor, which torchvision has cut away.
     edge = math.ceil(size / min(wide, tall) / 2) if size > min(wide, tall) else 0
     inner = slice(edge, size - edge)
-    assert (crop - wanted)[:, :, inner, inner].abs().max() < 0.05 * GREY_LEVEL
+    assert (crop - wanted)[:, :, inner, inner].abs().max() < 0.05 * GRAY_LEVEL
 
 
 @pytest.mark.parametrize("scale", [(0.08, 1.0), (0.6, 1.0), (0.9, 0.9), (1.0, 1.0)])
@@ -225,7 +225,7 @@ def test_a_chain_is_one_sampling_of_what_its_steps_give_one_by_one() -> None:
     whole = sample(smooth, compose(*maps), 64)
     assert (
         whole - one_by_one
-    ).abs().mean() < GREY_LEVEL  # they differ by what sampling three times smooths
+    ).abs().mean() < GRAY_LEVEL  # they differ by what sampling three times smooths
     turned = torch.stack(
         [tv.rotate(one, float(angle)) for one, angle in zip(smooth, angles, strict=True)]
     )
@@ -236,7 +236,7 @@ def test_a_chain_is_one_sampling_of_what_its_steps_give_one_by_one() -> None:
 
 @pytest.mark.parametrize("shape", [(32, 32), (20, 33), (41, 16)])
 @pytest.mark.parametrize("mode", ["bilinear", "nearest"])
-def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_grey_level(
+def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_gray_level(
     shape: tuple[int, int], mode: str
 ) -> None:
     images = noise(5, *shape) / 255
@@ -246,9 +246,9 @@ def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_grey_level(
     wanted = torch.stack([tv.rotate(one, angle, InterpolationMode(mode)) for one, angle in each])
     apart = (turned - wanted).abs()
     if mode == "nearest":  # where two pixels are equally near, either will do
-        assert (apart > 0.01 * GREY_LEVEL).float().mean() < 2e-3
+        assert (apart > 0.01 * GRAY_LEVEL).float().mean() < 2e-3
     else:
-        assert apart.max() < 0.01 * GREY_LEVEL
+        assert apart.max() < 0.01 * GRAY_LEVEL
 
 
 def test_angles_are_uniform_and_nothing_else_changes() -> None:
@@ -297,7 +297,7 @@ def test_quarter_turns_are_torchvisions_and_the_sampled_ones() -> None:
     assert torch.equal(turned, wanted)
     assert (
         turned - sample(images, rotation_map(90.0 * torch.arange(4)), 32)
-    ).abs().max() < 0.02 * GREY_LEVEL
+    ).abs().max() < 0.02 * GRAY_LEVEL
 
 
 def test_only_squares_have_quarter_turns() -> None:

@@ -27,12 +27,12 @@ RANDOM: dict[str, tuple[Transform, bool]] = {
         lambda images, rng: color.color_jitter(images, rng, 0.8, 0.8, 0.8, 0.2, 0.8),
         False,
     ),
-    "grey": (lambda images, rng: color.random_grayscale(images, rng, 0.5), False),
+    "gray": (lambda images, rng: color.random_grayscale(images, rng, 0.5), False),
     "projection": (lambda images, rng: color.project_color(images, rng, 0.5), False),
     "lab and back": (lambda images, _: color.lab_to_rgb(color.rgb_to_lab(images)), False),
     "blur": (lambda images, rng: filters.random_blur(images, rng, kernel=7), False),
-    "solarisation": (lambda images, rng: filters.random_solarize(images, rng, 0.5), False),
-    "views": (SimCLRViews(24, solarise=0.3), False),
+    "solarization": (lambda images, rng: filters.random_solarize(images, rng, 0.5), False),
+    "views": (SimCLRViews(24, solarize=0.3), False),
 }
 every_transform = pytest.mark.parametrize(
     ("transform", "keeps"), RANDOM.values(), ids=RANDOM.keys()
@@ -114,7 +114,7 @@ def test_images_in_channels_last_give_the_same(transform: Transform, keeps: bool
     )
 
 
-# Numbers and their normalisation
+# Numbers and their normalization
 
 
 def test_bytes_become_shares_and_are_left_alone_themselves() -> None:
@@ -149,7 +149,7 @@ def test_constant_images_give_next_to_nothing() -> None:
 
 
 @pytest.mark.parametrize("per_image", [True, False])
-def test_normalising_treats_each_image_alone_and_leaves_its_input(per_image: bool) -> None:
+def test_normalizing_treats_each_image_alone_and_leaves_its_input(per_image: bool) -> None:
     images, how = torch.rand(4, 3, 8, 8), Normalization(per_image=per_image)
     before = images.clone()
     whole = normalize(images, how)

@@ -15,7 +15,7 @@ from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.transforms.simclr_views import SimCLRViews
 
-PLAIN = SimCLRViews(32, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
+PLAIN = SimCLRViews(32, scale=(1, 1), flip=0, jitter_p=0, gray=0, blur=0)
 
 
 def with_only(**what: object) -> SimCLRViews:
@@ -37,12 +37,12 @@ def test_the_crop_is_the_first_draw() -> None:
 
 @pytest.mark.parametrize(
     ("option", "share"),
-    [("flip", 0.3), ("grey", 0.2), ("jitter_p", 0.8), ("blur", 0.5), ("solarise", 0.2)],
+    [("flip", 0.3), ("gray", 0.2), ("jitter_p", 0.8), ("blur", 0.5), ("solarize", 0.2)],
 )
 def test_each_step_comes_for_its_share_of_the_images(option: str, share: float) -> None:
     count = 3000
     images, rng = noise(count, 8), PerImageRng(1, torch.arange(count))
-    plain = SimCLRViews(8, scale=(1, 1), flip=0, jitter_p=0, grey=0, blur=0)
+    plain = SimCLRViews(8, scale=(1, 1), flip=0, jitter_p=0, gray=0, blur=0)
     seen = SimCLRViews(**{**vars(plain), option: share, "blur_sigma": (0.5, 2)})(images, rng)
     changed = (seen - images / 255).abs().flatten(1).amax(1) > 1e-4
     assert abs(changed.float().mean().item() - share) < 4 * math.sqrt(share * (1 - share) / count)
@@ -55,17 +55,17 @@ def test_each_step_is_the_transform_of_its_name() -> None:
         name: with_only(**what)(images, PerImageRng(1, torch.arange(6)))
         for name, what in {
             "flip": {"flip": 1},
-            "grey": {"grey": 1},
+            "gray": {"gray": 1},
             "blur": {"blur": 1, "blur_sigma": (1.5, 1.5)},
-            "solarise": {"solarise": 1},
+            "solarize": {"solarize": 1},
         }.items()
     }
-    grey = shares * torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
+    gray = shares * torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
     wanted = {
         "flip": shares.flip(-1),
-        "grey": grey.sum(1, keepdim=True).expand(-1, 3, -1, -1),
+        "gray": gray.sum(1, keepdim=True).expand(-1, 3, -1, -1),
         "blur": gaussian_blur(shares, torch.full((6,), 1.5), 3),
-        "solarise": torch.minimum(shares, 1 - shares),
+        "solarize": torch.minimum(shares, 1 - shares),
     }
     for name, result in seen.items():
         assert torch.allclose(result, wanted[name], atol=1e-5), name
@@ -88,7 +88,7 @@ def test_each_step_is_the_transform_of_its_name() -> None:
 def test_any_image_gives_views_in_range(
     height: int, width: int, size: int, count: int, seed: int
 ) -> None:
-    seen = SimCLRViews(size, solarise=0.2)(
+    seen = SimCLRViews(size, solarize=0.2)(
         noise(count, height, width, seed), PerImageRng(seed, torch.arange(count))
     )
     assert seen.shape == (count, 3, size, size)
@@ -97,7 +97,7 @@ def test_any_image_gives_views_in_range(
 
 
 def test_the_blocks_that_a_processor_works_in_do_not_show(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, recipe = noise(20), SimCLRViews(24, solarise=0.2)
+    images, recipe = noise(20), SimCLRViews(24, solarize=0.2)
     seen = []
     for block in (1, 7 * 3 * 24**2, 1 << 30):
         monkeypatch.setattr(simclr_views, "BLOCK", block)

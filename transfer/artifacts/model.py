@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 class Normalization:
     """How uint8 images become a network's input: per channel, or each image by its own mean and deviation.
 
-    With `lightness` the network sees no colour: all three channels are the CIE lightness L.
+    With `lightness` the network sees no color: all three channels are the CIE lightness L.
     """
 
     per_image: bool = False
@@ -39,11 +39,11 @@ class Model(Artifact):
         return self._json("model.json")
 
     @property
-    def normalisation(self) -> Normalization:
+    def normalization(self) -> Normalization:
         return Normalization(
             **{
                 k: tuple(v) if isinstance(v, list) else v
-                for k, v in self.card["normalisation"].items()
+                for k, v in self.card["normalization"].items()
             }
         )
 
@@ -85,7 +85,7 @@ class Model(Artifact):
         network: Network,
         *,
         size: int,
-        normalisation: Normalization,
+        normalization: Normalization,
         made_by: dict[str, Any],
         history: list[dict[str, float]],
     ) -> None:
@@ -99,7 +99,7 @@ class Model(Artifact):
             "backbone": network.spec.model_dump(mode="json"),
             "default_layer": network.spec.default_layer(),
             "layers": {name: list(shape) for name, shape in network.shapes(size).items()},
-            "normalisation": normalisation.__dict__,
+            "normalization": normalization.__dict__,
             "made_by": made_by,
             "size": size,
         }

@@ -130,16 +130,16 @@ def _section(
         row.random = _difference(
             row, _nearest(row, [one for one in rows if one.lineage.is_pretext(RANDOM)]), images
         )
-        labelled = _nearest(row, [one for one in rows if one.lineage.is_pretext(SUPERVISED)])
-        if labelled is None and row.lineage.target != SAME_NETWORK:
-            labelled = _nearest(
+        labeled = _nearest(row, [one for one in rows if one.lineage.is_pretext(SUPERVISED)])
+        if labeled is None and row.lineage.target != SAME_NETWORK:
+            labeled = _nearest(
                 row, [one for one in rows if one.lineage.distilled_from(SUPERVISED)]
             )
-            if labelled is not None:
+            if labeled is not None:
                 notes.append(
                     f"'supervised' is {row.target} taught by a supervised network: none learned the labels itself"
                 )
-        row.supervised = _difference(row, labelled, images)
+        row.supervised = _difference(row, labeled, images)
     seeds = {row.label: len(row.runs) for row in rows}
     rows = [row for row in rows if any(id(run) in chosen for run in row.runs)]
     single = [

@@ -18,7 +18,7 @@ INSTRUCTED = ("files", "records", "voc")  # readers that know nothing without a 
 
 
 class Card(BaseModel):
-    """What a set is, its splits and sizes, its licence, how to cite it, where its files are expected."""
+    """What a set is, its splits and sizes, its license, how to cite it, where its files are expected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -43,7 +43,7 @@ class Card(BaseModel):
         None, description="where the files are, relative to the card; without, the card's name"
     )
     fetch: str | None = Field(None, description="command that downloads the set to {path}")
-    licence: str = Field("as its owner states", description="what the images may be used for")
+    license: str = Field("as its owner states", description="what the images may be used for")
     cite: str = Field("", description="how to cite the set")
 
     files: Files | None = Field(

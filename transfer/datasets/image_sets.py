@@ -51,23 +51,23 @@ class ImageSets:
             self._seen[seen] = origin.open().survey(StampCache(self._memory))
         return self._seen[seen]
 
-    def pack(self, spec: ImageSpec, wanted: str, labelled: bool) -> Pack:
+    def pack(self, spec: ImageSpec, wanted: str, labeled: bool) -> Pack:
         """The stage that packs the split of `spec` that a stage asks for; UsageError where there is none."""
         origin, own_size = self.locate(spec)
         survey = self.survey(spec)
         try:
             named = spec.split.get(wanted) if isinstance(spec.split, dict) else spec.split
-            split = survey.resolve_split(named or wanted, named is not None, labelled)
+            split = survey.resolve_split(named or wanted, named is not None, labeled)
         except UsageError as error:
             raise UsageError(f"image set '{spec.location}' {error}") from error
         facts = survey.splits[split]
         if not facts.count:
             raise UsageError(f"image set '{spec.location}', split '{split}', holds no images")
-        if labelled and not facts.labelled:
+        if labeled and not facts.labeled:
             raise UsageError(
                 f"image set '{spec.location}', split '{split}', has no labels, and this stage needs them"
             )
-        if (spec.classes or spec.per_class) and not facts.labelled:
+        if (spec.classes or spec.per_class) and not facts.labeled:
             raise UsageError(
                 f"image set '{spec.location}', split '{split}', has no labels: `classes` and `per_class` need them"
             )

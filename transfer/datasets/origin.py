@@ -17,7 +17,7 @@ class Origin:
 
     reader: str
     location: str
-    labelled: bool = True
+    labeled: bool = True
     card: Card | None = None
 
     @property
@@ -30,4 +30,4 @@ class Origin:
 
     def open(self) -> Source:
         """The source that answers what is there; UsageError where nothing is."""
-        return make_source(self.reader, Path(self.location), self.labelled, self.card)
+        return make_source(self.reader, Path(self.location), self.labeled, self.card)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def make_source(
-    reader: str, place: Path, labelled: bool = True, card: Card | None = None
+    reader: str, place: Path, labeled: bool = True, card: Card | None = None
 ) -> Source:
     """The source of the images at `place`. Making it is cheap, and its reader is imported only then.
 
@@ -36,7 +36,7 @@ def make_source(
     if reader == "folder":
         from transfer.datasets.readers.folder import FolderSource
 
-        return FolderSource(place, labelled)
+        return FolderSource(place, labeled)
     if reader == "tar":
         from transfer.datasets.readers.webdataset import TarSource
 

@@ -62,7 +62,7 @@ class ImageSpec(BaseModel):
 
     fit: Literal["crop", "stretch"] = Field(
         "crop",
-        description="crop: the shorter side is resized, then the centre cut out; stretch: the whole, squeezed",
+        description="crop: the shorter side is resized, then the center cut out; stretch: the whole, squeezed",
     )
     pack: Literal["auto", "raw", "jpeg"] = Field(
         "auto",

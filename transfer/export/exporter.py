@@ -162,7 +162,7 @@ def _write(
     forms = formats.write_formats(folder, model, artifact.network(), pixels, onnx)
     side, values = model.card["size"], forms.values
     takes = (
-        f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalisation included"
+        f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalization included"
     )
     shown, in_card = describe(forms.fit)
     what = {

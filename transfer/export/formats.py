@@ -52,7 +52,7 @@ def write_formats(
     pixels: uint8 (B, 3, S, S), two at least. TransferError for the first that differs.
     """
     state, module = own.state_dict(), model.embedding()
-    reference = PixelEmbedding(own, module.layer, model.normalisation).eval()
+    reference = PixelEmbedding(own, module.layer, model.normalization).eval()
     forms = WrittenFormats(find_compatible(own.spec, state), module.layer, 0, {})
 
     def compared(name: str, found: Outputs, expected: Outputs = reference) -> None:
@@ -138,7 +138,7 @@ def state_dict_outputs(path: Path, model: LoadedModel, fit: Compatibility) -> tu
     """(what the class that the file belongs to computes with it, what the model computes), up to the last layer."""
     from transfer.transforms.normalize import normalize
 
-    network, how = model.network(), model.normalisation
+    network, how = model.network(), model.normalization
     found = torch.load(path, map_location="cpu", weights_only=True)
     if fit.torchvision_name:
         stranger: nn.Module = torchvision_model(fit.torchvision_name)

@@ -27,21 +27,21 @@ ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 
 class PixelEmbedding(nn.Module):
-    """Pixels to embeddings, normalisation included: uint8 (B, 3, S, S) to float32 (B, D).
+    """Pixels to embeddings, normalization included: uint8 (B, 3, S, S) to float32 (B, D).
 
     What a layer says, averaged over its map, as the protocol `knn` reads it; a flat layer is its own embedding.
     """
 
-    def __init__(self, network: Network, layer: str, normalisation: Normalization):
+    def __init__(self, network: Network, layer: str, normalization: Normalization):
         super().__init__()
         # Deeper layers are no part of it: AlexNet's fc6 and fc7 would be nine tenths of an exported program.
         needed = network.layer_names[: network.layer_names.index(layer) + 1]
         self.network = Network({name: network.get_submodule(name) for name in needed}, network.spec)
-        self.layer, self.normalisation = layer, normalisation
+        self.layer, self.normalization = layer, normalization
 
     def forward(self, images: Tensor) -> Tensor:
         """uint8 (B, 3, S, S) to float32 (B, D)."""
-        found = self.network.layers(normalize(images, self.normalisation), [self.layer])
+        found = self.network.layers(normalize(images, self.normalization), [self.layer])
         return pool_features(found[self.layer], 1, "average")
 
 
@@ -58,7 +58,7 @@ class LoadedModel(Model):
             name = self.backbone.resolve_layer(layer or self.card["default_layer"])
         except ValueError as error:
             raise UsageError(str(error)) from error
-        return PixelEmbedding(self._network, name, self.normalisation).eval().requires_grad_(False)
+        return PixelEmbedding(self._network, name, self.normalization).eval().requires_grad_(False)
 
     def embed(
         self, images: ImageLike | Sequence[ImageLike], layer: str | None = None

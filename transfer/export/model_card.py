@@ -151,7 +151,7 @@ def _what(pipeline: Pipeline, stages: Sequence[PlannedStage], facts: ExportFacts
 
 
 def _fed(facts: ExportFacts) -> str:
-    how, size = facts.card["normalisation"], facts.card["size"]
+    how, size = facts.card["normalization"], facts.card["size"]
     if how["lightness"]:
         fed = "all three channels are the CIE lightness (L - 50) / 25"
     elif how["per_image"]:
@@ -159,7 +159,7 @@ def _fed(facts: ExportFacts) -> str:
     else:
         fed = f"values from 0 to 1, minus the mean {list(how['mean'])}, over the deviation {list(how['std'])}"
     squared = (
-        "its shorter side is resized and the centre cut out"
+        "its shorter side is resized and the center cut out"
         if facts.card["fit"] == "crop"
         else "it is squeezed"
     )
@@ -176,7 +176,7 @@ def _data(
     stages: Sequence[PlannedStage],
     scores: Sequence[tuple[PlannedStage, Scores]],
 ) -> str:
-    """Every packed set, who reads it, what its card says of licence and citation."""
+    """Every packed set, who reads it, what its card says of license and citation."""
     readers: dict[str, tuple[PlannedStage, list[str]]] = {}
     for one in [*stages, *(other for other, _ in scores)]:
         for pack in one.images.values():
@@ -194,23 +194,23 @@ def _data(
     told = "\n".join(lines) or "No stage that made this model read images of the pipeline."
     for one in stages:
         if "weights" in getattr(one.stage, "needs", ""):
-            told += f"\n- What the weights given to **{one.label}** learned from, and its licence, is not known here."
+            told += f"\n- What the weights given to **{one.label}** learned from, and its license, is not known here."
     return (
         f"## Images\n\n{told}\n\nWhat the model itself may be used for is for you to say, in the light of these "
-        "licences; the `license` above stands at `unknown` until you do."
+        "licenses; the `license` above stands at `unknown` until you do."
     )
 
 
 def _rights(pipeline: Pipeline, pack: PlannedStage) -> str:
     name = pack.stage.spec.card
     if name is None:
-        return "Licence: not known, for these images have no card; their owner knows."
+        return "License: not known, for these images have no card; their owner knows."
     try:
         card, _ = load_card(name, pipeline.plan.file.resolve().parent)
     except UsageError:
-        return "Licence: not known, for their card is gone."
+        return "License: not known, for their card is gone."
     cite = f" Cite: {' '.join(card.cite.split())}" if card.cite else ""
-    return f"{card.title[0].upper()}{card.title[1:]}. Licence: {card.licence.rstrip('.')}.{cite}"
+    return f"{card.title[0].upper()}{card.title[1:]}. License: {card.license.rstrip('.')}.{cite}"
 
 
 def _making(pipeline: Pipeline, stages: Sequence[PlannedStage]) -> str:

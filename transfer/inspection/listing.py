@@ -118,7 +118,7 @@ def _told(value: Any) -> str:
 def describe_text(found: dict[str, Any]) -> str:
     lines = [found["name"] + (f"  makes {found['makes']}" if "makes" in found else "")]
     lines += ["", *(found.get("about") or found.get("title", "")).splitlines(), ""]
-    for key in ("card", "place", "layout", "fetch", "splits", "classes", "size", "licence", "cite"):
+    for key in ("card", "place", "layout", "fetch", "splits", "classes", "size", "license", "cite"):
         if found.get(key):
             absent = key == "place" and not found["there"]
             lines.append(f"{key}: {_told(found[key])}{' (not there)' if absent else ''}".rstrip())

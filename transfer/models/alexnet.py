@@ -29,7 +29,7 @@ class AlexNet(Backbone):
     names: ClassVar[tuple[str, ...]] = get_args(Name)
 
     name: Name = Field(description="the one network of the family")
-    batch_norm: bool = Field(False, description="batch normalisation after every convolution")
+    batch_norm: bool = Field(False, description="batch normalization after every convolution")
     stem: Literal["imagenet", "small"] = Field(
         "imagenet",
         description="imagenet: the published layout, for images of 63 px and more; small: for images below "

@@ -132,8 +132,8 @@ class Timm(Backbone):
         notes = (getattr(facts, "notes", None) or ()) if "quickgelu" not in self.model else ()
         return [f"timm remarks on {self.name}: {note}" for note in notes]
 
-    def other_normalisations(self) -> list[str]:
-        """Where no tag says which weights are meant: for which of them images would be normalised in another way."""
+    def other_normalizations(self) -> list[str]:
+        """Where no tag says which weights are meant: for which of them images would be normalized in another way."""
         timm = self._timm()
         facts = timm.get_pretrained_cfg(self.model)
         every = (
@@ -146,7 +146,7 @@ class Timm(Backbone):
             return []
         mean = ", ".join(f"{value:g}" for value in facts.mean)
         return [
-            f"images are normalised as for {self.name}.{facts.tag} (mean {mean}), not as for {', '.join(others)}: "
+            f"images are normalized as for {self.name}.{facts.tag} (mean {mean}), not as for {', '.join(others)}: "
             "where these weights need another one, add their tag to the name, or set `mean` and `std`"
         ]
 

@@ -69,7 +69,7 @@ def _other_architecture(spec: Backbone) -> str:
     if spec.stem != "imagenet":
         return f"torchvision's {spec.name} has no stem for small images"
     if isinstance(spec, AlexNet) and spec.batch_norm:
-        return "torchvision's alexnet has no batch normalisation"
+        return "torchvision's alexnet has no batch normalization"
     return ""
 
 

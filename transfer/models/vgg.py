@@ -33,7 +33,7 @@ class VGG(Backbone):
     names: ClassVar[tuple[str, ...]] = get_args(Name)
 
     name: Name = Field(description="which depth")
-    batch_norm: bool = Field(False, description="batch normalisation after every convolution")
+    batch_norm: bool = Field(False, description="batch normalization after every convolution")
     stem: Literal["imagenet", "small"] = Field(
         "imagenet",
         description="imagenet: the published layout, for images of 32 px and more; small: for images below "

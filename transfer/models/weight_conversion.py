@@ -110,7 +110,7 @@ def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
         inside = [name for name, value in _parts(found).items() if _named(value)]
         nearer = [
             name for name in inside if "." not in name
-        ] or inside  # optimisers have tensors too, further inside
+        ] or inside  # optimizers have tensors too, further inside
         names = ", ".join(f"{entry}.{name}" if entry else name for name in nearer)
         hint = f"; say which of its entries does: {names}" if names else ""
         raise ValueError(f"{path} does not hold named tensors and nothing else{hint}")

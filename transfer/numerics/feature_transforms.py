@@ -124,7 +124,7 @@ class Whitening(NamedTuple):
 
     floor: float = 0.0  # a share of the largest, which none is taken for less than
     shrinkage: float | Literal["ledoit-wolf"] | None = (
-        None  # a share, by which all are drawn towards their mean
+        None  # a share, by which all are drawn toward their mean
     )
 
 
@@ -140,7 +140,7 @@ class CovarianceSpectrum(NamedTuple):
 
 
 def ledoit_wolf(blocks: Blocks, found: CovarianceSpectrum, count: int, width: int) -> float:
-    """How far the covariance is best drawn towards a multiple of the identity (Ledoit & Wolf, 2004): 0 to 1."""
+    """How far the covariance is best drawn toward a multiple of the identity (Ledoit & Wolf, 2004): 0 to 1."""
     fourth = 0.0
     for block in blocks():
         fourth += float(
@@ -188,20 +188,20 @@ def covariance_spectrum(
     return CovarianceSpectrum(mean.cpu().numpy(), values, vectors, trace, squares)
 
 
-def fit_scaler(blocks: Blocks, width: int, standardise: bool, note: Note) -> Step:
-    """The mean, and the deviations to `standardise`; a value that does not vary becomes zero."""
+def fit_scaler(blocks: Blocks, width: int, standardize: bool, note: Note) -> Step:
+    """The mean, and the deviations to `standardize`; a value that does not vary becomes zero."""
     squares, count = torch.zeros(width, dtype=torch.float64), 0
 
     def add(rows: torch_types.Tensor) -> None:
         nonlocal count
         count += len(rows)
-        if standardise:
+        if standardize:
             squares.add_(rows.square_().sum(0))
 
     shift, total = _sums(blocks, torch.device("cpu"), add)
     mean = shift + total / count
     step = {"mean": mean.numpy().astype(np.float32)}
-    if standardise:
+    if standardize:
         deviation = (squares / count - (total / count).square()).clamp(min=0).sqrt()
         constant = deviation <= ROUNDING * mean.abs()
         if constant.any():

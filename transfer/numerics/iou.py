@@ -9,7 +9,7 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     import numpy
 
-VOID = 255  # borders of objects and what nobody labelled: counted neither way
+VOID = 255  # borders of objects and what nobody labeled: counted neither way
 
 
 def confusion(wanted: numpy.ndarray, said: numpy.ndarray, classes: int) -> numpy.ndarray:

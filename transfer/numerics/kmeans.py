@@ -27,7 +27,7 @@ SEEDING_ROWS = (
 PANEL = 8192  # rows that are searched, and summed in float32, at a time
 NUDGE = (
     1 / 64
-)  # how far an empty cluster is moved from its donor's mean towards the donor's farthest row
+)  # how far an empty cluster is moved from its donor's mean toward the donor's farthest row
 
 
 class Rows(Protocol):
@@ -98,7 +98,7 @@ class Assigner:
         distances, labels = self._index.search(np.ascontiguousarray(block), count)
         if labels.size and labels.min() < 0:
             raise TransferError(
-                "distances are too large for float32, or no numbers: standardise the features"
+                "distances are too large for float32, or no numbers: standardize the features"
             )
         return np.maximum(distances, 0), labels
 

@@ -54,7 +54,7 @@ class ImagePlanner:
                 return None
             spec = data if len(kind.images) == 1 else spec_for(images.split, data)
             try:
-                found[role] = self._pack(spec, images.split, images.labelled)
+                found[role] = self._pack(spec, images.split, images.labeled)
             except (TransferError, OSError) as error:
                 if own:
                     self.faults.add(node.keys["data"], f"stages.{name}.data", str(error))
@@ -89,7 +89,7 @@ class ImagePlanner:
         places = f"'{one.name}' is of {theirs.stage.origin.place}, the images are of {pack.stage.origin.place}"
         return f"{places}: in another set the same id is another image"
 
-    def _pack(self, spec: ImageSpec, split: str, labelled: bool) -> PlannedStage:
+    def _pack(self, spec: ImageSpec, split: str, labeled: bool) -> PlannedStage:
         note = ""
         if self.smoke:
             spec = spec.model_copy(update={"limit": min(spec.limit or SMOKE_IMAGES, SMOKE_IMAGES)})
@@ -101,7 +101,7 @@ class ImagePlanner:
                 spec = ImageSpec(
                     card="drawings", split=None, limit=spec.limit, size=spec.size or size
                 )
-        pack = self.sets.pack(spec, split, labelled)
+        pack = self.sets.pack(spec, split, labeled)
         told = "; ".join(filter(None, [note, pack.note]))
         return PlannedStage(
             f"{Path(spec.location).name or spec.location}/{pack.split}", "images", pack, note=told

@@ -94,7 +94,7 @@ def _montage(report: ReportData, one: ReportStage) -> dict[str, Any] | None:
     return {
         "found": one,
         "set": pack.label,
-        "labelled": counts is not None,
+        "labeled": counts is not None,
         "groups": groups,
         "count": len(table.sizes),
     }

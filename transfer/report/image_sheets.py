@@ -21,7 +21,7 @@ QUALITY = 78  # of JPEG
 GAP, FRAME = 2, 2  # px between tiles, and of a frame
 GROUND = (128, 128, 128)  # neither white nor black: the page may be either
 ODD = (226, 100, 0)  # the frame of an image that is not what most beside it are
-LIKE = (0, 158, 115)  # and of one that is; told apart by colour-blind people too
+LIKE = (0, 158, 115)  # and of one that is; told apart by color-blind people too
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def sheet(
     gap: int = GAP,
     frame: int = FRAME,
 ) -> Image:
-    """Tiles (h, w, 3) uint8 of one size in rows of `columns`, some of them in a coloured frame."""
+    """Tiles (h, w, 3) uint8 of one size in rows of `columns`, some of them in a colored frame."""
     from PIL import Image
 
     high, wide = tiles[0].shape[:2]

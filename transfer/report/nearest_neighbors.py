@@ -1,4 +1,4 @@
-"""Nearest neighbours: what retrieval found, or where nothing retrieved, what features in the store lie nearest."""
+"""Nearest neighbors: what retrieval found, or where nothing retrieved, what features in the store lie nearest."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def neighbors(report: ReportData) -> dict[str, Any]:
 
 
 def _last(report: ReportData) -> list[ReportStage]:
-    """Features that no other features are made from, of images that are labelled or clustered."""
+    """Features that no other features are made from, of images that are labeled or clustered."""
     features = report.of(Features)
     read = {other.key for one in features for other in one.planned.inputs.values()}
     return [one for one in features if one.planned.key not in read]

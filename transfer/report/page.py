@@ -73,7 +73,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
         "views": training.views(report),
         "montages": cluster_montages.montages(report),
         "sizes": cluster_montages.sizes(report),
-        "neighbours": nearest_neighbors.neighbors(report),
+        "neighbors": nearest_neighbors.neighbors(report),
         "filters": training.first_filters(report),
         "probes": scores.probes(report, comparison),
         "taught": scores.curves(report),

@@ -216,7 +216,7 @@ def _layers(boxes: Sequence[Box]) -> list[list[Box]]:
 
 
 def _order(layers: Sequence[list[Box]]) -> None:
-    """Each layer sorted by the mean place of its neighbours, to and fro: few lines cross (Sugiyama et al. 1981)."""
+    """Each layer sorted by the mean place of its neighbors, to and fro: few lines cross (Sugiyama et al. 1981)."""
     for sweep in range(SWEEPS):
         forward = sweep % 2 == 0
         for number in range(1, len(layers)) if forward else range(len(layers) - 2, -1, -1):
@@ -236,7 +236,7 @@ def _order(layers: Sequence[list[Box]]) -> None:
 
 
 def _heights(layers: Sequence[list[Box]]) -> None:
-    """Where each box stands in its layer: near its neighbours, in order, none on another."""
+    """Where each box stands in its layer: near its neighbors, in order, none on another."""
     for layer in layers:
         y = 0.0
         for box in layer:

@@ -13,7 +13,7 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NOTE = (
     "Published curves (Zhang et al. 2016 and 2017; Noroozi et al. 2017 and 2018; those that they quote) are of AlexNet "
     "on the same images by the same protocol; theirs has 96, 256, 384, 384 and 256 channels, two groups and local "
-    "response normalisation, ours is torchvision's. They are second-hand: check the papers before you quote them."
+    "response normalization, ours is torchvision's. They are second-hand: check the papers before you quote them."
 )
 IMAGENET = {
     "labels": (19.3, 36.3, 44.2, 48.3, 50.5),

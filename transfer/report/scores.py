@@ -161,7 +161,7 @@ def _dots(section: Section, told: list[str]) -> dict[str, Any]:
 
 
 def _over_time(section: Section) -> Markup:
-    """Each row's figure over the minutes that its network was trained: a colour for each way to learn."""
+    """Each row's figure over the minutes that its network was trained: a color for each way to learn."""
     groups: dict[str, list[Row]] = {}
     for row in section.timed:
         groups.setdefault(

@@ -1,4 +1,4 @@
-"""Plots as SVG inside the page: its own fonts and colours, light or dark, sharp in print, and readable without eyes."""
+"""Plots as SVG inside the page: its own fonts and colors, light or dark, sharp in print, and readable without eyes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 210  # what a phone shows without shrinking it
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 36
-COLOURS = 8  # classes c0 .. c7 of the style sheet; then again, dashed
+COLORS = 8  # classes c0 .. c7 of the style sheet; then again, dashed
 LETTER = 6.2  # px that a letter of the axes takes at most, nearly
 
 
 @dataclass(frozen=True)
 class Series:
-    """A line: points from left to right, with their intervals where they have some. `kind` is what tells colours."""
+    """A line: points from left to right, with their intervals where they have some. `kind` is what tells colors."""
 
     name: str
     xs: Sequence[float]
@@ -44,7 +44,7 @@ def lines(
 
     log: the x axis is logarithmic. floor: the y axis starts no higher. steps: lines as stairs, not from point to point.
     dots: points alone.
-    kinds: what colours tell, in order, where one legend serves several plots; their lines have none of their own then.
+    kinds: what colors tell, in order, where one legend serves several plots; their lines have none of their own then.
     """
     series = [thinned(one) for one in series if len(one.xs)]
     if not series:
@@ -105,7 +105,7 @@ def lines(
 def legend(
     kinds: Sequence[str], level: tuple[str, float] | None = None, quiet: Sequence[str] = ()
 ) -> Markup:
-    """Names beside their colours; nothing where there is one line only."""
+    """Names beside their colors; nothing where there is one line only."""
     key = Markup(
         '<li><svg class="key" viewBox="0 0 22 8" aria-hidden="true"><line class="{}" x1="1" x2="21" y1="4" y2="4"/>'
         "</svg>{}</li>"
@@ -154,7 +154,7 @@ def scale(lows: Sequence[float], highs: Sequence[float]) -> tuple[float, float, 
 
 
 def _classes(number: int) -> str:
-    return f"c{number % COLOURS}" + (" again" if number >= COLOURS else "")
+    return f"c{number % COLORS}" + (" again" if number >= COLORS else "")
 
 
 def _line(one: Series, number: int, across, up, steps: bool, dots: bool) -> Markup:

@@ -41,8 +41,8 @@ def curves(report: ReportData) -> list[dict[str, Any]]:
         if not histories:
             continue
         trained = [one.planned for one in histories]
-        told, colours = apart(trained), apart(trained, without=("seed",))
-        kinds = list(dict.fromkeys(colours))
+        told, colors = apart(trained), apart(trained, without=("seed",))
+        kinds = list(dict.fromkeys(colors))
         plots = []
         for figure in _figures(histories.values()):
             series = [
@@ -52,7 +52,7 @@ def curves(report: ReportData) -> list[dict[str, Any]]:
                     [entry[figure] for entry in history if figure in entry],
                     kind=kind,
                 )
-                for label, kind, history in zip(told, colours, histories.values(), strict=True)
+                for label, kind, history in zip(told, colors, histories.values(), strict=True)
             ]
             level = None
             if figure == "accuracy":

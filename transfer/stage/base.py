@@ -151,8 +151,8 @@ class ImageInput:
     With `follow`, the images are those of the input of that name (pseudo-labels know their images).
     """
 
-    def __init__(self, split: str, follow: str | None = None, labelled: bool = False):
-        self.split, self.follow, self.labelled = split, follow, labelled
+    def __init__(self, split: str, follow: str | None = None, labeled: bool = False):
+        self.split, self.follow, self.labeled = split, follow, labeled
 
 
 class Stage(BaseModel):

@@ -32,7 +32,7 @@ def extract_layers(
     for first, batch in iter_batches(images, machine, start):
         batch = resize_to(batch, model.card["size"])
         with torch.inference_mode(), machine.autocast():
-            found = network.layers(normalize(batch, model.normalisation), layers)
+            found = network.layers(normalize(batch, model.normalization), layers)
         yield first, found
 
 

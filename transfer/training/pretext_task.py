@@ -40,7 +40,7 @@ class Pretext(TrainableStage):
 
     produces = Model
     images = {"images": ImageInput("unlabeled")}
-    normalisation: ClassVar[Normalization] = Normalization()
+    normalization: ClassVar[Normalization] = Normalization()
     paper: ClassVar[str] = ""  # who proposed the task, and where
     needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
 
@@ -105,7 +105,7 @@ class Pretext(TrainableStage):
             context.folder,
             network["backbone"],
             size=images.size,
-            normalisation=self.normalisation,
+            normalization=self.normalization,
             made_by=made_by,
             history=history,
         )

@@ -1,4 +1,4 @@
-"""How a network is trained: the options that every trained stage has, its optimiser and its learning rate."""
+"""How a network is trained: the options that every trained stage has, its optimizer and its learning rate."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class TrainableStage(Stage):
     lr_scales: ClassVar[dict[str, float]] = {}
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
-        """One optimiser over all that asks for gradients; a group's rate is the recipe's times its `scale`."""
+        """One optimizer over all that asks for gradients; a group's rate is the recipe's times its `scale`."""
         groups: dict[tuple[bool, float], dict[str, Any]] = {}
         for name, parameter in network.named_parameters():
             if parameter.requires_grad:

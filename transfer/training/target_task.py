@@ -72,7 +72,7 @@ class Target(TrainableStage):
         make_head: of the backbone and the number of values that it gives. rows: the images that can be learned from;
         order: those of an epoch, by default all of them, shuffled. The head is no part of the network that is kept.
         """
-        images, normalisation = context.images["images"], Normalization()
+        images, normalization = context.images["images"], Normalization()
         seed, size = context.seed_for("weights"), self.size or context.images["images"].size
         backbone = self.backbone.build(seed)
         with torch.random.fork_rng(devices=[]):
@@ -85,7 +85,7 @@ class Target(TrainableStage):
             network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
             crops = self.augment(batch, rng)
-            found = network["backbone"](normalize(crops, normalisation)).flatten(1)
+            found = network["backbone"](normalize(crops, normalization)).flatten(1)
             return asked(network["head"], found, crops, rng)
 
         def every(epoch: int) -> numpy.ndarray:
@@ -100,7 +100,7 @@ class Target(TrainableStage):
             context.folder,
             network["backbone"],
             size=size,
-            normalisation=normalisation,
+            normalization=normalization,
             made_by=made_by,
             history=history,
         )

@@ -46,7 +46,7 @@ def train(
 
     order: the rows of `images` to train on in a given epoch, always equally many (by default all, shuffled).
     chance: the accuracy of guessing, to tell a person when nothing is learned.
-    before_epoch: is given the epoch, and returns the parts of the network that it drew anew: what the optimiser
+    before_epoch: is given the epoch, and returns the parts of the network that it drew anew: what the optimizer
     remembers of them is forgotten. after_step: is given the share of the training that is done.
     """
     if order is None:

@@ -1,6 +1,6 @@
-"""Colours of batched images, each image by its own factors. Images are (B, 3, H, W), uint8 or float in [0, 1].
+"""Colors of batched images, each image by its own factors. Images are (B, 3, H, W), uint8 or float in [0, 1].
 
-Brightness, contrast, saturation, grey and the projection are affine maps of a pixel's colour, (B, 3, 4): a matrix and,
+Brightness, contrast, saturation, gray and the projection are affine maps of a pixel's color, (B, 3, 4): a matrix and,
 in the last column, an offset. They compose into one.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from transfer.transforms.per_image_rng import PerImageRng
 
 LUMA = (0.2989, 0.587, 0.114)  # ITU-R BT.601, in the digits that torchvision uses
-# Removes one direction of colour, as Doersch et al. (2015) do; constants of the released code of Jigsaw++.
+# Removes one direction of color, as Doersch et al. (2015) do; constants of the released code of Jigsaw++.
 PROJECTION = ((5 / 6, 1 / 3, -1 / 6), (1 / 3, 1 / 3, 1 / 3), (-1 / 6, 1 / 3, 5 / 6))
 
 
@@ -26,7 +26,7 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def mix_colors(images: Tensor, matrices: Tensor) -> Tensor:
-    """Apply to each image's colours its own map: (B, 3, ...) float and (B, 3, 3), or (B, 3, 4) with an offset."""
+    """Apply to each image's colors its own map: (B, 3, ...) float and (B, 3, 3), or (B, 3, 4) with an offset."""
     flat = images.flatten(2)
     with torch.autocast(
         images.device.type, enabled=False
@@ -57,7 +57,7 @@ def brightness_matrix(factors: Tensor) -> Tensor:
 
 
 def saturation_matrix(factors: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
-    """(B,) to (B, 3, 4): a pixel's distance from its own grey times `factors`."""
+    """(B,) to (B, 3, 4): a pixel's distance from its own gray times `factors`."""
     matrices = brightness_matrix(factors)
     matrices[:, :, :3] += (1 - factors)[:, None, None] * torch.tensor(
         weights, device=factors.device
@@ -65,20 +65,20 @@ def saturation_matrix(factors: Tensor, weights: tuple[float, float, float] = LUM
     return matrices
 
 
-def contrast_matrix(factors: Tensor, grey: Tensor) -> Tensor:
-    """(B,) and (B,) to (B, 3, 4): a pixel's distance from `grey`, the image's mean grey, times `factors`."""
+def contrast_matrix(factors: Tensor, gray: Tensor) -> Tensor:
+    """(B,) and (B,) to (B, 3, 4): a pixel's distance from `gray`, the image's mean gray, times `factors`."""
     matrices = brightness_matrix(factors)
-    matrices[:, :, 3] = ((1 - factors) * grey)[:, None]
+    matrices[:, :, 3] = ((1 - factors) * gray)[:, None]
     return matrices
 
 
 def grayscale_matrix(chosen: Tensor, weights: tuple[float, float, float] = LUMA) -> Tensor:
-    """(B,) bool to (B, 3, 4): grey where chosen, else as it is."""
+    """(B,) bool to (B, 3, 4): gray where chosen, else as it is."""
     return saturation_matrix(1 - chosen.to(torch.float32), weights)
 
 
 def projection_matrix(chosen: Tensor) -> Tensor:
-    """(B,) bool to (B, 3, 4): one direction of colour removed where chosen, else as it is."""
+    """(B,) bool to (B, 3, 4): one direction of color removed where chosen, else as it is."""
     matrices = identity_colors(len(chosen), chosen.device)
     removed = torch.tensor(PROJECTION, device=chosen.device)
     matrices[:, :, :3] = torch.where(chosen[:, None, None], removed, matrices[:, :, :3])
@@ -86,7 +86,7 @@ def projection_matrix(chosen: Tensor) -> Tensor:
 
 
 def mean_gray(images: Tensor) -> Tensor:
-    """(B,): the mean of each image's grey."""
+    """(B,): the mean of each image's gray."""
     return (
         images.flatten(2).mean(2, dtype=torch.float32) * torch.tensor(LUMA, device=images.device)
     ).sum(1)
@@ -97,7 +97,7 @@ def random_grayscale(images: Tensor, rng: PerImageRng, p: float) -> Tensor:
 
 
 def project_color(images: Tensor, rng: PerImageRng, p: float) -> Tensor:
-    """One direction of colour removed from images chosen with probability `p`; values may leave [0, 1]."""
+    """One direction of color removed from images chosen with probability `p`; values may leave [0, 1]."""
     return mix_colors(to_float(images), projection_matrix(rng.chance(p)))
 
 
@@ -153,16 +153,16 @@ def jitter_factors(
 def jitter(images: Tensor, factors: Tensor) -> Tensor:
     """Brightness, contrast, saturation and hue changed by `factors` (B, 4) of `jitter_factors`; float in [0, 1].
 
-    One map of colours, then the hue, then one cut to [0, 1]. Torchvision cuts after each of the four, which it takes
+    One map of colors, then the hue, then one cut to [0, 1]. Torchvision cuts after each of the four, which it takes
     in random order: there, what one factor pushed over the edge stays lost, and here a later one may bring it back.
-    Without any cut the order of the first three makes no difference, and that of the hue shows only in how grey the
-    pixel is towards which saturation and contrast pull.
+    Without any cut the order of the first three makes no difference, and that of the hue shows only in how gray the
+    pixel is toward which saturation and contrast pull.
     """
     return unclamped_jitter(to_float(images), jitter_maps(factors), factors[:, 3]).clamp_(0, 1)
 
 
 def jitter_maps(factors: Tensor) -> Tensor:
-    """(B, 4) to the maps (B, 3, 4) of brightness, contrast and saturation for images whose mean grey is 1.
+    """(B, 4) to the maps (B, 3, 4) of brightness, contrast and saturation for images whose mean gray is 1.
 
     What contrast adds is in proportion to it.
     """

@@ -1,4 +1,4 @@
-"""Blur and solarisation of batched images, each image by its own draw. Images are (B, 3, H, W)."""
+"""Blur and solarization of batched images, each image by its own draw. Images are (B, 3, H, W)."""
 
 from __future__ import annotations
 

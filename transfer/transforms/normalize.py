@@ -25,9 +25,9 @@ def normalize(images: Tensor, how: Normalization) -> Tensor:
         )  # L is 0..100, of photographs about 50 +- 25
     if how.per_image:
         # Not `std_mean`: its way over an image is five times as slow.
-        centred = images - images.mean((1, 2, 3), keepdim=True)
-        length = torch.linalg.vector_norm(centred, dim=(1, 2, 3), keepdim=True)
-        return centred.div_(length / math.sqrt(images[0].numel()) + 1e-5)
+        centerd = images - images.mean((1, 2, 3), keepdim=True)
+        length = torch.linalg.vector_norm(centerd, dim=(1, 2, 3), keepdim=True)
+        return centerd.div_(length / math.sqrt(images[0].numel()) + 1e-5)
     mean = torch.tensor(how.mean, device=images.device)[:, None, None]
     std = torch.tensor(how.std, device=images.device)[:, None, None]
     return torch.addcmul(-mean / std, images, 1 / std)  # one pass instead of two

@@ -26,7 +26,7 @@ _SECOND = _signed(0x94D049BB133111EB)
 
 
 def _mix(x: Tensor) -> Tensor:
-    """The finaliser of splitmix64 on int64 (wrapping); shifts are made logical by masking the sign's copies."""
+    """The finalizer of splitmix64 on int64 (wrapping); shifts are made logical by masking the sign's copies."""
     x = (x ^ ((x >> 30) & ((1 << 34) - 1))) * _FIRST
     x = (x ^ ((x >> 27) & ((1 << 37) - 1))) * _SECOND
     return x ^ ((x >> 31) & ((1 << 33) - 1))

@@ -27,14 +27,14 @@ BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class SimCLRViews:
-    """Crop and flip, colour jitter, grey, blur, solarisation, in this order; each image by its own draw.
+    """Crop and flip, color jitter, gray, blur, solarization, in this order; each image by its own draw.
 
-    Defaults are SimCLR's; BYOL's are jitter (0.4, 0.4, 0.2, 0.1), blur 1 and 0.1, solarise 0 and 0.2 for its two views.
+    Defaults are SimCLR's; BYOL's are jitter (0.4, 0.4, 0.2, 0.1), blur 1 and 0.1, solarize 0 and 0.2 for its two views.
     """
 
     size: int  # px of a view
     scale: tuple[float, float] = (0.08, 1.0)  # of the image's area
-    flip: float = 0.5  # probability, as are jitter_p, grey, blur, solarise
+    flip: float = 0.5  # probability, as are jitter_p, gray, blur, solarize
     jitter: tuple[float, float, float, float] = (
         0.8,
         0.8,
@@ -42,10 +42,10 @@ class SimCLRViews:
         0.2,
     )  # brightness, contrast, saturation, hue
     jitter_p: float = 0.8
-    grey: float = 0.2
+    gray: float = 0.2
     blur: float = 0.5
     blur_sigma: tuple[float, float] = (0.1, 2.0)  # px
-    solarise: float = 0.0
+    solarize: float = 0.0
     strength: float = 1.0  # what `jitter` is multiplied by
 
     def __call__(self, images: Tensor, rng: PerImageRng) -> Tensor:
@@ -54,16 +54,16 @@ class SimCLRViews:
         factors = jitter_factors(
             rng, *(width * self.strength for width in self.jitter), p=self.jitter_p
         )
-        grey = rng.chance(self.grey)
+        gray = rng.chance(self.gray)
         sigma = blur_sigmas(rng, self.blur_sigma, self.blur)
-        solarised = rng.chance(self.solarise)
+        solarized = rng.chance(self.solarize)
         seen = torch.empty(len(images), 3, self.size, self.size, device=images.device)
         block = (
             max(1, BLOCK // seen[0].numel())
             if len(seen) and seen.device.type == "cpu"
             else max(1, len(seen))
         )
-        whole = (seen, images, maps, jitter_maps(factors), factors[:, 3], grey, sigma, solarised)
+        whole = (seen, images, maps, jitter_maps(factors), factors[:, 3], gray, sigma, solarized)
         for part in zip(*(values.split(block) for values in whole), strict=True):
             self._show(*part)
         return seen
@@ -73,20 +73,20 @@ class SimCLRViews:
         seen: Tensor,
         images: Tensor,
         maps: Tensor,
-        colours: Tensor,
+        colors: Tensor,
         turn: Tensor,
-        grey: Tensor,
+        gray: Tensor,
         sigma: Tensor,
-        solarised: Tensor,
+        solarized: Tensor,
     ) -> None:
         """Fill `seen`."""
         torch.clamp(
-            unclamped_jitter(sample(images, maps, self.size), colours, turn), 0, 1, out=seen
+            unclamped_jitter(sample(images, maps, self.size), colors, turn), 0, 1, out=seen
         )
-        chosen = grey.nonzero()[:, 0]
+        chosen = gray.nonzero()[:, 0]
         seen.index_copy_(
-            0, chosen, mix_colors(seen[chosen], grayscale_matrix(grey[chosen])[:, :, :3])
+            0, chosen, mix_colors(seen[chosen], grayscale_matrix(gray[chosen])[:, :, :3])
         )
         blur_(seen, sigma, blur_kernel(self.size))
-        if self.solarise:
-            seen.copy_(solarize(seen, solarised))
+        if self.solarize:
+            seen.copy_(solarize(seen, solarized))

@@ -92,26 +92,26 @@ def test_no_two_pictures_are_alike(train: np.ndarray, whole: np.ndarray) -> None
 
 
 def test_classes_differ_in_shape(train: np.ndarray) -> None:
-    """The mean outline of each class, whatever its colours, is its own."""
-    grey = train.astype(np.float64).mean(axis=3)
-    edges = np.abs(np.diff(grey, axis=1))[:, :, :-1] + np.abs(np.diff(grey, axis=2))[:, :-1]
+    """The mean outline of each class, whatever its colors, is its own."""
+    gray = train.astype(np.float64).mean(axis=3)
+    edges = np.abs(np.diff(gray, axis=1))[:, :, :-1] + np.abs(np.diff(gray, axis=2))[:, :-1]
     outlines = [edges[label::10].mean(axis=0).ravel() for label in range(10)]
     assert (np.corrcoef(outlines) - np.eye(10)).max() < 0.95
 
 
 def test_every_kind_of_object_is_both_lighter_and_darker_than_its_ground(train: np.ndarray) -> None:
-    grey = train.astype(np.float64).mean(axis=3)
-    ground = (grey[:, :6, :6] + grey[:, :6, -6:] + grey[:, -6:, :6] + grey[:, -6:, -6:]).mean(
+    gray = train.astype(np.float64).mean(axis=3)
+    ground = (gray[:, :6, :6] + gray[:, :6, -6:] + gray[:, -6:, :6] + gray[:, -6:, -6:]).mean(
         axis=(1, 2)
     ) / 4
-    lighter = grey[:, 16:48, 16:48].mean(axis=(1, 2)) > ground
+    lighter = gray[:, 16:48, 16:48].mean(axis=(1, 2)) > ground
     shares = lighter.reshape(-1, 10).mean(axis=0)
     assert shares.min() > 0.1
     assert shares.max() < 0.5
 
 
 def ridge_accuracy(train: np.ndarray, test: np.ndarray, weight: float) -> float:
-    """Least squares to the ten classes on standardised columns, in the form whose cost is in the pictures."""
+    """Least squares to the ten classes on standardized columns, in the form whose cost is in the pictures."""
     train, test = (x.reshape(len(x), -1).astype(np.float32) for x in (train, test))
     middle, spread = train.mean(axis=0), train.std(axis=0)
     train, test = (train - middle) / spread, (test - middle) / spread
@@ -125,7 +125,7 @@ def test_raw_pixels_do_not_give_the_class_away(train: np.ndarray, whole: np.ndar
     assert 0.15 < ridge_accuracy(train, whole, weight=10) < 0.4
 
 
-def test_colours_do_not_give_the_class_away(train: np.ndarray, whole: np.ndarray) -> None:
+def test_colors_do_not_give_the_class_away(train: np.ndarray, whole: np.ndarray) -> None:
     assert ridge_accuracy(train.mean(axis=(1, 2)), whole.mean(axis=(1, 2)), weight=0.01) < 0.15
     thumbnails = (x.reshape(-1, 4, 16, 4, 16, 3).mean(axis=(2, 4)) for x in (train, whole))
     assert ridge_accuracy(*thumbnails, weight=0.01) < 0.3

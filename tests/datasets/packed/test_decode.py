@@ -55,14 +55,14 @@ def test_each_format_decodes_at_any_size(form: str, width: int, height: int) -> 
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_grey_becomes_three_equal_channels(form: str) -> None:
+def test_gray_becomes_three_equal_channels(form: str) -> None:
     pixels = decode(encode(picture().convert("L"), form))
-    allowed = 4 if form == "WEBP" else 0  # lossy WebP has no grey
+    allowed = 4 if form == "WEBP" else 0  # lossy WebP has no gray
     assert np.ptp(pixels, axis=2).max() <= allowed
     assert pixels.std() > 10
 
 
-def test_16_bit_grey_keeps_its_upper_byte() -> None:
+def test_16_bit_gray_keeps_its_upper_byte() -> None:
     values = np.linspace(0, 65535, 400).astype(np.uint16).reshape(20, 20)
     pixels = decode(encode(Image.fromarray(values)))
     assert (pixels == (values >> 8).astype(np.uint8)[..., None]).all()
@@ -73,12 +73,12 @@ def test_black_and_white_becomes_0_and_255() -> None:
     assert (decode(encode(Image.fromarray(bits)))[..., 1] == bits * 255).all()
 
 
-def test_palette_gives_its_colours() -> None:
+def test_palette_gives_its_colors() -> None:
     original = picture().quantize(16)
     assert (decode(encode(original)) == np.asarray(original.convert("RGB"))).all()
 
 
-def test_cmyk_gives_the_colours_that_were_meant() -> None:
+def test_cmyk_gives_the_colors_that_were_meant() -> None:
     original = Image.new("RGB", (16, 16), (200, 40, 90))
     pixels = decode(encode(original.convert("CMYK"), "JPEG", quality=98))
     assert np.abs(pixels.astype(int) - (200, 40, 90)).max() <= 4
@@ -218,7 +218,7 @@ def test_a_file_that_is_gone_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("width", "height"), [(120, 80), (250, 333), (47, 50), (400, 31), (97, 96), (1, 50), (640, 480)]
 )
-def test_a_square_is_torchvisions_resize_and_centre_crop_within_two_grey_levels(
+def test_a_square_is_torchvisions_resize_and_center_crop_within_two_gray_levels(
     width: int, height: int, size: int
 ) -> None:
     image = picture(5, width, height)

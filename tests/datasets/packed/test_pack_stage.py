@@ -80,7 +80,7 @@ def test_a_limit_is_kept_and_a_small_draw_is_part_of_a_larger_one(
     assert set(images.ids) <= set(next_one.ids)
 
 
-def test_the_draw_favours_no_place_in_the_set() -> None:
+def test_the_draw_favors_no_place_in_the_set() -> None:
     order = np.random.RandomState(0).permutation(10_000)[:2_000]
     counts = np.histogram(order, bins=10, range=(0, 10_000))[0]
     assert ((counts - 200) ** 2 / 160).sum() < 22  # chi-square, 9 degrees of freedom, p = 0.01
@@ -241,7 +241,7 @@ def test_a_text_is_a_card_a_folder_or_an_hdf5_file(text: str, place: dict[str, s
         {"folder": "a", "size": 1025},
         {"folder": "a", "limit": 0},
         {"folder": "a", "limit": "3"},
-        {"folder": "a", "colour": True},
+        {"folder": "a", "color": True},
         {"hdf5": "a.h5", "labels": False},
         {"folder": 3},
         None,
@@ -291,8 +291,8 @@ def test_a_stage_that_needs_labels_is_told_where_there_are_none(
 ) -> None:
     spec = ImageSpec(folder=str(fill(tmp_path / "set", "train/1.png")), size=16)
     with pytest.raises(UsageError, match="split 'train', has no labels, and this stage needs them"):
-        sets().pack(spec, "train", labelled=True)
-    assert sets().pack(spec, "train", labelled=False).count == 1
+        sets().pack(spec, "train", labeled=True)
+    assert sets().pack(spec, "train", labeled=False).count == 1
 
 
 # Cards
@@ -319,7 +319,7 @@ def test_a_card_beside_the_pipeline_file_names_files_beside_itself(
     fill(tmp_path / "data" / "pets", "train/cat/1.png", "test/cat/1.png")
     card = "name: pets\ntitle: two cats\nreader: folder\nlayout: as it is\npath: pets\nsize: 48\n"
     (tmp_path / "data" / "pets.yaml").write_text(card)
-    pack = sets().pack(ImageSpec(card="pets"), "test", labelled=True)
+    pack = sets().pack(ImageSpec(card="pets"), "test", labeled=True)
     assert (pack.origin.location, pack.size) == (str(tmp_path / "data" / "pets"), 48)
 
 

@@ -645,7 +645,7 @@ def fashion(place: Path, zipped: bool) -> np.ndarray:
 
 
 @pytest.mark.parametrize("zipped", [False, True])
-def test_fashion_mnist_is_read_from_idx_files_as_grey_colour(tmp_path: Path, zipped: bool) -> None:
+def test_fashion_mnist_is_read_from_idx_files_as_gray_color(tmp_path: Path, zipped: bool) -> None:
     images = fashion(tmp_path / "fashion_mnist", zipped)
     found = opened("fashion_mnist", tmp_path / "fashion_mnist", **SPLITS)
     check(found, "train", images[:8], list(range(8)))

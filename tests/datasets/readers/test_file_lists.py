@@ -24,7 +24,7 @@ SPLITS = {"splits": {}}
 TENCH, SPRINGER, CRANE, CRANE_TOO = "n01440764", "n02102040", "n02012849", "n03126707"
 
 
-def labelled(found: Opened, split: str) -> dict[str, str]:
+def labeled(found: Opened, split: str) -> dict[str, str]:
     """Image -> name of its class."""
     listing = found.listing(split)
     assert listing.labels is not None
@@ -90,17 +90,17 @@ def test_imagenet_is_read_from_folders_of_classes(tmp_path: Path) -> None:
     )
     found = opened("imagenet", tmp_path / "imagenet", **SPLITS)
     assert found.survey.classes == [TENCH, SPRINGER]
-    assert labelled(found, "train") == {
+    assert labeled(found, "train") == {
         name: name.split("/")[1] for name in written if name.startswith("train")
     }
     assert found.listing("train").ids == sorted(found.listing("train").ids)
-    assert labelled(found, "val") == {f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG": SPRINGER}
+    assert labeled(found, "val") == {f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG": SPRINGER}
     assert found.listing("test").labels is None
     for split in ("train", "val", "test"):
         same_bytes(found, split, written)
 
 
-def test_imagenets_flat_validation_images_are_labelled_by_the_development_kit(
+def test_imagenets_flat_validation_images_are_labeled_by_the_development_kit(
     tmp_path: Path,
 ) -> None:
     place = tmp_path / "imagenet"
@@ -111,10 +111,10 @@ def test_imagenets_flat_validation_images_are_labelled_by_the_development_kit(
     text(place / "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", "2", "1", "2")
     found = opened("imagenet", place, **SPLITS)
     assert found.survey.classes == [TENCH, SPRINGER]
-    assert labelled(found, "val") == dict(zip(names, [TENCH, SPRINGER, TENCH], strict=True))
+    assert labeled(found, "val") == dict(zip(names, [TENCH, SPRINGER, TENCH], strict=True))
     same_bytes(found, "val", written)
     shutil.rmtree(place / "train")
-    assert labelled(opened("imagenet", place, **SPLITS), "val")[names[1]] == SPRINGER
+    assert labeled(opened("imagenet", place, **SPLITS), "val")[names[1]] == SPRINGER
 
 
 def test_imagenet_in_the_layout_of_kaggle(tmp_path: Path) -> None:
@@ -136,8 +136,8 @@ def test_imagenet_in_the_layout_of_kaggle(tmp_path: Path) -> None:
     )
     found = opened("imagenet", place, **SPLITS)
     assert found.survey.classes == ["tench", f"crane ({CRANE})", f"crane ({CRANE_TOO})"]
-    assert labelled(found, "val") == {val[1]: f"crane ({CRANE_TOO})", val[0]: "tench"}
-    assert len(labelled(found, "train")) == 3
+    assert labeled(found, "val") == {val[1]: f"crane ({CRANE_TOO})", val[0]: "tench"}
+    assert len(labeled(found, "train")) == 3
 
 
 @pytest.mark.parametrize("folder", ["", "imagenet_subsets/"])
@@ -147,7 +147,7 @@ def test_the_published_lists_of_one_and_ten_percent(tmp_path: Path, folder: str)
     text(place / f"{folder}1percent.txt", f"{SPRINGER}_99.JPEG", f"{TENCH}_10043.JPEG")
     found = opened("imagenet", place, **SPLITS)
     names = [f"train/{SPRINGER}/{SPRINGER}_99.JPEG", f"train/{TENCH}/{TENCH}_10043.JPEG"]
-    assert labelled(found, "train_1percent") == dict(zip(names, [SPRINGER, TENCH], strict=True))
+    assert labeled(found, "train_1percent") == dict(zip(names, [SPRINGER, TENCH], strict=True))
     assert {*found.listing("train_1percent").ids} < {*found.listing("train").ids}
     same_bytes(found, "train_1percent", written)
     with pytest.raises(
@@ -181,7 +181,7 @@ def test_imagenet100_takes_its_classes_out_of_imagenet(
     found = opened("imagenet100", find_place(card, file), tmp_path / "memory", **SPLITS)
     assert found.survey.classes == codes
     assert len(found.listing("train").ids) == 200
-    assert labelled(found, "val") == {"val/ILSVRC2012_val_00000002.JPEG": codes[7]}
+    assert labeled(found, "val") == {"val/ILSVRC2012_val_00000002.JPEG": codes[7]}
     shutil.rmtree(tmp_path / "imagenet" / "train" / codes[3])
     with pytest.raises(UsageError, match=f"lacks 1 of its classes:\n  {codes[3]}"):
         _ = opened("imagenet100", tmp_path / "imagenet", **SPLITS).survey.splits["train"]
@@ -279,7 +279,7 @@ def test_tiny_imagenet_is_read_unpacked_or_as_it_is_downloaded(tmp_path: Path, f
         f"val/images/val_{number}.JPEG": name
         for number, name in enumerate(["goldfish", "Egyptian cat", "goldfish"])
     }
-    assert labelled(found, "val") == shown
+    assert labeled(found, "val") == shown
     assert found.listing("test").labels is None
     for split in ("train", "val", "test"):
         same_bytes(found, split, written)
@@ -374,7 +374,7 @@ def test_places_are_read_by_their_lists(tmp_path: Path, folder: str) -> None:
     assert found.survey.classes == ["airfield", "alcove", "apartment_building/outdoor"]
     assert found.listing("train").ids == [f"{folder}/{name}" for name in reversed(names)]
     assert found.listing("train").labels == [2, 1, 0]
-    assert labelled(found, "val") == {
+    assert labeled(found, "val") == {
         "val_256/Places365_val_00000001.jpg": "apartment_building/outdoor"
     }
     assert found.listing("test").labels is None
@@ -414,10 +414,10 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
     )
     text(root / "annotations/test.txt", "Bengal_5 6 1 2")
     found = opened("oxford_pets", tmp_path / "oxford_pets", **SPLITS)
-    assert labelled(found, "trainval") == {
+    assert labeled(found, "trainval") == {
         f"images/{name}.jpg": name.rpartition("_")[0] for name in names
     }  # each file's own name says what it shows
-    assert labelled(found, "test") == {"images/Bengal_5.jpg": "Bengal"}
+    assert labeled(found, "test") == {"images/Bengal_5.jpg": "Bengal"}
     same_bytes(found, "trainval", written)
     assert found.survey.resolve_split("trainval", explicit=True) == "trainval"
     text(root / "annotations/test.txt", "Bengal_5 38 1 2")
@@ -439,7 +439,7 @@ def test_imagenette_has_the_names_of_its_ten_classes(tmp_path: Path) -> None:
     text(root / "noisy_imagenette.csv", "path,noisy_labels_0")
     found = opened("imagenette", tmp_path / "imagenette", **SPLITS)
     assert found.survey.classes[:2] == ["tench", "English springer"]
-    assert labelled(found, "val")[f"val/{codes[8]}/{codes[8]}_1.JPEG"] == "golf ball"
+    assert labeled(found, "val")[f"val/{codes[8]}/{codes[8]}_1.JPEG"] == "golf ball"
     assert opened("imagenette", root, **SPLITS).prints() == found.prints()
 
 
@@ -452,7 +452,7 @@ def test_slimagenet_has_the_classes_of_all_its_splits(tmp_path: Path) -> None:
     )
     found = opened("slimagenet64", tmp_path / "slim", **SPLITS)
     assert found.survey.classes == [TENCH, CRANE, SPRINGER]
-    assert labelled(found, "test") == {f"test/{SPRINGER}/a.png": SPRINGER}
+    assert labeled(found, "test") == {f"test/{SPRINGER}/a.png": SPRINGER}
     assert "val" in found.survey.absent
 
 
@@ -476,7 +476,7 @@ def test_names_with_spaces_and_other_scripts_are_read(tmp_path: Path) -> None:
     )
     card = own(splits={"train": {"list": "liste.tsv", "line": "{image}\t{class}", "header": True}})
     found = Opened(card, tmp_path / "set", tmp_path / "memory")
-    assert labelled(found, "train") == dict(zip(names, classes, strict=True))
+    assert labeled(found, "train") == dict(zip(names, classes, strict=True))
     with_bom = (tmp_path / "set" / "liste.tsv").read_text(encoding="utf-8").replace("\n", "\r\n")
     (tmp_path / "set" / "liste.tsv").write_bytes(b"\xef\xbb\xbf" + with_bom.encode())
     assert Opened(card, tmp_path / "set", tmp_path / "memory").prints() == found.prints()

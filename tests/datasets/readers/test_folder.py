@@ -26,7 +26,7 @@ from transfer.errors import TransferError, UsageError
 
 @pytest.fixture
 def look(tmp_path: Path) -> Callable[..., Survey]:
-    return lambda folder, labelled=True: FolderSource(folder, labelled).survey(
+    return lambda folder, labeled=True: FolderSource(folder, labeled).survey(
         StampCache(tmp_path / "memory")
     )
 
@@ -47,7 +47,7 @@ def test_a_flat_folder_is_one_split_without_labels(
     tmp_path: Path, look: Callable[..., Survey]
 ) -> None:
     survey = look(fill(tmp_path / "set", "b.png", "a.jpg", "c.WEBP"))
-    assert (survey.splits["all"].count, survey.splits["all"].labelled, survey.classes) == (
+    assert (survey.splits["all"].count, survey.splits["all"].labeled, survey.classes) == (
         3,
         False,
         [],
@@ -75,7 +75,7 @@ def test_a_folder_a_split_has_the_classes_of_all_splits(
         tmp_path / "set", "unlabeled/x.png", "train/b/1.png", "test/a/1.png", "test/b/1.png"
     )
     survey = look(folder)
-    assert {name: (split.count, split.labelled) for name, split in survey.splits.items()} == {
+    assert {name: (split.count, split.labeled) for name, split in survey.splits.items()} == {
         "unlabeled": (1, False),
         "train": (1, True),
         "test": (2, True),
@@ -89,8 +89,8 @@ def test_without_labels_subfolders_are_no_classes(
     tmp_path: Path, look: Callable[..., Survey]
 ) -> None:
     folder = fill(tmp_path / "set", "a/1.png", "2.png")
-    assert not look(folder, labelled=False).splits["all"].labelled
-    assert FolderSource(folder, labelled=False).listing("all").labels is None
+    assert not look(folder, labeled=False).splits["all"].labeled
+    assert FolderSource(folder, labeled=False).listing("all").labels is None
 
 
 def test_one_image_is_a_set(
@@ -340,7 +340,7 @@ def test_other_names_or_files_give_another_fingerprint(
 
 def test_labels_are_part_of_the_fingerprint(tmp_path: Path, look: Callable[..., Survey]) -> None:
     folder = fill(tmp_path / "set", "a/1.png", "b/2.png")
-    assert fingerprints(look(folder)) != fingerprints(look(folder, labelled=False))
+    assert fingerprints(look(folder)) != fingerprints(look(folder, labeled=False))
 
 
 def test_a_new_class_in_one_split_moves_the_labels_and_the_fingerprint_of_another(
@@ -506,8 +506,8 @@ def test_pictures_are_packed_under_their_own_ids(
     folder = tmp_path / "set"
     for value in (40, 10, 200):
         (folder / f"class {value}").mkdir(parents=True)
-        grey = picture(width=16, height=16).point([value] * 768)
-        grey.save(folder / f"class {value}" / "only.png")
+        gray = picture(width=16, height=16).point([value] * 768)
+        gray.save(folder / f"class {value}" / "only.png")
     images = packed(plan(folder=folder))
     means = np.asarray(images.pixels).mean(axis=(1, 2, 3)).tolist()
     assert dict(zip(images.ids, means, strict=True)) == {

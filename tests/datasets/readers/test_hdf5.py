@@ -38,7 +38,7 @@ def test_groups_are_splits_with_classes_and_size(
 ) -> None:
     attributes = {"class_names": '["cat", "dog"]', "image_size": 24, "note": "for a test"}
     survey = look(write_h5(file, train=split_of(5), test=split_of(3), attributes=attributes))
-    assert {name: (split.count, split.labelled) for name, split in survey.splits.items()} == {
+    assert {name: (split.count, split.labeled) for name, split in survey.splits.items()} == {
         "test": (3, True),
         "train": (5, True),
     }
@@ -143,7 +143,7 @@ def test_images_are_read_by_threads_and_processes_past_hdf5_where_they_lie_in_on
     assert child.exitcode == 0
 
 
-def test_neighbours_in_a_compressed_file_are_unpacked_once(
+def test_neighbors_in_a_compressed_file_are_unpacked_once(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(hdf5_module, "BLOCK", 1000)
@@ -269,8 +269,8 @@ def test_a_set_of_larger_images_than_can_be_packed_asks_for_a_size(
 
     write_h5(file, train=split_of(2), attributes={"image_size": 4000})
     with pytest.raises(UsageError, match="images of 4000 px: say `size:`, 8 to 1024"):
-        sets().pack(ImageSpec(hdf5=str(file)), "train", labelled=True)
-    assert sets().pack(ImageSpec(hdf5=str(file), size=32), "train", labelled=True).size == 32
+        sets().pack(ImageSpec(hdf5=str(file)), "train", labeled=True)
+    assert sets().pack(ImageSpec(hdf5=str(file), size=32), "train", labeled=True).size == 32
 
 
 def test_an_empty_split_is_refused(file: Path, plan: Callable[..., Pack]) -> None:

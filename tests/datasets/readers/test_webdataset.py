@@ -59,7 +59,7 @@ def test_shards_are_read_by_a_pattern_in_their_order(tmp_path: Path, pattern: st
     written = shard(tmp_path / "s" / "train-000.tar", 0, cls=cls)
     written |= shard(tmp_path / "s" / "train-001.tar", 3, suffix="png", cls=cls)
     source, survey = look(tmp_path, tmp_path / "s" / pattern)
-    assert {name: (one.count, one.labelled) for name, one in survey.splits.items()} == {
+    assert {name: (one.count, one.labeled) for name, one in survey.splits.items()} == {
         "all": (6, True)
     }
     listing = source.listing("all")
@@ -81,7 +81,7 @@ def test_a_folder_a_split(tmp_path: Path) -> None:
     shard(tmp_path / "s" / "train" / "0.tar", 0, cls=cls)
     shard(tmp_path / "s" / "unlabeled" / "0.tar", 0)
     _, survey = look(tmp_path, tmp_path / "s")
-    assert {name: one.labelled for name, one in survey.splits.items()} == {
+    assert {name: one.labeled for name, one in survey.splits.items()} == {
         "unlabeled": False,
         "train": True,
     }

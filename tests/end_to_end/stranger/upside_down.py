@@ -43,7 +43,7 @@ class UpsideDown(Pretext):
         turned = rng.chance(self.share)
         shown = torch.where(turned[:, None, None, None], images.flip(2, 3), images)
         logits = network["head"](
-            backbone_features(network["backbone"], normalize(shown, self.normalisation))
+            backbone_features(network["backbone"], normalize(shown, self.normalization))
         )
         return F.cross_entropy(logits, turned.long()), {
             "accuracy": (logits.argmax(1) == turned).float().mean()

@@ -36,7 +36,7 @@ def model(folder: Path, spec: object = "conv4", spoil: float | None = None) -> M
     if spoil is not None:
         with torch.no_grad():
             next(network.parameters()).fill_(spoil)
-    Model.write(folder, network, size=64, normalisation=Normalization(), made_by={}, history=[])
+    Model.write(folder, network, size=64, normalization=Normalization(), made_by={}, history=[])
     return Model(folder)
 
 
@@ -196,7 +196,7 @@ def test_crops_of_larger_images_are_antialiased_and_lie_where_they_are_said_to()
     )
 
 
-def test_a_batch_norm_before_a_head_normalises_channels_over_their_grid() -> None:
+def test_a_batch_norm_before_a_head_normalizes_channels_over_their_grid() -> None:
     from stages.evaluate._linear_head import Head
 
     features = torch.randn(64, 3 * 4) * 5 + 2

@@ -320,7 +320,7 @@ def test_labels_of_another_set_are_refused(sets: dict, tmp_path: Path) -> None:
 
 
 def test_fidelity_goes_through_the_numbers_of_the_clusters(sets: dict, tmp_path: Path) -> None:
-    """Colours that a target tells perfectly; both labellings number their clusters on their own."""
+    """Colors that a target tells perfectly; both labellings number their clusters on their own."""
     shades = np.arange(90) % 3
     pixels = (
         np.random.RandomState(0).randint(0, 40, (90, 32, 32, 3)) + 80 * shades[:, None, None, None]

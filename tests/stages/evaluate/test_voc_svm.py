@@ -152,7 +152,7 @@ def test_features_that_are_no_numbers_are_an_error(
     network = backbone("conv4").build(0)
     with torch.no_grad():
         next(network.parameters()).fill_(spoil)
-    Model.write(tmp_path, network, size=32, normalisation=Normalization(), made_by={}, history=[])
+    Model.write(tmp_path, network, size=32, normalization=Normalization(), made_by={}, history=[])
     with pytest.raises(TransferError, match="finite number"):
         VocSvm(model="model").run(make_work(tmp_path / "w", sets, {"model": Model(tmp_path)}))
 

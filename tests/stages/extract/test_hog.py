@@ -31,7 +31,7 @@ def values(features: Features) -> np.ndarray:
 
 
 def slow(picture: np.ndarray, cell: int, block: int, orientations: int) -> np.ndarray:
-    """HOG of a grey picture by plain loops, with L2-Hys."""
+    """HOG of a gray picture by plain loops, with L2-Hys."""
     rows, columns = np.zeros_like(picture), np.zeros_like(picture)
     rows[1:-1] = picture[2:] - picture[:-2]
     columns[:, 1:-1] = picture[:, 2:] - picture[:, :-2]
@@ -63,7 +63,7 @@ def test_features_are_what_plain_loops_give(
         "dtype": "float32",
     }
     made = run_stage(
-        ExtractHog(colour=False, **options), tmp_path, {"images": pack_images(tmp_path, pixels)}
+        ExtractHog(color=False, **options), tmp_path, {"images": pack_images(tmp_path, pixels)}
     )
     expected = np.stack([slow(255 * rgb2gray(one), cell, block, orientations) for one in pixels])
     np.testing.assert_allclose(values(made), expected, rtol=1e-4, atol=1e-5)
@@ -72,18 +72,18 @@ def test_features_are_what_plain_loops_give(
 
 
 @pytest.mark.parametrize("norm", ["L1", "L1-sqrt", "L2", "L2-Hys"])
-@pytest.mark.parametrize("colour", [True, False])
-def test_features_are_scikit_images(tmp_path: Path, norm: str, colour: bool) -> None:
+@pytest.mark.parametrize("color", [True, False])
+def test_features_are_scikit_images(tmp_path: Path, norm: str, color: bool) -> None:
     pixels = pictures(3)
-    stage = ExtractHog(block_norm=norm, colour=colour, dtype="float32")
+    stage = ExtractHog(block_norm=norm, color=color, dtype="float32")
     made = run_stage(stage, tmp_path, {"images": pack_images(tmp_path, pixels)})
-    shown, axis = (pixels, -1) if colour else (255 * rgb2gray(pixels), None)
+    shown, axis = (pixels, -1) if color else (255 * rgb2gray(pixels), None)
     settings = {"pixels_per_cell": (8, 8), "cells_per_block": (2, 2), "orientations": 9}
     expected = [hog(one, block_norm=norm, channel_axis=axis, **settings) for one in shown]
     np.testing.assert_allclose(values(made), expected, rtol=1e-6, atol=1e-7)
 
 
-def test_the_histogram_says_which_way_edges_run_also_where_only_colours_differ(
+def test_the_histogram_says_which_way_edges_run_also_where_only_colors_differ(
     tmp_path: Path,
 ) -> None:
     stripes = np.zeros((3, 32, 32, 3), np.uint8)
@@ -91,13 +91,13 @@ def test_the_histogram_says_which_way_edges_run_also_where_only_colours_differ(
     stripes[2] = 0, 70, 0
     stripes[2, ::4] = 0, 0, 70  # blue beside green
     made = run_stage(ExtractHog(), tmp_path, {"images": pack_images(tmp_path, stripes)})
-    upright, lying, coloured = values(made).reshape(3, -1, 9)
+    upright, lying, colored = values(made).reshape(3, -1, 9)
     assert (upright.argmax(1) == 0).all()  # the gradient runs along the rows
     assert (lying.argmax(1) == 4).all()
-    assert (coloured.argmax(1) == 4).all()
+    assert (colored.argmax(1) == 4).all()
 
 
-def test_a_picture_of_one_colour_has_no_edges_and_is_no_error(tmp_path: Path) -> None:
+def test_a_picture_of_one_color_has_no_edges_and_is_no_error(tmp_path: Path) -> None:
     images = pack_images(tmp_path, np.full((2, 32, 32, 3), 77, np.uint8))
     assert not values(run_stage(ExtractHog(), tmp_path, {"images": images})).any()
 
@@ -182,7 +182,7 @@ def planned(size: int = 64, **options: object) -> SimpleNamespace:
         ({"dtype": "float32"}, True),
         ({"orientations": 8}, False),
         ({"block_norm": "L2"}, False),
-        ({"colour": False}, False),
+        ({"color": False}, False),
         ({"size": 32}, False),
     ],
 )

@@ -27,7 +27,7 @@ def rng(count: int = 8, seed: int = 0) -> PerImageRng:
     return PerImageRng(seed, torch.arange(count))
 
 
-def test_the_loss_is_the_mean_squared_error_of_normalised_pixels() -> None:
+def test_the_loss_is_the_mean_squared_error_of_normalized_pixels() -> None:
     task, images = stage(flip=0.0), noise_images(2)
     network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 2, 0)).eval()
     with torch.no_grad():
@@ -66,7 +66,7 @@ def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:
     assert abs(added.std() - 0.1) < 2e-3
 
 
-def test_masked_pixels_become_the_mean_colour_in_all_channels() -> None:
+def test_masked_pixels_become_the_mean_color_in_all_channels() -> None:
     images = noise_images()
     clean, _ = stage().pair(images, rng())
     wanted, seen = stage(mask=0.25).pair(images, rng())

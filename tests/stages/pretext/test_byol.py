@@ -46,7 +46,7 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
     network.eval()  # so that passes made here and there see the same statistics
     loss, _ = task().loss(network, images, PerImageRng(3, ids()))
     views = [
-        normalize(view, task().normalisation)
+        normalize(view, task().normalization)
         for view in task().views(images, PerImageRng(3, ids()))
     ]
 
@@ -119,7 +119,7 @@ def test_tau_rises_from_its_start_to_one_by_a_cosine() -> None:
     assert shares == sorted(shares)
 
 
-def test_both_networks_normalise_each_view_by_its_own_batch(
+def test_both_networks_normalize_each_view_by_its_own_batch(
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
     task().loss(network, images, PerImageRng(0, ids()))
@@ -133,8 +133,8 @@ def test_both_networks_normalise_each_view_by_its_own_batch(
         }
         assert passes == {2}  # one a view
     first, _ = task().views(images, PerImageRng(0, ids()))
-    out = project(network["target"], normalize(first, task().normalisation))
-    shifted = project(network["target"], normalize(first, task().normalisation) * 3)
+    out = project(network["target"], normalize(first, task().normalization))
+    shifted = project(network["target"], normalize(first, task().normalization) * 3)
     assert torch.allclose(
         out, shifted, atol=0.05
     )  # batch statistics take a scale away; running ones would not
@@ -174,10 +174,10 @@ def test_a_batch_in_another_order_gives_the_same_loss(
     assert torch.isclose(loss, again, atol=1e-4)
 
 
-def test_only_the_second_view_is_solarised(images: torch.Tensor) -> None:
+def test_only_the_second_view_is_solarized(images: torch.Tensor) -> None:
     ramp = torch.linspace(0, 255, SIZE).byte().expand(400, 3, SIZE, SIZE)
     first, second = task(crop=1.0).views(ramp, PerImageRng(0, torch.arange(400)))
-    # Of a ramp that is solarised, nothing bright is left, and what is left is darkest at both ends.
+    # Of a ramp that is solarized, nothing bright is left, and what is left is darkest at both ends.
     folded = [(view.amax((1, 2, 3)) < 0.55).float().mean().item() for view in (first, second)]
     assert folded[0] < 0.1
     assert 0.15 < folded[1] - folded[0] < 0.3
@@ -185,7 +185,7 @@ def test_only_the_second_view_is_solarised(images: torch.Tensor) -> None:
 
 def test_parts_of_one_image_are_refused() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
-    with pytest.raises(InvalidOption, match="normalised over the batch"):
+    with pytest.raises(InvalidOption, match="normalized over the batch"):
         task(batch=8, accumulate=5).validate_plan(SimpleNamespace(images={"images": pack}))
     task(batch=8, accumulate=4).validate_plan(SimpleNamespace(images={"images": pack}))
 

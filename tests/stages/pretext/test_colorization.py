@@ -35,14 +35,14 @@ def stage(**options: object) -> Colorization:
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
-    """Noise about colours that differ from image to image."""
+    """Noise about colors that differ from image to image."""
     generator = torch.Generator().manual_seed(0)
-    colours = torch.randint(0, 256, (count, 3, 1, 1), generator=generator)
+    colors = torch.randint(0, 256, (count, 3, 1, 1), generator=generator)
     around = torch.randint(-40, 41, (count, 3, size, size), generator=generator)
-    return (colours + around).clamp(0, 255).to(torch.uint8)
+    return (colors + around).clamp(0, 255).to(torch.uint8)
 
 
-def grey_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
+def gray_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     return torch.randint(
         0, 256, (count, 1, size, size), dtype=torch.uint8, generator=generator
@@ -50,7 +50,7 @@ def grey_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
 
 
 def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets (count, size, size, 3) of uint8 noise: a pixel's colours differ between them, its lightness does not."""
+    """Two sets (count, size, size, 3) of uint8 noise: a pixel's colors differ between them, its lightness does not."""
     generator = torch.Generator().manual_seed(2)
     palette = torch.randint(0, 256, (400_000, 3), dtype=torch.uint8, generator=generator)
     light = rgb_to_lab(palette.T[None, :, :, None])[0, 0, :, 0]
@@ -60,24 +60,24 @@ def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def prepared(task: Colorization, images: torch.Tensor, folder: Path) -> torch.nn.ModuleDict:
-    """The network of `task` after it has counted the colours of `images`."""
+    """The network of `task` after it has counted the colors of `images`."""
     packed = pack_images(folder / "set", images.permute(0, 2, 3, 1).numpy())
     network = task._build(DatasetInfo(images.shape[-1], len(images), 0), seed=0)
     task.begin(network, make_work(folder, {"images": packed}))
     return network
 
 
-def test_261_bins_are_the_nearest_to_some_colour_and_no_colour_is_nearest_to_another() -> None:
+def test_261_bins_are_the_nearest_to_some_color_and_no_color_is_nearest_to_another() -> None:
     bins = color_bins()
     assert bins.shape == (261, 2)
     assert len(bins.unique(dim=0)) == 261
     known = {tuple(one) for one in bins.int().tolist()}
     found = set()
-    for level in range(256):  # all colours of the cube's faces, and a 27th of those inside
+    for level in range(256):  # all colors of the cube's faces, and a 27th of those inside
         line = np.arange(256) if level in (0, 255) else np.arange(0, 256, 3)
-        for colours in ([[level], line, line], [line, [level], line], [line, line, [level]]):
+        for colors in ([[level], line, line], [line, [level], line], [line, line, [level]]):
             pixels = (
-                np.stack(np.meshgrid(*colours, indexing="ij")).astype(np.uint8).reshape(1, 3, -1, 1)
+                np.stack(np.meshgrid(*colors, indexing="ij")).astype(np.uint8).reshape(1, 3, -1, 1)
             )
             ab = rgb_to_lab(torch.from_numpy(pixels))[0, 1:, :, 0]
             code = ((ab / 10).round().int() + 16).mul(torch.tensor([[32], [1]])).sum(0).unique()
@@ -85,7 +85,7 @@ def test_261_bins_are_the_nearest_to_some_colour_and_no_colour_is_nearest_to_ano
     assert found == known
 
 
-def test_a_colour_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
+def test_a_color_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
     bins = color_bins()
     anywhere = torch.rand(200, 2, generator=torch.Generator().manual_seed(0)) * 200 - 100
     ab = torch.cat(
@@ -102,7 +102,7 @@ def test_a_colour_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
         assert len(index[place].unique()) == 10
 
 
-def test_rebalancing_weighs_rare_colours_more_and_one_on_average() -> None:
+def test_rebalancing_weighs_rare_colors_more_and_one_on_average() -> None:
     prior = torch.tensor([0.5, 0.3, 0.2, 0.0])
     weights = rebalancing_weights(prior, alpha=1.0, gamma=0.5)
     raw = [1 / (0.5 * share + 0.5 / 4) for share in prior.tolist()]
@@ -128,17 +128,17 @@ def test_shares_counted_by_the_unit_are_those_of_the_pixels_themselves() -> None
 
 def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> None:
     task, images = stage(stride=8), noise_images(3, 16)
-    images[2] = grey_images(1, 16)[0]
+    images[2] = gray_images(1, 16)[0]
     network = prepared(task, images, tmp_path).eval()
     with torch.no_grad():
         loss, figures = task.loss(network, images, PerImageRng(0, torch.arange(3)))
         logits = network["head"](
-            network["backbone"].layers(normalize(images, task.normalisation), ["conv4"])["conv4"]
+            network["backbone"].layers(normalize(images, task.normalization), ["conv4"])["conv4"]
         )
     assert logits.shape == (3, 261, 2, 2)
-    bins, weights = color_bins(), network["colours"].weights
+    bins, weights = color_bins(), network["colors"].weights
     total, right, counted = 0.0, 0.0, 0.0
-    for image in range(2):  # the third has no colours
+    for image in range(2):  # the third has no colors
         for row in range(2):
             for column in range(2):
                 pixel = images[image, :, 4 + 8 * row, 4 + 8 * column]
@@ -166,22 +166,22 @@ def test_weighting_the_loss_is_weighting_its_gradient(tmp_path: Path) -> None:
     loss.backward()
     bias = network["head"][-1].bias.grad.clone()
     with torch.no_grad():
-        shown = network["backbone"].layers(normalize(images, task.normalisation), ["conv4"])[
+        shown = network["backbone"].layers(normalize(images, task.normalization), ["conv4"])[
             "conv4"
         ]
         chances = network["head"](shown).movedim(1, -1).flatten(0, 2).softmax(1)
         index, shares = soft_bins(task.ab(images).flatten(0, 2), color_bins(), near_bins())
         goal = torch.zeros_like(chances).scatter(1, index, shares)
-        weights = network["colours"].weights[index[:, 0]]
+        weights = network["colors"].weights[index[:, 0]]
         expected = (weights[:, None] * (chances - goal)).sum(0) / len(weights)
     assert torch.allclose(bias, expected, atol=1e-5)
 
 
-def test_colours_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path) -> None:
+def test_colors_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path) -> None:
     images = torch.zeros(10, 3, SIZE, SIZE, dtype=torch.uint8)
     images[:8, 0], images[8:, 2] = 200, 200  # eight red, two blue
     network = prepared(stage(), images, tmp_path)
-    weights, bins = network["colours"].weights, color_bins()
+    weights, bins = network["colors"].weights, color_bins()
     red, blue = (
         soft_bins(rgb_to_lab(images[one : one + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[0][
             0, 0
@@ -191,25 +191,25 @@ def test_colours_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path)
     assert weights[blue] > 2 * weights[red]
     unseen = weights == weights.max()
     assert unseen.sum() > 200
-    assert network["colours"].best in (red, blue)
+    assert network["colors"].best in (red, blue)
 
 
-def test_grey_images_teach_nothing(tmp_path: Path) -> None:
+def test_gray_images_teach_nothing(tmp_path: Path) -> None:
     task, images = stage(), noise_images(4)
-    mixed = torch.cat((images, grey_images(4)))
+    mixed = torch.cat((images, gray_images(4)))
     network = prepared(task, mixed, tmp_path).eval()
     with torch.no_grad():
         alone, _ = task.loss(network, images, PerImageRng(0, torch.arange(4)))
         among, _ = task.loss(network, mixed, PerImageRng(0, torch.arange(8)))
-        grey, figures = task.loss(network, grey_images(4), PerImageRng(0, torch.arange(4)))
+        gray, figures = task.loss(network, gray_images(4), PerImageRng(0, torch.arange(4)))
     assert math.isclose(among, alone / 2, rel_tol=1e-5)
-    assert grey == 0
+    assert gray == 0
     assert figures["accuracy"] == 0
 
 
-def test_a_set_of_grey_images_is_refused_before_training(tmp_path: Path) -> None:
-    with pytest.raises(TransferError, match=r"all 8 images are grey .* another pretext"):
-        prepared(stage(), grey_images(8), tmp_path)
+def test_a_set_of_gray_images_is_refused_before_training(tmp_path: Path) -> None:
+    with pytest.raises(TransferError, match=r"all 8 images are gray .* another pretext"):
+        prepared(stage(), gray_images(8), tmp_path)
 
 
 def test_naming_the_best_bin_is_guessing(tmp_path: Path) -> None:
@@ -217,13 +217,13 @@ def test_naming_the_best_bin_is_guessing(tmp_path: Path) -> None:
     network = prepared(task, images, tmp_path)
     with torch.no_grad():
         network["head"][-1].weight.zero_()
-        network["head"][-1].bias.zero_()[network["colours"].best] = 1
+        network["head"][-1].bias.zero_()[network["colors"].best] = 1
         _, figures = task.loss(network, images, PerImageRng(0, torch.arange(8)))
     assert figures["accuracy"] == figures["guessing"]
     assert 0 < figures["guessing"] < 1
 
 
-def test_the_colours_asked_are_those_of_single_pixels_of_the_crop() -> None:
+def test_the_colors_asked_are_those_of_single_pixels_of_the_crop() -> None:
     task, images = stage(stride=4), noise_images(2, 30)
     asked = task.ab(images)
     assert asked.shape == (2, task.side(30), task.side(30), 2) == (2, 7, 7, 2)
@@ -256,7 +256,7 @@ def test_lightness_is_the_same_in_all_channels_and_of_about_unit_deviation() -> 
         assert torch.equal(normalize(noise_images(64), Normalization(lightness=True)), seen)
 
 
-def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Path) -> None:
+def test_whatever_is_read_from_a_model_of_this_task_ignores_colors(tmp_path: Path) -> None:
     one, other = equally_light(6, SIZE)
     assert np.abs(one.astype(int) - other).mean() > 40
     sets = {
@@ -265,23 +265,23 @@ def test_whatever_is_read_from_a_model_of_this_task_ignores_colours(tmp_path: Pa
     }
     task = stage(epochs=1, batch=2, optimizer="adamw", learning_rate=1e-2)
     model = run_stage(task, tmp_path / "model", {"images": sets["one"]})
-    assert model.normalisation == Normalization(lightness=True)
+    assert model.normalization == Normalization(lightness=True)
 
     def features(name: str) -> torch.Tensor:
         extract = ExtractNetwork(model="model", layer="conv4", dtype="float32")
-        folder = tmp_path / f"features of {name}, lightness {model.normalisation.lightness}"
+        folder = tmp_path / f"features of {name}, lightness {model.normalization.lightness}"
         made = run_stage(extract, folder, {"images": sets[name]}, model=model)
         return torch.cat([torch.from_numpy(block) for _, block in made.blocks()])
 
     lightness = (features("one") - features("other")).abs().max() / features("one").std()
     card = read_json(model.folder / "model.json")
     write_json(
-        model.folder / "model.json", card | {"normalisation": dataclasses.asdict(Normalization())}
+        model.folder / "model.json", card | {"normalization": dataclasses.asdict(Normalization())}
     )
     model = Model(model.folder)
-    colour = (features("one") - features("other")).abs().max() / features("one").std()
+    color = (features("one") - features("other")).abs().max() / features("one").std()
     assert lightness < 0.01
-    assert colour > 0.3
+    assert color > 0.3
 
 
 def test_models_made_before_there_was_lightness_can_still_be_read(tmp_path: Path) -> None:
@@ -291,9 +291,9 @@ def test_models_made_before_there_was_lightness_can_still_be_read(tmp_path: Path
         {"images": pack_images(tmp_path / "set", equally_light(4, SIZE)[0])},
     )
     card = read_json(model.folder / "model.json")
-    del card["normalisation"]["lightness"]
+    del card["normalization"]["lightness"]
     write_json(model.folder / "model.json", card)
-    assert not Model(model.folder).normalisation.lightness
+    assert not Model(model.folder).normalization.lightness
 
 
 def test_mixed_precision_changes_little(tmp_path: Path) -> None:
@@ -305,7 +305,7 @@ def test_mixed_precision_changes_little(tmp_path: Path) -> None:
     assert math.isclose(*losses, rel_tol=0.01)
 
 
-def test_what_is_seen_has_no_colour_and_what_is_asked_has_the_crops() -> None:
+def test_what_is_seen_has_no_color_and_what_is_asked_has_the_crops() -> None:
     images = noise_images()
     pictures = stage().preview(images, PerImageRng(0, torch.arange(8)))
     assert torch.equal(pictures["shown"][:, 0], pictures["shown"][:, 2])

@@ -121,7 +121,7 @@ def test_counts_are_not_negative() -> None:
 def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filter_equally_often() -> (
     None
 ):
-    task, ids = stage(crop=SIZE, flip=0.0, grey=0.0), torch.arange(300)
+    task, ids = stage(crop=SIZE, flip=0.0, gray=0.0), torch.arange(300)
     batch = images(300)
     inputs = task.wholes_and_quarters(batch, PerImageRng(0, ids))
     assert inputs.shape == (300, 5, 3, 32, 32)
@@ -139,11 +139,11 @@ def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filt
     assert (used.mean(dim=1) - 1 / 3).abs().max() < 0.08
 
 
-def test_half_of_the_images_are_grey_in_all_their_parts() -> None:
+def test_half_of_the_images_are_gray_in_all_their_parts() -> None:
     inputs = stage().wholes_and_quarters(images(400), PerImageRng(0, torch.arange(400)))
-    colourless = (inputs - inputs[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-5
-    assert (colourless.all(dim=1) == colourless.any(dim=1)).all()
-    assert abs(colourless.float().mean() - 0.5) < 0.07
+    colorless = (inputs - inputs[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-5
+    assert (colorless.all(dim=1) == colorless.any(dim=1)).all()
+    assert abs(colorless.float().mean() - 0.5) < 0.07
 
 
 def test_the_loss_does_not_depend_on_the_order_of_the_batch() -> None:

@@ -33,7 +33,7 @@ def network(one: DeepCluster, count: int = COUNT) -> nn.ModuleDict:
 
 @pytest.fixture
 def work(tmp_path: Path) -> StageContext:
-    """Six kinds of images by colour and pattern."""
+    """Six kinds of images by color and pattern."""
     random = np.random.RandomState(0)
     kinds = random.randint(0, 256, (6, SIZE, SIZE, 3))
     pixels = kinds[np.arange(COUNT) % 6] * 0.8 + random.randint(0, 50, (COUNT, SIZE, SIZE, 3))
@@ -43,11 +43,11 @@ def work(tmp_path: Path) -> StageContext:
 
 
 def clumps(k: int = 6, n: int = COUNT) -> np.ndarray:
-    """(n, 16) float32 about k far centres, along directions of very different scale."""
+    """(n, 16) float32 about k far centers, along directions of very different scale."""
     random = np.random.RandomState(1)
-    centres = 10 * random.randn(k, 4)[np.arange(n) % k]
+    centers = 10 * random.randn(k, 4)[np.arange(n) % k]
     scales = np.array([1000.0, 1.0, 30.0, 0.1])
-    return ((centres + random.randn(n, 4)) * scales @ random.randn(4, 16)).astype(np.float32)
+    return ((centers + random.randn(n, 4)) * scales @ random.randn(4, 16)).astype(np.float32)
 
 
 def test_features_are_of_whole_images_in_their_order_and_change_no_statistics(
@@ -63,7 +63,7 @@ def test_features_are_of_whole_images_in_their_order_and_change_no_statistics(
     net.eval()
     with torch.no_grad():
         expected = net["classifier"](
-            backbone_features(net["backbone"], normalize(pixels, one.normalisation))
+            backbone_features(net["backbone"], normalize(pixels, one.normalization))
         )
     assert torch.allclose(torch.from_numpy(found), expected, atol=1e-5)
     assert (found < 0).any(), "the last ReLU is not applied"
@@ -93,9 +93,9 @@ def test_what_is_clustered_is_whitened_and_of_unit_length(
     )
     values = clumps()
     task().cluster(ArrayRows(values), work, 0)
-    centred = values.astype(np.float64) - values.mean(0, dtype=np.float64)
-    _, sizes, axes = np.linalg.svd(centred, full_matrices=False)
-    white = centred @ axes[:4].T / sizes[:4] * np.sqrt(COUNT - 1)
+    centerd = values.astype(np.float64) - values.mean(0, dtype=np.float64)
+    _, sizes, axes = np.linalg.svd(centerd, full_matrices=False)
+    white = centerd @ axes[:4].T / sizes[:4] * np.sqrt(COUNT - 1)
     white /= np.linalg.norm(white, axis=1, keepdims=True)
     assert np.allclose(np.linalg.norm(seen[0].values, axis=1), 1, atol=1e-5)
     assert np.allclose(

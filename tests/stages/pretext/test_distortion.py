@@ -81,19 +81,19 @@ def test_blur_is_a_gaussian_of_one_to_two_pixels() -> None:
 
 def test_bright_pixels_are_inverted() -> None:
     clear = made("unchanged", smooth())
-    assert torch.equal(made("solarised", smooth()), torch.where(clear >= 0.5, 1 - clear, clear))
+    assert torch.equal(made("solarized", smooth()), torch.where(clear >= 0.5, 1 - clear, clear))
 
 
 def test_noise_is_gaussian_of_deviation_a_tenth() -> None:
-    grey = torch.full((COUNT, 3, SIZE, SIZE), 0.5)
-    found = made("noisy", grey) - made("unchanged", grey)
+    gray = torch.full((COUNT, 3, SIZE, SIZE), 0.5)
+    found = made("noisy", gray) - made("unchanged", gray)
     assert abs(found.std() - 0.1) < 0.002
     assert abs(found.mean()) < 0.002
     assert abs((found.abs() < 0.1).float().mean() - 0.683) < 0.01
     assert abs(torch.corrcoef(found.flatten(1))[0, 1]) < 0.03
 
 
-def test_a_grey_box_of_up_to_a_quarter_is_erased() -> None:
+def test_a_gray_box_of_up_to_a_quarter_is_erased() -> None:
     clear, erased = made("unchanged", smooth(100)), made("erased", smooth(100))
     gone = (clear != erased).any(dim=1)
     assert (erased.movedim(1, -1)[gone] == 0.5).all()

@@ -41,7 +41,7 @@ def work(tmp_path: Path) -> StageContext:
     return make_work(tmp_path, {"images": pack_images(tmp_path / "set", PIXELS)})
 
 
-def labelled(tmp_path: Path, ids: list[str], labels: list[int]) -> StageContext:
+def labeled(tmp_path: Path, ids: list[str], labels: list[int]) -> StageContext:
     (tmp_path / "labels").mkdir()
     zeros = np.zeros(len(ids))
     PseudoLabels.write(
@@ -73,7 +73,7 @@ def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: StageCo
 
 def test_copies_are_of_the_image_whose_class_they_have(work: StageContext) -> None:
     for objective in ("classes", "triplet"):
-        one = task(views=3, objective=objective, grey=0.0)
+        one = task(views=3, objective=objective, gray=0.0)
         network = begun(one, work)
         black = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
         black[2] = 255
@@ -87,7 +87,7 @@ def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_le
     tmp_path: Path,
 ) -> None:
     known = [f"train/{row}" for row in (20, 3, 8, 9, 15)]
-    work = labelled(tmp_path, known, [2, 0, 1, 1, 0])
+    work = labeled(tmp_path, known, [2, 0, 1, 1, 0])
     one = task(labels="labels")
     network = begun(one, work)
     assert network["head"].out_features == 3
@@ -105,7 +105,7 @@ def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_le
     assert len(orders) > 4
 
 
-def test_a_run_with_pseudo_labels_trains_on_the_labelled_images_alone(
+def test_a_run_with_pseudo_labels_trains_on_the_labeled_images_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: set[int] = set()
@@ -118,13 +118,13 @@ def test_a_run_with_pseudo_labels_trains_on_the_labelled_images_alone(
             original(self, net, images, rng),
         )[1],
     )
-    work = labelled(tmp_path, [f"train/{row}" for row in range(16)], [row % 4 for row in range(16)])
+    work = labeled(tmp_path, [f"train/{row}" for row in range(16)], [row % 4 for row in range(16)])
     task(labels="labels", epochs=2).run(work)
     assert seen == set(range(16))
 
 
 def test_labels_of_another_set_are_an_error(tmp_path: Path) -> None:
-    work = labelled(tmp_path, ["other/1", "other/2"], [0, 1])
+    work = labeled(tmp_path, ["other/1", "other/2"], [0, 1])
     with pytest.raises(TransferError, match="none of the images has a pseudo-label"):
         begun(task(labels="labels"), work)
 
@@ -227,7 +227,7 @@ class Fixed:
 
 
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.5, 1.0])
-def test_colours_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: float) -> None:
+def test_colors_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: float) -> None:
     image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     mean, axes = torch.tensor([0.4, 0.5, 0.6]), torch.linalg.qr(torch.randn(3, 3))[0]
     found = recolor(image, Fixed(share, 1), mean, axes)[0]
@@ -236,7 +236,7 @@ def test_colours_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: flo
         for column in range(4):
             pixel = (mean + stretch * (image[0, :, row, column] - mean)).clamp(0, 1).tolist()
             if max(pixel) - min(pixel) < 0.01:
-                continue  # a grey pixel has no hue; it stays grey
+                continue  # a gray pixel has no hue; it stays gray
             hue, saturation, value = colorsys.rgb_to_hsv(*pixel)
             hue = (hue + 0.2 * share - 0.1) % 1
             power, factor, shift = 16**share / 4, 0.7 * 2**share, 0.2 * share - 0.1
@@ -247,19 +247,19 @@ def test_colours_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: flo
             assert torch.allclose(found[:, row, column], expected, atol=2e-3), (row, column)
 
 
-def test_grey_images_stay_grey_and_colours_stay_colours() -> None:
-    grey = torch.rand(50, 1, 8, 8).expand(50, 3, 8, 8)
+def test_gray_images_stay_gray_and_colors_stay_colors() -> None:
+    gray = torch.rand(50, 1, 8, 8).expand(50, 3, 8, 8)
     along = torch.linalg.qr(torch.tensor([[1.0, 1, 0], [1, 0, 1], [1, 0, 0]]))[
         0
-    ]  # grey is one of the directions
-    seen = recolor(grey, PerImageRng(0, torch.arange(50)), torch.full((3,), 0.5), along)
+    ]  # gray is one of the directions
+    seen = recolor(gray, PerImageRng(0, torch.arange(50)), torch.full((3,), 0.5), along)
     assert (seen.amax(1) - seen.amin(1)).max() < 1e-3
     wild = recolor(IMAGES, PerImageRng(0, torch.arange(COUNT)), *color_directions(IMAGES))
     assert wild.min() >= 0
     assert wild.max() <= 1
 
 
-def test_directions_are_those_in_which_the_sets_colours_vary(work: StageContext) -> None:
+def test_directions_are_those_in_which_the_sets_colors_vary(work: StageContext) -> None:
     network = begun(task(), work)
     pixels = PIXELS.reshape(-1, 3) / 255
     assert np.allclose(network.mean, pixels.mean(0), atol=1e-4)

@@ -42,7 +42,7 @@ def test_what_is_hidden_never_reaches_the_network(hide: str) -> None:
     again, _, same, _ = task.puzzle(changed, rng())
     assert torch.equal(hidden, same)
     assert torch.equal(seen, again)
-    assert (seen.movedim(1, -1)[hidden[:, 0]] == 0).all()  # the mean colour
+    assert (seen.movedim(1, -1)[hidden[:, 0]] == 0).all()  # the mean color
 
 
 def test_the_published_block_of_128_px_is_64_with_a_seam_of_4() -> None:

@@ -86,8 +86,8 @@ def test_the_permutation_is_the_one_that_the_label_says_and_every_tile_is_the_im
     assert len(labels.unique()) > 60
 
 
-def test_tiles_are_cut_and_coloured_as_jigsawpp_does() -> None:
-    task = stage(grey=0.7, projection=0.5)
+def test_tiles_are_cut_and_colored_as_jigsawpp_does() -> None:
+    task = stage(gray=0.7, projection=0.5)
     other = JigsawPP(backbone="conv4")
     assert torch.equal(
         task.tiles(images(), PerImageRng(5, torch.arange(16))),
@@ -95,12 +95,12 @@ def test_tiles_are_cut_and_coloured_as_jigsawpp_does() -> None:
     )
 
 
-def test_three_in_ten_images_are_grey_and_no_colour_is_mixed_in_the_others() -> None:
-    matrices = stage().colours(PerImageRng(0, torch.arange(20_000)))
-    grey = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
+def test_three_in_ten_images_are_gray_and_no_color_is_mixed_in_the_others() -> None:
+    matrices = stage().colors(PerImageRng(0, torch.arange(20_000)))
+    gray = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
-    assert abs(grey.float().mean() - 0.3) < 0.02
-    assert (grey | whole).all()
+    assert abs(gray.float().mean() - 0.3) < 0.02
+    assert (gray | whole).all()
 
 
 def test_no_two_tiles_touch() -> None:

@@ -15,7 +15,7 @@ SIZE = 64
 
 
 def stage(**options: object) -> JigsawPP:
-    return JigsawPP(backbone="conv4", tile=16, shift=1, grey=0.0, projection=0.0, **options)
+    return JigsawPP(backbone="conv4", tile=16, shift=1, gray=0.0, projection=0.0, **options)
 
 
 def positions(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -149,20 +149,20 @@ def test_every_tile_has_its_own_mean_and_deviation_removed() -> None:
     assert torch.allclose(tiles.flatten(2).std(dim=2, correction=0), torch.ones(8, 9), atol=1e-2)
 
 
-def test_colours_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_image() -> None:
-    task = JigsawPP(backbone="conv4", tile=16, shift=0, grey=0.7, projection=0.5)
-    matrices = task.colours(PerImageRng(0, torch.arange(20_000)))
-    grey = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
+def test_colors_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_image() -> None:
+    task = JigsawPP(backbone="conv4", tile=16, shift=0, gray=0.7, projection=0.5)
+    matrices = task.colors(PerImageRng(0, torch.arange(20_000)))
+    gray = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
-    assert abs(grey.float().mean() - 0.7) < 0.02
+    assert abs(gray.float().mean() - 0.7) < 0.02
     assert abs(whole.float().mean() - 0.15) < 0.02
     images = torch.randint(
         0, 256, (64, 3, SIZE, SIZE), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
     )
     tiles = task.tiles(images, PerImageRng(0, torch.arange(64)))
-    colourless = (tiles - tiles[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-4
-    assert (colourless.all(dim=1) == colourless.any(dim=1)).all()
-    assert 0.5 < colourless.float().mean() < 0.9
+    colorless = (tiles - tiles[:, :, :1]).abs().amax(dim=(2, 3, 4)) < 1e-4
+    assert (colorless.all(dim=1) == colorless.any(dim=1)).all()
+    assert 0.5 < colorless.float().mean() < 0.9
 
 
 def test_an_image_has_the_same_tiles_in_any_batch() -> None:

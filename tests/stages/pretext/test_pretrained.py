@@ -95,7 +95,7 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
         )
     assert model.card["size"] == 64
     assert model.card["layers"]["avgpool"] == [512]
-    assert model.normalisation.mean == (0.485, 0.456, 0.406)
+    assert model.normalization.mean == (0.485, 0.456, 0.406)
 
 
 def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
@@ -206,14 +206,14 @@ def test_weights_of_a_variant_with_more_tokens_are_not_cut_down_to_fit(
         (
             "vit_tiny_patch16_224",
             {},
-            r"normalised as for timm:\S+ \(mean 0.5, 0.5, 0.5\), not as for",
+            r"normalized as for timm:\S+ \(mean 0.5, 0.5, 0.5\), not as for",
         ),
         ("vit_tiny_patch16_224", {"mean": [0.5] * 3, "std": [0.5] * 3}, ""),
         ("vit_tiny_patch16_224.augreg_in21k", {}, ""),
         ("test_vit", {}, ""),
     ],
 )
-def test_how_images_are_normalised_is_told_where_a_name_leaves_it_open(
+def test_how_images_are_normalized_is_told_where_a_name_leaves_it_open(
     timm: Any,
     name: str,
     options: dict[str, Any],
@@ -341,15 +341,15 @@ def test_options_that_cannot_be_are_found_in_the_plan(
     assert caught.value.option == option
 
 
-def test_normalisation_and_size_are_what_is_said(tmp_path: Path) -> None:
+def test_normalization_and_size_are_what_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", drawn().state_dict())
     said = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
     model = run_stage(Pretrained(backbone=SMALL, weights=weights, **said), tmp_path / "a")
-    assert (model.normalisation.mean, model.normalisation.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
+    assert (model.normalization.mean, model.normalization.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     assert model.card["size"] == 48
     assert run_stage(
         Pretrained(backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
-    ).normalisation.per_image
+    ).normalization.per_image
 
 
 # The file, through a pipeline.
@@ -488,7 +488,7 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     torch.testing.assert_close(found["features"], features)
     assert model.card["layers"] == layers
     assert model.card["size"] == 160
-    assert list(model.normalisation.mean) == list(theirs.pretrained_cfg["mean"])
+    assert list(model.normalization.mean) == list(theirs.pretrained_cfg["mean"])
 
 
 def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) -> None:

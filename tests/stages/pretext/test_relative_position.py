@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from stages.pretext.relative_position import NEIGHBOURS, RelativePosition, resharpen
+from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
 from transfer.errors import InvalidOption
 from transfer.training.pretext_task import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -59,7 +59,7 @@ def test_the_second_patch_lies_where_the_label_says() -> None:
     moved = found[:, 1:] - found[:, :1] - wanted
     assert moved.abs().max() == 2 * jitter  # each of the two is moved
     assert (labels.sort(dim=1).values == torch.arange(8)).all()
-    assert len(NEIGHBOURS) == 8
+    assert len(NEIGHBORS) == 8
 
 
 @pytest.mark.parametrize("size", [32, 64, 96, 255])
@@ -73,12 +73,12 @@ def test_patches_lie_in_the_image_and_never_touch(size: int) -> None:
     assert apart.min() > patch
 
 
-def test_the_place_of_the_first_patch_does_not_tell_the_neighbour() -> None:
+def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
     found, labels = corners(stage(patch=10, pairs=1), 8000)
-    centre = found[:, 0].float()
-    means = torch.stack([centre[labels[:, 0] == label].mean(0) for label in range(8)])
-    assert centre.std(0).min() > 4  # it is moved all over the room that there is
-    assert (means - centre.mean(0)).abs().max() < 1
+    center = found[:, 0].float()
+    means = torch.stack([center[labels[:, 0] == label].mean(0) for label in range(8)])
+    assert center.std(0).min() > 4  # it is moved all over the room that there is
+    assert (means - center.mean(0)).abs().max() < 1
     assert torch.allclose(torch.bincount(labels[:, 0]) / 8000, torch.full((8,), 1 / 8), atol=0.02)
 
 
@@ -123,14 +123,14 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
 
 
 def test_a_third_of_the_patches_is_down_sampled() -> None:
-    ids, task = torch.arange(400), stage(colour="keep")
+    ids, task = torch.arange(400), stage(color="keep")
     patches, _ = task.patches(images(400), PerImageRng(0, ids))
-    sharp = stage(colour="keep", downsampled=0.0).disguised(patches, PerImageRng(2, ids))
+    sharp = stage(color="keep", downsampled=0.0).disguised(patches, PerImageRng(2, ids))
     same = (task.disguised(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
     assert abs(same.float().mean() - 0.67) < 0.03
 
 
-def test_two_colours_of_each_patch_are_dropped_for_faint_noise_and_each_colour_is_kept_equally_often() -> (
+def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_kept_equally_often() -> (
     None
 ):
     task, ids = stage(downsampled=0.0), torch.arange(500)
@@ -153,12 +153,12 @@ def test_two_colours_of_each_patch_are_dropped_for_faint_noise_and_each_colour_i
 
 
 def test_projection_removes_the_direction_of_green_against_magenta() -> None:
-    task = stage(colour="project")
+    task = stage(color="project")
     patches, _ = task.patches(images(), PerImageRng(0, torch.arange(8)))
     seen = task.disguised(patches, PerImageRng(2, torch.arange(8)))
     direction = torch.tensor([-1.0, 2.0, -1.0])
     assert torch.einsum("bpchw,c->bphw", seen, direction).abs().max() < 1e-4
-    kept = stage(colour="keep").disguised(patches, PerImageRng(2, torch.arange(8)))
+    kept = stage(color="keep").disguised(patches, PerImageRng(2, torch.arange(8)))
     assert torch.einsum("bpchw,c->bphw", kept, direction).abs().max() > 1
 
 
@@ -203,7 +203,7 @@ def test_an_image_has_the_same_patches_in_any_batch() -> None:
 
 
 def test_mixed_precision_gives_about_the_same_loss_and_the_same_inputs() -> None:
-    task, ids, found, seen = stage(colour="project"), torch.arange(8), [], []
+    task, ids, found, seen = stage(color="project"), torch.arange(8), [], []
     for enabled in (False, True):
         net = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
@@ -235,4 +235,4 @@ def test_a_single_pair_needs_more_than_one_image_in_each_part_of_a_batch() -> No
 def test_the_picture_shows_patches_as_cut_and_as_seen() -> None:
     columns = stage().preview(images(), PerImageRng(0, torch.arange(8)))
     assert len(columns) == 7
-    assert columns["centre"].shape == columns["centre as seen"].shape == (8, 3, 16, 16)
+    assert columns["center"].shape == columns["center as seen"].shape == (8, 3, 16, 16)

@@ -104,7 +104,7 @@ def test_similarities_are_as_exact_under_mixed_precision() -> None:
 
 
 def test_rows_i_and_b_plus_i_are_views_of_one_image() -> None:
-    # Images of one colour stay so whatever part is shown, when no colour is changed.
+    # Images of one color stay so whatever part is shown, when no color is changed.
     flat = torch.arange(0, 200, 25, dtype=torch.uint8)[:, None, None, None].expand(8, 3, SIZE, SIZE)
     seen = task(strength=0.0).views(flat, PerImageRng(1, torch.arange(8)))
     expected = flat[:, 0, 0, 0].repeat(2) / 255

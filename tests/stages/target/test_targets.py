@@ -64,7 +64,7 @@ def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str
         folder / "model",
         backbone({"name": "conv4"}).build(3),
         size=SIZE,
-        normalisation=Normalization(),
+        normalization=Normalization(),
         made_by={},
         history=[],
     )

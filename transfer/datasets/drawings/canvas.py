@@ -18,7 +18,7 @@ Number: TypeAlias = (
 Point: TypeAlias = "tuple[Number, Number]"
 
 # Shapes are compared in int16, twice as fast as int32: half-planes in 1/64 subpixel, which reaches over 256
-# of them, and ellipses as the squared distance to the centre, the edge being at 2^13.
+# of them, and ellipses as the squared distance to the center, the edge being at 2^13.
 FINE = 64
 ROUND = 1 << 13
 LIMIT = (1 << 14) - 1  # what each term of a sum of two is clipped to, so that it cannot wrap
@@ -57,7 +57,7 @@ class CounterRng:
         return self.between(0, 1) < probability
 
     def tint(self, spread: float) -> np.ndarray:
-        """(n, 3) float64: what to add to a colour, each channel uniform in -spread..spread."""
+        """(n, 3) float64: what to add to a color, each channel uniform in -spread..spread."""
         return np.stack([self.between(-spread, spread) for _ in range(3)], axis=1)
 
     def noise(self, size: int) -> np.ndarray:
@@ -74,19 +74,19 @@ class Canvas:
     """A batch of pictures, each a pile of flat parts drawn at twice the final resolution.
 
     An object is drawn in a frame of its own, x to the right and y down, both in -1..1, and each picture's
-    pose takes that frame to its place. Colours are (n, 3) float64 in 0..255. Where parts overlap, the later
+    pose takes that frame to its place. Colors are (n, 3) float64 in 0..255. Where parts overlap, the later
     covers the earlier; `when` (n,) bool leaves a part out of the pictures where it is false.
     """
 
-    def __init__(self, size: int, centre: Point, reach: Point, lean: np.ndarray):
-        """`centre` (x, y) and `reach` (half the frame's width and height) in pixels, (n,) float64 each, the
+    def __init__(self, size: int, center: Point, reach: Point, lean: np.ndarray):
+        """`center` (x, y) and `reach` (half the frame's width and height) in pixels, (n,) float64 each, the
         half width negative to mirror; `lean` (n,) is how far the top goes aside, in half widths."""
         self.size, self.batch = size, len(lean)
-        self.centre, self.reach, self.lean = centre, reach, lean
+        self.center, self.reach, self.lean = center, reach, lean
         self.parts = np.zeros(
             (self.batch, 2 * size, 2 * size), dtype=np.uint8
         )  # 0 = ground, k = k-th part
-        self.colours: list[np.ndarray] = []
+        self.colors: list[np.ndarray] = []
         self._middles = np.arange(2 * size, dtype=np.float64) + 0.5
 
     def ellipse(
@@ -95,7 +95,7 @@ class Canvas:
         y: Number,
         rx: Number,
         ry: Number,
-        colour: np.ndarray,
+        color: np.ndarray,
         *,
         hole: float = 0,
         above: Number = 9,
@@ -115,10 +115,10 @@ class Canvas:
         mask = distance <= ROUND
         if hole:
             mask &= distance >= int(hole * hole * ROUND)
-        self._paint(mask, colour, when)
+        self._paint(mask, color, when)
 
     def polygon(
-        self, corners: Sequence[Point], colour: np.ndarray, *, when: np.ndarray | None = None
+        self, corners: Sequence[Point], color: np.ndarray, *, when: np.ndarray | None = None
     ) -> None:
         """A convex polygon, its corners in order, either way round."""
         placed = [self._place(x, y) for x, y in corners]
@@ -136,21 +136,21 @@ class Canvas:
                 (self._middles - y0) * (along_x / unit),
             )
             mask &= self._spread(columns, rows) >= 0
-        self._paint(mask, colour, when)
+        self._paint(mask, color, when)
 
     def rectangle(
-        self, corner: Point, opposite: Point, colour: np.ndarray, *, when: np.ndarray | None = None
+        self, corner: Point, opposite: Point, color: np.ndarray, *, when: np.ndarray | None = None
     ) -> None:
         """The box between two corners."""
         (x0, y0), (x1, y1) = corner, opposite
-        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], colour, when=when)
+        self.polygon([(x0, y0), (x1, y0), (x1, y1), (x0, y1)], color, when=when)
 
     def stroke(
         self,
         start: Point,
         end: Point,
         width: Number,
-        colour: np.ndarray,
+        color: np.ndarray,
         *,
         when: np.ndarray | None = None,
     ) -> None:
@@ -160,18 +160,18 @@ class Canvas:
         half = width / 2 / np.sqrt(along_x * along_x + along_y * along_y)
         dx, dy = -along_y * half, along_x * half
         corners = [(x0 + dx, y0 + dy), (x1 + dx, y1 + dy), (x1 - dx, y1 - dy), (x0 - dx, y0 - dy)]
-        self.polygon(corners, colour, when=when)
+        self.polygon(corners, color, when=when)
 
     def over(self, ground: np.ndarray) -> np.ndarray:
         """The parts over `ground`, 2x2 subpixels to a pixel; both (n, size, size, 3) int32 in 0..255."""
         # A subpixel is four 16-bit lanes, summed at once: red, green, blue, and 1 where it shows the ground.
-        palette = np.zeros((len(self.colours) + 1, self.batch), dtype=np.uint64)
+        palette = np.zeros((len(self.colors) + 1, self.batch), dtype=np.uint64)
         palette[0] = 1 << 48
-        for number, colour in enumerate(self.colours, 1):
-            red, green, blue = np.clip(np.rint(colour), 0, 255).astype(np.uint64).T
+        for number, color in enumerate(self.colors, 1):
+            red, green, blue = np.clip(np.rint(color), 0, 255).astype(np.uint64).T
             palette[number] = red | green << np.uint64(16) | blue << np.uint64(32)
         fine = np.stack(
-            [colours[parts] for colours, parts in zip(palette.T, self.parts, strict=True)]
+            [colors[parts] for colors, parts in zip(palette.T, self.parts, strict=True)]
         )
         rows = fine[:, 0::2] + fine[:, 1::2]
         lanes = (rows[:, :, 0::2] + rows[:, :, 1::2]).astype("<u8", copy=False).view("<u2")
@@ -180,8 +180,8 @@ class Canvas:
 
     def _place(self, x: Number, y: Number) -> tuple[np.ndarray, np.ndarray]:
         """A point of the frame in subpixels, (n, 1) each."""
-        across = self.centre[0] + self.reach[0] * (x - self.lean * y)
-        down = self.centre[1] + self.reach[1] * y
+        across = self.center[0] + self.reach[0] * (x - self.lean * y)
+        down = self.center[1] + self.reach[1] * y
         return 2 * across[:, None], 2 * down[:, None]
 
     def _spread(self, columns: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -191,10 +191,10 @@ class Canvas:
         )
         return columns[:, None, :] + rows[:, :, None]
 
-    def _paint(self, mask: np.ndarray, colour: np.ndarray, when: np.ndarray | None) -> None:
+    def _paint(self, mask: np.ndarray, color: np.ndarray, when: np.ndarray | None) -> None:
         """Parts are numbered as they come, so the higher number is the one on top."""
-        self.colours.append(colour)
-        number = np.full((self.batch, 1, 1), len(self.colours), dtype=np.uint8)
+        self.colors.append(color)
+        number = np.full((self.batch, 1, 1), len(self.colors), dtype=np.uint8)
         if when is not None:
             number[~when] = 0
         np.maximum(self.parts, mask.view(np.uint8) * number, out=self.parts)

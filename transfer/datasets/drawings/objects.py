@@ -10,34 +10,34 @@ from transfer.utils.lazy_imports import np
 
 
 class Palette(NamedTuple):
-    """The colours of one picture, (n, 3) float64 in 0..255 each."""
+    """The colors of one picture, (n, 3) float64 in 0..255 each."""
 
     ground: np.ndarray
     body: np.ndarray
     trim: np.ndarray
     detail: np.ndarray
-    shade: np.ndarray  # the body's colour where it turns away from the light
-    shadow: np.ndarray  # the ground's colour under the object
+    shade: np.ndarray  # the body's color where it turns away from the light
+    shadow: np.ndarray  # the ground's color under the object
 
 
 LIGHTNESS = (50.0, 100.0, 150.0, 200.0)  # far enough apart for every part to stand out
 
 
 def mix_palette(draws: CounterRng) -> Palette:
-    """Four lightnesses dealt at random to ground and parts, so that no object is known by its colours."""
+    """Four lightnesses dealt at random to ground and parts, so that no object is known by its colors."""
     lots = np.stack([draws.between(0, 1) for _ in range(4)], axis=1)
     lots[:, 0] = np.maximum(
         lots[:, 0], draws.between(0, 1)
     )  # the ground is the lightest in 2 of 5 pictures
     ranks = (lots[:, :, None] > lots[:, None, :]).sum(axis=2)
-    colours = []
+    colors = []
     for part in range(4):
         tint = draws.tint(44)
-        grey = (tint[:, 0] + tint[:, 1] + tint[:, 2]) / 3
-        colours.append(
-            tint + (np.array(LIGHTNESS)[ranks[:, part]] + draws.between(-14, 14) - grey)[:, None]
+        gray = (tint[:, 0] + tint[:, 1] + tint[:, 2]) / 3
+        colors.append(
+            tint + (np.array(LIGHTNESS)[ranks[:, part]] + draws.between(-14, 14) - gray)[:, None]
         )
-    ground, body, trim, detail = colours
+    ground, body, trim, detail = colors
     return Palette(ground, body, trim, detail, shade=body * 0.78, shadow=ground * 0.8)
 
 

@@ -1,6 +1,6 @@
 """The set `drawings`: ten kinds of upright objects with parts, drawn on the spot, so nothing is downloaded.
 
-Proportions, colours, pose, place, size, light and noise differ from picture to picture; the arrangement of an
+Proportions, colors, pose, place, size, light and noise differ from picture to picture; the arrangement of an
 object's parts is what its pictures have in common. A picture is a function of its split and index alone.
 """
 
@@ -52,9 +52,9 @@ def picture(draw: Drawing, draws: CounterRng) -> np.ndarray:
     reach = draws.between(0.31, 0.43) * SIZE
     width, height = reach * draws.between(0.88, 1.06), reach * draws.between(0.88, 1.06)
     room = SIZE / 2 - reach
-    centre = SIZE / 2 + room * draws.between(-0.8, 0.8), SIZE / 2 + room * draws.between(-0.8, 0.8)
+    center = SIZE / 2 + room * draws.between(-0.8, 0.8), SIZE / 2 + room * draws.between(-0.8, 0.8)
     width = np.where(draws.chance(0.5), -width, width)
-    canvas = Canvas(SIZE, centre, (width, height), draws.between(-0.12, 0.12))
+    canvas = Canvas(SIZE, center, (width, height), draws.between(-0.12, 0.12))
     draw(canvas, draws, paints)
 
     lit = canvas.over(gradient(paints.ground, draws)) * light(draws) >> 8
@@ -62,9 +62,9 @@ def picture(draw: Drawing, draws: CounterRng) -> np.ndarray:
     return np.clip(lit + (draws.noise(SIZE) * grain >> 8), 0, 255).astype(np.uint8)
 
 
-def gradient(colour: np.ndarray, draws: CounterRng) -> np.ndarray:
-    """A ground that goes softly from corner to corner, about its colour: (n, 64, 64, 3) int32 in 0..255."""
-    corners = (np.rint(np.clip(colour + draws.tint(28), 0, 255)).astype(np.int32) for _ in range(4))
+def gradient(color: np.ndarray, draws: CounterRng) -> np.ndarray:
+    """A ground that goes softly from corner to corner, about its color: (n, 64, 64, 3) int32 in 0..255."""
+    corners = (np.rint(np.clip(color + draws.tint(28), 0, 255)).astype(np.int32) for _ in range(4))
     top_left, top_right, low_left, low_right = (corner[:, None, None, :] for corner in corners)
     far = SIZE - 1
     ramp = np.arange(SIZE, dtype=np.int32)

@@ -38,7 +38,7 @@ def decode_file(path: Path) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """(H, W, 3) uint8. Grey becomes three equal channels, alpha is laid on white, EXIF orientation is applied,
+    """(H, W, 3) uint8. Gray becomes three equal channels, alpha is laid on white, EXIF orientation is applied,
     an animation gives its first frame."""
     if not data:
         raise BadImage("empty file")
@@ -81,7 +81,7 @@ def upright(image: Image.Image) -> Image.Image:
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    if image.mode.startswith("I"):  # 16-bit grey
+    if image.mode.startswith("I"):  # 16-bit gray
         return Image.fromarray(
             (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
         ).convert("RGB")
@@ -94,7 +94,7 @@ def as_rgb(image: Image.Image) -> Image.Image:
 def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
     """(size, size, 3), resampled bicubically with antialiasing.
 
-    crop: the shorter side resized to `size`, then the centre cut out, to the same pixels as torchvision's Resize and
+    crop: the shorter side resized to `size`, then the center cut out, to the same pixels as torchvision's Resize and
     CenterCrop; stretch: all of it, whatever its shape.
     """
     height, width = image.shape[:2]
@@ -118,7 +118,7 @@ def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
 
 
 def is_square_jpeg(data: bytes, size: int) -> bool:
-    """Whether these are the bytes of a JPEG of `size` x `size` px that needs no turning and no change of colours."""
+    """Whether these are the bytes of a JPEG of `size` x `size` px that needs no turning and no change of colors."""
     if not data.startswith(b"\xff\xd8\xff"):
         return False
     with _open(data) as image:
@@ -127,7 +127,7 @@ def is_square_jpeg(data: bytes, size: int) -> bool:
 
 
 def to_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
-    """The bytes of (H, W, 3) uint8 as a JPEG whose colours are not subsampled."""
+    """The bytes of (H, W, 3) uint8 as a JPEG whose colors are not subsampled."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, format="JPEG", quality=quality, subsampling=0)
     return data.getvalue()

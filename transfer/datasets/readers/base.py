@@ -33,7 +33,7 @@ class Split:
     """What is known of a split without decoding it. `fingerprint` changes when a byte of an image or a label does."""
 
     count: int
-    labelled: bool
+    labeled: bool
     fingerprint: str
 
 
@@ -84,16 +84,16 @@ class Survey:
     changes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def resolve_split(self, wanted: str, explicit: bool, labelled: bool = False) -> str:
+    def resolve_split(self, wanted: str, explicit: bool, labeled: bool = False) -> str:
         """The split to read: `wanted`, or, unless the file names it, what stands in for it (see INSTEAD).
 
-        With `labelled`, one without labels is passed over where another has them. `unlabeled` may be the only split.
+        With `labeled`, one without labels is passed over where another has them. `unlabeled` may be the only split.
         """
         names = [wanted, *([] if explicit else SPLIT_FALLBACKS.get(wanted, []))]
         there = [name for name in names if name in self.splits]
-        fitting = [name for name in there if explicit or not labelled or self.splits[name].labelled]
+        fitting = [name for name in there if explicit or not labeled or self.splits[name].labeled]
         lost = next((name for name in names if name in self.absent), None)
-        # Unlabelled images that are only not there yet are no reason to learn from others.
+        # Unlabeled images that are only not there yet are no reason to learn from others.
         if fitting and not (wanted == "unlabeled" and lost == wanted):
             return fitting[0]
         if lost is not None:

@@ -92,7 +92,7 @@ class RecordsSource(CardSource):
             json.dumps([*told, *(digests[file] for file in files)]).encode()
         ).hexdigest()
         count = look.checked(summary, lambda: len(self.images(name).ids))
-        return Split(count, _labelled(block), summary)
+        return Split(count, _labeled(block), summary)
 
     def images(self, name: str) -> Listing:
         """All of the files is checked: UsageError where one has been cut, or holds a label that is no class."""
@@ -185,10 +185,10 @@ class RecordsSource(CardSource):
         image = pixels.transpose(
             [self.recipe.axes.index(side) for side in "HWC" if side in self.recipe.axes]
         )
-        grey = image.ndim == 2 or image.shape[2] == 1
+        gray = image.ndim == 2 or image.shape[2] == 1
         return (
             np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
-            if grey
+            if gray
             else np.ascontiguousarray(image)
         )
 
@@ -197,7 +197,7 @@ def _names(block: Block) -> list[str]:
     return [*block.images, *block.labels, *([block.rows] if block.rows else [])]
 
 
-def _labelled(block: Block) -> bool:
+def _labeled(block: Block) -> bool:
     return bool(block.labels or block.label_bytes or "labels" in block.keys)
 
 

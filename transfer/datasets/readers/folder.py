@@ -19,13 +19,13 @@ SPLITS = ("unlabeled", "train", "val", "test")
 
 
 class FolderSource:
-    """`labelled=False` takes every picture below a split's folder, whatever its subfolders are called.
+    """`labeled=False` takes every picture below a split's folder, whatever its subfolders are called.
 
     Pictures go by their paths from the folder, with '/' on every system.
     """
 
-    def __init__(self, path: Path, labelled: bool = True):
-        self.path, self.labelled = path, labelled
+    def __init__(self, path: Path, labeled: bool = True):
+        self.path, self.labeled = path, labeled
 
     def survey(self, memory: StampCache) -> Survey:
         """Splits and classes. The fingerprint is of the pictures' paths, bytes and labels; bytes are read once."""
@@ -39,13 +39,13 @@ class FolderSource:
             save(facts)
         splits = {}
         for split, names in found.items():
-            labelled = self._classes(split, names) is not None
+            labeled = self._classes(split, names) is not None
             # A class more in another split moves the labels of this one, so all names count.
-            summary = hashlib.sha256(json.dumps(classes if labelled else None).encode())
+            summary = hashlib.sha256(json.dumps(classes if labeled else None).encode())
             start = len(_prefix(split))
             for name in names:
                 summary.update(f"{name[start:]}\0{facts[name][1]}\n".encode())
-            splits[split] = Split(len(names), labelled, summary.hexdigest())
+            splits[split] = Split(len(names), labeled, summary.hexdigest())
         return Survey(splits, classes, changes=changes(known, facts))
 
     def listing(self, split: str) -> Listing:
@@ -85,7 +85,7 @@ class FolderSource:
 
     def _classes(self, split: str, names: list[str]) -> set[str] | None:
         """Names of the class folders; None for a flat split."""
-        if not self.labelled:
+        if not self.labeled:
             return None
         loose = [name for name in names if "/" not in name[len(_prefix(split)) :]]
         if loose and len(loose) < len(names):

@@ -63,7 +63,7 @@ class Hdf5Source:
                         count = self._check(name, group, len(classes))
                         splits[name] = {
                             "count": count,
-                            "labelled": "labels" in set(group),
+                            "labeled": "labels" in set(group),
                             "fingerprint": f"{digest}/{name}",
                         }
         except UNREADABLE as error:
@@ -150,7 +150,7 @@ class _Plain:
 
 
 class _Chunked:
-    """Bytes in chunks, compressed or not. The last ones are kept, as neighbours are read one after the other; without
+    """Bytes in chunks, compressed or not. The last ones are kept, as neighbors are read one after the other; without
     a lock, which a fork could leave locked."""
 
     def __init__(self, path: Path, split: str, chunk: int):

@@ -59,11 +59,11 @@ class TarSource:
         splits = {}
         for split, some in shards.items():
             self._labels(split, samples[split], classes)
-            labelled = samples[split][0][3] is not None
-            told = [classes if labelled else None, self.recipe.image, self.recipe.label]
+            labeled = samples[split][0][3] is not None
+            told = [classes if labeled else None, self.recipe.image, self.recipe.label]
             told += [[shard.name, indexes[shard]["digest"]] for shard in some]
             summary = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-            splits[split] = Split(len(samples[split]), labelled, summary)
+            splits[split] = Split(len(samples[split]), labeled, summary)
         return Survey(splits, classes, self.card.size if self.card else None, changes)
 
     def listing(self, split: str) -> Listing:
