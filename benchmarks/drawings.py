@@ -17,10 +17,10 @@ from sklearn.linear_model import LogisticRegression
 
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Normalization, PseudoLabels
+from transfer.artifacts import PseudoLabels
 from transfer.datasets.drawings import render
 from transfer.training.trainer import train
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import torch
 
 MODEL = Normalization()
@@ -57,14 +57,14 @@ def main() -> None:
             labels="labels",
             backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"},
             epochs=60,
-            batch=64,
+            batch_size=64,
             optimizer="adamw",
             learning_rate=1e-3,
-            warmup=2.0,
+            warmup_epochs=2.0,
             crop=0.5,
         )
-        work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=2)
-        work.machine.configure_threads()
+        work = make_work(folder, {"images": images}, precision_name="auto", requested_threads=2)
+        work.runtime.configure_threads()
         network = stage._build(64, 10, seed=0)
         wanted = torch.from_numpy(labels["train"])
 

@@ -28,9 +28,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from stages.pretext._permutations import puzzle_tiles
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.artifacts import Normalization
 from transfer.transforms.color import PROJECTION
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.runtime import Runtime
@@ -175,10 +174,10 @@ def views(count: int, rounds: int) -> None:
 
 def pil_tiles(task: JigsawPP, image: Image.Image) -> torch.Tensor:
     """The nine tiles of an image as `task` makes them, one by one."""
-    cell, tile, jitter = puzzle_tiles(SIZE, task.tile, task.shift)
-    if random.random() < task.gray:
+    cell, tile, jitter = puzzle_tiles(SIZE, task.tile_size, task.shift)
+    if random.random() < task.grayscale:
         image = image.convert("RGB", (1 / 3, 1 / 3, 1 / 3, 0) * 3)
-    elif random.random() < task.projection:
+    elif random.random() < task.color_projection:
         image = image.convert("RGB", tuple(value for row in PROJECTION for value in (*row, 0)))
     channels = image.split()
     start = [random.randint(0, SIZE - 3 * cell) for _ in range(2)]
@@ -219,8 +218,8 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.sections) - SECTIONS.keys():
         parser.error(f"no section {', '.join(sorted(unknown))}; there are {', '.join(SECTIONS)}")
-    machine = Runtime(device_name="cpu", requested_threads=CORES)
-    machine.configure_threads()
+    runtime = Runtime(device_name="cpu", requested_threads=CORES)
+    runtime.configure_threads()
     print(
         f"{CORES} threads beside {CORES} workers, batches of {BATCH}, {SIZE} px, torch {torch.__version__}"
     )

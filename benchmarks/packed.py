@@ -86,7 +86,7 @@ def packing(folder: Path, images: Path | None) -> None:
         pack = ImageSets(folder / "memory", folder).pack(
             ImageSpec(folder="jpegs", size=96), "unlabeled", False
         )
-        work = make_work(folder / f"packed{turn}", threads_wanted=2)
+        work = make_work(folder / f"packed{turn}", requested_threads=2)
         start = time.perf_counter()
         pack.run(work)
         ours.append(len(files) / (time.perf_counter() - start))
@@ -129,13 +129,13 @@ def waiting(folder: Path, cifar: Path | None) -> None:
             cifar.name,
             ImageSets(folder / "memory", folder).pack(ImageSpec(hdf5=str(cifar)), "train", True),
         )
-        pack.run(make_work(folder / "packed", threads_wanted=Runtime().threads))
+        pack.run(make_work(folder / "packed", requested_threads=Runtime().threads))
         images = Images(folder / "packed" / "made")
     work = make_work(
-        folder, {"images": images}, threads_wanted=Runtime().threads, precision_name="auto"
+        folder, {"images": images}, requested_threads=Runtime().threads, precision_name="auto"
     )
-    work.machine.configure_threads()
-    Rotation(backbone={"name": "conv4"}, epochs=1, batch=128).run(work)
+    work.runtime.configure_threads()
+    Rotation(backbone={"name": "conv4"}, epochs=1, batch_size=128).run(work)
     rate, share = work.figures["images/s"], work.figures["waiting for data"]
     print(
         f"waiting: rotation with Conv4 on {len(images)} images of {images.size} px ({name}), {rate} images/s, {share}"
@@ -146,10 +146,12 @@ def growth(count: int) -> None:
     """Trains on `count` images of 128 px, for SECONDS; prints the peak of its own memory in MB."""
     with tempfile.TemporaryDirectory() as place:
         images = random_set(Path(place) / "set", count, 128)
-        work = make_work(Path(place), {"images": images}, threads_wanted=Runtime().threads)
+        work = make_work(Path(place), {"images": images}, requested_threads=Runtime().threads)
         Timer(SECONDS, lambda: setattr(work.stop, "number", signal.SIGTERM)).start()
         with suppress(Interrupted):
-            Supervised(backbone={"name": "alexnet", "width": 0.1}, epochs=100, batch=64).run(work)
+            Supervised(backbone={"name": "alexnet", "width": 0.1}, epochs=100, batch_size=64).run(
+                work
+            )
         own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
         print(own, work.saved_progress()["said"])
 

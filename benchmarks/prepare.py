@@ -48,11 +48,11 @@ def write(folder: Path, rows: int, width: int) -> None:
 
 def whole(place: str, components: str, number: str) -> None:
     """The stage, in a process of its own: prints its seconds and the peak of its memory in MB."""
-    machine = Runtime()
-    machine.configure_threads()
+    runtime = Runtime()
+    runtime.configure_threads()
     folder = Path(place)
     work = make_work(folder / f"whole-{number}", {}, {"features": Features(folder / "features")})
-    work.machine = machine
+    work.runtime = runtime
     start = time.perf_counter()
     Prepare(features="features", components=int(components)).run(work)
     took = time.perf_counter() - start
@@ -106,8 +106,8 @@ def main() -> None:
     if asked.whole:
         whole(*asked.whole)
         return
-    machine = Runtime()
-    machine.configure_threads()
+    runtime = Runtime()
+    runtime.configure_threads()
     ratios, seconds, peaks, movings, computings = [], [], [], [], []
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -139,7 +139,7 @@ def main() -> None:
     print(
         f"prepare of {asked.rows:,} x {asked.width}, l2 and whiten to {asked.components}: {middle(seconds):.1f} s; "
         f"reading twice and writing {middle(movings):.1f} s + products {middle(computings):.1f} s: ratio "
-        f"{middle(ratios):.2f}; peak {max(peaks):,.0f} MB (medians of {asked.rounds}; {machine.threads} threads, torch "
+        f"{middle(ratios):.2f}; peak {max(peaks):,.0f} MB (medians of {asked.rounds}; {runtime.threads} threads, torch "
         f"{torch.__version__})"
     )
 

@@ -123,12 +123,12 @@ class Bench:
     """One task on one set."""
 
     def __init__(
-        self, name: str, machine: Runtime, backbone: dict[str, Any], batch: int, steps: int
+        self, name: str, runtime: Runtime, backbone: dict[str, Any], batch: int, steps: int
     ):
         options = {"backbone": backbone, "epochs": 1, "batch": batch, **FITTING.get(name, {})}
-        self.name, self.machine, self.steps = name, machine, steps
+        self.name, self.runtime, self.steps = name, runtime, steps
         self.task: Pretext = find_stage(f"pretext/{name}", Path.cwd())(**options)
-        self.batch = self.task.batch
+        self.batch = self.task.batch_size
         self.folder = tempfile.TemporaryDirectory()
         count, place = (steps + 1) * self.batch, Path(self.folder.name)
         pixels = np.random.RandomState(0).randint(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8)
@@ -143,9 +143,9 @@ class Bench:
         return make_work(
             place,
             {"images": self.images},
-            device_name=str(self.machine.device),
-            threads_wanted=self.machine.threads,
-            precision_name=self.machine.precision,
+            device_name=str(self.runtime.device),
+            requested_threads=self.runtime.threads,
+            precision_name=self.runtime.precision,
         )
 
     def ours(self) -> float:
@@ -162,7 +162,7 @@ class Bench:
 
     def bare(self) -> float:
         """Images/s of the loss over inputs in memory, its gradients, and the update."""
-        device, rng = self.machine.device, PerImageRng(0, torch.arange(self.batch))
+        device, rng = self.runtime.device, PerImageRng(0, torch.arange(self.batch))
         network = self.network.to(device, memory_format=torch.channels_last).train()
         optimizer, clock = self.task.make_optimizer(network), Clock(self.batch)
         batch = (
@@ -174,7 +174,7 @@ class Bench:
             for step in range(self.steps + 2):
                 if step:  # the first one prepares the inputs
                     clock.tick()
-                with self.machine.autocast():
+                with self.runtime.autocast():
                     loss, _ = self.task.loss(network, batch, rng)
                 loss.backward()
                 optimizer.step()
@@ -194,7 +194,7 @@ class Bench:
 
         byol, network = (
             self.name == "byol",
-            self.task._build(self.task.dataset_info(self.work()), 0).to(self.machine.device),
+            self.task._build(self.task.dataset_info(self.work()), 0).to(self.runtime.device),
         )
         if not as_it_stands:
             network = network.to(memory_format=torch.channels_last)
@@ -214,11 +214,11 @@ class Bench:
         contrast, away, clock = NTXentLoss(), NegativeCosineSimilarity(), Clock(self.batch)
         for views in loader:
             clock.tick()
-            x0, x1 = (view.to(self.machine.device) for view in views)
+            x0, x1 = (view.to(self.runtime.device) for view in views)
             if byol:
                 for part in ("backbone", "projector"):
                     update_momentum(network[part], network["target"][part], m=0.996)
-            with nullcontext() if as_it_stands else self.machine.autocast():
+            with nullcontext() if as_it_stands else self.runtime.autocast():
                 z0, z1 = (project(network, x) for x in (x0, x1))
                 if byol:
                     with torch.no_grad():
@@ -280,17 +280,17 @@ def main() -> None:
     asked = parser.parse_args()
     if unknown := set(asked.tasks) - set(trained):
         parser.error(f"no such task: {', '.join(sorted(unknown))}")
-    machine = Runtime()
-    machine.configure_threads()
+    runtime = Runtime()
+    runtime.configure_threads()
     backbone = {"name": asked.backbone, "width": asked.width}
     if asked.backbone != "conv4":
         backbone["stem"] = "small"
     print(
-        f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}; {backbone}"
+        f"{runtime.device}, {runtime.precision}, {runtime.threads} threads, torch {torch.__version__}; {backbone}"
     )
     for name in asked.tasks or trained:
         try:
-            bench = Bench(name, machine, backbone, asked.batch, asked.steps)
+            bench = Bench(name, runtime, backbone, asked.batch, asked.steps)
         except ValueError as error:
             print(f"{name:<18} not at {SIZE} px: {error}", flush=True)
             continue

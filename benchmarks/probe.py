@@ -22,9 +22,11 @@ from stages.evaluate._linear_head import Head, fit_head
 from stages.evaluate._linear_head import feature_statistics as moments
 from stages.evaluate.linear import Linear
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Images, Model, Normalization
+from transfer.artifacts import Images, Model
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.training.inference import extract_layers
+from transfer.transforms.normalize import Normalization
 from transfer.utils.runtime import Runtime
 
 SIZE = 64
@@ -32,14 +34,14 @@ CLASSES = 10
 
 
 def parts(
-    model: Model, sets: dict[str, Images], probe: Linear, machine: Runtime
+    model: Model, sets: dict[str, Images], probe: Linear, runtime: Runtime
 ) -> tuple[float, float]:
     """Seconds of one extraction of both splits, and of the heads."""
     layers = [layer for layer in probed_layers(model) if layer in (probe.layers or layer)]
     kept: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
     start = time.perf_counter()
     for role, images in sets.items():
-        for _, found in extract_layers(model, images, layers, machine):
+        for _, found in extract_layers(model, images, layers, runtime):
             for layer in layers:
                 block = pool_to_grid(found[layer], probe.preset.dimensions, probe.preset.pooling)
                 if role == "train":
@@ -51,7 +53,7 @@ def parts(
     for layer in layers:
         features = np.concatenate(kept.pop(layer))
         head = Head(probe.preset.norm, *moments(features, rows, probe.preset.norm), CLASSES)
-        for _ in fit_head(head, probe.preset, features, labels, lambda epoch: rows, machine.device):
+        for _ in fit_head(head, probe.preset, features, labels, lambda epoch: rows, runtime.device):
             pass
     return extraction, time.perf_counter() - start
 
@@ -63,8 +65,8 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     asked = parser.parse_args()
-    machine = Runtime()
-    machine.configure_threads()
+    runtime = Runtime()
+    runtime.configure_threads()
     random = np.random.RandomState(0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -77,7 +79,9 @@ def main() -> None:
             for role, count in (("train", asked.images), ("test", asked.images // 5))
         }
         (folder / "model").mkdir()
-        network = backbone({"name": "alexnet", "batch_norm": True, "stem": "small"}).build(0)
+        network = build_network(
+            backbone({"name": "alexnet", "batch_norm": True, "stem": "small"}), 0
+        )
         Model.write(
             folder / "model",
             network,
@@ -90,12 +94,12 @@ def main() -> None:
         probe = Linear(model="model", layers=[f"conv{n}" for n in range(1, 6)])
         ratios, wholes, extractions, headss = [], [], [], []
         for turn in range(asked.rounds + 1):  # the first warms up
-            extraction, heads = parts(model, sets, probe, machine)
+            extraction, heads = parts(model, sets, probe, runtime)
             work = make_work(
                 folder / str(turn),
                 sets,
                 {"model": model},
-                threads_wanted=machine.threads,
+                requested_threads=runtime.threads,
                 precision_name="auto",
             )
             start = time.perf_counter()
@@ -107,8 +111,8 @@ def main() -> None:
     print(
         f"probe of AlexNet, conv1 to conv5, {asked.images:,} images: {statistics.median(wholes):.1f} s; extraction "
         f"{statistics.median(extractions):.1f} s + heads alone {statistics.median(headss):.1f} s: ratio "
-        f"{statistics.median(ratios):.2f} (median of {asked.rounds}; {machine.device}, {machine.precision}, "
-        f"{machine.threads} threads, torch {torch.__version__})"
+        f"{statistics.median(ratios):.2f} (median of {asked.rounds}; {runtime.device}, {runtime.precision}, "
+        f"{runtime.threads} threads, torch {torch.__version__})"
     )
 
 

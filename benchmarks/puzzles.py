@@ -19,7 +19,7 @@ from stages.pretext.jigsawpp import JigsawPP
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Images
 from transfer.datasets.drawings import render
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.training.trainer import train
 
 WANTED = (0.02, 0.1, 0.25, 0.5, 0.65)
@@ -55,7 +55,7 @@ class Stopwatch:
         return sum(self.seen[-WINDOW:]) / WINDOW
 
     def told(self) -> str:
-        rate = len(self.seen) * self.task.batch / (time.perf_counter() - self.start)
+        rate = len(self.seen) * self.task.batch_size / (time.perf_counter() - self.start)
         times = ", ".join(
             f"{wanted:.0%} after {minutes:.2f} min" for wanted, minutes in self.reached.items()
         )
@@ -64,8 +64,8 @@ class Stopwatch:
 
 
 def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
-    work = make_work(folder, {"images": images}, precision_name="auto", threads_wanted=None)
-    work.machine.configure_threads()
+    work = make_work(folder, {"images": images}, precision_name="auto", requested_threads=None)
+    work.runtime.configure_threads()
     task = pretext().model_copy(
         update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"}
     )

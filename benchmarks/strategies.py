@@ -29,9 +29,11 @@ from stages.target.regression import Regression
 from stages.target.similarity import Similarity
 from stages.target.soft_label import SoftLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Clusters, Features, Images, Model, Normalization, PseudoLabels
+from transfer.artifacts import Clusters, Features, Images, Model, PseudoLabels
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.training.inference import extract_layers
+from transfer.transforms.normalize import Normalization
 from transfer.utils.runtime import Runtime
 
 COUNT = 4096
@@ -41,13 +43,13 @@ TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}
 def made(
     stage: Any,
     folder: Path,
-    machine: Runtime,
+    runtime: Runtime,
     images: dict[str, Images] | None = None,
     **inputs: Any,
 ) -> Any:
     """What a stage makes, with what it said of it."""
     work = make_work(folder, images, inputs)
-    work.machine = machine
+    work.runtime = runtime
     stage.run(work)
     artifact = stage.produces(work.folder)
     artifact.rate = work.figures.get("images/s")
@@ -83,9 +85,12 @@ def strategies(
             Regression(features="p", head="linear", **recipe),
             {"features": kept},
         ),
-        "regression, mlp 512": (Regression(features="p", hidden=512, **recipe), {"features": kept}),
+        "regression, mlp 512": (
+            Regression(features="p", hidden_dim=512, **recipe),
+            {"features": kept},
+        ),
         "regression, mlp 1024": (
-            Regression(features="p", hidden=1024, **recipe),
+            Regression(features="p", hidden_dim=1024, **recipe),
             {"features": kept},
         ),
         "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
@@ -102,7 +107,7 @@ def strategies(
             {"features": kept},
         ),
         "live regression, mlp 512": (
-            Regression(features="p", hidden=512, live="m", **recipe),
+            Regression(features="p", hidden_dim=512, live="m", **recipe),
             {"features": kept, "live": model},
         ),
     }
@@ -121,8 +126,8 @@ def main() -> None:
     parser.add_argument("--dimensions", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=5)
     asked = parser.parse_args()
-    machine = Runtime()
-    machine.configure_threads()
+    runtime = Runtime()
+    runtime.configure_threads()
     random = np.random.RandomState(0)
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
@@ -131,7 +136,7 @@ def main() -> None:
         (folder / "model").mkdir()
         Model.write(
             folder / "model",
-            backbone(TEACHER).build(0),
+            build_network(backbone(TEACHER), 0),
             size=asked.size,
             normalization=Normalization(),
             made_by={},
@@ -141,33 +146,33 @@ def main() -> None:
         features = made(
             ExtractNetwork(model="m", layer="layer3", pool=2),
             folder / "f",
-            machine,
+            runtime,
             images,
             model=model,
         )
         kept = made(
             Prepare(features="f", components=asked.dimensions),
             folder / "p",
-            machine,
+            runtime,
             features=features,
         )
         labels: dict[int, PseudoLabels] = {}
         for k in (50, 100, 200):
             clusters = made(
-                Cluster(features="p", k=k, iterations=5), folder / f"c{k}", machine, features=kept
+                Cluster(features="p", k=k, iterations=5), folder / f"c{k}", runtime, features=kept
             )
             both = {"features": kept, "clusters": clusters}
-            labels[k] = made(Assign(features="p", clusters="c"), folder / f"l{k}", machine, **both)
+            labels[k] = made(Assign(features="p", clusters="c"), folder / f"l{k}", runtime, **both)
         runs = strategies(asked, kept, clusters, labels, model)
         times: dict[str, list[float]] = {name: [] for name in [*runs, "teacher forward"]}
         for turn in range(asked.rounds + 1):  # the first warms up
             start = time.perf_counter()
-            for _ in extract_layers(model, images["images"], ["layer3"], machine):
+            for _ in extract_layers(model, images["images"], ["layer3"], runtime):
                 pass
             found = {"teacher forward": (time.perf_counter() - start) / COUNT}
             for name, (stage, inputs) in runs.items():
                 found[name] = (
-                    1 / made(stage, folder / f"{turn} {name}", machine, images, **inputs).rate
+                    1 / made(stage, folder / f"{turn} {name}", runtime, images, **inputs).rate
                 )
             for name, seconds in found.items():
                 times[name] += [seconds] if turn else []
@@ -183,7 +188,7 @@ def main() -> None:
         print(f"{name:30} {1 / statistics.median(seconds):8,.0f} images/s  {ratio:5.2f}{told}")
     print(
         f"{asked.target} x{asked.width:g}, {asked.size} px, batch {asked.batch}, {asked.dimensions} dimensions, "
-        f"{asked.anchors} anchors; medians of {asked.rounds}; {machine.device}, {machine.precision}, {machine.threads} "
+        f"{asked.anchors} anchors; medians of {asked.rounds}; {runtime.device}, {runtime.precision}, {runtime.threads} "
         f"threads, torch {torch.__version__}"
     )
 

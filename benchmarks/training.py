@@ -26,10 +26,12 @@ from stages.extract.network import ExtractNetwork
 from stages.pretext.jigsawpp import JigsawPP
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Model, Normalization, PseudoLabels
+from transfer.artifacts import Model, PseudoLabels
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.training.inference import BLOCK
-from transfer.training.pretext_task import DatasetInfo, backbone_features
-from transfer.transforms.normalize import normalize
+from transfer.training.pretext_task import backbone_features
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.runtime import Runtime
 
@@ -43,7 +45,7 @@ def target() -> PseudoLabel:
         labels="labels",
         backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"},
         epochs=1,
-        batch=128,
+        batch_size=128,
         optimizer="adamw",
         learning_rate=1e-3,
         crop=0.5,
@@ -54,12 +56,12 @@ def pretext() -> JigsawPP:
     return JigsawPP(
         backbone={"name": "vgg16", "width": 0.25, "batch_norm": True, "stem": "small"},
         epochs=1,
-        batch=128,
-        tile=18,
+        batch_size=128,
+        tile_size=18,
         shift=1,
         puzzles_per_image=8,
-        embedding=128,
-        hidden=1024,
+        embedding_dim=128,
+        hidden_dim=1024,
         dropout=0.0,
         optimizer="adamw",
         learning_rate=1e-3,
@@ -67,13 +69,13 @@ def pretext() -> JigsawPP:
 
 
 def bare_training(
-    network: nn.Module, step: object, batch: int, machine: Runtime, optimizer: torch.optim.Optimizer
+    network: nn.Module, step: object, batch: int, runtime: Runtime, optimizer: torch.optim.Optimizer
 ) -> float:
     """Images/s of forward, backward and update over one batch that lies in memory, as `step` computes the loss."""
     network.to(memory_format=torch.channels_last).train()
     start = time.perf_counter()
     for _ in range(IMAGES // batch):
-        with machine.autocast():
+        with runtime.autocast():
             loss = step()
         loss.backward()
         optimizer.step()
@@ -91,7 +93,7 @@ def compare(name: str, ours: object, bare: object) -> None:
     )
 
 
-def speed(folder: Path, machine: Runtime) -> None:
+def speed(folder: Path, runtime: Runtime) -> None:
     random = np.random.RandomState(0)
     images = pack_images(
         folder / "images", random.randint(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8)
@@ -107,7 +109,7 @@ def speed(folder: Path, machine: Runtime) -> None:
                 Path(place),
                 {"images": images},
                 inputs,
-                threads_wanted=machine.threads,
+                requested_threads=runtime.threads,
                 precision_name="auto",
             )
             start = time.perf_counter()
@@ -129,7 +131,7 @@ def speed(folder: Path, machine: Runtime) -> None:
                 network["head"](network["backbone"](prepared).flatten(1)), wanted
             ),
             128,
-            machine,
+            runtime,
             optimizer,
         ),
     )
@@ -151,11 +153,11 @@ def speed(folder: Path, machine: Runtime) -> None:
     compare(
         "pretext: Jigsaw++, VGG-16 x 0.25",
         lambda: run(jigsaw),
-        lambda: bare_training(puzzler, solve, 128, machine, solver),
+        lambda: bare_training(puzzler, solve, 128, runtime, solver),
     )
 
     (folder / "model").mkdir()
-    backbone = jigsaw.backbone.build(0)
+    backbone = build_network(jigsaw.backbone, 0)
     Model.write(
         folder / "model", backbone, size=64, normalization=Normalization(), made_by={}, history=[]
     )
@@ -169,7 +171,7 @@ def speed(folder: Path, machine: Runtime) -> None:
     def bare_extraction() -> float:
         start = time.perf_counter()
         for _ in range(IMAGES // BLOCK):
-            with torch.inference_mode(), machine.autocast():
+            with torch.inference_mode(), runtime.autocast():
                 frozen.layers(fed, ["conv4"])
         return IMAGES / (time.perf_counter() - start)
 
@@ -200,7 +202,7 @@ def memory(count: int) -> None:
         (folder / "model").mkdir()
         from transfer.models import backbone
 
-        network = backbone("conv4").build(0)
+        network = build_network(backbone("conv4"), 0)
         Model.write(
             folder / "model",
             network,
@@ -210,7 +212,7 @@ def memory(count: int) -> None:
             history=[],
         )
         work = make_work(
-            folder, {"images": images}, {"model": Model(folder / "model")}, threads_wanted=2
+            folder, {"images": images}, {"model": Model(folder / "model")}, requested_threads=2
         )
         ExtractNetwork(model="model", layer="conv3", pool=4).run(work)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
@@ -236,14 +238,14 @@ def main() -> None:
             print(f"extraction of {count:,} images: peak {peaks[count]} MB", flush=True)
         print(f"difference {peaks[100_000] - peaks[10_000]} MB")
     else:
-        machine = Runtime()
+        runtime = Runtime()
         if not asked.plain:
-            machine.configure_threads()
+            runtime.configure_threads()
         print(
-            f"{machine.device}, {machine.precision}, {machine.threads} threads, torch {torch.__version__}"
+            f"{runtime.device}, {runtime.precision}, {runtime.threads} threads, torch {torch.__version__}"
         )
         with tempfile.TemporaryDirectory() as place:
-            speed(Path(place), machine)
+            speed(Path(place), runtime)
 
 
 if __name__ == "__main__":

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import TransferError
 from transfer.numerics.kmeans import Assigner, faiss_gpu
-from transfer.stage.base import Stage, stage_input
+from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import finite_blocks
 from transfer.stage.feature_space import check_same_space
+from transfer.stage.options import stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 
@@ -42,7 +43,7 @@ class Assign(Stage):
             )
         filled = np.flatnonzero(clusters.sizes)  # an empty cluster is no runner-up either
         centroids = np.ascontiguousarray(clusters.centroids[filled])
-        assigner = Assigner(centroids, faiss_gpu(str(context.machine.device)))
+        assigner = Assigner(centroids, faiss_gpu(str(context.runtime.device)))
         blocks = []
         with context.progress("assigning", len(features), "images") as progress:
             for _, block in finite_blocks(context, features):

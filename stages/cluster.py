@@ -8,8 +8,8 @@ from zipfile import BadZipFile
 
 from transfer.artifacts import Clusters, Features
 from transfer.errors import InvalidOption, TransferError
+from transfer.numerics.cluster_agreement import size_balance
 from transfer.numerics.kmeans import (
-    FeatureRows,
     LloydState,
     check_rows,
     cluster_sizes,
@@ -17,8 +17,10 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
-from transfer.stage.base import Stage, option, stage_input
+from transfer.stage.base import Stage
+from transfer.stage.feature_blocks import FeatureRows
 from transfer.stage.feature_space import planned_count
+from transfer.stage.options import option, stage_input
 from transfer.storage.hdf5_tables import write_table
 from transfer.utils.lazy_imports import np
 
@@ -27,7 +29,7 @@ if TYPE_CHECKING:
 
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.utils.progress import Progress
 
@@ -46,7 +48,7 @@ class Cluster(Stage):
     init: Literal["k-means++", "random"] = option(
         "k-means++", "first centroids (k-means++ chooses among 16 rows a centroid)"
     )
-    tries: int = option(1, "starts, of which the one with the lowest objective is kept", ge=1)
+    n_init: int = option(1, "starts, of which the one with the lowest objective is kept", ge=1)
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """There are as many images as clusters."""
@@ -60,14 +62,16 @@ class Cluster(Stage):
         features: Features = context.inputs["features"]
         rows, gpu = (
             FeatureRows(features, context.pause_point),
-            faiss_gpu(str(context.machine.device)),
+            faiss_gpu(str(context.runtime.device)),
         )
-        if context.machine.device.type == "cuda" and gpu is None:
+        if context.runtime.device.type == "cuda" and gpu is None:
             context.note("this FAISS cannot use the GPU: k-means ran on the CPU")
         check_rows(rows, self.k, lambda row: features.ids[row])
         best: tuple[float, LloydState, numpy.ndarray] | None = None
-        with context.progress("clustering", self.tries * self.iterations, "iterations") as progress:
-            for number in range(self.tries):
+        with context.progress(
+            "clustering", self.n_init * self.iterations, "iterations"
+        ) as progress:
+            for number in range(self.n_init):
                 state = self._lloyd(context, rows, number, gpu, progress)
                 sizes, objective = cluster_sizes(rows, state.centroids, gpu)
                 if best is None or objective < best[0]:
@@ -103,7 +107,7 @@ class Cluster(Stage):
         while len(state.objective) < self.iterations and not state.settled:
             state = lloyd_step(rows, state, gpu)
             _save(path, state)
-            done = f"try {number + 1} of {self.tries}, iteration {len(state.objective)} of {self.iterations}"
+            done = f"try {number + 1} of {self.n_init}, iteration {len(state.objective)} of {self.iterations}"
             context.save_progress(done)
             progress.say(f"objective {state.objective[-1]:.4g}")
             progress.advance(1)
@@ -115,9 +119,8 @@ class Cluster(Stage):
         self, context: StageContext, sizes: numpy.ndarray, objective: float, state: LloydState
     ) -> None:
         """What a person should know: balance, emptiness, collapse."""
-        share = sizes / sizes.sum()
-        filled, empty = share[share > 0], int((sizes == 0).sum())
-        if len(filled) == 1:
+        empty, (entropy, imbalance) = int((sizes == 0).sum()), size_balance(sizes)
+        if len(sizes) - empty == 1:
             raise TransferError("all rows fell into one cluster: the features have collapsed")
         context.figures.update(
             k=self.k,
@@ -125,14 +128,14 @@ class Cluster(Stage):
             empty=empty,
             smallest=int(sizes.min()),
             largest=int(sizes.max()),
-            entropy=float(-(filled * np.log(filled)).sum() / np.log(self.k)),  # 1: all of one size
-            imbalance=float(self.k * (share**2).sum()),  # FAISS's factor; 1: all of one size
+            entropy=entropy,
+            imbalance=imbalance,
             iterations=len(state.objective),
             splits=state.splits,
         )
-        if share.max() > 0.5:
+        if (largest := sizes.max() / sizes.sum()) > 0.5:
             context.note(
-                f"one cluster holds {100 * share.max():.0f} % of all rows: the features may have collapsed"
+                f"one cluster holds {100 * largest:.0f} % of all rows: collapsed features?"
             )
         if empty:
             context.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")

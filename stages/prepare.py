@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field
 
 from transfer.artifacts import Features
+from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.feature_transforms import (
     Step,
@@ -17,14 +18,7 @@ from transfer.numerics.feature_transforms import (
     random_projection,
     transform,
 )
-from transfer.stage.base import (
-    OneOrMoreStages,
-    Stage,
-    applies_when,
-    inputs_named,
-    option,
-    stage_input,
-)
+from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import finite_blocks, non_finite_row
 from transfer.stage.feature_space import (
     check_side_by_side,
@@ -32,13 +26,14 @@ from transfer.stage.feature_space import (
     planned_space,
     planned_width,
 )
-from transfer.storage.hdf5_tables import TableReader, TableWriter, write_table
+from transfer.stage.options import OneOrMoreStages, conditions, inputs_named, option, stage_input
+from transfer.storage.hdf5_tables import TableWriter, write_table
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 
@@ -71,24 +66,30 @@ class Prepare(Stage):
     components: int | None = option(
         None,
         "directions that are kept; none: as many as there are",
-        where={"steps": ["pca", "whiten"]},
+        applies_when={"steps": ["pca", "whiten"]},
         ge=1,
     )
-    floor: float = option(
+    variance_floor: float = option(
         1e-4,
         "whitening takes an eigenvalue for no smaller than this share of the largest",
-        where={"steps": ["whiten"]},
+        applies_when={"steps": ["whiten"]},
         ge=0,
         lt=1,
     )
     shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["ledoit-wolf"] | None = option(
         None,
         "whitening draws the eigenvalues toward their mean by this share; ledoit-wolf: by the best one",
-        where={"steps": ["whiten"]},
+        applies_when={"steps": ["whiten"]},
     )
-    projected: int = option(512, "values that `project` leaves", where={"steps": ["project"]}, ge=1)
+    projection_dim: int = option(
+        512, "values that `project` leaves", applies_when={"steps": ["project"]}, ge=1
+    )
     projection_seed: int = option(
-        0, "of the random projection: another one", where={"steps": ["project"]}, ge=0, lt=2**32
+        0,
+        "of the random projection: another one",
+        applies_when={"steps": ["project"]},
+        ge=0,
+        lt=2**32,
     )
     dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
 
@@ -113,7 +114,7 @@ class Prepare(Stage):
                     f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with",
                 )
             for name, field in type(self).model_fields.items():
-                fits = name == "steps" or "steps" in applies_when(field)
+                fits = name == "steps" or "steps" in conditions(field)
                 if fits and getattr(self, name) != field.default:
                     raise InvalidOption(
                         name,
@@ -134,17 +135,22 @@ class Prepare(Stage):
                 f"{self.components} components of {count} images: at most {count - 1} can be had",
             )
         after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
-        if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projected:
+        if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projection_dim:
             raise InvalidOption(
-                "components", f"{self.components} components of {self.projected} projected values"
+                "components",
+                f"{self.components} components of {self.projection_dim} projected values",
             )
 
     def validate_build(self, planned: PlannedStage) -> None:
         """No step keeps more values than it is given."""
-        self.planned_width(planned)
+        self.output_width(planned)
 
-    def planned_width(self, planned: PlannedStage) -> int | None:
-        """How many values there will be, None where it is not known; BadOption where a step has too few."""
+    def output_space(self, planned: PlannedStage) -> object:
+        fitted = planned.inputs.get("like")
+        return planned.key if fitted is None else planned_space(fitted)
+
+    def output_width(self, planned: PlannedStage) -> int | None:
+        """Values after all steps; InvalidOption where a step gets too few, None where unknown."""
         if "like" in planned.inputs:
             return planned_width(planned.inputs["like"])
         widths = [planned_width(one) for one in inputs_named(planned.inputs, "features")]
@@ -157,10 +163,12 @@ class Prepare(Stage):
                     )
                 width = self.components or min(width, (planned_count(planned) or width + 1) - 1)
             elif step == "project":
-                if self.projected >= width:
-                    told = f"{self.projected} values of features of {width}: leave `project` out"
-                    raise InvalidOption("projected", told)
-                width = self.projected
+                if self.projection_dim >= width:
+                    told = (
+                        f"{self.projection_dim} values of features of {width}: leave `project` out"
+                    )
+                    raise InvalidOption("projection_dim", told)
+                width = self.projection_dim
         return width
 
     def for_smoke_run(self) -> Stage:
@@ -169,7 +177,9 @@ class Prepare(Stage):
         if "project" not in self.steps:
             return small
         last = {"pca", "whiten"} & {*self.steps[: self.steps.index("project")]}
-        return small.model_copy(update={"projected": min(self.projected, 8 if last else 16)})
+        return small.model_copy(
+            update={"projection_dim": min(self.projection_dim, 8 if last else 16)}
+        )
 
     def run(self, context: StageContext) -> None:
         features: list[Features] = inputs_named(context.inputs, "features")
@@ -220,7 +230,7 @@ class Prepare(Stage):
         def blocks() -> Iterator[numpy.ndarray]:
             return (transform(steps, block) for _, block in finite_blocks(context, *features))
 
-        count, device = len(features[0]), context.machine.device
+        count, device = len(features[0]), context.runtime.device
         if device.type != "cuda":
             device = torch.device("cpu")  # Apple's GPUs have no float64
         for name in self.steps:
@@ -229,10 +239,12 @@ class Prepare(Stage):
             elif name in ("center", "standardize"):
                 steps.append(fit_scaler(blocks, width, name == "standardize", context.note))
             elif name == "project":
-                steps.append(random_projection(width, self.projected, self.projection_seed))
-                width = self.projected
+                steps.append(random_projection(width, self.projection_dim, self.projection_seed))
+                width = self.projection_dim
             else:
-                whiten = Whitening(self.floor, self.shrinkage) if name == "whiten" else None
+                whiten = (
+                    Whitening(self.variance_floor, self.shrinkage) if name == "whiten" else None
+                )
                 step, kept = fit_pca(
                     blocks, count, width, self.components, whiten, device, context.note
                 )
@@ -277,15 +289,6 @@ class Prepare(Stage):
                 progress.advance(len(block))
             table.append(**others)
         context.figures.update(images=len(first), dimensions=width)
-
-
-def load_steps(prepared: Features) -> list[Step]:
-    """The fitted steps that prepared features went through last."""
-    table, parts = TableReader(prepared.folder / "preparation.h5"), ("mean", "matrix", "scale")
-    return [
-        {part: table.read(f"{i}.{part}") for part in parts if f"{i}.{part}" in table}
-        for i in range(len(prepared.attributes["steps"]))
-    ]
 
 
 def width_before(steps: list[Step]) -> int | None:

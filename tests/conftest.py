@@ -24,12 +24,12 @@ stages:
     uses: pretext/jigsawpp
     backbone: {name: conv4, width: 0.5}
     epochs: 1
-    batch: 32
-    tile: 16
+    batch_size: 32
+    tile_size: 16
     shift: 1
     permutations: 20
-    embedding: 16
-    hidden: 32
+    embedding_dim: 16
+    hidden_dim: 32
   features: {uses: extract/network, model: pretext, layer: conv4, pool: 2}
   prepared: {uses: prepare, features: features, components: 8}
   clusters: {uses: cluster, features: prepared, k: 5, iterations: 3}
@@ -39,7 +39,7 @@ stages:
     labels: labels
     backbone: {name: conv4, width: 0.5}
     epochs: 1
-    batch: 32
+    batch_size: 32
   linear: {uses: evaluate/linear, model: target, epochs: 2}
   knn: {uses: evaluate/knn, model: target, k: 5}
 """

@@ -10,11 +10,15 @@ from typing import Any
 
 from transfer.artifacts import KINDS, Artifact
 from transfer.datasets.cards import card_files
+from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
-from transfer.execution.run import Run, RunOptions
+from transfer.execution.execute import execute
+from transfer.execution.options import RunOptions
+from transfer.execution.run import Run
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
 from transfer.pipeline.loader import load_plan
-from transfer.pipeline.plan import Plan, PlannedStage
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
 from transfer.stage.file_option import option_files
 from transfer.storage.manifest import MANIFEST
 from transfer.storage.store import Store
@@ -28,13 +32,21 @@ class Pipeline:
         self,
         plan: Plan,
         store: Store,
-        words: Sequence[str] = (),
+        flags: Sequence[str] = (),
         root: Path | None = None,
-        asked: Sequence[str] = (),
+        selected: Sequence[str] = (),
     ):
-        """words: the options with which the file was read. asked: the stages that the plan was narrowed to."""
-        self.plan, self.store, self.flags, self.root = plan, store, list(words), root or store.root
-        self.selected = list(asked)
+        """Join a plan and a store; `Pipeline.load` is the usual way.
+
+        Args:
+            plan: the stages of the file.
+            store: where their artifacts are.
+            flags: the command-line flags with which the file was read, for commands in messages.
+            root: the store's folder as the user named it; smoke results lie in a folder below it.
+            selected: the stages to which the plan was narrowed.
+        """
+        self.plan, self.store, self.flags = plan, store, list(flags)
+        self.root, self.selected = root or store.root, list(selected)
 
     @staticmethod
     def load(
@@ -45,82 +57,95 @@ class Pipeline:
         store: str | Path | None = None,
         stages: Sequence[str] = (),
     ) -> Pipeline:
-        """Read and check a file. `sets` are as for `--set`; smoke results are kept in a store of their own.
+        """Read and check a pipeline file.
 
-        With `stages` only these and what they stand on are planned, and only their images are looked for.
+        Args:
+            path: the pipeline file.
+            sets: replacements, as for `--set`: "stages.clusters.k=100".
+            smoke: make every stage small; the results go to a store of their own.
+            store: the folder of the results; by default `.transfer/` beside the pipelines' folder.
+            stages: plan only these and their dependencies, and look at no other images.
         """
         path = Path(path)
         root = Path(store).expanduser().resolve() if store else default_store(path)
         if root.exists() and not root.is_dir():
             raise UsageError(
-                f"the store {root} is a file: name a folder with --store or TRANSFER_STORE"
+                f"the store {root} is a file; name a folder with --store or TRANSFER_STORE"
             )
         opened = Store(root / "smoke" if smoke else root)
-        words = [
-            "--store",
-            str(root),
-            *(["--smoke"] if smoke else []),
-            *(f"--set={one}" for one in sets),
-        ]
+        flags = ["--store", str(root), *(["--smoke"] if smoke else [])]
+        flags += [f"--set={assignment}" for assignment in sets]
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
-        return Pipeline(plan.narrowed(stages), opened, words, root, stages)
+        return Pipeline(plan.narrowed(stages), opened, flags, root, stages)
 
-    def statuses(self, forced: Iterable[PlannedStage] = ()) -> list[StageStatus]:
-        """How each stage stands now, in the plan's order."""
+    def statuses(self, forced: Iterable[PlannedStage[Any]] = ()) -> list[StageStatus]:
+        """Whether each stage is cached, resumes or would run, in the plan's order."""
         return stage_statuses(self.plan, self.store, forced)
 
     def files(self) -> list[Path] | None:
-        """Every file that the plan and its states are read from; None where a folder could have more of them."""
-        found = [self.plan.file, self.store.run_record(self.plan.name)]
-        for one in self.plan:
-            folder, manifest = self.store.folder(one.uses, one.key), find_manifest(self.store, one)
-            code = getattr(sys.modules.get(type(one.stage).__module__), "__file__", None)
-            found += [Path(code)] if code else []
-            found += [Path(given.path) for given in option_files(one.stage).values()]
-            found += [folder / name for name in (manifest.files if manifest else ())] + [
-                folder / MANIFEST
-            ]
-            if one.uses == "images":
-                origin = one.stage.origin
-                if origin.reader not in ("drawings", "hdf5"):
-                    return None
-                found += [Path(origin.place)] if origin.reader == "hdf5" else []
-        return found + list(card_files(self.plan.file.resolve().parent).values())
+        """Every file that the plan and its statuses depend on.
 
-    def stage(self, name: str) -> PlannedStage:
-        """The one stage that `name` (or `name[member]`) stands for."""
-        found = self.plan.find(name)
-        if len(found) > 1:
-            raise UsageError(
-                f"'{name}' stands for {len(found)} members: {', '.join(one.label for one in found)}"
-            )
-        return found[0]
+        None where a folder could get more of them.
+        """
+        files = [self.plan.file, self.store.run_record(self.plan.name)]
+        for planned in self.plan:
+            stage, folder = planned.stage, self.store.folder(planned.uses, planned.key)
+            manifest = find_manifest(self.store, planned)
+            module = sys.modules.get(type(stage).__module__)
+            if module is not None and module.__file__:
+                files.append(Path(module.__file__))
+            files += [Path(file.path) for file in option_files(stage).values()]
+            files += [folder / name for name in (manifest.files if manifest else ())]
+            files.append(folder / MANIFEST)
+            if isinstance(stage, Pack):
+                if stage.origin.reader not in ("drawings", "hdf5"):
+                    return None
+                if stage.origin.reader == "hdf5":
+                    files.append(Path(stage.origin.location))
+        return files + list(card_files(self.plan.file.resolve().parent).values())
+
+    def stage(self, name: str) -> PlannedStage[Any]:
+        """The stage called `name`, or `name[member]`; UsageError where it has several members."""
+        matches = self.plan.find(name)
+        if len(matches) > 1:
+            labels = ", ".join(planned.label for planned in matches)
+            raise UsageError(f"'{name}' has {len(matches)} members; name one of them: {labels}")
+        return matches[0]
 
     def artifact(self, name: str) -> Artifact:
         """The finished artifact of a stage; TransferError where it is not made yet."""
-        one = self.stage(name)
-        made = self._made(one)
-        if made is None:
-            words = ["transfer", "run", str(self.plan.file), name, *self.flags]
-            raise TransferError(f"{name} has not been made yet: {shlex.join(words)}")
-        return made
+        artifact = self._artifact(self.stage(name))
+        if artifact is None:
+            command = shlex.join(["transfer", "run", str(self.plan.file), name, *self.flags])
+            raise TransferError(f"{name} is not made yet; make it: {command}")
+        return artifact
 
-    def run(self, *stages: str, **flags: Any) -> dict[str, Artifact]:
-        """Run what is not cached (flags: see `Options`); returns the artifact of each stage asked for."""
-        options = RunOptions(stages=stages, **flags)
-        self.execute(options)
-        made = {one.label: self._made(one) for one in options.selected_stages(self.plan)}
-        return {label: artifact for label, artifact in made.items() if artifact is not None}
+    def run(self, *stages: str, **options: Any) -> dict[str, Artifact]:
+        """Run what is not cached; return the artifact of each selected stage by its label.
+
+        Args:
+            stages: the stages to run, with their dependencies; all by default.
+            options: fields of `RunOptions`, such as `force=True` or `jobs=2`.
+        """
+        run_options = RunOptions(stages=stages, **options)
+        self.execute(run_options)
+        artifacts = {
+            planned.label: self._artifact(planned)
+            for planned in run_options.selected_stages(self.plan)
+        }
+        return {label: artifact for label, artifact in artifacts.items() if artifact is not None}
 
     def execute(self, options: RunOptions) -> None:
-        """Run what `options` ask for."""
+        """Run what `options` select."""
         run = Run(self.plan, self.store, options, self.flags)
         try:
-            run.execute()
+            execute(run)
         except TransferError as error:
             error.remaining = run.remaining()
             raise
 
-    def _made(self, one: PlannedStage) -> Artifact | None:
-        manifest = find_manifest(self.store, one)
-        return KINDS[manifest.produces](self.store.folder(one.uses, one.key)) if manifest else None
+    def _artifact(self, planned: PlannedStage[Any]) -> Artifact | None:
+        manifest = find_manifest(self.store, planned)
+        if manifest is None:
+            return None
+        return KINDS[manifest.produces](self.store.folder(planned.uses, planned.key))

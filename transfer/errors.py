@@ -1,20 +1,22 @@
-"""What can go wrong, and the exit code that says so."""
+"""The errors of this package, each with the exit code of the command line."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Sequence
 
+SHOWN_NAMES = 10
+
 
 class TransferError(Exception):
-    """A fault told to the person who can mend it: one message, no traceback."""
+    """An error that the user can fix; shown as one message without a traceback."""
 
     exit_code = 1
-    remaining: Sequence[str] = ()  # what `--force` was to make again and was not yet made
+    remaining: Sequence[str] = ()  # stages that `--force` applies to and that were not made again
 
 
 class UsageError(TransferError):
-    """A faulty pipeline file, option or command: nothing was started."""
+    """A faulty pipeline file, option or command; nothing was started."""
 
     exit_code = 2
 
@@ -24,42 +26,42 @@ class CorruptArtifact(TransferError):
 
     exit_code = 4
 
-    def __init__(self, folder: object, what: str):
-        super().__init__(f"{folder}: {what}")
-        self.folder = folder
+    def __init__(self, folder: object, problem: str):
+        super().__init__(f"{folder}: {problem}")
+        self.folder = str(folder)
 
 
 class LockHeld(TransferError):
-    """Somebody else holds the artifact, and the run was told not to wait."""
+    """Another process holds the artifact, and the run was not to wait."""
 
     exit_code = 75
 
 
 class Interrupted(TransferError):
-    """A signal asked the run to stop, and it saved what it had."""
+    """A signal asked the run to stop, and it saved its checkpoints."""
 
-    def __init__(self, signal_number: int, what: str = "stopped"):
-        super().__init__(what)
+    def __init__(self, signal_number: int, message: str = "stopped"):
+        super().__init__(message)
         self.exit_code = 128 + signal_number
 
 
-def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean X?` for the closest of `names`, else the whole choice (at most ten of it)."""
-    names = sorted(names)
-    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
-    if close:
-        return f"; did you mean '{close[0]}'?"
-    shown = ", ".join(names[:10]) + (f", ... ({len(names)} in all)" if len(names) > 10 else "")
-    return f"; there is: {shown}" if names else ""
-
-
 class InvalidOption(ValueError):
-    """A stage's option that cannot be, found by the stage itself; the file's line of that option is shown with it."""
+    """Raised by a stage for an invalid option; reported with the option's line in the file."""
 
-    def __init__(self, option: str, what: str):
-        super().__init__(what)
+    def __init__(self, option: str, problem: str):
+        super().__init__(problem)
         self.option = option
 
 
 class BadImage(ValueError):
-    """A picture that cannot be used, and why."""
+    """An image that cannot be used; the message says why."""
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """`; did you mean 'X'?` for the nearest of `names`, or else the choices."""
+    names = sorted(names)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    if close:
+        return f"; did you mean '{close[0]}'?"
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN_NAMES else ""
+    return f"; choose from: {', '.join(names[:SHOWN_NAMES])}{more}" if names else ""

@@ -38,7 +38,7 @@ class ProbeRecipe(TrainableStage):
             group["scale"] = 1.0
         return optimizer
 
-    def rate(self, epoch: float) -> float:
+    def learning_rate_at(self, epoch: float) -> float:
         return learning_rate_at(self.preset, epoch / max(1, self.epochs))
 
 
@@ -49,7 +49,7 @@ class AugmentedProbe:
         self.context, self.model, self.layers, self.preset = context, model, layers, preset
         self.network = model.network()
         fuse_batchnorm(self.network)
-        self.network.to(context.machine.device, memory_format=torch.channels_last)
+        self.network.to(context.runtime.device, memory_format=torch.channels_last)
 
     def features(self, crops: Tensor) -> list[Tensor]:
         """(B, 3, S, S) float crops to the (B, D) features of each layer."""
@@ -63,7 +63,7 @@ class AugmentedProbe:
     def train(self, heads: list[Head], images: Images, labels: numpy.ndarray) -> None:
         """All heads, each on its layer of the same crops."""
         wanted, size = (
-            torch.from_numpy(labels).to(self.context.machine.device),
+            torch.from_numpy(labels).to(self.context.runtime.device),
             self.model.card["size"],
         )
 
@@ -79,7 +79,7 @@ class AugmentedProbe:
         preset = self.preset
         recipe = ProbeRecipe(
             epochs=preset.epochs,
-            batch=preset.batch,
+            batch_size=preset.batch_size,
             learning_rate=preset.learning_rate,
             preset=preset,
         )
@@ -92,10 +92,10 @@ class AugmentedProbe:
         named: list[list[Tensor]] = [[] for _ in heads]
         preset, size = self.preset, self.model.card["size"]
         with self.context.progress("scoring", len(images), "images") as progress, torch.no_grad():
-            for _, batch in iter_batches(images, self.context.machine):
+            for _, batch in iter_batches(images, self.context.runtime):
                 sums: list[Tensor | float] = [0.0] * len(heads)
                 for crops in fixed_crops(batch, preset.test_crop, size, preset.ten_crops):
-                    with self.context.machine.autocast():
+                    with self.context.runtime.autocast():
                         seen = self.features(crops)
                     logits = [head(one) for head, one in zip(heads, seen, strict=True)]
                     sums = [

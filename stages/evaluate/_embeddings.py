@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
-from transfer.training.inference import extract_layers, pool_features
+from transfer.training.inference import extract_layers
+from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import F, np
 
 if TYPE_CHECKING:
@@ -21,7 +22,7 @@ def embed_images(
     """(N, D) float32 of unit length: a layer averaged over a pool x pool grid."""
     rows = []
     with context.progress("reading", len(images), "images") as progress:
-        for _, found in extract_layers(model, images, [layer], context.machine):
+        for _, found in extract_layers(model, images, [layer], context.runtime):
             rows.append(
                 F.normalize(pool_features(found[layer], pool, "average"), dim=1).cpu().numpy()
             )

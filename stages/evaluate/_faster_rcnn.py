@@ -54,7 +54,7 @@ def detector(
     layer: str,
     classes: int,
     size: int,
-    machine: Runtime,
+    runtime: Runtime,
     anchors: Sequence[float],
     regions: int,
     least_score: float,
@@ -64,7 +64,7 @@ def detector(
 
     A network with fc6 and fc7, and the map that they were trained on, has them behind its regions, as in Fast R-CNN.
     """
-    trunk = Trunk(network, layer, machine)
+    trunk = Trunk(network, layer, runtime)
     channels = trunk.out_channels = network.shapes(size)[layer][0]
     head, width, side = _fully_connected(network, channels)
     with torch.random.fork_rng(devices=[]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from transfer.stage.base import option
+from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage, lr_milestones
 
 
@@ -17,4 +17,4 @@ class FinetuneRecipe(TrainableStage):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([30 / 70])
+    milestones: list[float] = lr_milestones([30 / 70])

@@ -10,11 +10,12 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.models.blocks import fuse_batchnorm
+from transfer.models.build import layer_shapes
 
 if TYPE_CHECKING:
     from transfer.artifacts import Model
     from transfer.models.backbone import Backbone
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.utils.runtime import Runtime
 
 
@@ -43,9 +44,9 @@ class FrozenBatchNormNetwork(nn.ModuleDict):
 class Trunk(nn.Module):
     """The layers of a network up to one that gives a map: (B, 3, S, S) to float32 (B, C, H, W)."""
 
-    def __init__(self, network: nn.Module, layer: str, machine: Runtime):
+    def __init__(self, network: nn.Module, layer: str, runtime: Runtime):
         super().__init__()
-        self._machine = machine
+        self._machine = runtime
         self.names = network.layer_names[
             : network.layer_names.index(network.spec.resolve_layer(layer)) + 1
         ]
@@ -103,7 +104,7 @@ def map_layer(
 
 def validate_map(planned: PlannedStage, asked: str | None, pools: bool) -> None:
     """ValueError where the network that is planned has no such map for the images that are planned."""
-    backbone = getattr(planned.inputs["model"].stage, "backbone", None)
+    backbone = planned.inputs["model"].stage.backbone_spec()
     if backbone is not None:
         size = planned.images["train"].stage.size
-        map_layer(backbone, backbone.shapes(size), asked, pools)
+        map_layer(backbone, layer_shapes(backbone, size), asked, pools)

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
 
 LabelBudget = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
@@ -27,7 +27,8 @@ def check_budgets(amounts: Sequence[LabelBudget], planned: PlannedStage) -> None
     most = max((amount for amount in amounts if isinstance(amount, int)), default=0)
     if most > count:
         raise InvalidOption(
-            "amounts", f"{most} labels of each class: the training split has {count} images in all"
+            "label_budgets",
+            f"{most} labels of each class: the training split has {count} images in all",
         )
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
 from transfer.stage.feature_blocks import non_finite_row
-from transfer.training.inference import extract_layers, pool_features
+from transfer.training.inference import extract_layers
+from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import F, np
 
 if TYPE_CHECKING:
@@ -48,7 +49,7 @@ def read_layers(
     """Layer -> (N, D) float16, in files that are mapped: all layers from one pass through the network."""
     files: dict[str, numpy.ndarray] = {}
     with context.progress(f"reading {role}", len(images), "images") as progress:
-        for first, found in extract_layers(model, images, layers, context.machine):
+        for first, found in extract_layers(model, images, layers, context.runtime):
             for number, layer in enumerate(layers):
                 block = pool_to_grid(found[layer], dimensions, how).cpu().numpy()
                 if layer not in files:

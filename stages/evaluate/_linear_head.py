@@ -76,9 +76,9 @@ def make_optimizer(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
 
 def learning_rate_at(preset: Preset, share: float) -> float:
     """The learning rate when `share` of the training is done."""
-    if preset.drops == "cosine":
+    if preset.milestones == "cosine":
         return preset.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-    return preset.learning_rate * 0.1 ** sum(share >= drop - 1e-9 for drop in preset.drops)
+    return preset.learning_rate * 0.1 ** sum(share >= drop - 1e-9 for drop in preset.milestones)
 
 
 def fit_head(
@@ -92,11 +92,11 @@ def fit_head(
     """Train `head` on rows of (N, D) features, mapped or not; yields after each epoch. `order`: an epoch's rows."""
     head.to(device).train()
     optimizer, wanted = make_optimizer(preset, head), torch.from_numpy(labels).to(device)
-    done, total = 0, preset.epochs * -(-len(order(0)) // preset.batch)
+    done, total = 0, preset.epochs * -(-len(order(0)) // preset.batch_size)
     for epoch in range(preset.epochs):
         rows = order(epoch)
-        for start in range(0, len(rows), preset.batch):
-            batch = np.sort(rows[start : start + preset.batch])
+        for start in range(0, len(rows), preset.batch_size):
+            batch = np.sort(rows[start : start + preset.batch_size])
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate_at(preset, done / total)
             seen = torch.from_numpy(np.ascontiguousarray(features[batch])).to(device)

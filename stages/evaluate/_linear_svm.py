@@ -28,7 +28,7 @@ class LinearSVMs:
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.svm import LinearSVC
 
-        machine = LinearSVC(
+        runtime = LinearSVC(
             C=cost,
             class_weight={True: 2, False: 1},
             penalty="l2",
@@ -40,10 +40,10 @@ class LinearSVMs:
         )
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # counted instead, to be told once
-            machine.fit(features, shows)
+            runtime.fit(features, shows)
         self.fitted += 1
-        self.unfinished += int(machine.n_iter_ >= self.iterations)
-        return machine
+        self.unfinished += int(runtime.n_iter_ >= self.iterations)
+        return runtime
 
     def best_cost(
         self, costs: Sequence[float], features: numpy.ndarray, shows: numpy.ndarray

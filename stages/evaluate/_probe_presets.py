@@ -21,11 +21,11 @@ class Preset:
     dimensions: int
     norm: Literal["exact", "batch", "none", "l2"]  # see `_heads.py`
     epochs: int
-    batch: int
+    batch_size: int
     optimizer: Literal["sgd", "nesterov", "adam"]  # momentum 0.9
     learning_rate: float
     weight_decay: float
-    drops: (
+    milestones: (
         tuple[float, ...] | Literal["cosine"]
     )  # shares of the training after which the rate falls to a tenth
     held_out: float = 0.0  # share of the training images that chooses the layer; 0: the test split does, as published
@@ -44,11 +44,11 @@ PRESETS = {
         dimensions=9216,
         norm="exact",
         epochs=40,
-        batch=256,
+        batch_size=256,
         optimizer="sgd",
         learning_rate=0.01,
         weight_decay=5e-4,
-        drops="cosine",
+        milestones="cosine",
         held_out=0.1,
     ),
     "zhang2016": Preset(
@@ -58,11 +58,11 @@ PRESETS = {
         dimensions=9600,
         norm="batch",
         epochs=28,
-        batch=256,
+        batch_size=256,
         optimizer="sgd",
         learning_rate=0.01,
         weight_decay=5e-4,
-        drops=(2 / 7, 4 / 7, 6 / 7),
+        milestones=(2 / 7, 4 / 7, 6 / 7),
         train_crop=227 / 256,
         test_crop=227 / 256,
     ),
@@ -73,11 +73,11 @@ PRESETS = {
         dimensions=9600,
         norm="none",
         epochs=90,
-        batch=256,
+        batch_size=256,
         optimizer="sgd",
         learning_rate=0.01,
         weight_decay=1e-7,
-        drops=(),
+        milestones=(),
         train_crop=224 / 256,
         test_crop=224 / 256,
         ten_crops=True,
@@ -89,11 +89,11 @@ PRESETS = {
         dimensions=9600,
         norm="batch",
         epochs=28,
-        batch=256,
+        batch_size=256,
         optimizer="nesterov",
         learning_rate=0.01,
         weight_decay=5e-4,
-        drops=(8 / 28, 16 / 28, 24 / 28),
+        milestones=(8 / 28, 16 / 28, 24 / 28),
         train_crop=227 / 256,
         test_crop=227 / 256,
     ),
@@ -104,11 +104,11 @@ PRESETS = {
         dimensions=9216,
         norm="none",
         epochs=100,
-        batch=128,
+        batch_size=128,
         optimizer="adam",
         learning_rate=1e-3,
         weight_decay=0.0,
-        drops=(),
+        milestones=(),
     ),
     "compress": Preset(
         source="Abbasi Koohpayegani et al., NeurIPS 2020: the last layer at unit length, then standardized",
@@ -117,11 +117,11 @@ PRESETS = {
         dimensions=9216,
         norm="l2",
         epochs=40,
-        batch=256,
+        batch_size=256,
         optimizer="sgd",
         learning_rate=0.01,
         weight_decay=1e-4,
-        drops=(15 / 40, 30 / 40),
+        milestones=(15 / 40, 30 / 40),
         train_crop="resized",
         test_crop=224 / 256,
     ),

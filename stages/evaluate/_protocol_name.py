@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from transfer.pipeline.yaml_document import inline_yaml
+from transfer.utils.formatting import inline_yaml
 
 if TYPE_CHECKING:
     from transfer.stage.base import Stage

@@ -78,7 +78,7 @@ def _teach(
     rows: numpy.ndarray,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     images, test, recipe = context.images["train"], context.images["test"], lesson.recipe
-    size, device = model.card["size"], context.machine.device
+    size, device = model.card["size"], context.runtime.device
     for layer in lesson.locked:
         network.get_submodule(layer).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):
@@ -105,8 +105,8 @@ def _teach(
     def score() -> numpy.ndarray:
         whole.eval()
         named = []
-        with torch.no_grad(), context.machine.autocast():
-            for _, batch in iter_batches(test, context.machine):
+        with torch.no_grad(), context.runtime.autocast():
+            for _, batch in iter_batches(test, context.runtime):
                 named.append(logits(resize_to(batch, size)).argmax(1).cpu().numpy())
         whole.train()
         return 100.0 * (np.concatenate(named) == test.labels)

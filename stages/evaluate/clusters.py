@@ -7,16 +7,17 @@ from typing import TYPE_CHECKING
 from stages.evaluate._label_checks import check_several
 from transfer.artifacts import PseudoLabels, Scores
 from transfer.errors import InvalidOption
+from transfer.numerics.cluster_agreement import cluster_agreement, contingency, size_balance
 from transfer.numerics.confidence_intervals import LEVEL
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, stage_input
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.label_joining import labels_for_images
-from transfer.utils.lazy_imports import np, sparse
+from transfer.stage.options import stage_input
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "clusters/v1"
@@ -34,13 +35,13 @@ class EvaluateClusters(Stage):
     produces = Scores
     version = 3  # since its figures have intervals
     seeded = False
-    images = {"images": Reads("train", follow="labels", labeled=True)}
+    images = {"images": ImageInput("train", same_as="labels", needs_labels=True)}
 
     labels: str = stage_input(PseudoLabels, "the pseudo-labels")
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The images have true labels."""
-        if not planned.images["images"].stage.facts.labeled:
+        if not planned.images["images"].stage.is_labeled:
             raise InvalidOption(
                 "labels", f"the images of '{planned.inputs['labels'].name}' have no true labels"
             )
@@ -54,7 +55,7 @@ class EvaluateClusters(Stage):
         purity = majority_accuracy(true, named)
         agreed = cluster_agreement(true, named)
         figures = agreed | {"purity": float(purity.mean())}
-        sizes = evenness(pseudo.cluster_ids[named], pseudo.k)
+        sizes = size_figures(pseudo.cluster_ids[named], pseudo.k)
         figures["entropy"] = sizes.pop("entropy")
         Scores.write(
             context.folder,
@@ -70,31 +71,6 @@ class EvaluateClusters(Stage):
         context.figures.update(
             {name: round(value, 2) for name, value in {**figures, **sizes}.items()}
         )
-
-
-def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
-    """(clusters, classes) int64: how many images of each class each cluster holds."""
-    shape = (int(named.max()) + 1, int(true.max()) + 1)
-    return sparse.coo_matrix((np.ones(len(true), np.int64), (named, true)), shape=shape).toarray()
-
-
-def cluster_agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
-    """Percent: NMI (arithmetic), AMI, ARI, and accuracy under the best one-to-one matching."""
-    from scipy.optimize import linear_sum_assignment
-    from sklearn.metrics import (
-        adjusted_mutual_info_score,
-        adjusted_rand_score,
-        normalized_mutual_info_score,
-    )
-
-    counts = contingency(true, named)
-    matched = counts[linear_sum_assignment(-counts)].sum()
-    return {
-        "nmi": 100.0 * float(normalized_mutual_info_score(true, named)),
-        "ami": 100.0 * float(adjusted_mutual_info_score(true, named)),
-        "ari": 100.0 * float(adjusted_rand_score(true, named)),
-        "hungarian": 100.0 * float(matched) / len(true),
-    }
 
 
 def intervals(
@@ -125,13 +101,13 @@ def majority_accuracy(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarra
     return 100.0 * (contingency(true, named).argmax(1)[named] == true)
 
 
-def evenness(named: numpy.ndarray, count: int) -> dict[str, float]:
-    """Of cluster sizes: entropy (percent of that of equal ones), imbalance (1: all equal), smallest, largest, empty."""
+def size_figures(named: numpy.ndarray, count: int) -> dict[str, float]:
+    """Entropy (percent), imbalance, smallest, largest and number of empty ones of `count` clusters."""
     sizes = np.bincount(named, minlength=count)
-    share = sizes[sizes > 0] / sizes.sum()
+    entropy, imbalance = size_balance(sizes)
     return {
-        "entropy": 100.0 * float(-(share * np.log(share)).sum() / np.log(max(2, count))),
-        "imbalance": float(count * (share**2).sum()),
+        "entropy": 100.0 * entropy,
+        "imbalance": imbalance,
         "smallest": float(sizes.min()),
         "largest": float(sizes.max()),
         "empty": float((sizes == 0).sum()),

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 from transfer.artifacts import Model, PseudoLabels, Scores
 from transfer.datasets.split_roles import within
 from transfer.errors import CorruptArtifact, InvalidOption, TransferError
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, stage_input
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.label_joining import labels_for_images
+from transfer.stage.options import stage_input
 from transfer.training.inference import extract_layers
 from transfer.utils.lazy_imports import np, safetensors, torch
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "fidelity/v1"
@@ -33,7 +33,7 @@ class Fidelity(Stage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     seeded = False
-    images = {"images": Reads("test", follow="unseen")}
+    images = {"images": ImageInput("test", same_as="unseen")}
 
     target: str = stage_input(Model, "the network that learned the pseudo-labels")
     labels: str = stage_input(PseudoLabels, "what it learned")
@@ -58,7 +58,7 @@ class Fidelity(Stage):
         asked, *learned = (
             pack.stage for pack in (planned.images["images"], *target.images.values())
         )
-        same = [one.split for one in learned if one.origin.place == asked.origin.place]
+        same = [one.split for one in learned if one.set_name == asked.set_name]
         if any(within(asked.split, split) or within(split, asked.split) for split in same):
             raise InvalidOption(
                 "unseen",
@@ -105,7 +105,7 @@ def predict(target: Model, images: Images, context: StageContext) -> numpy.ndarr
         )
     try:
         head = safetensors.load_file(path)
-        weight, bias = (head[name].to(context.machine.device) for name in ("weight", "bias"))
+        weight, bias = (head[name].to(context.runtime.device) for name in ("weight", "bias"))
     except Exception as error:  # of the library's own type, or a missing name
         raise CorruptArtifact(
             target.folder, f"head.safetensors cannot be loaded ({error})"
@@ -115,7 +115,7 @@ def predict(target: Model, images: Images, context: StageContext) -> numpy.ndarr
         context.progress("asking the target", len(images), "images") as progress,
         torch.inference_mode(),
     ):
-        for _, seen in extract_layers(target, images, [last], context.machine):
+        for _, seen in extract_layers(target, images, [last], context.runtime):
             found.append((seen[last].flatten(1).float() @ weight.T + bias).argmax(1).cpu().numpy())
             progress.advance(len(found[-1]))
             context.pause_point()

@@ -16,12 +16,13 @@ from stages.evaluate._label_checks import check_labels
 from stages.evaluate._probe_crops import resize
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import option, stage_input
+from transfer.models.build import build_network
+from transfer.stage.base import ImageInput
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "finetune/vissl-v1"
@@ -38,18 +39,21 @@ class Finetune(FinetuneRecipe):
 
     produces = Scores
     version = 2  # since images are scored in the order of their ids
-    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
+    images = {
+        "train": ImageInput("train", needs_labels=True),
+        "test": ImageInput("test", needs_labels=True),
+    }
 
     model: str = stage_input(Model, "the network")
-    amounts: list[LabelBudget] = option(
+    label_budgets: list[LabelBudget] = option(
         [1.0], "labels: shares of each class, or so many of each class", min_length=1
     )
-    draws: int = option(1, "times that an amount is drawn", ge=1)
-    beside: bool = option(True, "teach the same network from random weights too")
+    repeats: int = option(1, "times that an amount is drawn", ge=1)
+    random_baseline: bool = option(True, "teach the same network from random weights too")
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """No class is asked for more labels than there are images."""
-        check_budgets(self.amounts, planned)
+        check_budgets(self.label_budgets, planned)
 
     def run(self, context: StageContext) -> None:
         from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
@@ -60,17 +64,19 @@ class Finetune(FinetuneRecipe):
             context.images["test"],
         )
         classes = check_labels(train, test, context)
-        drawings = [(amount, sample_budget(train, amount, self.draws)) for amount in self.amounts]
+        drawings = [
+            (amount, sample_budget(train, amount, self.repeats)) for amount in self.label_budgets
+        ]
         starts = {"finetuned": lambda draw: model.network()}
-        if self.beside:
-            starts["random weights"] = lambda draw: model.backbone.build(
-                context.seed_for("weights", draw)
+        if self.random_baseline:
+            starts["random weights"] = lambda draw: build_network(
+                model.backbone, context.seed_for("weights", draw)
             )
         lesson = FinetuneConfig(self, resize, classes, curve=True)
         outcomes, arrays, counts = {}, {}, {"test": len(test)}
         for amount, some in drawings:
             for name, start in starts.items():
-                figure = name if len(self.amounts) == 1 else f"{name}, {budget_text(amount)}"
+                figure = name if len(self.label_budgets) == 1 else f"{name}, {budget_text(amount)}"
                 rights, curves = [], []
                 for draw, drawing, rows in some:
                     counts[f"train, {budget_text(amount)}"] = len(rows)
@@ -82,8 +88,8 @@ class Finetune(FinetuneRecipe):
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         main = (
             next(iter(figures))
-            if len(self.amounts) == 1
-            else f"finetuned, {budget_text(max(self.amounts, key=budget_share))}"
+            if len(self.label_budgets) == 1
+            else f"finetuned, {budget_text(max(self.label_budgets, key=budget_share))}"
         )
         Scores.write(
             context.folder,

@@ -9,15 +9,15 @@ from stages.evaluate._label_checks import check_labels
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import InvalidOption
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, option, stage_input
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import faiss, np, torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "knn/weighted-v1"
@@ -30,7 +30,10 @@ class Knn(Stage):
     produces = Scores
     version = 4  # since its name says k and T
     seeded = False
-    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
+    images = {
+        "train": ImageInput("train", needs_labels=True),
+        "test": ImageInput("test", needs_labels=True),
+    }
 
     model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")

@@ -10,16 +10,16 @@ from stages.evaluate._layer_features import map_layers, probed_layers, read_laye
 from stages.evaluate._probe_presets import PRESETS, Preset
 from stages.evaluate._protocol_name import protocol_name_with_overrides
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, option, stage_input
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.trainer import epoch_order
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 VERSION = "v1"
@@ -43,7 +43,10 @@ class Linear(Stage):
     produces = Scores
     version = 3  # since images are scored in the order of their ids
     smoke = {"epochs": 3}
-    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
+    images = {
+        "train": ImageInput("train", needs_labels=True),
+        "test": ImageInput("test", needs_labels=True),
+    }
 
     model: str = stage_input(Model, "the network")
     variant: Literal[
@@ -54,7 +57,7 @@ class Linear(Stage):
         None, "values of a layer that the classifier sees, at most", ge=1
     )
     epochs: int | None = option(None, "passes over the training images", ge=1)
-    batch: int | None = option(None, "images a step", ge=2)
+    batch_size: int | None = option(None, "images a step", ge=2)
     learning_rate: float | None = option(None, "the highest it gets", gt=0)
     weight_decay: float | None = option(None, "on the weights", ge=0)
 
@@ -73,8 +76,7 @@ class Linear(Stage):
     def preset(self) -> Preset:
         return replace(PRESETS[self.variant], **self.changed)
 
-    @property
-    def protocol(self) -> str:
+    def protocol_name(self) -> str:
         """Such as `linear/zhang2016-v1`, or `linear/zhang2016-v1 (epochs 4)`."""
         changed = self.changed | ({"layers": self.layers} if self.layers else {})
         return protocol_name_with_overrides(f"linear/{self.variant}-{VERSION}", changed)
@@ -119,7 +121,7 @@ class Linear(Stage):
         on = on if len(layers) > 1 else "nothing: one layer is probed"
         Scores.write(
             context.folder,
-            protocol=self.protocol,
+            protocol=self.protocol_name(),
             settings=self.identity(),
             main="best",
             selected={"layer": best, "on": on},
@@ -172,7 +174,7 @@ class Linear(Stage):
                 features = seen["train"][layer]
                 head = Head(preset.norm, *feature_statistics(features, rows, preset.norm), classes)
                 for _ in fit_head(
-                    head, preset, features, train.labels, order, context.machine.device
+                    head, preset, features, train.labels, order, context.runtime.device
                 ):
                     progress.advance(1)
                     context.pause_point()
@@ -220,4 +222,4 @@ class Linear(Stage):
         return outcomes, {layer: float(values.mean()) for layer, values in outcomes.items()}
 
 
-CHANGEABLE = ("dimensions", "epochs", "batch", "learning_rate", "weight_decay")
+CHANGEABLE = ("dimensions", "epochs", "batch_size", "learning_rate", "weight_decay")

@@ -17,15 +17,15 @@ from stages.evaluate._layer_features import read_layers
 from stages.evaluate._probe_crops import resize
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "lowshot/v1"
@@ -37,30 +37,35 @@ class Lowshot(FinetuneRecipe):
 
     `linear`: logistic regression (C = 1) on features of unit length, which needs no recipe (as Tian et al., ECCV 2020,
     do with few images). `finetuned`: the whole network, by the recipe of `evaluate/finetune`. ImageNet's published
-    lists are splits of its card: `data: {card: imagenet, split: {train: train_1percent}}` with `amounts: [1.0]`.
+    lists are splits of its card: `data: {card: imagenet, split: {train: train_1percent}}` with `label_budgets: [1.0]`.
     """
 
     produces = Scores
     version = 2  # since images are scored in the order of their ids
-    smoke = {"epochs": 1, "draws": 1}
-    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
+    smoke = {"epochs": 1, "repeats": 1}
+    images = {
+        "train": ImageInput("train", needs_labels=True),
+        "test": ImageInput("test", needs_labels=True),
+    }
 
     model: str = stage_input(Model, "the network")
-    amounts: list[LabelBudget] = option(
+    label_budgets: list[LabelBudget] = option(
         [0.01, 0.1], "labels: shares of each class, or so many of each class", min_length=1
     )
-    draws: int = option(3, "times that an amount is drawn", ge=1)
-    ways: list[Literal["linear", "finetuned"]] = option(
+    repeats: int = option(3, "times that an amount is drawn", ge=1)
+    methods: list[Literal["linear", "finetuned"]] = option(
         ["linear", "finetuned"], "what learns", min_length=1
     )
     layer: str | None = option(
-        None, "the layer; none: the network's deepest convolutional one", where={"ways": ["linear"]}
+        None,
+        "the layer; none: the network's deepest convolutional one",
+        applies_when={"methods": ["linear"]},
     )
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layer, and no class is asked for more labels than there are images."""
         check_layers(planned, "layer", [self.layer])
-        check_budgets(self.amounts, planned)
+        check_budgets(self.label_budgets, planned)
 
     def run(self, context: StageContext) -> None:
         from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
@@ -71,9 +76,11 @@ class Lowshot(FinetuneRecipe):
             context.images["test"],
         )
         classes = check_labels(train, test, context)
-        drawings = [(amount, sample_budget(train, amount, self.draws)) for amount in self.amounts]
+        drawings = [
+            (amount, sample_budget(train, amount, self.repeats)) for amount in self.label_budgets
+        ]
         layer = self.layer or model.card["default_layer"]
-        if "linear" in self.ways:
+        if "linear" in self.methods:
             read = {
                 role: read_layers(context, model, one, [layer], role, DIMENSIONS)[layer]
                 for role, one in context.images.items()
@@ -85,7 +92,7 @@ class Lowshot(FinetuneRecipe):
             {"test": len(test)},
         )
         for amount, some in drawings:
-            found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.ways}
+            found: dict[str, list[numpy.ndarray]] = {way: [] for way in self.methods}
             for _, drawing, rows in some:
                 counts[f"train, {budget_text(amount)}"] = len(rows)
                 if "linear" in found:
@@ -107,7 +114,7 @@ class Lowshot(FinetuneRecipe):
             context.folder,
             protocol=protocol_name(PROTOCOL, self),
             settings={**self.identity(), "layer": layer},
-            main=f"{self.ways[0]}, {budget_text(max(self.amounts, key=budget_share))}",
+            main=f"{self.methods[0]}, {budget_text(max(self.label_budgets, key=budget_share))}",
             selected={"epoch": "the last", "on": "nothing"},
             figures=figures,
             outcomes=outcomes,

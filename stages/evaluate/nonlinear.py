@@ -9,9 +9,10 @@ from stages.evaluate._layer_features import map_layers, resolve_layers
 from stages.evaluate._probe_crops import random_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import option, stage_input
+from transfer.models.build import build_network
+from transfer.stage.base import ImageInput
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.utils.lazy_imports import np
 
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -37,10 +38,13 @@ class Nonlinear(TrainableStage):
 
     produces = Scores
     version = 2  # since images are scored in the order of their ids
-    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
+    images = {
+        "train": ImageInput("train", needs_labels=True),
+        "test": ImageInput("test", needs_labels=True),
+    }
 
     model: str = stage_input(Model, "the network")
-    locked: list[str] | None = option(
+    frozen_up_to: list[str] | None = option(
         None,
         "up to which layers to lock, a training each; none: a probe's that are maps",
         min_length=1,
@@ -52,11 +56,11 @@ class Nonlinear(TrainableStage):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([2 / 7, 4 / 7, 6 / 7])
+    milestones: list[float] = lr_milestones([2 / 7, 4 / 7, 6 / 7])
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The model has the layers."""
-        check_layers(planned, "locked", self.locked or [])
+        check_layers(planned, "frozen_up_to", self.frozen_up_to or [])
 
     def run(self, context: StageContext) -> None:
         from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
@@ -67,7 +71,7 @@ class Nonlinear(TrainableStage):
             context.images["test"],
         )
         classes = check_labels(train, test, context)
-        layers = resolve_layers(model, self.locked) or map_layers(model)
+        layers = resolve_layers(model, self.frozen_up_to) or map_layers(model)
         names, outcomes = list(model.layers), {}
         for layer in layers:
             kept = names[: names.index(layer) + 1]
@@ -94,7 +98,7 @@ class Nonlinear(TrainableStage):
 
 def reinit_after(model: Model, kept: list[str], seed: int) -> Network:
     """The network with the model's weights in the layers `kept`, and fresh ones behind them."""
-    network, taught = model.backbone.build(seed), model.network()
+    network, taught = build_network(model.backbone, seed), model.network()
     for layer in kept:
         network.get_submodule(layer).load_state_dict(
             taught.get_submodule(layer).state_dict(), strict=True

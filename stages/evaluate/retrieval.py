@@ -9,10 +9,10 @@ from stages.evaluate._label_checks import check_several
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
-from transfer.inspection.batch_preview import SIDE, montage
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, option, stage_input
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
+from transfer.transforms.montage import SIDE, montage
 from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "retrieval/cosine-v1"
@@ -47,7 +47,10 @@ class Retrieval(Stage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     seeded = False
-    images = {"train": Reads("train", labeled=True), "test": Reads("test", labeled=True)}
+    images = {
+        "train": ImageInput("train", needs_labels=True),
+        "test": ImageInput("test", needs_labels=True),
+    }
 
     model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")

@@ -16,8 +16,8 @@ from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import option, stage_input
+from transfer.stage.base import ImageInput
+from transfer.stage.options import option, stage_input
 from transfer.training import trainer
 from transfer.training.inference import BLOCK
 from transfer.training.recipe import TrainableStage
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "voc_classification/krahenbuhl2016-v1"
@@ -57,7 +57,7 @@ class VocClassification(TrainableStage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1, "crops": 2}
-    images = {"train": Reads("trainval"), "test": Reads("test")}
+    images = {"train": ImageInput("trainval"), "test": ImageInput("test")}
 
     model: str = stage_input(Model, "the network")
     train: Literal["all", "fc6-8", "fc8"] = option(
@@ -67,7 +67,7 @@ class VocClassification(TrainableStage):
     epochs: int = option(
         255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0
     )
-    batch: int = option(
+    batch_size: int = option(
         16, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
@@ -75,7 +75,9 @@ class VocClassification(TrainableStage):
     schedule: Literal["halving", "cosine", "step", "constant"] = option(
         "halving", "of the learning rate; halving: by half after each eighth of the training"
     )
-    clip: float = option(10.0, "longest that the gradient of all weights together may be", gt=0)
+    clip_grad_norm: float = option(
+        10.0, "longest that the gradient of all weights together may be", gt=0
+    )
     scale: list[float] = option(
         [0.5, 2.0],
         f"range of the random scale of an image {SHORTER} px high, of which {WINDOW} px are cut out",
@@ -89,14 +91,14 @@ class VocClassification(TrainableStage):
         check_annotated(planned)
         if not 0 < self.scale[0] <= self.scale[1]:
             raise InvalidOption("scale", f"[lowest, highest], above zero (found {self.scale})")
-        backbone = getattr(planned.inputs["model"].stage, "backbone", None)
+        backbone = planned.inputs["model"].stage.backbone_spec()
         if backbone is not None:
             self._frozen(backbone.name, backbone.layer_names())
 
-    def rate(self, epoch: float) -> float:
+    def learning_rate_at(self, epoch: float) -> float:
         if self.schedule != "halving":
             return super().learning_rate_at(epoch)
-        rising = min(1.0, epoch / self.warmup) if self.warmup else 1.0
+        rising = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
         return rising * self.learning_rate * 0.5 ** int(8 * epoch / max(1, self.epochs) + 1e-9)
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
@@ -104,7 +106,7 @@ class VocClassification(TrainableStage):
         weights = [one for one in network.parameters() if one.requires_grad]
 
         def shorten(*_: object) -> None:
-            torch.nn.utils.clip_grad_norm_(weights, self.clip)
+            torch.nn.utils.clip_grad_norm_(weights, self.clip_grad_norm)
 
         optimizer.register_step_pre_hook(shorten)
         return optimizer
@@ -120,7 +122,7 @@ class VocClassification(TrainableStage):
         trained, tested = (wanted == 1).any(axis=0), (asked == 1).any(axis=0)
         counted = classes_counted(context, images.classes, trained, tested)
         network = self._network(context, model, len(images.classes))
-        targets = torch.from_numpy(wanted).to(context.machine.device)
+        targets = torch.from_numpy(wanted).to(context.runtime.device)
 
         def loss(
             network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
@@ -223,12 +225,12 @@ class VocClassification(TrainableStage):
         """(N, classes) of the first crop of each image, and of all its crops together."""
         network.eval()
         first, total = [], []
-        names = class_numbers(test.ids, context.machine.device)
+        names = class_numbers(test.ids, context.runtime.device)
         with (
             context.progress("scoring", len(test), "images") as progress,
-            Batches(test, context.machine, BLOCK) as feed,
+            Batches(test, context.runtime, BLOCK) as feed,
             torch.inference_mode(),
-            context.machine.autocast(),
+            context.runtime.autocast(),
         ):
             blocks = [
                 np.arange(start, min(start + BLOCK, len(test)))

@@ -16,9 +16,9 @@ from transfer.numerics.average_precision import (
     mean_precision,
     precisions,
 )
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.training.trainer import train
 from transfer.transforms.normalize import normalize
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -58,7 +58,7 @@ class VocDetection(TrainableStage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1}
-    images = {"train": Reads("trainval"), "test": Reads("test")}
+    images = {"train": ImageInput("trainval"), "test": ImageInput("test")}
 
     model: str = stage_input(Model, "the network")
     layer: str | None = option(
@@ -67,23 +67,23 @@ class VocDetection(TrainableStage):
     epochs: int = option(
         60, "passes over the images (60 of VOC 2007 are the published 150,000 steps)", ge=0
     )
-    batch: int = option(
+    batch_size: int = option(
         2, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     learning_rate: float = option(1e-3, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
-    drops: list[float] = lr_milestones([1 / 3, 2 / 3])
+    milestones: list[float] = lr_milestones([1 / 3, 2 / 3])
     anchors: list[float] = option(
         [0.1, 0.2, 0.4, 0.8],
         "sides of the anchors, as shares of the image's; each in three shapes",
         min_length=1,
     )
-    regions: int = option(
+    regions_per_image: int = option(
         128, "regions an image that are learned from, a quarter of them objects", ge=4
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    least_score: float = option(0.01, "boxes with a lower score are not looked at", ge=0, lt=1)
+    score_threshold: float = option(0.01, "boxes with a lower score are not looked at", ge=0, lt=1)
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The sets are annotated, and the model has the layer."""
@@ -111,7 +111,7 @@ class VocDetection(TrainableStage):
             raise TransferError("no training image has a box that could be learned from")
         counted = classes_counted(context, images.classes, shown, tested)
         network = self._network(context, model, images.size, len(images.classes))
-        device = context.machine.device
+        device = context.runtime.device
 
         def loss(
             network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
@@ -179,10 +179,10 @@ class VocDetection(TrainableStage):
             layer,
             classes,
             size,
-            context.machine,
+            context.runtime,
             self.anchors,
-            self.regions,
-            self.least_score,
+            self.regions_per_image,
+            self.score_threshold,
             context.seed_for("weights"),
         )
         return FrozenBatchNormNetwork({"detector": made})
@@ -209,7 +209,7 @@ class VocDetection(TrainableStage):
         ]
         with (
             context.progress("scoring", len(test), "images") as progress,
-            Batches(test, context.machine, AT_ONCE) as feed,
+            Batches(test, context.runtime, AT_ONCE) as feed,
             torch.inference_mode(),
         ):
             for rows, batch in zip(blocks, feed.each(blocks), strict=True):

@@ -10,9 +10,9 @@ from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.numerics.average_precision import map_interval
 from transfer.numerics.iou import VOID, confusion, intersections, mean_iou
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.inference import iter_batches
 from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.training.trainer import train
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.artifacts import Images
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -47,20 +47,20 @@ class VocSegmentation(TrainableStage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     smoke = {"epochs": 1}
-    images = {"train": Reads("train_seg"), "test": Reads("val_seg")}
+    images = {"train": ImageInput("train_seg"), "test": ImageInput("val_seg")}
 
     model: str = stage_input(Model, "the network")
     layer: str | None = option(None, "layer whose map is scored; none: the deepest that gives one")
     epochs: int = option(
         2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0
     )
-    batch: int = option(
+    batch_size: int = option(
         20, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     learning_rate: float = option(1e-4, "the highest it gets", gt=0)
     weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
-    drops: list[float] = lr_milestones([1 / 3, 2 / 3])
+    milestones: list[float] = lr_milestones([1 / 3, 2 / 3])
     flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
 
     def validate_plan(self, planned: PlannedStage) -> None:
@@ -89,7 +89,7 @@ class VocSegmentation(TrainableStage):
             raise TransferError("all training masks have one class: there is nothing to tell apart")
         counted = classes_counted(context, names, shown, tested)
         network = self._network(context, model, images.size, len(names))
-        wanted = torch.from_numpy(known).to(context.machine.device)
+        wanted = torch.from_numpy(known).to(context.runtime.device)
 
         def loss(
             network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
@@ -107,10 +107,12 @@ class VocSegmentation(TrainableStage):
         network.eval()
         matrices = np.zeros((len(test), len(names), len(names)), dtype=np.int64)
         with context.progress("scoring", len(test), "images") as progress, torch.inference_mode():
-            for first, batch in iter_batches(test, context.machine):
-                for start in range(0, len(batch), self.batch):
-                    with context.machine.autocast():
-                        seen = normalize(batch[start : start + self.batch], model.normalization)
+            for first, batch in iter_batches(test, context.runtime):
+                for start in range(0, len(batch), self.batch_size):
+                    with context.runtime.autocast():
+                        seen = normalize(
+                            batch[start : start + self.batch_size], model.normalization
+                        )
                         said = _scored(network, seen).argmax(1).cpu().numpy()
                     for row, one in enumerate(said, first + start):
                         matrices[row] = confusion(asked[row], one, len(names))
@@ -158,7 +160,7 @@ class VocSegmentation(TrainableStage):
             raise TransferError(f"layer: {error}") from error
         head = init_normal(nn.Conv2d(shapes[layer][0], classes, 1), 0.0)
         return FrozenBatchNormNetwork(
-            {"trunk": Trunk(backbone, layer, context.machine), "head": head}
+            {"trunk": Trunk(backbone, layer, context.runtime), "head": head}
         )
 
 

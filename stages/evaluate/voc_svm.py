@@ -16,15 +16,15 @@ from stages.evaluate._voc_data import (
 from transfer.artifacts import Model, Scores
 from transfer.errors import InvalidOption
 from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, option, stage_input
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "voc_svm/vissl-v1"
@@ -48,7 +48,7 @@ class VocSvm(Stage):
     produces = Scores
     version = 2  # since images are scored in the order of their ids
     smoke = {"shots": [1, 2], "samples": 2, "shot_costs": [1.0]}
-    images = {"train": Reads("trainval"), "test": Reads("test")}
+    images = {"train": ImageInput("trainval"), "test": ImageInput("test")}
 
     model: str = stage_input(Model, "the network")
     layers: list[str] | None = option(
@@ -179,8 +179,8 @@ class VocSvm(Stage):
                             target, k, k * others, context.seed_for("shots", k, draw, place)
                         )
                         for number, cost in enumerate(self.shot_costs):
-                            machine = machines.fit(cost, seen[rows], target[rows] == 1)
-                            scores[number, :, place] = machine.decision_function(unseen)
+                            runtime = machines.fit(cost, seen[rows], target[rows] == 1)
+                            scores[number, :, place] = runtime.decision_function(unseen)
                         context.pause_point()
                     marks[:, draw] = [
                         mean_precision(rankings(some, asked), "area") for some in scores

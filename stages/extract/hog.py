@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Images
 from transfer.errors import InvalidOption
-from transfer.stage.base import ImageInput as Reads
-from transfer.stage.base import Stage, option
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.options import option
 from transfer.utils.lazy_imports import np
 from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 BLOCK = 128  # images a task
@@ -37,7 +37,7 @@ class ExtractHog(Stage):
 
     produces = Features
     seeded = False
-    images = {"images": Reads("unlabeled")}
+    images = {"images": ImageInput("unlabeled")}
 
     orientations: int = option(9, "directions told apart, over half a turn", ge=1)
     pixels_per_cell: int = option(8, "side of a cell, px", ge=2)
@@ -62,9 +62,14 @@ class ExtractHog(Stage):
                 "cells_per_block", f"{held}, less than one block: take smaller cells or blocks"
             )
 
-    def planned_space(self, planned: PlannedStage) -> dict[str, Any]:
-        """The space of the features, read off the plan."""
+    def output_space(self, planned: PlannedStage) -> dict[str, Any]:
         return self.space(planned.images["images"].stage.size)
+
+    def output_width(self, planned: PlannedStage) -> int:
+        blocks = (
+            planned.images["images"].stage.size // self.pixels_per_cell - self.cells_per_block + 1
+        )
+        return blocks**2 * self.cells_per_block**2 * self.orientations
 
     def space(self, size: int) -> dict[str, Any]:
         """What features must agree in to be compared, for images of `size` px."""
@@ -85,7 +90,7 @@ class ExtractHog(Stage):
                 range(first, min(first + BLOCK, len(images)))
                 for first in range(start, len(images), BLOCK)
             ]
-            with closing(_mapped(task, rows, context.machine.threads)) as found:
+            with closing(_mapped(task, rows, context.runtime.threads)) as found:
                 yield from zip((some.start for some in rows), found, strict=True)
 
         write_features(context, images, blocks, self.dtype, "hog", self.space(images.size))

@@ -7,15 +7,18 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Model
-from transfer.stage.base import ImageInput, Stage, option, stage_input
+from transfer.models.build import layer_shapes
+from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
-from transfer.training.inference import extract_layers, pool_features
+from transfer.stage.options import option, stage_input
+from transfer.training.inference import extract_layers
+from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 
@@ -40,6 +43,26 @@ class ExtractNetwork(Stage):
         """The model has that layer."""
         check_layers(planned, "layer", [self.layer])
 
+    def output_space(self, planned: PlannedStage) -> tuple[object, ...]:
+        layer, backbone = self.layer, planned.inputs["model"].stage.backbone_spec()
+        if backbone is not None:  # an alias means the same layer
+            layer = backbone.resolve_layer(layer or backbone.default_layer())
+        return planned.inputs["model"].key, layer, self.pool, self.pooling
+
+    def output_width(self, planned: PlannedStage) -> int | None:
+        model = planned.inputs["model"]
+        backbone = model.stage.backbone_spec()
+        if backbone is None:
+            return None
+        packs = [pack.stage.size for pack in model.images.values()]
+        try:
+            size = model.stage.input_size() or packs[0]
+            layer = backbone.resolve_layer(self.layer or backbone.default_layer())
+            activations = torch.empty((1, *layer_shapes(backbone, size)[layer]), device="meta")
+        except Exception:  # of many kinds, timm's among them; the network's own stage reports it
+            return None
+        return pool_features(activations, self.pool, self.pooling).shape[1]
+
     def run(self, context: StageContext) -> None:
         model, images = context.inputs["model"], context.images["images"]
         layer = model.backbone.resolve_layer(self.layer or model.card["default_layer"])
@@ -50,7 +73,7 @@ class ExtractNetwork(Stage):
             )
 
         def blocks(start: int) -> Generator[tuple[int, numpy.ndarray], None, None]:
-            for first, found in extract_layers(model, images, [layer], context.machine, start):
+            for first, found in extract_layers(model, images, [layer], context.runtime, start):
                 block = pool_features(found[layer], self.pool, self.pooling)
                 yield first, block.to(getattr(torch, self.dtype)).cpu().numpy()
 

@@ -9,7 +9,7 @@ from transfer.errors import InvalidOption
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.training.recipe import TrainableStage
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -27,12 +27,12 @@ def partners(rng: PerImageRng, *shape: int) -> Tensor:
 def check_batch(task: TrainableStage, planned: PlannedStage, why: str) -> None:
     """BadOption where a batch, or a part of it, is a single image; `why` is the reason, as in `the loss compares`."""
     count = planned.images["images"].stage.count
-    batch = min(task.batch, count)
+    batch = min(task.batch_size, count)
     if batch < 2:
         raise ValueError(f"{why}, and {planned.images['images'].label} has one image")
-    if batch // task.accumulate < 2:
+    if batch // task.accumulation_steps < 2:
         raise InvalidOption(
-            "accumulate",
-            f"{batch} images in {task.accumulate} parts leave single images, but {why}: "
+            "accumulation_steps",
+            f"{batch} images in {task.accumulation_steps} parts leave single images, but {why}: "
             f"use {batch // 2} parts or fewer, or a larger batch",
         )

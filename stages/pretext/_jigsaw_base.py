@@ -5,18 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.pretext._permutations import puzzle_tiles
-from transfer.artifacts import Normalization
-from transfer.inspection.batch_preview import mosaic
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
 from transfer.transforms.geometry import tiles
-from transfer.transforms.normalize import normalize
+from transfer.transforms.montage import mosaic
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
@@ -24,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 TILES = 9
@@ -36,19 +31,21 @@ class JigsawBase(Pretext):
     normalization = Normalization(per_image=True)
 
     permutations: int = option(..., "how many permutations there are to tell apart")
-    tile: int | None = option(
+    tile_size: int | None = option(
         None, "side of a tile in px; none: 64 of a cell's 85, as published", ge=4
     )
     shift: int = option(
         2, "px that a tile's color channels are shifted against one another, at most", ge=0
     )
-    gray: float = option(..., "share of images made gray")
-    projection: float = option(..., "share of the other images that lose one direction of color")
+    grayscale: float = option(..., "share of images made gray")
+    color_projection: float = option(
+        ..., "share of the other images that lose one direction of color"
+    )
     puzzles_per_image: int = option(
         1, "puzzles made from the same nine embeddings: the trunk is paid for once", ge=1
     )
-    embedding: int = option(1024, "values that the trunk makes of a tile", ge=1)
-    hidden: int = option(4096, "values of the joint layer", ge=1)
+    embedding_dim: int = option(1024, "values that the trunk makes of a tile", ge=1)
+    hidden_dim: int = option(4096, "values of the joint layer", ge=1)
     dropout: float = option(0.5, "after the embedding and after the joint layer", ge=0, lt=1)
 
     def table(self) -> numpy.ndarray:
@@ -57,7 +54,7 @@ class JigsawBase(Pretext):
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The images' cells have room for the tiles."""
-        puzzle_tiles(planned.images["images"].stage.size, self.tile, self.shift)
+        puzzle_tiles(planned.images["images"].stage.size, self.tile_size, self.shift)
 
     def validate_build(self, planned: PlannedStage) -> None:
         """There are so many permutations, and the networks fit the tiles."""
@@ -69,17 +66,17 @@ class JigsawBase(Pretext):
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The trunk, shared by the nine tiles, and the head that sees them together."""
-        _, tile, _ = puzzle_tiles(about.size, self.tile, self.shift)
+        _, tile, _ = puzzle_tiles(about.size, self.tile_size, self.shift)
         embed = nn.Sequential(
-            nn.Linear(backbone_feature_dim(backbone, tile), self.embedding),
+            nn.Linear(backbone_feature_dim(backbone, tile), self.embedding_dim),
             nn.ReLU(),
             nn.Dropout(self.dropout),
         )
         head = nn.Sequential(
-            nn.Linear(TILES * self.embedding, self.hidden),
+            nn.Linear(TILES * self.embedding_dim, self.hidden_dim),
             nn.ReLU(),
             nn.Dropout(self.dropout),
-            nn.Linear(self.hidden, self.permutations),
+            nn.Linear(self.hidden_dim, self.permutations),
         )
         return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
 
@@ -111,15 +108,13 @@ class JigsawBase(Pretext):
         """The nine tiles of each image as the trunk sees them: (B, 3, S, S) uint8 to (B, 9, 3, tile, tile) float."""
         cut = self.cut(images, rng).transpose(1, 2)
         colored = mix_colors(to_float(cut), self.colors(rng)).transpose(1, 2).flatten(0, 1)
-        tiles = normalize(
-            colored.contiguous(memory_format=torch.channels_last), self.normalization
-        )
+        tiles = normalize(colored.contiguous(memory_format=torch.channels_last), self.normalization)
         return tiles.unflatten(0, (len(images), TILES))
 
     def cut(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """Each image's nine tiles where they lie: (B, 3, S, S) to (B, 9, 3, tile, tile), row by row of the grid."""
         size = images.shape[-1]
-        cell, tile, jitter = puzzle_tiles(size, self.tile, self.shift)
+        cell, tile, jitter = puzzle_tiles(size, self.tile_size, self.shift)
         room = size - 3 * cell
         # Corners: of the 3 x 3 grid in the image, of the tile in its cell, of each color channel in the tile.
         corner = rng.integers(room + 1, 1, 1, 2)
@@ -139,7 +134,9 @@ class JigsawBase(Pretext):
         choices = torch.stack(
             (torch.eye(3), torch.tensor(PROJECTION), torch.full((3, 3), 1 / 3))
         ).to(device)
-        return choices[torch.where(gray < self.gray, 2, torch.where(kept < self.projection, 1, 0))]
+        return choices[
+            torch.where(gray < self.grayscale, 2, torch.where(kept < self.color_projection, 1, 0))
+        ]
 
     def puzzles(self, embedded: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """(B, 9, E) to puzzles (B, P, 9, E) and the indices of their permutations (B, P).

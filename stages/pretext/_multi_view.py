@@ -29,5 +29,5 @@ def check_views(
 
 def smallest_part(recipe: TrainableStage, count: int) -> int:
     """The fewest of `count` images that are ever put through the network together in training."""
-    batch = min(recipe.batch, count)
-    return batch // min(recipe.accumulate, batch)
+    batch = min(recipe.batch_size, count)
+    return batch // min(recipe.accumulation_steps, batch)

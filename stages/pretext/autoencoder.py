@@ -6,15 +6,12 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
+from transfer.transforms.color import to_float
 from transfer.transforms.geometry import random_flip
-from transfer.transforms.normalize import normalize, to_float
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
@@ -36,7 +33,7 @@ class Autoencoder(Pretext):
 
     paper = "Hinton & Salakhutdinov, Science 2006; denoising: Vincent et al., ICML 2008"
 
-    batch: int = option(
+    batch_size: int = option(
         128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
@@ -48,11 +45,11 @@ class Autoencoder(Pretext):
     noise: float = option(
         0.0, "deviation of the Gaussian noise on the input, of a range of 0 to 1 (usual: 0.1)", ge=0
     )
-    mask: float = option(
+    mask_ratio: float = option(
         0.0, "share of the input's pixels that become the mean color (usual: 0.25)", ge=0, lt=1
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    width: int = option(
+    decoder_width: int = option(
         64, "channels of the decoder's last hidden map; each one before it has twice as many", ge=1
     )
 
@@ -69,7 +66,7 @@ class Autoencoder(Pretext):
             {
                 "backbone": backbone,
                 "code": code,
-                "decoder": decoder(shape, about.size, width=self.width),
+                "decoder": decoder(shape, about.size, width=self.decoder_width),
             }
         )
 
@@ -94,8 +91,8 @@ class Autoencoder(Pretext):
             seen = normalize(
                 images + self.noise * gaussian(rng, *images.shape[1:]), self.normalization
             )
-        if self.mask:
-            dropped = rng.chance(self.mask, 1, *images.shape[2:])
+        if self.mask_ratio:
+            dropped = rng.chance(self.mask_ratio, 1, *images.shape[2:])
             seen = seen.masked_fill(dropped, 0.0)  # normalized, the mean color is zero
         return wanted, seen
 

@@ -7,23 +7,20 @@ from typing import TYPE_CHECKING, Literal
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones
+from transfer.transforms.color import to_float
 from transfer.transforms.geometry import random_flip
-from transfer.transforms.normalize import normalize, to_float
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 
@@ -42,7 +39,7 @@ class BiGAN(Pretext):
     paper = "Donahue, Krähenbühl & Darrell, ICLR 2017"
 
     epochs: int = option(100, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
@@ -52,11 +49,11 @@ class BiGAN(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([0.625, 0.875])
-    latent: int = option(200, "numbers in a code", ge=1)
-    hidden: int = option(1024, "values of the discriminator's joint layers", ge=1)
+    milestones: list[float] = lr_milestones([0.625, 0.875])
+    latent_dim: int = option(200, "numbers in a code", ge=1)
+    hidden_dim: int = option(1024, "values of the discriminator's joint layers", ge=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    width: int = option(
+    decoder_width: int = option(
         64, "channels of the generator's last hidden map and of the discriminator's first", ge=1
     )
 
@@ -70,17 +67,17 @@ class BiGAN(Pretext):
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """Encoder (backbone and `code`), generator, and the discriminator: what it sees of an image, and of a pair."""
-        code = nn.Linear(backbone_feature_dim(backbone, about.size), self.latent)
-        looks, width = trunk(about.size, self.width)
+        code = nn.Linear(backbone_feature_dim(backbone, about.size), self.latent_dim)
+        looks, width = trunk(about.size, self.decoder_width)
         judges = nn.Sequential(
-            nn.Linear(width + self.latent, self.hidden),
+            nn.Linear(width + self.latent_dim, self.hidden_dim),
             nn.LeakyReLU(0.2),
-            nn.Linear(self.hidden, self.hidden),
+            nn.Linear(self.hidden_dim, self.hidden_dim),
             nn.LeakyReLU(0.2),
-            nn.Linear(self.hidden, 1),
+            nn.Linear(self.hidden_dim, 1),
         )
         dcgan_init([code, judges])
-        generator = decoder((self.latent,), about.size, width=self.width)
+        generator = decoder((self.latent_dim,), about.size, width=self.decoder_width)
         return nn.ModuleDict(
             {
                 "backbone": backbone,
@@ -96,7 +93,7 @@ class BiGAN(Pretext):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         seen, real = self.views(images, rng)
         codes = network["code"](backbone_features(network["backbone"], seen)).float()
-        drawn_codes = 2 * rng.uniform(self.latent) - 1
+        drawn_codes = 2 * rng.uniform(self.latent_dim) - 1
         fake = torch.tanh(network["generator"](drawn_codes).float())
         looks, judges = network["looks"], network["judges"]
         # See `_adversarial`: one backward pass, each part with its own gradients. Nothing that is learned is behind the

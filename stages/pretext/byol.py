@@ -7,13 +7,9 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._batch_partners import check_batch
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, torch
@@ -22,7 +18,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 
@@ -32,7 +28,7 @@ class BYOL(Pretext):
     Loss: the squared distance of the two at unit length, 2 - 2 cos, in both directions, added up: 0 to 8. There are
     no negatives. The target is a moving average of the online network that gets no gradients.
     Source: the paper's ImageNet recipe, by its linear rule at a batch of 256; it has 4,096 and 1,000 epochs, which is
-    `batch: 4096`, `accumulate: 16`, `learning_rate: 3.2`. Views are sampled bilinearly, not bicubically.
+    `batch_size: 4096`, `accumulation_steps: 16`, `learning_rate: 3.2`. Views are sampled bilinearly, not bicubically.
     Traps: in training the target normalizes by its batch too, and its running statistics are its own, not averaged;
     each view has its own batch statistics; only the online network has a predictor. Without it, or with gradients into
     the target, all images soon look alike, which the figure `spread` shows (1: spread out, 0: all alike).
@@ -43,8 +39,8 @@ class BYOL(Pretext):
     tau: float = option(
         0.996, "share of the target that a step keeps: at the start, rising to 1", ge=0, le=1
     )
-    hidden: int = option(4096, "values of the hidden layers of projector and predictor", ge=1)
-    projection: int = option(256, "values that are predicted", ge=1)
+    hidden_dim: int = option(4096, "values of the hidden layers of projector and predictor", ge=1)
+    projection_dim: int = option(256, "values that are predicted", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     epochs: int = option(300, "passes over the images", ge=0)
@@ -53,7 +49,7 @@ class BYOL(Pretext):
         0.2, "the highest it gets; the paper: 0.2 for each 256 images of a batch", gt=0
     )
     weight_decay: float = option(1.5e-6, "on weights; biases and norms have none", ge=0)
-    warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
+    warmup_epochs: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """A batch has statistics."""
@@ -65,10 +61,10 @@ class BYOL(Pretext):
         def perceptron(inputs: int) -> nn.Sequential:
             # No bias before a norm, which would cancel it.
             return nn.Sequential(
-                nn.Linear(inputs, self.hidden, bias=False),
-                nn.BatchNorm1d(self.hidden),
+                nn.Linear(inputs, self.hidden_dim, bias=False),
+                nn.BatchNorm1d(self.hidden_dim),
                 nn.ReLU(),
-                nn.Linear(self.hidden, self.projection, bias=False),
+                nn.Linear(self.hidden_dim, self.projection_dim, bias=False),
             )
 
         online = {
@@ -76,7 +72,9 @@ class BYOL(Pretext):
             "projector": perceptron(backbone_feature_dim(backbone, about.size)),
         }
         target = nn.ModuleDict(copy.deepcopy(online)).requires_grad_(False)
-        return nn.ModuleDict({**online, "predictor": perceptron(self.projection), "target": target})
+        return nn.ModuleDict(
+            {**online, "predictor": perceptron(self.projection_dim), "target": target}
+        )
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng

@@ -13,21 +13,22 @@ from stages.pretext._color_bins import (
     soft_bins,
 )
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
-from transfer.artifacts import Normalization
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption, TransferError
-from transfer.stage.base import option
-from transfer.training.pretext_task import DatasetInfo, Pretext
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import lab_to_rgb, rgb_to_lab
-from transfer.transforms.normalize import normalize, random_resized_crop
+from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -55,7 +56,7 @@ class Colorization(Pretext):
     needs = "color images"
 
     epochs: int = option(28, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         80, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
@@ -64,7 +65,7 @@ class Colorization(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([0.6])
+    milestones: list[float] = lr_milestones([0.6])
     crop: float = option(
         0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )
@@ -76,7 +77,9 @@ class Colorization(Pretext):
     gamma: float = option(
         0.5, "part of the uniform distribution in the shares that weights are made from", gt=0, le=1
     )
-    width: int = option(256, "channels of the maps between the backbone and the colors", ge=1)
+    decoder_width: int = option(
+        256, "channels of the maps between the backbone and the colors", ge=1
+    )
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """There is a pixel to ask for."""
@@ -91,10 +94,10 @@ class Colorization(Pretext):
         bins = color_bins()
         shape, side = deepest_map_shape(backbone, about.size), self.side(about.size)
         head = nn.Sequential(
-            decoder(shape, side, self.width, self.width, self.width),
-            nn.BatchNorm2d(self.width),
+            decoder(shape, side, self.decoder_width, self.decoder_width, self.decoder_width),
+            nn.BatchNorm2d(self.decoder_width),
             nn.ReLU(),
-            nn.Conv2d(self.width, len(bins), 1),
+            nn.Conv2d(self.decoder_width, len(bins), 1),
         )
         colors = nn.Module()
         colors.register_buffer("bins", bins.clone())
@@ -112,7 +115,7 @@ class Colorization(Pretext):
         blocks = np.array_split(np.arange(len(images)), -(-len(images) // BLOCK))
         with (
             context.progress("counting colors", len(images), "images") as progress,
-            Batches(images, context.machine, BLOCK) as feed,
+            Batches(images, context.runtime, BLOCK) as feed,
         ):
             for batch in feed.each(blocks):
                 ab = self.ab(batch)

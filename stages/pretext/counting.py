@@ -7,13 +7,9 @@ from typing import TYPE_CHECKING, Literal
 from stages.pretext._batch_partners import check_batch, partners
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import mix_colors, to_float
 from transfer.transforms.geometry import random_flip, tiles
 from transfer.transforms.normalize import normalize
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 # How an image is halved: by areas, and by two kernels of interpolation that take all pixels into account.
@@ -49,16 +45,16 @@ class Counting(Pretext):
 
     paper = "Noroozi, Pirsiavash & Favaro, ICCV 2017"
 
-    crop: int | None = option(
+    crop_size: int | None = option(
         None, "side of the random part that is used, in even px; none: 7/8 of the image's", ge=8
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    gray: float = option(0.5, "share of images made gray", ge=0, le=1)
+    grayscale: float = option(0.5, "share of images made gray", ge=0, le=1)
     margin: float = option(
         10.0, "squared length by which another image's counts are to differ", gt=0
     )
     counts: int = option(1000, "numbers that are counted", ge=1)
-    hidden: int = option(
+    hidden_dim: int = option(
         4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
     )
 
@@ -72,10 +68,10 @@ class Counting(Pretext):
 
     def side(self, size: int) -> int:
         """Side of the part that is used of images of `size` px; BadOption where there is none."""
-        side = self.crop or 2 * (size * 7 // 16)
+        side = self.crop_size or 2 * (size * 7 // 16)
         if side > size or side % 2:
             raise InvalidOption(
-                "crop",
+                "crop_size",
                 f"no part of {side} px of images of {size} px: it must be even and fit into them",
             )
         return side
@@ -86,7 +82,7 @@ class Counting(Pretext):
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         width = backbone_feature_dim(backbone, self.side(about.size) // 2)
         count = nn.Sequential(
-            fully_connected(width, self.hidden, self.counts, batch_norm=False), nn.ReLU()
+            fully_connected(width, self.hidden_dim, self.counts, batch_norm=False), nn.ReLU()
         )
         return nn.ModuleDict({"backbone": backbone, "count": count})
 
@@ -127,7 +123,7 @@ class Counting(Pretext):
         corner = rng.integers(images.shape[-1] - side + 1, 1, 2)
         part = to_float(random_flip(tiles(images, 1, 1, side, corner)[:, 0], rng, self.flip))
         gray = torch.where(
-            rng.chance(self.gray)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
+            rng.chance(self.grayscale)[:, None, None], 1 / 3, torch.eye(3, device=images.device)
         )
         part = mix_colors(part, gray)
         halved, chosen = (

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 from pydantic import Field
 
 from transfer.errors import InvalidOption
+from transfer.numerics.cluster_agreement import normalized_mutual_information
 from transfer.numerics.feature_transforms import Whitening, fit_pca, transform
 from transfer.numerics.kmeans import (
     IN_MEMORY,
@@ -19,16 +20,13 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
-from transfer.stage.base import option
+from transfer.stage.base import DatasetInfo
 from transfer.stage.label_joining import class_balanced_order
+from transfer.stage.options import option
 from transfer.training.inference import iter_batches
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
-from transfer.transforms.normalize import normalize, random_resized_crop
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
+from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -37,7 +35,7 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -61,7 +59,7 @@ class DeepCluster(Pretext):
     k: int = option(10000, "number of clusters", ge=2)
     components: int = option(256, "directions that features are whitened along", ge=1)
     iterations: int = option(20, "passes of k-means over all images", ge=1)
-    reassign: int = option(1, "epochs from one clustering to the next", ge=1)
+    reassign_every: int = option(1, "epochs from one clustering to the next", ge=1)
     layers: list[Annotated[int, Field(ge=1)]] = option(
         [4096, 4096],
         "values of the classifier's layers; the last one's are clustered; []: the backbone's are",
@@ -128,11 +126,11 @@ class DeepCluster(Pretext):
         self, network: nn.ModuleDict, context: StageContext, epoch: int
     ) -> list[nn.Module]:
         """Cluster all images and draw the head anew."""
-        if epoch % self.reassign:
+        if epoch % self.reassign_every:
             return []
         labels = self.cluster(self.features(network, context), context, epoch)
         before = network.labels.cpu().numpy()
-        network.nmi.fill_(0.0 if epoch == 0 else assignment_agreement(before, labels))
+        network.nmi.fill_(0.0 if epoch == 0 else normalized_mutual_information(before, labels))
         network.labels.copy_(torch.from_numpy(labels))
         weight, generator = (
             network["head"].weight,
@@ -149,8 +147,8 @@ class DeepCluster(Pretext):
         values = None
         network.eval()
         with torch.no_grad():
-            for first, pixels in iter_batches(images, context.machine):
-                with context.machine.autocast():
+            for first, pixels in iter_batches(images, context.runtime):
+                with context.runtime.autocast():
                     deepest = backbone_features(
                         network["backbone"], normalize(pixels, self.normalization)
                     )
@@ -174,7 +172,7 @@ class DeepCluster(Pretext):
     def cluster(self, features: ArrayRows, context: StageContext, epoch: int) -> numpy.ndarray:
         """(N,) int64: the cluster of each row, after whitening and k-means."""
         device = (
-            context.machine.device if context.machine.device.type == "cuda" else torch.device("cpu")
+            context.runtime.device if context.runtime.device.type == "cuda" else torch.device("cpu")
         )
         told = context.note if epoch == 0 else lambda text: None
 
@@ -187,7 +185,7 @@ class DeepCluster(Pretext):
         rows = ArrayRows(
             np.concatenate([transform([whiten, {}], block) for block in blocks()])
         )  # {}: to unit length
-        images, gpu = context.images["images"], faiss_gpu(str(context.machine.device))
+        images, gpu = context.images["images"], faiss_gpu(str(context.runtime.device))
         check_rows(rows, self.k, lambda row: images.ids[row])
         state = initial_centroids(rows, self.k, "random", context.seed_for("clusters", epoch))
         for _ in range(self.iterations):
@@ -246,10 +244,3 @@ class ArrayRows:
         return (
             (at, np.asarray(self.values[at : at + PANEL])) for at in range(0, self.count, PANEL)
         )
-
-
-def assignment_agreement(one: numpy.ndarray, other: numpy.ndarray) -> float:
-    """Normalized mutual information (arithmetic mean) of two labellings: 1 for the same clusters under any names."""
-    from sklearn.metrics import normalized_mutual_info_score
-
-    return float(normalized_mutual_info_score(one, other))

@@ -9,13 +9,9 @@ from stages.pretext._batch_partners import check_batch
 from stages.pretext._lci import parts, repaint, sides, with_hidden
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import adjust_hue, to_float
 from transfer.transforms.filters import gaussian_blur, solarize
 from transfer.transforms.geometry import quarter_turns, random_erase
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
 
 TURNS = {"turned 90 degrees": 1, "turned 180 degrees": 2, "turned 270 degrees": 3}
 CLASSES = {
@@ -57,7 +53,7 @@ class Distortion(Pretext):
     """
 
     paper = "Jenni, Jin & Favaro, CVPR 2020"
-    rates: ClassVar[dict[str, float]] = {"inpainter": 2 / 3, "discriminator": 2 / 3}
+    lr_scales: ClassVar[dict[str, float]] = {"inpainter": 2 / 3, "discriminator": 2 / 3}
 
     variant: Literal["ten", "lci"] = option(
         "ten", "ten changes, or the six with Limited Context Inpainting"
@@ -65,14 +61,16 @@ class Distortion(Pretext):
     copies: int | None = option(
         None, "differently changed copies of an image; none: one of ten, all six of lci", ge=1
     )
-    crop: float = option(0.8, "side of the random part that is seen, of the image's", gt=0, le=0.85)
+    crop_side: float = option(
+        0.8, "side of the random part that is seen, of the image's", gt=0, le=0.85
+    )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    hidden: int = option(
+    hidden_dim: int = option(
         4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
     )
 
     epochs: int = option(200, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         64, "images a step, before copies; the rest of an epoch is left to other epochs", ge=2
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
@@ -114,13 +112,13 @@ class Distortion(Pretext):
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         width = backbone_feature_dim(backbone, self.side(about.size))
-        head = fully_connected(width, self.hidden, len(self.classes))
+        head = fully_connected(width, self.hidden_dim, len(self.classes))
         more = parts(about.size) if self.variant == "lci" else {}
         return nn.ModuleDict({"backbone": backbone, "head": head, **more})
 
     def side(self, size: int) -> int:
         """What the network sees of images of `size` px, in px."""
-        return round(self.crop * size)
+        return round(self.crop_side * size)
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng

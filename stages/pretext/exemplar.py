@@ -9,18 +9,14 @@ from stages.pretext._multi_view import check_views, smallest_part
 from transfer.artifacts import PseudoLabels
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption
-from transfer.stage.base import ImageInput, option, stage_input
+from transfer.stage.base import DatasetInfo, ImageInput
 from transfer.stage.label_joining import labels_for_images
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.options import option, stage_input
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.trainer import epoch_order
-from transfer.transforms.color import adjust_hue, random_grayscale
+from transfer.transforms.color import adjust_hue, mix_colors, random_grayscale, to_float
 from transfer.transforms.geometry import affine_map, compose, rotation_map, sample
-from transfer.transforms.normalize import mix_colors, normalize, to_float
+from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, np, torch
 
@@ -29,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -58,7 +54,7 @@ class Exemplar(Pretext):
     """
 
     paper = "Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014"
-    images = {"images": ImageInput("unlabeled", follow="labels")}
+    images = {"images": ImageInput("unlabeled", same_as="labels")}
 
     labels: str | None = stage_input(
         PseudoLabels, "clusters that are the classes; none: every image is one", optional=True
@@ -69,22 +65,25 @@ class Exemplar(Pretext):
     views: int | None = option(
         None, "copies of an image in a batch; none: 1 for classes, 8 for triplet", ge=1
     )
-    embedding: int = option(
-        1000, "values that are compared", where={"objective": ["triplet"]}, ge=1
+    embedding_dim: int = option(
+        1000, "values that are compared", applies_when={"objective": ["triplet"]}, ge=1
     )
     margin: float = option(
-        0.5, "how much farther negatives are to be, squared", where={"objective": ["triplet"]}, gt=0
+        0.5,
+        "how much farther negatives are to be, squared",
+        applies_when={"objective": ["triplet"]},
+        gt=0,
     )
-    gray: float = option(
+    grayscale: float = option(
         0.66,
         "share of images of which all copies are gray",
-        where={"objective": ["triplet"]},
+        applies_when={"objective": ["triplet"]},
         ge=0,
         le=1,
     )
 
     epochs: int = option(150, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     learning_rate: float = option(0.01, "the highest it gets", gt=0)
@@ -106,7 +105,7 @@ class Exemplar(Pretext):
         copies = smallest_part(self, about.count) * self.copies
         return (self.copies - 1) / (copies - 1) if self.labels is None else None
 
-    def about(self, context: StageContext) -> DatasetInfo:
+    def dataset_info(self, context: StageContext) -> DatasetInfo:
         found = super().dataset_info(context)
         if self.labels is None:
             return found
@@ -119,7 +118,7 @@ class Exemplar(Pretext):
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone and one linear layer; which class an image is, and the directions in which colors vary."""
         width = backbone_feature_dim(backbone, about.size)
-        outputs = self.classes(about) if self.objective == "classes" else self.embedding
+        outputs = self.classes(about) if self.objective == "classes" else self.embedding_dim
         if outputs * width > LARGEST:
             raise ValueError(
                 f"{outputs:,} classes of {width:,} features are {4e-9 * outputs * width:.0f} GB of weights: take fewer "
@@ -169,7 +168,9 @@ class Exemplar(Pretext):
             make: Any = SimCLRViews(
                 images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, gray=0.0, blur=0.0
             )
-            return check_views(make, random_grayscale(images, rng, self.gray), rng, self.copies)
+            return check_views(
+                make, random_grayscale(images, rng, self.grayscale), rng, self.copies
+            )
 
         def make(copies: Tensor, each: PerImageRng) -> Tensor:
             return recolor(move(copies, each), each, mean, axes)
@@ -256,5 +257,5 @@ def semi_hard(embedded: Tensor, classes: Tensor, margin: float) -> tuple[Tensor,
 def sample_classes(images: Any, rows: numpy.ndarray, context: StageContext) -> Tensor:
     """The images of `rows`, uint8 (n, 3, S, S) on the CPU."""
     parts = np.array_split(rows, -(-len(rows) // 256))
-    with Batches(images, context.machine, 256) as feed:
+    with Batches(images, context.runtime, 256) as feed:
         return torch.cat([pixels.cpu() for pixels in feed.each(parts)])

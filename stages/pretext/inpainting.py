@@ -9,22 +9,19 @@ from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
 from transfer.errors import InvalidOption
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
+from transfer.transforms.color import to_float
 from transfer.transforms.geometry import random_flip, tiles
-from transfer.transforms.normalize import normalize, to_float
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 CELL = (
@@ -47,9 +44,9 @@ class Inpainting(Pretext):
     """
 
     paper = "Pathak, Krähenbühl, Donahue, Darrell & Efros, CVPR 2016"
-    rates: ClassVar[dict[str, float]] = {"discriminator": 0.1}
+    lr_scales: ClassVar[dict[str, float]] = {"discriminator": 0.1}
 
-    batch: int = option(
+    batch_size: int = option(
         64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
@@ -61,11 +58,11 @@ class Inpainting(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "constant", "of the learning rate, after the warm-up"
     )
-    hide: Literal["middle", "random"] = option(
-        "middle", "the middle block, of half the side, or random regions"
+    mask: Literal["center", "random"] = option(
+        "center", "the middle block, of half the side, or random regions"
     )
-    density: float = option(
-        0.25, "share of an image that is hidden", where={"hide": ["random"]}, gt=0, lt=1
+    mask_ratio: float = option(
+        0.25, "share of an image that is hidden", applies_when={"mask": ["random"]}, gt=0, lt=1
     )
     overlap: int | None = option(
         None, "px of the seam; none: a 32nd of the side (4 of 128 px, as published)", ge=0
@@ -75,14 +72,14 @@ class Inpainting(Pretext):
     )
     bottleneck: int = option(4000, "numbers that an image goes through", ge=1)
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    width: int = option(
+    decoder_width: int = option(
         64, "channels of the decoder's last hidden map and of the discriminator's first", ge=1
     )
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """Something is hidden, and no part of a batch is a single image."""
         size = planned.images["images"].stage.size
-        if self.hide == "middle" and self.room(size) < 1:
+        if self.mask == "center" and self.room(size) < 1:
             raise InvalidOption(
                 "overlap",
                 f"a seam of {self.seam(size)} px leaves nothing hidden of the {size // 2} px in the middle of images "
@@ -102,10 +99,10 @@ class Inpainting(Pretext):
         parts = {
             "backbone": backbone,
             "bottleneck": bottleneck,
-            "decoder": decoder((self.bottleneck,), side, width=self.width),
+            "decoder": decoder((self.bottleneck,), side, width=self.decoder_width),
         }
         if self.adversarial:
-            body, width = trunk(side, self.width)
+            body, width = trunk(side, self.decoder_width)
             last = nn.Linear(width, 1)
             dcgan_init([last])
             parts["discriminator"] = nn.Sequential(*body, last)
@@ -150,7 +147,7 @@ class Inpainting(Pretext):
         """
         wanted = to_float(random_flip(images, rng, self.flip))
         size = images.shape[-1]
-        hidden = self.middle(wanted) if self.hide == "middle" else self.blots(wanted, rng)
+        hidden = self.middle(wanted) if self.mask == "center" else self.blots(wanted, rng)
         seam = self.seam(size)
         region = F.max_pool2d(hidden.float(), 2 * seam + 1, stride=1, padding=seam) > 0
         seen = normalize(wanted, self.normalization).masked_fill(
@@ -175,7 +172,7 @@ class Inpainting(Pretext):
         )
         corners = rng.integers(noise.shape[-1] - size + 1, 1, 2)
         noise = tiles(noise, 1, 1, size, corners)[:, 0]
-        count = max(1, round(self.density * size * size))
+        count = max(1, round(self.mask_ratio * size * size))
         return noise <= noise.flatten(1).kthvalue(count)[0][:, None, None, None]
 
     def seam(self, size: int) -> int:
@@ -187,4 +184,4 @@ class Inpainting(Pretext):
 
     def window(self, size: int) -> tuple[int, int]:
         """First row and side of what is drawn."""
-        return ((size - size // 2) // 2, size // 2) if self.hide == "middle" else (0, size)
+        return ((size - size // 2) // 2, size // 2) if self.mask == "center" else (0, size)

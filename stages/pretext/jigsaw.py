@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import distant_permutations
-from transfer.stage.base import option
+from transfer.stage.options import option
 from transfer.training.recipe import lr_milestones
 
 if TYPE_CHECKING:
@@ -26,8 +26,8 @@ class Jigsaw(JigsawBase):
     paper = "Noroozi & Favaro, ECCV 2016"
 
     permutations: int = option(100, "how many permutations there are to tell apart", ge=2, le=1000)
-    gray: float = option(0.3, "share of images made gray", ge=0, le=1)
-    projection: float = option(
+    grayscale: float = option(0.3, "share of images made gray", ge=0, le=1)
+    color_projection: float = option(
         0.0, "share of the other images that lose one direction of color", ge=0, le=1
     )
 
@@ -37,7 +37,7 @@ class Jigsaw(JigsawBase):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([0.286, 0.571, 0.857])
+    milestones: list[float] = lr_milestones([0.286, 0.571, 0.857])
 
     def table(self) -> numpy.ndarray:
         return distant_permutations(self.permutations, TILES)

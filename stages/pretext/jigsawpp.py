@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from stages.pretext._batch_partners import partners
 from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import spread_permutations
-from transfer.stage.base import option
+from transfer.stage.options import option
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
@@ -29,17 +29,19 @@ class JigsawPP(JigsawBase):
     paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
 
     permutations: int = option(701, "how many permutations there are to tell apart", ge=2, le=5000)
-    distance: int = option(3, "places in which any two permutations differ, at least", ge=2, le=9)
+    min_hamming_distance: int = option(
+        3, "places in which any two permutations differ, at least", ge=2, le=9
+    )
     occlusions: int = option(
         2, "up to this many tiles are another image's, each number equally often", ge=0, le=8
     )
-    gray: float = option(0.7, "share of images made gray", ge=0, le=1)
-    projection: float = option(
+    grayscale: float = option(0.7, "share of images made gray", ge=0, le=1)
+    color_projection: float = option(
         0.5, "share of the other images that lose one direction of color", ge=0, le=1
     )
 
     def table(self) -> numpy.ndarray:
-        return spread_permutations(self.permutations, TILES, self.distance)
+        return spread_permutations(self.permutations, TILES, self.min_hamming_distance)
 
     def occlude(self, owner: Tensor, source: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
         """Some places are given tiles of one other image of the batch; a batch of one has no other.

@@ -5,18 +5,23 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
-from transfer.artifacts import Model, Normalization
+from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, did_you_mean
 from transfer.models import Timm
+from transfer.models.build import build_network, layer_shapes
 from transfer.models.weight_conversion import load_matching, read_weights
-from transfer.stage.base import PublishedBackbone, Stage, option
+from transfer.stage.backbone_option import PublishedBackbone
+from transfer.stage.base import Stage
 from transfer.stage.file_option import FileOption
+from transfer.stage.options import option
+from transfer.transforms.normalize import Normalization
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from transfer.models.backbone import Backbone
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 SIZE = 224  # px: what networks for ImageNet are trained with
@@ -34,10 +39,9 @@ class Pretrained(Stage):
     produces = Model
     seeded = False
     stand_ins: ClassVar[dict[str, dict[str, object]]] = {
-        "weights": {"weights": None, "untrained": True}
+        "weights": {"weights": None, "random_weights": True}
     }
-    paper: ClassVar[str] = ""
-    needs: ClassVar[str] = "weights, or timm"
+    needs = "weights, or timm"
 
     backbone: PublishedBackbone = option(
         ..., "the network (see `transfer list backbones`), or any of timm: `timm:NAME`"
@@ -57,7 +61,7 @@ class Pretrained(Stage):
     ignore: list[str] = option(
         [], "names to leave out, as the network has them, with wildcards: ['fc.*']"
     )
-    untrained: bool = option(
+    random_weights: bool = option(
         False, "random weights instead: to try a pipeline out, as `--smoke` does"
     )
     size: int | None = option(
@@ -73,9 +77,18 @@ class Pretrained(Stage):
     std: list[float] | None = option(None, "their deviation")
     per_image: bool = option(False, "each image has its own mean and deviation removed instead")
 
+    def backbone_spec(self) -> Backbone:
+        return self.backbone
+
+    def input_size(self) -> int:
+        return self.preprocessing()[0]
+
+    def starts_from_weights(self) -> bool:
+        return True
+
     def validate_plan(self, planned: PlannedStage) -> None:
         """There is a source of weights, and normalization is said once."""
-        if self.weights is None and not self.untrained:
+        if self.weights is None and not self.random_weights:
             if not isinstance(self.backbone, Timm):
                 raise InvalidOption(
                     "weights", "name the file of weights (only those of timm:NAME.TAG need none)"
@@ -89,8 +102,8 @@ class Pretrained(Stage):
             for name in ("entry", "prefix", "ignore"):
                 if getattr(self, name):
                     raise InvalidOption(name, "is of a file, and no file of `weights` is named")
-        if self.weights is not None and self.untrained:
-            raise InvalidOption("untrained", "there are `weights`: leave one of the two out")
+        if self.weights is not None and self.random_weights:
+            raise InvalidOption("random_weights", "there are `weights`: leave one of the two out")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:
@@ -103,11 +116,11 @@ class Pretrained(Stage):
     def validate_build(self, planned: PlannedStage) -> None:
         """The file can be read and fits the network, and the network its images."""
         for at_fault, tried in (
-            ("backbone", lambda: self.backbone.build(0)),
+            ("backbone", lambda: build_network(self.backbone, 0)),
             ("weights", lambda: self._loaded() if self.weights is not None else None),
             (
                 "size" if self.size else "backbone",
-                lambda: self.backbone.shapes(self.preprocessing()[0]),
+                lambda: layer_shapes(self.backbone, self.preprocessing()[0]),
             ),
         ):
             try:
@@ -121,12 +134,12 @@ class Pretrained(Stage):
         if self.weights is not None:
             self.weights.verified_path()
             network = self._loaded()
-        elif self.untrained:
-            network = self.backbone.build(0)
+        elif self.random_weights:
+            network = build_network(self.backbone, 0)
             context.note("random weights: features of this network say little")
         else:
             network = self._published()
-        if isinstance(self.backbone, Timm) and not self.untrained:
+        if isinstance(self.backbone, Timm) and not self.random_weights:
             said = self.mean or self.std or self.per_image
             for told in self.backbone.timm_notes() + (
                 [] if said else self.backbone.other_normalizations()
@@ -148,11 +161,11 @@ class Pretrained(Stage):
         """Nothing is fetched for a smoke run; what `check` has to tell of that is told then too."""
         fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
         faulty = self.entry or self.prefix or self.ignore
-        return self.model_copy(update={"untrained": True}) if fetched and not faulty else self
+        return self.model_copy(update={"random_weights": True}) if fetched and not faulty else self
 
     def _loaded(self) -> Network:
         """The network with the weights of the file; ValueError says what does not fit."""
-        network, path = self.backbone.build(0), self.weights.verified_path()
+        network, path = build_network(self.backbone, 0), self.weights.verified_path()
         try:
             chosen = self._chosen(network, read_weights(path, self.entry))
             network.load_state_dict(load_matching(network, chosen, self.prefix), strict=True)
@@ -197,7 +210,7 @@ class Pretrained(Stage):
 
     def _published(self) -> Network:
         """The network with the weights that timm has for it."""
-        network = self.backbone.build(0)
+        network = build_network(self.backbone, 0)
         try:
             theirs = self.backbone.create(pretrained=True)
         except ValueError:

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts import Model, Normalization
-from transfer.stage.base import BackboneOption, ImageInput, Stage, option
+from transfer.artifacts import Model
+from transfer.models.build import build_network, layer_shapes
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.options import option
+from transfer.transforms.normalize import Normalization
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.models.backbone import Backbone
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 
@@ -24,6 +29,12 @@ class Random(Stage):
         None, "side that it is fed, px; none: that of the images", ge=8, le=1024
     )
 
+    def backbone_spec(self) -> Backbone:
+        return self.backbone
+
+    def input_size(self) -> int | None:
+        return self.size
+
     def identity(self) -> dict[str, Any]:
         """Without `size` where it is that of the images."""
         return {
@@ -34,10 +45,10 @@ class Random(Stage):
 
     def validate_build(self, planned: PlannedStage) -> None:
         """The network takes images of that size."""
-        self.backbone.shapes(self.size or planned.images["images"].stage.size)
+        layer_shapes(self.backbone, self.size or planned.images["images"].stage.size)
 
     def run(self, context: StageContext) -> None:
-        network = self.backbone.build(context.seed_for("weights"))
+        network = build_network(self.backbone, context.seed_for("weights"))
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             context.folder,

@@ -8,13 +8,9 @@ from typing import TYPE_CHECKING, Literal
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import check_views, smallest_part
 from transfer.errors import TransferError
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, torch
@@ -23,7 +19,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -50,14 +46,14 @@ class Relational(Pretext):
     aggregation: Literal["concatenation", "sum", "mean", "max"] = option(
         "concatenation", "what makes one of two views"
     )
-    hidden: int = option(256, "values of the relation head's hidden layer", ge=1)
-    focal: float = option(
+    hidden_dim: int = option(256, "values of the relation head's hidden layer", ge=1)
+    focal_gamma: float = option(
         2.0, "power by which easy pairs lose weight; 0: plain binary cross-entropy", ge=0
     )
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     epochs: int = option(200, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
@@ -80,21 +76,21 @@ class Relational(Pretext):
             2 if self.aggregation == "concatenation" else 1
         )
         relation = nn.Sequential(
-            nn.Linear(width, self.hidden, bias=False),
-            nn.BatchNorm1d(self.hidden),  # which would cancel a bias
+            nn.Linear(width, self.hidden_dim, bias=False),
+            nn.BatchNorm1d(self.hidden_dim),  # which would cancel a bias
             nn.LeakyReLU(),
-            nn.Linear(self.hidden, 1),
+            nn.Linear(self.hidden_dim, 1),
         )
         return nn.ModuleDict({"backbone": backbone, "relation": relation})
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         """The pairs fit into memory: their number grows with the square of K."""
         part = smallest_part(self, len(context.images["images"]))
-        values = self.views * (self.views - 1) * part * self.hidden
-        wanted, there = KEPT * 4 * values, memory(context.machine.device)
+        values = self.views * (self.views - 1) * part * self.hidden_dim
+        wanted, there = KEPT * 4 * values, memory(context.runtime.device)
         if there and wanted > there:
             raise TransferError(
-                f"{self.views} views of {part} images make {values // self.hidden:,} pairs, which take more than "
+                f"{self.views} views of {part} images make {values // self.hidden_dim:,} pairs, which take more than "
                 f"{wanted / 1e9:.0f} GB; there are {there / 1e9:.0f}: lower `views` or `batch`, or raise `accumulate`"
             )
 
@@ -110,9 +106,9 @@ class Relational(Pretext):
         same = torch.zeros_like(logits)
         same[: len(logits) // 2] = 1
         loss = F.binary_cross_entropy_with_logits(logits, same, reduction="none")
-        if self.focal:
+        if self.focal_gamma:
             # exp(-loss) is the probability of the right answer; a half is the weight of either answer (alpha).
-            loss = 0.5 * loss * (-torch.expm1(-loss)).clamp(min=1e-6) ** self.focal
+            loss = 0.5 * loss * (-torch.expm1(-loss)).clamp(min=1e-6) ** self.focal_gamma
         return loss.mean(), {"accuracy": ((logits > 0) == same.bool()).float().mean()}
 
     def relate(self, relation: nn.Sequential, features: Tensor) -> Tensor:

@@ -6,19 +6,14 @@ from functools import cache
 from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._batch_partners import check_batch
-from transfer.artifacts import Normalization
 from transfer.errors import InvalidOption
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
 from transfer.transforms.geometry import tiles
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
@@ -26,7 +21,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 CENTER, NEIGHBORS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # places of a 3 x 3 grid, row by row
@@ -51,7 +46,9 @@ class RelativePosition(Pretext):
     normalization = Normalization(per_image=True)
     paper = "Doersch, Gupta & Efros, ICCV 2015"
 
-    patch: int | None = option(None, "side of a patch in px; none: a quarter of the image's", ge=4)
+    patch_size: int | None = option(
+        None, "side of a patch in px; none: a quarter of the image's", ge=4
+    )
     gap: int | None = option(
         None, "px between patches before jitter; none: half a patch, or what there is", ge=1
     )
@@ -65,21 +62,21 @@ class RelativePosition(Pretext):
         "drop",
         "drop: two of a patch's three colors become noise; project: one direction of color is removed",
     )
-    downsampled: float = option(
+    downsample: float = option(
         0.33,
         "share of patches down-sampled to 100 of 96 x 96 pixels, or more, and up-sampled again",
         ge=0,
         le=1,
     )
-    embedding: int = option(4096, "values that the network makes of a patch", ge=1)
-    hidden: int = option(4096, "values of each of the two layers that see both patches", ge=1)
+    embedding_dim: int = option(4096, "values that the network makes of a patch", ge=1)
+    hidden_dim: int = option(4096, "values of each of the two layers that see both patches", ge=1)
 
     epochs: int = option(70, "passes over the images", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([0.429, 0.714])
-    warmup: float = option(5.0, "epochs over which the rate rises from zero", ge=0)
+    milestones: list[float] = lr_milestones([0.429, 0.714])
+    warmup_epochs: float = option(5.0, "epochs over which the rate rises from zero", ge=0)
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """The images have room for the grid."""
@@ -95,7 +92,7 @@ class RelativePosition(Pretext):
 
         Three patches and two gaps, with jitter on both ends, leave `room` px to move the grid in.
         """
-        patch = self.patch or size // 4
+        patch = self.patch_size or size // 4
         jitter = round(patch * 7 / 96) if self.jitter is None else self.jitter
         least = 2 * jitter + 1 if self.gap is None else self.gap
         if least <= 2 * jitter:
@@ -107,7 +104,7 @@ class RelativePosition(Pretext):
         left = size - 3 * patch - 2 * jitter
         if left < 2 * least:
             raise InvalidOption(
-                "patch",
+                "patch_size",
                 f"images of {size} px have no room for three patches of {patch} px, {least} px or more apart and moved "
                 f"by up to {jitter} px: use patches of {max(1, (size - 2 * jitter - 2 * least) // 3)} px or less, or "
                 "bigger images",
@@ -123,12 +120,12 @@ class RelativePosition(Pretext):
         def layer(inputs: int, outputs: int) -> list[nn.Module]:
             return [nn.Linear(inputs, outputs), nn.BatchNorm1d(outputs, affine=False), nn.ReLU()]
 
-        embed = nn.Sequential(*layer(backbone_feature_dim(backbone, patch), self.embedding))
+        embed = nn.Sequential(*layer(backbone_feature_dim(backbone, patch), self.embedding_dim))
         head = nn.Sequential(
-            *layer(2 * self.embedding, self.hidden),
-            nn.Linear(self.hidden, self.hidden),
+            *layer(2 * self.embedding_dim, self.hidden_dim),
+            nn.Linear(self.hidden_dim, self.hidden_dim),
             nn.ReLU(),
-            nn.Linear(self.hidden, len(NEIGHBORS)),
+            nn.Linear(self.hidden_dim, len(NEIGHBORS)),
         )
         return nn.ModuleDict({"backbone": backbone, "embed": embed, "head": head})
 
@@ -176,7 +173,7 @@ class RelativePosition(Pretext):
         (_, count, *_, side), shape = patches.shape, patches.shape
         patches = to_float(patches).flatten(0, 1)
         share = SHARES[0] + (SHARES[1] - SHARES[0]) * rng.uniform(count).flatten()
-        rows = rng.chance(self.downsampled, count).flatten().nonzero()[:, 0]
+        rows = rng.chance(self.downsample, count).flatten().nonzero()[:, 0]
         sides = (share[rows].sqrt() * side).int().clamp(min=1)
         patches = patches.index_copy(0, rows, resharpen(patches[rows], sides))
         if self.color == "drop":

@@ -5,13 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._mlp_head import fully_connected
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import normalize
@@ -42,12 +38,12 @@ class Rotation(Pretext):
         0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
-    hidden: int = option(
+    hidden_dim: int = option(
         4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
     )
 
     epochs: int = option(50, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         192,
         "images a step, each in four copies; the rest of an epoch is left to other epochs",
         ge=2,
@@ -56,13 +52,13 @@ class Rotation(Pretext):
     schedule: Literal["cosine", "step", "constant"] = option(
         "step", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([0.3, 0.6, 0.9])
+    milestones: list[float] = lr_milestones([0.3, 0.6, 0.9])
 
     def chance(self, about: DatasetInfo) -> float:
         return 1 / TURNS
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        head = fully_connected(backbone_feature_dim(backbone, about.size), self.hidden, TURNS)
+        head = fully_connected(backbone_feature_dim(backbone, about.size), self.hidden_dim, TURNS)
         return nn.ModuleDict({"backbone": backbone, "head": head})
 
     def loss(

@@ -6,13 +6,9 @@ from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import check_views, smallest_part
-from transfer.stage.base import option
-from transfer.training.pretext_task import (
-    DatasetInfo,
-    Pretext,
-    backbone_feature_dim,
-    backbone_features,
-)
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, torch
@@ -21,7 +17,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 
@@ -39,8 +35,8 @@ class SimCLR(Pretext):
     paper = "Chen, Kornblith, Norouzi & Hinton, ICML 2020"
 
     temperature: float = option(0.1, "what similarities are divided by", gt=0)
-    hidden: int = option(2048, "values of the projector's hidden layer", ge=1)
-    projection: int = option(128, "values that are compared", ge=1)
+    hidden_dim: int = option(2048, "values of the projector's hidden layer", ge=1)
+    projection_dim: int = option(128, "values that are compared", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
     strength: float = option(1.0, "of the changes of color; the paper's s", ge=0, le=1)
     blur: float = option(0.5, "share of views blurred", ge=0, le=1)
@@ -51,7 +47,7 @@ class SimCLR(Pretext):
         0.3, "the highest it gets; the paper: 0.3 for each 256 images of a batch", gt=0
     )
     weight_decay: float = option(1e-6, "on weights; biases and norms have none", ge=0)
-    warmup: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
+    warmup_epochs: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """A batch has negatives."""
@@ -63,11 +59,11 @@ class SimCLR(Pretext):
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """The backbone, and the projector that is thrown away; no biases before norms, which would cancel them."""
         projector = nn.Sequential(
-            nn.Linear(backbone_feature_dim(backbone, about.size), self.hidden, bias=False),
-            nn.BatchNorm1d(self.hidden),
+            nn.Linear(backbone_feature_dim(backbone, about.size), self.hidden_dim, bias=False),
+            nn.BatchNorm1d(self.hidden_dim),
             nn.ReLU(),
-            nn.Linear(self.hidden, self.projection, bias=False),
-            nn.BatchNorm1d(self.projection),
+            nn.Linear(self.hidden_dim, self.projection_dim, bias=False),
+            nn.BatchNorm1d(self.projection_dim),
         )
         return nn.ModuleDict({"backbone": backbone, "projector": projector})
 

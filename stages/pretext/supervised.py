@@ -5,9 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
-from transfer.stage.base import BackboneOption, ImageInput, option
-from transfer.training.pretext_task import DatasetInfo, Pretext
-from transfer.transforms.normalize import normalize, random_resized_crop
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.options import option
+from transfer.training.pretext_task import Pretext
+from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
@@ -26,7 +29,7 @@ class Supervised(Pretext):
     Trap: labels are taken by the image's row in the set, never by its place in a batch.
     """
 
-    images = {"images": ImageInput("train", labeled=True)}
+    images = {"images": ImageInput("train", needs_labels=True)}
     needs = "labels"
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")

@@ -9,7 +9,7 @@ from transfer.errors import InvalidOption, TransferError
 from transfer.utils.lazy_imports import nn
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.training.target_task import Target
 
 
@@ -29,7 +29,7 @@ def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) 
 def check_parts(target: Target, planned: PlannedStage) -> None:
     """BadOption where `accumulate` leaves single images to an MLP, whose batch norms need two."""
     if told := _single(target, planned.images["images"].stage.count):
-        raise InvalidOption("accumulate", told)
+        raise InvalidOption("accumulation_steps", told)
 
 
 def check_known(target: Target, known: int) -> None:
@@ -41,8 +41,8 @@ def check_known(target: Target, known: int) -> None:
 
 
 def _single(target: Target, count: int) -> str:
-    batch = min(target.batch, count)
-    if target.head != "mlp" or batch // target.accumulate > 1:
+    batch = min(target.batch_size, count)
+    if target.head != "mlp" or batch // target.accumulation_steps > 1:
         return ""
-    parts = f"{target.accumulate} part{'s' if target.accumulate > 1 else ''}"
+    parts = f"{target.accumulation_steps} part{'s' if target.accumulation_steps > 1 else ''}"
     return f"{parts} of a batch of {batch}: the MLP's batch norms need two images in each"

@@ -9,14 +9,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stages.extract.network import ExtractNetwork
-from stages.prepare import Prepare, load_steps
+from stages.prepare import Prepare
 from transfer.artifacts import Features, Images, Model
+from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.feature_transforms import to_device, transform_on_device
-from transfer.stage.base import inputs_named
 from transfer.stage.feature_blocks import finite_blocks
-from transfer.training.inference import pool_features
+from transfer.stage.options import inputs_named
 from transfer.transforms.normalize import normalize
+from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     import torch as torch_types
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -43,7 +44,7 @@ class CachedTeacher:
         row = {one: place for place, one in enumerate(features.ids)}
         self.rows = np.array([row.get(one, -1) for one in images.ids])
         self.width = features.shape[1]
-        self.device = context.machine.device
+        self.device = context.runtime.device
         self.values, self.variance = self._read(
             context, features, context.checkpoints / f"{name}.npy"
         )

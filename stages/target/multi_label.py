@@ -6,16 +6,17 @@ from typing import TYPE_CHECKING
 
 from transfer.artifacts import PseudoLabels
 from transfer.errors import TransferError
-from transfer.stage.base import ImageInput, OneOrMoreStages, inputs_named, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_each_once
 from transfer.stage.label_joining import labels_for_images
+from transfer.stage.options import OneOrMoreStages, inputs_named, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -26,7 +27,7 @@ class MultiLabel(Target):
     One clustering cuts at arbitrary places; what several agree on is there. Images that one of them lacks are left out.
     """
 
-    images = {"images": ImageInput("unlabeled", follow="labels")}
+    images = {"images": ImageInput("unlabeled", same_as="labels")}
 
     labels: OneOrMoreStages = stage_input(PseudoLabels, "what is learned: [labels_50, labels_200]")
 
@@ -43,7 +44,7 @@ class MultiLabel(Target):
                 "no image has a label in each clustering: they are of different sets"
             )
         labels, counts = (
-            torch.from_numpy(joint).to(context.machine.device),
+            torch.from_numpy(joint).to(context.runtime.device),
             [one.count for one in pseudo],
         )
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from transfer.artifacts import PseudoLabels
-from transfer.stage.base import ImageInput, option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.label_joining import class_balanced_order, labels_for_images
+from transfer.stage.options import option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, safetensors, torch
 
@@ -26,7 +27,7 @@ class PseudoLabel(Target):
     """
 
     version = 2  # since the head is kept beside the network
-    images = {"images": ImageInput("unlabeled", follow="labels")}
+    images = {"images": ImageInput("unlabeled", same_as="labels")}
 
     labels: str = stage_input(PseudoLabels, "what is learned")
     sampling: Literal["uniform", "balanced"] = option(
@@ -37,7 +38,7 @@ class PseudoLabel(Target):
         images, pseudo = context.images["images"], context.inputs["labels"]
         joint = labels_for_images(pseudo, images, context)
         known = np.flatnonzero(joint >= 0)
-        labels = torch.from_numpy(joint).to(context.machine.device)
+        labels = torch.from_numpy(joint).to(context.runtime.device)
 
         def asked(
             head: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng

@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING, Literal
 from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Features, Model
-from transfer.stage.base import ImageInput, OneOrMoreStages, inputs_named, option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_each_once
+from transfer.stage.options import OneOrMoreStages, inputs_named, option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -29,7 +30,7 @@ class Regression(Target):
     (`live`).
     """
 
-    images = {"images": ImageInput("unlabeled", follow="features")}
+    images = {"images": ImageInput("unlabeled", same_as="features")}
 
     features: OneOrMoreStages = stage_input(
         Features, "what is predicted; of several teachers: [a, b]"
@@ -40,9 +41,11 @@ class Regression(Target):
     head: Literal["linear", "mlp"] = option(
         "mlp", "what stands between the target and the features"
     )
-    hidden: int = option(1024, "width of the MLP's hidden layers", where={"head": ["mlp"]}, ge=1)
-    depth: int = option(1, "hidden layers of the MLP", where={"head": ["mlp"]}, ge=1)
-    measure: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
+    hidden_dim: int = option(
+        1024, "width of the MLP's hidden layers", applies_when={"head": ["mlp"]}, ge=1
+    )
+    depth: int = option(1, "hidden layers of the MLP", applies_when={"head": ["mlp"]}, ge=1)
+    loss: Literal["l2", "cosine"] = option("cosine", "of how far the prediction is off")
 
     def validate_plan(self, planned: PlannedStage) -> None:
         """Each of the features is another one, and the teacher is theirs."""
@@ -57,7 +60,7 @@ class Regression(Target):
         )
         known = rows_with_features(every, context)
         check_known(self, len(known))
-        name = "cosine" if self.measure == "cosine" else "variance explained"
+        name = "cosine" if self.loss == "cosine" else "variance explained"
 
         def asked(
             heads: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
@@ -65,7 +68,7 @@ class Regression(Target):
             near = []
             for head, teacher in zip(heads, every, strict=True):
                 said, wanted = head(found).float(), teacher(crops, rng)
-                if self.measure == "cosine":
+                if self.loss == "cosine":
                     near.append(F.cosine_similarity(said, wanted).mean())
                 else:
                     near.append(1 - F.mse_loss(said, wanted) / teacher.variance)
@@ -74,7 +77,8 @@ class Regression(Target):
 
         def heads(backbone: nn.Module, width: int) -> nn.Module:
             return nn.ModuleList(
-                linear_or_mlp(self.head, width, self.hidden, one.width, self.depth) for one in every
+                linear_or_mlp(self.head, width, self.hidden_dim, one.width, self.depth)
+                for one in every
             )
 
         self.learn(context, heads, asked, known)

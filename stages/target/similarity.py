@@ -7,18 +7,19 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import CachedTeacher, check_live, rows_with_features, teachers
-from transfer.artifacts import Features, Model, Normalization
+from transfer.artifacts import Features, Model
 from transfer.errors import InvalidOption, TransferError
-from transfer.stage.base import ImageInput, OneOrMoreStages, inputs_named, option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_each_once, planned_count
+from transfer.stage.options import OneOrMoreStages, inputs_named, option, stage_input
 from transfer.training.target_task import Target
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -49,7 +50,7 @@ class Similarity(Target):
     """
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1, "anchors": 32}
-    images = {"images": ImageInput("unlabeled", follow="features")}
+    images = {"images": ImageInput("unlabeled", same_as="features")}
 
     features: OneOrMoreStages = stage_input(Features, "the teacher's; of several teachers: [a, b]")
     live: str | None = stage_input(
@@ -74,11 +75,13 @@ class Similarity(Target):
         "linear",
         "leads to the teacher's width; identity: the target's own last layer is compared, with two queues",
     )
-    hidden: int = option(1024, "width of the MLP's hidden layer", where={"head": ["mlp"]}, ge=1)
+    hidden_dim: int = option(
+        1024, "width of the MLP's hidden layer", applies_when={"head": ["mlp"]}, ge=1
+    )
     ema: float = option(
         0.0,
         "of a slow copy that fills the second queue (the paper: 0.999); 0: the target does",
-        where={"queues": [2]},
+        applies_when={"queues": [2]},
         ge=0,
         lt=1,
     )
@@ -168,7 +171,9 @@ class Similarity(Target):
         for one in every:
             same = self.head == "identity"
             heads.append(
-                nn.Identity() if same else linear_or_mlp(self.head, width, self.hidden, one.width)
+                nn.Identity()
+                if same
+                else linear_or_mlp(self.head, width, self.hidden_dim, one.width)
             )
             own = None if self.queues == 1 else width if same else one.width
             queues.append(MemoryQueue(anchors, len(one.rows), one.width, own))

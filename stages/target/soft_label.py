@@ -7,15 +7,16 @@ from typing import TYPE_CHECKING
 from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Clusters, Features, Model
 from transfer.errors import TransferError
-from transfer.stage.base import ImageInput, option, stage_input
+from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_same_space
+from transfer.stage.options import option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -27,7 +28,7 @@ class SoftLabel(Target):
     temperature does for features of any scale; toward zero it gives the hard labels of `assign`.
     """
 
-    images = {"images": ImageInput("unlabeled", follow="features")}
+    images = {"images": ImageInput("unlabeled", same_as="features")}
 
     features: str = stage_input(Features, "of the images to learn from")
     clusters: str = stage_input(Clusters, "whose centroids they are compared with")
@@ -51,7 +52,7 @@ class SoftLabel(Target):
         filled = np.flatnonzero(clusters.sizes)
         if len(filled) < 2:
             raise TransferError("all images are in one cluster: there is nothing to learn from it")
-        centroids = torch.from_numpy(clusters.centroids[filled]).to(context.machine.device)
+        centroids = torch.from_numpy(clusters.centroids[filled]).to(context.runtime.device)
         squares = centroids.square().sum(1)
         spread = float(clusters.objective[-1]) / float(clusters.sizes.sum())
         scale = 1 / max(self.temperature * spread, 1e-12)

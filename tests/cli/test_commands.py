@@ -16,13 +16,13 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY, Said, Tiny
-from transfer import __version__
 from transfer.datasets.cards import card_files
 from transfer.datasets.drawings import render
 from transfer.models import backbone_names
 from transfer.models.timm_backbone import SMALL
 from transfer.stage.registry import stage_names
 from transfer.utils.paths import shipped_folder
+from transfer.version import __version__
 
 COMMANDS = [
     "run",

@@ -22,7 +22,7 @@ from tests.conftest import Said, Tiny
 from transfer.api import Pipeline
 from transfer.artifacts import Scores, write_json
 from transfer.numerics.confidence_intervals import bootstrap_mean
-from transfer.pipeline.plan import PlannedStage
+from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest, describe_files
 
 PRETEXTS = """\
@@ -31,27 +31,27 @@ seed: ${seed}
 data: {card: drawings, limit: 64}
 matrix: {method: [rotation, random, supervised], k: [3, 5], seed: SEEDS}
 stages:
-  rotation: {uses: pretext/rotation, backbone: &deep {name: resnet18, width: 0.25, stem: small}, epochs: 1, batch: 32}
+  rotation: {uses: pretext/rotation, backbone: &deep {name: resnet18, width: 0.25, stem: small}, epochs: 1, batch_size: 32}
   random: {uses: pretext/random, backbone: *deep}
-  supervised: {uses: pretext/supervised, backbone: *deep, epochs: 1, batch: 32}
+  supervised: {uses: pretext/supervised, backbone: *deep, epochs: 1, batch_size: 32}
   features: {uses: extract/network, model: "${method}"}
   clusters: {uses: cluster, features: features, k: "${k}"}
   labels: {uses: assign, features: features, clusters: clusters}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1, batch: 32}
+  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1, batch_size: 32}
   probe: {uses: evaluate/knn, model: "${method}", k: 5}
   knn: {uses: evaluate/knn, model: target, k: 5}
   untaught: {uses: pretext/random, backbone: conv4}
   knn_untaught: {uses: evaluate/knn, model: untaught, k: 5}
 """
 LABELED = """\
-  labeled: {uses: pretext/supervised, backbone: conv4, epochs: 1, batch: 32}
+  labeled: {uses: pretext/supervised, backbone: conv4, epochs: 1, batch_size: 32}
   knn_labeled: {uses: evaluate/knn, model: labeled, k: 5}
 """
 ONE = """\
 name: one
 data: {card: drawings, limit: 64}
 stages:
-  pretext: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch: 32}
+  pretext: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch_size: 32}
   score: {uses: evaluate/knn, model: pretext, k: 5}
 """
 TESTED = 200  # images of the made-up test split
@@ -324,13 +324,13 @@ TEACHERS = """\
 name: teachers
 data: {card: drawings, limit: 64}
 stages:
-  rotation: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch: 32}
+  rotation: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch_size: 32}
   jigsaw: {uses: pretext/random, backbone: conv4}
   one: {uses: extract/network, model: rotation}
   two: {uses: extract/network, model: jigsaw}
-  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1, batch: 32}
+  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1, batch_size: 32}
   again: {uses: extract/network, model: target}
-  second: {uses: target/regression, features: again, backbone: conv4, epochs: 1, batch: 32}
+  second: {uses: target/regression, features: again, backbone: conv4, epochs: 1, batch_size: 32}
   knn: {uses: evaluate/knn, model: target, k: 5}
   knn_second: {uses: evaluate/knn, model: second, k: 5}
 """
@@ -340,7 +340,8 @@ def test_where_no_time_is_known_a_plot_says_so(made: Make, compare: Invoke) -> N
     assert (
         "nothing to plot"
         in compare(
-            made(ONE.replace("rotation", "random").replace(", epochs: 1, batch: 32", "")), "--plot"
+            made(ONE.replace("rotation", "random").replace(", epochs: 1, batch_size: 32", "")),
+            "--plot",
         ).out
     )
 
@@ -401,7 +402,7 @@ stages:
   hog: {uses: extract/hog}
   clusters: {uses: cluster, features: hog, k: 3}
   labels: {uses: assign, features: hog, clusters: clusters}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1, batch: 32}
+  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1, batch_size: 32}
   score: {uses: evaluate/knn, model: target, k: 5}
   agreement: {uses: evaluate/clusters, labels: labels}
   drawn: {uses: pretext/random, backbone: conv4}
@@ -409,7 +410,7 @@ stages:
   own_clusters: {uses: cluster, features: features, k: 3}
   own_labels: {uses: assign, features: features, clusters: own_clusters}
   own_agreement: {uses: evaluate/clusters, labels: own_labels}
-  learned: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch: 32}
+  learned: {uses: pretext/rotation, backbone: conv4, epochs: 1, batch_size: 32}
   more: {uses: extract/network, model: learned}
   more_clusters: {uses: cluster, features: more, k: 3}
   more_labels: {uses: assign, features: more, clusters: more_clusters}

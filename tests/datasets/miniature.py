@@ -12,7 +12,8 @@ from tests.datasets.conftest import encode, picture
 from transfer.datasets.cards import Card, load_card
 from transfer.datasets.packed.decode import decode
 from transfer.datasets.reader_factory import make_source
-from transfer.datasets.readers.base import Listing, Source, StampCache, Survey
+from transfer.datasets.readers.base import Listing, Source, Survey
+from transfer.utils.stamp_cache import StampCache
 
 
 def noise(count: int, side: int, seed: int = 0, channels: int = 3) -> np.ndarray:

@@ -44,9 +44,9 @@ def test_all_have_one_backbone_one_budget_and_one_target(plan: Plan) -> None:
     tasks = [plan.find(name)[0] for name in TASKS if name != "pretrained"]
     assert len({one.stage.backbone for one in tasks}) == 1
     trained = [one.stage for one in tasks if isinstance(one.stage, TrainableStage)]
-    assert {(stage.epochs, stage.batch, stage.schedule, stage.warmup) for stage in trained} == {
-        (10, 128, "cosine", 1.0)
-    }
+    assert {
+        (stage.epochs, stage.batch_size, stage.schedule, stage.warmup_epochs) for stage in trained
+    } == {(10, 128, "cosine", 1.0)}
     for name in ("features", "clusters", "target", "probe", "linear"):
         assert len({str(one.stage.identity()) for one in plan.names[name]}) == 1
 

@@ -23,16 +23,16 @@ stages:
     uses: pretext/jigsawpp
     backbone: conv4
     epochs: 12
-    batch: 16
+    batch_size: 16
     permutations: 20
     shift: 1
-    embedding: 16
-    hidden: 32
+    embedding_dim: 16
+    hidden_dim: 32
   features: {uses: extract/network, model: pretext, layer: conv3, pool: 2}
   prepared: {uses: prepare, features: features, steps: [l2, whiten], components: 8}
-  clusters: {uses: cluster, features: prepared, k: 6, tries: 2, iterations: 5}
+  clusters: {uses: cluster, features: prepared, k: 6, n_init: 2, iterations: 5}
   labels: {uses: assign, features: prepared, clusters: clusters}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 12, batch: 16, crop: 0.5}
+  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 12, batch_size: 16, crop: 0.5}
   linear: {uses: evaluate/linear, model: target, epochs: 3}
   knn: {uses: evaluate/knn, model: target, k: 5}
 """
@@ -147,7 +147,7 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     number: signal.Signals, code: int, jobs: str, tmp_path: Path
 ) -> None:
     folder = Folder(tmp_path / "stopped")
-    longer = PIPELINE.replace("epochs: 12\n    batch: 16", "epochs: 4000\n    batch: 16")
+    longer = PIPELINE.replace("epochs: 12\n    batch_size: 16", "epochs: 4000\n    batch_size: 16")
     folder.file.write_text(longer, encoding="utf-8")
     process = folder.start("-j", jobs, "--save-every", "1")
     deadline = time.monotonic() + 120

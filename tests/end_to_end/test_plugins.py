@@ -27,7 +27,7 @@ SHUFFLE = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)[0]
 PIPELINE = """
 data: {{card: drawings, limit: 64, size: 32}}
 stages:
-  pretext: {{uses: "{uses}", backbone: {{name: conv4, width: 0.5}}, batch: 16, optimizer: adamw, learning_rate: 1e-3}}
+  pretext: {{uses: "{uses}", backbone: {{name: conv4, width: 0.5}}, batch_size: 16, optimizer: adamw, learning_rate: 1e-3}}
   features: {{uses: extract/network, model: pretext}}
 """
 

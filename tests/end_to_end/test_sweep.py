@@ -15,9 +15,10 @@ from transfer.artifacts import Model
 from transfer.errors import Interrupted
 from transfer.inspection.listing import describe
 from transfer.models import backbone_names
-from transfer.stage.base import Stage, applies_when
+from transfer.stage.base import DatasetInfo, Stage
+from transfer.stage.options import conditions
 from transfer.stage.registry import find_stage, stage_names
-from transfer.training.pretext_task import DatasetInfo, Pretext
+from transfer.training.pretext_task import Pretext
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.paths import shipped_folder
 from transfer.utils.runtime import Runtime
@@ -99,7 +100,7 @@ def test_every_stage_is_described_from_its_code(name: str) -> None:
 def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
     kind = find_stage(name, HERE)
     for field in kind.model_fields.values():
-        for other, values in applies_when(field).items():
+        for other, values in conditions(field).items():
             possible = kind.model_fields[other]
             adapter = TypeAdapter(possible.annotation)
             for value in ([each] for each in values) if type(possible.default) is list else values:
@@ -118,7 +119,7 @@ def test_every_backbone_is_described_from_its_code(name: str) -> None:
 @pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
 def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
-    made = pipeline.run(quiet=True, machine=Runtime(requested_threads=1))
+    made = pipeline.run(quiet=True, runtime=Runtime(requested_threads=1))
     assert set(made) == {planned.label for planned in pipeline.plan}
     assert not any(
         state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).statuses()

@@ -24,15 +24,16 @@ from ruamel.yaml import YAML
 
 import transfer
 from tests.conftest import Said, Tiny, command_line
-from transfer.artifacts import Model, Normalization, Scores
+from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.decode import square
 from transfer.errors import TransferError, UsageError
 from transfer.export import exporter, formats, loaded_model
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.torchvision_compat import Compatibility, find_compatible
 from transfer.storage.manifest import Manifest, describe_files
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 
 FILES = ["README.md", "model.json", "model.pt2", "model.safetensors", "state_dict.pt"]
 NETWORKS = """\
@@ -245,7 +246,7 @@ def test_which_networks_are_torchvisions() -> None:
 def test_a_program_normalizes_as_the_model_does(
     tmp_path: Path, pixels: torch.Tensor, how: Normalization
 ) -> None:
-    network = backbone("conv4").build(0).eval()
+    network = build_network(backbone("conv4"), 0).eval()
     Model.write(tmp_path, network, size=64, normalization=how, made_by={}, history=[])
     model = transfer.load_model(tmp_path)
     formats.write_program(tmp_path / "model.pt2", model.embedding(), pixels)
@@ -261,7 +262,7 @@ def test_a_network_of_timm_leaves_under_timms_own_names(
     tmp_path: Path, pixels: torch.Tensor
 ) -> None:
     timm = pytest.importorskip("timm")
-    network = backbone("timm:resnet10t").build(0).eval()
+    network = build_network(backbone("timm:resnet10t"), 0).eval()
     Model.write(tmp_path, network, size=64, normalization=Normalization(), made_by={}, history=[])
     fit = find_compatible(network.spec, network.state_dict())
     formats.write_state_dict(tmp_path / "state_dict.pt", network.state_dict(), fit)
@@ -278,7 +279,7 @@ def test_what_the_card_says_of_timm_makes_a_network_that_takes_the_models_images
     name: str, size: int
 ) -> None:
     timm = pytest.importorskip("timm")
-    network = backbone(f"timm:{name}").build(0).eval()
+    network = build_network(backbone(f"timm:{name}"), 0).eval()
     fit = find_compatible(network.spec, network.state_dict())
     theirs = eval(fit.belongs.split("`")[1], {"timm": timm}).eval()
     theirs.load_state_dict(

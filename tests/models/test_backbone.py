@@ -10,11 +10,12 @@ import torch
 from pydantic import ValidationError
 
 from transfer.models import VGG, backbone, backbone_names, family
+from transfer.models.build import build_network
 from transfer.models.network import Network
 
 
 def built(**options: object) -> Network:
-    return backbone({"width": 0.125} | options).build(0)
+    return build_network(backbone({"width": 0.125} | options), 0)
 
 
 def test_names_and_layers_are_read_without_torch() -> None:
@@ -34,22 +35,22 @@ assert not heavy, heavy
 
 
 def test_published_channels_at_224_px() -> None:
-    alexnet = backbone("alexnet").build(0).shapes(224)
+    alexnet = build_network(backbone("alexnet"), 0).shapes(224)
     assert alexnet["conv1"] == (64, 55, 55)
     assert alexnet["conv5"] == (256, 13, 13)
     assert alexnet["pool5"] == (256, 6, 6)
     assert alexnet["fc6"] == alexnet["fc7"] == (4096,)
-    assert backbone("vgg16").build(0).shapes(224)["pool5"] == (512, 7, 7)
-    resnet = backbone("resnet50").build(0).shapes(224)
+    assert build_network(backbone("vgg16"), 0).shapes(224)["pool5"] == (512, 7, 7)
+    resnet = build_network(backbone("resnet50"), 0).shapes(224)
     assert resnet["pool1"] == (64, 56, 56)
     assert resnet["layer4"] == (2048, 7, 7)
     assert resnet["avgpool"] == (2048,)
 
 
 def test_published_channels_at_32_px() -> None:
-    conv4 = backbone("conv4").build(0).shapes(32)
+    conv4 = build_network(backbone("conv4"), 0).shapes(32)
     assert list(conv4.values()) == [(8, 16, 16), (16, 8, 8), (32, 4, 4), (64, 4, 4), (64,)]
-    resnet = backbone("resnet8").build(0)
+    resnet = build_network(backbone("resnet8"), 0)
     shapes = resnet.shapes(32)
     assert list(shapes.values()) == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)]
     # conv1, and two convolutions in each of three blocks; two of the blocks have a projection as shortcut.
@@ -64,8 +65,10 @@ def test_depth_of_the_cifar_resnets_is_their_number(name) -> None:
 
 
 def test_width_multiplies_channels_and_leaves_one_at_least() -> None:
-    assert backbone({"name": "conv4", "width": 2}).build(0).shapes(32)["avgpool"] == (128,)
-    assert backbone({"name": "conv4", "width": 0.01}).build(0).shapes(32)["avgpool"] == (1,)
+    assert build_network(backbone({"name": "conv4", "width": 2}), 0).shapes(32)["avgpool"] == (128,)
+    assert build_network(backbone({"name": "conv4", "width": 0.01}), 0).shapes(32)["avgpool"] == (
+        1,
+    )
     assert built(name="alexnet").shapes(64)["fc7"] == (512,)
 
 

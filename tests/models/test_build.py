@@ -7,6 +7,7 @@ import torch
 
 from transfer.models import FAMILIES, Backbone, backbone, backbone_names, family
 from transfer.models.blocks import fuse_batchnorm
+from transfer.models.build import build_network
 
 SIZE = 32
 VARIANTS = [
@@ -41,13 +42,13 @@ def test_every_name_is_in_one_family() -> None:
 def test_layers_have_unique_names_that_the_description_knows_without_torch(described) -> None:
     names = described.layer_names()
     assert len(set(names)) == len(names)
-    assert described.build(0).layer_names == names
+    assert build_network(described, 0).layer_names == names
     assert described.default_layer() in names
     assert set(described.aliases().values()) <= set(names)
 
 
 def test_one_run_gives_what_the_chain_gives_and_what_the_shapes_say(described) -> None:
-    network = described.build(0).eval()
+    network = build_network(described, 0).eval()
     shapes = network.shapes(SIZE)
     x = images()
     chain = {}
@@ -66,7 +67,7 @@ def test_one_run_gives_what_the_chain_gives_and_what_the_shapes_say(described) -
 
 
 def test_shapes_leave_the_network_and_the_random_state_as_they_are(described) -> None:
-    network = described.build(0)
+    network = build_network(described, 0)
     network.get_submodule(network.layer_names[0]).eval()
     modes = [module.training for module in network.modules()]
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -80,17 +81,20 @@ def test_shapes_leave_the_network_and_the_random_state_as_they_are(described) ->
 
 def test_the_seed_alone_decides_the_weights(described) -> None:
     state = torch.get_rng_state()
-    first = described.build(7).state_dict()
+    first = build_network(described, 7).state_dict()
     assert torch.equal(torch.get_rng_state(), state)
     torch.rand(3)
-    again, other = described.build(7).state_dict(), described.build(8).state_dict()
+    again, other = (
+        build_network(described, 7).state_dict(),
+        build_network(described, 8).state_dict(),
+    )
     assert all(torch.equal(value, again[name]) for name, value in first.items())
     drawn = [name for name, value in first.items() if value.ndim > 1]
     assert not any(torch.equal(first[name], other[name]) for name in drawn)
 
 
 def test_gradients_reach_every_parameter(described) -> None:
-    network = described.build(0)
+    network = build_network(described, 0)
     with torch.random.fork_rng(devices=[]):  # dropout draws
         network(images(8)).square().sum().backward()
     for name, parameter in network.named_parameters():
@@ -101,7 +105,7 @@ def test_gradients_reach_every_parameter(described) -> None:
 
 
 def test_channels_last_gives_the_same(described) -> None:
-    network = described.build(0).eval()
+    network = build_network(described, 0).eval()
     with torch.no_grad():
         expected = network(images())
         network.to(memory_format=torch.channels_last)
@@ -115,7 +119,7 @@ def test_a_description_survives_its_own_plain_data(described) -> None:
 
 
 def test_a_folded_network_gives_the_same_outputs_without_its_batch_norms(described) -> None:
-    network = described.build(0).train()
+    network = build_network(described, 0).train()
     network(images())  # so that the running means are something
     network.eval()
     with torch.inference_mode():

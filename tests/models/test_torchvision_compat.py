@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.weight_conversion import torchvision_names
 
@@ -57,7 +58,7 @@ def with_weights_of(network: Network, theirs: nn.Module) -> Network:
 def test_outputs_are_torchvisions(name, options) -> None:
     theirs = reference(name)
     described = backbone(options)
-    ours = with_weights_of(described.build(0), theirs)
+    ours = with_weights_of(build_network(described, 0), theirs)
     if name.startswith("vgg") and not described.fc:
         theirs = theirs.features
     images = torch.rand(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(3))
@@ -72,7 +73,7 @@ def test_outputs_are_torchvisions(name, options) -> None:
 
 @pytest.mark.parametrize("name", ["vgg11", "resnet18", "resnet56", "conv4"])
 def test_convolutions_start_he_normal(name) -> None:
-    network = backbone(name).build(0)
+    network = build_network(backbone(name), 0)
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.weight.numel() > 10_000:
             spread = (
@@ -82,7 +83,7 @@ def test_convolutions_start_he_normal(name) -> None:
 
 
 def test_fully_connected_layers_of_vgg_start_small_and_without_bias() -> None:
-    network = backbone({"name": "vgg11", "width": 0.125, "fc": True}).build(0)
+    network = build_network(backbone({"name": "vgg11", "width": 0.125, "fc": True}), 0)
     linear = [module for module in network.modules() if isinstance(module, nn.Linear)]
     assert [module.weight.std().item() for module in linear] == pytest.approx(
         [0.01, 0.01], rel=0.05

@@ -18,7 +18,6 @@ from transfer.errors import TransferError
 from transfer.numerics import kmeans
 from transfer.numerics.kmeans import (
     Assigner,
-    FeatureRows,
     LloydState,
     check_rows,
     cluster_sizes,
@@ -26,6 +25,7 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
+from transfer.stage.feature_blocks import FeatureRows
 from transfer.storage.hdf5_tables import encode_strings, write_table
 
 

@@ -204,7 +204,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
             "stages.a.data: image set './bare', split 'train', has no labels",
         ),
         (
-            f"{MODEL}, a: {{uses: pretext/jigsawpp, backbone: conv4, tile: 30}}",
+            f"{MODEL}, a: {{uses: pretext/jigsawpp, backbone: conv4, tile_size: 30}}",
             "a:",
             "stages.a: images of 64 px have cells of 21 px: no room",
         ),
@@ -317,10 +317,10 @@ ALL = {"pretext", "features", "prepared", *AFTER_CLUSTERS}
         (["stages.pretext.backbone.width=0.25"], ALL),
         (["stages.knn.seed=7"], set()),  # it draws nothing
         (
-            ["stages.clusters.tries=1", "stages.knn.k=5", "stages.clusters.init=k-means++"],
+            ["stages.clusters.n_init=1", "stages.knn.k=5", "stages.clusters.init=k-means++"],
             set(),
         ),  # written-out defaults
-        (["stages.target.warmup=0"], set()),  # a whole number where a fraction may stand
+        (["stages.target.warmup_epochs=0"], set()),  # a whole number where a fraction may stand
         (["data={limit: 64, card: drawings, size: 64}"], set()),
         (["name=other"], set()),
     ],
@@ -456,7 +456,7 @@ class Mine(Stage):
             raise KeyError("a mistake")
 
     def run(self, work):
-        network = backbone({"name": "conv4", "width": self.width}).build(work.seed_for("weights"))
+        network = build_network(backbone({"name": "conv4", "width": self.width}), work.seed_for("weights"))
         from transfer.artifacts import Normalization
         Model.write(work.folder, network, size=64, normalization=Normalization(), made_by={}, history=[])
         work.figures["width"] = self.width

@@ -13,9 +13,9 @@ from transfer.errors import UsageError
 from transfer.pipeline.loader import Plan, load_plan
 from transfer.pipeline.matrix import MAX_MEMBERS as MAX
 from transfer.pipeline.matrix import expand
-from transfer.pipeline.substitution import member_label
 from transfer.pipeline.yaml_document import Faults, parse
 from transfer.storage.store import Store
+from transfer.utils.formatting import member_label
 
 STAGES = """
 data: {card: drawings, limit: 32}

@@ -48,12 +48,12 @@ def work_for(tmp_path: Path) -> Callable[..., StageContext]:
         for folder in folders:
             folder.mkdir(exist_ok=True)
         keys = {option: f"{option} key" for option in inputs}
-        machine = Runtime("cpu", requested_threads=1)
+        runtime = Runtime("cpu", requested_threads=1)
         return StageContext(
             *folders,
             inputs,
             {},
-            machine,
+            runtime,
             seed,
             StopFlag(),
             name,

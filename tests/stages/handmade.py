@@ -59,7 +59,7 @@ def make_work(
     images: dict[str, Images] | None = None,
     inputs: dict[str, Any] | None = None,
     seed: int = 0,
-    **machine: Any,
+    **runtime: Any,
 ) -> StageContext:
     """A Work on one CPU thread in float32."""
     (folder / "made").mkdir(parents=True, exist_ok=True)
@@ -69,13 +69,13 @@ def make_work(
         **{name: f"key of {name}" for name in inputs},
         **{f"{role} images": f"key of {role}" for role in images},
     }
-    settings = {"device_name": "cpu", "precision_name": "float32", "threads_wanted": 1} | machine
+    settings = {"device_name": "cpu", "precision_name": "float32", "requested_threads": 1} | runtime
     return StageContext(
         folder=folder / "made",
         checkpoints=folder / "checkpoints",
         inputs=inputs,
         images=images,
-        machine=Runtime(**settings),
+        runtime=Runtime(**settings),
         seed=seed,
         stop=StopFlag(),
         label="stage",

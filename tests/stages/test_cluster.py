@@ -34,7 +34,7 @@ def test_writes_centroids_sizes_and_the_objective_of_every_iteration(
     values = blobs(k=5)
     features = features_of(values)
     work = work_for(features=features)
-    Cluster(features="features", k=5, iterations=6, tries=2).run(work)
+    Cluster(features="features", k=5, iterations=6, n_init=2).run(work)
     made = Clusters(work.folder)
     assert made.centroids.shape == (5, 8)
     assert made.sizes.tolist() == [80] * 5
@@ -55,7 +55,7 @@ def test_the_best_of_several_tries_is_kept(
     found = {}
     for tries in (1, 2, 5):
         work = work_for(f"{tries}", features=features)
-        Cluster(features="features", k=12, init="random", tries=tries).run(work)
+        Cluster(features="features", k=12, init="random", n_init=tries).run(work)
         found[tries] = work.figures["objective"]
     assert found[5] <= found[2] <= found[1]
     assert found[5] < found[1]
@@ -72,7 +72,7 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
     iterations_before: int,
 ) -> None:
     features = features_of(blobs(k=30, apart=1))
-    stage = Cluster(features="features", k=12, iterations=4, tries=2)
+    stage = Cluster(features="features", k=12, iterations=4, n_init=2)
     straight = work_for("straight", features=features)
     stage.run(straight)
 
@@ -117,7 +117,7 @@ def test_a_stop_after_an_iteration_keeps_its_checkpoint(
         Cluster(features="features", k=5).run(work)
     assert stopped.value.exit_code == 130
     assert len(_load(work.checkpoints / "try-0.npz").objective) == 1
-    assert "iteration 1 of 20" in work.saved_progress()["said"]
+    assert "iteration 1 of 20" in work.saved_progress()["progress"]
 
 
 @pytest.mark.parametrize("kept", [0, 10, 100, -1])

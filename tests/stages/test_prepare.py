@@ -444,12 +444,12 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         ),
         (Prepare(features=["a", "c"], steps=[]), {"features.0": A, "features.1": OF_A}, None),
         (
-            Prepare(features="a", components=60, projected=50, steps=["project", "pca"]),
+            Prepare(features="a", components=60, projection_dim=50, steps=["project", "pca"]),
             {"features": A},
             "60 comp",
         ),
         (
-            Prepare(features="a", components=60, projected=50, steps=["pca", "project"]),
+            Prepare(features="a", components=60, projection_dim=50, steps=["pca", "project"]),
             {"features": A},
             None,
         ),
@@ -491,7 +491,7 @@ stages:
   flat: {uses: extract/network, model: deep, layer: avgpool}
   grid: {uses: extract/network, model: deep, layer: conv4, pool: 2, pooling: average}
   whole: {uses: extract/network, model: deep, layer: conv4, pool: 99}
-  narrow: {uses: prepare, features: [flat, grid], steps: [project, l2], projected: 40}
+  narrow: {uses: prepare, features: [flat, grid], steps: [project, l2], projection_dim: 40}
   few: {uses: prepare, features: narrow, steps: [whiten], components: 7}
   all: {uses: prepare, features: grid, steps: [pca]}
   again: {uses: prepare, features: [flat, grid], like: narrow}
@@ -522,8 +522,8 @@ def test_widths_are_known_before_anything_is_run(
         (
             "[few, flat]",
             "project",
-            "projected: 39",
-            "projected: 39 values of features of 39: leave `project` out",
+            "projection_dim: 39",
+            "projection_dim: 39 values of features of 39: leave `project` out",
         ),
     ],
 )

@@ -13,13 +13,15 @@ from PIL import Image
 from tests.datasets.conftest import encode
 from tests.datasets.miniature import text
 from tests.datasets.readers.test_pascal_voc import annotation
-from transfer.artifacts import Images, Model, Normalization, write_json
+from transfer.artifacts import Images, Model, write_json
 from transfer.datasets.packed.decode import square
 from transfer.datasets.packed.packed_annotations import write_annotations
 from transfer.datasets.readers.annotations import Annotations, Boxes
 from transfer.datasets.readers.base import Listing
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.storage.hdf5_tables import encode_strings, write_table
+from transfer.transforms.normalize import Normalization
 
 CLASSES = ["red", "green", "blue"]
 HIGH, WIDE, SIZE = 36, 48, 32
@@ -111,7 +113,7 @@ def packed(folder: Path, train: Sequence[Scene], test: Sequence[Scene]) -> dict[
 def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
     """Random weights; `told`: the first layer of a conv4 hands the colors on as they are."""
     folder.mkdir(parents=True)
-    network = backbone(spec).build(seed=0)
+    network = build_network(backbone(spec), 0)
     if told:
         with torch.no_grad():
             weight = network.conv1.conv.weight

@@ -16,7 +16,7 @@ from tests.training.test_trainer import network as plain_network
 from transfer.errors import Interrupted
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import train
-from transfer.transforms.normalize import to_float
+from transfer.transforms.color import to_float
 from transfer.transforms.per_image_rng import PerImageRng
 
 EPOCHS, BATCH = 4, 16
@@ -29,7 +29,7 @@ class Task:
 
     def __init__(self, optimizer: str = "sgd"):
         self.recipe = TrainableStage(
-            epochs=EPOCHS, batch=BATCH, learning_rate=0.05, optimizer=optimizer
+            epochs=EPOCHS, batch_size=BATCH, learning_rate=0.05, optimizer=optimizer
         )
         self.network = plain_network()
         self.network["head"] = nn.Linear(2, 3)

@@ -13,7 +13,7 @@ from transfer.errors import Interrupted, TransferError
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import epoch_order, train
-from transfer.transforms.normalize import to_float
+from transfer.transforms.color import to_float
 from transfer.transforms.per_image_rng import PerImageRng
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (70, 8, 8, 3)).astype(np.uint8)

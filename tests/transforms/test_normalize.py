@@ -7,9 +7,9 @@ import torch
 from torchvision.transforms import functional as tv
 
 from tests.datasets.pictures import noise
-from transfer.artifacts import Normalization
 from transfer.transforms import color, filters, geometry
-from transfer.transforms.normalize import normalize, to_float
+from transfer.transforms.color import to_float
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.transforms.simclr_views import SimCLRViews
 

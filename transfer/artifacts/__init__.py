@@ -8,7 +8,7 @@ from transfer.artifacts.base import Artifact, read_json, write_json
 from transfer.artifacts.clusters import Clusters
 from transfer.artifacts.features import Features
 from transfer.artifacts.images import Images
-from transfer.artifacts.model import Model, Normalization
+from transfer.artifacts.model import Model
 from transfer.artifacts.pseudo_labels import PseudoLabels
 from transfer.artifacts.scores import Scores
 
@@ -19,7 +19,6 @@ __all__ = [
     "Features",
     "Images",
     "Model",
-    "Normalization",
     "PseudoLabels",
     "Scores",
     "read_json",

@@ -13,6 +13,8 @@ from transfer.utils.lazy_imports import torch
 if TYPE_CHECKING:
     import numpy
 
+    from transfer.numerics.feature_transforms import Step
+
 
 class Features(Artifact):
     """`features.h5`: `features` (N, D) float16 or float32, `ids` (N,), `labels` (N,) where the set has them.
@@ -60,3 +62,12 @@ class Features(Artifact):
                 start,
                 torch.from_numpy(block).float().numpy(),
             )  # 2.5 times as fast as numpy's own conversion
+
+
+def load_steps(prepared: Features) -> list[Step]:
+    """The fitted steps that prepared features went through last."""
+    table, parts = TableReader(prepared.folder / "preparation.h5"), ("mean", "matrix", "scale")
+    return [
+        {part: table.read(f"{i}.{part}") for part in parts if f"{i}.{part}" in table}
+        for i in range(len(prepared.attributes["steps"]))
+    ]

@@ -2,31 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts.base import Artifact, write_json
 from transfer.errors import CorruptArtifact
+from transfer.models.build import build_network
+from transfer.transforms.normalize import Normalization
 from transfer.utils.lazy_imports import safetensors
 
 if TYPE_CHECKING:
     from transfer.models.backbone import Backbone
     from transfer.models.network import Network
-
-
-@dataclass(frozen=True)
-class Normalization:
-    """How uint8 images become a network's input: per channel, or each image by its own mean and deviation.
-
-    With `lightness` the network sees no color: all three channels are the CIE lightness L.
-    """
-
-    per_image: bool = False
-    lightness: bool = False
-    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
-    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 class Model(Artifact):
@@ -66,7 +54,7 @@ class Model(Artifact):
 
     def network(self) -> Network:
         """The backbone with its weights, in eval mode, on the CPU. Loading is strict."""
-        network = self.backbone.build(seed=0)
+        network = build_network(self.backbone, 0)
         try:
             network.load_state_dict(
                 safetensors.load_file(self.folder / "model.safetensors"), strict=True

@@ -11,9 +11,9 @@ import traceback
 
 import click
 
-from transfer import __version__
 from transfer.cli import manage, run, view
 from transfer.errors import TransferError
+from transfer.version import __version__
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     help="Run the named stages and nothing else; what they read must be there.",
 )
 @click.option(
-    "--from", "onwards", is_flag=True, help="Run the named stages and all that stands on them."
+    "--from", "from_here", is_flag=True, help="Run the named stages and all that stands on them."
 )
 @click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
@@ -92,21 +92,25 @@ def run(
     if not flags["force"] and _said_before(file, store):
         return
     from transfer.api import Pipeline
-    from transfer.execution.run import RunOptions
+    from transfer.execution.options import RunOptions
     from transfer.inspection.views import plan_text
     from transfer.utils.runtime import Runtime
 
-    needed = () if flags["onwards"] else stages
+    needed = () if flags["from_here"] else stages
     pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=needed)
-    machine = Runtime(
-        *(flags[name] for name in ("device", "precision", "threads", "compile", "save_every"))
+    runtime = Runtime(
+        device_name=flags["device"],
+        precision_name=flags["precision"],
+        requested_threads=flags["threads"],
+        compile=flags["compile"],
+        save_every=flags["save_every"],
     )
-    names = ("only", "onwards", "force", "keep_going", "restart")
+    names = ("only", "from_here", "force", "keep_going", "restart")
     options = RunOptions(
         stages,
         wait=not flags["no_wait"],
         jobs=flags["jobs"],
-        machine=machine,
+        runtime=runtime,
         report=_say,
         **{name: flags[name] for name in names},
     )

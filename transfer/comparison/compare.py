@@ -30,7 +30,7 @@ from transfer.comparison.table import Comparison, Difference, Row, Section
 from transfer.errors import TransferError
 from transfer.execution.rerun_reasons import NOT_MADE
 from transfer.numerics.confidence_intervals import paired_difference, t_interval
-from transfer.pipeline.substitution import member_label
+from transfer.utils.formatting import member_label
 
 RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
 
@@ -132,9 +132,7 @@ def _section(
         )
         labeled = _nearest(row, [one for one in rows if one.lineage.is_pretext(SUPERVISED)])
         if labeled is None and row.lineage.target != SAME_NETWORK:
-            labeled = _nearest(
-                row, [one for one in rows if one.lineage.distilled_from(SUPERVISED)]
-            )
+            labeled = _nearest(row, [one for one in rows if one.lineage.distilled_from(SUPERVISED)])
             if labeled is not None:
                 notes.append(
                     f"'supervised' is {row.target} taught by a supervised network: none learned the labels itself"

@@ -10,7 +10,8 @@ from typing import Any
 
 from transfer.artifacts import Artifact, Model, Scores
 from transfer.models.backbone import Backbone
-from transfer.pipeline.plan import Plan, PlannedStage, upstream_stages
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage, upstream_stages
 from transfer.storage.manifest import key_for
 
 SAME_NETWORK = "itself"
@@ -108,9 +109,7 @@ class Lineage:
     @property
     def training_packs(self) -> list[PlannedStage]:
         """The packed images that any of its networks was trained on."""
-        trained = [
-            one for one in _making(self.stages, Model) if "epochs" in type(one.stage).model_fields
-        ]
+        trained = [one for one in _making(self.stages, Model) if one.stage.is_trained]
         return list({pack.key: pack for one in trained for pack in one.images.values()}.values())
 
     @cached_property
@@ -155,7 +154,7 @@ def _making(stages: Any, kind: type[Artifact]) -> list[PlannedStage]:
 
 
 def _backbone(one: PlannedStage | None) -> Backbone | None:
-    return getattr(one.stage, "backbone", None) if one is not None else None
+    return one.stage.backbone_spec() if one is not None else None
 
 
 def _recipe(one: PlannedStage) -> str:

@@ -12,7 +12,7 @@ from transfer.artifacts import Scores
 from transfer.comparison.lineage import Lineage, score_stages
 from transfer.errors import CorruptArtifact, UsageError, did_you_mean
 from transfer.execution.rerun_reasons import NOT_MADE, rerun_reason
-from transfer.pipeline.plan import PlannedStage
+from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest
 
 SHOWN = 3  # differences, or stages in a command, that are told one by one
@@ -38,10 +38,10 @@ class Score:
     @property
     def protocol(self) -> str:
         """As the scores name it; before they are there, as far as the plan knows."""
-        known = getattr(self.planned.stage, "protocol", None) or self.planned.uses.removeprefix(
-            "evaluate/"
-        )
-        return self.card["protocol"] if self.card else str(known)
+        if self.card is not None:
+            return str(self.card["protocol"])
+        planned = self.planned
+        return planned.stage.protocol_name() or planned.uses.removeprefix("evaluate/")
 
     @property
     def value(self) -> float:
@@ -129,11 +129,11 @@ class ManifestCache:
         """Of the network that is scored alone: nothing where it was not trained; None where it is gone."""
         one = score.lineage.evaluated_model
         manifest = self.manifest(one) if one is not None else None
-        return manifest and manifest.seconds * ("epochs" in type(one.stage).model_fields)
+        return manifest and manifest.seconds * (one.stage.is_trained)
 
     def images(self, score: Score) -> int | None:
         """How many images its networks were trained on; None where somebody else trained one."""
-        if any("weights" in type(one.stage).model_fields for one in score.lineage.teachers):
+        if any(one.stage.starts_from_weights() for one in score.lineage.teachers):
             return None
         packs = [(pack, self.manifest(pack)) for pack in score.lineage.training_packs]
         return sum(

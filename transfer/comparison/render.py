@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import Any
 
 from transfer.comparison.table import Comparison, Difference, Row, Section
-from transfer.pipeline.yaml_document import inline_yaml
+from transfer.utils.formatting import duration, inline_yaml
 
 NOTHING = "–"
 WIDTH = 110  # of text
@@ -100,16 +100,6 @@ def _difference(found: Difference | None) -> str:
         return NOTHING
     interval = "" if found.low is None else f" [{found.low:.1f}, {found.high:.1f}]"
     return f"{found.mean:+.1f}{interval}".replace("-", "−")
-
-
-def duration(seconds: float | None) -> str:
-    """`0.3 s`, `38 s`, `2.5 min`, `1.2 h`."""
-    if seconds is None:
-        return NOTHING
-    for unit, length in (("h", 3600), ("min", 60)):
-        if seconds >= length:
-            return f"{seconds / length:.1f} {unit}"
-    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
 
 
 def section_title(section: Section) -> str:

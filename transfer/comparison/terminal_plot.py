@@ -6,8 +6,9 @@ from __future__ import annotations
 import math
 from string import ascii_letters
 
-from transfer.comparison.render import duration, row_titles
+from transfer.comparison.render import row_titles
 from transfer.comparison.table import Comparison, Section
+from transfer.utils.formatting import duration
 
 WIDTH, HEIGHT = 64, 14
 SEVERAL = "*"  # more than one row at a place

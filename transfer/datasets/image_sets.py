@@ -8,9 +8,10 @@ from pathlib import Path
 from transfer.datasets.cards import Card, find_place, load_card
 from transfer.datasets.origin import Origin
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.readers.base import DEFAULT_SIZE, StampCache, Survey
+from transfer.datasets.readers.base import DEFAULT_SIZE, Survey
 from transfer.datasets.spec import SIZES, ImageSpec
 from transfer.errors import UsageError
+from transfer.utils.stamp_cache import StampCache
 
 
 class ImageSets:

@@ -12,9 +12,7 @@ if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
 
-def make_source(
-    reader: str, place: Path, labeled: bool = True, card: Card | None = None
-) -> Source:
+def make_source(reader: str, place: Path, labeled: bool = True, card: Card | None = None) -> Source:
     """The source of the images at `place`. Making it is cheap, and its reader is imported only then.
 
     `card` says what the files are, for the readers that know nothing without one. A set that has been written to one

@@ -1,109 +1,128 @@
-"""Makes one artifact: runs its stage in a folder of its own, describes what came of it, publishes it."""
+"""Makes one artifact: runs its stage in a folder of its own, records the result, publishes it."""
 
 from __future__ import annotations
 
-import errno
 import shutil
 import traceback
+from typing import Any
 
-from transfer.artifacts import Artifact, Scores
+from transfer.artifacts import Artifact, Images, Scores
 from transfer.errors import CorruptArtifact, Interrupted, LockHeld, TransferError
-from transfer.pipeline.plan import PlannedStage
+from transfer.stage.base import PlannedStage, images_input
 from transfer.stage.context import StageContext, StopFlag
 from transfer.stage.registry import source_digest
 from transfer.storage.manifest import Manifest, describe_files
 from transfer.storage.store import Store
-from transfer.utils.runtime import Runtime, free_bytes
+from transfer.utils.files import full_disk
+from transfer.utils.runtime import Runtime
 
-FULL = 1 << 20  # a disk with less than this many bytes free counts as full
-MESSAGE = 500
+MAX_MESSAGE = 500  # characters of an unexpected exception
 
 
 def execute_stage(
-    one: PlannedStage,
+    planned: PlannedStage[Any],
     inputs: dict[str, tuple[Artifact, Manifest]],
     store: Store,
-    machine: Runtime,
+    runtime: Runtime,
     stop: StopFlag,
     quiet: bool,
 ) -> Manifest:
-    """Run the stage of `one` on its inputs (by their names in `one.before`). Call with the lock on its key held."""
-    building = store.begin(one.key)
-    images = {role: inputs[f"{role} images"][0] for role in one.images}
-    if issubclass(
-        one.stage.produces, Scores
-    ):  # what is scored must not depend on how the images lie on disk
-        images = {role: pack.by_id() for role, pack in images.items()}
+    """Run a stage and publish its artifact. Call with the lock on its key held.
+
+    Args:
+        planned: the stage.
+        inputs: its dependencies, by their names in `planned.dependencies`.
+        store: where the artifact goes.
+        runtime: device, precision and threads.
+        stop: the flag that signals set.
+        quiet: show no progress.
+    """
+    building = store.begin(planned.key)
     context = StageContext(
         folder=building,
-        checkpoints=store.checkpoints(one.key),
-        inputs={name: inputs[name][0] for name in one.inputs},
-        images=images,
-        machine=machine,
-        seed=one.seed,
+        checkpoints=store.checkpoints(planned.key),
+        inputs={name: inputs[name][0] for name in planned.inputs},
+        images=_images(planned, inputs),
+        runtime=runtime,
+        seed=planned.seed,
         stop=stop,
-        label=one.label,
-        key=one.key,
-        input_keys={name: other.key for name, other in one.dependencies.items()},
+        label=planned.label,
+        key=planned.key,
+        input_keys={name: source.key for name, source in planned.dependencies.items()},
         quiet=quiet,
     )
+    produces = planned.stage.produces
     try:
-        _run(one, context, store)
-        missing = [name for name in one.stage.produces.required if not (building / name).is_file()]
+        _run(planned, context, store)
+        missing = [name for name in produces.required if not (building / name).is_file()]
         if missing:
-            raise TransferError(
-                f"{one.label}: the stage ended without writing {', '.join(missing)}"
-            )
+            problem = f"the stage ended without writing {', '.join(missing)}"
+            raise TransferError(f"{planned.label}: {problem}")
         manifest = Manifest(
-            stage=one.uses,
-            key=one.key,
-            produces=one.stage.produces.__name__,
-            identity=one.identity,
+            stage=planned.uses,
+            key=planned.key,
+            produces=produces.__name__,
+            identity=planned.identity,
             inputs={
-                name: {"key": m.key, "digest": m.digest, "stage": m.stage}
-                for name, (_, m) in inputs.items()
+                name: {"key": made.key, "digest": made.digest, "stage": made.stage}
+                for name, (_, made) in inputs.items()
             },
             files=describe_files(building),
-            figures=context.figures | ({"notes": context.notes} if context.notes else {}),
-            environment=machine.describe(),
+            figures=context.figures,
+            notes=context.notes,
+            environment=runtime.describe(),
             seconds=round(context.seconds, 2),
-            source=source_digest(type(one.stage)),
+            source=source_digest(type(planned.stage)),
         )
         store.publish(building, manifest)
     except OSError as error:
-        raise TransferError(f"{one.label}: {_disk_full_message(error, store) or error}") from error
+        raise TransferError(f"{planned.label}: {_disk_message(error, store) or error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
     return manifest
 
 
-def _run(one: PlannedStage, context: StageContext, store: Store) -> None:
-    """Whatever the stage may raise, a person gets a message, and the trace a file."""
+def _images(
+    planned: PlannedStage[Any], inputs: dict[str, tuple[Artifact, Manifest]]
+) -> dict[str, Images]:
+    """The packed images by role; for scores in the order of their ids.
+
+    A score must not depend on the order in which a set happens to be packed.
+    """
+    images: dict[str, Images] = {}
+    for role in planned.images:
+        pack = inputs[images_input(role)][0]
+        assert isinstance(pack, Images)
+        images[role] = pack.by_id() if issubclass(planned.stage.produces, Scores) else pack
+    return images
+
+
+def _run(planned: PlannedStage[Any], context: StageContext, store: Store) -> None:
+    """Run the stage; whatever it raises, the user gets a message, and a file the traceback."""
     try:
-        one.stage.run(context)
+        planned.stage.run(context)
     except (LockHeld, CorruptArtifact, Interrupted, OSError):
         raise
     except TransferError as error:
-        raise TransferError(f"{one.label}: {error}") from error
+        raise TransferError(f"{planned.label}: {error}") from error
     except Exception as error:
-        if full := _disk_full_message(error, store):
-            raise TransferError(f"{one.label}: {full}") from error
-        raise TransferError(f"{one.label}: {failure_message(error, one, store)}") from error
+        message = _disk_message(error, store) or failure_message(error, planned, store)
+        raise TransferError(f"{planned.label}: {message}") from error
 
 
-def failure_message(error: Exception, one: PlannedStage, store: Store) -> str:
-    """What a person is told of an exception that is being handled; its whole trace is kept in a file."""
-    log = store.root / ".logs" / f"{one.key}.txt"
+def failure_message(error: Exception, planned: PlannedStage[Any], store: Store) -> str:
+    """Describe an exception that is being handled; its traceback is kept in a file."""
+    log = store.log_path(planned.key)
     log.parent.mkdir(parents=True, exist_ok=True)
     log.write_text(traceback.format_exc(), encoding="utf-8")
-    message = " ".join(str(error).split())[:MESSAGE]
-    return f"{type(error).__name__}: {message}\n  (the whole trace is in {log})"
+    message = " ".join(str(error).split())[:MAX_MESSAGE]
+    return f"{type(error).__name__}: {message}\n  (traceback in {log})"
 
 
-def _disk_full_message(error: Exception, store: Store) -> str:
-    """What to say if a full disk is behind `error`; libraries often hide the reason."""
-    free = free_bytes(store.root)
-    if free >= FULL and getattr(error, "errno", None) != errno.ENOSPC:
-        return ""
-    hint = "earlier results are whole; `transfer gc` lists what can go"
-    return f"the disk is full ({free:,} bytes free at {store.root}); {hint}"
+def _disk_message(error: Exception, store: Store) -> str:
+    problem = full_disk(error, store.root)
+    return (
+        f"{problem}; earlier results are intact, and `transfer gc` lists what can go"
+        if problem
+        else ""
+    )

@@ -1,66 +1,72 @@
-"""Why a stage is to run: what differs from what the pipeline last made under that name."""
+"""Why a stage is to run: how it differs from what the pipeline last made under its name."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transfer.errors import CorruptArtifact
-from transfer.pipeline.plan import Plan, PlannedStage
+from transfer.stage.base import PlannedStage, images_input
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 
-SHOWN = 3
+SHOWN = 3  # differences in a line
 NOT_MADE = "not made yet"
 
 
 def rerun_reason(
-    store: Store, plan: Plan, one: PlannedStage, last: dict[str, dict[str, str]]
+    store: Store, planned: PlannedStage[Any], last: Mapping[str, Mapping[str, str]]
 ) -> str:
-    """`k 200 -> 100`, `input features changed`, `images changed`, or that it was never made."""
-    before = last.get(one.label)
-    if before is None:
+    """`k 200 → 100`, `input features changed`, `images changed`, or that it was never made.
+
+    Args:
+        store: where the former artifact may be.
+        planned: the stage that is to run.
+        last: stage label -> `uses` and key of what the pipeline last made.
+    """
+    former = last.get(planned.label)
+    if former is None:
         return NOT_MADE
-    if before["uses"] != one.uses:
-        return f"{before['uses']} -> {one.uses}"
-    if before["key"] == one.key:
-        return "its result is gone"
+    if former["uses"] != planned.uses:
+        return f"{former['uses']} → {planned.uses}"
+    if former["key"] == planned.key:
+        return "its result is missing"
     try:
-        manifest = store.find(before["uses"], before["key"])
+        manifest = store.find(former["uses"], former["key"])
     except CorruptArtifact:
         manifest = None
     if manifest is None:
-        return f"{NOT_MADE} (what came before it is gone)"
-    return differences(manifest, one) or NOT_MADE
+        return f"{NOT_MADE} (its former result is missing)"
+    return differences(manifest, planned) or NOT_MADE
 
 
-def differences(manifest: Manifest, one: PlannedStage) -> str:
-    """What is not the same in the identity of a former result and in the one that is planned."""
-    then, now = manifest.identity, one.identity
-    found = [
-        f"{name} {_show(a)} → {_show(b)}"
-        for name, a, b in _changes(then["options"], now["options"])
+def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
+    """How the identity of a planned stage differs from that of a former result."""
+    then, now = manifest.identity, planned.identity
+    texts = [
+        f"{name} {_text(before)} → {_text(after)}"
+        for name, before, after in _changes(then["options"], now["options"])
     ]
+    packs = {images_input(role) for role in planned.images}
     for name, key in now["inputs"].items():
         if then["inputs"].get(name) != key:
-            found.append(f"{name} changed" if name.endswith("images") else f"input {name} changed")
+            texts.append(f"{name} changed" if name in packs else f"input {name} changed")
     if then["version"] != now["version"]:
-        found.append(f"version {then['version']} → {now['version']}")
+        texts.append(f"version {then['version']} → {now['version']}")
     if then.get("seed") != now.get("seed"):
-        found.append(f"seed {then.get('seed')} → {now.get('seed')}")
-    more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-    return ", ".join(found[:SHOWN]) + more
+        texts.append(f"seed {then.get('seed')} → {now.get('seed')}")
+    more = f" and {len(texts) - SHOWN} more" if len(texts) > SHOWN else ""
+    return ", ".join(texts[:SHOWN]) + more
 
 
-def _changes(then: Any, now: Any, name: str = "") -> list[tuple[str, Any, Any]]:
+def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
+    """Each value that differs, with its dotted name."""
     if isinstance(then, dict) and isinstance(now, dict):
-        names = sorted({*then, *now})
-        return [
-            c
-            for key in names
-            for c in _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))
-        ]
-    return [] if then == now else [(name, then, now)]
+        for key in sorted({*then, *now}):
+            yield from _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))
+    elif then != now:
+        yield name, then, now
 
 
-def _show(value: Any) -> str:
+def _text(value: Any) -> str:
     return "none" if value is None else str(value)

@@ -1,4 +1,4 @@
-"""How each stage of a plan stands: cached, resumed or to run, and why."""
+"""The status of each stage of a plan: cached, resumed or to run, and why."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from typing import Any
 from transfer.artifacts import read_json
 from transfer.errors import CorruptArtifact
 from transfer.execution.rerun_reasons import rerun_reason
-from transfer.pipeline.plan import Plan, PlannedStage
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
 from transfer.stage.registry import source_digest
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
@@ -19,11 +20,12 @@ CACHED, RESUME, RUN = "cached", "resumed", "to run"
 
 @dataclass(frozen=True)
 class StageStatus:
-    """How a planned stage stands, and the reason."""
+    """The status of a planned stage, and the reason."""
 
-    planned: PlannedStage
+    planned: PlannedStage[Any]
     status: str
     reason: str = ""
+    damaged: bool = False  # its artifact is there, but not what was written
 
     @property
     def pending(self) -> bool:
@@ -31,70 +33,66 @@ class StageStatus:
 
 
 def stage_statuses(
-    plan: Plan, store: Store, forced: Iterable[PlannedStage] = ()
+    plan: Plan, store: Store, forced: Iterable[PlannedStage[Any]] = ()
 ) -> list[StageStatus]:
-    """How each stage stands now, in the plan's order."""
-    forced, found, last = set(forced), {}, store.last_run(plan.name)
-    for one in plan:
-        found[one.key] = _state(plan, store, one, one in forced, found, last)
-    return [found[one.key] for one in plan]
+    """The status of each stage, in the plan's order; `forced` ones run again."""
+    forced, statuses = set(forced), {}
+    last = store.last_run(plan.name)
+    for planned in plan:
+        statuses[planned.key] = _status(store, planned, planned in forced, statuses, last)
+    return [statuses[planned.key] for planned in plan]
 
 
-def changed_input(store: Store, one: PlannedStage, manifest: Manifest) -> str | None:
-    """The name of an input of a finished stage whose bytes are no longer those that were read."""
-    for name, other in one.dependencies.items():
-        now = find_manifest(store, other)  # damage is told, and mended, when something reads it
-        if (
-            now is not None
-            and name in manifest.inputs
-            and manifest.inputs[name]["digest"] != now.digest
-        ):
+def changed_input(store: Store, planned: PlannedStage[Any], manifest: Manifest) -> str | None:
+    """The name of an input of a finished stage whose bytes are no longer those that it read."""
+    for name, source in planned.dependencies.items():
+        present = find_manifest(store, source)  # damage is reported where something reads it
+        recorded = manifest.inputs.get(name)
+        if present is not None and recorded and recorded["digest"] != present.digest:
             return name
     return None
 
 
-def find_manifest(store: Store, one: PlannedStage) -> Manifest | None:
-    """The manifest of what a stage made; None where there is none that can be trusted."""
+def find_manifest(store: Store, planned: PlannedStage[Any]) -> Manifest | None:
+    """The manifest of a stage's artifact; None where it is missing or damaged."""
     try:
-        return store.find(one.uses, one.key)
+        return store.find(planned.uses, planned.key)
     except CorruptArtifact:
         return None
 
 
-def _state(
-    plan: Plan,
+def _status(
     store: Store,
-    one: PlannedStage,
+    planned: PlannedStage[Any],
     forced: bool,
-    before: dict[str, StageStatus],
-    last: dict[str, Any],
+    earlier: dict[str, StageStatus],
+    last: dict[str, dict[str, str]],
 ) -> StageStatus:
     try:
-        manifest = store.find(one.uses, one.key)
+        manifest = store.find(planned.uses, planned.key)
     except CorruptArtifact as error:
-        return StageStatus(one, RUN, f"damaged: {error}")
+        return StageStatus(planned, RUN, f"damaged: {error}", damaged=True)
     if forced:
-        return StageStatus(one, RUN, "forced")
+        return StageStatus(planned, RUN, "forced")
     if manifest is None:
-        said = _checkpoint(store, one)
-        return (
-            StageStatus(one, RESUME, f"from {said}")
-            if said
-            else StageStatus(one, RUN, rerun_reason(store, plan, one, last))
-        )
-    if (changed := changed_input(store, one, manifest)) is not None:
-        return StageStatus(one, RUN, f"input {changed} was made again with other bytes")
-    if any(before[other.key].pending for other in one.dependencies.values()):
-        return StageStatus(one, CACHED, "unless what it reads comes out different")
-    notes = [one.note] if one.note else []
-    if manifest.source and manifest.source != source_digest(type(one.stage)):
-        notes.append(f"its source has changed since, under the same version {one.stage.version}")
-    return StageStatus(one, CACHED, "; ".join(notes))
+        if progress := _checkpoint_progress(store, planned):
+            return StageStatus(planned, RESUME, f"from {progress}")
+        return StageStatus(planned, RUN, rerun_reason(store, planned, last))
+    if (changed := changed_input(store, planned, manifest)) is not None:
+        return StageStatus(planned, RUN, f"input {changed} was made again with other bytes")
+    if any(earlier[source.key].pending for source in planned.dependencies.values()):
+        return StageStatus(planned, CACHED, "unless an input comes out different")
+    notes = [planned.note] if planned.note else []
+    if manifest.source and manifest.source != source_digest(type(planned.stage)):
+        version = planned.stage.version
+        notes.append(f"its code has changed since, under the same version {version}")
+    return StageStatus(planned, CACHED, "; ".join(notes))
 
 
-def _checkpoint(store: Store, one: PlannedStage) -> str:
-    """How far an interrupted run of the stage came, in words; empty where there was none."""
+def _checkpoint_progress(store: Store, planned: PlannedStage[Any]) -> str:
+    """How far an interrupted run of the stage came; empty where there is no checkpoint."""
     try:
-        return str(read_json(store.checkpoints(one.key) / "progress.json").get("said", ""))
+        progress = read_json(store.checkpoints(planned.key) / "progress.json")
+        return str(progress.get("progress", ""))
     except (CorruptArtifact, AttributeError):
         return ""

@@ -19,10 +19,10 @@ from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
 from transfer.export.model_card import ExportFacts, model_card, usage_code
-from transfer.inspection.views import file_size
-from transfer.pipeline.plan import PlannedStage, upstream_stages
+from transfer.stage.base import PlannedStage, upstream_stages
+from transfer.utils.files import free_bytes
+from transfer.utils.formatting import file_size
 from transfer.utils.lazy_imports import np
-from transfer.utils.runtime import free_bytes
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from transfer.errors import TransferError, UsageError
 from transfer.export.loaded_model import LoadedModel, PixelEmbedding
 from transfer.models.alexnet import AlexNet
+from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
@@ -148,7 +149,7 @@ def state_dict_outputs(path: Path, model: LoadedModel, fit: Compatibility) -> tu
         stranger = network.spec.create().eval()
         stranger.load_state_dict(found, strict=True)
     else:
-        stranger = network.spec.build(seed=1).eval()
+        stranger = build_network(network.spec, 1).eval()
         stranger.load_state_dict(found, strict=True)
     return tuple(
         lambda images, one=one: one(normalize(images, how)).flatten(1)

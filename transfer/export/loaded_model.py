@@ -14,12 +14,12 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from transfer.artifacts import Model, Normalization
+from transfer.artifacts import Model
 from transfer.datasets.packed.decode import as_rgb, decode_file, square, upright
 from transfer.errors import BadImage, UsageError
 from transfer.models.network import Network
-from transfer.training.inference import pool_features
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
+from transfer.transforms.pooling import pool_features
 
 BLOCK = 64  # images a forward pass: memory does not grow with their number
 

@@ -17,8 +17,8 @@ from transfer.datasets.cards import load_card
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import CorruptArtifact, UsageError
 from transfer.execution.status import changed_input, find_manifest
-from transfer.pipeline.plan import PlannedStage, upstream_stages
-from transfer.storage.manifest import number
+from transfer.stage.base import PlannedStage, upstream_stages
+from transfer.utils.formatting import figure_text
 
 SCORES = ["| protocol | figure | value | 95 % interval | images | n |", "|---|---|---|---|---|---|"]
 STAGES = ["| stage | method | key | version | commit | device |", "|---|---|---|---|---|---|"]
@@ -193,7 +193,7 @@ def _data(
         lines.append(f"- **{pack.label}**: {about} {_rights(pipeline, pack)}")
     told = "\n".join(lines) or "No stage that made this model read images of the pipeline."
     for one in stages:
-        if "weights" in getattr(one.stage, "needs", ""):
+        if one.stage.starts_from_weights():
             told += f"\n- What the weights given to **{one.label}** learned from, and its license, is not known here."
     return (
         f"## Images\n\n{told}\n\nWhat the model itself may be used for is for you to say, in the light of these "
@@ -220,7 +220,7 @@ def _making(pipeline: Pipeline, stages: Sequence[PlannedStage]) -> str:
         if isinstance(one.stage, Pack):
             continue
         about = " ".join((type(one.stage).__doc__ or "").strip().split("\n\n")[0].split())
-        paper = getattr(one.stage, "paper", "")
+        paper = one.stage.paper
         reads = [f"{role} from {other.label}" for role, other in one.inputs.items()]
         reads += [pack.label for pack in one.images.values()]
         options = "\n".join(
@@ -228,9 +228,9 @@ def _making(pipeline: Pipeline, stages: Sequence[PlannedStage]) -> str:
         )
         seed = f"\n| seed | {one.seed} |" if one.stage.seeded else ""
         manifest = find_manifest(pipeline.store, one)
-        figures = {k: v for k, v in manifest.figures.items() if k != "notes"} if manifest else {}
-        came = ", ".join(f"{name} {number(value)}" for name, value in figures.items())
-        notes = [f"- {note}" for note in (manifest.figures.get("notes", []) if manifest else [])]
+        figures = manifest.figures if manifest else {}
+        came = ", ".join(f"{name} {figure_text(value)}" for name, value in figures.items())
+        notes = [f"- {note}" for note in (manifest.notes if manifest else [])]
         parts.append(f"### {one.label}: `{one.uses}`, {one.stage.produces.__name__}")
         told = [about, f"({paper})" if paper else "", f"Reads {', '.join(reads)}." if reads else ""]
         parts.append(" ".join(filter(None, told)))

@@ -8,9 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from transfer import __version__
-from transfer.inspection.views import file_size
-from transfer.utils.runtime import LIBRARIES, Runtime, free_bytes, versions
+from transfer.utils.files import free_bytes
+from transfer.utils.formatting import file_size
+from transfer.utils.runtime import LIBRARIES, Runtime, versions
+from transfer.version import __version__
 
 LOW_DISK = 5_000_000_000
 
@@ -69,12 +70,12 @@ def _torch(problems: list[str]) -> dict[str, Any]:
         from transfer.utils.lazy_imports import torch
 
         gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
-        machine = Runtime()
+        runtime = Runtime()
         return {
             "gpus": gpus,
-            "device": str(machine.device),
-            "precision": machine.precision,
-            "threads": machine.threads,
+            "device": str(runtime.device),
+            "precision": runtime.precision,
+            "threads": runtime.threads,
         }
     except Exception as error:  # a broken binary may fail in any way
         problems.append(

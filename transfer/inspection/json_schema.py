@@ -12,7 +12,8 @@ from transfer.errors import UsageError
 from transfer.models import backbone_names
 from transfer.models.timm_backbone import PREFIX
 from transfer.pipeline.plan import PipelineHeader
-from transfer.stage.base import Stage, is_backbone_option
+from transfer.stage.backbone_option import is_backbone_option
+from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage, stage_names
 
 

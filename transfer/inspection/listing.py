@@ -17,7 +17,8 @@ from transfer.models import backbone_names, family
 from transfer.models.backbone import Backbone
 from transfer.models.timm_backbone import SMALL
 from transfer.pipeline.plan import COMMON_OPTIONS
-from transfer.stage.base import applies_when, input_kind, is_backbone_option, option_text
+from transfer.stage.backbone_option import is_backbone_option
+from transfer.stage.options import conditions, input_kind, option_text
 from transfer.stage.registry import find_stage, stage_names
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
@@ -55,7 +56,7 @@ def _stage_line(name: str, pretext: bool) -> dict[str, str]:
     facts = {"name": name, "line": _line(found), "makes": found.produces.__name__}
     if pretext:
         facts["line"] = (found.__doc__ or facts["line"]).strip().splitlines()[0]
-        facts |= {"paper": getattr(found, "paper", ""), "needs": getattr(found, "needs", "")}
+        facts |= {"paper": found.paper, "needs": found.needs}
     return facts
 
 
@@ -166,7 +167,7 @@ def _options(model: type[BaseModel]) -> list[dict[str, str]]:
                 "default": default,
                 "help": field.description or "",
                 "counts": ", ".join(
-                    option_text(*condition) for condition in applies_when(field).items()
+                    option_text(*condition) for condition in conditions(field).items()
                 ),
             }
         )

@@ -8,8 +8,8 @@ from typing import Any
 from transfer.api import Pipeline
 from transfer.errors import CorruptArtifact
 from transfer.execution.status import CACHED, StageStatus
-from transfer.pipeline.plan import PlannedStage
-from transfer.storage.manifest import numbers
+from transfer.stage.base import PlannedStage
+from transfer.utils.formatting import figure_texts, file_size
 
 
 def plan_text(pipeline: Pipeline, states: Sequence[StageStatus]) -> str:
@@ -90,6 +90,7 @@ def _result(pipeline: Pipeline, one: PlannedStage) -> dict[str, Any]:
         "made": True,
         "produces": manifest.produces,
         "figures": manifest.figures,
+        "notes": manifest.notes,
         "seconds": manifest.seconds,
         "bytes": manifest.bytes,
         "key": manifest.key,
@@ -105,7 +106,7 @@ def results_text(found: list[dict[str, Any]]) -> str:
                 f"{one['stage']:<{width}}  {'damaged' if 'damaged' in one else 'not made yet'}"
             )
             continue
-        figures = ", ".join(numbers(one["figures"]))
+        figures = ", ".join(figure_texts(one["figures"]))
         lines.append(
             f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {file_size(one['bytes']):>9}  {figures}"
         )
@@ -125,6 +126,7 @@ def stage_json(pipeline: Pipeline, name: str) -> dict[str, Any]:
         "produces": manifest.produces,
         "folder": str(pipeline.store.folder(one.uses, one.key)),
         "figures": manifest.figures,
+        "notes": manifest.notes,
         "seconds": manifest.seconds,
         "files": manifest.files,
         "inputs": manifest.inputs,
@@ -146,11 +148,11 @@ def stage_text(found: dict[str, Any]) -> str:
         for name, facts in found["files"].items()
     ]
     lines.append("figures")
-    lines += [f"  {figure}" for figure in numbers(found["figures"], ": ")]
-    lines += [f"  note: {note}" for note in found["figures"].get("notes", [])]
+    lines += [f"  {figure}" for figure in figure_texts(found["figures"], ": ")]
+    lines += [f"  note: {note}" for note in found["notes"]]
     where = found["environment"]
-    machine = f"{where['device']}, {where['precision']}, {where['threads']} threads"
-    lines.append(f"on {machine}, commit {where['commit'] or 'unknown'}")
+    runtime = f"{where['device']}, {where['precision']}, {where['threads']} threads"
+    lines.append(f"on {runtime}, commit {where['commit'] or 'unknown'}")
     return "\n".join(lines)
 
 
@@ -195,13 +197,3 @@ def graph_mermaid(found: list[dict[str, Any]]) -> str:
         for name, other in one["reads"].items():
             lines.append(f"  {number_of[other]} -->|{name}| {number_of[one['stage']]}")
     return "\n".join(lines)
-
-
-def file_size(count: int) -> str:
-    """Bytes as a person reads them."""
-    value = float(count)
-    for unit in ("B", "kB", "MB", "GB"):
-        if value < 1000:
-            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
-        value /= 1000
-    return f"{value:.1f} TB"

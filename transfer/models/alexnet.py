@@ -50,7 +50,7 @@ class AlexNet(Backbone):
     def default_layer(self) -> str:
         return "pool5"
 
-    def chain(self) -> dict[str, nn.Module]:
+    def make_layers(self) -> dict[str, nn.Module]:
         from transfer.models.blocks import convolution
 
         inputs = self.channels(64)

@@ -9,15 +9,14 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterable
 from difflib import get_close_matches
-from functools import lru_cache
 from typing import TYPE_CHECKING, ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from transfer.utils.lazy_imports import nn, torch
+from transfer.utils.lazy_imports import nn
 
 if TYPE_CHECKING:
-    from transfer.models.network import Network
+    pass
 
 
 class Backbone(BaseModel):
@@ -60,24 +59,6 @@ class Backbone(BaseModel):
     def channels(self, count: int) -> int:
         """The published number of channels, scaled by `width`."""
         return max(1, round(count * self.width))
-
-    def shapes(self, size: int) -> dict[str, tuple[int, ...]]:
-        """Each layer's output shape for images of `size` px, without weights: what `Network.shapes` says, kept."""
-        return _shapes(self, size)
-
-    def build(self, seed: int) -> Network:
-        """The network on the CPU, in training mode; the same seed gives the same weights, byte for byte."""
-        from transfer.models.network import Network
-
-        with torch.random.fork_rng(devices=[]), torch.device("cpu"):
-            # torch.manual_seed would also seed the GPUs, whose state fork_rng does not give back here.
-            torch.default_generator.manual_seed(seed)
-            return Network(self.make_layers(), spec=self)
-
-
-@lru_cache(maxsize=64)
-def _shapes(backbone: Backbone, size: int) -> dict[str, tuple[int, ...]]:
-    return backbone.build(0).shapes(size)
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> ValueError:

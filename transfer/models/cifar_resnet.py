@@ -34,7 +34,7 @@ class CifarResNet(Backbone):
     def default_layer(self) -> str:
         return "avgpool"
 
-    def chain(self) -> dict[str, nn.Module]:
+    def make_layers(self) -> dict[str, nn.Module]:
         from transfer.models.blocks import (
             basic_block,
             convolution,

@@ -35,7 +35,7 @@ class Conv4(Backbone):
     def default_layer(self) -> str:
         return "avgpool"
 
-    def chain(self) -> dict[str, nn.Module]:
+    def make_layers(self) -> dict[str, nn.Module]:
         from transfer.models.blocks import convolution, global_average, he_init
 
         layers: dict[str, nn.Module] = {}

@@ -61,7 +61,7 @@ class Timm(Backbone):
     def default_layer(self) -> str:
         return "embedding"
 
-    def chain(self) -> dict[str, nn.Module]:
+    def make_layers(self) -> dict[str, nn.Module]:
         from transfer.models.timm_modules import TimmEmbedding, TimmFeatures
 
         features = TimmFeatures(self.create(), self.name)

@@ -74,7 +74,7 @@ class VGG(Backbone):
     def default_layer(self) -> str:
         return "pool5"
 
-    def chain(self) -> dict[str, nn.Module]:
+    def make_layers(self) -> dict[str, nn.Module]:
         from transfer.models.blocks import convolution, he_init
 
         layers: dict[str, nn.Module] = {}

@@ -16,8 +16,6 @@ from transfer.utils.lazy_imports import faiss, np, sparse, torch
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.artifacts import Features
-
 IN_MEMORY = (
     2 << 30
 )  # bytes of float32 rows that are kept instead of being read anew in each iteration
@@ -37,27 +35,6 @@ class Rows(Protocol):
     width: int
 
     def blocks(self) -> Iterator[tuple[int, numpy.ndarray]]: ...
-
-
-class FeatureRows:
-    """The rows of a Features artifact, kept in memory after the first pass if they fit.
-
-    `pause` is called before each block is handed out, so that a pass over many rows can be interrupted.
-    """
-
-    def __init__(self, features: Features, pause: Callable[[], None] = lambda: None):
-        self.features, self.pause = features, pause
-        self.count, self.width = features.shape
-        self._kept: list[tuple[int, numpy.ndarray]] | None = None
-
-    def blocks(self) -> Iterator[tuple[int, numpy.ndarray]]:
-        kept = [] if self.count * self.width * 4 <= IN_MEMORY else None
-        for start, block in self._kept or self.features.blocks():
-            self.pause()
-            if kept is not None:
-                kept.append((start, block))
-            yield start, block
-        self._kept = kept
 
 
 @dataclass

@@ -1,78 +1,71 @@
-"""How the stages of a file hang together: what each one names, which comes first, what varies with the matrix."""
+"""How the stages of a file depend on one another, and on the variables of the matrix."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from transfer.pipeline.plan import PlannedStage
+from transfer.pipeline.draft_stage import DraftStage
 from transfer.pipeline.substitution import variables_in
 from transfer.pipeline.yaml_document import Node
-from transfer.stage.base import Stage
+from transfer.stage.base import PlannedStage, Stage
+
+Inputs = Mapping[str, Mapping[str, str | None]]  # stage -> input -> stage, None where it is faulty
 
 
 def named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[str, tuple[Any, ...], str, str]]:
-    """What each input is called, where it is named, the stage that is named there, and the artifact it must make.
+    """Yield each input with its path, the stage that it names and the artifact it must make.
 
-    What is no name is told by the check of its type. A list of one is that one.
+    What is no name is left to the check of its type. A list of one name counts as that name.
     """
-    for option, wanted in kind.input_fields().items():
-        written = node.value[option].value if option in node.value else None
-        if isinstance(written, str):
-            yield option, (option,), written, wanted
-        for place, one in enumerate(written if isinstance(written, list) else []):
-            if isinstance(one.value, str):
-                yield (
-                    option if len(written) == 1 else f"{option}.{place}",
-                    (option, place),
-                    one.value,
-                    wanted,
-                )
+    for option, artifact in kind.input_fields().items():
+        value = node.value[option].value if option in node.value else None
+        if isinstance(value, str):
+            yield option, (option,), value, artifact
+        entries = value if isinstance(value, list) else []
+        for index, entry in enumerate(entries):
+            if isinstance(entry.value, str):
+                name = option if len(entries) == 1 else f"{option}.{index}"
+                yield name, (option, index), entry.value, artifact
 
 
-def topological_order(
-    inputs: Mapping[str, Mapping[str, str | None]],
-) -> tuple[list[str], list[list[str]]]:
-    """Names of stages, each after those that it reads; and the circles, each from one of its stages back to it.
-
-    `inputs`: stage -> input -> the stage that it names, None where that is faulty.
-    """
+def topological_order(inputs: Inputs) -> tuple[list[str], list[list[str]]]:
+    """Sort stages so that each follows its inputs; return the order and the dependency cycles."""
     order: list[str] = []
-    circles: list[list[str]] = []
+    cycles: list[list[str]] = []
 
     def visit(name: str, path: list[str]) -> None:
         if name in path:
-            circles.append([*path[path.index(name) :], name])
+            cycles.append([*path[path.index(name) :], name])
         elif name not in order:
-            for other in inputs[name].values():
-                if other is not None:
-                    visit(other, [*path, name])
+            for dependency in inputs[name].values():
+                if dependency is not None:
+                    visit(dependency, [*path, name])
             if name not in order:
                 order.append(name)
 
     for name in inputs:
         visit(name, [])
-    return order, circles
+    return order, cycles
 
 
-def required_stages(
-    wanted: set[str], order: list[str], inputs: Mapping[str, Mapping[str, str | None]]
-) -> set[str]:
-    """The stages asked for, and what they stand on; all, where none is asked for or one is not in the file."""
-    if not wanted or not wanted <= set(order):
+def required_stages(selected: set[str], order: list[str], inputs: Inputs) -> set[str]:
+    """The selected stages and their dependencies; all, where none is selected or one is unknown."""
+    if not selected or not selected <= set(order):
         return set(order)
-    found = set(wanted)
+    required = set(selected)
     for name in reversed(order):
-        if name in found:
-            found |= {other for other in inputs[name].values() if other}
-    return found
+        if name in required:
+            required |= {dependency for dependency in inputs[name].values() if dependency}
+    return required
 
 
-def matrix_variables(one: PlannedStage, root: Node) -> set[str]:
-    """The matrix variables that a stage, or anything before it, is written with."""
-    read = ["seed", "data"] if one.stage.images else ["seed"]
-    written = [root.value["stages"].value[one.name]]
-    written += [root.value[key] for key in read if key in root.value and key not in one.node.value]
-    return set().union(
-        *map(variables_in, written), *(other.member for other in one.inputs.values())
-    )
+def matrix_variables(
+    draft: DraftStage, inputs: Mapping[str, PlannedStage[Stage]], root: Node
+) -> set[str]:
+    """The matrix variables that a stage, or anything upstream of it, is written with."""
+    shared = ["seed", "data"] if draft.kind.images else ["seed"]
+    nodes = [root.value["stages"].value[draft.name]]
+    nodes += [root.value[key] for key in shared if key in root.value and not draft.option(key)]
+    upstream = (planned.member for planned in inputs.values())
+    return set().union(*map(variables_in, nodes), *upstream)

@@ -1,4 +1,4 @@
-"""The image sets that the stages of a pipeline read: which splits of which, packed how, and what is wrong with them."""
+"""The image sets that the stages of a pipeline read: which split, packed how, and what is wrong."""
 
 from __future__ import annotations
 
@@ -8,88 +8,81 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.spec import ImageSpec
 from transfer.datasets.split_roles import overlap, spec_for, split_fault
 from transfer.errors import TransferError, UsageError
-from transfer.pipeline.plan import PlannedStage, source_pack
-from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node
-from transfer.stage.base import Stage, inputs_named
+from transfer.pipeline.draft_stage import DraftStage
+from transfer.pipeline.yaml_document import Faults, Mark, Node
+from transfer.stage.base import PACK, ImageInput, PlannedPack, PlannedStage, Stage, source_pack
+from transfer.stage.options import inputs_named
 
 SMOKE_IMAGES = 256
 
+Inputs = dict[str, PlannedStage[Stage]]
+
 
 class ImagePlanner:
-    """Plans the packing of what stages read. `unread`: a fault of a set -> the stages that read it."""
+    """Plans the packing of the images that stages read."""
 
     def __init__(self, sets: ImageSets, smoke: bool, faults: Faults):
         self.sets, self.smoke, self.faults = sets, smoke, faults
+        # A fault of the pipeline's own set -> the stages that read it.
         self.unreadable: dict[tuple[Mark, str, str], dict[str, None]] = {}
-        self.read: dict[str, None] = {}  # the stages that have all images that they read
+        self.complete: dict[str, None] = {}  # the stages that have all their images
 
-    def plan_stage(
-        self,
-        name: str,
-        kind: type[Stage],
-        node: Node,
-        data: ImageSpec | None,
-        before: dict[str, PlannedStage] | None,
-        top: Node,
-    ) -> dict[str, PlannedStage] | None:
-        """Plan the packing of every split that the stage reads; None where that cannot be."""
-        found, own = {}, "data" in node.keys
-        for role, images in kind.images.items():
-            if images.follow and not own:
-                if before is None:
+    def plan_images(
+        self, draft: DraftStage, inputs: Inputs | None, top: Node
+    ) -> dict[str, PlannedPack] | None:
+        """Plan the packing of every split that a stage reads, by role; None after a fault.
+
+        Args:
+            draft: the stage.
+            inputs: its planned inputs; None where one of them is faulty.
+            top: the document's root, for the place of the pipeline's own `data`.
+        """
+        packs: dict[str, PlannedPack] = {}
+        for role, wanted in draft.kind.images.items():
+            if wanted.same_as and not draft.own_data():
+                if inputs is None:
                     return None
-                source = next(iter(inputs_named(before, images.follow)), None)
-                pack = None if source is None else source_pack(source)
+                source = next(iter(inputs_named(inputs, wanted.same_as)), None)
+                pack = source_pack(source) if source is not None else None
                 if pack is not None:
-                    found[role] = pack
+                    packs[role] = pack
                     continue
-            if data is FAULTY:
+            pack = self._plan_split(draft, wanted, top)
+            if pack is None:
                 return None
-            if data is None:
-                what = "reads images: name them with `data:`, here or for the whole file"
-                self.faults.add(node.mark, f"stages.{name}", what)
-                return None
-            if own and (wrong := split_fault(kind, data)):
-                self.faults.add(node.mark_at(("data", "split")), f"stages.{name}.data.split", wrong)
-                return None
-            spec = data if len(kind.images) == 1 else spec_for(images.split, data)
-            try:
-                found[role] = self._pack(spec, images.split, images.labeled)
-            except (TransferError, OSError) as error:
-                if own:
-                    self.faults.add(node.keys["data"], f"stages.{name}.data", str(error))
-                else:
-                    self.unreadable.setdefault((top.keys["data"], "data", str(error)), {})[name] = (
-                        None
-                    )
-                return None
-        if wrong := overlap({role: pack.stage.split for role, pack in found.items()}, kind):
-            self.faults.add(node.mark, f"stages.{name}", wrong)
+            packs[role] = pack
+        if not self._roles_fit(draft, packs, inputs or {}):
             return None
-        for role, option in (
-            (role, images.follow) for role, images in kind.images.items() if images.follow
-        ):
-            for one in inputs_named(before or {}, option):
-                if wrong := self._of_others(one, found[role]):
-                    self.faults.add(node.mark_at((option,)), f"stages.{name}.{option}", wrong)
-                    return None
-        if found:
-            self.read[name] = None
-        return found
+        if packs:
+            self.complete[draft.name] = None
+        return packs
 
-    def _of_others(self, one: PlannedStage, pack: PlannedStage) -> str:
-        """What is wrong where an input is not of the images that it would be joined to; empty where nothing is."""
-        theirs = source_pack(one)
-        if (
-            theirs is None
-            or theirs.stage.shares_ids(pack.stage)
-            or (self.smoke and (theirs.note or pack.note))
-        ):
-            return ""  # of a stand-in nothing can be said
-        places = f"'{one.name}' is of {theirs.stage.origin.place}, the images are of {pack.stage.origin.place}"
-        return f"{places}: in another set the same id is another image"
+    def _plan_split(self, draft: DraftStage, wanted: ImageInput, top: Node) -> PlannedPack | None:
+        """Plan the packing of one split of the set that `data:` names; None after a fault."""
+        if draft.data_faulty:
+            return None
+        if draft.data is None:
+            problem = "reads images, but no `data:` names any; add it here or for the whole file"
+            self.faults.add(draft.node.mark, draft.where, problem)
+            return None
+        if draft.own_data() and (problem := split_fault(draft.kind, draft.data)):
+            self.faults.add(
+                draft.node.mark_at(("data", "split")), f"{draft.where}.data.split", problem
+            )
+            return None
+        one_split = len(draft.kind.images) == 1
+        spec = draft.data if one_split else spec_for(wanted.split, draft.data)
+        try:
+            return self._pack(spec, wanted)
+        except (TransferError, OSError) as error:
+            if draft.own_data():
+                self.faults.add(draft.node.keys["data"], f"{draft.where}.data", str(error))
+            else:
+                fault = (top.keys["data"], "data", str(error))
+                self.unreadable.setdefault(fault, {})[draft.name] = None
+            return None
 
-    def _pack(self, spec: ImageSpec, split: str, labeled: bool) -> PlannedStage:
+    def _pack(self, spec: ImageSpec, wanted: ImageInput) -> PlannedPack:
         note = ""
         if self.smoke:
             spec = spec.model_copy(update={"limit": min(spec.limit or SMOKE_IMAGES, SMOKE_IMAGES)})
@@ -97,23 +90,47 @@ class ImagePlanner:
                 self.sets.survey(spec)
             except UsageError:
                 _, size = self.sets.locate(spec)
-                note = f"drawings stand in for {spec.location}, which is not there"
+                note = f"drawings replace {spec.location}, which is missing"
                 spec = ImageSpec(
                     card="drawings", split=None, limit=spec.limit, size=spec.size or size
                 )
-        pack = self.sets.pack(spec, split, labeled)
-        told = "; ".join(filter(None, [note, pack.note]))
-        return PlannedStage(
-            f"{Path(spec.location).name or spec.location}/{pack.split}", "images", pack, note=told
+        pack = self.sets.pack(spec, wanted.split, wanted.needs_labels)
+        name = f"{Path(spec.location).name or spec.location}/{pack.split}"
+        return PlannedStage(name, PACK, pack, note="; ".join(filter(None, [note, pack.note])))
+
+    def _roles_fit(self, draft: DraftStage, packs: dict[str, PlannedPack], inputs: Inputs) -> bool:
+        """Report splits that overlap, and inputs that were made from other images."""
+        splits = {role: pack.stage.split for role, pack in packs.items()}
+        if problem := overlap(splits, draft.kind):
+            self.faults.add(draft.node.mark, draft.where, problem)
+            return False
+        for role, wanted in draft.kind.images.items():
+            for planned in inputs_named(inputs, wanted.same_as) if wanted.same_as else ():
+                if problem := self._other_images(planned, packs[role]):
+                    mark = draft.node.mark_at((wanted.same_as,))
+                    self.faults.add(mark, f"{draft.where}.{wanted.same_as}", problem)
+                    return False
+        return True
+
+    def _other_images(self, planned: PlannedStage[Stage], pack: PlannedPack) -> str:
+        """The problem of an input made from other images than it is joined to; empty where none."""
+        source = source_pack(planned)
+        if source is None or source.stage.shares_ids(pack.stage):
+            return ""
+        if self.smoke and (source.note or pack.note):
+            return ""  # drawings in the place of a set share no ids with it
+        return (
+            f"'{planned.name}' was made from {source.stage.set_name}, but the images are those of "
+            f"{pack.stage.set_name}; the same id names another image there"
         )
 
     def report_unreadable(self) -> None:
-        """A fault for each set that cannot be read, with all stages that read it."""
-        for (mark, where, what), readers in self.unreadable.items():
-            first, *more = what.split("\n")
+        """Report each unreadable set once, with all stages that read it."""
+        for (mark, where, problem), readers in self.unreadable.items():
+            first, *more = problem.split("\n")
             lines = [f"{first} (read by {', '.join(readers)})", *more]
-            if self.read.keys() - readers:
+            if self.complete.keys() - readers:
                 lines.append(
-                    "  the other stages can do without: name those that you want after the file"
+                    "  the other stages do not read it: name the stages to run after the file"
                 )
             self.faults.add(mark, where, "\n".join(lines))

@@ -1,16 +1,13 @@
-"""A pipeline file: read it, check all of it, and make the plan: the stages of every member with their keys."""
+"""Reads a pipeline file, checks all of it, and makes the plan of every member's stages."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
-
-from transfer import artifacts
+from transfer.artifacts import KINDS
 from transfer.datasets.image_sets import ImageSets
 from transfer.errors import InvalidOption, UsageError, did_you_mean
 from transfer.pipeline import matrix
@@ -20,20 +17,21 @@ from transfer.pipeline.dependencies import (
     required_stages,
     topological_order,
 )
+from transfer.pipeline.draft_stage import DraftStage
+from transfer.pipeline.file_inputs import FileInputs
 from transfer.pipeline.image_planning import ImagePlanner
-from transfer.pipeline.plan import COMMON_OPTIONS, PipelineHeader, Plan, PlannedStage
+from transfer.pipeline.plan import PipelineHeader, Plan
+from transfer.pipeline.stage_reader import StageReader
 from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.validation_messages import fault_messages, faulty_option
 from transfer.pipeline.yaml_document import FAULTY, Faults, Node, read_document
-from transfer.stage.base import Stage
-from transfer.stage.file_option import resolve_files
-from transfer.stage.registry import find_stage
+from transfer.stage.base import PlannedStage, Stage
 from transfer.storage.manifest import KEY_LENGTH
 from transfer.storage.store import Store
+from transfer.utils.stamp_cache import StampCache
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a stage may be named by what it makes, too
-STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
+PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which separates steps of --set
+KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a command may name a stage by its key too
 
 
 def load_plan(
@@ -44,268 +42,199 @@ def load_plan(
     smoke: bool = False,
     stages: Sequence[str] = (),
 ) -> Plan:
-    """Read and check the file at `path`; UsageError lists every fault in it with its place.
+    """Read and check the file at `path`; UsageError lists every fault with its place.
 
-    With `stages` the plan holds these and all that they stand on. The images of the others are not looked at, so that
-    a set without labels does for the first stages of a file whose last ones would need them.
+    Args:
+        path: the pipeline file.
+        store: where surveys of image sets are cached.
+        sets: replacements, as for `--set`.
+        smoke: make every stage small, and replace image sets that are missing.
+        stages: plan only these and their dependencies. The images of other stages are not looked
+            at, so a set without labels is enough for the first stages of a file.
     """
     faults = Faults()
     root = read_document(path, faults)
-    if not isinstance(root.value, dict):
-        raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
-    for assignment in sets:
+    for assignment in sets if isinstance(root.value, dict) else ():
         root = apply_set(root, assignment, faults)
     if not isinstance(root.value, dict):
         faults.raise_if_any()
-        raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
-    return _Reader(path, store, smoke, faults, stages).plan(root)
+        raise UsageError(f"{root.mark}: a pipeline file must be a mapping with `stages`")
+    return _Loader(path, store, smoke, faults, stages).load(root)
 
 
-class _Reader:
-    """Goes on after a fault with all that does not depend on it, so that every fault is told at once."""
+class _Loader:
+    """Goes on after a fault with all that does not depend on it, so that every fault is reported."""
 
     def __init__(
         self, path: Path, store: Store, smoke: bool, faults: Faults, stages: Sequence[str]
     ):
         self.path, self.smoke, self.faults = path, smoke, faults
-        self.wanted = {name.partition("[")[0] for name in stages}
-        self.beside = path.resolve().parent
-        self.memory = store.survey_cache
-        self.images = ImagePlanner(ImageSets(self.memory, self.beside), smoke, faults)
-        self.by_key: dict[str, PlannedStage] = {}
-        self.names: dict[str, list[PlannedStage]] = {}
+        self.selected = {name.partition("[")[0] for name in stages}
+        base_dir, surveys = path.resolve().parent, store.survey_cache
+        self.reader = StageReader(base_dir, smoke, faults)
+        self.files = FileInputs(base_dir, StampCache(surveys / "files"), faults, smoke)
+        self.images = ImagePlanner(ImageSets(surveys, base_dir), smoke, faults)
+        self.by_key: dict[str, PlannedStage[Any]] = {}
+        self.names: dict[str, list[PlannedStage[Any]]] = {}
 
-    def plan(self, root: Node) -> Plan:
+    def load(self, root: Node) -> Plan:
+        """Check the document and plan the stages of every member of its matrix."""
+        stages = root.value.get("stages", Node(None, root.mark))
+        self._check_keys(root, stages)
+        header = PipelineHeader()
+        for member in matrix.expand(root.value.get("matrix"), self.faults):
+            values = {key: node for key, node in root.value.items() if key != "matrix"}
+            top = substitute(Node(values, root.mark, root.keys), member, self.faults)
+            header = self.reader.header(top)
+            if isinstance(stages.value, dict):
+                self._plan_member(root, top, header, member)
+        self.images.report_unreadable()
+        self.faults.raise_if_any()
+        name = header.name or self.path.stem
+        return Plan(name, self.path, list(self.by_key.values()), self.names, self.smoke)
+
+    def _check_keys(self, root: Node, stages: Node) -> None:
         known = [*PipelineHeader.model_fields, "matrix", "stages"]
         for key, mark in root.keys.items():
             if key not in known:
                 self.faults.add(mark, key, f"unknown key{did_you_mean(key, known)}")
-        stages = root.value.get("stages", Node(None, root.mark))
-        if stages.value is not FAULTY and (not isinstance(stages.value, dict) or not stages.value):
-            self.faults.add(
-                root.mark_at(("stages",)), "stages", "must be a mapping of at least one stage"
-            )
+        is_mapping = isinstance(stages.value, dict)
+        if stages.value is not FAULTY and (not is_mapping or not stages.value):
+            problem = "must be a mapping of at least one stage"
+            self.faults.add(root.mark_at(("stages",)), "stages", problem)
         for name, mark in stages.keys.items():
             if not STAGE_NAME.fullmatch(name):
-                self.faults.add(
-                    mark, f"stages.{name}", "a stage's name has letters, digits, '_' and '-' only"
-                )
-        for wanted in sorted(self.wanted) if isinstance(stages.value, dict) else ():
-            if (
-                wanted not in stages.value
-                and STAGE_NAME.fullmatch(wanted)
-                and not KEY.fullmatch(wanted)
-            ):
+                problem = "the name of a stage may have letters, digits, '_' and '-' only"
+                self.faults.add(mark, f"stages.{name}", problem)
+        for name in sorted(self.selected) if is_mapping else ():
+            if name not in stages.value and STAGE_NAME.fullmatch(name) and not KEY.fullmatch(name):
                 raise UsageError(
-                    f"{self.path}: no stage '{wanted}'{did_you_mean(wanted, stages.value)}"
+                    f"{self.path}: no stage '{name}'{did_you_mean(name, stages.value)}"
                 )
         name = root.value.get("name")
-        if name is not None and isinstance(name.value, str) and not NAME.fullmatch(name.value):
-            self.faults.add(root.keys["name"], "name", "letters, digits, '_', '-' and '.' only")
-        head = None
-        for member in matrix.expand(root.value.get("matrix"), self.faults):
-            values = {key: node for key, node in root.value.items() if key != "matrix"}
-            top = substitute(Node(values, root.mark, root.keys), member, self.faults)
-            head = self._header(top)
-            if isinstance(stages.value, dict):
-                self._member(root, top, head, member)
-        self.images.report_unreadable()
-        self.faults.raise_if_any()
-        return Plan(
-            head.name or self.path.stem,
-            self.path,
-            list(self.by_key.values()),
-            self.names,
-            self.smoke,
-        )
+        if name is not None and isinstance(name.value, str):
+            if not PIPELINE_NAME.fullmatch(name.value):
+                problem = "may have letters, digits, '_', '-' and '.' only"
+                self.faults.add(root.keys["name"], "name", problem)
 
-    def _header(self, top: Node) -> PipelineHeader:
-        """Each field on its own, so that a faulty one hides no other; its value is FAULTY then."""
-        found: dict[str, Any] = {}
-        for key in PipelineHeader.model_fields.keys() & top.value.keys():
-            checked = self._validate(PipelineHeader, {key: top.value[key].plain()}, top, "")
-            found[key] = _settled(getattr(checked, key), top.value[key]) if checked else FAULTY
-        return PipelineHeader.model_construct(**found)
-
-    def _member(
+    def _plan_member(
         self, root: Node, top: Node, header: PipelineHeader, member: dict[str, Any]
     ) -> None:
-        """Check the stages of a member, and take them into the plan where nothing is wrong."""
-        written = top.value["stages"]
+        """Check the stages of a member, and add them to the plan where nothing is wrong."""
+        stages = top.value["stages"]
         nodes = {
-            name: Node(one.value, written.keys[name], one.keys)
-            for name, one in written.value.items()
+            name: Node(node.value, stages.keys[name], node.keys)
+            for name, node in stages.value.items()
         }
-        kinds = {
-            name: kind
-            for name, node in nodes.items()
-            if (kind := self._kind(name, node)) is not None
-        }
-        inputs = {
-            name: self._inputs(name, node, kinds, nodes)
-            for name, node in nodes.items()
-            if name in kinds
-        }
-        sound: dict[str, PlannedStage] = {}
-        order, circles = topological_order(inputs)
-        for circle in circles:
-            told = f"stands on itself: {' -> '.join(circle)}"
-            self.faults.add(nodes[circle[0]].mark, f"stages.{circle[0]}", told)
-        needed = required_stages(self.wanted, order, inputs)
+        kinds: dict[str, type[Stage]] = {}
+        for name, node in nodes.items():
+            if (kind := self.reader.kind(name, node)) is not None:
+                kinds[name] = kind
+        inputs = {name: self._inputs(name, nodes, kinds) for name in kinds}
+        order, cycles = topological_order(inputs)
+        for cycle in cycles:
+            problem = f"dependency cycle: {' -> '.join(cycle)}"
+            self.faults.add(nodes[cycle[0]].mark, f"stages.{cycle[0]}", problem)
+        required = required_stages(self.selected, order, inputs)
+        planned: dict[str, PlannedStage[Stage]] = {}
         for name in order:
-            one = self._stage(name, nodes[name], kinds[name], header)
-            if name not in needed:
+            draft = self.reader.read(name, nodes[name], kinds[name], header)
+            if name not in required:
                 continue
-            if one.stage is not FAULTY:
-                where = f"stages.{name}"
-                found = resolve_files(
-                    one.stage, nodes[name], where, self.beside, self.memory, self.faults, self.smoke
-                )
-                one.stage, note = found
-                one.note = "; ".join(filter(None, [one.note, note]))
-            ready = all(other in sound for other in inputs[name].values())
-            before = (
-                {option: sound[other] for option, other in inputs[name].items()} if ready else None
-            )
-            images = self.images.plan_stage(name, kinds[name], nodes[name], one.data, before, top)
-            if one.stage is not FAULTY and before is not None and images is not None:
-                one.inputs, one.images = before, images
-                one.member = {
-                    key: member[key] for key in member if key in matrix_variables(one, root)
-                }
-                sound[name] = one
-                self._check(one)
+            stage = self._plan_stage(draft, inputs[name], planned, root, top, member)
+            if stage is not None:
+                planned[name] = stage
+                self._validate_plan(stage, draft)
         if not self.faults and not self.images.unreadable:
-            self._add(list(sound.values()))
+            self._add(list(planned.values()))
 
-    def _validate(self, model: type[BaseModel], values: Any, node: Node, where: str) -> Any:
-        try:
-            return model.model_validate(values)
-        except ValidationError as error:
-            for path, told in fault_messages(error, model, values).items():
-                option = ".".join(map(str, path))
-                self.faults.add(node.mark_at(path), ".".join(filter(None, [where, option])), told)
-        except Exception as error:  # a stranger's code may raise anything
-            option = faulty_option(model, values)
-            place = node.mark_at((option,)), ".".join(filter(None, [where, option]))
-            self.faults.add(*place, f"cannot be checked ({type(error).__name__}: {error})")
-        return None
-
-    def _kind(self, name: str, node: Node) -> type[Stage] | None:
-        where = f"stages.{name}"
-        if node.value is FAULTY:
+    def _plan_stage(
+        self,
+        draft: DraftStage,
+        names: dict[str, str | None],
+        planned: dict[str, PlannedStage[Stage]],
+        root: Node,
+        top: Node,
+        member: dict[str, Any],
+    ) -> PlannedStage[Stage] | None:
+        """Join a stage with its inputs and images; None where anything of it is faulty."""
+        if draft.stage is not None:
+            draft.stage, note = self.files.resolve(draft.stage, draft.node, draft.where)
+            draft.note = "; ".join(filter(None, [draft.note, note]))
+        inputs = {option: planned[name] for option, name in names.items() if name in planned}
+        ready = len(inputs) == len(names)
+        images = self.images.plan_images(draft, inputs if ready else None, top)
+        if draft.stage is None or draft.seed is None or images is None or not ready:
             return None
-        if not isinstance(node.value, dict):
-            self.faults.add(node.mark, where, "must be a mapping with `uses`")
-            return None
-        uses = node.value.get("uses", Node(None, node.mark)).value
-        mark = node.mark_at(("uses",))
-        if not isinstance(uses, str):
-            if uses is not FAULTY:
-                self.faults.add(
-                    mark, f"{where}.uses", "must say which method (see `transfer list stages`)"
-                )
-            return None
-        try:
-            return find_stage(uses, self.beside)
-        except UsageError as error:
-            self.faults.add(mark, f"{where}.uses", str(error))
-            return None
-
-    def _inputs(
-        self, name: str, node: Node, kinds: dict[str, type[Stage]], written: dict[str, Node]
-    ) -> dict[str, str | None]:
-        """Option, or its place in an option's list, -> the stage that it names; None where it cannot be that one."""
-        found: dict[str, str | None] = {}
-        for option, path, wanted, wanted_kind in named_inputs(node, kinds[name]):
-            found[option] = wanted if wanted in kinds else None
-            mark, where = node.mark_at(path), ".".join(map(str, ("stages", name, *path)))
-            if wanted not in written:
-                self.faults.add(mark, where, f"no stage '{wanted}'{did_you_mean(wanted, written)}")
-            elif wanted in kinds and not issubclass(
-                kinds[wanted].produces, artifacts.KINDS[wanted_kind]
-            ):
-                makes = {
-                    other: issubclass(kinds[other].produces, artifacts.KINDS[wanted_kind])
-                    for other in kinds
-                }
-                fitting = [other for other, fits in makes.items() if fits and other != name]
-                hint = f"; {wanted_kind} come from: {', '.join(fitting)}" if fitting else ""
-                uses, made = written[wanted].value["uses"].value, kinds[wanted].produces.__name__
-                self.faults.add(
-                    mark, where, f"needs {wanted_kind}, but '{wanted}' ({uses}) makes {made}{hint}"
-                )
-                found[option] = None
-        return found
-
-    def _stage(
-        self, name: str, node: Node, kind: type[Stage], header: PipelineHeader
-    ) -> PlannedStage:
-        """The stage with its options, seed and data, each FAULTY where it is."""
-        where, uses = f"stages.{name}", node.value["uses"].value
-        found: dict[str, Any] = {"seed": header.seed, "data": header.data}
-        for key in found.keys() & node.value.keys():
-            if key == "data" and not kind.images:
-                self.faults.add(node.keys["data"], f"{where}.data", f"{uses} reads no images")
-                continue
-            checked = self._validate(PipelineHeader, {key: node.value[key].plain()}, node, where)
-            found[key] = _settled(getattr(checked, key), node.value[key]) if checked else FAULTY
-        options = {key: one.plain() for key, one in node.value.items() if key not in COMMON_OPTIONS}
-        stage = self._validate(kind, options, node, where) or FAULTY
-        if FAULTY in (stage, found["seed"]):
-            return PlannedStage(name, uses, FAULTY, data=found["data"])
-        label = uses if ".py:" not in uses else Path(uses).name.replace(".py:", ".")
-        made = stage.for_smoke_run() if self.smoke else stage
+        variables = matrix_variables(draft, inputs, root)
         return PlannedStage(
-            name,
-            label,
-            made,
-            node=node,
-            note="; ".join(stage.ineffective_options(options)),
-            **found,
+            draft.name,
+            draft.uses,
+            draft.stage,
+            seed=draft.seed,
+            member={name: value for name, value in member.items() if name in variables},
+            inputs=inputs,
+            images=images,
+            note=draft.note,
+            marks=draft.marks(),
         )
 
-    def _check(self, one: PlannedStage) -> None:
-        try:
-            one.stage.validate_plan(one)
-        except InvalidOption as error:
-            path = tuple(error.option.split("."))
-            self.faults.add(one.node.mark_at(path), f"stages.{one.name}.{error.option}", str(error))
-        except ValueError as error:
-            self.faults.add(one.node.mark, f"stages.{one.name}", str(error))
-        except Exception as error:  # a stranger's code may raise anything
-            what = f"the check of {one.uses} fails: {type(error).__name__}: {error}"
-            self.faults.add(one.node.mark, f"stages.{one.name}", what)
+    def _inputs(
+        self, name: str, nodes: dict[str, Node], kinds: dict[str, type[Stage]]
+    ) -> dict[str, str | None]:
+        """Input -> the stage that it names; None where that stage is faulty or unsuitable."""
+        inputs: dict[str, str | None] = {}
+        for option, path, source, artifact in named_inputs(nodes[name], kinds[name]):
+            mark, where = nodes[name].mark_at(path), ".".join(map(str, ("stages", name, *path)))
+            inputs[option] = source if source in kinds else None
+            if source not in nodes:
+                self.faults.add(mark, where, f"no stage '{source}'{did_you_mean(source, nodes)}")
+            elif source in kinds and not issubclass(kinds[source].produces, KINDS[artifact]):
+                suitable = [
+                    other
+                    for other, kind in kinds.items()
+                    if issubclass(kind.produces, KINDS[artifact]) and other != name
+                ]
+                hint = f"; these stages make {artifact}: {', '.join(suitable)}" if suitable else ""
+                uses, made = nodes[source].value["uses"].value, kinds[source].produces.__name__
+                problem = f"needs {artifact}, but '{source}' ({uses}) makes {made}{hint}"
+                self.faults.add(mark, where, problem)
+                inputs[option] = None
+        return inputs
 
-    def _add(self, order: list[PlannedStage]) -> None:
-        """Take the member's stages into the plan; those that an earlier member has too are that member's."""
-        for one in order:
-            for role, pack in one.images.items():
+    def _validate_plan(self, planned: PlannedStage[Stage], draft: DraftStage) -> None:
+        try:
+            planned.stage.validate_plan(planned)
+        except InvalidOption as error:
+            mark = draft.node.mark_at(tuple(error.option.split(".")))
+            self.faults.add(mark, f"{draft.where}.{error.option}", str(error))
+        except ValueError as error:
+            self.faults.add(draft.node.mark, draft.where, str(error))
+        except Exception as error:  # a plug-in's code may raise anything
+            problem = f"the check of {planned.uses} fails: {type(error).__name__}: {error}"
+            self.faults.add(draft.node.mark, draft.where, problem)
+
+    def _add(self, order: list[PlannedStage[Stage]]) -> None:
+        """Add a member's stages to the plan; it shares those that an earlier member has too."""
+        for planned in order:
+            for role, pack in planned.images.items():
                 if any(
                     other.name == pack.name and key != pack.key
                     for key, other in self.by_key.items()
                 ):
-                    pack.name += f"@{pack.key[:6]}"  # the same set packed in another way, or another of that name
-                one.images[role] = self.by_key.setdefault(pack.key, pack)
-            one.inputs = {name: self.by_key[other.key] for name, other in one.inputs.items()}
-            shared = self.by_key.setdefault(one.key, one)
-            shared.members.append(one.member)
-            if shared.name == one.name:  # what they do not agree in has made no difference
+                    pack.name += f"@{pack.key[:6]}"  # the same set packed otherwise, or a namesake
+                planned.images[role] = self.by_key.setdefault(pack.key, pack)
+            planned.inputs = {
+                name: self.by_key[other.key] for name, other in planned.inputs.items()
+            }
+            shared = self.by_key.setdefault(planned.key, planned)
+            shared.members.append(planned.member)
+            if shared.name == planned.name:  # variables that differ make no difference here
                 shared.member = {
-                    key: value
-                    for key, value in shared.member.items()
-                    if one.member.get(key) == value
+                    name: value
+                    for name, value in shared.member.items()
+                    if planned.member.get(name) == value
                 }
-            group = self.names.setdefault(one.name, [])
+            group = self.names.setdefault(planned.name, [])
             if shared not in group:
                 group.append(shared)
-
-
-def _settled(value: Any, node: Node) -> Any:
-    """An image set whose path came with `--set` has it from the working directory, not from the file's folder."""
-    for place in ("folder", "hdf5"):
-        path = getattr(value, place, None)
-        written = node.value.get(place, node) if isinstance(node.value, dict) else node
-        if path is not None and not written.mark.line:
-            return value.model_copy(update={place: os.path.abspath(os.path.expanduser(path))})
-    return value

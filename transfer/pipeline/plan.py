@@ -1,10 +1,10 @@
-"""A plan: the stages of a pipeline with what each stands on and the key of what it makes."""
+"""A plan: the stages of a pipeline file in topological order, for all members of its matrix."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,166 +12,94 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError, did_you_mean
-from transfer.pipeline.substitution import member_label
-from transfer.pipeline.yaml_document import Node
-from transfer.stage.base import Stage
-from transfer.storage.manifest import key_for
+from transfer.stage.base import PlannedStage, upstream_stages
 
 COMMON_OPTIONS = {
-    "uses": "which method: see `transfer list stages`",
+    "uses": "the method: see `transfer list stages`",
     "data": "another image set for this stage than the pipeline's",
     "seed": "another seed for this stage than the pipeline's",
 }
 
 
 class PipelineHeader(BaseModel):
-    """What stands at the head of a pipeline file."""
+    """The keys at the head of a pipeline file."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: str | None = Field(
-        None, description="what the pipeline is called; the file's name if absent"
+        default=None, description="the pipeline's name; by default that of the file"
     )
     seed: int = Field(
-        0, ge=0, lt=2**32, description="every stage that draws anything draws from this"
+        default=0, ge=0, lt=2**32, description="the seed of every stage that draws anything"
     )
     data: ImageSpec | None = Field(
-        None, description="the image set of all stages that name none of their own"
+        default=None, description="the image set of all stages that name none of their own"
     )
-
-
-@dataclass(eq=False)
-class PlannedStage:
-    """A stage of a plan: what it is, what it stands on, and the key of what it makes."""
-
-    name: str
-    uses: str
-    stage: Stage
-    seed: int = 0
-    member: dict[str, Any] = field(default_factory=dict)  # the matrix variables that it depends on
-    members: list[dict[str, Any]] = field(
-        default_factory=list
-    )  # of all members that share it, as they are written
-    inputs: dict[str, PlannedStage] = field(default_factory=dict)
-    images: dict[str, PlannedStage] = field(default_factory=dict)
-    data: ImageSpec | None = None  # what the file says of its images
-    note: str = ""  # what a person must know of it, such as a stand-in for a set that is not there
-    node: Node | None = None
-
-    @property
-    def label(self) -> str:
-        return f"{self.name}[{member_label(self.member)}]" if self.member else self.name
-
-    @property
-    def values(self) -> list[set[str]]:
-        """The variables of each member that it is made for, as a label writes them: {"k=200", "seed=0"}."""
-        return [
-            {member_label({name: value}) for name, value in member.items()}
-            for member in self.members
-        ]
-
-    @property
-    def dependencies(self) -> dict[str, PlannedStage]:
-        """Everything that it reads, by the name it is read under."""
-        return {**self.inputs, **{f"{role} images": pack for role, pack in self.images.items()}}
-
-    @property
-    def identity(self) -> dict[str, Any]:
-        identity = {
-            "stage": self.uses,
-            "version": self.stage.version,
-            "options": self.stage.identity(),
-            "inputs": {name: one.key for name, one in self.dependencies.items()},
-        }
-        return identity | ({"seed": self.seed} if self.stage.seeded else {})
-
-    @property
-    def key(self) -> str:
-        if not hasattr(self, "_key"):
-            self._key = key_for(self.identity)
-        return self._key
-
-
-def upstream_stages(one: PlannedStage, images: bool = False) -> list[PlannedStage]:
-    """All that a stage stands on, each after all that it reads, and itself last; with `images` their packing too."""
-    found: dict[str, PlannedStage] = {}
-
-    def visit(one: PlannedStage) -> None:
-        if one.key in found:
-            return
-        for other in (one.dependencies if images else one.inputs).values():
-            visit(other)
-        found[one.key] = one
-
-    visit(one)
-    return list(found.values())
-
-
-def source_pack(one: PlannedStage) -> PlannedStage | None:
-    """The packed images that a stage, or the nearest before it that reads any, is given; None where none does."""
-    while not one.images:
-        if not one.inputs:
-            return None
-        one = next(iter(one.inputs.values()))
-    return next(iter(one.images.values()))
 
 
 @dataclass
 class Plan:
-    """The stages of all members, each after all that it reads; a stage that members share stands here once."""
+    """The stages of all members, each after its dependencies. A stage that members share is once here."""
 
     name: str
     file: Path
-    stages: list[PlannedStage]
-    names: dict[str, list[PlannedStage]]  # stage name -> one a member
+    stages: list[PlannedStage[Any]]
+    names: dict[str, list[PlannedStage[Any]]]  # stage name -> its members
     smoke: bool = False
 
-    def __iter__(self) -> Iterator[PlannedStage]:
+    def __iter__(self) -> Iterator[PlannedStage[Any]]:
         return iter(self.stages)
 
     def narrowed(self, names: Sequence[str]) -> Plan:
-        """The stages that are called so, and what they stand on, as a plan of their own; all, where none is named."""
+        """The plan of the named stages and their dependencies; all stages where none is named."""
         if not names:
             return self
         kept = {
-            one
+            planned
             for name in names
             for last in self.find(name)
-            for one in upstream_stages(last, images=True)
+            for planned in upstream_stages(last, images=True)
         }
         groups = {
-            name: [one for one in members if one in kept] for name, members in self.names.items()
+            name: [planned for planned in members if planned in kept]
+            for name, members in self.names.items()
         }
-        stages = [one for one in self.stages if one in kept]
         return replace(
             self,
-            stages=stages,
+            stages=[planned for planned in self.stages if planned in kept],
             names={name: members for name, members in groups.items() if members},
         )
 
-    def find(self, name: str) -> list[PlannedStage]:
-        """The stages called `name`, or with that key, or whose members have the values in `name[k=200,seed=0]`.
+    def find(self, name: str) -> list[PlannedStage[Any]]:
+        """The stages with that name, label or key, or with the values in `name[k=200,seed=0]`.
 
-        UsageError names what is nearest.
+        UsageError names the nearest one where there is none.
         """
-        found = self.names.get(name) or [one for one in self.stages if name in (one.label, one.key)]
-        stage, _, text = name.partition("[")
-        # A comma parts two variables only where another one follows it: values may have commas.
-        values = set(re.split(r",\s*(?=\w+=)", text[:-1])) if text.endswith("]") else {f"[{text}"}
-        found = found or [
-            one
-            for one in self.names.get(stage, [])
-            if any(values <= member for member in one.values)
+        matches = self.names.get(name) or [
+            planned for planned in self.stages if name in (planned.label, planned.key)
         ]
-        if not found:
-            raise UsageError(f"{self.file}: no stage '{name}'{self._instead(stage, values)}")
-        return found
+        stage, _, text = name.partition("[")
+        # A comma separates two variables only before the next `name=`: values may hold commas.
+        values = set(re.split(r",\s*(?=\w+=)", text[:-1])) if text.endswith("]") else {f"[{text}"}
+        matches = matches or [
+            planned
+            for planned in self.names.get(stage, [])
+            if any(values <= member for member in planned.member_labels)
+        ]
+        if not matches:
+            raise UsageError(f"{self.file}: no stage '{name}'{self._suggestion(stage, values)}")
+        return matches
 
-    def _instead(self, stage: str, values: set[str]) -> str:
+    def _suggestion(self, stage: str, values: set[str]) -> str:
         """What may be meant by the name of a stage with values that no member has."""
         if stage not in self.names:
             return did_you_mean(stage, self.names)
-        known = {value for one in self.names[stage] for values in one.values for value in values}
+        known = {
+            value
+            for planned in self.names[stage]
+            for labels in planned.member_labels
+            for value in labels
+        }
         for value in sorted(values - known):
             return f": {stage} has no member with '{value}'{did_you_mean(value, known)}"
-        return f": {stage} has members with each of these values, and none with all"
+        return f": {stage} has members with each of these values, but none with all of them"

@@ -7,15 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfer.errors import UsageError, did_you_mean
-from transfer.pipeline.yaml_document import (
-    FAULTY,
-    Faults,
-    Mark,
-    Node,
-    inline_yaml,
-    parse,
-    value_text,
-)
+from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node, parse
+from transfer.utils.formatting import inline_yaml, value_text
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
@@ -96,8 +89,3 @@ def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node
     if whole:
         return Node(variables[whole[1]], node.mark)
     return Node(VARIABLE.sub(lambda match: inline_yaml(variables[match[1]]), node.value), node.mark)
-
-
-def member_label(variables: Mapping[str, Any]) -> str:
-    """`method=rotation,k=200`: what a member of a matrix is called; empty where there is none."""
-    return ",".join(f"{name}={inline_yaml(value)}" for name, value in variables.items())

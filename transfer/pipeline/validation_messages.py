@@ -1,7 +1,9 @@
-"""What pydantic finds wrong, in words that help."""
+"""Messages for what pydantic rejects: the place in the file, the problem, and the nearest name."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,85 +12,105 @@ from transfer.datasets.spec import ImageSpec
 from transfer.errors import did_you_mean
 from transfer.models import FAMILIES
 from transfer.pipeline.plan import COMMON_OPTIONS
-from transfer.pipeline.yaml_document import FAULTY, value_text
+from transfer.pipeline.yaml_document import FAULTY
 from transfer.stage.base import Stage
+from transfer.stage.options import RENAMED_VALUES, renamed_option
+from transfer.utils.formatting import value_text
+
+SHOULD_BE = "should be "
+Path = tuple[Any, ...]  # steps from the top of the values
 
 
-def fault_messages(
-    error: ValidationError, model: type[BaseModel], values: Any
-) -> dict[tuple[Any, ...], str]:
-    """Where in `values` something is wrong -> what, in words that help; not what was told of a faulty value already.
+@dataclass(frozen=True)
+class Fault:
+    """One fault that pydantic reports: its message, and the value where the message names none."""
 
-    pydantic tells each variant of a union, under names of variants that stand nowhere in a file: they are one fault.
+    message: str
+    value: Any = None
+    shows_value: bool = False
+
+    def __str__(self) -> str:
+        if not self.shows_value:
+            return self.message
+        hint = ""
+        if isinstance(self.value, str) and self.value in RENAMED_VALUES:
+            present = RENAMED_VALUES[self.value]
+            hint = f"; `{self.value}` is called `{present}`" if present in self.message else ""
+        return f"{self.message} (found {value_text(self.value)}){hint}"
+
+
+def fault_messages(error: ValidationError, model: type[BaseModel], values: Any) -> dict[Path, str]:
+    """Map each faulty place in `values` to a message.
+
+    pydantic reports each variant of a union, under names that are not in the file: they are one
+    fault here. A value that was reported as faulty before is not reported again.
     """
-    found: dict[tuple[Any, ...], list[str]] = {}
-    for fault in error.errors():
-        absent = fault["type"] in ("missing", "extra_forbidden")
-        if absent or not holds_faulty(fault.get("input")):
-            found.setdefault(_written(fault["loc"], values, absent), []).append(
-                fault_message(fault, model)
-            )
-    inner = {
-        path[:place] for path in found for place in range(len(path))
-    }  # a variant that fits better tells more
-    return {path: _either(told) for path, told in found.items() if path not in inner}
+    faults: dict[Path, list[Fault]] = {}
+    for report in error.errors():
+        absent = report["type"] in ("missing", "extra_forbidden")
+        if absent or not holds_faulty(report.get("input")):
+            path = _path_in_file(report["loc"], values, absent)
+            faults.setdefault(path, []).append(_fault(report, model))
+    # Where a variant fits better than the others, its faults lie deeper and say more.
+    outer = {path[:length] for path in faults for length in range(len(path))}
+    return {path: _joined(variants) for path, variants in faults.items() if path not in outer}
 
 
-def _written(path: tuple[Any, ...], values: Any, absent: bool) -> tuple[Any, ...]:
-    """The steps of `path` that stand in the file, not the variants of unions. absent: the last one is missing there."""
+def _path_in_file(path: Path, values: Any, absent: bool) -> Path:
+    """The steps of `path` that are in the file; with `absent` the last one is missing there."""
     kept = []
-    for place, step in enumerate(path):
+    for index, step in enumerate(path):
         if isinstance(values, list):
             values = dict(enumerate(values))
         if isinstance(values, dict) and step in values:
             values = values[step]
-        elif not (absent and place == len(path) - 1):
-            continue
+        elif not (absent and index == len(path) - 1):
+            continue  # the name of a variant
         kept.append(step)
     return tuple(kept)
 
 
-def _either(told: list[str]) -> str:
-    """One message of those of the variants of a union."""
-    parts = [one.removeprefix("should be ").partition(" (found ") for one in told]
-    if len(told) == 1 or not all(
-        one.startswith("should be ") and part[1] for one, part in zip(told, parts, strict=True)
+def _joined(variants: list[Fault]) -> str:
+    """The message of a union whose variants all reject a value."""
+    expected = [fault.message for fault in variants]
+    if len(variants) > 1 and all(
+        fault.shows_value and fault.message.startswith(SHOULD_BE) for fault in variants
     ):
-        return told[0]
-    return f"should be {' or '.join(dict.fromkeys(wanted for wanted, _, _ in parts))} (found {parts[0][2]}"
+        choices = dict.fromkeys(message.removeprefix(SHOULD_BE) for message in expected)
+        return str(Fault(SHOULD_BE + " or ".join(choices), variants[0].value, True))
+    return str(variants[0])
 
 
-def fault_message(fault: dict[str, Any], model: type[BaseModel]) -> str:
-    """pydantic's fault in words that help."""
-    if fault["type"] == "extra_forbidden":
-        return (
-            f"unknown option{did_you_mean(str(fault['loc'][-1]), _names_at(model, fault['loc']))}"
-        )
-    if fault["type"] == "missing":
-        return "is required" + (f": {help}" if (help := _help(model, fault["loc"])) else "")
-    message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    found = fault.get("input")
-    if fault["type"] == "value_error" or isinstance(found, dict):
-        return message
-    if (
-        fault["type"] == "string_type"
-        and issubclass(model, Stage)
-        and fault["loc"][-1] in model.input_fields()
-    ):
+def _fault(report: Mapping[str, Any], model: type[BaseModel]) -> Fault:
+    """The fault in words of the field."""
+    kind, path, value = report["type"], report["loc"], report.get("input")
+    if kind == "extra_forbidden":
+        name, names = str(path[-1]), _names_at(model, path)
+        if present := renamed_option(name, dict.fromkeys(names)):
+            return Fault(f"`{name}` is called `{present}`")
+        return Fault(f"unknown option{did_you_mean(name, names)}")
+    if kind == "missing":
+        help = _help(model, path)
+        return Fault("is required" + (f": {help}" if help else ""))
+    message = report["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind == "value_error" or isinstance(value, dict):
+        return Fault(message)
+    if kind == "string_type" and issubclass(model, Stage) and path[-1] in model.input_fields():
         message = "must be the name of one stage"
-    return f"{message} (found {value_text(found)})"
+    return Fault(message, value, shows_value=True)
 
 
-def _names_at(model: type[BaseModel], path: tuple[Any, ...]) -> list[str]:
-    """What the last word of `path` could have been."""
+def _names_at(model: type[BaseModel], path: Path) -> list[str]:
+    """The names that the last step of `path` could have been."""
     if len(path) == 1:
         return [*model.model_fields, *(COMMON_OPTIONS if issubclass(model, Stage) else ())]
-    nested = {f"<{kind.__name__}>": kind for kind in FAMILIES} | {"data": ImageSpec}
+    nested: dict[Any, type[BaseModel]] = {f"<{kind.__name__}>": kind for kind in FAMILIES}
+    nested["data"] = ImageSpec
     return [*nested[path[-2]].model_fields] if path[-2] in nested else []
 
 
 def faulty_option(model: type[BaseModel], values: dict[str, Any]) -> str:
-    """The option whose check fails in its own code."""
+    """The option whose own check raises something else than a ValidationError."""
     for name, value in values.items():
         try:
             model.model_validate({name: value})
@@ -100,12 +122,12 @@ def faulty_option(model: type[BaseModel], values: dict[str, Any]) -> str:
 
 
 def holds_faulty(value: Any) -> bool:
-    """Whether a value that was told already is part of this one."""
+    """Whether a value that was reported as faulty is part of this one."""
     if isinstance(value, (dict, list)):
         return any(map(holds_faulty, value.values() if isinstance(value, dict) else value))
     return value is FAULTY
 
 
-def _help(model: type[BaseModel], path: tuple[Any, ...]) -> str:
-    found = model.model_fields.get(str(path[0])) if len(path) == 1 else None
-    return found.description or "" if found else ""
+def _help(model: type[BaseModel], path: Path) -> str:
+    field = model.model_fields.get(str(path[0])) if len(path) == 1 else None
+    return (field.description or "") if field else ""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from transfer.errors import UsageError
+from transfer.utils.formatting import value_text
 
 TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
@@ -209,18 +209,6 @@ class _Converter:
         return Node(FAULTY, mark)
 
 
-def value_text(value: Any) -> str:
-    """A value as the file has it, short enough for a line."""
-    text = (
-        "nothing"
-        if value is None
-        else inline_yaml(value)
-        if isinstance(value, bool)
-        else repr(value)
-    )
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def _mark_of(before: str, file: str, placed: bool = True) -> Mark:
     """The place that `before` ends at."""
     return (
@@ -242,9 +230,3 @@ def _too_deep(text: str, file: str, placed: bool) -> Mark:
         if depth > MAX_DEPTH and placed:
             return Mark(file, event.start_mark.line + 1, event.start_mark.column + 1)
     return Mark(file)
-
-
-def inline_yaml(value: Any) -> str:
-    """A value as YAML writes it in one line."""
-    plain = value is not None and not isinstance(value, (bool, list, dict))
-    return str(value) if plain else json.dumps(value, ensure_ascii=False)

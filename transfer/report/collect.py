@@ -14,14 +14,13 @@ from transfer.api import Pipeline
 from transfer.artifacts import KINDS, Artifact, Images, PseudoLabels
 from transfer.errors import CorruptArtifact
 from transfer.execution.status import StageStatus, find_manifest
-from transfer.pipeline.plan import PlannedStage, source_pack
-from transfer.pipeline.substitution import member_label
+from transfer.stage.base import PlannedStage, source_pack
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.formatting import member_label
 from transfer.utils.lazy_imports import np, torch
 
 MEMBERS = 4  # of a matrix, whose pictures are shown
-PACK = "images"  # the stages that pack an image set; they are no part of the pipeline's own picture
 
 
 @dataclass(eq=False)
@@ -86,7 +85,7 @@ class ReportData:
             # What no longer fits what it was made from is not shown: it would be another pipeline's result.
             manifest = None if state.pending else find_manifest(pipeline.store, state.planned)
             found.stages.append(ReportStage(state.planned, state, manifest, found))
-            if state.reason.startswith("damaged"):
+            if state.damaged:
                 found.damaged[state.planned.label] = state.reason
         return found
 
@@ -97,7 +96,7 @@ class ReportData:
     @property
     def methods(self) -> list[ReportStage]:
         """All but the packing of image sets."""
-        return [one for one in self.stages if one.planned.uses != PACK]
+        return [one for one in self.stages if one.planned.is_pack is False]
 
     def of(self, kind: type[Artifact]) -> list[ReportStage]:
         """The finished stages that make this kind of artifact, in the plan's order."""
@@ -143,9 +142,9 @@ class ReportData:
             ]
             return sum(1 / max(1, count) for count in counts) / len(counts)
         pack = self.images_of(one.planned)
-        if pack is None or not hasattr(one.planned.stage, "chance"):
+        if pack is None:
             return None
-        from transfer.training.pretext_task import DatasetInfo
+        from transfer.stage.base import DatasetInfo
 
         images = self.opened(pack)
         try:

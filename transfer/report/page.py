@@ -11,15 +11,15 @@ from typing import Any
 
 from markupsafe import Markup, escape
 
-from transfer import __version__
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
-from transfer.comparison.render import count_text, duration
+from transfer.comparison.render import count_text
 from transfer.errors import TransferError
-from transfer.inspection.views import file_size
 from transfer.report import cluster_montages, nearest_neighbors, pipeline_graph, scores, training
-from transfer.report.collect import PACK, ReportData, ReportStage, by_name
+from transfer.report.collect import ReportData, ReportStage, by_name
+from transfer.utils.formatting import duration, file_size
 from transfer.utils.paths import check_output_folder
+from transfer.version import __version__
 
 HERE = Path(__file__).parent
 MISSING = 30  # lines that say what is not there
@@ -68,7 +68,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
         "most": BEST,
         "missing": _missing(report),
         "graph": pipeline_graph.drawing(report),
-        "packs": [one for one in report.stages if one.planned.uses == PACK],
+        "packs": [one for one in report.stages if one.planned.is_pack],
         "curves": training.curves(report),
         "views": training.views(report),
         "montages": cluster_montages.montages(report),
@@ -153,7 +153,7 @@ def _missing(report: ReportData) -> dict[str, Any] | None:
 def _provenance(report: ReportData, one: ReportStage) -> dict[str, Any]:
     """All that is known of a stage."""
     identity = one.planned.identity
-    command = report.command("run", *([] if one.planned.uses == PACK else [one.label]))
+    command = report.command("run", *([] if one.planned.is_pack else [one.label]))
     told: dict[str, Any] = {
         "found": one,
         "command": command,
@@ -169,8 +169,8 @@ def _provenance(report: ReportData, one: ReportStage) -> dict[str, Any]:
     }
     if not one.made:
         return told
-    figures = {name: value for name, value in one.manifest.figures.items() if name != "notes"}
-    told["notes"] = one.manifest.figures.get("notes", [])
+    figures = one.manifest.figures
+    told["notes"] = one.manifest.notes
     if issubclass(one.planned.stage.produces, Scores):
         with report.reading(one):
             told["scores"] = _scores(one.checked("scores.json").card)

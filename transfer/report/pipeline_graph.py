@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
-from transfer.comparison.render import duration
-from transfer.report.collect import PACK, ReportData, ReportStage, by_name
+from transfer.report.collect import ReportData, ReportStage, by_name
+from transfer.utils.formatting import duration
 
 LETTER, BOLD = 6.9, 8.6  # px that a letter takes at most, at the sizes in the style sheet
 LINE, PAD = 16, 10
@@ -121,7 +121,7 @@ def status_class(members: Sequence[ReportStage]) -> str:
     """What was made, when, and how long it took, in a few words."""
     made = [one for one in members if one.made]
     if not made:
-        return "not made yet" if not members[0].state.reason.startswith("damaged") else "damaged"
+        return "damaged" if members[0].state.damaged else "not made yet"
     when = max(one.when for one in made)
     took = duration(sum(one.manifest.seconds for one in made))
     count = f"{len(made)} of {len(members)} made · " if len(members) > 1 else ""
@@ -155,7 +155,7 @@ def _boxes(report: ReportData) -> list[Box]:
             other.name
             for one in members
             for other in one.planned.inputs.values()
-            if other.uses != PACK
+            if not other.is_pack
         )
         for other in reads:
             if other != name:

@@ -6,7 +6,7 @@ makes two to four points. The digits are second-hand, and the page says so.
 
 from __future__ import annotations
 
-from transfer.pipeline.plan import PlannedStage
+from transfer.stage.base import PlannedStage
 
 PROTOCOL = "linear/zhang2016-v1"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -34,8 +34,9 @@ PLAIN = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # what the publ
 
 def published(score: PlannedStage, protocol: str) -> dict[str, tuple[float, ...]]:
     """Name -> a figure for each of LAYERS, where a score is of that protocol, network and images; else nothing."""
-    backbone = next((getattr(one.stage, "backbone", None) for one in score.inputs.values()), None)
-    if protocol != PROTOCOL or getattr(backbone, "name", "") != "alexnet":
+    specs = (planned.stage.backbone_spec() for planned in score.inputs.values())
+    backbone = next(specs, None)
+    if protocol != PROTOCOL or backbone is None or backbone.name != "alexnet":
         return {}
     packs = {role: pack.stage for role, pack in score.images.items()}
     alike = all(getattr(backbone, name) == value for name, value in PLAIN.items())

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Model
-from transfer.models.backbone import Backbone
+from transfer.models import Timm
+from transfer.models.build import build_network
 from transfer.report.collect import (
     ReportData,
     ReportStage,
@@ -17,7 +18,7 @@ from transfer.report.collect import (
 )
 from transfer.report.image_sheets import filters, picture, sheet, stacked, stretched, tile
 from transfer.report.svg_plots import Series, legend, lines
-from transfer.stage.context import StageContext
+from transfer.stage.context import derived_seed
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import safetensors, torch
 
@@ -98,7 +99,7 @@ def views(report: ReportData) -> list[dict[str, Any]]:
     for name, members in _by_method(report).items():
         one = members[0]
         pack = report.images_of(one.planned)
-        if pack is None or not hasattr(one.planned.stage, "preview"):
+        if pack is None or not one.planned.stage.has_preview():
             continue
         with report.reading(pack):
             images = report.opened(pack)
@@ -182,16 +183,13 @@ def _drawn(
     one: ReportStage, known: dict[Any, tuple[str, Tensor] | None]
 ) -> tuple[str, Tensor] | None:
     """Name and weights of the first convolution as the stage's seed draws it; None where it starts elsewhere."""
-    backbone = getattr(one.planned.stage, "backbone", None)
-    starts_elsewhere = hasattr(one.planned.stage, "weights") or getattr(
-        backbone, "name", ""
-    ).startswith("timm:")
-    if not isinstance(backbone, Backbone) or starts_elsewhere:
+    backbone = one.planned.stage.backbone_spec()
+    if backbone is None or isinstance(backbone, Timm) or one.planned.stage.starts_from_weights():
         return None
-    seed = StageContext.seed_for(one.planned, "weights")  # as every training stage draws them
+    seed = derived_seed(one.planned.seed, "weights")  # as every training stage draws them
     key = (backbone, seed)
     if key not in known:
-        state = backbone.build(seed).state_dict()
+        state = build_network(backbone, seed).state_dict()
         known[key] = next(
             ((name, value.clone()) for name, value in state.items() if _sees(value)), None
         )

@@ -1,184 +1,131 @@
-"""Stage: what one step of a pipeline is: its options, its typed inputs, what it makes.
+"""Stage: one step of a pipeline, with its options, its typed inputs and the artifact that it makes.
 
-A stage is a class whose annotated fields are its options and inputs. `transfer list`, the messages, the JSON
-Schema and the keys of the store are all made from these fields, so a default or a bound stands in one place:
+A stage is a class whose annotated fields are its options and inputs. `transfer list`, messages, the
+JSON Schema and the store's keys are all made from these fields:
 
     class Cluster(Stage):
         produces = Clusters
-        features: str = reads(Features, "the features to cluster")
+        features: str = stage_input(Features, "the features to cluster")
         k: int = option(2000, "number of clusters", ge=2)
 
-        def run(self, work: Work) -> None:
-            features = work.inputs["features"]
+        def run(self, context: StageContext) -> None:
+            features = context.inputs["features"]
             ...
 
-A stage knows nothing of caching, locking or where it runs: all that is in `work` (see `transfer/stage/context.py`).
+A stage knows nothing of caching, locking or where it runs: `context` has all of that (`context.py`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from functools import reduce
-from operator import or_
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, TypeVar
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Discriminator,
-    Field,
-    Tag,
-)
-from pydantic.fields import FieldInfo
+from pydantic import BaseModel, ConfigDict
 
 from transfer.artifacts import Artifact
-from transfer.models import FAMILIES, Timm, family
-from transfer.models.backbone import Backbone
+from transfer.stage.options import conditions, input_kind, option_text
+from transfer.storage.manifest import key_for
+from transfer.utils.formatting import member_label
 
 if TYPE_CHECKING:
-    from transfer.pipeline.plan import PlannedStage
+    from torch import Tensor
+
+    from transfer.models.backbone import Backbone
     from transfer.stage.context import StageContext
+    from transfer.transforms.per_image_rng import PerImageRng
 
-T = TypeVar("T")
-
-
-def _names_of_stages(value: Any) -> Any:
-    if not isinstance(value, str) and not (
-        isinstance(value, list) and value and all(map(_is_text, value))
-    ):
-        raise ValueError("must be the name of a stage, or a list of such names")
-    return value
-
-
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-# The type of an input that may be one stage or several.
-OneOrMoreStages = Annotated[str | list[str], BeforeValidator(_names_of_stages)]
-
-
-def option(
-    default: Any, help: str, where: dict[str, list[Any]] | None = None, **bounds: Any
-) -> Any:
-    """An option of a stage; `...` as default makes it required. `bounds` are pydantic's (ge, gt, le, lt).
-
-    `where={"head": ["mlp"]}`: it counts only where the option `head` is one of these (of a list: has one of them).
-    """
-    return Field(
-        default, description=help, json_schema_extra={"where": where} if where else None, **bounds
-    )
-
-
-def applies_when(field: FieldInfo) -> dict[str, list[Any]]:
-    """Option -> those of its values with which this one counts; empty: it always does."""
-    return _extra(field, "where") or {}
-
-
-def input_kind(field: FieldInfo) -> str | None:
-    """The kind of artifact that an input reads; None for an option."""
-    return _extra(field, "artifact")
-
-
-def _extra(field: FieldInfo, name: str) -> Any:
-    return field.json_schema_extra.get(name) if isinstance(field.json_schema_extra, dict) else None
-
-
-def option_text(name: str, values: list[Any]) -> str:
-    """An option with the values that it may have, as one would write them."""
-    return f"`{name}: {' or '.join(map(str, values))}`"
-
-
-def stage_input(artifact: type[Artifact], help: str, optional: bool = False, **bounds: Any) -> Any:
-    """An input of a stage: the name of a stage that makes an `artifact`; of a field `str | list[str]`, or several."""
-    default = None if optional else ...
-    return Field(
-        default, description=help, json_schema_extra={"artifact": artifact.__name__}, **bounds
-    )
-
-
-def inputs_named(inputs: Mapping[str, T], name: str) -> list[T]:
-    """All that the input `name` names, in the file's order; those of a list are `name.0`, `name.1`, ..."""
-    return [one for key, one in inputs.items() if key == name or key.startswith(f"{name}.")]
-
-
-def _named(value: Any) -> Any:
-    """`vgg16` means `{name: vgg16}`; an unknown name is told with the nearest one."""
-    options = {"name": value} if isinstance(value, str) else value
-    if isinstance(options, Backbone):
-        return options
-    if not isinstance(options, dict) or not isinstance(options.get("name"), str):
-        raise ValueError(
-            "a backbone is a name, or a mapping with `name`, as in {name: vgg16, width: 0.25}"
-        )
-    family(options["name"])
-    return options
-
-
-def _variant(value: Any) -> str:
-    name = value.get("name") if isinstance(value, dict) else value.name
-    return f"<{family(name).__name__}>"
-
-
-# One variant a family, so that an option's fault is found at its own place and the JSON Schema knows them all.
-_VARIANTS = reduce(or_, [Annotated[kind, Tag(f"<{kind.__name__}>")] for kind in FAMILIES])
-PublishedBackbone = Annotated[_VARIANTS, Discriminator(_variant), BeforeValidator(_named)]
-
-
-def _untrained(value: Backbone) -> Backbone:
-    if isinstance(value, Timm) and value.tag:
-        told = (
-            "starts with random weights here; `pretext/pretrained` takes those that timm publishes"
-        )
-        raise ValueError(f"{value.name} {told}: leave '.{value.tag}' out")
-    return value
-
-
-BackboneOption = Annotated[PublishedBackbone, AfterValidator(_untrained)]
-
-
-def is_backbone_option(field: FieldInfo) -> bool:
-    """Whether an option names a network."""
-    return any(kind.__name__ in str(field.annotation) for kind in FAMILIES)
+PACK = "images"  # the `uses:` word of the stages that pack image sets; no file can write it
 
 
 class ImageInput:
-    """Which images a stage reads when the pipeline file does not say.
+    """Which images a stage reads where the pipeline file does not say.
 
-    `split` is looked for first; a set without `unlabeled` gives its `train`, a set of one split gives that.
-    With `follow`, the images are those of the input of that name (pseudo-labels know their images).
+    Args:
+        split: the split that is looked for first. A set without `unlabeled` gives its `train`; a
+            set of one split gives that.
+        same_as: an input whose images are taken instead, such as pseudo-labels, which know theirs.
+        needs_labels: a split without labels is refused.
     """
 
-    def __init__(self, split: str, follow: str | None = None, labeled: bool = False):
-        self.split, self.follow, self.labeled = split, follow, labeled
+    def __init__(self, split: str, same_as: str | None = None, needs_labels: bool = False):
+        self.split, self.same_as, self.needs_labels = split, same_as, needs_labels
+
+
+@dataclass(frozen=True)
+class DatasetInfo:
+    """Facts of packed images that a stage may use before it has seen one."""
+
+    size: int  # side in px
+    count: int  # images
+    classes: int  # of the labels; 0 without
 
 
 class Stage(BaseModel):
-    """Base of all stages. Subclass it, or one of the bases in `transfer/training`, and write `run`."""
+    """Base of all stages. Subclass it, or a base in `transfer/training`, and write `run`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, validate_default=True)
 
     produces: ClassVar[type[Artifact]]
     version: ClassVar[int] = 1  # raise it when the same options give another result
-    seeded: ClassVar[bool] = True  # False: the seed is no part of the key, for nothing is drawn
-    images: ClassVar[
-        dict[str, ImageInput]
-    ] = {}  # role -> which images; empty: the stage reads none
-    smoke: ClassVar[dict[str, Any]] = {}  # what `--smoke` caps: numbers from above, others replaced
-    # option that names a file -> what `--smoke` changes where that file is not there; none: it must be there
+    seeded: ClassVar[bool] = True  # False: nothing is drawn, so the seed is no part of the key
+    images: ClassVar[dict[str, ImageInput]] = {}  # role -> which images; empty: it reads none
+    smoke: ClassVar[dict[str, Any]] = {}  # caps of `--smoke`: numbers from above, others replaced
+    # Option that names a file -> changes that `--smoke` makes where that file is missing.
     stand_ins: ClassVar[dict[str, dict[str, Any]]] = {}
+    is_trained: ClassVar[bool] = False  # whether it trains the network that it makes
+    paper: ClassVar[str] = ""  # who proposed the method, and where
+    needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
 
     def run(self, context: StageContext) -> None:
-        """Read `work.inputs` and `work.images`, write the artifact's files into `work.folder`."""
+        """Read `context.inputs` and `context.images`, and write the artifact into `context.folder`."""
         raise NotImplementedError
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """Raise BadOption (or ValueError) for what the plan shows to be wrong; every command calls it, so no torch."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption or ValueError for faults that the plan shows; must not import torch."""
 
-    def validate_build(self, planned: PlannedStage) -> None:
-        """Raise ValueError for what building the networks shows to be wrong; called before the first stage runs."""
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption or ValueError for faults that building the networks shows."""
+
+    # What other stages, the report and `compare` may ask of any stage.
+
+    def backbone_spec(self) -> Backbone | None:
+        """The network that it makes; None where it makes none."""
+        return None
+
+    def input_size(self) -> int | None:
+        """Side in px that its network is fed; None: that of the images it reads."""
+        return None
+
+    def starts_from_weights(self) -> bool:
+        """Whether its network was trained elsewhere."""
+        return False
+
+    def protocol_name(self) -> str:
+        """The name of an evaluation protocol, as far as the options give it; empty for others."""
+        return ""
+
+    def chance(self, dataset: DatasetInfo) -> float | None:
+        """The accuracy of guessing, from 0 to 1; None for a task without an accuracy."""
+        return None
+
+    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
+        """Caption -> (B, 3, h, w): uint8 `images` (B, 3, S, S) on their way into the network."""
+        raise NotImplementedError
+
+    @classmethod
+    def has_preview(cls) -> bool:
+        """Whether `preview` is written."""
+        return cls.preview is not Stage.preview
+
+    def output_space(self, planned: PlannedStage[Any]) -> Any:
+        """What planned features must agree in to be compared."""
+        return planned.key
+
+    def output_width(self, planned: PlannedStage[Any]) -> int | None:
+        """Values of a row of the planned features; None where the plan does not show it."""
+        return None
 
     @classmethod
     def input_fields(cls) -> dict[str, str]:
@@ -187,22 +134,19 @@ class Stage(BaseModel):
         return {name: kind for name, kind in kinds.items() if kind}
 
     def identity(self) -> dict[str, Any]:
-        """The options that the result depends on: with defaults, without inputs (their keys stand for them)."""
+        """The options that the result depends on, with defaults; keys stand for the inputs."""
         return self.model_dump(mode="json", exclude={*self.input_fields()})
 
-    def ineffective_options(self, written: Iterable[str]) -> list[str]:
-        """What to say of each of the options `written` that another option leaves without effect."""
-        told = []
-        for name in written:
-            for other, wanted in applies_when(type(self).model_fields[name]).items():
-                value = getattr(self, other)
-                if not any(
-                    one in wanted for one in (value if isinstance(value, list) else [value])
-                ):
-                    told.append(
-                        f"`{name}` has no effect: it counts with {option_text(other, wanted)}"
-                    )
-        return told
+    def ineffective_options(self, given: Iterable[str]) -> list[str]:
+        """A note for each of the options `given` that another option leaves without effect."""
+        notes = []
+        for name in given:
+            for other, values in conditions(type(self).model_fields[name]).items():
+                present = getattr(self, other)
+                entries = present if isinstance(present, list) else [present]
+                if not any(entry in values for entry in entries):
+                    notes.append(f"`{name}` has no effect unless {option_text(other, values)}")
+        return notes
 
     def for_smoke_run(self) -> Stage:
         """This stage, small enough to run in seconds."""
@@ -214,3 +158,128 @@ class Stage(BaseModel):
             elif value is not None:
                 changes[name] = min(value, cap)
         return self.model_copy(update=changes)
+
+
+class ImagePack(Stage):
+    """Base of the stage that packs an image set: facts of the images, known before they are packed."""
+
+    split: str
+    size: int  # side in px
+    classes: list[str]
+
+    @property
+    def count(self) -> int:
+        """How many images there will be, at most."""
+        raise NotImplementedError
+
+    @property
+    def set_name(self) -> str:
+        """Where the set comes from, as the pipeline file has it."""
+        raise NotImplementedError
+
+    @property
+    def is_labeled(self) -> bool:
+        """Whether the images have labels."""
+        raise NotImplementedError
+
+    def shares_ids(self, other: ImagePack) -> bool:
+        """Whether an id stands for the same image in both."""
+        raise NotImplementedError
+
+    def dataset_info(self) -> DatasetInfo:
+        """The facts that a pretext task may use."""
+        return DatasetInfo(self.size, self.count, len(self.classes))
+
+
+StageT = TypeVar("StageT", bound=Stage)
+
+
+def images_input(role: str) -> str:
+    """The name under which a stage reads the images of a role, beside its inputs."""
+    return f"{role} images"
+
+
+@dataclass(eq=False)
+class PlannedStage(Generic[StageT]):
+    """A stage of a plan: its options, the stages that it depends on, and the key of its artifact."""
+
+    name: str
+    uses: str
+    stage: StageT
+    seed: int = 0
+    member: dict[str, Any] = field(default_factory=dict)  # matrix variables that it depends on
+    members: list[dict[str, Any]] = field(default_factory=list)  # of all members that share it
+    inputs: dict[str, PlannedStage[Stage]] = field(default_factory=dict)
+    images: dict[str, PlannedStage[ImagePack]] = field(default_factory=dict)
+    note: str = ""  # what the user must know, such as a stand-in for a set that is missing
+    marks: dict[str, str] = field(default_factory=dict)  # option -> FILE:LINE:COLUMN; "": the stage
+
+    @property
+    def label(self) -> str:
+        return f"{self.name}[{member_label(self.member)}]" if self.member else self.name
+
+    @property
+    def is_pack(self) -> bool:
+        """Whether it packs images; such stages are not in the pipeline file."""
+        return isinstance(self.stage, ImagePack)
+
+    @property
+    def member_labels(self) -> list[set[str]]:
+        """The variables of each member that it is made for: {"k=200", "seed=0"}."""
+        return [
+            {member_label({name: value}) for name, value in member.items()}
+            for member in self.members
+        ]
+
+    @property
+    def dependencies(self) -> dict[str, PlannedStage[Any]]:
+        """Everything that it reads, by the name under which it reads it."""
+        packs = {images_input(role): pack for role, pack in self.images.items()}
+        return {**self.inputs, **packs}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """All that its result depends on."""
+        identity = {
+            "stage": self.uses,
+            "version": self.stage.version,
+            "options": self.stage.identity(),
+            "inputs": {name: planned.key for name, planned in self.dependencies.items()},
+        }
+        return identity | ({"seed": self.seed} if self.stage.seeded else {})
+
+    @cached_property
+    def key(self) -> str:
+        """The name of its artifact's folder in the store."""
+        return key_for(self.identity)
+
+    def mark(self, option: str = "") -> str:
+        """Where the file has an option, or else the stage; empty without a file."""
+        return self.marks.get(option) or self.marks.get("", "")
+
+
+PlannedPack = PlannedStage[ImagePack]
+
+
+def upstream_stages(planned: PlannedStage[Any], images: bool = False) -> list[PlannedStage[Any]]:
+    """All dependencies of a stage in topological order, ending with it; `images`: packs too."""
+    ordered: dict[str, PlannedStage[Any]] = {}
+
+    def visit(planned: PlannedStage[Any]) -> None:
+        if planned.key in ordered:
+            return
+        for dependency in (planned.dependencies if images else planned.inputs).values():
+            visit(dependency)
+        ordered[planned.key] = planned
+
+    visit(planned)
+    return list(ordered.values())
+
+
+def source_pack(planned: PlannedStage[Any]) -> PlannedPack | None:
+    """The packed images of a stage, or of the nearest one upstream; None where none reads any."""
+    while not planned.images:
+        if not planned.inputs:
+            return None
+        planned = next(iter(planned.inputs.values()))
+    return next(iter(planned.images.values()))

@@ -1,8 +1,10 @@
-"""What a stage is given while it runs."""
+"""StageContext: what a stage is given while it runs."""
 
 from __future__ import annotations
 
 import hashlib
+import json
+import logging
 import signal
 import time
 from dataclasses import dataclass, field
@@ -11,36 +13,48 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from transfer.artifacts import Images, read_json, write_json
+from transfer.artifacts import Images, read_json
 from transfer.errors import CorruptArtifact, Interrupted
+from transfer.utils.files import write_atomic
 from transfer.utils.progress import Progress
 from transfer.utils.runtime import Runtime
+
+logger = logging.getLogger(__name__)
+
+PROGRESS = "progress.json"
+
+
+def derived_seed(seed: int, *purpose: object) -> int:
+    """A seed for a purpose, derived from a stage's seed alone.
+
+    Each purpose draws from numbers of its own, so nothing depends on what was drawn before.
+    """
+    text = "\0".join(map(str, (seed, *purpose)))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
 
 
 @dataclass
 class StageContext:
-    """The inputs of a stage, where its files go, and the machine that it runs on."""
+    """The inputs of a stage, the folders for its files, and the device that it runs on."""
 
     folder: Path  # what is written here becomes the artifact
     checkpoints: Path  # what is written here survives a kill; empty at the first start
-    inputs: dict[str, Any]  # option name -> artifact
+    inputs: dict[str, Any]  # option -> artifact
     images: dict[str, Images]  # role -> packed images
-    machine: Runtime
+    runtime: Runtime
     seed: int
     stop: StopFlag
     label: str = ""
     key: str = ""
     input_keys: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, Any] = field(
-        default_factory=dict
-    )  # shown after the run, kept in the manifest
-    notes: list[str] = field(default_factory=list)  # what a person should know of the result
+    figures: dict[str, Any] = field(default_factory=dict)  # printed after the run, and recorded
+    notes: list[str] = field(default_factory=list)  # what the user should know of the result
     quiet: bool = False
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
     def earlier_seconds(self) -> float:
-        """Seconds that went into what interrupted runs of this stage left."""
+        """Seconds that interrupted runs of this stage took, up to their last checkpoint."""
         return float(self.saved_progress().get("seconds", 0.0))
 
     @property
@@ -49,43 +63,55 @@ class StageContext:
         return self.earlier_seconds + time.monotonic() - self.started
 
     def seed_for(self, *purpose: object) -> int:
-        """A seed of its own for each purpose, from the stage's seed alone: nothing depends on what was drawn before."""
-        text = "\0".join(map(str, (self.seed, *purpose)))
-        return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
+        """A seed for a purpose, such as `seed_for("weights")`: see `derived_seed`."""
+        return derived_seed(self.seed, *purpose)
 
-    def progress(self, what: str, total: int, unit: str, done: int = 0) -> Progress:
-        """A progress line: `with work.progress("packing", n, "images") as p: p.advance(k)`."""
-        return Progress(f"{self.label}: {what}", total, unit, done, quiet=self.quiet)
+    def progress(self, task: str, total: int, unit: str, done: int = 0) -> Progress:
+        """A progress bar: `with context.progress("packing", n, "images") as bar: bar.advance(k)`.
+
+        Args:
+            task: what is done, as in "packing".
+            total: units in all.
+            unit: the plural of what is counted, as in "images".
+            done: units that an interrupted run has done.
+        """
+        return Progress(f"{self.label}: {task}", total, unit, done, quiet=self.quiet)
 
     def note(self, text: str) -> None:
-        """Tell the person something now, and keep it with the result."""
+        """Keep a note for the user with the result; it is printed when the stage is done."""
+        logger.info("%s: %s", self.label, text)
         self.notes.append(text)
 
-    def save_progress(self, said: str, **facts: Any) -> None:
-        """Record how far the stage is, after its checkpoint is safely on disk."""
-        draft = self.checkpoints / "progress.draft"
-        write_json(draft, {"said": said, "seconds": round(self.seconds, 2), **facts})
-        draft.replace(self.checkpoints / "progress.json")
+    def save_progress(self, progress: str, **facts: Any) -> None:
+        """Record how far the stage is, once its checkpoint is safe on the disk.
+
+        Args:
+            progress: shown in the plan: "epoch 3 of 10".
+            facts: what `saved_progress` is to return.
+        """
+        body = {"progress": progress, "seconds": round(self.seconds, 2), **facts}
+        write_atomic(self.checkpoints / PROGRESS, json.dumps(body))
 
     def saved_progress(self) -> dict[str, Any]:
-        """What `save_progress` recorded before the stage was interrupted; empty at a first start."""
+        """The facts that `save_progress` recorded before an interruption; empty at a first start."""
         try:
-            return read_json(self.checkpoints / "progress.json")
+            return read_json(self.checkpoints / PROGRESS)
         except CorruptArtifact:
             return {}
 
     def pause_point(self) -> None:
-        """Raise Stopped if a signal asked to stop. Call it where everything worth keeping is saved."""
+        """Raise Interrupted after a signal. Call it where all that is worth keeping is saved."""
         self.stop.raise_if_set()
 
 
 class StopFlag:
-    """Ctrl-C and SIGTERM set a flag that stages look at; a second signal ends the process at once."""
+    """Set by Ctrl-C and SIGTERM, and read by stages; a second signal ends the process at once."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.number = 0
 
     def listen(self) -> None:
+        """Set the flag on the next signal instead of ending the process."""
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._received)
 
@@ -96,5 +122,6 @@ class StopFlag:
         self.number = number
 
     def raise_if_set(self) -> None:
+        """Raise Interrupted if the flag is set."""
         if self.number:
             raise Interrupted(self.number)

@@ -1,19 +1,17 @@
-"""Layers that an option names, checked against the network that is planned."""
+"""Checks of layers that options name against the planned network."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from transfer.errors import InvalidOption
-
-if TYPE_CHECKING:
-    from transfer.pipeline.plan import PlannedStage
+from transfer.stage.base import PlannedStage
 
 
-def check_layers(planned: PlannedStage, option: str, layers: Sequence[str | None]) -> None:
-    """BadOption, with the nearest names, for a layer that the stage behind `model` does not have."""
-    backbone = getattr(planned.inputs["model"].stage, "backbone", None)
+def check_layers(planned: PlannedStage[Any], option: str, layers: Sequence[str | None]) -> None:
+    """Raise InvalidOption, with the nearest names, for a layer that the network of `model` lacks."""
+    backbone = planned.inputs["model"].stage.backbone_spec()
     for layer in layers:
         if layer is not None and backbone is not None:
             try:

@@ -1,22 +1,23 @@
-"""What is recorded of an artifact: what it was made of and by, and the checksums of its files."""
+"""The manifest of an artifact: what it was made from, how, and the checksums of its files."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transfer.errors import CorruptArtifact
 from transfer.utils.files import hash_file
+from transfer.utils.formatting import figure_texts
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
 
 
 def key_for(identity: dict[str, Any]) -> str:
-    """sha256 of the canonical JSON of what an artifact is made of."""
+    """The sha256 of the canonical JSON of what an artifact depends on, shortened."""
     text = json.dumps(
         identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -31,19 +32,19 @@ class Manifest:
     key: str
     produces: str
     identity: dict[str, Any]
-    inputs: dict[str, dict[str, str]]  # name -> key and digest of what was read
+    inputs: dict[str, dict[str, str]]  # name -> key, digest and stage of what was read
     files: dict[str, dict[str, Any]]  # name -> size and sha256
     figures: dict[str, Any]
     environment: dict[str, Any]
     seconds: float
-    source: str  # sha256 of the stage's source file, told but not part of the key
+    source: str  # digest of the stage's code, compared with a note, no part of the key
+    notes: list[str] = field(default_factory=list)  # what the user should know of the result
 
     @property
     def digest(self) -> str:
-        """One number for all bytes of the artifact."""
-        return hashlib.sha256(
-            "".join(f"{n}\0{self.files[n]['sha256']}\n" for n in sorted(self.files)).encode()
-        ).hexdigest()
+        """One digest for all bytes of the artifact."""
+        lines = (f"{name}\0{self.files[name]['sha256']}\n" for name in sorted(self.files))
+        return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
@@ -51,25 +52,20 @@ class Manifest:
 
     def dump(self) -> str:
         """JSON with a checksum of its own, so that a flipped byte in it is noticed too."""
-        body = self.__dict__
-        return (
-            json.dumps(
-                {"checksum": _checksum(body), **body}, indent=1, sort_keys=True, ensure_ascii=False
-            )
-            + "\n"
-        )
+        body = {"checksum": _checksum(self.__dict__), **self.__dict__}
+        return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def done_text(self, label: str) -> str:
-        """The lines that a person sees when the stage is done."""
-        figures = ", ".join(numbers(self.figures))
-        notes = "".join(f"\n  {note}" for note in self.figures.get("notes", []))
+        """The lines that a run prints when the stage is done."""
+        figures = ", ".join(figure_texts(self.figures))
+        notes = "".join(f"\n  {note}" for note in self.notes)
         return (
             f"{label}: done in {self.seconds:.1f} s" + (f" ({figures})" if figures else "") + notes
         )
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """The manifest in `folder`; Damaged where it is not what was written."""
+        """Read the manifest in `folder`; CorruptArtifact where it is not what was written."""
         try:
             body = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             checksum = body.pop("checksum")
@@ -82,25 +78,14 @@ class Manifest:
 
 
 def _checksum(body: dict[str, Any]) -> str:
-    return hashlib.sha256(
-        json.dumps(body, sort_keys=True, ensure_ascii=False).encode("utf-8")
-    ).hexdigest()
+    text = json.dumps(body, sort_keys=True, ensure_ascii=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:
-    """Name -> size and sha256 of every file below `folder`."""
+    """Map the name of every file below `folder` to its size and sha256."""
     files = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file()):
         digest, size = hash_file(path)
         files[path.relative_to(folder).as_posix()] = {"sha256": digest, "size": size}
     return files
-
-
-def numbers(figures: dict[str, Any], between: str = " ") -> list[str]:
-    """Each figure with its name; notes are none."""
-    return [f"{name}{between}{number(value)}" for name, value in figures.items() if name != "notes"]
-
-
-def number(value: Any) -> str:
-    """A figure as a person reads it."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,7 +1,8 @@
-"""Where artifacts live: `<stage>/<key>/` with the files and, last of all, `manifest.json`.
+"""The store: `<stage>/<key>/` holds an artifact's files and, written last, its `manifest.json`.
 
-An artifact is built in a folder of its own, flushed to disk and renamed into place: what has a manifest is whole,
-what has none is never read. One lock a key, which the kernel drops with the process that holds it.
+An artifact is built in a folder of its own, flushed to the disk and renamed into place. What has a
+manifest is whole; what has none is never read. Each key has one lock, which the kernel releases when
+the process that holds it ends. Only this file knows the layout of the folder.
 """
 
 from __future__ import annotations
@@ -17,20 +18,20 @@ from pathlib import Path
 
 from transfer.errors import CorruptArtifact, LockHeld
 from transfer.storage.manifest import MANIFEST, Manifest
-from transfer.utils.files import hash_file
+from transfer.utils.files import flush, hash_file, write_atomic
 
-OWN_CHECKSUMS = (
-    256 << 20
-)  # HDF5 files above this many bytes are checked block by block as they are read
+OWN_CHECKSUMS = 256 << 20  # bytes: larger HDF5 files are checked block by block while they are read
+LEFTOVERS = (".building", ".checkpoints", ".damaged", ".logs")
 
 
 class Store:
-    """A folder of artifacts. Opening one costs nothing; the folder is made when something is written."""
+    """A folder of artifacts. Opening it costs nothing; the folder is made with the first write."""
 
     def __init__(self, root: Path):
         self.root = Path(root)
 
     def folder(self, stage: str, key: str) -> Path:
+        """The folder of an artifact."""
         return self.root / stage / key
 
     def checkpoints(self, key: str) -> Path:
@@ -39,11 +40,25 @@ class Store:
 
     @property
     def survey_cache(self) -> Path:
-        """Where surveys of image sets are remembered."""
+        """Where surveys of image sets are cached."""
         return self.root / ".surveys"
 
+    @property
+    def answer_cache(self) -> Path:
+        """Where commands with nothing to do keep their output."""
+        return self.root / ".answers"
+
+    def log_path(self, key: str) -> Path:
+        """Where the traceback of a failed stage is kept."""
+        return self.root / ".logs" / f"{key}.txt"
+
+    @property
+    def smoke(self) -> Store:
+        """The store of smoke runs."""
+        return Store(self.root / "smoke")
+
     def find(self, stage: str, key: str) -> Manifest | None:
-        """The manifest of a finished artifact, or None; Damaged where there is one that cannot be trusted."""
+        """The manifest of a finished artifact, or None; CorruptArtifact where files do not match."""
         folder = self.folder(stage, key)
         if not (folder / MANIFEST).exists():
             previous = _previous(folder)
@@ -63,9 +78,10 @@ class Store:
         return manifest
 
     def check(self, folder: Path, manifest: Manifest, thorough: bool = False) -> None:
-        """Compare the files with the manifest; Damaged names the first that differs.
+        """Compare files with their manifest; CorruptArtifact names the first that differs.
 
-        Large HDF5 files carry checksums, which are met when their rows are read; `thorough` reads them too.
+        Large HDF5 files carry checksums, which are checked when rows are read; `thorough` reads
+        them too.
         """
         for name, facts in manifest.files.items():
             if not thorough and name.endswith(".h5") and facts["size"] > OWN_CHECKSUMS:
@@ -77,9 +93,7 @@ class Store:
                     folder, f"{name} cannot be read ({error.strerror})"
                 ) from error
             if digest != facts["sha256"]:
-                raise CorruptArtifact(
-                    folder, f"{name} is not what was written (its sha256 differs)"
-                )
+                raise CorruptArtifact(folder, f"{name} is not what was written (sha256 differs)")
 
     @contextmanager
     def lock(
@@ -90,38 +104,57 @@ class Store:
         waiting: Callable[[str], None],
         pause_point: Callable[[], None],
     ) -> Iterator[None]:
-        """Hold `key`. Where somebody else does: `waiting(who)` is told, or Busy is raised without `wait`."""
+        """Hold the lock of `key`.
+
+        Args:
+            key: of the artifact.
+            wait: False raises LockHeld where another process holds it.
+            waiting: called once with the holder before waiting.
+            pause_point: called while waiting; may raise.
+        """
         from filelock import FileLock, Timeout
 
-        path = self.root / ".locks" / f"{key}.lock"
+        path = self._lock_path(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         holder = path.with_suffix(".holder")
-        lock, told = FileLock(path), False
+        lock, reported = FileLock(path), False
         while True:
             try:
                 lock.acquire(timeout=0)
                 break
             except Timeout:
-                who = _read_text(holder) or "another process"
+                name = _read_text(holder) or "another process"
                 if not wait:
-                    raise LockHeld(f"held by {who}, and --no-wait was given") from None
-                if not told:
-                    waiting(who)
-                    told = True
+                    raise LockHeld(f"held by {name}, and --no-wait was given") from None
+                if not reported:
+                    waiting(name)
+                    reported = True
                 pause_point()
                 time.sleep(0.2)
         try:
-            holder.write_text(
-                f"process {os.getpid()} on {socket.gethostname()}, since {time.strftime('%H:%M:%S')}",
-                encoding="utf-8",
-            )
+            since = time.strftime("%H:%M:%S")
+            text = f"process {os.getpid()} on {socket.gethostname()}, since {since}"
+            holder.write_text(text, encoding="utf-8")
             yield
         finally:
             holder.unlink(missing_ok=True)
             lock.release()
 
+    def is_locked(self, key: str) -> bool:
+        """Whether a running process holds the key."""
+        from filelock import FileLock, Timeout
+
+        path = self._lock_path(key)
+        if not path.exists():
+            return False
+        try:
+            with FileLock(path).acquire(timeout=0):
+                return False
+        except Timeout:
+            return True
+
     def begin(self, key: str) -> Path:
-        """An empty folder to build the artifact in, on the same file system. Call with the lock held."""
+        """Make an empty folder to build the artifact in. Call with the lock held."""
         folder = self.root / ".building" / key
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -129,14 +162,14 @@ class Store:
         return folder
 
     def publish(self, building: Path, manifest: Manifest) -> None:
-        """Flush, add the manifest, rename into place. The old result stands until the new one is there."""
+        """Flush, add the manifest, rename into place. The old result stays until then."""
         for path in building.rglob("*"):
             if path.is_file():
-                _flush(path)
+                flush(path)
         draft = building / MANIFEST
         draft.write_text(manifest.dump(), encoding="utf-8")
-        _flush(draft)
-        _flush(building)
+        flush(draft)
+        flush(building)
         target = self.folder(manifest.stage, manifest.key)
         target.parent.mkdir(parents=True, exist_ok=True)
         if target.exists():
@@ -147,64 +180,87 @@ class Store:
         shutil.rmtree(self.checkpoints(manifest.key), ignore_errors=True)
 
     def put_aside(self, folder: Path) -> Path:
-        """Move a damaged artifact out of the way, for whoever wants to look at it; `gc` removes it."""
-        target = self.root / ".damaged" / f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        """Move a damaged artifact out of the way, for inspection; `gc` removes it."""
+        name = f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
+        target = self.root / ".damaged" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         _rename(folder, target)
         return target
 
     def artifacts(self) -> Iterator[Path]:
-        """Folders of all finished artifacts."""
+        """Folders of all finished artifacts; those of smoke runs are another store's."""
         for path in sorted(self.root.glob(f"**/{MANIFEST}")):
-            if not any(part.startswith(".") for part in path.relative_to(self.root).parts):
+            parts = path.relative_to(self.root).parts
+            if parts[0] != "smoke" and not any(part.startswith(".") for part in parts):
                 yield path.parent
 
-    # What each pipeline last made: the ground for reasons ("k 200 -> 100") and for what `gc` keeps.
+    def leftovers(self) -> Iterator[Path]:
+        """What interrupted runs left: half-built artifacts, checkpoints, logs, replaced results."""
+        for name in LEFTOVERS:
+            yield from sorted((self.root / name).glob("*"))
+        for previous in self.root.glob("**/.*.previous"):
+            if _replaced_by(previous).exists():
+                yield previous
+
+    # The latest artifacts of each pipeline: for reasons ("k 200 → 100") and for `gc`.
 
     def run_record(self, pipeline: str) -> Path:
+        """The file that records a pipeline's latest artifacts."""
         return self.root / ".pipelines" / f"{pipeline}.json"
 
     def last_run(self, pipeline: str) -> dict[str, dict[str, str]]:
-        """Stage -> `uses` and key of what the pipeline of this name last made or found."""
+        """Stage label -> `uses` and key of the artifact that the pipeline last made or used."""
         try:
             return json.loads(self.run_record(pipeline).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
+    def recorded_artifacts(self, pipeline: str) -> list[tuple[str, str]]:
+        """`uses` and key of a pipeline's latest artifacts; CorruptArtifact where the record is damaged.
+
+        An empty answer would let `gc` delete everything.
+        """
+        path = self.run_record(pipeline)
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            return [(str(fact["uses"]), str(fact["key"])) for fact in record.values()]
+        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
+            problem = f"{path.name} is damaged; run that pipeline again, or remove the file"
+            raise CorruptArtifact(path.parent, problem) from error
+
     def record_run(
         self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None
     ) -> None:
-        """Add to what is known of a pipeline; with `labels`, those that it no longer has are forgotten."""
+        """Add artifacts to a pipeline's record; with `labels`, drop all others."""
         path = self.run_record(pipeline)
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft = path.with_suffix(f".{os.getpid()}")
         known = {
             label: fact
             for label, fact in self.last_run(pipeline).items()
             if labels is None or label in labels
         }
-        draft.write_text(json.dumps(known | made, indent=1, sort_keys=True), encoding="utf-8")
-        os.replace(draft, path)
+        write_atomic(path, json.dumps(known | made, indent=1, sort_keys=True))
 
     def pipelines(self) -> list[str]:
+        """Names of the pipelines that have a record."""
         return sorted(path.stem for path in (self.root / ".pipelines").glob("*.json"))
+
+    def _lock_path(self, key: str) -> Path:
+        return self.root / ".locks" / f"{key}.lock"
 
 
 def _previous(folder: Path) -> Path:
     return folder.with_name(f".{folder.name}.previous")
 
 
+def _replaced_by(previous: Path) -> Path:
+    """The folder whose former content `previous` is."""
+    return previous.with_name(previous.name.removeprefix(".").removesuffix(".previous"))
+
+
 def _rename(source: Path, target: Path) -> None:
     os.rename(source, target)
-    _flush(target.parent)
-
-
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    flush(target.parent)
 
 
 def _read_text(path: Path) -> str:

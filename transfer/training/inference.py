@@ -19,19 +19,19 @@ BLOCK = 256  # images a forward pass; fixed, so that a resumed extraction gives 
 
 
 def extract_layers(
-    model: Model, images: Images, layers: Sequence[str], machine: Runtime, start: int = 0
+    model: Model, images: Images, layers: Sequence[str], runtime: Runtime, start: int = 0
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
     """(first row, layer -> activations as they are computed) for each block of images from row `start` on, in order."""
     from transfer.models.blocks import fuse_batchnorm  # imports torch
 
     network = model.network()
     fuse_batchnorm(network)
-    network.to(machine.device, memory_format=torch.channels_last)
-    if machine.compile:
+    network.to(runtime.device, memory_format=torch.channels_last)
+    if runtime.compile:
         network.compile()
-    for first, batch in iter_batches(images, machine, start):
+    for first, batch in iter_batches(images, runtime, start):
         batch = resize_to(batch, model.card["size"])
-        with torch.inference_mode(), machine.autocast():
+        with torch.inference_mode(), runtime.autocast():
             found = network.layers(normalize(batch, model.normalization), layers)
         yield first, found
 
@@ -43,22 +43,12 @@ def resize_to(images: Tensor, size: int) -> Tensor:
     return F.interpolate(images.float(), size=size, mode="bilinear", antialias=True).div(255)
 
 
-def iter_batches(images: Images, machine: Runtime, start: int = 0) -> Iterator[tuple[int, Tensor]]:
+def iter_batches(images: Images, runtime: Runtime, start: int = 0) -> Iterator[tuple[int, Tensor]]:
     """(first row, uint8 (B, 3, S, S) on the device) for each block of images from row `start` on, in order."""
     blocks = [
         np.arange(first, min(first + BLOCK, len(images)))
         for first in range(start, len(images), BLOCK)
     ]
-    with Batches(images, machine, BLOCK) as feed:
+    with Batches(images, runtime, BLOCK) as feed:
         for rows, batch in zip(blocks, feed.each(blocks), strict=True):
             yield int(rows[0]), batch
-
-
-def pool_features(activations: Tensor, side: int, how: str) -> Tensor:
-    """(B, C, H, W) to (B, C * side * side) float32, by maximum or mean over a side x side grid; flat ones stay flat."""
-    if activations.ndim == 4 and max(activations.shape[-2:]) > side:
-        if how == "max":
-            activations = F.adaptive_max_pool2d(activations, side)
-        else:
-            activations = F.adaptive_avg_pool2d(activations.float(), side)
-    return activations.flatten(1).float()

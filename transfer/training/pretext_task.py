@@ -2,33 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-from transfer.artifacts import Model, Normalization
+from transfer.artifacts import Model
 from transfer.errors import TransferError
-from transfer.stage.base import BackboneOption, ImageInput, option
+from transfer.models.build import build_network
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import shuffled_rows, train
+from transfer.transforms.normalize import Normalization
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor, nn
 
+    from transfer.models.backbone import Backbone
     from transfer.models.network import Network
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """What a task may know of its images before it has seen one."""
-
-    size: int  # side in px
-    count: int  # images
-    classes: int  # of the labels; 0 without
 
 
 class Pretext(TrainableStage):
@@ -41,10 +36,11 @@ class Pretext(TrainableStage):
     produces = Model
     images = {"images": ImageInput("unlabeled")}
     normalization: ClassVar[Normalization] = Normalization()
-    paper: ClassVar[str] = ""  # who proposed the task, and where
-    needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
 
     backbone: BackboneOption = option("vgg16", "the deep network (see `transfer list backbones`)")
+
+    def backbone_spec(self) -> Backbone:
+        return self.backbone
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
         """All that is trained; the entry `backbone` is what is kept afterwards."""
@@ -58,10 +54,6 @@ class Pretext(TrainableStage):
         A figure called `accuracy` is compared with `chance`.
         """
         raise NotImplementedError
-
-    def chance(self, about: DatasetInfo) -> float | None:
-        """The accuracy of guessing, or None for a task without an accuracy."""
-        return None
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         """Once, before training: fill the buffers that stand on the images or on the inputs."""
@@ -81,8 +73,7 @@ class Pretext(TrainableStage):
 
     def validate_build(self, planned: PlannedStage) -> None:
         """The networks fit the images: found out without computing anything."""
-        pack = planned.images["images"].stage
-        self._build(DatasetInfo(pack.size, pack.count, len(pack.classes)), seed=0)
+        self._build(planned.images["images"].stage.dataset_info(), seed=0)
 
     def run(self, context: StageContext) -> None:
         images = context.images["images"]
@@ -116,7 +107,7 @@ class Pretext(TrainableStage):
         return DatasetInfo(images.size, len(images), len(images.classes))
 
     def _build(self, about: DatasetInfo, seed: int) -> nn.ModuleDict:
-        backbone = self.backbone.build(seed)
+        backbone = build_network(self.backbone, seed)
         backbone.shapes(about.size)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from transfer.stage.base import Stage, option
+from transfer.stage.base import Stage
+from transfer.stage.options import option
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
@@ -16,19 +17,20 @@ if TYPE_CHECKING:
 def lr_milestones(shares: list[float]) -> Any:
     """The option `drops` with this default."""
     help = "shares of the training after which the rate falls to a tenth"
-    return option(shares, help, where={"schedule": ["step"]})
+    return option(shares, help, applies_when={"schedule": ["step"]})
 
 
 class TrainableStage(Stage):
     """Base of the stages that train a network. The defaults are those of most ImageNet recipes at a batch of 256."""
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1}
+    is_trained = True
 
     epochs: int = option(90, "passes over the images", ge=0)
-    batch: int = option(
+    batch_size: int = option(
         256, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
     )
-    accumulate: int = option(
+    accumulation_steps: int = option(
         1, "parts that a batch is cut into, their gradients summed: less memory", ge=1
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("sgd", "SGD has Nesterov momentum")
@@ -38,8 +40,8 @@ class TrainableStage(Stage):
     schedule: Literal["cosine", "step", "constant"] = option(
         "cosine", "of the learning rate, after the warm-up"
     )
-    drops: list[float] = lr_milestones([0.33, 0.67, 0.89])
-    warmup: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
+    milestones: list[float] = lr_milestones([0.33, 0.67, 0.89])
+    warmup_epochs: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
     # part of the network -> what its learning rate is multiplied with
     lr_scales: ClassVar[dict[str, float]] = {}
@@ -68,13 +70,13 @@ class TrainableStage(Stage):
 
     def learning_rate_at(self, epoch: float) -> float:
         """The learning rate after `epoch` epochs (fractions count)."""
-        if epoch < self.warmup:
-            return self.learning_rate * epoch / self.warmup
-        share = (epoch - self.warmup) / max(1e-9, self.epochs - self.warmup)
+        if epoch < self.warmup_epochs:
+            return self.learning_rate * epoch / self.warmup_epochs
+        share = (epoch - self.warmup_epochs) / max(1e-9, self.epochs - self.warmup_epochs)
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         if self.schedule == "step":
             return self.learning_rate * 0.1 ** sum(
-                epoch / max(1, self.epochs) >= drop for drop in self.drops
+                epoch / max(1, self.epochs) >= drop for drop in self.milestones
             )
         return self.learning_rate

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from transfer.artifacts import Model, Normalization
-from transfer.stage.base import BackboneOption, option
+from transfer.artifacts import Model
+from transfer.models.build import build_network, layer_shapes
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import shuffled_rows, train
-from transfer.transforms.normalize import normalize, random_resized_crop
+from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
-    from transfer.pipeline.plan import PlannedStage
+    from transfer.models.backbone import Backbone
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
@@ -43,9 +47,15 @@ class Target(TrainableStage):
     )
     flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
+    def backbone_spec(self) -> Backbone:
+        return self.backbone
+
+    def input_size(self) -> int | None:
+        return self.size
+
     def validate_build(self, planned: PlannedStage) -> None:
         """The network fits the images: found out without computing anything."""
-        self.backbone.shapes(self.size or planned.images["images"].stage.size)
+        layer_shapes(self.backbone, self.size or planned.images["images"].stage.size)
 
     def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
@@ -74,7 +84,7 @@ class Target(TrainableStage):
         """
         images, normalization = context.images["images"], Normalization()
         seed, size = context.seed_for("weights"), self.size or context.images["images"].size
-        backbone = self.backbone.build(seed)
+        backbone = build_network(self.backbone, seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             network = nn.ModuleDict(

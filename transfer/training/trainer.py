@@ -86,12 +86,12 @@ class _Training:
         self.order, self.chance = order, chance
         self.before_epoch, self.after_step = before_epoch, after_step
         count = len(order(0))
-        self.batch = min(recipe.batch, count)
+        self.batch = min(recipe.batch_size, count)
         self.steps = count // self.batch  # an epoch
-        self.device = context.machine.device
+        self.device = context.runtime.device
         self.network = network.to(self.device, memory_format=torch.channels_last).train()
         self.optimizer = recipe.make_optimizer(network)
-        if context.machine.compile:
+        if context.runtime.compile:
             for part in network.children():
                 part.compile()
         self.path = context.checkpoints / "training.safetensors"
@@ -112,7 +112,7 @@ class _Training:
             self.context.progress(
                 "training", total * self.batch, "images", self.step * self.batch
             ) as progress,
-            Batches(self.images, self.context.machine, self.batch) as feed,
+            Batches(self.images, self.context.runtime, self.batch) as feed,
         ):
             while self.step < total:
                 epoch, at = divmod(self.step, self.steps)
@@ -146,10 +146,10 @@ class _Training:
         rate = self.recipe.learning_rate_at(self.step / self.steps)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group["scale"]
-        parts = min(self.recipe.accumulate, len(ids))
+        parts = min(self.recipe.accumulation_steps, len(ids))
         for part in range(parts):
             share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
-            with self.context.machine.autocast():
+            with self.context.runtime.autocast():
                 loss, figures = self.loss_of(
                     self.network, images[share], PerImageRng(draw_seed, ids[share])
                 )
@@ -210,7 +210,7 @@ class _Training:
         """Save now and then, and when a signal asks to stop."""
         if (
             self.context.stop.number
-            or time.monotonic() - self.saved > self.context.machine.save_every
+            or time.monotonic() - self.saved > self.context.runtime.save_every
         ):
             self._save()
         self.context.pause_point()

@@ -3,17 +3,27 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from transfer.artifacts import Normalization
-from transfer.transforms.color import mix_colors, rgb_to_lab, to_float
-from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.color import rgb_to_lab, to_float
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["mix_colors", "normalize", "random_resized_crop", "to_float"]
+
+@dataclass(frozen=True)
+class Normalization:
+    """How uint8 images become a network's input: per channel, or each image by its own mean and deviation.
+
+    With `lightness` the network sees no color: all three channels are the CIE lightness L.
+    """
+
+    per_image: bool = False
+    lightness: bool = False
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
 
 
 def normalize(images: Tensor, how: Normalization) -> Tensor:

@@ -80,9 +80,7 @@ class SimCLRViews:
         solarized: Tensor,
     ) -> None:
         """Fill `seen`."""
-        torch.clamp(
-            unclamped_jitter(sample(images, maps, self.size), colors, turn), 0, 1, out=seen
-        )
+        torch.clamp(unclamped_jitter(sample(images, maps, self.size), colors, turn), 0, 1, out=seen)
         chosen = gray.nonzero()[:, 0]
         seen.index_copy_(
             0, chosen, mix_colors(seen[chosen], grayscale_matrix(gray[chosen])[:, :, :3])

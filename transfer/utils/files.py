@@ -1,18 +1,58 @@
-"""Files: what tells that one may have changed, and what its bytes are."""
+"""Files: atomic writes, stamps that show a change, digests, and a full disk."""
 
 from __future__ import annotations
 
 import errno
 import hashlib
 import os
+import shutil
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
-TICK = 50_000_000  # ns: more than the step of file systems' clocks
+TICK = 50_000_000  # ns: longer than the step of file systems' clocks
+FULL = 1 << 20  # bytes: a disk with less free space counts as full
+
+
+def write_atomic(
+    path: Path, content: str | bytes | Callable[[Path], object], durable: bool = False
+) -> None:
+    """Write a file so that a reader, or a run after a kill, finds the old one or the new one whole.
+
+    Args:
+        path: the file; its folder must exist.
+        content: text in UTF-8, bytes, or a function that writes the draft that it is given.
+        durable: flush the file and its folder to the disk before returning.
+    """
+    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    try:
+        if callable(content):
+            content(draft)
+        else:
+            draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+        if durable:
+            flush(draft)
+        os.replace(draft, path)
+        if durable:
+            flush(path.parent)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def flush(path: Path) -> None:
+    """Wait until a file or folder is on the disk."""
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def file_stamp(path: Path) -> list[int]:
-    """What tells that a file may have changed; the time of the last status change cannot be set back by hand."""
+    """Size, times and inode of a file: equal stamps mean unchanged bytes.
+
+    The time of the last status change cannot be set back by hand. OSError where it is no file.
+    """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
         raise OSError(errno.EINVAL, "is not a regular file")
@@ -20,10 +60,29 @@ def file_stamp(path: Path) -> list[int]:
 
 
 def hash_file(path: Path) -> tuple[str, int]:
-    """(sha256, size) of a file."""
+    """Return the sha256 of a file, and its size in bytes."""
     digest, size = hashlib.sha256(), 0
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
             size += len(block)
     return digest.hexdigest(), size
+
+
+def free_bytes(path: Path) -> int:
+    """Free space on the file system that holds `path`, or will hold it."""
+    while not path.exists():
+        path = path.parent
+    return shutil.disk_usage(path).free
+
+
+def full_disk(error: BaseException, path: Path) -> str:
+    """Describe the full disk behind `error`; empty where the disk at `path` has room.
+
+    Libraries often hide the reason, so the free space is looked at too.
+    """
+    free = free_bytes(path)
+    no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    if free >= FULL and not no_space:
+        return ""
+    return f"the disk is full ({free:,} bytes free at {path})"

@@ -74,6 +74,10 @@ class Runtime:
             ) from error
         return device
 
+    def check_device(self) -> None:
+        """UsageError where the device is missing."""
+        _ = self.device
+
     @cached_property
     def precision(self) -> str:
         """`bfloat16` where the hardware multiplies it faster than float32, else `float32`."""
@@ -154,13 +158,6 @@ def retain_freed_memory() -> None:
             (M_TOP_PAD, 64 << 20),
         ):
             library.mallopt(parameter, value)
-
-
-def free_bytes(path: Path) -> int:
-    """Free space on the file system that holds `path`, or will."""
-    while not path.exists():
-        path = path.parent
-    return shutil.disk_usage(path).free
 
 
 def _commit() -> str:

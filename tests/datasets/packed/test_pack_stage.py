@@ -22,12 +22,13 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.packed import decode_workers
 from transfer.datasets.packed import pack_stage as pack_module
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.readers.base import Split, StampCache, Survey
+from transfer.datasets.readers.base import Split, Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import Interrupted, TransferError, UsageError
 from transfer.stage.context import StageContext
 from transfer.utils.progress import Progress
+from transfer.utils.stamp_cache import StampCache
 
 
 def digests(folder: Path) -> dict[str, str]:

@@ -17,9 +17,10 @@ import pytest
 from tests.datasets.conftest import encode, picture
 from transfer.datasets.packed.decode import BadImage
 from transfer.datasets.readers.archive_tree import ArchiveTree
-from transfer.datasets.readers.base import TICK, StampCache
+from transfer.datasets.readers.base import TICK
 from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import UsageError
+from transfer.utils.stamp_cache import StampCache
 
 FILES = {
     "cat/1.png": encode(picture(1)),

@@ -19,9 +19,10 @@ from tests.datasets.packed.test_decode import png
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import file_tree as tree_module
-from transfer.datasets.readers.base import TICK, StampCache, Survey
+from transfer.datasets.readers.base import TICK, Survey
 from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import TransferError, UsageError
+from transfer.utils.stamp_cache import StampCache
 
 
 @pytest.fixture

@@ -18,9 +18,10 @@ from transfer.artifacts import Images
 from transfer.datasets.packed.decode import BadImage
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import hdf5 as hdf5_module
-from transfer.datasets.readers.base import TICK, StampCache, Survey
+from transfer.datasets.readers.base import TICK, Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.errors import TransferError, UsageError
+from transfer.utils.stamp_cache import StampCache
 
 
 @pytest.fixture

@@ -15,10 +15,11 @@ from tests.datasets.miniature import Opened
 from tests.datasets.readers.test_archive_tree import link, write_tar
 from transfer.datasets.cards import Card
 from transfer.datasets.readers import webdataset as shards_module
-from transfer.datasets.readers.base import TICK, StampCache, Survey
+from transfer.datasets.readers.base import TICK, Survey
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.datasets.readers.webdataset import TarSource
 from transfer.errors import UsageError
+from transfer.utils.stamp_cache import StampCache
 
 
 def shard(

@@ -9,10 +9,12 @@ import torch
 from stages.evaluate.knn import Knn, vote
 from stages.evaluate.linear import Linear
 from tests.stages.handmade import make_work, pack_images, pinned, run_stage
-from transfer.artifacts import Images, Model, Normalization
+from transfer.artifacts import Images, Model
 from transfer.datasets.drawings import render
 from transfer.errors import TransferError
 from transfer.models import backbone
+from transfer.models.build import build_network
+from transfer.transforms.normalize import Normalization
 
 TRAIN, TEST = 300, 200
 LINEAR = {"conv1": 20.5, "conv2": 32.0, "conv3": 33.5, "conv4": 38.5, "avgpool": 17.0, "best": 33.5}
@@ -32,7 +34,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
 
 def model(folder: Path, spec: object = "conv4", spoil: float | None = None) -> Model:
     folder.mkdir()
-    network = backbone(spec).build(seed=0)
+    network = build_network(backbone(spec), 0)
     if spoil is not None:
         with torch.no_grad():
             next(network.parameters()).fill_(spoil)

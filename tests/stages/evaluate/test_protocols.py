@@ -47,7 +47,7 @@ PINNED: dict[str, tuple[Any, dict[str, float]]] = {
         {"mAP": 17.23, "recall at 1": 18.33, "recall at 10": 75.0, "recall at 5": 55.0},
     ),
     "finetune": (
-        Finetune(model="model", amounts=[0.5, 1.0], **SHORT),
+        Finetune(model="model", label_budgets=[0.5, 1.0], **SHORT),
         {
             "finetuned, 100 %": 6.67,
             "finetuned, 50 %": 8.33,
@@ -56,11 +56,11 @@ PINNED: dict[str, tuple[Any, dict[str, float]]] = {
         },
     ),
     "nonlinear": (
-        Nonlinear(model="model", locked=["conv2", "conv4"], **SHORT),
+        Nonlinear(model="model", frozen_up_to=["conv2", "conv4"], **SHORT),
         {"conv2": 10.0, "conv4": 11.67, "deepest": 11.67},
     ),
     "lowshot": (
-        Lowshot(model="model", amounts=[2, 0.5], draws=2, layer="conv3", **SHORT),
+        Lowshot(model="model", label_budgets=[2, 0.5], repeats=2, layer="conv3", **SHORT),
         {
             "finetuned, 2 a class": 6.67,
             "finetuned, 50 %": 7.5,
@@ -92,7 +92,7 @@ def test_a_second_run_gives_the_same_bytes(name: str, sets: dict, tmp_path: Path
 
 
 def test_a_lesson_that_was_stopped_goes_on_where_it_was(sets: dict, tmp_path: Path) -> None:
-    stage, fixed = Finetune(model="model", epochs=3, batch=32), model(tmp_path / "m")
+    stage, fixed = Finetune(model="model", epochs=3, batch_size=32), model(tmp_path / "m")
     straight = run_stage(stage, tmp_path / "a", sets, model=fixed)
     work = make_work(tmp_path / "b", sets, {"model": fixed})
     work.__class__ = type("StopsAtFive", (StopsAt,), {"stop_at": 5})  # of the lesson's own work too
@@ -332,7 +332,7 @@ def test_fidelity_goes_through_the_numbers_of_the_clusters(sets: dict, tmp_path:
             labels="l",
             backbone={"name": "conv4"},
             epochs=12,
-            batch=30,
+            batch_size=30,
             learning_rate=0.05,
             crop=1.0,
         ),
@@ -425,13 +425,16 @@ def test_a_class_with_fewer_images_than_labels_asked_for_is_named(
         TransferError, match="asks for 50 labels of each class, and there are 10 training images of"
     ):
         run_stage(
-            Lowshot(model="model", amounts=[50]), tmp_path / "w", sets, model=model(tmp_path / "m")
+            Lowshot(model="model", label_budgets=[50]),
+            tmp_path / "w",
+            sets,
+            model=model(tmp_path / "m"),
         )
 
 
 def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
     made: Scores = run_stage(
-        Nonlinear(model="model", locked=["conv4"], **SHORT),
+        Nonlinear(model="model", frozen_up_to=["conv4"], **SHORT),
         tmp_path / "w",
         sets,
         model=model(tmp_path / "m"),

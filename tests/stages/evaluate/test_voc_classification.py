@@ -34,15 +34,23 @@ def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options
 
 def test_published_settings_are_the_defaults() -> None:
     stage = VocClassification(model="model")
-    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.clip, stage.crops) == (
+    assert (
+        stage.batch_size,
+        stage.learning_rate,
+        stage.weight_decay,
+        stage.clip_grad_norm,
+        stage.crops,
+    ) == (
         16,
         1e-3,
         1e-6,
         10,
         10,
     )
-    assert stage.epochs * 5011 / stage.batch == pytest.approx(80_000, rel=0.002)
-    eighths = [stage.rate(stage.epochs * share) for share in (0, 0.124, 0.126, 0.26, 0.99)]
+    assert stage.epochs * 5011 / stage.batch_size == pytest.approx(80_000, rel=0.002)
+    eighths = [
+        stage.learning_rate_at(stage.epochs * share) for share in (0, 0.124, 0.126, 0.26, 0.99)
+    ]
     assert eighths == [1e-3, 1e-3, 5e-4, 2.5e-4, 1e-3 / 2**7]
 
 
@@ -149,7 +157,7 @@ def test_crops_are_windows_of_the_published_share_inside_the_image() -> None:
 def test_gradients_are_shortened_to_the_clip() -> None:
     layer = torch.nn.Linear(4, 4)
     optimizer = VocClassification(
-        model="model", clip=0.5, momentum=0.0, learning_rate=1.0
+        model="model", clip_grad_norm=0.5, momentum=0.0, learning_rate=1.0
     ).make_optimizer(layer)
     for group in optimizer.param_groups:
         group["lr"], group["weight_decay"] = 1.0, 0.0

@@ -14,6 +14,7 @@ from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError
+from transfer.models.build import build_network
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.runtime import Runtime
 
@@ -50,13 +51,13 @@ def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options
 
 def test_published_settings_are_the_defaults() -> None:
     stage = VocDetection(model="model")
-    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.regions) == (
+    assert (stage.batch_size, stage.learning_rate, stage.weight_decay, stage.regions_per_image) == (
         2,
         1e-3,
         5e-4,
         128,
     )
-    assert stage.epochs * 5011 / stage.batch == pytest.approx(150_000, rel=0.003)
+    assert stage.epochs * 5011 / stage.batch_size == pytest.approx(150_000, rel=0.003)
     assert [
         stage.learning_rate_at(stage.epochs * share) for share in (0.3, 0.4, 0.7)
     ] == pytest.approx([1e-3, 1e-4, 1e-5])
@@ -150,7 +151,7 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     from stages.evaluate._frozen_batchnorm import FrozenBatchNormNetwork, map_layer
     from transfer.models import backbone
 
-    network = backbone(spec).build(0)
+    network = build_network(backbone(spec), 0)
     chosen = map_layer(network.spec, network.shapes(64), layer, pools=False)
     made = detector(network, chosen, 3, 64, Runtime("cpu"), [0.3], 32, 0.01, seed=0)
     assert chosen == layer or chosen == {"conv4": "conv4"}.get(

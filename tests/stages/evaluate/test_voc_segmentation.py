@@ -37,8 +37,13 @@ def run(folder: Path, sets: dict[str, Images], **options: object) -> Scores:
 
 def test_published_settings_are_the_defaults() -> None:
     stage = VocSegmentation(model="model")
-    assert (stage.batch, stage.learning_rate, stage.weight_decay, stage.flip) == (20, 1e-4, 5e-4, 0)
-    assert stage.epochs * 1464 / stage.batch == pytest.approx(150_000, rel=0.001)
+    assert (stage.batch_size, stage.learning_rate, stage.weight_decay, stage.flip) == (
+        20,
+        1e-4,
+        5e-4,
+        0,
+    )
+    assert stage.epochs * 1464 / stage.batch_size == pytest.approx(150_000, rel=0.001)
 
 
 def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
@@ -162,7 +167,7 @@ stages:
     data: {{card: voc2007, path: voc, size: 32, split: trainval}}
   voc_classification: {{uses: evaluate/voc_classification, model: network, epochs: 1, crops: 2{voc_classification}}}
   voc_svm: {{uses: evaluate/voc_svm, model: network, shots: [1], samples: 1, shot_costs: [1.0]{voc_svm}}}
-  voc_detection: {{uses: evaluate/voc_detection, model: network, epochs: 1, batch: 8, anchors: [0.4]{voc_detection}}}
+  voc_detection: {{uses: evaluate/voc_detection, model: network, epochs: 1, batch_size: 8, anchors: [0.4]{voc_detection}}}
   voc_segmentation: {{uses: evaluate/voc_segmentation, model: network, epochs: 1, layer: conv2{voc_segmentation}}}
 """
 

@@ -13,6 +13,7 @@ from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError
+from transfer.models.build import build_network
 
 GOLDEN = {
     "conv1": 94.96,
@@ -146,10 +147,11 @@ def test_features_that_are_no_numbers_are_an_error(
 ) -> None:
     import torch
 
-    from transfer.artifacts import Model, Normalization
+    from transfer.artifacts import Model
     from transfer.models import backbone
+    from transfer.transforms.normalize import Normalization
 
-    network = backbone("conv4").build(0)
+    network = build_network(backbone("conv4"), 0)
     with torch.no_grad():
         next(network.parameters()).fill_(spoil)
     Model.write(tmp_path, network, size=32, normalization=Normalization(), made_by={}, history=[])

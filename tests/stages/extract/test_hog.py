@@ -130,7 +130,7 @@ def test_several_processes_give_what_one_gives(
     images = many(tmp_path, monkeypatch)
     made = []
     for threads in (1, 2):
-        work = make_work(tmp_path / str(threads), {"images": images}, threads_wanted=threads)
+        work = make_work(tmp_path / str(threads), {"images": images}, requested_threads=threads)
         ExtractHog().run(work)
         made.append((work.folder / "features.h5").read_bytes())
     assert made[0] == made[1]
@@ -142,7 +142,7 @@ def test_a_stopped_extraction_goes_on_where_it_was(
 ) -> None:
     images = many(tmp_path, monkeypatch)
     straight = run_stage(ExtractHog(), tmp_path / "straight", {"images": images})
-    work = make_work(tmp_path / "stopped", {"images": images}, threads_wanted=threads)
+    work = make_work(tmp_path / "stopped", {"images": images}, requested_threads=threads)
     pauses, pause = iter(range(3)), work.pause_point
 
     def stop_later() -> None:
@@ -159,7 +159,7 @@ def test_a_stopped_extraction_goes_on_where_it_was(
     assert len(whole) == 2
     stamps = [path.stat().st_mtime_ns for path in whole]
     whole[1].write_bytes(whole[1].read_bytes()[:1000])  # and a part that the disk lost
-    work = make_work(tmp_path / "stopped", {"images": images}, threads_wanted=threads)
+    work = make_work(tmp_path / "stopped", {"images": images}, requested_threads=threads)
     ExtractHog().run(work)
     assert whole[0].stat().st_mtime_ns == stamps[0]
     assert (work.folder / "features.h5").read_bytes() == (
@@ -213,7 +213,7 @@ stages:
   clusters: {uses: cluster, features: prepared, k: 4, iterations: 3}
   labels: {uses: assign, features: taken, clusters: clusters}
   raw: {uses: cluster, features: hog, k: 4, iterations: 3}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1, batch: 16}
+  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 1, batch_size: 16}
 """
 
 

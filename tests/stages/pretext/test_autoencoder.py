@@ -7,7 +7,8 @@ import torch
 from scipy import stats
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
-from transfer.training.pretext_task import DatasetInfo
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
@@ -29,7 +30,7 @@ def rng(count: int = 8, seed: int = 0) -> PerImageRng:
 
 def test_the_loss_is_the_mean_squared_error_of_normalized_pixels() -> None:
     task, images = stage(flip=0.0), noise_images(2)
-    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 2, 0)).eval()
+    network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 2, 0)).eval()
     with torch.no_grad():
         loss, _ = task.loss(network, images, rng(2))
         mean = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
@@ -43,14 +44,14 @@ def test_the_loss_is_the_mean_squared_error_of_normalized_pixels() -> None:
 
 def test_everything_goes_through_the_bottleneck() -> None:
     task = stage(bottleneck=7)
-    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 8, 0))
+    network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 8, 0))
     assert network["code"].out_features == 7
     assert next(network["decoder"].parameters()).shape[1] == 7
 
 
 def test_without_a_bottleneck_the_deepest_map_is_decoded() -> None:
     task = stage(bottleneck=None)
-    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 8, 0))
+    network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 8, 0))
     loss, _ = task.loss(network, noise_images(), rng())
     loss.backward()
     assert all(weight.grad.abs().any() for weight in network.parameters())

@@ -8,7 +8,7 @@ import torch
 
 from stages.pretext.bigan import BiGAN
 from transfer.errors import InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
@@ -37,7 +37,7 @@ def plain(
 
     seen, real = task.views(images, drawn)
     codes = network["code"](network["backbone"](seen))
-    wanted = 2 * drawn.uniform(task.latent) - 1
+    wanted = 2 * drawn.uniform(task.latent_dim) - 1
     fake = torch.tanh(network["generator"](wanted))
     discriminator = (
         -judged(real, codes.detach()).log().mean()

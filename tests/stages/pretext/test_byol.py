@@ -8,7 +8,8 @@ import torch
 
 from stages.pretext.byol import BYOL, cosine_distance, feature_spread, project
 from transfer.errors import InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -29,7 +30,7 @@ def images() -> torch.Tensor:
 def network() -> torch.nn.ModuleDict:
     """An online network that has moved away from its target."""
     torch.manual_seed(0)
-    made = task().network(task().backbone.build(0), DatasetInfo(SIZE, COUNT, 0))
+    made = task().network(build_network(task().backbone, 0), DatasetInfo(SIZE, COUNT, 0))
     with torch.no_grad():
         for parameter in [*made["backbone"].parameters(), *made["projector"].parameters()]:
             parameter.add_(0.1 * torch.randn_like(parameter))
@@ -65,7 +66,7 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
 
 def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) -> None:
     one = task()
-    network = one.network(one.backbone.build(0), DatasetInfo(SIZE, COUNT, 0))
+    network = one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
     online = {
         name: value
         for part in ("backbone", "projector")
@@ -192,10 +193,14 @@ def test_parts_of_one_image_are_refused() -> None:
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:
     published = BYOL()
-    assert (published.tau, published.hidden, published.projection) == (0.996, 4096, 256)
+    assert (published.tau, published.hidden_dim, published.projection_dim) == (0.996, 4096, 256)
     assert (published.optimizer, published.learning_rate, published.weight_decay) == (
         "lars",
         0.2,
         1.5e-6,
     )
-    assert (published.batch, published.warmup, published.schedule) == (256, 10, "cosine")
+    assert (published.batch_size, published.warmup_epochs, published.schedule) == (
+        256,
+        10,
+        "cosine",
+    )

@@ -20,11 +20,11 @@ from stages.pretext._color_bins import (
 )
 from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
-from transfer.artifacts import Model, Normalization, read_json, write_json
+from transfer.artifacts import Model, read_json, write_json
 from transfer.errors import InvalidOption, TransferError
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.color import rgb_to_lab
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

@@ -11,7 +11,7 @@ from torch import nn
 
 from stages.pretext.counting import Counting
 from transfer.errors import InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

@@ -9,6 +9,7 @@ from torch import nn
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape, doublings
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
 from transfer.models import backbone
+from transfer.models.build import build_network
 
 SIDES = (3, 7, 30, 32, 63, 64, 100)
 
@@ -64,7 +65,7 @@ def test_every_weight_of_a_decoder_gets_a_gradient() -> None:
 def test_the_deepest_map_is_the_last_output_with_places(
     options: dict[str, object], layer: str
 ) -> None:
-    network = backbone(options).build(0).eval()
+    network = build_network(backbone(options), 0).eval()
     images = torch.randn(2, 3, 64, 64)
     found = deepest_map(network, images)
     assert tuple(found.shape[1:]) == deepest_map_shape(network, 64)

@@ -12,7 +12,7 @@ from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.filters import gaussian_blur
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F

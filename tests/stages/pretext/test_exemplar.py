@@ -15,8 +15,9 @@ from stages.pretext.exemplar import Exemplar, color_directions, move, recolor, s
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import PseudoLabels
 from transfer.errors import InvalidOption, TransferError
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.stage.context import StageContext
-from transfer.training.pretext_task import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 COUNT, SIZE = 24, 32
@@ -31,7 +32,7 @@ def task(**options: Any) -> Exemplar:
 def begun(one: Exemplar, work: StageContext) -> nn.ModuleDict:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = one.network(one.backbone.build(0), one.about(work))
+        network = one.network(build_network(one.backbone, 0), one.dataset_info(work))
     one.begin(network, work)
     return network
 
@@ -56,7 +57,7 @@ def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: StageCo
     network = begun(one, work)
     assert network["head"].out_features == COUNT
     assert network.classes.tolist() == list(range(COUNT))
-    assert one.chance(one.about(work)) == 1 / COUNT
+    assert one.chance(one.dataset_info(work)) == 1 / COUNT
     network["head"].weight.data.zero_()
     network["head"].bias.data[5] = 9.0  # always says 5
     _, figures = one.loss(
@@ -91,7 +92,7 @@ def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_le
     one = task(labels="labels")
     network = begun(one, work)
     assert network["head"].out_features == 3
-    assert one.chance(one.about(work)) == 1 / 3
+    assert one.chance(one.dataset_info(work)) == 1 / 3
     assert {row: int(network.classes[row]) for row in (20, 3, 8, 9, 15)} == {
         20: 2,
         3: 0,
@@ -273,8 +274,8 @@ def test_a_last_layer_that_no_memory_holds_is_refused_with_ways_out() -> None:
     with pytest.raises(
         ValueError, match=r"20,000,000 classes of 64 features are 5 GB.*cluster them first"
     ):
-        one.network(one.backbone.build(0), DatasetInfo(SIZE, 20_000_000, 0))
-    task(objective="triplet").network(one.backbone.build(0), DatasetInfo(SIZE, 200, 0))
+        one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, 20_000_000, 0))
+    task(objective="triplet").network(build_network(one.backbone, 0), DatasetInfo(SIZE, 200, 0))
 
 
 def test_a_triplet_needs_two_copies_and_two_images() -> None:

@@ -9,7 +9,8 @@ from torch.nn import functional as F
 
 from stages.pretext.inpainting import Inpainting
 from transfer.errors import InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
@@ -33,7 +34,7 @@ def plan(size: int = SIZE, count: int = 100) -> SimpleNamespace:
     return SimpleNamespace(images={"images": pack})
 
 
-@pytest.mark.parametrize("hide", ["middle", "random"])
+@pytest.mark.parametrize("hide", ["center", "random"])
 def test_what_is_hidden_never_reaches_the_network(hide: str) -> None:
     task, images = stage(hide=hide, flip=0.0), noise_images()
     seen, _, hidden, _ = task.puzzle(images, rng())
@@ -84,10 +85,10 @@ def test_random_regions_hide_their_share_of_every_image_in_shapes_of_its_own(siz
 
 
 def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam() -> None:
-    for hide in ("middle", "random"):
+    for hide in ("center", "random"):
         task = stage(hide=hide, adversarial=0.0, flip=0.0, overlap=2)
         images = noise_images(2, 32)
-        network = task.network(task.backbone.build(0), DatasetInfo(32, 2, 0)).eval()
+        network = task.network(build_network(task.backbone, 0), DatasetInfo(32, 2, 0)).eval()
         assert "discriminator" not in network
         with torch.no_grad():
             loss, figures = task.loss(network, images, rng(2))
@@ -114,7 +115,7 @@ def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam(
         assert math.isclose(loss, sum(means) / 2, rel_tol=1e-4)
 
 
-@pytest.mark.parametrize("hide", ["middle", "random"])
+@pytest.mark.parametrize("hide", ["center", "random"])
 def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
     task = stage(hide=hide, adversarial=0.3, overlap=1)
     images, about = noise_images(4, 32), DatasetInfo(32, 4, 0)
@@ -178,7 +179,7 @@ def test_single_images_are_refused_for_their_batch_norm() -> None:
         stage(batch=4, accumulate=4).validate_plan(plan())
 
 
-@pytest.mark.parametrize("hide", ["middle", "random"])
+@pytest.mark.parametrize("hide", ["center", "random"])
 def test_mixed_precision_changes_little_and_masks_not_at_all(hide: str) -> None:
     task, losses, masks = stage(hide=hide), [], []
     for mixed in (False, True):

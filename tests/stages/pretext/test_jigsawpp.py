@@ -8,14 +8,17 @@ import torch
 
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.training.pretext_task import DatasetInfo
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
 
 def stage(**options: object) -> JigsawPP:
-    return JigsawPP(backbone="conv4", tile=16, shift=1, gray=0.0, projection=0.0, **options)
+    return JigsawPP(
+        backbone="conv4", tile_size=16, shift=1, grayscale=0.0, color_projection=0.0, **options
+    )
 
 
 def positions(size: int, count: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -150,7 +153,7 @@ def test_every_tile_has_its_own_mean_and_deviation_removed() -> None:
 
 
 def test_colors_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_image() -> None:
-    task = JigsawPP(backbone="conv4", tile=16, shift=0, gray=0.7, projection=0.5)
+    task = JigsawPP(backbone="conv4", tile_size=16, shift=0, grayscale=0.7, color_projection=0.5)
     matrices = task.colors(PerImageRng(0, torch.arange(20_000)))
     gray = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
@@ -182,7 +185,7 @@ def test_an_image_has_the_same_tiles_in_any_batch() -> None:
 
 def test_the_head_is_as_wide_as_there_are_permutations() -> None:
     task = stage(permutations=50, embedding=8, hidden=16)
-    network = task.network(task.backbone.build(0), DatasetInfo(SIZE, 64, 0))
+    network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 64, 0))
     images = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
     loss, figures = task.loss(network, images, PerImageRng(0, torch.arange(4)))
     assert network["head"][-1].out_features == 50

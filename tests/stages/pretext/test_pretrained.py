@@ -25,6 +25,7 @@ from tests.stages.handmade import make_work, run_stage
 from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, UsageError
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.weight_conversion import torchvision_names
 from transfer.pipeline.loader import load_plan
@@ -37,7 +38,7 @@ State = dict[str, Tensor]
 
 def drawn(options: Any = SMALL, seed: int = 3) -> Network:
     """A network whose vectors are drawn too, so that a swapped pair would show."""
-    network, generator = backbone(options).build(seed), torch.Generator().manual_seed(seed)
+    network, generator = build_network(backbone(options), seed), torch.Generator().manual_seed(seed)
     for name, value in network.state_dict().items():
         if value.ndim == 1:
             value.uniform_(0.9, 1.1, generator=generator) if "bias" not in name else value.normal_(
@@ -492,7 +493,7 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
 
 
 def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) -> None:
-    network = backbone("timm:test_mambaout").build(0).eval()
+    network = build_network(backbone("timm:test_mambaout"), 0).eval()
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
         found = network.layers(images, ["features", "embedding"])
@@ -504,7 +505,7 @@ def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) ->
 
 def test_a_network_of_timm_is_a_backbone_like_any_other(timm: Any, tmp_path: Path) -> None:
     described = backbone("timm:test_efficientnet")
-    first, again = described.build(4), described.build(4)
+    first, again = build_network(described, 4), build_network(described, 4)
     assert all(
         torch.equal(a, b)
         for a, b in zip(first.state_dict().values(), again.state_dict().values(), strict=True)
@@ -688,7 +689,7 @@ def test_weights_that_are_not_there_have_a_stand_in_in_smoke_runs_only(
         "run", pipeline(text), "--threads", 1, "--dry-run", *flags, check=0 if flags else 2
     )
     if flags:
-        stand_in = r"`untrained: true` stands in for .*w\.pth, which is not there"
+        stand_in = r"`random_weights: true` stands in for .*w\.pth, which is not there"
         assert re.search(stand_in, said.out), said.out
     else:
         assert "w.pth cannot be read (No such file or directory)" in said.err

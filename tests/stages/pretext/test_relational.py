@@ -12,7 +12,9 @@ from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
 from transfer.errors import InvalidOption, TransferError
-from transfer.training.pretext_task import DatasetInfo, backbone_features
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
+from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -27,7 +29,7 @@ def task(**options: object) -> Relational:
 def network(one: Relational) -> nn.ModuleDict:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return one.network(one.backbone.build(0), DatasetInfo(SIZE, COUNT, 0))
+        return one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
 
 
 @pytest.fixture
@@ -177,8 +179,12 @@ def test_parts_of_one_image_are_refused() -> None:
 
 def test_defaults_are_those_of_the_released_code() -> None:
     published = Relational()
-    assert (published.views, published.batch, published.epochs) == (32, 64, 200)
-    assert (published.aggregation, published.hidden, published.focal) == ("concatenation", 256, 2.0)
+    assert (published.views, published.batch_size, published.epochs) == (32, 64, 200)
+    assert (published.aggregation, published.hidden_dim, published.focal_gamma) == (
+        "concatenation",
+        256,
+        2.0,
+    )
     assert (published.optimizer, published.learning_rate, published.weight_decay) == (
         "adam",
         1e-3,

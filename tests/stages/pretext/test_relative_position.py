@@ -8,7 +8,7 @@ import torch.nn.functional as F
 
 from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
 from transfer.errors import InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

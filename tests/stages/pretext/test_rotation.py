@@ -3,7 +3,7 @@ from __future__ import annotations
 import torch
 
 from stages.pretext.rotation import Rotation
-from transfer.training.pretext_task import DatasetInfo
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

@@ -9,7 +9,8 @@ import torch
 from stages.pretext._multi_view import check_views
 from stages.pretext.simclr import SimCLR, nt_xent
 from transfer.errors import InvalidOption
-from transfer.training.pretext_task import DatasetInfo
+from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
@@ -93,7 +94,7 @@ def test_similarities_are_as_exact_under_mixed_precision() -> None:
     assert torch.equal(exact, mixed)
     assert torch.isclose(halved, nt_xent(projected.bfloat16().float(), 0.1)[0])
     network, images = (
-        task().network(task().backbone.build(0), DatasetInfo(SIZE, 8, 0)),
+        task().network(build_network(task().backbone, 0), DatasetInfo(SIZE, 8, 0)),
         photographs(8),
     )
     plain, _ = task(temperature=0.5).loss(network, images, PerImageRng(0, torch.arange(8)))
@@ -139,7 +140,7 @@ def test_a_batch_in_another_order_gives_the_same_loss() -> None:
         photographs(12),
         torch.randperm(12, generator=torch.Generator().manual_seed(3)),
     )
-    network = one.network(one.backbone.build(0), DatasetInfo(SIZE, 12, 0))
+    network = one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, 12, 0))
     loss, _ = one.loss(network, images, PerImageRng(0, torch.arange(12)))
     again, _ = one.loss(network, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-4)
@@ -170,10 +171,18 @@ def test_one_image_is_refused_and_two_are_enough() -> None:
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:
     published = SimCLR()
-    assert (published.temperature, published.hidden, published.projection) == (0.1, 2048, 128)
+    assert (published.temperature, published.hidden_dim, published.projection_dim) == (
+        0.1,
+        2048,
+        128,
+    )
     assert (published.optimizer, published.learning_rate, published.weight_decay) == (
         "lars",
         0.3,
         1e-6,
     )
-    assert (published.batch, published.warmup, published.schedule) == (256, 10, "cosine")
+    assert (published.batch_size, published.warmup_epochs, published.schedule) == (
+        256,
+        10,
+        "cosine",
+    )

@@ -12,9 +12,10 @@ from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
+from transfer.models.build import build_network
 from transfer.pipeline.loader import load_plan
+from transfer.stage.base import DatasetInfo
 from transfer.storage.store import Store
-from transfer.training.pretext_task import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 PIXELS = np.random.RandomState(0).randint(0, 256, (20, 16, 16, 3)).astype(np.uint8)
@@ -27,7 +28,7 @@ def task(**options: object) -> Supervised:
 
 def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path: Path) -> None:
     one, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
-    network = one.network(one.backbone.build(0), DatasetInfo(16, 20, 4))
+    network = one.network(build_network(one.backbone, 0), DatasetInfo(16, 20, 4))
     one.begin(network, make_work(tmp_path, {"images": images}))
     rows = torch.tensor([17, 2, 9, 4])
     batch = torch.from_numpy(PIXELS[rows.numpy()]).permute(0, 3, 1, 2)

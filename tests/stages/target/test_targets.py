@@ -24,16 +24,17 @@ from stages.target.multi_label import MultiLabel
 from stages.target.regression import Regression
 from stages.target.similarity import Similarity, update_ema
 from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
-from transfer.artifacts import Features, Images, Model, Normalization, PseudoLabels
+from transfer.artifacts import Features, Images, Model, PseudoLabels
 from transfer.datasets.drawings import render
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.models.timm_backbone import SMALL
 from transfer.stage.registry import find_stage, stage_names
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.recipe import TrainableStage
 from transfer.training.target_task import Target
-from transfer.transforms.normalize import normalize
+from transfer.transforms.normalize import Normalization, normalize
 
 COUNT, SIZE = 96, 32
 CONV4 = {"name": "conv4", "width": 0.5}
@@ -62,7 +63,7 @@ def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str
     (folder / "model").mkdir()
     Model.write(
         folder / "model",
-        backbone({"name": "conv4"}).build(3),
+        build_network(backbone({"name": "conv4"}), 3),
         size=SIZE,
         normalization=Normalization(),
         made_by={},
@@ -163,7 +164,10 @@ def test_what_is_kept_is_the_backbone_alone_and_every_part_of_it_learned(
     stage, inputs = strategy(name, taught, **options)
     work = make_work(tmp_path, {"images": images}, inputs)
     stage.run(work)
-    made, fresh = Model(work.folder).network(), stage.backbone.build(work.seed_for("weights"))
+    made, fresh = (
+        Model(work.folder).network(),
+        build_network(stage.backbone, work.seed_for("weights")),
+    )
     assert list(made.state_dict()) == list(fresh.state_dict())
     for (part, before), after in zip(fresh.named_parameters(), made.parameters(), strict=True):
         assert not torch.equal(before, after), part
@@ -183,8 +187,8 @@ def test_every_strategy_learns_on_a_gpu(
     for number, more in enumerate([{}, live] if live else [{}]):
         stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options, **more)
         inputs |= {"live": taught["model"]} if more else {}
-        machine = {"device_name": "cuda", "precision_name": "auto"}
-        work = make_work(tmp_path / str(number), {"images": images}, inputs, **machine)
+        runtime = {"device_name": "cuda", "precision_name": "auto"}
+        work = make_work(tmp_path / str(number), {"images": images}, inputs, **runtime)
         stage.run(work)
         history = Model(work.folder).history
         assert history[-1]["loss"] < 0.95 * history[1]["loss"]
@@ -236,7 +240,7 @@ def at_the_start(
     stage: Target, work: Any, images: Images, head: Callable[[int], torch.nn.Module]
 ) -> torch.Tensor:
     """What an untrained head says of all images, uncropped, as the first step of a training does."""
-    network = stage.backbone.build(work.seed_for("weights")).train()
+    network = build_network(stage.backbone, work.seed_for("weights")).train()
     pixels = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
         torch.default_generator.manual_seed(work.seed_for("weights"))

@@ -34,9 +34,9 @@ class Batches:
     computation.
     """
 
-    def __init__(self, images: Images, machine: Runtime, batch: int):
-        """batch: the most rows that will be asked for at once."""
-        self.images, self.device, self.batch = images, machine.device, batch
+    def __init__(self, images: Images, runtime: Runtime, batch: int):
+        """batch_size: the most rows that will be asked for at once."""
+        self.images, self.device, self.batch = images, runtime.device, batch
         self._open = ExitStack()
         self._read: Callable[[int, numpy.ndarray], Callable[[], Tensor]]
         if images.form == "raw":
@@ -49,7 +49,7 @@ class Batches:
         else:
             slots = AHEAD + 1
             decoders = Decoders(
-                images.picture, images.size, batch, slots, machine.threads, len(images)
+                images.picture, images.size, batch, slots, runtime.threads, len(images)
             )
             self._decoders = self._open.enter_context(decoders)
             self._read = self._decode

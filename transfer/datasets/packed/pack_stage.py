@@ -11,12 +11,14 @@ from transfer.datasets.origin import Origin
 from transfer.datasets.packed.packed_annotations import write_annotations
 from transfer.datasets.packed.subset import limit_per_class, subset
 from transfer.datasets.packed.writers import JpegFile, PackedFile, RawFile
-from transfer.datasets.readers.base import Listing, Source, Split, StampCache, fault_list
+from transfer.datasets.readers.base import Listing, Source, Split
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import TransferError, UsageError
-from transfer.stage.base import Stage
+from transfer.stage.base import ImagePack
 from transfer.storage.hdf5_tables import encode_strings, write_table
+from transfer.utils.formatting import fault_list
 from transfer.utils.lazy_imports import np
+from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +34,7 @@ SAVE_EVERY = 2.0  # seconds between checkpoints, at most: each waits for the dis
 RAW_BYTES = 16 << 30  # up to which `pack: auto` keeps pixels
 
 
-class Pack(Stage):
+class Pack(ImagePack):
     """The images of one split, decoded, resized to a square and packed. Planned for each set that is read."""
 
     produces = Images
@@ -66,9 +68,9 @@ class Pack(Stage):
             **chosen,
         }
 
-    def shares_ids(self, other: Pack) -> bool:
-        """Whether an id stands for the same image in both: splits of the same files, or a split and a copy of it."""
-        return (
+    def shares_ids(self, other: ImagePack) -> bool:
+        """Whether an id stands for the same image in both: splits of one set, or a split and its copy."""
+        return isinstance(other, Pack) and (
             self.origin.files == other.origin.files
             or self.facts.fingerprint == other.facts.fingerprint
         )
@@ -77,6 +79,16 @@ class Pack(Stage):
     def count(self) -> int:
         """How many images there will be, at most."""
         return limit_per_class(self.spec, self.facts.count, len(self.classes))
+
+    @property
+    def set_name(self) -> str:
+        """Where the set comes from."""
+        return self.origin.location
+
+    @property
+    def is_labeled(self) -> bool:
+        """Whether the split has labels."""
+        return self.facts.labeled
 
     @property
     def note(self) -> str:
@@ -119,7 +131,7 @@ class Pack(Stage):
                         [told.get(i, pixels[i]) for i in range(len(some)) if some[i] not in faults]
                     )
                     if context.stop.number or time.monotonic() - saved > min(
-                        SAVE_EVERY, context.machine.save_every
+                        SAVE_EVERY, context.runtime.save_every
                     ):
                         context.save_progress(
                             f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed()
@@ -165,7 +177,7 @@ class Pack(Stage):
             return
         squared = ImageSquarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
         block = min(block, max(1, len(rows)))
-        with Decoders(squared, self.size, block, 2, context.machine.threads, len(rows)) as decoders:
+        with Decoders(squared, self.size, block, 2, context.runtime.threads, len(rows)) as decoders:
             ahead = decoders.load(0, blocks[0]) if blocks else []
             for number, some in enumerate(blocks):
                 told = wait(ahead)

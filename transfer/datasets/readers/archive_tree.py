@@ -12,10 +12,10 @@ from copy import copy
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from transfer.datasets.readers.base import fault_list
 from transfer.datasets.readers.member_names import is_hidden, tidy, unsafe
 from transfer.errors import UsageError
 from transfer.utils.files import file_stamp
+from transfer.utils.formatting import fault_list
 
 SPLITS = ("unlabeled", "train", "val", "test")
 LOCAL_HEADER = struct.Struct(

@@ -7,18 +7,12 @@ since it was last looked at), which images a split has (`listing`), and what one
 
 from __future__ import annotations
 
-import hashlib
-import json
-import os
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from transfer.errors import UsageError
-from transfer.utils.files import TICK
+from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
     import numpy
@@ -128,53 +122,3 @@ class Source(Protocol):
     def survey(self, memory: StampCache) -> Survey: ...
 
     def listing(self, split: str) -> Listing: ...
-
-
-class StampCache:
-    """Remembers what was learned of files, for as long as their stamps stay the same."""
-
-    FORMAT = 1  # raise it when the facts look different: older ones are forgotten
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def recall(self, path: Path) -> dict[str, Any]:
-        """What was kept for `path`; nothing where that is not what was written."""
-        try:
-            checksum, _, text = self._file(path).read_text(encoding="utf-8").partition("\n")
-        except (OSError, ValueError):
-            return {}
-        return json.loads(text) if checksum == self._checksum(text) else {}
-
-    def keep(self, path: Path, facts: dict[str, Any]) -> None:
-        """A store that cannot be written to costs time, not results."""
-        target = self._file(path)
-        draft = target.with_suffix(f".{os.getpid()}")
-        text = json.dumps(facts)
-        try:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(f"{self._checksum(text)}\n{text}", encoding="utf-8")
-            os.replace(draft, target)
-        except OSError:
-            with suppress(OSError):
-                draft.unlink(missing_ok=True)
-
-    def _file(self, path: Path) -> Path:
-        return self.folder / (hashlib.sha256(os.fsencode(path)).hexdigest()[:24] + ".json")
-
-    def _checksum(self, text: str) -> str:
-        return hashlib.sha256(f"{self.FORMAT}\n{text}".encode()).hexdigest()
-
-
-def settled_stamp(stamp: list[int]) -> list[int]:
-    """The stamp to remember: none for a file that changed a moment ago, as one more change might leave it the same."""
-    return stamp if time.time_ns() - stamp[2] > TICK else []
-
-
-SHOWN = 10
-
-
-def fault_list(faults: Sequence[str]) -> str:
-    """Faults on lines of their own: ten, and how many more there are."""
-    more = [f"... and {len(faults) - SHOWN} more"] if len(faults) > SHOWN else []
-    return "".join(f"\n  {line}" for line in [*faults[:SHOWN], *more])

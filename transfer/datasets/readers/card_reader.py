@@ -8,9 +8,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from transfer.datasets.readers.base import Listing, Split, Splits, StampCache, Survey
+from transfer.datasets.readers.base import Listing, Split, Splits, Survey
 from transfer.datasets.readers.file_tree import Tree, changes, digests
 from transfer.errors import UsageError
+from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card

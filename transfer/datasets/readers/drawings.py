@@ -6,7 +6,8 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from transfer.datasets.drawings import render
-from transfer.datasets.readers.base import Listing, Split, StampCache, Survey
+from transfer.datasets.readers.base import Listing, Split, Survey
+from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
     import numpy

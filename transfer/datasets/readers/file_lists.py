@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from transfer.datasets.card_schema import CodeList, Files, Part
-from transfer.datasets.readers.base import Listing, Split, fault_list
+from transfer.datasets.readers.base import Listing, Split
 from transfer.datasets.readers.card_reader import CardSource, ChangeTracker, rooted
 from transfer.datasets.readers.file_tree import Tree, open_tree, pictures
 from transfer.datasets.readers.line_templates import Lines, fill, folder_of
 from transfer.datasets.readers.member_names import tidy, unsafe
 from transfer.errors import UsageError
+from transfer.utils.formatting import fault_list
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card

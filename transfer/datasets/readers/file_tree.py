@@ -11,11 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
-from transfer.datasets.readers.base import fault_list, settled_stamp
 from transfer.datasets.readers.member_names import is_picture, not_utf8
 from transfer.errors import UsageError
 from transfer.utils.files import file_stamp, hash_file
+from transfer.utils.formatting import fault_list
 from transfer.utils.progress import Progress
+from transfer.utils.stamp_cache import settled_stamp
 
 READ_AT_ONCE = 4096
 SAVE_EVERY = 60.0  # s

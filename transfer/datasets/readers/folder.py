@@ -10,10 +10,11 @@ import json
 from functools import partial
 from pathlib import Path
 
-from transfer.datasets.readers.base import Listing, Split, StampCache, Survey
+from transfer.datasets.readers.base import Listing, Split, Survey
 from transfer.datasets.readers.file_tree import Tree, changes, digests, open_tree, pictures
 from transfer.datasets.readers.member_names import SUFFIXES
 from transfer.errors import UsageError
+from transfer.utils.stamp_cache import StampCache
 
 SPLITS = ("unlabeled", "train", "val", "test")
 

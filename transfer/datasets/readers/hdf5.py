@@ -7,11 +7,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.datasets.readers.base import Listing, Split, StampCache, Survey, settled_stamp
+from transfer.datasets.readers.base import Listing, Split, Survey
 from transfer.errors import UsageError
 from transfer.storage.hdf5_tables import local_member
 from transfer.utils.files import file_stamp, hash_file
 from transfer.utils.lazy_imports import h5py, np
+from transfer.utils.stamp_cache import StampCache, settled_stamp
 
 if TYPE_CHECKING:
     import numpy

@@ -17,12 +17,13 @@ from xml.etree import ElementTree
 
 from transfer.datasets.card_schema import Voc
 from transfer.datasets.readers.annotations import Annotations, Boxes
-from transfer.datasets.readers.base import Listing, Split, fault_list
+from transfer.datasets.readers.base import Listing, Split
 from transfer.datasets.readers.card_reader import CardSource, ChangeTracker, rooted
 from transfer.datasets.readers.file_tree import Tree, open_tree
 from transfer.datasets.readers.line_templates import Lines
 from transfer.datasets.readers.member_names import unsafe
 from transfer.errors import UsageError
+from transfer.utils.formatting import fault_list
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from transfer.datasets.readers.base import fault_list
 from transfer.errors import UsageError
+from transfer.utils.formatting import fault_list
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_SHARDS = 1_000_000

@@ -15,19 +15,14 @@ from typing import TYPE_CHECKING, Any
 
 from transfer.datasets.card_schema import Tar
 from transfer.datasets.readers.archive_tree import MemberPlace, read_place, tar_index
-from transfer.datasets.readers.base import (
-    Listing,
-    Split,
-    StampCache,
-    Survey,
-    fault_list,
-    settled_stamp,
-)
+from transfer.datasets.readers.base import Listing, Split, Survey
 from transfer.datasets.readers.member_names import SUFFIXES, is_hidden
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.errors import UsageError
 from transfer.utils.files import file_stamp, hash_file
+from transfer.utils.formatting import fault_list
 from transfer.utils.progress import Progress
+from transfer.utils.stamp_cache import StampCache, settled_stamp
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card

@@ -1,0 +1,54 @@
+"""The options of a run: which stages, what is forced, how many at once, on which device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
+from transfer.utils.runtime import Runtime
+
+
+@dataclass
+class RunOptions:
+    """What `transfer run` was asked for, besides the file."""
+
+    stages: Sequence[str] = ()
+    only: bool = False  # without the stages that they depend on
+    from_here: bool = False  # --from: the named stages, and all that depends on them
+    force: bool = False
+    keep_going: bool = False
+    restart: bool = False
+    wait: bool = True
+    quiet: bool = False
+    jobs: int = 1
+    runtime: Runtime = field(default_factory=Runtime)
+    report: Callable[[str], None] = lambda text: None
+
+    def selected_stages(self, plan: Plan) -> list[PlannedStage[Any]]:
+        """The stages to run, in the plan's order."""
+        if not self.stages:
+            return list(plan)
+        if not (self.only or self.from_here):
+            return plan.narrowed(self.stages).stages
+        selected = self._named(plan)
+        for planned in plan if self.from_here else ():
+            if selected & set(planned.dependencies.values()):
+                selected.add(planned)
+        # Packs are not in the file, so they cannot be named: those that are read come along.
+        selected |= {pack for planned in selected for pack in planned.images.values()}
+        return [planned for planned in plan if planned in selected]
+
+    def forced_stages(self, plan: Plan) -> set[PlannedStage[Any]]:
+        """The stages that `--force` makes again: the named ones (--from: and those after), or all."""
+        if not self.force:
+            return set()
+        if not self.from_here:
+            return self._named(plan) if self.stages else set(plan)
+        after = {planned for planned in self.selected_stages(plan) if not planned.is_pack}
+        return self._named(plan) | after
+
+    def _named(self, plan: Plan) -> set[PlannedStage[Any]]:
+        return {planned for name in self.stages for planned in plan.find(name)}

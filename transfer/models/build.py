@@ -1,0 +1,28 @@
+"""Builds a network from its description, and its layers' shapes without weights."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+from transfer.models.backbone import Backbone
+from transfer.utils.lazy_imports import torch
+
+if TYPE_CHECKING:
+    from transfer.models.network import Network
+
+
+def build_network(spec: Backbone, seed: int) -> Network:
+    """Build the network on the CPU, in training mode; equal seeds give the same bytes."""
+    from transfer.models.network import Network  # imports torch
+
+    with torch.random.fork_rng(devices=[]), torch.device("cpu"):
+        # torch.manual_seed would seed the GPUs too, whose state fork_rng does not restore here.
+        torch.default_generator.manual_seed(seed)
+        return Network(spec.make_layers(), spec=spec)
+
+
+@lru_cache(maxsize=64)
+def layer_shapes(spec: Backbone, size: int) -> dict[str, tuple[int, ...]]:
+    """Each layer's output shape for images of `size` px; ValueError where they are too small."""
+    return build_network(spec, 0).shapes(size)

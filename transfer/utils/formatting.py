@@ -1,0 +1,76 @@
+"""Values as text: bytes, durations, counts, figures, YAML scalars, members of a matrix."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+MISSING = "–"
+MAX_VALUE_LENGTH = 80  # characters of a value in a message
+LISTED_FAULTS = 10
+
+
+def file_size(count: int) -> str:
+    """Bytes in decimal units: `831 B`, `1.0 kB`, `13.7 MB`."""
+    value = float(count)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}" if unit == "B" else f"{value:.1f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"
+
+
+def duration(seconds: float | None) -> str:
+    """`0.3 s`, `38 s`, `2.5 min`, `1.2 h`; a dash where it is unknown."""
+    if seconds is None:
+        return MISSING
+    for unit, length in (("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.1f} {unit}"
+    return f"{seconds:.1f} s" if 0 < seconds < 10 else f"{seconds:.0f} s"
+
+
+def plural(count: int, noun: str, plural_noun: str = "") -> str:
+    """`1 entry`, `1,200 entries`: a count with its noun."""
+    return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
+
+
+def figure_text(value: Any) -> str:
+    """A figure with four digits; other values as they are."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def figure_texts(figures: Mapping[str, Any], separator: str = " ") -> list[str]:
+    """Each figure with its name."""
+    return [f"{name}{separator}{figure_text(value)}" for name, value in figures.items()]
+
+
+def inline_yaml(value: Any) -> str:
+    """A value as YAML writes it in one line."""
+    plain = value is not None and not isinstance(value, (bool, list, dict))
+    return str(value) if plain else json.dumps(value, ensure_ascii=False)
+
+
+def value_text(value: Any) -> str:
+    """A value of a pipeline file, shortened to fit a line of a message."""
+    text = (
+        "nothing"
+        if value is None
+        else inline_yaml(value)
+        if isinstance(value, bool)
+        else repr(value)
+    )
+    return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 3]}..."
+
+
+def member_label(variables: Mapping[str, Any]) -> str:
+    """The label of a member of a matrix: `method=rotation,k=200`; empty without variables."""
+    return ",".join(f"{name}={inline_yaml(value)}" for name, value in variables.items())
+
+
+def fault_list(faults: Sequence[str]) -> str:
+    """Faults on indented lines: ten of them, and how many more there are."""
+    more = len(faults) - LISTED_FAULTS
+    lines = [*faults[:LISTED_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
+    return "".join(f"\n  {line}" for line in lines)
