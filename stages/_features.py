@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
 from transfer.lazy import np
+from transfer.preparation import panel_rows
 
 if TYPE_CHECKING:
     import numpy
@@ -20,9 +21,13 @@ BLOCK = 1 << 20  # values that are read at once
 def sound_blocks(work: Work, *features: Features) -> Iterator[tuple[int, numpy.ndarray]]:
     """(first row, (n, D) float32) over all rows; of several features of the same images, their values side by side.
 
+    Each block but the last is of whole panels (`panel_rows`): so a row's place in its panel
+    follows from its number alone.
     TransferError names the image whose features are no numbers.
     """
-    rows = max(1, BLOCK // max(1, sum(one.shape[1] for one in features)))
+    width = max(1, sum(one.shape[1] for one in features))
+    rows = max(1, BLOCK // width)
+    rows -= rows % min(rows, panel_rows(width))
     for found in zip(*(one.blocks(rows) for one in features), strict=True):
         work.pause_point()
         for one, (first, block) in zip(features, found, strict=True):

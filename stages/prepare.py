@@ -12,7 +12,7 @@ from stages._space import check_side_by_side, count_of, space_of, width_of
 from transfer.artifacts import Features
 from transfer.errors import BadOption, TransferError
 from transfer.lazy import np, torch
-from transfer.preparation import Step, Whitening, apply, directions, projection, scaling
+from transfer.preparation import Step, Whitening, directions, mapping, projection, scaling
 from transfer.stage import Names, Stage, counts_where, option, reads, several
 from transfer.tables import Table, TableWriter, write_table
 
@@ -162,7 +162,8 @@ class Prepare(Stage):
         steps: list[Step] = []
 
         def blocks() -> Iterator[numpy.ndarray]:
-            return (apply(steps, block) for _, block in sound_blocks(work, *features))
+            mapped = mapping(steps)
+            return (mapped(block) for _, block in sound_blocks(work, *features))
 
         count, device = len(features[0]), work.machine.device
         if device.type != "cuda":
@@ -190,6 +191,7 @@ class Prepare(Stage):
         others = {"ids": first.table.read("ids")}  # as they are kept: a million texts would take 100 MB
         if first.labels is not None:
             others["labels"] = first.labels
+        mapped = mapping(steps)
         columns = {"features": ((width,), self.dtype)} | {name: ((), one.dtype.str) for name, one in others.items()}
         with (
             TableWriter(work.folder / "features.h5", len(first), columns, **facts) as table,
@@ -197,7 +199,7 @@ class Prepare(Stage):
         ):
             for start, block in sound_blocks(work, *features):
                 with np.errstate(over="ignore"):
-                    prepared = apply(steps, block).astype(self.dtype)
+                    prepared = mapped(block).astype(self.dtype)
                 if (bad := unsound(prepared)) is not None:
                     name = first.ids[start + bad]
                     raise TransferError(

@@ -85,7 +85,12 @@ class Assigner:
         self._index.add(np.ascontiguousarray(centroids, dtype=np.float32))
 
     def nearest(self, block: numpy.ndarray, count: int = 1) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """(n, D) float32 to squared distances and centroid numbers, both (n, count), nearest first."""
+        """(n, D) float32 to squared distances and centroid numbers, both (n, count), nearest first.
+
+        FAISS takes distances from products, which its library splits by the number of rows: a
+        distance is exact to about 1e-5 of the squared lengths of row and centroid. Which of two
+        centroids that lie as close as that comes first may depend on the rows beside the row.
+        """
         block = block if self._middle is None else block - self._middle
         distances, labels = self._index.search(np.ascontiguousarray(block), count)
         if labels.size and labels.min() < 0:
@@ -110,7 +115,10 @@ def start(rows: Rows, k: int, init: Literal["k-means++", "random"], seed: int) -
 
 
 def iterate(rows: Rows, state: Lloyd, gpu: int | None = None) -> Lloyd:
-    """One pass: assign every row, then move every centroid to the mean of its rows. The objective never rises.
+    """One pass: assign every row, then move every centroid to the mean of its rows.
+
+    The objective never rises, but for rounding. The same rows in the same blocks give the same
+    bytes, so a pass that is made again after a stop ends where it would have.
 
     An empty cluster is set beside the mean of the one with the largest sum of squares, which stays where it is.
     """

@@ -19,20 +19,50 @@ if TYPE_CHECKING:
 Step = dict[str, "numpy.ndarray"]  # a fitted step: `mean` and `matrix` or `scale`; empty: rows to unit length
 Blocks = Callable[[], "Iterator[numpy.ndarray]"]  # (n, D) float32
 Note = Callable[[str], None]  # is told what a person should know
+PANEL = 4096  # rows that go through a product at once; fewer where they are wide
+PANEL_VALUES = 1 << 20  # values of a panel, at most
 ROUNDING = 1.2e-7  # relative, of float32: what varies less than this does not vary
 NO_VARIANCE = 1e-12  # a share of the largest eigenvalue: what is left of rounding in float32
 
 
 def apply(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
-    """(n, D) float32 through fitted steps; a row's result is the same to the bit, whatever rows are beside it."""
-    if len(block) == 1:  # one row would take another way, with other rounding, through the product
-        return apply(steps, np.repeat(block, 2, axis=0))[:1]
-    return through(on_device(steps, torch.device("cpu")), torch.from_numpy(block)).numpy()
+    """(n, D) float32 through fitted steps, once; see `mapping`."""
+    return mapping(steps)(block)
+
+
+def mapping(steps: list[Step]) -> Callable[[numpy.ndarray], numpy.ndarray]:
+    """The map of (n, D) float32 through fitted steps, on the CPU.
+
+    Libraries round a product by its shape. So rows are taken by whole panels, and the last is
+    filled up with zeros. A row at one place of its panel gets the same bytes whatever rows are
+    beside it and however many follow, on one machine with the same libraries and threads. At
+    another place it may differ by rounding: each value by no more than 1e-5 of the row's length
+    times that of the matrix's column.
+    """
+    fixed = on_device(steps, torch.device("cpu"))
+
+    def mapped(block: numpy.ndarray) -> numpy.ndarray:
+        height, parts = panel_rows(block.shape[1]), []
+        for first in range(0, len(block), height):
+            rows = torch.from_numpy(block[first : first + height])
+            # A copy, also of a full panel: a library may round by where rows begin in memory, too.
+            panel = torch.empty(height, block.shape[1])
+            panel[: len(rows)] = rows
+            panel[len(rows) :] = 0
+            parts.append(through(fixed, panel)[: len(rows)])
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    return mapped
+
+
+def panel_rows(width: int) -> int:
+    """The height of the panels in which rows of `width` values are mapped."""
+    return max(1, min(PANEL, PANEL_VALUES // max(1, width)))
 
 
 def on_device(steps: list[Step], device: torch_types.device) -> list[dict[str, torch_types.Tensor]]:
-    """Fitted steps as `through` takes them."""
-    return [{name: torch.from_numpy(one).to(device) for name, one in step.items()} for step in steps]
+    """Fitted steps as `through` takes them: copies, aligned in memory as torch's tensors are."""
+    return [{name: torch.tensor(one, device=device) for name, one in step.items()} for step in steps]
 
 
 def through(steps: list[dict[str, torch_types.Tensor]], rows: torch_types.Tensor) -> torch_types.Tensor:
@@ -83,7 +113,8 @@ def directions(
     vectors[:, rank:] = 0
     if rank < wanted:
         note(f"the rows vary in {rank} directions only: the other {wanted - rank} of {wanted} are zero")
-    # An eigenvector's sign means nothing: the largest entry is made positive, so that every machine agrees.
+    # An eigenvector's sign means nothing: the largest entry is made positive, so that machines agree
+    # wherever eigenvalues, and the largest two entries, lie further apart than rounding.
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
     vectors *= np.where(largest < 0, -1.0, 1.0)
     if whiten is not None:

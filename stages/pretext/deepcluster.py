@@ -13,7 +13,7 @@ from transfer.clustering import IN_MEMORY, PANEL, Assigner, check_rows, gpu_of, 
 from transfer.errors import BadOption
 from transfer.images.transforms import normalise, random_resized_crop
 from transfer.lazy import F, nn, np, torch
-from transfer.preparation import Whitening, apply, directions
+from transfer.preparation import Whitening, directions, mapping
 from transfer.stage import option
 from transfer.training.embed import in_order
 from transfer.training.pretext import About, Pretext, read, read_width
@@ -142,7 +142,8 @@ class DeepCluster(Pretext):
             return (block for _, block in features.blocks())
 
         whiten, _ = directions(blocks, features.count, features.width, self.components, Whitening(), device, told)
-        rows = Matrix(np.concatenate([apply([whiten, {}], block) for block in blocks()]))  # {}: to unit length
+        mapped = mapping([whiten, {}])  # {}: to unit length
+        rows = Matrix(np.concatenate([mapped(block) for block in blocks()]))
         images, gpu = work.images["images"], gpu_of(str(work.machine.device))
         check_rows(rows, self.k, lambda row: images.ids[row])
         state = start(rows, self.k, "random", work.seed_for("clusters", epoch))

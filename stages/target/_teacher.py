@@ -68,7 +68,7 @@ class Kept:
 
 
 class Live(Kept):
-    """The same features, computed anew of each crop."""
+    """The same features, but for rounding: computed anew of each crop, in other batches."""
 
     def __init__(self, work: Work, features: Features, images: Images, name: str, model: Model):
         from transfer.networks.blocks import fold  # imports torch

@@ -64,7 +64,10 @@ class Backbone(BaseModel):
         return _shapes(self, size)
 
     def build(self, seed: int) -> Network:
-        """The network on the CPU, in training mode; the same seed gives the same weights, byte for byte."""
+        """The network on the CPU, in training mode.
+
+        The same seed gives the same weights, byte for byte on one machine with the same torch.
+        """
         from transfer.networks.network import Network
 
         with torch.random.fork_rng(devices=[]), torch.device("cpu"):

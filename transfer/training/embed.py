@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from transfer.artifacts import Images, Model
     from transfer.machine import Machine
 
-BLOCK = 256  # images a forward pass; fixed, so that a resumed extraction gives the same bytes
+# Images a forward pass. A part of an extraction is of whole blocks, so a resumed extraction has the
+# blocks of a straight one, and gives the same bytes. In another block, or another place of it, an
+# image's values may differ by rounding: libraries split a product by its shape.
+BLOCK = 256
 
 
 def outputs(
