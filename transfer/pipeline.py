@@ -27,6 +27,7 @@ from transfer.wording import culprit, say_all
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a stage may be named by what it makes, too
+STILL_EXPECTED = {"seed", "expected"}  # keys that `--set` may replace: the expectations stay
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which parts the words of --set
 
 
@@ -47,7 +48,10 @@ def load_plan(
     if not isinstance(root.value, dict):
         faults.raise_if_any()
         raise UsageError(f"{root.mark}: a pipeline file is a mapping with `stages`")
-    return _Reader(path, store, smoke, faults, stages).plan(root)
+    replaced = {re.split(r"[.=]", assignment, maxsplit=1)[0].strip() for assignment in sets}
+    reader = _Reader(path, store, smoke, faults, stages)
+    reader.expects = not smoke and replaced <= STILL_EXPECTED
+    return reader.plan(root)
 
 
 class _Reader:
@@ -61,6 +65,7 @@ class _Reader:
         self.images = PlannedImages(ImageSets(self.memory, self.beside), smoke, faults)
         self.by_key: dict[str, Planned] = {}
         self.names: dict[str, list[Planned]] = {}
+        self.expects = True  # the file's expectations are of what is planned
 
     def plan(self, root: Node) -> Plan:
         known = [*Header.model_fields, "matrix", "stages"]
@@ -104,6 +109,7 @@ class _Reader:
         nodes = {name: Node(one.value, written.keys[name], one.keys) for name, one in written.value.items()}
         kinds = {name: kind for name, node in nodes.items() if (kind := self._kind(name, node)) is not None}
         inputs = {name: self._inputs(name, node, kinds, nodes) for name, node in nodes.items() if name in kinds}
+        expected = self._expected(top, header, kinds)
         sound: dict[str, Planned] = {}
         order, circles = in_order(inputs)
         for circle in circles:
@@ -124,11 +130,28 @@ class _Reader:
             images = self.images.of(name, kinds[name], nodes[name], one.data, before, top)
             if one.stage is not FAULTY and before is not None and images is not None:
                 one.inputs, one.images = before, images
+                one.expected = expected.get(name) if self.expects else None
                 one.member = {key: member[key] for key in member if key in variables_of(one, root)}
                 sound[name] = one
                 self._check(one)
         if not self.faults and not self.images.unread:
             self._add(list(sound.values()))
+
+    def _expected(self, top: Node, header: Header, kinds: dict[str, Any]) -> dict[str, list[float]]:
+        """Stage -> the range of its main figure; each fault at its place."""
+        if header.expected is FAULTY:
+            return {}
+        written = top.value["stages"].value
+        for name, (low, high) in header.expected.items():
+            mark, where = top.mark_at(("expected", name)), f"expected.{name}"
+            if name not in written:
+                self.faults.add(mark, where, f"no stage '{name}'{nearest(name, written)}")
+            elif name in kinds and not issubclass(kinds[name].produces, artifacts.Scores):
+                made = kinds[name].produces.__name__
+                self.faults.add(mark, where, f"the stage makes {made}; name one that makes Scores")
+            elif low > high:
+                self.faults.add(mark, where, f"{low:g} is above {high:g}; write [low, high]")
+        return header.expected
 
     def _validate(self, model: type[BaseModel], values: Any, node: Node, where: str) -> Any:
         try:

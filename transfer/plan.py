@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -24,6 +24,10 @@ COMMON = {
 }
 
 
+Percent = Annotated[float, Field(ge=0, le=100)]
+Span = Annotated[list[Percent], Field(min_length=2, max_length=2)]
+
+
 class Header(BaseModel):
     """What stands at the head of a pipeline file."""
 
@@ -32,6 +36,10 @@ class Header(BaseModel):
     name: str | None = Field(None, description="what the pipeline is called; the file's name if absent")
     seed: int = Field(0, ge=0, lt=2**32, description="every stage that draws anything draws from this")
     data: ImageSpec | None = Field(None, description="the image set of all stages that name none of their own")
+    expected: dict[str, Span] = Field(
+        default_factory=dict,
+        description="stage -> [low, high]: its main figure over seeds and processors, in percent",
+    )
 
 
 @dataclass(eq=False)
@@ -49,6 +57,7 @@ class Planned:
     data: ImageSpec | None = None  # what the file says of its images
     note: str = ""  # what a person must know of it, such as a stand-in for a set that is not there
     node: Node | None = None
+    expected: list[float] | None = None  # the range that its file says of the main figure
 
     @property
     def label(self) -> str:

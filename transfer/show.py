@@ -7,6 +7,7 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.errors import Damaged
+from transfer.expected import Expectation, expectation
 from transfer.manifest import numbers
 from transfer.plan import Planned
 from transfer.states import CACHED, State
@@ -70,11 +71,26 @@ def _result(pipeline: Pipeline, one: Planned) -> dict[str, Any]:
     except Damaged as error:
         return {"stage": one.label, "uses": one.uses, "made": False, "damaged": str(error)}
     if manifest is None:
-        return {"stage": one.label, "uses": one.uses, "made": False}
+        return {"stage": one.label, "uses": one.uses, "made": False} | _expected(pipeline, one)
     return {
         "stage": one.label, "uses": one.uses, "made": True, "produces": manifest.produces, "figures": manifest.figures,
         "seconds": manifest.seconds, "bytes": manifest.bytes, "key": manifest.key,
-    }  # fmt: skip
+    } | _expected(pipeline, one)  # fmt: skip
+
+
+def _expected(pipeline: Pipeline, one: Planned) -> dict[str, Any]:
+    """The range that the file expects of a main figure, and whether the figure is inside."""
+    found = expectation(pipeline.store, one)
+    facts = ("low", "high", "value", "inside")
+    return {} if found is None else {"expected": {name: getattr(found, name) for name in facts}}
+
+
+def _verdict(found: dict[str, Any]) -> str:
+    """The same in words; empty where nothing is expected."""
+    if "expected" not in found:
+        return ""
+    low, high, value = (found["expected"][name] for name in ("low", "high", "value"))
+    return Expectation(found["stage"], found["stage"], low, high, value).verdict
 
 
 def results_text(found: list[dict[str, Any]]) -> str:
@@ -82,9 +98,11 @@ def results_text(found: list[dict[str, Any]]) -> str:
     lines = []
     for one in found:
         if not one["made"]:
-            lines.append(f"{one['stage']:<{width}}  {'damaged' if 'damaged' in one else 'not made yet'}")
+            state = "damaged" if "damaged" in one else "not made yet"
+            told = "; ".join(filter(None, [state, _verdict(one)]))
+            lines.append(f"{one['stage']:<{width}}  {told}")
             continue
-        figures = ", ".join(numbers(one["figures"]))
+        figures = "; ".join(filter(None, [", ".join(numbers(one["figures"])), _verdict(one)]))
         lines.append(f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {size(one['bytes']):>9}  {figures}")
     return "\n".join(lines)
 
@@ -94,6 +112,7 @@ def stage(pipeline: Pipeline, name: str) -> dict[str, Any]:
     one = pipeline.one(name)
     manifest = pipeline.store.find(one.uses, one.key)
     facts = {"stage": one.label, "uses": one.uses, "key": one.key, "identity": one.identity}
+    facts |= _expected(pipeline, one)
     if manifest is None:
         return {**facts, "made": False}
     return {
@@ -110,13 +129,14 @@ def stage_text(found: dict[str, Any]) -> str:
     if "seed" in found["identity"]:
         lines.append(f"  seed: {found['identity']['seed']}")
     if not found["made"]:
-        return "\n".join([*lines, "not made yet"])
+        return "\n".join([*lines, *filter(None, [_verdict(found)]), "not made yet"])
     lines.append(f"{found['produces']} in {found['folder']}, made in {found['seconds']:.1f} s")
     lines += [
         f"  {name}  {size(facts['size'])}  sha256 {facts['sha256'][:12]}" for name, facts in found["files"].items()
     ]
     lines.append("figures")
     lines += [f"  {figure}" for figure in numbers(found["figures"], ": ")]
+    lines += [f"  {verdict}" for verdict in filter(None, [_verdict(found)])]
     lines += [f"  note: {note}" for note in found["figures"].get("notes", [])]
     where = found["environment"]
     machine = f"{where['device']}, {where['precision']}, {where['threads']} threads"

@@ -59,6 +59,8 @@ def say(fault: dict[str, Any], model: type[BaseModel]) -> str:
     if fault["type"] == "missing":
         return "is required" + (f": {help}" if (help := _help(model, fault["loc"])) else "")
     message = fault["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if fault["type"] in ("too_short", "too_long"):
+        message = message.removeprefix("List ").replace(" after validation", "")
     found = fault.get("input")
     if fault["type"] == "value_error" or isinstance(found, dict):
         return message

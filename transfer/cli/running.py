@@ -53,6 +53,7 @@ def run(
     if not flags["force"] and _said_before(file, store):
         return
     from transfer.api import Pipeline
+    from transfer.expected import sentences
     from transfer.machine import Machine
     from transfer.runner import Options
     from transfer.show import plan_text
@@ -77,8 +78,11 @@ def run(
         sys.exit(EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0)
     try:
         pipeline.carry_out(options)
+        verdicts = sentences(pipeline.store, [one for one in pipeline.plan if one in chosen])
+        for line in verdicts:
+            _say(line)
         if not any(state.pending for state in states):
-            _keep(pipeline, told)
+            _keep(pipeline, "\n".join([told, *verdicts]))
     except UsageError:
         raise
     except TransferError as error:

@@ -15,6 +15,7 @@ from transfer import __version__
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.errors import TransferError
+from transfer.expected import sentences
 from transfer.places import check_folder
 from transfer.report import clusters, graph, neighbours, networks, scores
 from transfer.report.gather import PACK, Found, Gathered, by_name
@@ -57,6 +58,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
     told = {
         "name": pipeline.plan.name, "smoke": pipeline.plan.smoke, "version": __version__,
         "about": about(pipeline.plan.file), "sections": scores.sections(comparison), "why": why,
+        "expected": sentences(pipeline.store, [one.planned for one in report.stages if one.made]),
         "most": BEST, "missing": _missing(report), "graph": graph.drawing(report),
         "packs": [one for one in report.stages if one.planned.uses == PACK],
         "curves": networks.curves(report), "views": networks.views(report), "montages": clusters.montages(report),
