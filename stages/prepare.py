@@ -16,7 +16,7 @@ from transfer.numerics.feature_transforms import (
     fit_pca,
     fit_scaler,
     random_projection,
-    transform,
+    panel_transform,
 )
 from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import finite_blocks, non_finite_row
@@ -228,7 +228,8 @@ class Prepare(Stage):
         steps: list[Step] = []
 
         def blocks() -> Iterator[numpy.ndarray]:
-            return (transform(steps, block) for _, block in finite_blocks(context, *features))
+            mapped = panel_transform(steps)
+            return (mapped(block) for _, block in finite_blocks(context, *features))
 
         count, device = len(features[0]), context.runtime.device
         if device.type != "cuda":
@@ -270,6 +271,7 @@ class Prepare(Stage):
         }  # as they are kept: a million texts would take 100 MB
         if first.labels is not None:
             others["labels"] = first.labels
+        mapped = panel_transform(steps)
         columns = {"features": ((width,), self.dtype)} | {
             name: ((), one.dtype.str) for name, one in others.items()
         }
@@ -279,7 +281,7 @@ class Prepare(Stage):
         ):
             for start, block in finite_blocks(context, *features):
                 with np.errstate(over="ignore"):
-                    prepared = transform(steps, block).astype(self.dtype)
+                    prepared = mapped(block).astype(self.dtype)
                 if (bad := non_finite_row(prepared)) is not None:
                     name = first.ids[start + bad]
                     raise TransferError(

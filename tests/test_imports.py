@@ -35,7 +35,7 @@ LAYERS = [
     "make states",
     "runner",
     "api",
-    "scored",
+    "expected scored",
     "comparable comparison",
     "compare",
     "tabular",

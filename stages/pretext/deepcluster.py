@@ -10,7 +10,7 @@ from pydantic import Field
 
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import normalized_mutual_information
-from transfer.numerics.feature_transforms import Whitening, fit_pca, transform
+from transfer.numerics.feature_transforms import Whitening, fit_pca, panel_transform
 from transfer.numerics.kmeans import (
     IN_MEMORY,
     PANEL,
@@ -182,9 +182,8 @@ class DeepCluster(Pretext):
         whiten, _ = fit_pca(
             blocks, features.count, features.width, self.components, Whitening(), device, told
         )
-        rows = ArrayRows(
-            np.concatenate([transform([whiten, {}], block) for block in blocks()])
-        )  # {}: to unit length
+        mapped = panel_transform([whiten, {}])  # {}: to unit length
+        rows = ArrayRows(np.concatenate([mapped(block) for block in blocks()]))
         images, gpu = context.images["images"], faiss_gpu(str(context.runtime.device))
         check_rows(rows, self.k, lambda row: images.ids[row])
         state = initial_centroids(rows, self.k, "random", context.seed_for("clusters", epoch))

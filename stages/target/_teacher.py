@@ -73,7 +73,7 @@ class CachedTeacher:
 
 
 class LiveTeacher(CachedTeacher):
-    """The same features, computed anew of each crop."""
+    """The same features, but for rounding: computed anew of each crop, in other batches."""
 
     def __init__(
         self, context: StageContext, features: Features, images: Images, name: str, model: Model

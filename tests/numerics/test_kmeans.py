@@ -116,11 +116,31 @@ def test_same_seed_same_bytes_other_seed_other_start(init: str) -> None:
 
 
 @pytest.mark.parametrize("size", [1, 7, 64, 599])
-def test_block_size_changes_no_label(size: int) -> None:
+def test_block_size_changes_no_label_of_a_row_between_no_two_clusters(size: int) -> None:
     values = blobs()
     whole, parts = lloyd(Held(values), 8), lloyd(Held(values, size), 8)
+    away = np.sqrt(Assigner(whole.centroids).nearest(values.astype(np.float32), 2)[0])
+    assert (away[:, 1] - away[:, 0]).min() > 0.01, "rounding could change a label"
     np.testing.assert_array_equal(labels_of(values, whole), labels_of(values, parts))
     np.testing.assert_allclose(whole.objective[-1], parts.objective[-1], rtol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("width", [6, 500])
+def test_rows_beside_a_row_change_its_distance_by_rounding_alone(width: int, threads: int) -> None:
+    faiss.omp_set_num_threads(threads)
+    random = np.random.default_rng(0)
+    rows = random.standard_normal((900, width), np.float32)
+    centroids = rows[::30] + np.float32(0.1)
+    assigner, order = Assigner(centroids), random.permutation(900)
+    exact = np.square(rows[:, None].astype(np.float64) - centroids).sum(-1)
+    squares = np.square(rows).sum(-1)
+    apart = 1e-5 * (squares + np.square(centroids).sum(-1).max())
+    for chosen in (slice(0, 1), slice(0, 19), slice(0, 20), slice(7, 300), order, slice(None)):
+        distances, numbers = assigner.nearest(rows[chosen])
+        assert (np.abs(distances[:, 0] - exact[chosen].min(1)) <= apart[chosen]).all()
+        taken = np.take_along_axis(exact[chosen], numbers, 1)[:, 0]
+        assert (taken - exact[chosen].min(1) <= 2 * apart[chosen]).all()
 
 
 @pytest.mark.parametrize("k", [3, 100])  # fewer clusters than a panel has rows, and more

@@ -15,15 +15,23 @@ from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
 
-from stages.prepare import Prepare
+from stages import _features
+from stages._features import sound_blocks
+from stages.prepare import Prepare, load_steps
+from transfer import preparation
 from transfer.artifacts import Features
 from transfer.errors import Interrupted, InvalidOption, TransferError
+from transfer.artifacts.features import load_steps
+from transfer.numerics import feature_transforms
+from transfer.stage import feature_blocks
+from transfer.stage.feature_blocks import finite_blocks
 from transfer.numerics.feature_transforms import (
     Whitening,
     covariance_spectrum,
     fit_pca,
     fit_scaler,
     ledoit_wolf,
+    panel_transform,
     random_projection,
     transform,
 )
@@ -344,17 +352,72 @@ def test_like_gives_the_same_bits_for_the_same_rows(
     assert own.attributes["preparation"] == steps
 
 
-@pytest.mark.parametrize("part", [slice(30, 90), slice(7, 8), slice(88, 90)])
-def test_a_row_of_another_set_is_mapped_alike_whatever_is_beside_it(
-    features_of: Of, work_for: Make, part: slice
-) -> None:
+def both_ways(features_of: Of, work_for: Make, part: slice) -> Iterator[np.ndarray]:
+    """Rows mapped in the whole of a set, and as a set of their own; how far those may lie apart."""
     own = prepare(work_for("own", features=features_of(drawn(200, 64))), components=40)
     other = drawn(90, 64, seed=5)
     whole = prepare(work_for("whole", features=features_of(other, "whole"), like=own), like="own")
-    some = prepare(
-        work_for("part", features=features_of(other[part], "part"), like=own), like="own"
-    )
-    assert values_of(whole)[part].tobytes() == values_of(some).tobytes()
+    features = features_of(other[part], "part")
+    alone = prepare(work_for("part", features=features, like=own), like="own")
+    _, last = load_steps(own)
+    rows = other[part] / np.linalg.norm(other[part], axis=1, keepdims=True) - last["mean"]
+    yield from (values_of(whole)[part], values_of(alone), rounding(rows, last["matrix"]))
+
+
+def rounding(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """How far two products of these in float32 may lie apart, in whatever order they are summed."""
+    return 1e-5 * np.linalg.norm(rows, axis=1)[:, None] * np.linalg.norm(matrix, axis=0)
+
+
+@pytest.mark.parametrize("part", [slice(0, 60), slice(0, 1), slice(0, 2)])
+def test_a_row_keeps_its_bytes_whatever_follows(features_of: Of, work_for: Make, part: slice) -> None:
+    whole, alone, _ = both_ways(features_of, work_for, part)
+    assert whole.tobytes() == alone.tobytes()
+
+
+@pytest.mark.parametrize("part", [slice(30, 90), slice(7, 8), slice(88, 90)])
+def test_a_row_of_another_set_is_mapped_alike_at_another_place_but_for_rounding(
+    features_of: Of, work_for: Make, part: slice
+) -> None:
+    whole, alone, apart = both_ways(features_of, work_for, part)
+    assert (np.abs(whole - alone) <= apart).all()
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("panel", [1, 16, 4096])
+def test_a_panel_has_one_shape_so_rows_beside_a_row_do_not_count(
+    panel: int, threads: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(feature_transforms, "PANEL", panel)
+    torch.set_num_threads(threads)
+    random = np.random.default_rng(0)
+    matrix = random.standard_normal((300, 40), np.float32)
+    mean, rows = (random.standard_normal(shape, np.float32) for shape in (300, (100, 300)))
+    mapped = panel_transform([{}, {"mean": mean, "matrix": matrix}])
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True) - mean
+    whole, apart = mapped(rows), rounding(unit, matrix)
+    for count in (1, 2, 3, 15, 16, 17, 99):
+        assert mapped(rows[:count]).tobytes() == whole[:count].tobytes()
+    others = np.concatenate([rows[:50], 1000 * rows[:50]])
+    assert mapped(others)[:50].tobytes() == whole[:50].tobytes()
+    unaligned = np.empty(rows.size + 1, np.float32)[1:].reshape(rows.shape)
+    unaligned[:] = rows
+    assert mapped(unaligned).tobytes() == whole.tobytes()
+    order = random.permutation(100)
+    assert (np.abs(mapped(rows[order]) - whole[order]) <= apart[order]).all()
+    assert (np.abs(whole - (unit.astype(np.float64) @ matrix)) <= apart).all()
+
+
+@pytest.mark.parametrize(("panel", "longest"), [(16, 48), (64, 50)])
+def test_blocks_are_of_whole_panels(
+    features_of: Of, work_for: Make, monkeypatch: pytest.MonkeyPatch, panel: int, longest: int
+) -> None:
+    monkeypatch.setattr(feature_transforms, "PANEL", panel)
+    monkeypatch.setattr(feature_blocks, "BLOCK_VALUES", 50 * 64)
+    features = features_of(drawn(200, 64))
+    blocks = [block for _, block in finite_blocks(work_for(features=features), features)]
+    assert {len(block) for block in blocks[:-1]} == {longest}
+    assert sum(map(len, blocks)) == 200
 
 
 def test_a_preparation_of_a_preparation_remembers_both(features_of: Of, work_for: Make) -> None:

@@ -92,6 +92,7 @@ def run(
     if not flags["force"] and _said_before(file, store):
         return
     from transfer.api import Pipeline
+    from transfer.execution.expectation import verdicts
     from transfer.execution.options import RunOptions
     from transfer.inspection.views import plan_text
     from transfer.utils.runtime import Runtime
@@ -128,8 +129,11 @@ def run(
         )
     try:
         pipeline.execute(options)
+        lines = verdicts(pipeline.store, [one for one in pipeline.plan if one in chosen])
+        for line in lines:
+            _say(line)
         if not any(state.pending for state in states):
-            _keep(pipeline, told)
+            _keep(pipeline, "\n".join([told, *lines]))
     except UsageError:
         raise
     except TransferError as error:

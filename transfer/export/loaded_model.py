@@ -67,6 +67,8 @@ class LoadedModel(Model):
 
         images: paths (JPEG, PNG, WebP), PIL images, or uint8 arrays (H, W, 3), one or several, of any size; an array
         (N, H, W, 3) is several. Each is made a square of the network's size as it was when the model learned.
+
+        The pictures beside a picture may change its values by rounding: by 1e-5 of its length.
         """
         one = isinstance(images, str | os.PathLike | Image.Image) or (
             isinstance(images, np.ndarray) and images.ndim < 4

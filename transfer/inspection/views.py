@@ -1,4 +1,4 @@
-"""What a person or a script sees of a pipeline: plan, status, results, one stage, the graph."""
+"""Views of a pipeline as JSON and as text: the plan, the status, the results, a stage, the graph."""
 
 from __future__ import annotations
 
@@ -7,193 +7,220 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.errors import CorruptArtifact
+from transfer.execution.expectation import Expectation, expectation
 from transfer.execution.status import CACHED, StageStatus
 from transfer.stage.base import PlannedStage
-from transfer.utils.formatting import figure_texts, file_size
+from transfer.utils.formatting import figure_texts, file_size, plural
+
+Json = dict[str, Any]
 
 
-def plan_text(pipeline: Pipeline, states: Sequence[StageStatus]) -> str:
+def plan_text(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
     """A line a stage: cached, resumed (from where), or to run and why."""
-    width = max((len(state.planned.label) for state in states), default=0)
-    uses = max((len(state.planned.uses) for state in states), default=0)
-    lines = [
-        f"{'smoke run of ' if pipeline.plan.smoke else ''}{pipeline.plan.name}  ({pipeline.store.root})"
-    ]
-    for state in states:
-        one = state.planned
-        mark = " " if state.status == CACHED else "*"
-        why = _why(state.reason, one.note)
-        lines.append(
-            f" {mark} {one.label:<{width}}  {one.uses:<{uses}}  {state.status:<7}  {why}".rstrip()
-        )
-    if not any(state.pending for state in states):
+    label_width = max((len(status.planned.label) for status in statuses), default=0)
+    uses_width = max((len(status.planned.uses) for status in statuses), default=0)
+    smoke = "smoke run of " if pipeline.plan.smoke else ""
+    lines = [f"{smoke}{pipeline.plan.name}  ({pipeline.store.root})"]
+    for status in statuses:
+        planned, mark = status.planned, " " if status.status == CACHED else "*"
+        columns = [
+            f"{planned.label:<{label_width}}",
+            f"{planned.uses:<{uses_width}}",
+            f"{status.status:<7}",
+            _reason(status.reason, planned.note),
+        ]
+        lines.append(f" {mark} {'  '.join(columns)}".rstrip())
+    if not any(status.pending for status in statuses):
         lines.append("nothing to do")
     return "\n".join(lines)
 
 
-def _why(reason: str, note: str) -> str:
+def _reason(reason: str, note: str) -> str:
     return "; ".join(filter(None, [reason, note if note not in reason else ""]))
 
 
-def status_json(pipeline: Pipeline, states: Sequence[StageStatus]) -> dict[str, Any]:
-    """The same for scripts."""
+def status_json(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> Json:
+    """The status of each stage."""
     return {
         "pipeline": pipeline.plan.name,
         "store": str(pipeline.store.root),
-        "stages": [_state(pipeline, state) for state in states],
-        "pending": sum(state.pending for state in states),
+        "stages": [
+            {
+                "stage": status.planned.label,
+                "uses": status.planned.uses,
+                "status": status.status,
+                "reason": status.reason,
+                "note": status.planned.note,
+                "key": status.planned.key,
+                "folder": str(pipeline.store.folder(status.planned.uses, status.planned.key)),
+            }
+            for status in statuses
+        ],
+        "pending": sum(status.pending for status in statuses),
     }
 
 
-def _state(pipeline: Pipeline, state: StageStatus) -> dict[str, Any]:
-    one = state.planned
-    return {
-        "stage": one.label,
-        "uses": one.uses,
-        "status": state.status,
-        "reason": state.reason,
-        "note": one.note,
-        "key": one.key,
-        "folder": str(pipeline.store.folder(one.uses, one.key)),
-    }
-
-
-def status_text(found: dict[str, Any]) -> str:
-    lines = [f"{found['pipeline']}  ({found['store']})"]
-    width = max(len(stage["stage"]) for stage in found["stages"])
-    for one in found["stages"]:
-        why = _why(one["reason"], one["note"])
-        lines.append(f"  {one['stage']:<{width}}  {one['status']:<7}  {why}".rstrip())
-    lines.append(
-        f"{found['pending']} of {len(found['stages'])} stages pending"
-        if found["pending"]
-        else "up to date"
-    )
+def status_text(value: Json) -> str:
+    """What `status_json` returns, as lines."""
+    stages = value["stages"]
+    lines = [f"{value['pipeline']}  ({value['store']})"]
+    width = max(len(entry["stage"]) for entry in stages)
+    for entry in stages:
+        reason = _reason(entry["reason"], entry["note"])
+        lines.append(f"  {entry['stage']:<{width}}  {entry['status']:<7}  {reason}".rstrip())
+    pending = f"{value['pending']} of {plural(len(stages), 'stage')} pending"
+    lines.append(pending if value["pending"] else "up to date")
     return "\n".join(lines)
 
 
-def results_json(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Every stage with its figures, seconds and size, as far as it is made."""
-    return [_result(pipeline, one) for one in pipeline.plan]
+def results_json(pipeline: Pipeline) -> list[Json]:
+    """The figures, seconds and size of every stage, as far as it is made."""
+    return [_result(pipeline, planned) for planned in pipeline.plan]
 
 
-def _result(pipeline: Pipeline, one: PlannedStage) -> dict[str, Any]:
+def _result(pipeline: Pipeline, planned: PlannedStage[Any]) -> Json:
+    facts: Json = {"stage": planned.label, "uses": planned.uses, "made": False}
     try:
-        manifest = pipeline.store.find(one.uses, one.key)
+        manifest = pipeline.store.find(planned.uses, planned.key)
     except CorruptArtifact as error:
-        return {"stage": one.label, "uses": one.uses, "made": False, "damaged": str(error)}
-    if manifest is None:
-        return {"stage": one.label, "uses": one.uses, "made": False}
-    return {
-        "stage": one.label,
-        "uses": one.uses,
-        "made": True,
-        "produces": manifest.produces,
-        "figures": manifest.figures,
-        "notes": manifest.notes,
-        "seconds": manifest.seconds,
-        "bytes": manifest.bytes,
-        "key": manifest.key,
-    }
+        return {**facts, "damaged": str(error)}
+    if manifest is not None:
+        facts |= {
+            "made": True,
+            "produces": manifest.produces,
+            "figures": manifest.figures,
+            "notes": manifest.notes,
+            "seconds": manifest.seconds,
+            "bytes": manifest.bytes,
+            "key": manifest.key,
+        }
+    return facts | _expected(pipeline, planned)
 
 
-def results_text(found: list[dict[str, Any]]) -> str:
-    width = max(len(one["stage"]) for one in found)
+def _expected(pipeline: Pipeline, planned: PlannedStage[Any]) -> Json:
+    """The expected range of a main figure, the figure, and whether it is inside."""
+    expected = expectation(pipeline.store, planned)
+    if expected is None:
+        return {}
+    range_ = {"low": expected.low, "high": expected.high}
+    return {"expected": {**range_, "value": expected.value, "inside": expected.inside}}
+
+
+def _verdict(value: Json) -> str:
+    """What `_expected` returns, in words; empty where nothing is expected."""
+    if "expected" not in value:
+        return ""
+    facts = value["expected"]
+    expected = Expectation(
+        value["stage"], value["stage"], facts["low"], facts["high"], facts["value"]
+    )
+    return expected.verdict
+
+
+def results_text(value: Sequence[Json]) -> str:
+    """What `results_json` returns, as lines."""
+    width = max(len(entry["stage"]) for entry in value)
     lines = []
-    for one in found:
-        if not one["made"]:
-            lines.append(
-                f"{one['stage']:<{width}}  {'damaged' if 'damaged' in one else 'not made yet'}"
-            )
+    for entry in value:
+        label, verdict = f"{entry['stage']:<{width}}", _verdict(entry)
+        if not entry["made"]:
+            state = "damaged" if "damaged" in entry else "not made yet"
+            lines.append(f"{label}  {'; '.join(filter(None, [state, verdict]))}")
             continue
-        figures = ", ".join(figure_texts(one["figures"]))
-        lines.append(
-            f"{one['stage']:<{width}}  {one['seconds']:8.1f} s  {file_size(one['bytes']):>9}  {figures}"
-        )
+        figures = ", ".join(figure_texts(entry["figures"]))
+        facts = f"{entry['seconds']:8.1f} s  {file_size(entry['bytes']):>9}"
+        lines.append(f"{label}  {facts}  {'; '.join(filter(None, [figures, verdict]))}".rstrip())
     return "\n".join(lines)
 
 
-def stage_json(pipeline: Pipeline, name: str) -> dict[str, Any]:
-    """All that is known of one stage."""
-    one = pipeline.stage(name)
-    manifest = pipeline.store.find(one.uses, one.key)
-    facts = {"stage": one.label, "uses": one.uses, "key": one.key, "identity": one.identity}
-    if manifest is None:
-        return {**facts, "made": False}
-    return {
-        **facts,
-        "made": True,
-        "produces": manifest.produces,
-        "folder": str(pipeline.store.folder(one.uses, one.key)),
-        "figures": manifest.figures,
-        "notes": manifest.notes,
-        "seconds": manifest.seconds,
-        "files": manifest.files,
-        "inputs": manifest.inputs,
-        "environment": manifest.environment,
-    }
+def stage_json(pipeline: Pipeline, name: str) -> Json:
+    """Everything known of one stage."""
+    planned = pipeline.stage(name)
+    manifest = pipeline.store.find(planned.uses, planned.key)
+    facts: Json = {
+        "stage": planned.label,
+        "uses": planned.uses,
+        "key": planned.key,
+        "identity": planned.identity,
+        "made": manifest is not None,
+    } | _expected(pipeline, planned)
+    if manifest is not None:
+        facts |= {
+            "produces": manifest.produces,
+            "folder": str(pipeline.store.folder(planned.uses, planned.key)),
+            "figures": manifest.figures,
+            "notes": manifest.notes,
+            "seconds": manifest.seconds,
+            "files": manifest.files,
+            "inputs": manifest.inputs,
+            "environment": manifest.environment,
+        }
+    return facts
 
 
-def stage_text(found: dict[str, Any]) -> str:
-    lines = [f"{found['stage']}  ({found['uses']}, key {found['key']})"]
-    lines += [f"  {name}: {value}" for name, value in found["identity"]["options"].items()]
-    lines += [f"  reads {name}: {key}" for name, key in found["identity"]["inputs"].items()]
-    if "seed" in found["identity"]:
-        lines.append(f"  seed: {found['identity']['seed']}")
-    if not found["made"]:
-        return "\n".join([*lines, "not made yet"])
-    lines.append(f"{found['produces']} in {found['folder']}, made in {found['seconds']:.1f} s")
+def stage_text(value: Json) -> str:
+    """What `stage_json` returns, as lines."""
+    identity, verdict = value["identity"], _verdict(value)
+    lines = [f"{value['stage']}  ({value['uses']}, key {value['key']})"]
+    lines += [f"  {name}: {option}" for name, option in identity["options"].items()]
+    lines += [f"  reads {name}: {key}" for name, key in identity["inputs"].items()]
+    if "seed" in identity:
+        lines.append(f"  seed: {identity['seed']}")
+    if not value["made"]:
+        return "\n".join([*lines, *filter(None, [verdict]), "not made yet"])
+    lines.append(f"{value['produces']} in {value['folder']}, made in {value['seconds']:.1f} s")
     lines += [
         f"  {name}  {file_size(facts['size'])}  sha256 {facts['sha256'][:12]}"
-        for name, facts in found["files"].items()
+        for name, facts in value["files"].items()
     ]
     lines.append("figures")
-    lines += [f"  {figure}" for figure in figure_texts(found["figures"], ": ")]
-    lines += [f"  note: {note}" for note in found["notes"]]
-    where = found["environment"]
-    runtime = f"{where['device']}, {where['precision']}, {where['threads']} threads"
-    lines.append(f"on {runtime}, commit {where['commit'] or 'unknown'}")
+    lines += [f"  {figure}" for figure in figure_texts(value["figures"], ": ")]
+    lines += [f"  {verdict}"] if verdict else []
+    lines += [f"  note: {note}" for note in value["notes"]]
+    lines.append(_environment_text(value["environment"]))
     return "\n".join(lines)
 
 
-def graph_json(pipeline: Pipeline) -> list[dict[str, Any]]:
+def _environment_text(environment: Json) -> str:
+    threads = plural(environment["threads"], "thread")
+    machine = f"{environment['device']}, {environment['precision']}, {threads}"
+    return f"on {machine}, commit {environment['commit'] or 'unknown'}"
+
+
+def graph_json(pipeline: Pipeline) -> list[Json]:
     """Every stage with what it reads."""
     return [
         {
-            "stage": one.label,
-            "uses": one.uses,
-            "produces": one.stage.produces.__name__,
-            "reads": {name: other.label for name, other in one.dependencies.items()},
+            "stage": planned.label,
+            "uses": planned.uses,
+            "produces": planned.stage.produces.__name__,
+            "reads": {name: source.label for name, source in planned.dependencies.items()},
         }
-        for one in pipeline.plan
+        for planned in pipeline.plan
     ]
 
 
-def graph_text(found: list[dict[str, Any]]) -> str:
-    """A line a stage, each below all that it reads; `<-` says what that is."""
-    width = max(len(one["stage"]) for one in found)
+def graph_text(value: Sequence[Json]) -> str:
+    """A line a stage, indented below all that it reads; `<-` names what that is."""
+    width = max(len(entry["stage"]) for entry in value)
     depth: dict[str, int] = {}
     lines = []
-    for one in found:
-        depth[one["stage"]] = 1 + max((depth[name] for name in one["reads"].values()), default=-1)
-        reads = ", ".join(dict.fromkeys(one["reads"].values()))
-        indent = "  " * depth[one["stage"]]
-        lines.append(
-            f"{indent}{one['stage']:<{width}}  {one['produces']:<12}"
-            + (f"  <- {reads}" if reads else "")
-        )
-    return "\n".join(line.rstrip() for line in lines)
+    for entry in value:
+        label, sources = entry["stage"], dict.fromkeys(entry["reads"].values())
+        depth[label] = 1 + max((depth[source] for source in sources), default=-1)
+        reads = f"  <- {', '.join(sources)}" if sources else ""
+        lines.append(f"{'  ' * depth[label]}{label:<{width}}  {entry['produces']:<12}{reads}".rstrip())
+    return "\n".join(lines)
 
 
-def graph_mermaid(found: list[dict[str, Any]]) -> str:
-    """A flowchart that Markdown viewers draw."""
-    number_of = {one["stage"]: f"s{i}" for i, one in enumerate(found)}
+def graph_mermaid(value: Sequence[Json]) -> str:
+    """A flowchart in Mermaid, which Markdown viewers draw."""
+    ids = {entry["stage"]: f"s{number}" for number, entry in enumerate(value)}
     lines = ["flowchart TD"]
-    lines += [
-        f'  {number_of[one["stage"]]}["{one["stage"]}<br/><small>{one["uses"]}</small>"]'
-        for one in found
-    ]
-    for one in found:
-        for name, other in one["reads"].items():
-            lines.append(f"  {number_of[other]} -->|{name}| {number_of[one['stage']]}")
+    for entry in value:
+        text = f"{entry['stage']}<br/><small>{entry['uses']}</small>"
+        lines.append(f'  {ids[entry["stage"]]}["{text}"]')
+    for entry in value:
+        for name, source in entry["reads"].items():
+            lines.append(f"  {ids[source]} -->|{name}| {ids[entry['stage']]}")
     return "\n".join(lines)

@@ -21,23 +21,51 @@ Step = dict[
 ]  # a fitted step: `mean` and `matrix` or `scale`; empty: rows to unit length
 Blocks = Callable[[], "Iterator[numpy.ndarray]"]  # (n, D) float32
 Note = Callable[[str], None]  # is told what a person should know
+PANEL = 4096  # rows that go through a product at once; fewer where they are wide
+PANEL_VALUES = 1 << 20  # values of a panel, at most
 ROUNDING = 1.2e-7  # relative, of float32: what varies less than this does not vary
 NO_VARIANCE = 1e-12  # a share of the largest eigenvalue: what is left of rounding in float32
 
 
 def transform(steps: list[Step], block: numpy.ndarray) -> numpy.ndarray:
-    """(n, D) float32 through fitted steps; a row's result is the same to the bit, whatever rows are beside it."""
-    if len(block) == 1:  # one row would take another way, with other rounding, through the product
-        return transform(steps, np.repeat(block, 2, axis=0))[:1]
-    return transform_on_device(
-        to_device(steps, torch.device("cpu")), torch.from_numpy(block)
-    ).numpy()
+    """Map one block of (n, D) float32 through fitted steps: see `panel_transform`."""
+    return panel_transform(steps)(block)
+
+
+def panel_transform(steps: list[Step]) -> Callable[[numpy.ndarray], numpy.ndarray]:
+    """Return the map of (n, D) float32 through fitted steps, on the CPU.
+
+    Libraries round a product by its shape. So rows are taken in panels of one shape, and the last
+    one is padded with zeros. A row at one place of its panel gets the same bytes whatever rows are
+    beside it, on one machine with the same libraries and threads. At another place each value may
+    differ by rounding: by at most 1e-5 of the row's length times that of the matrix's column.
+    """
+    fixed = to_device(steps, torch.device("cpu"))
+
+    def mapped(block: numpy.ndarray) -> numpy.ndarray:
+        height, parts = panel_rows(block.shape[1]), []
+        for first in range(0, len(block), height):
+            rows = torch.from_numpy(block[first : first + height])
+            # A full panel is copied too: a library may also round by the alignment of rows.
+            panel = torch.empty(height, block.shape[1])
+            panel[: len(rows)] = rows
+            panel[len(rows) :] = 0
+            parts.append(transform_on_device(fixed, panel)[: len(rows)])
+        return (parts[0] if len(parts) == 1 else torch.cat(parts)).numpy()
+
+    return mapped
+
+
+def panel_rows(width: int) -> int:
+    """Rows of a panel for rows of `width` values."""
+    return max(1, min(PANEL, PANEL_VALUES // max(1, width)))
 
 
 def to_device(steps: list[Step], device: torch_types.device) -> list[dict[str, torch_types.Tensor]]:
-    """Fitted steps as `through` takes them."""
+    """Fitted steps for `transform_on_device`: copies, aligned as torch aligns its tensors."""
     return [
-        {name: torch.from_numpy(one).to(device) for name, one in step.items()} for step in steps
+        {name: torch.tensor(values, device=device) for name, values in step.items()}
+        for step in steps
     ]
 
 
@@ -99,7 +127,8 @@ def fit_pca(
         note(
             f"the rows vary in {rank} directions only: the other {wanted - rank} of {wanted} are zero"
         )
-    # An eigenvector's sign means nothing: the largest entry is made positive, so that every machine agrees.
+    # An eigenvector's sign means nothing: the largest entry is made positive, so that machines agree
+    # wherever eigenvalues, and the two largest entries, differ by more than rounding.
     largest = np.take_along_axis(vectors, np.abs(vectors).argmax(0)[None], 0)
     vectors *= np.where(largest < 0, -1.0, 1.0)
     if whiten is not None:

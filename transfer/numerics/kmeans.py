@@ -70,7 +70,12 @@ class Assigner:
         self._index.add(np.ascontiguousarray(centroids, dtype=np.float32))
 
     def nearest(self, block: numpy.ndarray, count: int = 1) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """(n, D) float32 to squared distances and centroid numbers, both (n, count), nearest first."""
+        """(n, D) float32 to squared distances and centroid numbers, both (n, count), nearest first.
+
+        FAISS takes distances from products, which its library splits by the number of rows: a
+        distance is exact to about 1e-5 of the squared lengths of row and centroid. Which of two
+        centroids that lie as close as that comes first may depend on the rows beside the row.
+        """
         block = block if self._middle is None else block - self._middle
         distances, labels = self._index.search(np.ascontiguousarray(block), count)
         if labels.size and labels.min() < 0:
@@ -103,7 +108,10 @@ def initial_centroids(
 
 
 def lloyd_step(rows: Rows, state: LloydState, gpu: int | None = None) -> LloydState:
-    """One pass: assign every row, then move every centroid to the mean of its rows. The objective never rises.
+    """Assign every row, then move every centroid to the mean of its rows (Lloyd 1982).
+
+    The objective never rises, but for rounding. The same rows in the same blocks give the same
+    bytes, so an iteration that is repeated after an interruption ends where it would have.
 
     An empty cluster is set beside the mean of the one with the largest sum of squares, which stays where it is.
     """

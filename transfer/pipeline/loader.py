@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.artifacts import KINDS
+from transfer.artifacts import KINDS, Scores
 from transfer.datasets.image_sets import ImageSets
 from transfer.errors import InvalidOption, UsageError, did_you_mean
 from transfer.pipeline import matrix
@@ -31,6 +31,7 @@ from transfer.utils.stamp_cache import StampCache
 
 PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which separates steps of --set
+KEEPS_EXPECTATIONS = {"seed", "expected"}  # keys that --set may replace with scores as expected
 KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a command may name a stage by its key too
 
 
@@ -59,7 +60,10 @@ def load_plan(
     if not isinstance(root.value, dict):
         faults.raise_if_any()
         raise UsageError(f"{root.mark}: a pipeline file must be a mapping with `stages`")
-    return _Loader(path, store, smoke, faults, stages).load(root)
+    loader = _Loader(path, store, smoke, faults, stages)
+    replaced = {re.split(r"[.=]", assignment, maxsplit=1)[0].strip() for assignment in sets}
+    loader.expects = not smoke and replaced <= KEEPS_EXPECTATIONS
+    return loader.load(root)
 
 
 class _Loader:
@@ -76,6 +80,7 @@ class _Loader:
         self.images = ImagePlanner(ImageSets(surveys, base_dir), smoke, faults)
         self.by_key: dict[str, PlannedStage[Any]] = {}
         self.names: dict[str, list[PlannedStage[Any]]] = {}
+        self.expects = True  # the file's expected scores hold for what is planned
 
     def load(self, root: Node) -> Plan:
         """Check the document and plan the stages of every member of its matrix."""
@@ -131,6 +136,7 @@ class _Loader:
             if (kind := self.reader.kind(name, node)) is not None:
                 kinds[name] = kind
         inputs = {name: self._inputs(name, nodes, kinds) for name in kinds}
+        expected = self._expected(top, header, kinds)
         order, cycles = topological_order(inputs)
         for cycle in cycles:
             problem = f"dependency cycle: {' -> '.join(cycle)}"
@@ -143,6 +149,7 @@ class _Loader:
                 continue
             stage = self._plan_stage(draft, inputs[name], planned, root, top, member)
             if stage is not None:
+                stage.expected = expected.get(name) if self.expects else None
                 planned[name] = stage
                 self._validate_plan(stage, draft)
         if not self.faults and not self.images.unreadable:
@@ -178,6 +185,24 @@ class _Loader:
             note=draft.note,
             marks=draft.marks(),
         )
+
+    def _expected(
+        self, top: Node, header: PipelineHeader, kinds: dict[str, type[Stage]]
+    ) -> dict[str, tuple[float, float]]:
+        """Stage -> the expected range of its main figure; each fault is reported at its place."""
+        if header.expected is FAULTY:
+            return {}
+        stages = top.value["stages"].value
+        for name, (low, high) in header.expected.items():
+            mark, where = top.mark_at(("expected", name)), f"expected.{name}"
+            if name not in stages:
+                self.faults.add(mark, where, f"no stage '{name}'{did_you_mean(name, stages)}")
+            elif name in kinds and not issubclass(kinds[name].produces, Scores):
+                made = kinds[name].produces.__name__
+                self.faults.add(mark, where, f"the stage makes {made}; name one that makes Scores")
+            elif low > high:
+                self.faults.add(mark, where, f"{low:g} is above {high:g}; write [low, high]")
+        return {name: (low, high) for name, (low, high) in header.expected.items()}
 
     def _inputs(
         self, name: str, nodes: dict[str, Node], kinds: dict[str, type[Stage]]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,6 +19,10 @@ COMMON_OPTIONS = {
     "data": "another image set for this stage than the pipeline's",
     "seed": "another seed for this stage than the pipeline's",
 }
+
+
+Percent = Annotated[float, Field(ge=0, le=100)]
+Span = Annotated[list[Percent], Field(min_length=2, max_length=2)]
 
 
 class PipelineHeader(BaseModel):
@@ -34,6 +38,10 @@ class PipelineHeader(BaseModel):
     )
     data: ImageSpec | None = Field(
         default=None, description="the image set of all stages that name none of their own"
+    )
+    expected: dict[str, Span] = Field(
+        default_factory=dict,
+        description="stage -> [low, high]: its main figure over seeds and processors, in percent",
     )
 
 

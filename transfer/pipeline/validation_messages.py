@@ -93,6 +93,8 @@ def _fault(report: Mapping[str, Any], model: type[BaseModel]) -> Fault:
         help = _help(model, path)
         return Fault("is required" + (f": {help}" if help else ""))
     message = report["msg"].removeprefix("Value error, ").removeprefix("Input ")
+    if kind in ("too_short", "too_long"):
+        message = message.removeprefix("List ").replace(" after validation", "")
     if kind == "value_error" or isinstance(value, dict):
         return Fault(message)
     if kind == "string_type" and issubclass(model, Stage) and path[-1] in model.input_fields():

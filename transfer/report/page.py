@@ -15,6 +15,7 @@ from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.comparison.render import count_text
 from transfer.errors import TransferError
+from transfer.execution.expectation import verdicts
 from transfer.report import cluster_montages, nearest_neighbors, pipeline_graph, scores, training
 from transfer.report.collect import ReportData, ReportStage, by_name
 from transfer.utils.formatting import duration, file_size
@@ -65,6 +66,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
         "about": about(pipeline.plan.file),
         "sections": scores.sections(comparison),
         "why": why,
+        "expected": verdicts(pipeline.store, [one.planned for one in report.stages if one.made]),
         "most": BEST,
         "missing": _missing(report),
         "graph": pipeline_graph.drawing(report),

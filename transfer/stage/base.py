@@ -212,6 +212,7 @@ class PlannedStage(Generic[StageT]):
     inputs: dict[str, PlannedStage[Stage]] = field(default_factory=dict)
     images: dict[str, PlannedStage[ImagePack]] = field(default_factory=dict)
     note: str = ""  # what the user must know, such as a stand-in for a set that is missing
+    expected: tuple[float, float] | None = None  # range of the main figure in the file, percent
     marks: dict[str, str] = field(default_factory=dict)  # option -> FILE:LINE:COLUMN; "": the stage
 
     @property

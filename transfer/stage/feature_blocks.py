@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
+from transfer.numerics.feature_transforms import panel_rows
 from transfer.numerics.kmeans import IN_MEMORY
 from transfer.utils.lazy_imports import np
 
@@ -45,9 +46,13 @@ def finite_blocks(
 ) -> Iterator[tuple[int, numpy.ndarray]]:
     """Yield (first row, (n, D) float32) over all rows; several features are side by side.
 
-    TransferError names the image whose features are not finite.
+    Each block but the last consists of whole panels (`panel_rows`), so that the place of a row in
+    its panel follows from its number alone. TransferError names the image whose features are not
+    finite.
     """
-    rows = max(1, BLOCK_VALUES // max(1, sum(one.shape[1] for one in features)))
+    width = max(1, sum(source.shape[1] for source in features))
+    rows = max(1, BLOCK_VALUES // width)
+    rows -= rows % min(rows, panel_rows(width))
     for parts in zip(*(one.blocks(rows) for one in features), strict=True):
         context.pause_point()
         for source, (first, block) in zip(features, parts, strict=True):

@@ -15,7 +15,10 @@ if TYPE_CHECKING:
     from transfer.artifacts import Images, Model
     from transfer.utils.runtime import Runtime
 
-BLOCK = 256  # images a forward pass; fixed, so that a resumed extraction gives the same bytes
+# Images a forward pass. A part of an extraction consists of whole blocks, so a resumed extraction has
+# the blocks of an uninterrupted one, and gives the same bytes. In another block, or at another place
+# of it, an image's values may differ by rounding: libraries split a product by its shape.
+BLOCK = 256
 
 
 def extract_layers(

@@ -20,6 +20,7 @@ from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Features, Images
 from transfer.errors import Interrupted, InvalidOption
 from transfer.stage.feature_space import planned_space
+from transfer.training import inference
 
 
 def pictures(count: int, size: int = 32, seed: int = 0) -> np.ndarray:
@@ -134,6 +135,10 @@ def test_several_processes_give_what_one_gives(
         ExtractHog().run(work)
         made.append((work.folder / "features.h5").read_bytes())
     assert made[0] == made[1]
+
+
+def test_an_extraction_goes_on_at_the_start_of_a_block() -> None:
+    assert _parts.PART % inference.BLOCK == _parts.PART % BLOCK == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2])
