@@ -1,21 +1,20 @@
-"""K-means beside FAISS's own and scikit-learn's, and the memory of clustering rows that are not kept in it.
+"""K-means beside FAISS's own and scikit-learn's, and the memory scores_in clustering rows from disk.
 
-    python benchmarks/kmeans.py [--rows 60000 --width 512 --k 500 --iterations 20]
+    python benchmarks/kmeans.py [--rows 60000 --width 512 --k 500 --iterations 20 --rounds 3]
 
-All begin at the same random rows, pass over every row as often, and run in turn in one process; seconds are medians.
-The objective is the sum of squared distances to the final centroids, measured by the same code for all.
+All begin at the same random rows and pass over every row as often. They take turns in one process.
+The objective is the sum scores_in squared distances to the final centroids. The same code measures it for
+all.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch  # before FAISS: the other order is known to crash on some platforms  # isort: skip
 import faiss
@@ -23,16 +22,18 @@ import numpy as np
 from sklearn.cluster import KMeans
 from threadpoolctl import threadpool_limits
 
-from transfer.artifacts import Features
+from benchmarks.history import Report, options_parser, parsed
+from benchmarks.rounds import seconds_of, status_bytes, take_turns
+from transfer.artifacts import TimmFeatures
 from transfer.numerics import kmeans
 from transfer.storage.hdf5_tables import TableWriter, encode_strings
 
-TIMES = 3
+MIB = 1 << 20
 
 
 @dataclass
-class Held:
-    """An array as rows to cluster, in blocks as large as those of Features."""
+class ArrayRows:
+    """An array as rows to cluster, in blocks as large as those scores_in TimmFeatures."""
 
     values: np.ndarray
 
@@ -45,56 +46,57 @@ class Held:
             yield first, self.values[first : first + size]
 
 
-def drawn(rows: int, width: int, k: int) -> np.ndarray:
-    """(rows, width) float32: overlapping blobs after a ReLU, which are as hard to tell apart as a layer's features."""
+def blobs(rows: int, width: int, k: int) -> np.ndarray:
+    """(rows, width) float32: overlapping blobs after a ReLU, as hard to separate as features.
+
+    Args:
+        rows: How many.
+        width: Values scores_in each.
+        k: How many blobs.
+    """
     random = np.random.default_rng(0)
     values = random.standard_normal((rows, width), dtype=np.float32)
-    values += (
-        random.standard_normal((k, width), dtype=np.float32)[random.integers(k, size=rows)] / 2
-    )
+    centers = random.standard_normal((k, width), dtype=np.float32)
+    values += centers[random.integers(k, size=rows)] / 2
     return np.maximum(values, 0)
 
 
-def ours(rows: kmeans.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
-    state = kmeans.LloydState(first)
+def by_transfer(rows: kmeans.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
+    state = kmeans.Lloyd(first)
     while len(state.objective) < iterations and not state.settled:
-        state = kmeans.lloyd_step(rows, state)
+        state = kmeans.iterate(rows, state)
     return state.centroids
 
 
-def of_faiss(values: np.ndarray, first: np.ndarray, iterations: int) -> np.ndarray:
-    own = faiss.Kmeans(
-        values.shape[1], len(first), niter=iterations, max_points_per_centroid=10_000_000
+def by_faiss(values: np.ndarray, first: np.ndarray, iterations: int) -> np.ndarray:
+    size = 10_000_000  # rows a centroid at most: all scores_in them count, and none are sampled
+    kmeans = faiss.Kmeans(
+        values.shape[1],
+        len(first),
+        niter=iterations,
+        max_points_per_centroid=size,
+        min_points_per_centroid=1,
     )
-    own.train(values, init_centroids=first)
-    return own.centroids
+    kmeans.train(values, init_centroids=first)
+    return np.asarray(kmeans.centroids)
 
 
-def of_sklearn(values: np.ndarray, first: np.ndarray, iterations: int) -> np.ndarray:
-    own = KMeans(len(first), init=first, n_init=1, max_iter=iterations, tol=0, algorithm="lloyd")
-    return own.fit(values).cluster_centers_.astype(np.float32)
+def by_sklearn(values: np.ndarray, first: np.ndarray, iterations: int) -> np.ndarray:
+    options: dict[str, Any] = {"init": first, "n_init": 1, "max_iter": iterations, "tol": 0}
+    kmeans = KMeans(len(first), algorithm="lloyd", **options)
+    return kmeans.fit(values).cluster_centers_.astype(np.float32)
 
 
-def resident() -> int:
-    """Bytes of memory that the process holds now."""
-    line = next(
-        line
-        for line in Path("/proc/self/status").read_text().splitlines()
-        if line.startswith("VmRSS")
-    )
-    return int(line.split()[1]) << 10
-
-
-def peak(work: Callable[[], object]) -> int:
+def growth(work: Callable[[], object]) -> int:
     """The most bytes that the process held while `work` ran, beyond those before it."""
-    before, most, done = resident(), 0, threading.Event()
+    before, most, done = status_bytes("VmRSS"), 0, threading.Event()
 
-    def look() -> None:
+    def watch() -> None:
         nonlocal most
         while not done.wait(0.002):
-            most = max(most, resident())
+            most = max(most, status_bytes("VmRSS"))
 
-    watcher = threading.Thread(target=look)
+    watcher = threading.Thread(target=watch)
     watcher.start()
     work()
     done.set()
@@ -102,81 +104,65 @@ def peak(work: Callable[[], object]) -> int:
     return max(0, most - before)
 
 
-def streamed(folder: Path, values: np.ndarray) -> Features:
-    """`values` as a Features artifact on disk."""
+def on_disk(folder: Path, values: np.ndarray) -> TimmFeatures:
+    """`values` as a TimmFeatures artifact."""
     ids = encode_strings([f"{row:09}" for row in range(len(values))])
     columns = {"features": ((values.shape[1],), "float16"), "ids": ((), ids.dtype.str)}
-    with TableWriter(
-        folder / "features.h5", len(values), columns, space={}, layer="", preparation=[]
-    ) as table:
+    facts = {"space": {}, "layer": "", "preparation": []}
+    with TableWriter(folder / "features.h5", len(values), columns, **facts) as table:
         for first in range(0, len(values), 4096):
             table.append(features=values[first : first + 4096].astype(np.float16))
         table.append(ids=ids)
-    return Features(folder)
+    return TimmFeatures(folder)
+
+
+def memory(values: np.ndarray, first: np.ndarray, limit: int) -> float:
+    """MiB that two iterations over a TimmFeatures artifact add where `limit` bytes scores_in rows are kept."""
+    kmeans.IN_MEMORY = limit
+    with tempfile.TemporaryDirectory() as folder:
+        rows = kmeans.FeatureRows(on_disk(Path(folder), values))
+        return growth(lambda: by_transfer(rows, first, 2)) / MIB
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    defaults = {
-        "rows": 60_000,
-        "width": 512,
-        "k": 500,
-        "iterations": 20,
-        "threads": torch.get_num_threads(),
-    }
-    for name, value in defaults.items():
+    parser = options_parser(__doc__)
+    defaults = {"rows": 60_000, "width": 512, "k": 500, "iterations": 20, "rounds": 3}
+    for name, value in (defaults | {"threads": torch.get_num_threads()}).items():
         parser.add_argument(f"--{name}", type=int, default=value)
-    asked = parser.parse_args()
-    torch.set_num_threads(asked.threads)
-    faiss.omp_set_num_threads(asked.threads)
-    threadpool_limits(asked.threads)
-    values = drawn(asked.rows, asked.width, asked.k)
-    first, rows = (
-        kmeans.initial_centroids(Held(values), asked.k, "random", 0).centroids,
-        Held(values),
-    )
-    methods = {
-        "faiss.Kmeans": lambda: of_faiss(values, first, asked.iterations),
-        "transfer": lambda: ours(rows, first, asked.iterations),
-        "sklearn KMeans": lambda: of_sklearn(values, first, asked.iterations),
+    options = parsed(parser, rows=2000, width=16, k=10, iterations=3, rounds=1)
+    torch.set_num_threads(options.threads)
+    faiss.omp_set_num_threads(options.threads)
+    threadpool_limits(options.threads)
+    values = blobs(options.rows, options.width, options.k)
+    rows = ArrayRows(values)
+    first = kmeans.start(rows, options.k, "random", 0).centroids
+    methods: dict[str, Callable[[], np.ndarray]] = {
+        "transfer": lambda: by_transfer(rows, first, options.iterations),
+        "faiss.Kmeans": lambda: by_faiss(values, first, options.iterations),
+        "scikit-learn": lambda: by_sklearn(values, first, options.iterations),
     }
-    seconds: dict[str, list[float]] = {name: [] for name in methods}
-    objective = {}
-    for _ in range(TIMES):
-        for name, method in methods.items():
-            begun = time.perf_counter()
-            centroids = method()
-            seconds[name].append(time.perf_counter() - begun)
-            objective[name] = kmeans.cluster_sizes(rows, centroids)[1]
-    medians = {name: statistics.median(all_) for name, all_ in seconds.items()}
-    print(
-        f"{asked.rows} x {asked.width}, k = {asked.k}, {asked.iterations} iterations, {asked.threads} threads"
-    )
-    print(f"{'':16}{'seconds':>9}{'ratio':>8}{'objective':>15}")
-    for name, median in medians.items():
-        print(
-            f"{name:16}{median:9.2f}{median / medians['faiss.Kmeans']:8.2f}{objective[name]:15.6e}"
-        )
-    begun = time.perf_counter()
-    kmeans.initial_centroids(rows, asked.k, "k-means++", 0)
-    print(f"k-means++ start {time.perf_counter() - begun:9.2f}")
+    centroids: dict[str, np.ndarray] = {}
 
-    memory(values[: len(values) // 4], first, 0, "streamed, a quarter")
-    memory(values, first, 0, "streamed")
-    memory(values, first, 2 * values.nbytes, "kept")
+    def seconds(name: str) -> float:
+        return seconds_of(lambda: centroids.update({name: methods[name]()}))
 
-
-def memory(values: np.ndarray, first: np.ndarray, limit: int, what: str) -> None:
-    """Print what two iterations over a Features artifact need where `limit` bytes of rows may be kept."""
-    kmeans.IN_MEMORY = limit
-    with tempfile.TemporaryDirectory() as folder:
-        rows = kmeans.FeatureRows(streamed(Path(folder), values))
-        begun = time.perf_counter()
-        most = peak(lambda: ours(rows, first, 2))
-        seconds = time.perf_counter() - begun
-    print(
-        f"{what}: {values.nbytes >> 20} MiB of rows, {seconds:.2f} s, at most {most >> 20} MiB more than before"
-    )
+    with Report(__file__, options) as report:
+        sides = {name: lambda name=name: seconds(name) for name in methods}
+        rounds = take_turns(sides, options.rounds, warm_up=False)
+        report.compare("k-means", "s", rounds, "transfer", "faiss.Kmeans")
+        report.compare("k-means", "s", rounds, "transfer", "scikit-learn")
+        objective = {name: kmeans.measure(rows, centroids[name])[1] for name in methods}
+        for name in list(methods)[1:]:
+            excess = 100 * (float(objective["transfer"] / objective[name]) - 1)
+            report.add(f"objective scores_in transfer above that scores_in {name}", excess, "%")
+        start = seconds_of(lambda: kmeans.start(rows, options.k, "k-means++", 0))
+        report.add("start by k-means++", start, "s")
+        quarter = values[: max(options.k, len(values) // 4)]
+        added = memory(quarter, first, 0)
+        report.add(f"memory, {quarter.nbytes / MIB:.0f} MiB scores_in rows from disk", added, "MiB")
+        for name, limit in (("from disk", 0), ("kept in memory", 2 * values.nbytes)):
+            added = memory(values, first, limit)
+            report.add(f"memory, {values.nbytes / MIB:.0f} MiB scores_in rows {name}", added, "MiB")
 
 
 if __name__ == "__main__":

@@ -1,121 +1,109 @@
-"""The README's first command, from an empty store: minutes, peak memory, and the probe beside random weights'.
+"""The README's first command, from an empty store: minutes, peak memory, and the target's probe.
 
-    python -m benchmarks.main_job [--seeds 0 1 2] [--set data=...] [--folder PHOTOS.h5]
+    python benchmarks/main_job.py [--seeds 0 1 2] [--set data=...] [--folder PHOTOS.h5]
 
-Each seed is a process with a store of its own. `--set` is handed on to `transfer run`.
-`--folder` first writes the images of an HDF5 set as a folder of files, and runs on that.
+The probe of the target stands beside that of random weights. Each seed is a process with a store of
+its own. `--set` is handed on to `transfer run`. `--folder` first writes the images of an HDF5 set
+as a folder of files, and runs on that.
 """
 
 from __future__ import annotations
 
-import argparse
-import io
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 
-FILE = Path(__file__).resolve().parent.parent / "pipelines" / "jigsawpp_vgg_to_alexnet.yaml"
+from benchmarks.common import SHIPPED, SMALL, stored_jpegs
+from benchmarks.history import Report, options_parser, parsed
+from benchmarks.rounds import Rounds, take_turns
 
 
 def write_folder(source: Path, target: Path, limit: int) -> None:
-    """The images of an HDF5 set as `<split>/<class>/<number>.jpg`, at most `limit` a split, evenly spread."""
-    import h5py
+    """Write the images of an HDF5 set as `<split>/<class>/<number>.jpg`.
 
-    with h5py.File(source, "r") as file:
-        names = json.loads(file.attrs["class_names"])
-        for split in ("train", "test"):
-            group = file[split]
-            offsets, labels = group["offsets"][:], group["labels"][:]
-            step = max(1, len(labels) // limit)
-            for row in range(0, len(labels), step):
-                path = target / split / names[labels[row]] / f"{row:06}.jpg"
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_bytes(
-                    io.BytesIO(group["jpeg"][offsets[row] : offsets[row + 1]].tobytes()).getvalue()
-                )
+    Args:
+        source: The HDF5 file.
+        target: The folder.
+        limit: Images of a split at most, evenly spread.
+    """
+    for split in ("train", "test"):
+        for row, label, encoded in stored_jpegs(source, split, limit):
+            path = target / split / label / f"{row:06}.jpg"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(encoded)
 
 
-def run(seed: int, sets: list[str]) -> dict[str, float]:
+def run(seed: int, sets: list[str], smoke: bool) -> dict[str, float]:
+    """Run the pipeline from an empty store, and return what it took and scored.
+
+    Args:
+        seed: The pipeline's seed.
+        sets: What `--set` hands on.
+        smoke: Whether `transfer` makes a smoke run.
+    """
+    transfer = [sys.executable, "-m", "transfer"]
     with tempfile.TemporaryDirectory() as store:
-        words = [
-            sys.executable,
-            "-m",
-            "transfer",
-            "run",
-            str(FILE),
-            "--store",
-            store,
-            f"--set=seed={seed}",
-        ]
-        words += [f"--set={one}" for one in sets]
+        words = [str(SHIPPED), "--store", store, *(SMALL if smoke else [])]
+        words += [f"--set={text}" for text in (f"seed={seed}", *sets)]
         start = time.perf_counter()
-        process = subprocess.Popen(words)
+        process = subprocess.Popen(
+            [*transfer, "run", *words, *(["--threads", "1"] if smoke else [])]
+        )
         _, status, usage = os.wait4(process.pid, 0)
         seconds = time.perf_counter() - start
         if status:
             raise SystemExit(os.waitstatus_to_exitcode(status))
-        shown = [
-            sys.executable,
-            "-m",
-            "transfer",
-            "show",
-            str(FILE),
-            "--store",
-            store,
-            "--json",
-            f"--set=seed={seed}",
-        ]
-        found = subprocess.run(
-            [*shown, *(f"--set={one}" for one in sets)], capture_output=True, text=True, check=True
-        )
+        command = [*transfer, "show", *words, "--json"]
+        done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
         scores = {}
-        for stage in json.loads(found.stdout):
+        for stage in json.loads(done.stdout):
             if stage.get("produces") == "Scores":
-                scores[stage["stage"]] = json.loads(
-                    next(Path(store).glob(f"**/{stage['key']}/scores.json")).read_text(
-                        encoding="utf-8"
-                    )
-                )["figures"]
-        return {
-            "minutes": seconds / 60,
-            "MB": usage.ru_maxrss / 1024,
-            "target": scores["linear"]["best"],
-            "random": scores["linear_random"]["best"],
-            "knn": scores["knn"]["knn"],
-        }
+                path = next(Path(store).glob(f"**/{stage['key']}/scores.json"))
+                scores[stage["stage"]] = json.loads(path.read_text(encoding="utf-8"))["figures"]
+    return {
+        "minutes": seconds / 60,
+        "peak": usage.ru_maxrss / 1024,
+        "target": scores["linear"]["best"],
+        "random weights": scores["linear_random"]["best"],
+        "nearest neighbors": scores["knn"]["knn"],
+    }
+
+
+def report_seed(rounds: Rounds, seed: int, report: Report) -> None:
+    """Report the figures of one seed.
+
+    Args:
+        rounds: Its one round.
+        seed: The seed.
+        report: Where they go.
+    """
+    report.add(f"seed {seed}: time", rounds.median("minutes"), "minutes")
+    report.add(f"seed {seed}: peak memory", rounds.median("peak"), "MB")
+    probe = f"seed {seed}: linear probe, best layer"
+    report.compare(probe, "%", rounds, "target", "random weights")
+    report.add(f"seed {seed}: nearest neighbors", rounds.median("nearest neighbors"), "%")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_parser(__doc__)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--set", dest="sets", action="append", default=[])
     parser.add_argument("--folder", type=Path)
-    parser.add_argument("--limit", type=int, default=2000)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        sets = asked.sets
-        if asked.folder:
-            write_folder(asked.folder, Path(place) / "photos", asked.limit)
-            sets = [*sets, f"data={place}/photos"]
-        rows = []
-        for seed in asked.seeds:
-            rows.append(run(seed, sets))
-            print(
-                f"seed {seed}: "
-                + ", ".join(f"{name} {value:.2f}" for name, value in rows[-1].items()),
-                flush=True,
-            )
-    gains = [row["target"] - row["random"] for row in rows]
-    print(
-        f"target - random, best layer: mean {statistics.mean(gains):.2f} points, each {[round(g, 2) for g in gains]}"
-    )
+    parser.add_argument("--limit", type=int, default=2000, help="images of a split in the folder")
+    options = parsed(parser, seeds=[0])
+    with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
+        sets = list(options.sets)
+        if options.folder:
+            write_folder(options.folder, Path(place) / "photos", options.limit)
+            sets.append(f"data={place}/photos")
+        for seed in options.seeds:
+            side = partial(run, seed, sets, options.smoke)
+            report_seed(take_turns({"run": side}, 1, warm_up=False), seed, report)
 
 
 if __name__ == "__main__":

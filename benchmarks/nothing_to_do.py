@@ -1,35 +1,32 @@
-"""How long a command takes that finds nothing to do, beside `dvc repro` on a chain of six stages if dvc is on the PATH.
+"""How long a command takes that finds nothing to do, beside `dvc repro` on a chain of six stages.
 
-    python -m benchmarks.nothing_to_do
+    python benchmarks/nothing_to_do.py [--rounds 10]
 
-The commands take turns, ten rounds in one run; medians are printed.
+The commands take turns, round by round. Without dvc on the PATH ours are measured alone.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
-FILE = Path(__file__).resolve().parent.parent / "pipelines" / "jigsawpp_vgg_to_alexnet.yaml"
-ROUNDS = 10
+from benchmarks.common import SHIPPED, SMALL
+from benchmarks.history import Report, options_parser, parsed
+from benchmarks.rounds import seconds_of, take_turns
 
 
-def seconds(words: list[str], folder: Path) -> float:
-    start = time.perf_counter()
-    subprocess.run(
-        words, cwd=folder, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    return time.perf_counter() - start
+def run_quietly(words: list[str], folder: Path) -> None:
+    silent = subprocess.DEVNULL
+    subprocess.run(words, cwd=folder, check=True, stdout=silent, stderr=silent)
 
 
 def dvc_chain(folder: Path) -> list[str] | None:
-    """Six stages that copy a file on, made once."""
+    """Six stages that copy a file on, made already; None where dvc is not installed."""
     if shutil.which("dvc") is None:
         return None
     folder.mkdir()
@@ -39,38 +36,43 @@ def dvc_chain(folder: Path) -> list[str] | None:
     )
     (folder / "f0").write_text("0", encoding="utf-8")
     (folder / "dvc.yaml").write_text(f"stages:\n{stages}", encoding="utf-8")
-    subprocess.run(["dvc", "init", "--no-scm", "-q"], cwd=folder, check=True)
-    subprocess.run(["dvc", "repro", "-q"], cwd=folder, check=True)
+    run_quietly(["dvc", "init", "--no-scm", "-q"], folder)
+    run_quietly(["dvc", "repro", "-q"], folder)
     return ["dvc", "repro"]
 
 
+def own_command() -> list[str]:
+    """The installed command where there is one, else the module."""
+    places = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    command = shutil.which("transfer", path=places)
+    return [command] if command else [sys.executable, "-m", "transfer"]
+
+
 def main() -> None:
-    transfer = shutil.which(
-        "transfer", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-    )
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        run = [transfer, "run", str(FILE), "--smoke", "--store", str(folder / "store")]
-        subprocess.run(run, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        commands = {
-            "run": run,
-            "status": [transfer, "status", *run[2:]],
-            "--help": [transfer, "--help"],
+    parser = options_parser(__doc__)
+    parser.add_argument("--rounds", type=int, default=10)
+    options = parsed(parser, rounds=1)
+    with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
+        folder, transfer = Path(place), own_command()
+        where = [str(SHIPPED), *SMALL, "--store", str(folder / "store")]
+        run_quietly([*transfer, "run", *where, "--threads", "1"], folder)
+        commands = {name: [*transfer, name, *where] for name in ("run", "status")}
+        commands["--help"] = [*transfer, "--help"]
+        folders = dict.fromkeys(commands, folder)
+        if dvc := dvc_chain(folder / "dvc"):
+            commands["dvc repro"], folders["dvc repro"] = dvc, folder / "dvc"
+        else:
+            report.remark("dvc is not installed: nothing is beside `dvc repro`")
+        sides = {
+            name: partial(seconds_of, partial(run_quietly, words, folders[name]))
+            for name, words in commands.items()
         }
-        dvc = dvc_chain(folder / "dvc")
-        if dvc:
-            commands["dvc repro"] = dvc
-        taken: dict[str, list[float]] = {name: [] for name in commands}
-        for _ in range(ROUNDS):
-            for name, words in commands.items():
-                taken[name].append(
-                    seconds(words, folder / "dvc" if name.startswith("dvc") else folder)
-                )
-        medians = {name: statistics.median(values) for name, values in taken.items()}
-        for name, median in medians.items():
-            print(f"{name:<10} {median:.3f} s (median of {ROUNDS}, least {min(taken[name]):.3f})")
-        if dvc:
-            print(f"run / dvc repro: {medians['run'] / medians['dvc repro']:.2f}")
+        rounds = take_turns(sides, options.rounds)
+        for name in ("run", "status", "--help"):
+            if dvc:
+                report.compare(name, "s", rounds, name, "dvc repro")
+            else:
+                report.add(name, rounds.median(name), "s")
 
 
 if __name__ == "__main__":

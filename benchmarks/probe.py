@@ -1,119 +1,94 @@
-"""What a linear probe of all layers costs beside its parts: one pass through the network, and the heads alone.
+"""What a linear probe of all layers costs beside one pass through the network and the heads alone.
 
-    python benchmarks/probe.py [--images 10000] [--rounds 3]
+    python benchmarks/probe.py [--images 10000 --rounds 3]
 
-The parts: `outputs` of the same layers over the same images, pooled to the same grids, and the same heads on features
-that already lie in memory. They take turns with the whole stage, round by round.
+The parts are `extract_layers` of the same layers over the same images, pooled to the same grids, and the
+same heads on features that lie in memory already. They take turns with the whole stage.
 """
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import tempfile
-import time
+from itertools import count as counted
 from pathlib import Path
 
 import numpy as np
-import torch
 
-from stages.evaluate._layer_features import pool_to_grid, probed_layers
+from benchmarks.common import ALEXNET, noise_set, random_model, stage_work, started_machine
+from benchmarks.history import Report, options_parser, parsed
+from benchmarks.rounds import seconds_of, take_turns
+from stages.evaluate._layer_features import pool_to_grid
 from stages.evaluate._linear_head import Head, fit_head
 from stages.evaluate._linear_head import feature_statistics as moments
 from stages.evaluate.linear import Linear
-from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Images, Model
-from transfer.models import backbone
-from transfer.models.build import build_network
+from transfer.artifacts import ImageInput, Model
 from transfer.training.inference import extract_layers
-from transfer.transforms.normalize import Normalization
 from transfer.utils.runtime import Runtime
 
 SIZE = 64
 CLASSES = 10
+LAYERS = [f"conv{number}" for number in range(1, 6)]
 
 
-def parts(
-    model: Model, sets: dict[str, Images], probe: Linear, runtime: Runtime
-) -> tuple[float, float]:
-    """Seconds of one extraction of both splits, and of the heads."""
-    layers = [layer for layer in probed_layers(model) if layer in (probe.layers or layer)]
-    kept: dict[str, list[np.ndarray]] = {layer: [] for layer in layers}
-    start = time.perf_counter()
-    for role, images in sets.items():
-        for _, found in extract_layers(model, images, layers, runtime):
-            for layer in layers:
-                block = pool_to_grid(found[layer], probe.preset.dimensions, probe.preset.pooling)
-                if role == "train":
-                    kept[layer].append(block.half().cpu().numpy())
-    extraction = time.perf_counter() - start
-    labels, rows = sets["train"].labels, np.arange(len(sets["train"]))
-    rows = rows[round(probe.preset.held_out * len(rows)) :]
-    start = time.perf_counter()
-    for layer in layers:
-        features = np.concatenate(kept.pop(layer))
-        head = Head(probe.preset.norm, *moments(features, rows, probe.preset.norm), CLASSES)
-        for _ in fit_head(head, probe.preset, features, labels, lambda epoch: rows, runtime.device):
-            pass
-    return extraction, time.perf_counter() - start
+class Parts:
+    """One extraction of both splits, and the heads on what it gave."""
+
+    def __init__(self, model: Model, sets: dict[str, ImageInput], probe: Linear, machine: Runtime):
+        self.model, self.sets, self.probe, self.machine = model, sets, probe, machine
+        self.kept: dict[str, list[np.ndarray]] = {}
+
+    def measure(self) -> dict[str, float]:
+        """Seconds of each."""
+        self.kept = {layer: [] for layer in LAYERS}
+        return {"extraction": seconds_of(self.extract), "heads": seconds_of(self.fit)}
+
+    def extract(self) -> None:
+        preset = self.probe.preset
+        for role, images in self.sets.items():
+            for _, layers in extract_layers(self.model, images, LAYERS, self.machine):
+                for layer in LAYERS:
+                    block = pool_to_grid(layers[layer], preset.dimensions, preset.pooling)
+                    if role == "train":
+                        self.kept[layer].append(block.half().cpu().numpy())
+
+    def fit_head(self) -> None:
+        preset, labels = self.probe.preset, self.sets["train"].labels
+        assert labels is not None
+        rows = np.arange(round(preset.held_out * len(labels)), len(labels))
+        for layer in LAYERS:
+            features = np.concatenate(self.kept.pop(layer))
+            head = Head(preset.norm, *moments(features, rows, preset.norm), CLASSES)
+            for _ in fit_head(
+                head, preset, features, labels, lambda epoch: rows, self.machine.device
+            ):
+                pass
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_parser(__doc__)
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
-    asked = parser.parse_args()
-    runtime = Runtime()
-    runtime.configure_threads()
-    random = np.random.RandomState(0)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
+    options = parsed(parser, images=60, rounds=1)
+    machine = started_machine(options.smoke)
+    with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
+        folder, turns = Path(place), counted()
+        counts = {"train": options.images, "test": max(CLASSES, options.images // 5)}
         sets = {
-            role: pack_images(
-                folder / role,
-                random.randint(0, 256, (count, SIZE, SIZE, 3)).astype(np.uint8),
-                np.arange(count) % CLASSES,
-            )
-            for role, count in (("train", asked.images), ("test", asked.images // 5))
+            role: noise_set(folder / role, count, SIZE, CLASSES) for role, count in counts.items()
         }
-        (folder / "model").mkdir()
-        network = build_network(
-            backbone({"name": "alexnet", "batch_norm": True, "stem": "small"}), 0
-        )
-        Model.write(
-            folder / "model",
-            network,
-            size=SIZE,
-            normalization=Normalization(),
-            made_by={},
-            history=[],
-        )
-        model = Model(folder / "model")
-        probe = Linear(model="model", layers=[f"conv{n}" for n in range(1, 6)])
-        ratios, wholes, extractions, headss = [], [], [], []
-        for turn in range(asked.rounds + 1):  # the first warms up
-            extraction, heads = parts(model, sets, probe, runtime)
-            work = make_work(
-                folder / str(turn),
-                sets,
-                {"model": model},
-                requested_threads=runtime.threads,
-                precision_name="auto",
-            )
-            start = time.perf_counter()
-            probe.run(work)
-            whole = time.perf_counter() - start
-            if turn:
-                wholes.append(whole), extractions.append(extraction), headss.append(heads)
-                ratios.append(whole / (extraction + heads))
-    print(
-        f"probe of AlexNet, conv1 to conv5, {asked.images:,} images: {statistics.median(wholes):.1f} s; extraction "
-        f"{statistics.median(extractions):.1f} s + heads alone {statistics.median(headss):.1f} s: ratio "
-        f"{statistics.median(ratios):.2f} (median of {asked.rounds}; {runtime.device}, {runtime.precision}, "
-        f"{runtime.threads} threads, torch {torch.__version__})"
-    )
+        model = random_model(folder / "model", ALEXNET | {"width": 1.0}, SIZE)
+        probe = Linear(model="model", layers=LAYERS)
+        parts = Parts(model, sets, probe, machine)
+
+        def whole() -> float:
+            work = stage_work(folder / f"turn{next(turns)}", machine, sets, {"model": model})
+            return seconds_of(lambda: probe.run(work))
+
+        rounds = take_turns({"parts": parts.measure, "probe": whole}, options.rounds)
+        what = f"probe of five layers of AlexNet, {options.images:,} images"
+        report.compare(what, "s", rounds, "probe", "extraction", "heads")
+        report.add("extraction alone", rounds.median("extraction"), "s")
+        report.add("heads alone", rounds.median("heads"), "s")
 
 
 if __name__ == "__main__":

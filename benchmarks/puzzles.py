@@ -1,26 +1,37 @@
-"""Jigsaw++: time to the same accuracy with one puzzle an image, as published, and with eight of the same embeddings.
+"""Jigsaw++: time to the same accuracy with one puzzle an image, as published, and with eight.
 
-    python -m benchmarks.puzzles [--minutes 4]
+    python benchmarks/puzzles.py [--minutes 4]
 
-Both train the shipped pipeline's network on `drawings`, one after the other, each for so long; printed are the minutes
-to each accuracy on the permutations (mean of the last 20 steps).
+Eight puzzles have the same embeddings. Both train the shipped pipeline's network on `drawings`, one
+after the other, each for so long. The figures are minutes to each accuracy on the permutations,
+which is the mean of the last 20 steps.
 """
 
 from __future__ import annotations
 
-import argparse
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.training import pretext
+import torch
+from torch import Tensor
+
+from benchmarks.common import (
+    packed_set,
+    pretext_network,
+    shipped_jigsaw,
+    stage_work,
+    started_machine,
+)
+from benchmarks.history import Report, options_parser, parsed
 from stages.pretext.jigsawpp import JigsawPP
-from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Images
+from transfer.artifacts import ImageInput
 from transfer.datasets.drawings import render
 from transfer.stage.base import DatasetInfo
 from transfer.training.trainer import train
+from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.runtime import Runtime
 
 WANTED = (0.02, 0.1, 0.25, 0.5, 0.65)
 WINDOW = 20
@@ -36,63 +47,82 @@ class Stopwatch:
     def __init__(self, task: JigsawPP, minutes: float):
         self.task, self.minutes = task, minutes
         self.reached: dict[float, float] = {}
-        self.seen: list[float] = []
+        self.accuracies: list[float] = []
         self.start = time.perf_counter()
 
-    def __call__(self, network: Any, batch: Any, rng: Any) -> Any:
-        value, figures = self.task.loss(network, batch, rng)
-        self.seen.append(float(figures["accuracy"]))
-        passed = (time.perf_counter() - self.start) / 60
+    def __call__(
+        self, network: Any, batch: Tensor, draw: PerImageRng
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        value, figures = self.task.loss(network, batch, draw)
+        self.accuracies.append(float(figures["accuracy"]))
         for wanted in WANTED:
-            if len(self.seen) >= WINDOW and self.recent >= wanted:
-                self.reached.setdefault(wanted, passed)
-        if passed > self.minutes or len(self.reached) == len(WANTED):
+            if len(self.accuracies) >= WINDOW and self.recent >= wanted:
+                self.reached.setdefault(wanted, self.passed)
+        if self.passed > self.minutes or len(self.reached) == len(WANTED):
             raise OutOfTime
         return value, figures
 
     @property
+    def passed(self) -> float:
+        """Minutes since the start."""
+        return (time.perf_counter() - self.start) / 60
+
+    @property
     def recent(self) -> float:
-        return sum(self.seen[-WINDOW:]) / WINDOW
+        """The accuracy of the last steps."""
+        last = self.accuracies[-WINDOW:]
+        return sum(last) / len(last)
 
-    def told(self) -> str:
-        rate = len(self.seen) * self.task.batch_size / (time.perf_counter() - self.start)
-        times = ", ".join(
-            f"{wanted:.0%} after {minutes:.2f} min" for wanted, minutes in self.reached.items()
-        )
-        puzzles = self.task.puzzles_per_image
-        return f"{puzzles} puzzles an image: {rate:.0f} images/s, {times or 'none'}; last {self.recent:.1%}"
+    def report(self, report: Report) -> None:
+        """Report the rate, the times and the last accuracy."""
+        count = self.task.puzzles_per_image
+        name = f"{count} puzzles an image" if count > 1 else "1 puzzle an image"
+        rate = len(self.accuracies) * self.task.batch / (60 * self.passed)
+        report.add(f"{name}: rate", rate, "images/s")
+        for wanted, minutes in self.reached.items():
+            report.add(f"{name}: time to {wanted:.0%}", minutes, "minutes")
+        report.add(f"{name}: accuracy at the end", 100 * self.recent, "%")
 
 
-def measure(images: Images, folder: Path, puzzles: int, minutes: float) -> str:
-    work = make_work(folder, {"images": images}, precision_name="auto", requested_threads=None)
-    work.runtime.configure_threads()
-    task = pretext().model_copy(
-        update={"puzzles_per_image": puzzles, "epochs": 1000, "schedule": "constant"}
-    )
+def measure(
+    images: ImageInput, folder: Path, task: JigsawPP, minutes: float, machine: Runtime
+) -> Stopwatch:
+    """Train a task until all accuracies are reached, or time is over.
+
+    Args:
+        images: The set.
+        folder: Where its files go.
+        task: The task.
+        minutes: The most that it trains.
+        machine: Where it runs.
+    """
+    work = stage_work(folder, machine, {"images": images})
+    network = pretext_network(task, DatasetInfo(64, len(images), 0))
     stopwatch = Stopwatch(task, minutes)
     try:
-        train(
-            work,
-            task,
-            task._build(DatasetInfo(64, len(images), 0), work.seed_for("weights")),
-            stopwatch,
-            images,
-        )
+        train(work, task, network, stopwatch, images)
     except OutOfTime:
-        return stopwatch.told()
+        return stopwatch
     raise AssertionError("the training ended before its time")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--minutes", type=float, default=4.0)
-    asked = parser.parse_args()
-    with tempfile.TemporaryDirectory() as place:
-        images = pack_images(Path(place) / "set", render.render("unlabeled", range(8000)))
+    parser = options_parser(__doc__)
+    parser.add_argument("--minutes", type=float, default=4.0, help="of each of the two")
+    parser.add_argument("--images", type=int, default=8000)
+    parser.add_argument("--batch", type=int, default=128)
+    options = parsed(parser, minutes=0.02, images=32, batch=16)
+    machine = started_machine(options.smoke)
+    torch.manual_seed(0)
+    with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        images = packed_set(folder / "set", render.render("unlabeled", range(options.images)))
         for puzzles in (8, 1):
-            print(measure(images, Path(place) / str(puzzles), puzzles, asked.minutes), flush=True)
+            task = shipped_jigsaw(
+                puzzles_per_image=puzzles, epochs=100_000, schedule="constant", batch=options.batch
+            )
+            watch = measure(images, folder / str(puzzles), task, options.minutes, machine)
+            watch.report(report)
 
 
 if __name__ == "__main__":

@@ -1,26 +1,26 @@
-"""What a training step of each strategy costs beside one of hard labels on the same target, and of a live teacher.
+"""What a step scores_in each strategy costs beside one scores_in hard labels on the same target.
 
     python benchmarks/strategies.py [--target conv4 --size 32 --batch 128 --steps 30 --rounds 5]
 
-Images a second of the training loop itself (features kept by an earlier stage, queues included), each strategy in turn,
-round by round; ratios are of times, to that of `pseudo_label` in the same round: lower is better. `live` is beside the
-time of hard labels plus one forward pass of the teacher.
+Figures are microseconds an image scores_in the training loop itself, queues included. Features were kept
+by an earlier stage_json. The strategies take turns. Ratios are scores_in times to that scores_in hard labels in the
+same round: lower is better. A live teacher is beside hard labels plus one forward pass scores_in the
+teacher.
 """
 
 from __future__ import annotations
 
 import argparse
-import statistics
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-
+from benchmarks.common import noise_set, random_model, stage_work, started_machine
+from benchmarks.history import Report, options_parser, parsed
+from benchmarks.rounds import seconds_of, take_turns
 from stages.assign import Assign
-from stages.cluster import Cluster
+from stages.cluster import ClusterView
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
 from stages.target.multi_label import MultiLabel
@@ -28,169 +28,116 @@ from stages.target.pseudo_label import PseudoLabel
 from stages.target.regression import Regression
 from stages.target.similarity import Similarity
 from stages.target.soft_label import SoftLabel
-from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Clusters, Features, Images, Model, PseudoLabels
-from transfer.models import backbone
-from transfer.models.build import build_network
+from transfer.artifacts import ImageInput
+from transfer.stage.base import Stage
+from transfer.stage.context import StageContext
 from transfer.training.inference import extract_layers
-from transfer.transforms.normalize import Normalization
 from transfer.utils.runtime import Runtime
 
-COUNT = 4096
 TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}
+HARD, FORWARD = "hard labels", "teacher's forward pass"
+LIVE = "live regression, mlp scores_in 512"
 
 
-def made(
-    stage: Any,
-    folder: Path,
-    runtime: Runtime,
-    images: dict[str, Images] | None = None,
-    **inputs: Any,
-) -> Any:
-    """What a stage makes, with what it said of it."""
-    work = make_work(folder, images, inputs)
-    work.runtime = runtime
-    stage.run(work)
-    artifact = stage.produces(work.folder)
-    artifact.rate = work.figures.get("images/s")
-    return artifact
+class Bench:
+    """A set scores_in noise, and what a random teacher makes scores_in it for the strategies to learn."""
 
+    def __init__(self, folder: Path, machine: Runtime, options: argparse.Namespace):
+        self.folder, self.machine, self.options = folder, machine, options
+        self.images: ImageInput = noise_set(folder / "images", options.images, options.size)
+        self.model = random_model(folder / "model", TEACHER, options.size)
+        raw = self.make(ExtractNetwork(model="m", layer="layer3", pool=2), model=self.model)
+        components = options.dimensions
+        self.features = self.make(Prepare(features="f", components=components), features=raw)
+        self.labels, self.clusters = {}, None
+        for k in (options.k // 4, options.k // 2, options.k):
+            cluster = ClusterView(features="p", k=k, iterations=5)
+            self.clusters = self.make(cluster, features=self.features)
+            assign = Assign(features="p", clusters="c")
+            inputs = {"features": self.features, "clusters": self.clusters}
+            self.labels[f"labels.{len(self.labels)}"] = self.make(assign, **inputs)
 
-def strategies(
-    asked: argparse.Namespace,
-    kept: Features,
-    clusters: Clusters,
-    labels: dict[int, PseudoLabels],
-    model: Model,
-) -> dict[str, tuple[Any, dict[str, Any]]]:
-    """Each strategy's stage with what it reads. clusters: those of k = 200."""
-    recipe: dict[str, Any] = {
-        "backbone": {"name": asked.target, "width": asked.width},
-        "batch": asked.batch,
-        "optimizer": "adamw",
-        "learning_rate": 1e-3,
-        "crop": 0.5,
-        "epochs": max(1, round(asked.steps * asked.batch / COUNT)),
-    }
-    several = {f"labels.{place}": one for place, one in enumerate(labels.values())}
-    queue = {"anchors": asked.anchors}
-    return {
-        "pseudo_label": (PseudoLabel(labels="l", **recipe), {"labels": labels[200]}),
-        "multi_label (three)": (MultiLabel(labels=["a", "b", "c"], **recipe), several),
-        "soft_label": (
-            SoftLabel(features="p", clusters="c", **recipe),
-            {"features": kept, "clusters": clusters},
-        ),
-        "regression, linear": (
-            Regression(features="p", head="linear", **recipe),
-            {"features": kept},
-        ),
-        "regression, mlp 512": (
-            Regression(features="p", hidden_dim=512, **recipe),
-            {"features": kept},
-        ),
-        "regression, mlp 1024": (
-            Regression(features="p", hidden_dim=1024, **recipe),
-            {"features": kept},
-        ),
-        "similarity, one queue": (Similarity(features="p", **(recipe | queue)), {"features": kept}),
-        "similarity, seed": (
-            Similarity(features="p", variant="seed", **(recipe | queue)),
-            {"features": kept},
-        ),
-        "similarity, two queues": (
-            Similarity(features="p", queues=2, **(recipe | queue)),
-            {"features": kept},
-        ),
-        "similarity, two, slow copy": (
-            Similarity(features="p", queues=2, ema=0.999, **(recipe | queue)),
-            {"features": kept},
-        ),
-        "live regression, mlp 512": (
-            Regression(features="p", hidden_dim=512, live="m", **recipe),
-            {"features": kept, "live": model},
-        ),
-    }
+    def run(self, stage_json: Stage, **inputs: Any) -> StageContext:
+        folder = Path(tempfile.mkdtemp(dir=self.folder))
+        work = stage_work(folder, self.machine, {"images": self.images}, inputs)
+        stage_json.run(work)
+        return work
+
+    def make(self, stage_json: Stage, **inputs: Any) -> Any:
+        """The artifact that a stage_json makes."""
+        return stage_json.produces(self.run(stage_json, **inputs).folder)
+
+    def train(self, stage_json: Stage, inputs: dict[str, Any]) -> float:
+        """Microseconds an image scores_in a training."""
+        return 1e6 / self.run(stage_json, **inputs).figures["images/s"]
+
+    def forward(self) -> float:
+        """Microseconds an image scores_in the teacher's forward pass."""
+
+        def run() -> None:
+            for _ in extract_layers(self.model, self.images, ["layer3"], self.machine):
+                pass
+
+        return 1e6 * seconds_of(run) / len(self.images)
+
+    def strategies(self) -> dict[str, tuple[Stage, dict[str, Any]]]:
+        """Each strategy's stage_json with its inputs."""
+        options = self.options
+        recipe: dict[str, Any] = {
+            "backbone": {"name": options.target, "width": options.width},
+            "batch": options.batch,
+            "optimizer": "adamw",
+            "learning_rate": 1e-3,
+            "crop": 0.5,
+            "epochs": max(1, round(options.steps * options.batch / options.images)),
+        }
+        similar = recipe | {"features": "p", "anchors": options.anchors}
+        regress = partial(Regression, features="p", **recipe)
+        features = {"features": self.features}
+        soft = features | {"clusters": self.clusters}
+        hard = {"labels": list(self.labels.values())[-1]}
+        names = list(self.labels)
+        return {
+            HARD: (PseudoLabel(labels="l", **recipe), hard),
+            "several labels (three)": (MultiLabel(labels=names, **recipe), self.labels),
+            "soft labels": (SoftLabel(features="p", clusters="c", **recipe), soft),
+            "regression, linear": (regress(head="linear"), features),
+            "regression, mlp scores_in 512": (regress(hidden=512), features),
+            "regression, mlp scores_in 1,024": (regress(hidden=1024), features),
+            "similarity, one queue": (Similarity(**similar), features),
+            "similarity, SEED": (Similarity(variant="seed", **similar), features),
+            "similarity, two queues": (Similarity(queues=2, **similar), features),
+            "similarity, slow copy": (Similarity(queues=2, ema=0.999, **similar), features),
+            LIVE: (regress(hidden=512, live="m"), features | {"live": self.model}),
+        }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = options_parser(__doc__)
     parser.add_argument("--target", default="conv4")
     parser.add_argument("--width", type=float, default=1.0)
+    parser.add_argument("--images", type=int, default=4096)
     parser.add_argument("--size", type=int, default=32)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--anchors", type=int, default=4096)
+    parser.add_argument("--anchors", type=int, default=4096, help="at most as many as images")
     parser.add_argument("--dimensions", type=int, default=64)
+    parser.add_argument("--k", type=int, default=200)
     parser.add_argument("--rounds", type=int, default=5)
-    asked = parser.parse_args()
-    runtime = Runtime()
-    runtime.configure_threads()
-    random = np.random.RandomState(0)
-    with tempfile.TemporaryDirectory() as place:
-        folder = Path(place)
-        pixels = random.randint(0, 256, (COUNT, asked.size, asked.size, 3)).astype(np.uint8)
-        images = {"images": pack_images(folder / "images", pixels)}
-        (folder / "model").mkdir()
-        Model.write(
-            folder / "model",
-            build_network(backbone(TEACHER), 0),
-            size=asked.size,
-            normalization=Normalization(),
-            made_by={},
-            history=[],
-        )
-        model = Model(folder / "model")
-        features = made(
-            ExtractNetwork(model="m", layer="layer3", pool=2),
-            folder / "f",
-            runtime,
-            images,
-            model=model,
-        )
-        kept = made(
-            Prepare(features="f", components=asked.dimensions),
-            folder / "p",
-            runtime,
-            features=features,
-        )
-        labels: dict[int, PseudoLabels] = {}
-        for k in (50, 100, 200):
-            clusters = made(
-                Cluster(features="p", k=k, iterations=5), folder / f"c{k}", runtime, features=kept
-            )
-            both = {"features": kept, "clusters": clusters}
-            labels[k] = made(Assign(features="p", clusters="c"), folder / f"l{k}", runtime, **both)
-        runs = strategies(asked, kept, clusters, labels, model)
-        times: dict[str, list[float]] = {name: [] for name in [*runs, "teacher forward"]}
-        for turn in range(asked.rounds + 1):  # the first warms up
-            start = time.perf_counter()
-            for _ in extract_layers(model, images["images"], ["layer3"], runtime):
-                pass
-            found = {"teacher forward": (time.perf_counter() - start) / COUNT}
-            for name, (stage, inputs) in runs.items():
-                found[name] = (
-                    1 / made(stage, folder / f"{turn} {name}", runtime, images, **inputs).rate
-                )
-            for name, seconds in found.items():
-                times[name] += [seconds] if turn else []
-    hard = times["pseudo_label"]
-    for name, seconds in times.items():
-        beside = (
-            [a + b for a, b in zip(hard, times["teacher forward"], strict=True)]
-            if "live" in name
-            else hard
-        )
-        ratio = statistics.median(one / other for one, other in zip(seconds, beside, strict=True))
-        told = " (to hard labels and a teacher's forward pass)" if "live" in name else ""
-        print(f"{name:30} {1 / statistics.median(seconds):8,.0f} images/s  {ratio:5.2f}{told}")
-    print(
-        f"{asked.target} x{asked.width:g}, {asked.size} px, batch {asked.batch}, {asked.dimensions} dimensions, "
-        f"{asked.anchors} anchors; medians of {asked.rounds}; {runtime.device}, {runtime.precision}, {runtime.threads} "
-        f"threads, torch {torch.__version__}"
-    )
+    tiny = {"width": 0.25, "images": 64, "batch": 16, "steps": 4, "anchors": 32, "k": 8}
+    options = parsed(parser, dimensions=8, rounds=1, **tiny)
+    if options.anchors > options.images:
+        parser.error(f"{options.anchors:,} anchors scores_in {options.images:,} images")
+    with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
+        bench = Bench(Path(place), started_machine(options.smoke), options)
+        strategies = bench.strategies()
+        sides = {name: partial(bench.train, *runs) for name, runs in strategies.items()}
+        rounds = take_turns({FORWARD: bench.forward, **sides}, options.rounds)
+        report.add(HARD, rounds.median(HARD), "µs/image")
+        for name in strategies:
+            if name != HARD:
+                beside = (HARD, FORWARD) if name == LIVE else (HARD,)
+                report.compare(name, "µs/image", rounds, name, *beside)
 
 
 if __name__ == "__main__":

@@ -1,251 +1,203 @@
-"""What the training loop and the extraction cost beside a bare loop over the same network and batch in memory.
+"""What training and extraction cost beside a bare loop over the same network and batch in memory.
 
-    python benchmarks/training.py [--plain | --memory]
+    python benchmarks/training.py [--plain | --memory] [--images 11520 --rounds 3]
 
-Each measurement alternates with its bare counterpart, round by round, in one process; medians are printed. The bare
-loops profit from `transfer.utils.runtime.keep_memory` too: `--plain` leaves it out, as in a script that knows nothing of it.
-`--memory` extracts 10,000 and 100,000 images instead, each in a process of its own, and prints their peak memory.
+Both sides take turns, round by round, in one process. The bare loops profit from the kept memory
+scores_in `transfer` too. `--plain` leaves it out, as in a script that knows nothing scores_in it. `--memory`
+extracts 10,000 and 100,000 images instead, each in a process scores_in its own, and reports their peaks.
 """
 
 from __future__ import annotations
 
 import argparse
-import resource
-import statistics
-import subprocess
-import sys
 import tempfile
-import time
+from collections.abc import Callable
+from itertools import count as counted
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
+from benchmarks.common import (
+    ALEXNET,
+    channels_first,
+    hard_labels,
+    noise_set,
+    pretext_network,
+    random_model,
+    shipped_jigsaw,
+    stage_work,
+    started_machine,
+)
+from benchmarks.history import Report, options_parser, parsed
+from benchmarks.rounds import in_own_process, seconds_of, status_bytes, take_turns
 from stages.extract.network import ExtractNetwork
-from stages.pretext.jigsawpp import JigsawPP
 from stages.target.pseudo_label import PseudoLabel
-from tests.stages.handmade import make_work, pack_images
-from transfer.artifacts import Model, PseudoLabels
-from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
+from transfer.artifacts import ImageInput
+from transfer.stage.base import DatasetInfo, Stage
 from transfer.training.inference import BLOCK
 from transfer.training.pretext_task import backbone_features
+from transfer.training.recipe import TrainableStage
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.runtime import Runtime
 
-ROUNDS = 3
-IMAGES = 11_520  # 90 steps
+BATCH = 128
 CLASSES = 200
 
 
-def target() -> PseudoLabel:
-    return PseudoLabel(
+class Bench:
+    """A set scores_in noise, and what the stages and the bare loops need."""
+
+    def __init__(self, folder: Path, machine: Runtime, options: argparse.Namespace, report: Report):
+        self.folder, self.machine, self.report = folder, machine, report
+        self.count, self.rounds = options.images, options.rounds
+        self.images: ImageInput = noise_set(folder / "images", self.count, 64, CLASSES)
+        self.batch = channels_first(self.images.pixels[:BATCH])
+        self.number = counted()
+
+    def compare(self, measured: str, ours: Callable[[], float], bare: Callable[[], float]) -> None:
+        """Report the rates scores_in both.
+
+        Args:
+            measured: What they do.
+            ours: ImageInput/s scores_in the stage_json.
+            bare: ImageInput/s scores_in the bare loop.
+        """
+        rounds = take_turns({"transfer": ours, "bare loop": bare}, self.rounds)
+        self.report.compare(measured, "images/s", rounds, "transfer", "bare loop")
+
+    def stage_json(self, stage_json: Stage, **inputs: object) -> float:
+        """Images/s scores_in a stage_json, from its own figures where it has them."""
+        work = stage_work(
+            self.folder / f"run{next(self.number)}", self.machine, {"images": self.images}, inputs
+        )
+        seconds = seconds_of(lambda: stage_json.run(work))
+        return work.figures.get("images/s") or self.count / seconds
+
+    def loop(
+        self, task: TrainableStage, network: nn.Module, loss: Callable[[], torch.Tensor]
+    ) -> Callable[[], float]:
+        """What measures images/s scores_in forward, backward and update over one batch in memory.
+
+        Args:
+            task: Whose optimizer it has.
+            network: What is trained.
+            loss: What computes the loss.
+        """
+        network.to(memory_format=torch.channels_last).train()
+        optimizer, steps = task.make_optimizer(network), self.count // BATCH
+
+        def run() -> None:
+            for _ in range(steps):
+                with self.machine.autocast():
+                    value = loss()
+                value.backward()
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+
+        return lambda: steps * BATCH / seconds_of(run)
+
+
+def target(bench: Bench) -> None:
+    """Training AlexNet by hard labels."""
+    task = PseudoLabel(
         labels="labels",
-        backbone={"name": "alexnet", "width": 0.5, "batch_norm": True, "stem": "small"},
+        backbone=ALEXNET,
         epochs=1,
-        batch_size=128,
+        batch=BATCH,
         optimizer="adamw",
         learning_rate=1e-3,
         crop=0.5,
     )
+    labels = hard_labels(bench.folder / "labels", bench.images)
+    backbone = task.backbone.build(0)
+    head = nn.Linear(backbone.width(64), CLASSES)
+    network = nn.ModuleDict({"backbone": backbone, "head": head})
+    prepared = normalize(bench.batch, Normalization())
+    wanted = torch.arange(BATCH) % CLASSES
+
+    def loss() -> torch.Tensor:
+        return nn.functional.cross_entropy(head(backbone(prepared).flatten(1)), wanted)
+
+    loop = bench.loop(task, network, loss)
+    bench.compare("target: AlexNet", lambda: bench.stage(task, labels=labels), loop)
 
 
-def pretext() -> JigsawPP:
-    return JigsawPP(
-        backbone={"name": "vgg16", "width": 0.25, "batch_norm": True, "stem": "small"},
-        epochs=1,
-        batch_size=128,
-        tile_size=18,
-        shift=1,
-        puzzles_per_image=8,
-        embedding_dim=128,
-        hidden_dim=1024,
-        dropout=0.0,
-        optimizer="adamw",
-        learning_rate=1e-3,
+def pretext(bench: Bench) -> None:
+    """Training VGG-16 by Jigsaw++."""
+    task = shipped_jigsaw()
+    network: Any = pretext_network(task, DatasetInfo(64, bench.count, 0))
+    draw = PerImageRng(0, torch.arange(BATCH))
+    tiles = task.tiles(bench.batch, draw)
+    _, answers = task.puzzles(torch.zeros(BATCH, 9, 1), draw)
+
+    def loss() -> torch.Tensor:
+        seen = network["embed"](backbone_features(network["backbone"], tiles.flatten(0, 1)))
+        puzzles = seen.unflatten(0, (BATCH, 9))[:, None].expand(-1, 8, -1, -1)
+        logits = network["head"](puzzles.flatten(0, 1).flatten(1))
+        return nn.functional.cross_entropy(logits, answers.flatten())
+
+    loop = bench.loop(task, network, loss)
+    bench.compare("pretext: Jigsaw++, VGG-16", lambda: bench.stage(task), loop)
+
+
+def extraction(bench: Bench) -> None:
+    """Extracting conv4 scores_in VGG-16."""
+    model = random_model(bench.folder / "model", shipped_jigsaw().backbone, 64)
+    whole = normalize(channels_first(bench.images.pixels[:BLOCK]), Normalization())
+    frozen = model.network().to(memory_format=torch.channels_last)
+    blocks = -(-bench.count // BLOCK)
+
+    def run() -> None:
+        for _ in range(blocks):
+            with torch.inference_mode(), bench.machine.autocast():
+                frozen.layers(whole, ["conv4"])
+
+    stage_json = ExtractNetwork(model="model", layer="conv4", pool=5)
+    bench.compare(
+        "extraction: VGG-16, conv4",
+        lambda: bench.stage(stage_json, model=model),
+        lambda: blocks * len(whole) / seconds_of(run),
     )
 
 
-def bare_training(
-    network: nn.Module, step: object, batch: int, runtime: Runtime, optimizer: torch.optim.Optimizer
-) -> float:
-    """Images/s of forward, backward and update over one batch that lies in memory, as `step` computes the loss."""
-    network.to(memory_format=torch.channels_last).train()
-    start = time.perf_counter()
-    for _ in range(IMAGES // batch):
-        with runtime.autocast():
-            loss = step()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-    return IMAGES / (time.perf_counter() - start)
-
-
-def compare(name: str, ours: object, bare: object) -> None:
-    pairs = [(ours(), bare()) for _ in range(ROUNDS + 1)][1:]  # the first round warms both up
-    mine, theirs = (statistics.median(side) for side in zip(*pairs, strict=True))
-    ratio = statistics.median(a / b for a, b in pairs)
-    print(
-        f"{name:<34} {mine:8.0f} images/s, bare loop {theirs:8.0f}, ratio {ratio:.2f} (median of {ROUNDS})",
-        flush=True,
-    )
-
-
-def speed(folder: Path, runtime: Runtime) -> None:
-    random = np.random.RandomState(0)
-    images = pack_images(
-        folder / "images", random.randint(0, 256, (IMAGES, 64, 64, 3)).astype(np.uint8)
-    )
-    labels = np.arange(IMAGES) % CLASSES
-    (folder / "labels").mkdir()
-    zeros = np.zeros(IMAGES)
-    PseudoLabels.write(folder / "labels", images.ids, labels, np.arange(CLASSES), zeros, zeros)
-
-    def run(stage: object, **inputs: object) -> float:
-        with tempfile.TemporaryDirectory() as place:
-            work = make_work(
-                Path(place),
-                {"images": images},
-                inputs,
-                requested_threads=runtime.threads,
-                precision_name="auto",
-            )
-            start = time.perf_counter()
-            stage.run(work)
-            return work.figures.get("images/s") or IMAGES / (time.perf_counter() - start)
-
-    batch = torch.from_numpy(np.array(images.pixels[:128])).permute(0, 3, 1, 2)
-
-    task = target()
-    network = task._build(64, CLASSES, 0)
-    prepared, wanted = normalize(batch, Normalization()), torch.from_numpy(labels[:128])
-    optimizer = task.make_optimizer(network)
-    compare(
-        "target: AlexNet-BN, half width, 64 px",
-        lambda: run(task, labels=PseudoLabels(folder / "labels")),
-        lambda: bare_training(
-            network,
-            lambda: nn.functional.cross_entropy(
-                network["head"](network["backbone"](prepared).flatten(1)), wanted
-            ),
-            128,
-            runtime,
-            optimizer,
-        ),
-    )
-
-    jigsaw = pretext()
-    puzzler = jigsaw._build(DatasetInfo(64, IMAGES, 0), 0)
-    rng = PerImageRng(0, torch.arange(128))
-    tiles = jigsaw.tiles(batch, rng)
-    _, answers = jigsaw.puzzles(torch.zeros(128, 9, 1), rng)
-
-    def solve() -> torch.Tensor:
-        embedded = puzzler["embed"](
-            backbone_features(puzzler["backbone"], tiles.flatten(0, 1))
-        ).unflatten(0, (128, 9))
-        puzzles = embedded[:, None].expand(-1, 8, -1, -1).flatten(0, 1).flatten(1)
-        return nn.functional.cross_entropy(puzzler["head"](puzzles), answers.flatten())
-
-    solver = jigsaw.make_optimizer(puzzler)
-    compare(
-        "pretext: Jigsaw++, VGG-16 x 0.25",
-        lambda: run(jigsaw),
-        lambda: bare_training(puzzler, solve, 128, runtime, solver),
-    )
-
-    (folder / "model").mkdir()
-    backbone = build_network(jigsaw.backbone, 0)
-    Model.write(
-        folder / "model", backbone, size=64, normalization=Normalization(), made_by={}, history=[]
-    )
-    model = Model(folder / "model")
-    whole = torch.from_numpy(np.array(images.pixels[:BLOCK])).permute(0, 3, 1, 2)
-    fed, frozen = (
-        normalize(whole, Normalization()),
-        model.network().to(memory_format=torch.channels_last),
-    )
-
-    def bare_extraction() -> float:
-        start = time.perf_counter()
-        for _ in range(IMAGES // BLOCK):
-            with torch.inference_mode(), runtime.autocast():
-                frozen.layers(fed, ["conv4"])
-        return IMAGES / (time.perf_counter() - start)
-
-    stage = ExtractNetwork(model="model", layer="conv4", pool=5)
-    compare("extraction: VGG-16 x 0.25, conv4", lambda: run(stage, model=model), bare_extraction)
-
-
-def memory(count: int) -> None:
-    """Extract features of `count` images of 32 px with Conv4, and print the peak memory of this process."""
+def extract(count: int, smoke: bool) -> None:
+    """Extract features scores_in `count` images, and print the peak memory scores_in this process in MB."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
-        random = np.random.RandomState(0)
-        images = pack_images(folder / "images", np.zeros((8, 32, 32, 3), np.uint8))
-        # The packed file is written by blocks here too, so that what is measured is the extraction.
-        shape = (count, 32, 32, 3)
-        with open(folder / "images" / "images.npy", "wb") as file:
-            np.lib.format.write_array_header_1_0(
-                file, {"descr": "|u1", "fortran_order": False, "shape": shape}
-            )
-            for start in range(0, count, 5000):
-                file.write(random.bytes(min(5000, count - start) * 32 * 32 * 3))
-        from transfer.storage.hdf5_tables import encode_strings, write_table
-
-        write_table(
-            folder / "images" / "index.h5",
-            {"ids": encode_strings([f"train/{i}" for i in range(count)])},
-        )
-        (folder / "model").mkdir()
-        from transfer.models import backbone
-
-        network = build_network(backbone("conv4"), 0)
-        Model.write(
-            folder / "model",
-            network,
-            size=32,
-            normalization=Normalization(),
-            made_by={},
-            history=[],
-        )
-        work = make_work(
-            folder, {"images": images}, {"model": Model(folder / "model")}, requested_threads=2
-        )
+        images = noise_set(folder / "images", count, 32)
+        inputs = {"model": random_model(folder / "model", "conv4", 32)}
+        work = stage_work(folder, started_machine(smoke), {"images": images}, inputs)
         ExtractNetwork(model="model", layer="conv3", pool=4).run(work)
-    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
+    print(status_bytes("VmHWM") / 1e6)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    parser = options_parser(__doc__)
+    parser.add_argument(
+        "--memory", action="store_true", help="report the peaks scores_in extraction"
     )
-    parser.add_argument("--memory", action="store_true")
-    parser.add_argument("--plain", action="store_true")
-    parser.add_argument("--count", type=int, help=argparse.SUPPRESS)
-    asked = parser.parse_args()
-    if asked.count:
-        memory(asked.count)
-    elif asked.memory:
-        peaks = {}
-        for count in (10_000, 100_000):
-            words = [sys.executable, __file__, "--count", str(count)]
-            peaks[count] = int(
-                subprocess.run(words, capture_output=True, text=True, check=True).stdout
-            )
-            print(f"extraction of {count:,} images: peak {peaks[count]} MB", flush=True)
-        print(f"difference {peaks[100_000] - peaks[10_000]} MB")
-    else:
-        runtime = Runtime()
-        if not asked.plain:
-            runtime.configure_threads()
-        print(
-            f"{runtime.device}, {runtime.precision}, {runtime.threads} threads, torch {torch.__version__}"
-        )
-        with tempfile.TemporaryDirectory() as place:
-            speed(Path(place), runtime)
+    parser.add_argument("--plain", action="store_true", help="without the kept memory")
+    parser.add_argument("--images", type=int, default=11_520, help="90 steps by default")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--extract", type=int, help=argparse.SUPPRESS)
+    options = parsed(parser, images=BATCH, rounds=1)
+    if options.extract:
+        extract(options.extract, options.smoke)
+        return
+    with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
+        if options.memory:
+            for count in (64, 128) if options.smoke else (10_000, 100_000):
+                words = ["--extract", count, *(["--smoke"] if options.smoke else [])]
+                peak = in_own_process(__file__, *words)[0]
+                report.add(f"peak scores_in extracting {count:,} images", peak, "MB")
+            return
+        machine = Runtime() if options.plain else started_machine(options.smoke)
+        bench = Bench(Path(place), machine, options, report)
+        for measure in (target, pretext, extraction):
+            measure(bench)
 
 
 if __name__ == "__main__":

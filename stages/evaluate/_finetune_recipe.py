@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
-from transfer.stage.options import option
+from transfer.stage.base.options import option
+
 from transfer.training.recipe import TrainableStage, lr_milestones
 
 

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transfer.stage.base.registry import find_stage
 
 from tests.conftest import Said, command_line
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
-from transfer.stage.registry import find_stage
 
 ROOT = Path(__file__).parents[2]
 SECTION = (
@@ -338,7 +338,7 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
 
 ORDERED = """
 from transfer.artifacts import Scores
-from transfer.stage.base import Images, Stage
+from transfer.stage.base.base import Images, Stage
 
 
 class Order(Stage):

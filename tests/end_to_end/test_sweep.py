@@ -8,6 +8,9 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
+from transfer.stage.base.base import DatasetInfo, Stage
+from transfer.stage.base.options import conditions
+from transfer.stage.base.registry import find_stage, stage_names
 
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
@@ -15,9 +18,6 @@ from transfer.artifacts import Model
 from transfer.errors import Interrupted
 from transfer.inspection.listing import describe
 from transfer.models import backbone_names
-from transfer.stage.base import DatasetInfo, Stage
-from transfer.stage.options import conditions
-from transfer.stage.registry import find_stage, stage_names
 from transfer.training.pretext_task import Pretext
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.paths import shipped_folder

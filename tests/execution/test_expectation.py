@@ -9,12 +9,12 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+from transfer.pipeline.loader.loader import load_plan
 
 from tests.conftest import TINY, Said, Tiny
 from transfer.execution.expectation import Expectation
-from transfer.pipeline.loader import load_plan
-from transfer.utils.paths import shipped_folder
 from transfer.storage.store import Store
+from transfer.utils.paths import shipped_folder
 
 
 def expecting(text: str, expected: str) -> str:
@@ -42,12 +42,18 @@ def hopeful(tiny: Tiny) -> Callable[[str], SimpleNamespace]:
     ("expected", "told"),
     [
         ("{linaer: [1, 2]}", "3:12: expected.linaer: no stage 'linaer'; did you mean 'linear'?"),
-        ("{features: [1, 2]}", "3:12: expected.features: the stage makes Features; name one that makes"),
+        (
+            "{features: [1, 2]}",
+            "3:12: expected.features: the stage makes Features; name one that makes",
+        ),
         ("{linear: [9, 2.5]}", "3:12: expected.linear: 9 is above 2.5; write [low, high]"),
         ("{linear: [5]}", "3:12: expected.linear: should have at least 2 items, not 1 (found [5])"),
         ("{linear: 5}", "3:12: expected.linear: should be a valid list (found 5)"),
         ("{linear: [a, 5]}", "3:21: expected.linear.0: should be a valid number (found 'a')"),
-        ("{linear: [5, 101]}", "3:24: expected.linear.1: should be less than or equal to 100 (found 101)"),
+        (
+            "{linear: [5, 101]}",
+            "3:24: expected.linear.1: should be less than or equal to 100 (found 101)",
+        ),
     ],
 )
 def test_a_fault_is_told_in_its_place(
@@ -59,7 +65,9 @@ def test_a_fault_is_told_in_its_place(
     assert "1 fault; nothing was started" in said.err
 
 
-def test_what_is_expected_is_no_part_of_a_key(pipeline: Callable[..., Path], tmp_path: Path) -> None:
+def test_what_is_expected_is_no_part_of_a_key(
+    pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
     store = Store(tmp_path / "store")
     plain = load_plan(pipeline(TINY), store)
     hopeful = load_plan(pipeline(expecting(TINY, "{linear: [1, 2]}")), store)
@@ -81,7 +89,9 @@ def test_commands_say_whether_the_run_is_inside(
     assert rows["linear"].endswith("; expected 0 to 100 %: this run is inside")
     assert rows["knn"].endswith("; expected 99.5 to 100 %: this run is outside")
     assert "expected" not in rows["target"]
-    assert "  expected 0 to 100 %: this run is inside\n" in invoke("show", *made.words, "linear").out
+    assert (
+        "  expected 0 to 100 %: this run is inside\n" in invoke("show", *made.words, "linear").out
+    )
     facts = {one["stage"]: one for one in json.loads(invoke("show", *made.words, "--json").out)}
     found = facts["knn"]["expected"]
     assert (found["low"], found["high"], found["inside"]) == (99.5, 100, False)

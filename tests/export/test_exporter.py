@@ -27,7 +27,7 @@ from tests.conftest import Said, Tiny, command_line
 from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.decode import square
 from transfer.errors import TransferError, UsageError
-from transfer.export import exporter, formats, loaded_model
+from transfer.export.exporter import exporter, formats, loaded_model
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network

@@ -14,17 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
+from transfer.stage.base.context import StageContext
+from transfer.stage.base.feature_blocks import finite_blocks
 
-from stages import _features
-from stages._features import sound_blocks
-from stages.prepare import Prepare, load_steps
-from transfer import preparation
+from stages.prepare import Prepare
 from transfer.artifacts import Features
-from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.artifacts.features import load_steps
+from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.numerics import feature_transforms
-from transfer.stage import feature_blocks
-from transfer.stage.feature_blocks import finite_blocks
 from transfer.numerics.feature_transforms import (
     Whitening,
     covariance_spectrum,
@@ -35,7 +32,7 @@ from transfer.numerics.feature_transforms import (
     random_projection,
     transform,
 )
-from transfer.stage.context import StageContext
+from transfer.stage.base import feature_blocks
 from transfer.storage.hdf5_tables import TableReader
 
 from .conftest import SPACE
@@ -343,8 +340,8 @@ def test_like_gives_the_same_bits_for_the_same_rows(
         assert values_of(made).tobytes() == values_of(own).tobytes()
         assert made.attributes == own.attributes
         assert (
-            TableReader(made.folder / "preparation.h5").shapes
-            == TableReader(own.folder / "preparation.h5").shapes
+            TableReader(made.folder / "feature_transforms.h5").shapes
+            == TableReader(own.folder / "feature_transforms.h5").shapes
         )
     assert own.ids == features.ids
     np.testing.assert_array_equal(own.labels, features.labels)
@@ -370,7 +367,9 @@ def rounding(rows: np.ndarray, matrix: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("part", [slice(0, 60), slice(0, 1), slice(0, 2)])
-def test_a_row_keeps_its_bytes_whatever_follows(features_of: Of, work_for: Make, part: slice) -> None:
+def test_a_row_keeps_its_bytes_whatever_follows(
+    features_of: Of, work_for: Make, part: slice
+) -> None:
     whole, alone, _ = both_ways(features_of, work_for, part)
     assert whole.tobytes() == alone.tobytes()
 
@@ -565,8 +564,9 @@ stages:
 def test_widths_are_known_before_anything_is_run(
     pipeline: Callable[..., Any], invoke: Callable[..., Any]
 ) -> None:
+    from transfer.stage.base.feature_space import planned_width
+
     from transfer.api import Pipeline
-    from transfer.stage.feature_space import planned_width
 
     file = pipeline(WIDE.partition("  faulty")[0])
     invoke("run", file, "--store", "store", "--threads", 1, "--device", "cpu")

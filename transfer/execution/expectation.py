@@ -13,7 +13,7 @@ from typing import Any
 from transfer.artifacts import Scores
 from transfer.errors import CorruptArtifact
 from transfer.execution.status import find_manifest
-from transfer.stage.base import PlannedStage
+from transfer.stage.base.base import PlannedStage
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 
@@ -74,9 +74,7 @@ def _verdict(group: list[Expectation]) -> str:
     return f"expected {first.span}: {inside} of {len(group)} runs {verb} inside ({first.name})"
 
 
-def _main_figure(
-    store: Store, planned: PlannedStage[Any], manifest: Manifest
-) -> float | None:
+def _main_figure(store: Store, planned: PlannedStage[Any], manifest: Manifest) -> float | None:
     """The main figure of finished scores; None where they are damaged, which others report."""
     try:
         folder = store.folder(planned.uses, planned.key)

@@ -13,9 +13,9 @@ from transfer.errors import CorruptArtifact, Interrupted, TransferError
 from transfer.execution.execute_stage import execute_stage
 from transfer.execution.options import RunOptions
 from transfer.execution.status import changed_input, find_manifest
-from transfer.pipeline.plan import Plan
-from transfer.stage.base import PlannedStage
-from transfer.stage.context import StopFlag
+from transfer.pipeline.loader.plan import Plan
+from transfer.stage.base.base import PlannedStage
+from transfer.stage.base.context import StopFlag
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 
@@ -112,9 +112,9 @@ class Run:
         except CorruptArtifact as error:
             self._put_aside(planned, error)
             manifest = None
-        if manifest is not None and planned not in self.forced:
-            if changed_input(self.store, planned, manifest) is None:
-                return False
+        cached = manifest is not None and planned not in self.forced
+        if cached and changed_input(self.store, planned, manifest) is None:
+            return False
         inputs = {name: self._open(one) for name, one in planned.dependencies.items()}
         if self.options.restart:
             shutil.rmtree(self.store.checkpoints(planned.key), ignore_errors=True)

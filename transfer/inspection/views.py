@@ -9,7 +9,7 @@ from transfer.api import Pipeline
 from transfer.errors import CorruptArtifact
 from transfer.execution.expectation import Expectation, expectation
 from transfer.execution.status import CACHED, StageStatus
-from transfer.stage.base import PlannedStage
+from transfer.stage.base.base import PlannedStage
 from transfer.utils.formatting import figure_texts, file_size, plural
 
 Json = dict[str, Any]
@@ -209,7 +209,9 @@ def graph_text(value: Sequence[Json]) -> str:
         label, sources = entry["stage"], dict.fromkeys(entry["reads"].values())
         depth[label] = 1 + max((depth[source] for source in sources), default=-1)
         reads = f"  <- {', '.join(sources)}" if sources else ""
-        lines.append(f"{'  ' * depth[label]}{label:<{width}}  {entry['produces']:<12}{reads}".rstrip())
+        lines.append(
+            f"{'  ' * depth[label]}{label:<{width}}  {entry['produces']:<12}{reads}".rstrip()
+        )
     return "\n".join(lines)
 
 

@@ -10,21 +10,21 @@ from typing import Any
 from transfer.artifacts import KINDS, Scores
 from transfer.datasets.image_sets import ImageSets
 from transfer.errors import InvalidOption, UsageError, did_you_mean
-from transfer.pipeline import matrix
-from transfer.pipeline.dependencies import (
+from transfer.pipeline.loader import matrix
+from transfer.pipeline.loader.dependencies import (
     matrix_variables,
     named_inputs,
     required_stages,
     topological_order,
 )
-from transfer.pipeline.draft_stage import DraftStage
-from transfer.pipeline.file_inputs import FileInputs
-from transfer.pipeline.image_planning import ImagePlanner
-from transfer.pipeline.plan import PipelineHeader, Plan
-from transfer.pipeline.stage_reader import StageReader
-from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.yaml_document import FAULTY, Faults, Node, read_document
-from transfer.stage.base import PlannedStage, Stage
+from transfer.pipeline.loader.draft_stage import DraftStage
+from transfer.pipeline.loader.file_inputs import FileInputs
+from transfer.pipeline.loader.image_planning import ImagePlanner
+from transfer.pipeline.loader.plan import PipelineHeader, Plan
+from transfer.pipeline.loader.stage_reader import StageReader
+from transfer.pipeline.loader.substitution import apply_set, substitute
+from transfer.pipeline.loader.yaml_document import FAULTY, Faults, Node, read_document
+from transfer.stage.base.base import PlannedStage, Stage
 from transfer.storage.manifest import KEY_LENGTH
 from transfer.storage.store import Store
 from transfer.utils.stamp_cache import StampCache
@@ -117,10 +117,10 @@ class _Loader:
                     f"{self.path}: no stage '{name}'{did_you_mean(name, stages.value)}"
                 )
         name = root.value.get("name")
-        if name is not None and isinstance(name.value, str):
-            if not PIPELINE_NAME.fullmatch(name.value):
-                problem = "may have letters, digits, '_', '-' and '.' only"
-                self.faults.add(root.keys["name"], "name", problem)
+        text = name.value if name is not None and isinstance(name.value, str) else "x"
+        if not PIPELINE_NAME.fullmatch(text):
+            problem = "may have letters, digits, '_', '-' and '.' only"
+            self.faults.add(root.keys["name"], "name", problem)
 
     def _plan_member(
         self, root: Node, top: Node, header: PipelineHeader, member: dict[str, Any]

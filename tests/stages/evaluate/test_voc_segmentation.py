@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transfer.pipeline.loader.loader import load_plan
 
 from stages.evaluate import _faster_rcnn
 from stages.evaluate.voc_segmentation import VocSegmentation, masks_of
@@ -17,7 +18,6 @@ from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes, write_f
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError, UsageError
-from transfer.pipeline.loader import load_plan
 from transfer.storage.store import Store
 
 GOLDEN = {"mIoU": 87.69, "pixels": 97.64}

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from skimage.color import rgb2gray
 from skimage.feature import hog
+from transfer.stage.base.feature_space import planned_space
 
 from stages.extract import _resumable_writer
 from stages.extract.hog import BLOCK, FORKING, ExtractHog
@@ -19,7 +20,6 @@ from tests.conftest import Said
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Features, Images
 from transfer.errors import Interrupted, InvalidOption
-from transfer.stage.feature_space import planned_space
 from transfer.training import inference
 
 
@@ -138,7 +138,7 @@ def test_several_processes_give_what_one_gives(
 
 
 def test_an_extraction_goes_on_at_the_start_of_a_block() -> None:
-    assert _parts.PART % inference.BLOCK == _parts.PART % BLOCK == 0
+    assert _resumable_writer.PART % inference.BLOCK == _resumable_writer.PART % BLOCK == 0
 
 
 @pytest.mark.parametrize("threads", [1, 2])

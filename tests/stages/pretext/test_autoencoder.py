@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from scipy import stats
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.byol import BYOL, cosine_distance, feature_spread, project
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
 

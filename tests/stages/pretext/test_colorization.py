@@ -8,6 +8,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.extract.network import ExtractNetwork
 from stages.pretext._color_bins import (
@@ -22,7 +23,6 @@ from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Model, read_json, write_json
 from transfer.errors import InvalidOption, TransferError
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.color import rgb_to_lab
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng

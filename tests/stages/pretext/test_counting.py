@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 from torch import nn
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.counting import Counting
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

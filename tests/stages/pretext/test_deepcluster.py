@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from transfer.stage.base.base import DatasetInfo
+from transfer.stage.base.context import StageContext
 
 from stages.pretext import deepcluster
 from stages.pretext.deepcluster import ArrayRows, DeepCluster
@@ -15,8 +17,6 @@ from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models.build import build_network
 from transfer.numerics.cluster_agreement import normalized_mutual_information
-from transfer.stage.base import DatasetInfo
-from transfer.stage.context import StageContext
 from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 

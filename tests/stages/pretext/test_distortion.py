@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext import _lci as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.filters import gaussian_blur
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F

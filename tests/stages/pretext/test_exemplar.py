@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from transfer.stage.base.base import DatasetInfo
+from transfer.stage.base.context import StageContext
 
 from stages.pretext.exemplar import Exemplar, color_directions, move, recolor, semi_hard
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import PseudoLabels
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
-from transfer.stage.context import StageContext
 from transfer.transforms.per_image_rng import PerImageRng
 
 COUNT, SIZE = 24, 32

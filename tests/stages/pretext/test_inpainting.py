@@ -6,11 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn import functional as F
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.inpainting import Inpainting
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

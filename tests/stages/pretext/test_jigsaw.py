@@ -6,11 +6,11 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext._permutations import distant_permutations, puzzle_tiles
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

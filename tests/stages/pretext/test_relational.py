@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

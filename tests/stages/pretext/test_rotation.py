@@ -1,9 +1,9 @@
 from __future__ import annotations
 
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.rotation import Rotation
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

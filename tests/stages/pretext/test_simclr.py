@@ -5,12 +5,12 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext._multi_view import check_views
 from stages.pretext.simclr import SimCLR, nt_xent
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

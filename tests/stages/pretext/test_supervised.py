@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from transfer.pipeline.loader.loader import load_plan
+from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
 from transfer.models.build import build_network
-from transfer.pipeline.loader import load_plan
-from transfer.stage.base import DatasetInfo
 from transfer.storage.store import Store
 from transfer.transforms.per_image_rng import PerImageRng
 

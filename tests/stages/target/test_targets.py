@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from transfer.stage.base.registry import find_stage, stage_names
 
 from stages.assign import Assign
 from stages.cluster import Cluster
@@ -30,7 +31,6 @@ from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.timm_backbone import SMALL
-from transfer.stage.registry import find_stage, stage_names
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.recipe import TrainableStage
 from transfer.training.target_task import Target

@@ -1,0 +1,1 @@
+"""Measurements of `transfer`, each a script that puts the alternative beside it."""
