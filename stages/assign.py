@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import Stage
-from transfer.stage.base.feature_blocks import finite_blocks
-from transfer.stage.base.feature_space import check_same_space
-from transfer.stage.base.options import stage_input
-
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import TransferError
 from transfer.numerics.kmeans import Assigner, faiss_gpu
+from transfer.stage.base import Stage
+from transfer.stage.feature_blocks import finite_blocks
+from transfer.stage.feature_space import check_same_space
+from transfer.stage.options import stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class Assign(Stage):

@@ -6,11 +6,6 @@ import os
 from typing import TYPE_CHECKING, Literal
 from zipfile import BadZipFile
 
-from transfer.stage.base.base import Stage
-from transfer.stage.base.feature_blocks import FeatureRows
-from transfer.stage.base.feature_space import planned_count
-from transfer.stage.base.options import option, stage_input
-
 from transfer.artifacts import Clusters, Features
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.cluster_agreement import size_balance
@@ -22,6 +17,10 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
+from transfer.stage.base import Stage
+from transfer.stage.feature_blocks import FeatureRows
+from transfer.stage.feature_space import planned_count
+from transfer.stage.options import option, stage_input
 from transfer.storage.hdf5_tables import write_table
 from transfer.utils.lazy_imports import np
 
@@ -29,9 +28,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.utils.progress import Progress
 
 

@@ -6,21 +6,6 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field
-from transfer.stage.base.base import Stage
-from transfer.stage.base.feature_blocks import finite_blocks, non_finite_row
-from transfer.stage.base.feature_space import (
-    check_side_by_side,
-    planned_count,
-    planned_space,
-    planned_width,
-)
-from transfer.stage.base.options import (
-    OneOrMoreStages,
-    conditions,
-    inputs_named,
-    option,
-    stage_input,
-)
 
 from transfer.artifacts import Features
 from transfer.artifacts.features import load_steps
@@ -33,13 +18,29 @@ from transfer.numerics.feature_transforms import (
     panel_transform,
     random_projection,
 )
+from transfer.stage.base import Stage
+from transfer.stage.feature_blocks import finite_blocks, non_finite_row
+from transfer.stage.feature_space import (
+    check_side_by_side,
+    planned_count,
+    planned_space,
+    planned_width,
+)
+from transfer.stage.options import (
+    OneOrMoreStages,
+    conditions,
+    inputs_named,
+    option,
+    stage_input,
+)
 from transfer.storage.hdf5_tables import TableWriter, write_table
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class Prepare(Stage):

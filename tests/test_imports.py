@@ -100,8 +100,8 @@ def test_the_framework_imports_downwards_and_nothing_of_the_stages(path: Path) -
     "path", [path for path in STAGES if not path.name.startswith("_")], ids=short
 )
 def test_a_file_of_a_stage_defines_one_stage_and_imports_no_other(path: Path) -> None:
-    from transfer.stage.base.base import Stage
-    from transfer.stage.base.registry import find_stage
+    from transfer.stage.base import Stage
+    from transfer.stage.registry import find_stage
 
     name = path.relative_to(ROOT / "stages").with_suffix("").as_posix()
     module = sys.modules[find_stage(name, ROOT).__module__]

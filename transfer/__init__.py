@@ -11,7 +11,7 @@ from transfer.version import __version__
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
-    from transfer.export.exporter.loaded_model import LoadedModel
+    from transfer.export.loaded_model import LoadedModel
 
 __all__ = ["__version__", "load", "load_model"]
 
@@ -40,6 +40,6 @@ def load(
 
 def load_model(folder: str | os.PathLike[str]) -> LoadedModel:
     """Load what `transfer export` wrote: `transfer.load_model("exported").embed("photo.jpg")`."""
-    from transfer.export.exporter.loaded_model import load_model
+    from transfer.export.loaded_model import load_model
 
     return load_model(folder)

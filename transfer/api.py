@@ -16,10 +16,10 @@ from transfer.execution.execute import execute
 from transfer.execution.options import RunOptions
 from transfer.execution.run import Run
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
-from transfer.pipeline.loader.loader import load_plan
-from transfer.pipeline.loader.plan import Plan
-from transfer.stage.base.base import PlannedStage
-from transfer.stage.base.file_option import option_files
+from transfer.pipeline.loader import load_plan
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
+from transfer.stage.file_option import option_files
 from transfer.storage.manifest import MANIFEST
 from transfer.storage.store import Store
 from transfer.utils.paths import default_store

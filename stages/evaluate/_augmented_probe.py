@@ -20,10 +20,10 @@ from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.context import StageContext
 
     from stages.evaluate._probe_presets import Preset
     from transfer.artifacts import Images, Model
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -11,9 +11,9 @@ from transfer.utils.lazy_imports import F, np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images, Model
+    from transfer.stage.context import StageContext
 
 
 def embed_images(

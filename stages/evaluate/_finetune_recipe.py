@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from transfer.stage.base.options import option
-
+from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage, lr_milestones
 
 

@@ -13,10 +13,9 @@ from transfer.models.blocks import fuse_batchnorm
 from transfer.models.build import layer_shapes
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import PlannedStage
-
     from transfer.artifacts import Model
     from transfer.models.backbone import Backbone
+    from transfer.stage.base import PlannedStage
     from transfer.utils.runtime import Runtime
 
 

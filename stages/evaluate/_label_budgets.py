@@ -14,9 +14,9 @@ from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
 
 LabelBudget = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 

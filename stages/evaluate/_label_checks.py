@@ -9,9 +9,9 @@ from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.context import StageContext
 
 FEWEST = 20  # training images below which nothing can be said
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.feature_blocks import non_finite_row
-
 from transfer.errors import TransferError
+from transfer.stage.feature_blocks import non_finite_row
 from transfer.training.inference import extract_layers
 from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import F, np
@@ -16,9 +15,9 @@ if TYPE_CHECKING:
 
     import numpy
     from torch import Tensor
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images, Model
+    from transfer.stage.context import StageContext
 
 LARGEST = 65504.0  # of float16
 

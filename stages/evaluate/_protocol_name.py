@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transfer.utils.formatting import inline_yaml
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import Stage
+    from transfer.stage.base import Stage
 
 
 def protocol_name(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:

@@ -19,10 +19,10 @@ from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Model
     from transfer.models.network import Network
+    from transfer.stage.context import StageContext
     from transfer.training.recipe import TrainableStage
     from transfer.transforms.per_image_rng import PerImageRng
 

@@ -15,10 +15,10 @@ if TYPE_CHECKING:
 
     import numpy
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 READERS = {"voc"}  # those whose sets are annotated
 LEAST = 0.01  # px of a box's shorter side below which nothing of it is inside

@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.label_joining import labels_for_images
-from transfer.stage.base.options import stage_input
-
 from stages.evaluate._label_checks import check_several
 from transfer.artifacts import PseudoLabels, Scores
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import cluster_agreement, contingency, size_balance
 from transfer.numerics.confidence_intervals import LEVEL
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.label_joining import labels_for_images
+from transfer.stage.options import stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "clusters/v1"
 DRAWS = 200

@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.label_joining import labels_for_images
-from transfer.stage.base.options import stage_input
-
 from transfer.artifacts import Model, PseudoLabels, Scores
 from transfer.datasets.split_roles import within
 from transfer.errors import CorruptArtifact, InvalidOption, TransferError
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.label_joining import labels_for_images
+from transfer.stage.options import stage_input
 from transfer.training.inference import extract_layers
 from transfer.utils.lazy_imports import np, safetensors, torch
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "fidelity/v1"
 

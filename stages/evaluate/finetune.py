@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._finetune_recipe import FinetuneRecipe
 from stages.evaluate._label_budgets import (
     LabelBudget,
@@ -20,11 +17,13 @@ from stages.evaluate._probe_crops import resize
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.models.build import build_network
+from transfer.stage.base import ImageInput
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "finetune/vissl-v1"
 

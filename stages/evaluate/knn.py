@@ -4,21 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._embeddings import embed_images
 from stages.evaluate._label_checks import check_labels
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import InvalidOption
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import faiss, np, torch
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "knn/weighted-v1"
 TELLING = ("k", "temperature")  # papers differ in them: they are named even where they are as here

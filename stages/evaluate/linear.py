@@ -5,22 +5,22 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._label_checks import check_labels
 from stages.evaluate._layer_features import map_layers, probed_layers, read_layers, resolve_layers
 from stages.evaluate._probe_presets import PRESETS, Preset
 from stages.evaluate._protocol_name import protocol_name_with_overrides
 from transfer.artifacts import Model, Scores
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.trainer import epoch_order
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 VERSION = "v1"
 

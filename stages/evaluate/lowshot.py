@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._finetune_recipe import FinetuneRecipe
 from stages.evaluate._label_budgets import (
     LabelBudget,
@@ -21,12 +17,16 @@ from stages.evaluate._layer_features import read_layers
 from stages.evaluate._probe_crops import resize
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
+from transfer.stage.base import ImageInput
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "lowshot/v1"
 DIMENSIONS = 9216

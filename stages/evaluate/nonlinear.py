@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._label_checks import check_labels
 from stages.evaluate._layer_features import map_layers, resolve_layers
 from stages.evaluate._probe_crops import random_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.models.build import build_network
+from transfer.stage.base import ImageInput
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 PROTOCOL = "nonlinear/noroozi2016-v1"

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._protocol_name import protocol_name
 from stages.evaluate._voc_data import (
     check_annotated,
@@ -19,6 +16,8 @@ from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
+from transfer.stage.base import ImageInput
+from transfer.stage.options import option, stage_input
 from transfer.training import trainer
 from transfer.training.inference import BLOCK
 from transfer.training.recipe import TrainableStage
@@ -31,10 +30,10 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
     from torch.optim import Optimizer
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "voc_classification/krahenbuhl2016-v1"
 SHORTER = 375  # px: the shorter side of most of VOC's photographs, to which `scale` refers

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._protocol_name import protocol_name
 from stages.evaluate._voc_data import check_annotated, classes_counted, load_annotations, square_of
 from transfer.artifacts import Model, Scores
@@ -20,6 +16,9 @@ from transfer.numerics.average_precision import (
     mean_precision,
     precisions,
 )
+from transfer.stage.base import ImageInput
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.training.trainer import train
 from transfer.transforms.normalize import normalize
@@ -28,10 +27,10 @@ from transfer.utils.lazy_imports import np, torch
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor, nn
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
     Truth = list[

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._protocol_name import protocol_name
 from stages.evaluate._voc_data import check_annotated, classes_counted, load_annotations, square_of
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.numerics.average_precision import map_interval
 from transfer.numerics.iou import VOID, confusion, intersections, mean_iou
+from transfer.stage.base import ImageInput
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.inference import iter_batches
 from transfer.training.recipe import TrainableStage, lr_milestones
 from transfer.training.trainer import train
@@ -23,10 +22,10 @@ from transfer.utils.lazy_imports import F, nn, np, torch
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 PROTOCOL = "voc_segmentation/fcn32s-v1"

@@ -4,10 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.evaluate._layer_features import probed_layers, read_layers
 from stages.evaluate._linear_svm import FOLDS, LinearSVMs, sample_rows, unit_length
 from stages.evaluate._protocol_name import protocol_name
@@ -20,12 +16,16 @@ from stages.evaluate._voc_data import (
 from transfer.artifacts import Model, Scores
 from transfer.errors import InvalidOption
 from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 PROTOCOL = "voc_svm/vissl-v1"
 

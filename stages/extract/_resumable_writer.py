@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
-    from transfer.stage.base.context import StageContext
 
     from transfer.artifacts import Images
+    from transfer.stage.context import StageContext
 
 PART = 4096  # images between two points from which an interrupted extraction goes on
 

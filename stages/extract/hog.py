@@ -7,12 +7,11 @@ from contextlib import closing
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.options import option
-
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Images
 from transfer.errors import InvalidOption
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.options import option
 from transfer.utils.lazy_imports import np
 from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors
 
@@ -20,8 +19,9 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 BLOCK = 128  # images a task
 FORKING = 4  # tasks from which processes pay for their start

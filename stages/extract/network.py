@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.layer_checks import check_layers
-from transfer.stage.base.options import option, stage_input
-
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Model
 from transfer.models.build import layer_shapes
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.layer_checks import check_layers
+from transfer.stage.options import option, stage_input
 from transfer.training.inference import extract_layers
 from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
     import numpy
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class ExtractNetwork(Stage):

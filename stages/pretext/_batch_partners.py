@@ -8,8 +8,8 @@ from transfer.errors import InvalidOption
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
+    from transfer.stage.base import PlannedStage
     from transfer.training.recipe import TrainableStage
     from transfer.transforms.per_image_rng import PerImageRng
 

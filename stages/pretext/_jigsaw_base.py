@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._permutations import puzzle_tiles
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
 from transfer.transforms.geometry import tiles
@@ -18,9 +17,9 @@ from transfer.utils.lazy_imports import F, nn, torch
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 TILES = 9

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import to_float
@@ -19,9 +18,9 @@ from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -6,10 +6,9 @@ import copy
 import math
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import check_batch
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
@@ -17,9 +16,9 @@ from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._color_bins import (
     bin_shares,
     color_bins,
@@ -18,6 +15,8 @@ from stages.pretext._color_bins import (
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption, TransferError
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import lab_to_rgb, rgb_to_lab
@@ -27,10 +26,10 @@ from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 GRAY = 5  # an image none of whose colors is farther than this from gray, in a or in b, has no color to learn

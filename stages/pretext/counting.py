@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import check_batch, partners
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import mix_colors, to_float
 from transfer.transforms.geometry import random_flip, tiles
@@ -18,9 +17,9 @@ from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 # How an image is halved: by areas, and by two kernels of interpolation that take all pixels into account.

@@ -7,9 +7,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.label_joining import class_balanced_order
-from transfer.stage.base.options import option
 
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import normalized_mutual_information
@@ -23,6 +20,9 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
+from transfer.stage.base import DatasetInfo
+from transfer.stage.label_joining import class_balanced_order
+from transfer.stage.options import option
 from transfer.training.inference import iter_batches
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.geometry import random_resized_crop
@@ -33,10 +33,10 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
     from torch.optim import Optimizer
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

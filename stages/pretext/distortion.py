@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, ClassVar, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._lci import parts, repaint, sides, with_hidden
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import adjust_hue, to_float
 from transfer.transforms.filters import gaussian_blur, solarize
@@ -24,9 +23,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
 
 TURNS = {"turned 90 degrees": 1, "turned 180 degrees": 2, "turned 270 degrees": 3}
 CLASSES = {

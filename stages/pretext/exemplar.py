@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
-from transfer.stage.base.base import DatasetInfo, ImageInput
-from transfer.stage.base.label_joining import labels_for_images
-from transfer.stage.base.options import option, stage_input
-
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import check_views, smallest_part
 from transfer.artifacts import PseudoLabels
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.label_joining import labels_for_images
+from transfer.stage.options import option, stage_input
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.trainer import epoch_order
 from transfer.transforms.color import adjust_hue, mix_colors, random_grayscale, to_float
@@ -24,10 +23,10 @@ from transfer.utils.lazy_imports import F, nn, np, torch
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 LARGEST = 1 << 30  # weights of the last layer: more are 4 GB, and 12 with gradients and momenta

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.options import option
-
 from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import distant_permutations
+from transfer.stage.options import option
 from transfer.training.recipe import lr_milestones
 
 if TYPE_CHECKING:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import partners
 from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import spread_permutations
+from transfer.stage.options import option
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:

@@ -5,25 +5,24 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, ClassVar
 
-from transfer.stage.base.backbone_option import PublishedBackbone
-from transfer.stage.base.base import Stage
-from transfer.stage.base.file_option import FileOption
-from transfer.stage.base.options import option
-
 from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, did_you_mean
 from transfer.models import Timm
 from transfer.models.build import build_network, layer_shapes
 from transfer.models.weight_conversion import load_matching, read_weights
+from transfer.stage.backbone_option import PublishedBackbone
+from transfer.stage.base import Stage
+from transfer.stage.file_option import FileOption
+from transfer.stage.options import option
 from transfer.transforms.normalize import Normalization
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.backbone import Backbone
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 SIZE = 224  # px: what networks for ImageNet are trained with
 

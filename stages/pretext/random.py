@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from transfer.stage.base.backbone_option import BackboneOption
-from transfer.stage.base.base import ImageInput, Stage
-from transfer.stage.base.options import option
-
 from transfer.artifacts import Model
 from transfer.models.build import build_network, layer_shapes
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.base import ImageInput, Stage
+from transfer.stage.options import option
 from transfer.transforms.normalize import Normalization
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
-
     from transfer.models.backbone import Backbone
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
 
 
 class Random(Stage):

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import check_views, smallest_part
 from transfer.errors import TransferError
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
@@ -18,10 +17,10 @@ from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 KEPT = 5  # arrays of a value for each pair and hidden unit that a step holds at once, at least

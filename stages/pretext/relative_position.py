@@ -5,11 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
 from stages.pretext._batch_partners import check_batch
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
@@ -20,9 +19,9 @@ from transfer.utils.lazy_imports import F, nn, np, torch
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
 CENTER, NEIGHBORS = 4, (0, 1, 2, 3, 5, 6, 7, 8)  # places of a 3 x 3 grid, row by row

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.backbone_option import BackboneOption
-from transfer.stage.base.base import DatasetInfo, ImageInput
-from transfer.stage.base.options import option
-
 from transfer.errors import TransferError
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext
 from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import normalize
@@ -16,9 +15,9 @@ from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.context import StageContext
 
     from transfer.models.network import Network
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

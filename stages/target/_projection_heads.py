@@ -9,8 +9,7 @@ from transfer.errors import InvalidOption, TransferError
 from transfer.utils.lazy_imports import nn
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import PlannedStage
-
+    from transfer.stage.base import PlannedStage
     from transfer.training.target_task import Target
 
 

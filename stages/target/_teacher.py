@@ -8,15 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.feature_blocks import finite_blocks
-from transfer.stage.base.options import inputs_named
-
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
 from transfer.artifacts import Features, Images, Model
 from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.feature_transforms import to_device, transform_on_device
+from transfer.stage.feature_blocks import finite_blocks
+from transfer.stage.options import inputs_named
 from transfer.transforms.normalize import normalize
 from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import F, np, torch
@@ -27,9 +26,9 @@ if TYPE_CHECKING:
     import numpy
     import torch as torch_types
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 HELD = 1 << 30  # bytes of features that are held in memory

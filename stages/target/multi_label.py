@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.feature_space import check_each_once
-from transfer.stage.base.label_joining import labels_for_images
-from transfer.stage.base.options import OneOrMoreStages, inputs_named, stage_input
-
 from transfer.artifacts import PseudoLabels
 from transfer.errors import TransferError
+from transfer.stage.base import ImageInput
+from transfer.stage.feature_space import check_each_once
+from transfer.stage.label_joining import labels_for_images
+from transfer.stage.options import OneOrMoreStages, inputs_named, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.label_joining import class_balanced_order, labels_for_images
-from transfer.stage.base.options import option, stage_input
-
 from transfer.artifacts import PseudoLabels
+from transfer.stage.base import ImageInput
+from transfer.stage.label_joining import class_balanced_order, labels_for_images
+from transfer.stage.options import option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, safetensors, torch
 
 if TYPE_CHECKING:
     import numpy
     from torch import Tensor
-    from transfer.stage.base.context import StageContext
 
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.feature_space import check_each_once
-from transfer.stage.base.options import OneOrMoreStages, inputs_named, option, stage_input
-
 from stages.target._projection_heads import check_known, check_parts, linear_or_mlp
 from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Features, Model
+from transfer.stage.base import ImageInput
+from transfer.stage.feature_space import check_each_once
+from transfer.stage.options import OneOrMoreStages, inputs_named, option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

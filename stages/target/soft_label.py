@@ -4,21 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import ImageInput
-from transfer.stage.base.feature_space import check_same_space
-from transfer.stage.base.options import option, stage_input
-
 from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Clusters, Features, Model
 from transfer.errors import TransferError
+from transfer.stage.base import ImageInput
+from transfer.stage.feature_space import check_same_space
+from transfer.stage.options import option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from torch import Tensor
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
 
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from transfer.stage.base.registry import stage_names
 
 from tests.conftest import TINY, Said, Tiny
 from transfer.datasets.cards import card_files
 from transfer.datasets.drawings import render
 from transfer.models import backbone_names
 from transfer.models.timm_backbone import SMALL
+from transfer.stage.registry import stage_names
 from transfer.utils.paths import shipped_folder
 from transfer.version import __version__
 
@@ -700,7 +700,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(
 
 FAILS = """
 from transfer.artifacts import Features
-from transfer.stage.base.base import Stage, reads
+from transfer.stage.base import Stage, reads
 
 
 class Fails(Stage):

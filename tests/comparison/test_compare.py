@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 import pytest
 from scipy import stats
-from transfer.stage.base.base import PlannedStage
 
 from stages.evaluate.knn import Knn
 from tests.conftest import Said, Tiny
 from transfer.api import Pipeline
 from transfer.artifacts import Scores, write_json
 from transfer.numerics.confidence_intervals import bootstrap_mean
+from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest, describe_files
 
 PRETEXTS = """\

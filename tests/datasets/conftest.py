@@ -10,12 +10,12 @@ import h5py
 import numpy as np
 import pytest
 from PIL import Image
-from transfer.stage.base.context import StageContext, StopFlag
 
 from transfer.artifacts import Images
 from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.spec import ImageSpec
+from transfer.stage.context import StageContext, StopFlag
 from transfer.utils.runtime import Runtime
 
 

@@ -564,8 +564,7 @@ def test_a_stage_of_several_splits_is_told_which_is_which(
 def test_a_subset_is_of_the_training_images_and_never_of_those_that_are_scored(
     tmp_path: Path, pipeline: Callable[..., Path]
 ) -> None:
-    from transfer.pipeline.loader.loader import load_plan
-
+    from transfer.pipeline.loader import load_plan
     from transfer.storage.store import Store
 
     write_h5(tmp_path / "set.h5", train=split_of(8), test=split_of(6))

@@ -6,10 +6,10 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from transfer.pipeline.loader.loader import load_plan
-from transfer.pipeline.loader.plan import Plan
-from transfer.stage.base.registry import builtin_names
 
+from transfer.pipeline.loader import load_plan
+from transfer.pipeline.plan import Plan
+from transfer.stage.registry import builtin_names
 from transfer.storage.store import Store
 from transfer.training.recipe import TrainableStage
 from transfer.utils.paths import shipped_folder

@@ -10,11 +10,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from transfer.stage.base.registry import find_stage
 
 from tests.conftest import Said, command_line
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
+from transfer.stage.registry import find_stage
 
 ROOT = Path(__file__).parents[2]
 SECTION = (
@@ -195,7 +195,9 @@ def test_the_task_in_the_readme_is_learned(tmp_path: Path) -> None:
     kind = find_stage("my_method.py:Shuffle", tmp_path)
     images = pack_images(tmp_path / "set", render.render("train", range(64)))
     work = make_work(tmp_path, {"images": images})
-    kind(backbone="conv4", epochs=60, batch=32, optimizer="adamw", learning_rate=3e-3).run(work)
+    kind(backbone="conv4", epochs=60, batch_size=32, optimizer="adamw", learning_rate=3e-3).run(
+        work
+    )
     history = Model(work.folder).history
     assert history[-1]["loss"] < 0.8 * history[0]["loss"]
     assert history[-1]["accuracy"] > 4 * kind(backbone="conv4").chance(None)
@@ -338,7 +340,7 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
 
 ORDERED = """
 from transfer.artifacts import Scores
-from transfer.stage.base.base import Images, Stage
+from transfer.stage.base import Images, Stage
 
 
 class Order(Stage):

@@ -8,9 +8,6 @@ import numpy as np
 import pytest
 import torch
 from pydantic import TypeAdapter
-from transfer.stage.base.base import DatasetInfo, Stage
-from transfer.stage.base.options import conditions
-from transfer.stage.base.registry import find_stage, stage_names
 
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
@@ -18,6 +15,9 @@ from transfer.artifacts import Model
 from transfer.errors import Interrupted
 from transfer.inspection.listing import describe
 from transfer.models import backbone_names
+from transfer.stage.base import DatasetInfo, Stage
+from transfer.stage.options import conditions
+from transfer.stage.registry import find_stage, stage_names
 from transfer.training.pretext_task import Pretext
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.paths import shipped_folder
@@ -36,7 +36,7 @@ BACKBONES = {
 SMALL = {
     "permutations": 6,
     "embedding": 32,
-    "hidden": 64,
+    "hidden_dim": 64,
     "shift": 1,
     "dropout": 0.0,
     "puzzles_per_image": 4,
@@ -62,7 +62,7 @@ RECIPES = {
 def small(name: str, backbone: str, **options: object) -> Pretext:
     kind = find_stage(name, HERE)
     taken = {key: value for key, value in SMALL.items() if key in kind.model_fields}
-    recipe = {"epochs": 12, "batch": 32, "optimizer": "adamw", "learning_rate": 3e-3}
+    recipe = {"epochs": 12, "batch_size": 32, "optimizer": "adamw", "learning_rate": 3e-3}
     return kind(
         backbone=BACKBONES[backbone], **{**recipe, **taken, **RECIPES.get(name, {}), **options}
     )

@@ -9,10 +9,10 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from transfer.pipeline.loader.loader import load_plan
 
 from tests.conftest import TINY, Said, Tiny
 from transfer.execution.expectation import Expectation
+from transfer.pipeline.loader import load_plan
 from transfer.storage.store import Store
 from transfer.utils.paths import shipped_folder
 

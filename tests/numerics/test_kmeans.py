@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from sklearn.cluster import KMeans
-from transfer.stage.base.feature_blocks import FeatureRows
 
 from transfer.artifacts import Features
 from transfer.errors import TransferError
@@ -26,6 +25,7 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
+from transfer.stage.feature_blocks import FeatureRows
 from transfer.storage.hdf5_tables import encode_strings, write_table
 
 

@@ -14,12 +14,12 @@ from typing import Any
 import jsonschema
 import pytest
 from PIL import Image
-from transfer.pipeline.loader.loader import Plan, load_plan
-from transfer.pipeline.loader.yaml_document import Faults, parse
 
 from tests.conftest import TINY, Said
 from transfer.errors import UsageError
 from transfer.inspection.json_schema import pipeline_schema
+from transfer.pipeline.loader import Plan, load_plan
+from transfer.pipeline.yaml_document import Faults, parse
 from transfer.storage.store import Store
 from transfer.utils.paths import shipped_folder
 
@@ -442,7 +442,7 @@ MINE = """
 from transfer.artifacts import Model
 from transfer.errors import BadOption
 from transfer.models import backbone
-from transfer.stage.base.base import Images, Stage, option
+from transfer.stage.base import Images, Stage, option
 
 
 class Mine(Stage):
@@ -520,7 +520,7 @@ def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
             MINE,
             "my_stage.py:number",
             "",
-            "my_stage.py:number is not a Stage (it is 5): subclass transfer.stage.base.base.Stage",
+            "my_stage.py:number is not a Stage (it is 5): subclass transfer.stage.base.Stage",
         ),
         (MINE, "my_stage.py:Stage", "", "is not a Stage"),
         (MINE, "your_stage.py:Mine", "", "there is no file "),

@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transfer.pipeline.loader.loader import Plan, load_plan
-from transfer.pipeline.loader.matrix import MAX_MEMBERS as MAX
-from transfer.pipeline.loader.matrix import expand
-from transfer.pipeline.loader.yaml_document import Faults, parse
 
 from transfer.errors import UsageError
+from transfer.pipeline.loader import Plan, load_plan
+from transfer.pipeline.matrix import MAX_MEMBERS as MAX
+from transfer.pipeline.matrix import expand
+from transfer.pipeline.yaml_document import Faults, parse
 from transfer.storage.store import Store
 from transfer.utils.formatting import member_label
 

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
-from transfer.pipeline.loader.loader import load_plan
-from transfer.pipeline.loader.substitution import apply_set, substitute
-from transfer.pipeline.loader.yaml_document import MAX_DEPTH, Faults, parse, read_document
 
 from tests.conftest import TINY
 from transfer.errors import UsageError
+from transfer.pipeline.loader import load_plan
+from transfer.pipeline.substitution import apply_set, substitute
+from transfer.pipeline.yaml_document import MAX_DEPTH, Faults, parse, read_document
 from transfer.storage.store import Store
 
 

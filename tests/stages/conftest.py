@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transfer.stage.base.context import StageContext, StopFlag
 
 from transfer.artifacts import Features
+from transfer.stage.context import StageContext, StopFlag
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.utils.runtime import Runtime
 

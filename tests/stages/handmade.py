@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transfer.stage.base.base import Stage
-from transfer.stage.base.context import StageContext, StopFlag
 
 from transfer.artifacts import Images, write_json
+from transfer.stage.base import Stage
+from transfer.stage.context import StageContext, StopFlag
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.utils.runtime import Runtime
 

@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from transfer.stage.base.context import StageContext
-from transfer.stage.base.feature_space import planned_space
 
 from stages.assign import Assign
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
+from transfer.stage.context import StageContext
+from transfer.stage.feature_space import planned_space
 from transfer.storage.hdf5_tables import write_table
 
 from .conftest import SPACE

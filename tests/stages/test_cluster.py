@@ -8,13 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from transfer.stage.base.context import StageContext
 
 import stages.cluster
 from stages.cluster import Cluster, _load, _save
 from transfer.artifacts import Clusters, Features
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.numerics.kmeans import LloydState
+from transfer.stage.context import StageContext
 
 Make = Callable[..., StageContext]
 

@@ -14,8 +14,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.decomposition import PCA
 from sklearn.preprocessing import StandardScaler
-from transfer.stage.base.context import StageContext
-from transfer.stage.base.feature_blocks import finite_blocks
 
 from stages.prepare import Prepare
 from transfer.artifacts import Features
@@ -32,7 +30,9 @@ from transfer.numerics.feature_transforms import (
     random_projection,
     transform,
 )
-from transfer.stage.base import feature_blocks
+from transfer.stage import feature_blocks
+from transfer.stage.context import StageContext
+from transfer.stage.feature_blocks import finite_blocks
 from transfer.storage.hdf5_tables import TableReader
 
 from .conftest import SPACE
@@ -81,7 +81,7 @@ def test_each_step_is_scikit_learns(
         "whiten": lambda: PCA(10, svd_solver="full", whiten=True).fit_transform(exact),
     }[name]()
     work = work_for(features=features_of(values))
-    found = values_of(prepare(work, steps=[name], components=10, floor=0.0))
+    found = values_of(prepare(work, steps=[name], components=10, variance_floor=0.0))
     if name in ("pca", "whiten"):
         expected, found = up_to_sign(expected), up_to_sign(found)
         ratio = PCA(10, svd_solver="full").fit(exact).explained_variance_ratio_.sum()
@@ -162,7 +162,7 @@ def test_whitening_divides_by_shrunk_variances(
 
     values = drawn(60, 8).astype(np.float64)
     work = work_for(features=features_of(values))
-    found = values_of(prepare(work, steps=["whiten"], floor=0.0, shrinkage=shrinkage))
+    found = values_of(prepare(work, steps=["whiten"], variance_floor=0.0, shrinkage=shrinkage))
     variances = np.linalg.eigvalsh(np.cov(values.T))[::-1]
     share = LedoitWolf().fit(values).shrinkage_ if shrinkage == "ledoit-wolf" else shrinkage
     expected = variances / ((1 - share) * variances + share * variances.mean())
@@ -175,17 +175,17 @@ def test_a_projection_keeps_distances_and_is_of_its_seed_alone(
 ) -> None:
     values = drawn(60, 900)
     work = work_for(features=features_of(values))
-    found = values_of(prepare(work, steps=["project"], projected=400))
+    found = values_of(prepare(work, steps=["project"], projection_dim=400))
     assert found.shape == (60, 400)
     before, after = (np.linalg.norm(one[:1] - one[1:], axis=1) for one in (values, found))
     np.testing.assert_allclose(after / before, 1, atol=0.2)
     again = prepare(
-        work_for("again", features=features_of(values, "b")), steps=["project"], projected=400
+        work_for("again", features=features_of(values, "b")), steps=["project"], projection_dim=400
     )
     other = prepare(
         work_for("other", features=features_of(values, "c")),
         steps=["project"],
-        projected=400,
+        projection_dim=400,
         projection_seed=1,
     )
     assert values_of(again).tobytes() == found.tobytes() != values_of(other).tobytes()
@@ -214,7 +214,9 @@ def test_several_features_are_put_side_by_side(features_of: Of, work_for: Make) 
     plain = side_by_side(work_for, first, second, steps=[])
     np.testing.assert_allclose(values_of(plain), both, rtol=2e-3)
     assert plain.ids == first.ids
-    prepared = side_by_side(work_for, first, second, name="whitened", steps=["whiten"], floor=0.0)
+    prepared = side_by_side(
+        work_for, first, second, name="whitened", steps=["whiten"], variance_floor=0.0
+    )
     np.testing.assert_allclose(np.cov(values_of(prepared).T), np.eye(8), atol=1e-3)
     work = work_for("taken", **{"features.0": first, "features.1": second, "like": prepared})
     Prepare(features=["0", "1"], like="whitened", dtype="float32").run(work)
@@ -269,7 +271,7 @@ def test_a_rank_below_what_was_asked_is_told_and_gives_zeros(
 ) -> None:
     values = np.repeat(drawn(rows, 5), 2, axis=1)  # every column twice
     work = work_for(features=features_of(values))
-    made = prepare(work, steps=["whiten"], components=8, floor=0.0)
+    made = prepare(work, steps=["whiten"], components=8, variance_floor=0.0)
     assert work.notes == ["the rows vary in 5 directions only: the other 3 of 8 are zero"]
     found = values_of(made)
     np.testing.assert_array_equal(found[:, 5:], 0)
@@ -285,7 +287,7 @@ def test_the_floor_keeps_small_directions_small(features_of: Of, work_for: Make)
     random = np.random.default_rng(0)
     values = random.standard_normal((500, 3)) * [100, 10, 0.1]
     work = work_for(features=features_of(values))
-    found = values_of(prepare(work, steps=["whiten"], floor=1e-3))
+    found = values_of(prepare(work, steps=["whiten"], variance_floor=1e-3))
     np.testing.assert_allclose(found.std(axis=0)[:2], 1, rtol=0.01)
     assert found.std(axis=0)[2] < 0.1
     assert any("1 of 3 directions have less variance than the floor" in note for note in work.notes)
@@ -538,7 +540,7 @@ def test_what_cannot_be_is_found_in_the_plan(
 def test_a_smoke_run_leaves_each_step_values_enough(
     steps: list[str], expected: tuple[int, int]
 ) -> None:
-    options = {"projected": 32} if "project" in steps else {}
+    options = {"projection_dim": 32} if "project" in steps else {}
     small = Prepare(features="a", steps=steps, components=48, **options).for_smoke_run()
     assert (small.components, small.projected) == expected
     small.validate_plan(planned("it", small, features=A))
@@ -564,9 +566,8 @@ stages:
 def test_widths_are_known_before_anything_is_run(
     pipeline: Callable[..., Any], invoke: Callable[..., Any]
 ) -> None:
-    from transfer.stage.base.feature_space import planned_width
-
     from transfer.api import Pipeline
+    from transfer.stage.feature_space import planned_width
 
     file = pipeline(WIDE.partition("  faulty")[0])
     invoke("run", file, "--store", "store", "--threads", 1, "--device", "cpu")

@@ -46,7 +46,7 @@ def loss(net: nn.ModuleDict, images: Tensor, rng: PerImageRng) -> tuple[Tensor, 
 
 
 def recipe(**options: object) -> TrainableStage:
-    return TrainableStage(**{"epochs": 4, "batch": 16, "learning_rate": 0.05, **options})
+    return TrainableStage(**{"epochs": 4, "batch_size": 16, "learning_rate": 0.05, **options})
 
 
 @pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
@@ -110,7 +110,9 @@ def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: P
     for parts in (1, 4):
         net = nn.ModuleDict({"backbone": nn.Linear(192, 2)})
         nn.init.zeros_(net["backbone"].weight), nn.init.zeros_(net["backbone"].bias)
-        train(make_work(tmp_path / str(parts)), recipe(accumulate=parts), net, plain, IMAGES)
+        train(
+            make_work(tmp_path / str(parts)), recipe(accumulation_steps=parts), net, plain, IMAGES
+        )
         results.append(net["backbone"].weight.detach())
     assert torch.allclose(*results, atol=1e-6)
 
@@ -144,7 +146,7 @@ def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
 def test_a_set_smaller_than_a_batch_is_one_batch(tmp_path: Path) -> None:
     history = train(
         make_work(tmp_path),
-        recipe(batch=256, epochs=1),
+        recipe(batch_size=256, epochs=1),
         network(),
         loss,
         pack_images(tmp_path / "five", PIXELS[:5]),
@@ -168,9 +170,9 @@ def test_an_epoch_is_every_image_once_in_an_order_that_never_drifts() -> None:
     ("options", "rates"),
     [
         ({"schedule": "cosine"}, {0: 1.0, 5: 0.5, 10: 0.0}),
-        ({"schedule": "cosine", "warmup": 2.0}, {0: 0.0, 1: 0.5, 2: 1.0, 6: 0.5, 10: 0.0}),
-        ({"schedule": "step", "drops": [0.3, 0.6]}, {0: 1.0, 2.9: 1.0, 3: 0.1, 6: 0.01}),
-        ({"schedule": "constant", "warmup": 4.0}, {1: 0.25, 4: 1.0, 10: 1.0}),
+        ({"schedule": "cosine", "warmup_epochs": 2.0}, {0: 0.0, 1: 0.5, 2: 1.0, 6: 0.5, 10: 0.0}),
+        ({"schedule": "step", "milestones": [0.3, 0.6]}, {0: 1.0, 2.9: 1.0, 3: 0.1, 6: 0.01}),
+        ({"schedule": "constant", "warmup_epochs": 4.0}, {1: 0.25, 4: 1.0, 10: 1.0}),
     ],
 )
 def test_learning_rates_follow_their_schedule(

@@ -62,7 +62,7 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
 def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **reading: Any) -> None:
     """Write the model of STAGE into DIR: safetensors, PyTorch state dict, torch.export program, and a model card."""
     from transfer.api import Pipeline
-    from transfer.export.exporter import exporter as exporting
+    from transfer.export import exporter as exporting
 
     try:
         pipeline = Pipeline.load(file, **reading)

@@ -120,8 +120,8 @@ def compare(
 ) -> None:
     """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
     from transfer.api import Pipeline
-    from transfer.comparison.table import render
-    from transfer.comparison.table.compare import compare as compared
+    from transfer.comparison import render
+    from transfer.comparison.compare import compare as compared
 
     if plot and form:
         raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
@@ -131,7 +131,7 @@ def compare(
     found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
     table = render.FORMATS[form or "text"](found)
     if plot:
-        from transfer.comparison.table.terminal_plot import time_plot
+        from transfer.comparison.terminal_plot import time_plot
 
         table += "\n" + time_plot(found)
     if output is None:

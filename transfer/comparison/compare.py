@@ -11,13 +11,13 @@ from dataclasses import replace
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.comparison.table.compatibility import (
+from transfer.comparison.compatibility import (
     refuse_older,
     refuse_other_protocols,
     refuse_other_settings,
 )
-from transfer.comparison.table.lineage import SAME_NETWORK, describe_backbones
-from transfer.comparison.table.load_scores import (
+from transfer.comparison.lineage import SAME_NETWORK, describe_backbones
+from transfer.comparison.load_scores import (
     SHOWN,
     ManifestCache,
     Score,
@@ -26,7 +26,7 @@ from transfer.comparison.table.load_scores import (
     scores_in,
     select_scores,
 )
-from transfer.comparison.table.table import Comparison, Difference, Row, Section
+from transfer.comparison.table import Comparison, Difference, Row, Section
 from transfer.errors import TransferError
 from transfer.execution.rerun_reasons import NOT_MADE
 from transfer.numerics.confidence_intervals import paired_difference, t_interval

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.comparison.table.load_scores import SHOWN, Score, run_command, scores_in
+from transfer.comparison.load_scores import SHOWN, Score, run_command, scores_in
 from transfer.errors import TransferError, UsageError
 
 

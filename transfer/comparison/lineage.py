@@ -10,8 +10,8 @@ from typing import Any
 
 from transfer.artifacts import Artifact, Model, Scores
 from transfer.models.backbone import Backbone
-from transfer.pipeline.loader.plan import Plan
-from transfer.stage.base.base import PlannedStage, upstream_stages
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage, upstream_stages
 from transfer.storage.manifest import key_for
 
 SAME_NETWORK = "itself"

@@ -9,10 +9,10 @@ from typing import Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
-from transfer.comparison.table.lineage import Lineage, score_stages
+from transfer.comparison.lineage import Lineage, score_stages
 from transfer.errors import CorruptArtifact, UsageError, did_you_mean
 from transfer.execution.rerun_reasons import NOT_MADE, rerun_reason
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest
 
 SHOWN = 3  # differences, or stages in a command, that are told one by one

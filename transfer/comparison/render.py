@@ -10,7 +10,7 @@ import textwrap
 from collections.abc import Callable
 from typing import Any
 
-from transfer.comparison.table.table import Comparison, Difference, Row, Section
+from transfer.comparison.table import Comparison, Difference, Row, Section
 from transfer.utils.formatting import duration, inline_yaml
 
 NOTHING = "–"

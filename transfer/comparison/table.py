@@ -5,8 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.comparison.table.lineage import Lineage
-from transfer.comparison.table.load_scores import Score
+from transfer.comparison.lineage import Lineage
+from transfer.comparison.load_scores import Score
 from transfer.numerics.confidence_intervals import Estimate
 
 

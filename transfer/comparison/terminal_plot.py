@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from string import ascii_letters
 
-from transfer.comparison.table.render import row_titles
-from transfer.comparison.table.table import Comparison, Section
+from transfer.comparison.render import row_titles
+from transfer.comparison.table import Comparison, Section
 from transfer.utils.formatting import duration
 
 WIDTH, HEIGHT = 64, 14

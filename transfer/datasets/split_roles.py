@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from transfer.datasets.spec import ImageSpec
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import Stage
+    from transfer.stage.base import Stage
 
 SCORED = ("test", "val")  # what splits that are scored are called, or begin with
 

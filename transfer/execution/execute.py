@@ -9,7 +9,7 @@ from transfer.execution.execute_stage import failure_message
 from transfer.execution.parallel import run_parallel
 from transfer.execution.run import Run
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 
 
 def execute(run: Run) -> None:

@@ -8,9 +8,9 @@ from typing import Any
 
 from transfer.artifacts import Artifact, Images, Scores
 from transfer.errors import CorruptArtifact, Interrupted, LockHeld, TransferError
-from transfer.stage.base.base import PlannedStage, images_input
-from transfer.stage.base.context import StageContext, StopFlag
-from transfer.stage.base.registry import source_digest
+from transfer.stage.base import PlannedStage, images_input
+from transfer.stage.context import StageContext, StopFlag
+from transfer.stage.registry import source_digest
 from transfer.storage.manifest import Manifest, describe_files
 from transfer.storage.store import Store
 from transfer.utils.files import full_disk

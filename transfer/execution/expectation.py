@@ -13,7 +13,7 @@ from typing import Any
 from transfer.artifacts import Scores
 from transfer.errors import CorruptArtifact
 from transfer.execution.status import find_manifest
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 

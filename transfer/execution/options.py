@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from transfer.pipeline.loader.plan import Plan
-from transfer.stage.base.base import PlannedStage
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
 from transfer.utils.runtime import Runtime
 
 

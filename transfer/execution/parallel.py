@@ -18,7 +18,7 @@ from typing import IO, Any
 
 from transfer.errors import Interrupted, TransferError
 from transfer.execution.run import Run
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 from transfer.utils.paths import CHECKOUT
 
 INTERRUPTED = (130, 143)  # exit codes

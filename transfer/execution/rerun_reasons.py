@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transfer.errors import CorruptArtifact
-from transfer.stage.base.base import PlannedStage, images_input
+from transfer.stage.base import PlannedStage, images_input
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 

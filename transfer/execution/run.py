@@ -13,9 +13,9 @@ from transfer.errors import CorruptArtifact, Interrupted, TransferError
 from transfer.execution.execute_stage import execute_stage
 from transfer.execution.options import RunOptions
 from transfer.execution.status import changed_input, find_manifest
-from transfer.pipeline.loader.plan import Plan
-from transfer.stage.base.base import PlannedStage
-from transfer.stage.base.context import StopFlag
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
+from transfer.stage.context import StopFlag
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 

@@ -9,9 +9,9 @@ from typing import Any
 from transfer.artifacts import read_json
 from transfer.errors import CorruptArtifact
 from transfer.execution.rerun_reasons import rerun_reason
-from transfer.pipeline.loader.plan import Plan
-from transfer.stage.base.base import PlannedStage
-from transfer.stage.base.registry import source_digest
+from transfer.pipeline.plan import Plan
+from transfer.stage.base import PlannedStage
+from transfer.stage.registry import source_digest
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 

@@ -18,8 +18,8 @@ from transfer.artifacts import Images, Model, write_json
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
-from transfer.export.exporter.model_card import ExportFacts, model_card, usage_code
-from transfer.stage.base.base import PlannedStage, upstream_stages
+from transfer.export.model_card import ExportFacts, model_card, usage_code
+from transfer.stage.base import PlannedStage, upstream_stages
 from transfer.utils.files import free_bytes
 from transfer.utils.formatting import file_size
 from transfer.utils.lazy_imports import np
@@ -27,7 +27,7 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from transfer.export.exporter.loaded_model import LoadedModel
+    from transfer.export.loaded_model import LoadedModel
 
 NOISE, REAL = (
     2,
@@ -41,7 +41,7 @@ def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> d
     one, artifact = _model(pipeline, name)
     _refuse(folder)
     if onnx:
-        from transfer.export.exporter.formats import require_onnx
+        from transfer.export.formats import require_onnx
 
         require_onnx()
     weights = (artifact.folder / "model.safetensors").stat().st_size
@@ -150,8 +150,8 @@ def _write(
     pipeline: Pipeline, one: PlannedStage, artifact: Model, folder: Path, name: str, onnx: bool
 ) -> dict[str, Any]:
     """All files of the export that will be called `name`, each form compared; what is told of them."""
-    from transfer.export.exporter import formats
-    from transfer.export.exporter.loaded_model import load_model
+    from transfer.export import formats
+    from transfer.export.loaded_model import load_model
     from transfer.models.torchvision_compat import describe
 
     shutil.copyfile(artifact.folder / "model.safetensors", folder / "model.safetensors")

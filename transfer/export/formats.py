@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from transfer.errors import TransferError, UsageError
-from transfer.export.exporter.loaded_model import LoadedModel, PixelEmbedding
+from transfer.export.loaded_model import LoadedModel, PixelEmbedding
 from transfer.models.alexnet import AlexNet
 from transfer.models.build import build_network
 from transfer.models.network import Network

@@ -17,7 +17,7 @@ from transfer.datasets.cards import load_card
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import CorruptArtifact, UsageError
 from transfer.execution.status import changed_input, find_manifest
-from transfer.stage.base.base import PlannedStage, upstream_stages
+from transfer.stage.base import PlannedStage, upstream_stages
 from transfer.utils.formatting import figure_text
 
 SCORES = ["| protocol | figure | value | 95 % interval | images | n |", "|---|---|---|---|---|---|"]

@@ -11,10 +11,10 @@ from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError
 from transfer.models import backbone_names
 from transfer.models.timm_backbone import PREFIX
-from transfer.pipeline.loader.plan import PipelineHeader
-from transfer.stage.base.backbone_option import is_backbone_option
-from transfer.stage.base.base import Stage
-from transfer.stage.base.registry import find_stage, stage_names
+from transfer.pipeline.plan import PipelineHeader
+from transfer.stage.backbone_option import is_backbone_option
+from transfer.stage.base import Stage
+from transfer.stage.registry import find_stage, stage_names
 
 
 def pipeline_schema() -> dict[str, Any]:

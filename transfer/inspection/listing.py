@@ -16,10 +16,10 @@ from transfer.errors import UsageError
 from transfer.models import backbone_names, family
 from transfer.models.backbone import Backbone
 from transfer.models.timm_backbone import SMALL
-from transfer.pipeline.loader.plan import COMMON_OPTIONS
-from transfer.stage.base.backbone_option import is_backbone_option
-from transfer.stage.base.options import conditions, input_kind, option_text
-from transfer.stage.base.registry import find_stage, stage_names
+from transfer.pipeline.plan import COMMON_OPTIONS
+from transfer.stage.backbone_option import is_backbone_option
+from transfer.stage.options import conditions, input_kind, option_text
+from transfer.stage.registry import find_stage, stage_names
 
 BOUNDS = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
 

@@ -9,7 +9,7 @@ from transfer.api import Pipeline
 from transfer.errors import CorruptArtifact
 from transfer.execution.expectation import Expectation, expectation
 from transfer.execution.status import CACHED, StageStatus
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 from transfer.utils.formatting import figure_texts, file_size, plural
 
 Json = dict[str, Any]

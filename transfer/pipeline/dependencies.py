@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from transfer.pipeline.loader.draft_stage import DraftStage
-from transfer.pipeline.loader.substitution import variables_in
-from transfer.pipeline.loader.yaml_document import Node
-from transfer.stage.base.base import PlannedStage, Stage
+from transfer.pipeline.draft_stage import DraftStage
+from transfer.pipeline.substitution import variables_in
+from transfer.pipeline.yaml_document import Node
+from transfer.stage.base import PlannedStage, Stage
 
 Inputs = Mapping[str, Mapping[str, str | None]]  # stage -> input -> stage, None where it is faulty
 

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from transfer.datasets.spec import ImageSpec
-from transfer.pipeline.loader.yaml_document import Node
-from transfer.stage.base.base import Stage
+from transfer.pipeline.yaml_document import Node
+from transfer.stage.base import Stage
 
 
 @dataclass

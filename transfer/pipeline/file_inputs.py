@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer.pipeline.loader.yaml_document import Faults, Node
-from transfer.stage.base.base import Stage
-from transfer.stage.base.file_option import DIGITS, OptionFile, option_files
+from transfer.pipeline.yaml_document import Faults, Node
+from transfer.stage.base import Stage
+from transfer.stage.file_option import DIGITS, OptionFile, option_files
 from transfer.utils.formatting import inline_yaml
 from transfer.utils.stamp_cache import StampCache
 

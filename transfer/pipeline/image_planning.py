@@ -8,10 +8,10 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.spec import ImageSpec
 from transfer.datasets.split_roles import overlap, spec_for, split_fault
 from transfer.errors import TransferError, UsageError
-from transfer.pipeline.loader.draft_stage import DraftStage
-from transfer.pipeline.loader.yaml_document import Faults, Mark, Node
-from transfer.stage.base.base import PACK, ImageInput, PlannedPack, PlannedStage, Stage, source_pack
-from transfer.stage.base.options import inputs_named
+from transfer.pipeline.draft_stage import DraftStage
+from transfer.pipeline.yaml_document import Faults, Mark, Node
+from transfer.stage.base import PACK, ImageInput, PlannedPack, PlannedStage, Stage, source_pack
+from transfer.stage.options import inputs_named
 
 SMOKE_IMAGES = 256
 

@@ -10,21 +10,21 @@ from typing import Any
 from transfer.artifacts import KINDS, Scores
 from transfer.datasets.image_sets import ImageSets
 from transfer.errors import InvalidOption, UsageError, did_you_mean
-from transfer.pipeline.loader import matrix
-from transfer.pipeline.loader.dependencies import (
+from transfer.pipeline import matrix
+from transfer.pipeline.dependencies import (
     matrix_variables,
     named_inputs,
     required_stages,
     topological_order,
 )
-from transfer.pipeline.loader.draft_stage import DraftStage
-from transfer.pipeline.loader.file_inputs import FileInputs
-from transfer.pipeline.loader.image_planning import ImagePlanner
-from transfer.pipeline.loader.plan import PipelineHeader, Plan
-from transfer.pipeline.loader.stage_reader import StageReader
-from transfer.pipeline.loader.substitution import apply_set, substitute
-from transfer.pipeline.loader.yaml_document import FAULTY, Faults, Node, read_document
-from transfer.stage.base.base import PlannedStage, Stage
+from transfer.pipeline.draft_stage import DraftStage
+from transfer.pipeline.file_inputs import FileInputs
+from transfer.pipeline.image_planning import ImagePlanner
+from transfer.pipeline.plan import PipelineHeader, Plan
+from transfer.pipeline.stage_reader import StageReader
+from transfer.pipeline.substitution import apply_set, substitute
+from transfer.pipeline.yaml_document import FAULTY, Faults, Node, read_document
+from transfer.stage.base import PlannedStage, Stage
 from transfer.storage.manifest import KEY_LENGTH
 from transfer.storage.store import Store
 from transfer.utils.stamp_cache import StampCache

@@ -7,7 +7,7 @@ import math
 from typing import Any
 
 from transfer.errors import did_you_mean
-from transfer.pipeline.loader.yaml_document import FAULTY, Faults, Mark, Node
+from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node
 
 MAX_MEMBERS = 10_000
 

@@ -9,12 +9,12 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from transfer.errors import UsageError
-from transfer.pipeline.loader.draft_stage import DraftStage
-from transfer.pipeline.loader.plan import COMMON_OPTIONS, PipelineHeader
-from transfer.pipeline.loader.validation_messages import fault_messages, faulty_option
-from transfer.pipeline.loader.yaml_document import FAULTY, Faults, Node
-from transfer.stage.base.base import Stage
-from transfer.stage.base.registry import find_stage
+from transfer.pipeline.draft_stage import DraftStage
+from transfer.pipeline.plan import COMMON_OPTIONS, PipelineHeader
+from transfer.pipeline.validation_messages import fault_messages, faulty_option
+from transfer.pipeline.yaml_document import FAULTY, Faults, Node
+from transfer.stage.base import Stage
+from transfer.stage.registry import find_stage
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 

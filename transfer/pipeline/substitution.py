@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from transfer.errors import UsageError, did_you_mean
-from transfer.pipeline.loader.yaml_document import FAULTY, Faults, Mark, Node, parse
+from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node, parse
 from transfer.utils.formatting import inline_yaml, value_text
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")

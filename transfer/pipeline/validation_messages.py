@@ -11,10 +11,10 @@ from pydantic import BaseModel, ValidationError
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import did_you_mean
 from transfer.models import FAMILIES
-from transfer.pipeline.loader.plan import COMMON_OPTIONS
-from transfer.pipeline.loader.yaml_document import FAULTY
-from transfer.stage.base.base import Stage
-from transfer.stage.base.options import RENAMED_VALUES, renamed_option
+from transfer.pipeline.plan import COMMON_OPTIONS
+from transfer.pipeline.yaml_document import FAULTY
+from transfer.stage.base import Stage
+from transfer.stage.options import RENAMED_VALUES, renamed_option
 from transfer.utils.formatting import value_text
 
 SHOULD_BE = "should be "

@@ -14,7 +14,7 @@ from transfer.api import Pipeline
 from transfer.artifacts import KINDS, Artifact, Images, PseudoLabels
 from transfer.errors import CorruptArtifact
 from transfer.execution.status import StageStatus, find_manifest
-from transfer.stage.base.base import PlannedStage, source_pack
+from transfer.stage.base import PlannedStage, source_pack
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.formatting import member_label
@@ -144,7 +144,7 @@ class ReportData:
         pack = self.images_of(one.planned)
         if pack is None:
             return None
-        from transfer.stage.base.base import DatasetInfo
+        from transfer.stage.base import DatasetInfo
 
         images = self.opened(pack)
         try:

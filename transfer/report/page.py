@@ -13,7 +13,7 @@ from markupsafe import Markup, escape
 
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
-from transfer.comparison.table.render import count_text
+from transfer.comparison.render import count_text
 from transfer.errors import TransferError
 from transfer.execution.expectation import verdicts
 from transfer.report import cluster_montages, nearest_neighbors, pipeline_graph, scores, training

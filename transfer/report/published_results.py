@@ -6,7 +6,7 @@ makes two to four points. The digits are second-hand, and the page says so.
 
 from __future__ import annotations
 
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 
 PROTOCOL = "linear/zhang2016-v1"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")

@@ -8,9 +8,9 @@ from typing import Any
 from markupsafe import Markup
 
 from transfer.artifacts import Scores
-from transfer.comparison.table.compare import RANDOM, SUPERVISED, compare
-from transfer.comparison.table.render import NOTHING, row_titles, section_title, table_cells
-from transfer.comparison.table.table import Comparison, Row, Section
+from transfer.comparison.compare import RANDOM, SUPERVISED, compare
+from transfer.comparison.render import NOTHING, row_titles, section_title, table_cells
+from transfer.comparison.table import Comparison, Row, Section
 from transfer.errors import TransferError, UsageError
 from transfer.models.backbone import Backbone
 from transfer.numerics.confidence_intervals import t_interval

@@ -18,7 +18,7 @@ from transfer.report.collect import (
 )
 from transfer.report.image_sheets import filters, picture, sheet, stacked, stretched, tile
 from transfer.report.svg_plots import Series, legend, lines
-from transfer.stage.base.context import derived_seed
+from transfer.stage.context import derived_seed
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import safetensors, torch
 

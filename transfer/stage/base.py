@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from transfer.artifacts import Artifact
-from transfer.stage.base.options import conditions, input_kind, option_text
+from transfer.stage.options import conditions, input_kind, option_text
 from transfer.storage.manifest import key_for
 from transfer.utils.formatting import member_label
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.backbone import Backbone
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 PACK = "images"  # the `uses:` word of the stages that pack image sets; no file can write it

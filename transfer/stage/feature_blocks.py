@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Features
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.context import StageContext
 
 BLOCK_VALUES = 1 << 20  # values that are read at once
 

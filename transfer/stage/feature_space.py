@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.errors import InvalidOption
-from transfer.stage.base.base import PlannedStage, source_pack
+from transfer.stage.base import PlannedStage, source_pack
 
 
 def planned_space(features: PlannedStage[Any]) -> Any:

@@ -14,7 +14,7 @@ from transfer.errors import TransferError
 from transfer.utils.files import hash_file
 
 if TYPE_CHECKING:
-    from transfer.stage.base.base import Stage
+    from transfer.stage.base import Stage
 
 DIGITS = 20  # hex digits of the sha256 that stand for a file, as many as of a key
 

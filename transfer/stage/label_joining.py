@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.artifacts import Images, PseudoLabels
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.context import StageContext
 
 
 def labels_for_images(pseudo: PseudoLabels, images: Images, context: StageContext) -> numpy.ndarray:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.errors import InvalidOption
-from transfer.stage.base.base import PlannedStage
+from transfer.stage.base import PlannedStage
 
 
 def check_layers(planned: PlannedStage[Any], option: str, layers: Sequence[str | None]) -> None:

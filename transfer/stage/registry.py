@@ -18,7 +18,7 @@ from types import ModuleType
 
 from transfer.artifacts import KINDS
 from transfer.errors import UsageError, did_you_mean
-from transfer.stage.base.base import Stage
+from transfer.stage.base import Stage
 
 GROUP = "transfer.stages"
 
@@ -136,7 +136,7 @@ def _only_stage(module: object) -> type[Stage]:
 def _checked(found: object, what: str) -> type[Stage]:
     if not _is_stage(found):
         raise UsageError(
-            f"{what} is not a Stage (it is {found!r}): subclass transfer.stage.base.base.Stage or a base made from it"
+            f"{what} is not a Stage (it is {found!r}): subclass transfer.stage.base.Stage or a base made from it"
         )
     kinds = ", ".join(KINDS)
     if not hasattr(found, "produces"):

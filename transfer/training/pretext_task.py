@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, ClassVar
 from transfer.artifacts import Model
 from transfer.errors import TransferError
 from transfer.models.build import build_network
-from transfer.stage.base.backbone_option import BackboneOption
-from transfer.stage.base.base import DatasetInfo, ImageInput
-from transfer.stage.base.options import option
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import shuffled_rows, train
 from transfer.transforms.normalize import Normalization
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
     from transfer.models.backbone import Backbone
     from transfer.models.network import Network
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
-from transfer.stage.base.base import Stage
-from transfer.stage.base.options import option
+from transfer.stage.base import Stage
+from transfer.stage.options import option
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from transfer.artifacts import Model
 from transfer.models.build import build_network, layer_shapes
-from transfer.stage.base.backbone_option import BackboneOption
-from transfer.stage.base.options import option
+from transfer.stage.backbone_option import BackboneOption
+from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import shuffled_rows, train
 from transfer.transforms.geometry import random_resized_crop
@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from transfer.models.backbone import Backbone
-    from transfer.stage.base.base import PlannedStage
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.base import PlannedStage
+    from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 # (head, what the backbone says of the crops (B, D), the crops in [0, 1], draw, whose `ids` are their rows)

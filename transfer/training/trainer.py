@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from transfer.artifacts import Images
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.context import StageContext
 
 LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
 

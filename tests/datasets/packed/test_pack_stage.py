@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from pydantic import ValidationError
-from transfer.stage.base.context import StageContext
 
 from tests.datasets.conftest import encode, fill, picture, split_of, write_h5
 from transfer.artifacts import Images
@@ -27,6 +26,7 @@ from transfer.datasets.readers.base import Split, Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import Interrupted, TransferError, UsageError
+from transfer.stage.context import StageContext
 from transfer.utils.progress import Progress
 from transfer.utils.stamp_cache import StampCache
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.options import option
-
+from transfer.stage.base import DatasetInfo
+from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch

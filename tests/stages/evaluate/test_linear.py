@@ -167,7 +167,7 @@ def test_published_probes_do_not_drift(variant: str, sets: dict, tmp_path: Path)
 def test_a_probe_of_other_layers_or_another_recipe_is_another_result() -> None:
     probe = Linear(model="model")
     assert Linear(model="model", epochs=40, dimensions=9216).identity() == probe.identity()
-    for other in ({"layers": ["conv1"]}, {"epochs": 39}, {"variant": "vissl"}, {"batch": 128}):
+    for other in ({"layers": ["conv1"]}, {"epochs": 39}, {"variant": "vissl"}, {"batch_size": 128}):
         assert Linear(model="model", **other).identity() != probe.identity()
 
 

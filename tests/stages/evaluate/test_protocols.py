@@ -39,7 +39,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     }
 
 
-SHORT: dict[str, Any] = {"epochs": 2, "batch": 32}
+SHORT: dict[str, Any] = {"epochs": 2, "batch_size": 32}
 # With fixed weights and images, and 60 images that are scored.
 PINNED: dict[str, tuple[Any, dict[str, float]]] = {
     "retrieval": (

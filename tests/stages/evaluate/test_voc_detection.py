@@ -20,7 +20,7 @@ from transfer.utils.runtime import Runtime
 
 GOLDEN = {"AP50": 43.48, "AP50 (area)": 43.54}
 QUICK = {
-    "batch": 4,
+    "batch_size": 4,
     "layer": "conv2",
     "optimizer": "adamw",
     "learning_rate": 2e-3,

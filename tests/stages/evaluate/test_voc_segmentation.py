@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from transfer.pipeline.loader.loader import load_plan
 
 from stages.evaluate import _faster_rcnn
 from stages.evaluate.voc_segmentation import VocSegmentation, masks_of
@@ -18,10 +17,11 @@ from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes, write_f
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Scores
 from transfer.errors import TransferError, UsageError
+from transfer.pipeline.loader import load_plan
 from transfer.storage.store import Store
 
 GOLDEN = {"mIoU": 87.69, "pixels": 97.64}
-QUICK = {"layer": "conv2", "batch": 8, "learning_rate": 0.2}
+QUICK = {"layer": "conv2", "batch_size": 8, "learning_rate": 0.2}
 PROTOCOLS = ("voc_classification", "voc_svm", "voc_detection", "voc_segmentation")
 
 
@@ -126,7 +126,7 @@ def test_images_that_are_all_border_do_no_harm(sets: dict, tmp_path: Path) -> No
     for one in shown[:8]:
         one.mask[:] = 255
     made = run(
-        tmp_path, {**sets, "train": pack(tmp_path / "t", shown, "trainval")}, epochs=2, batch=2
+        tmp_path, {**sets, "train": pack(tmp_path / "t", shown, "trainval")}, epochs=2, batch_size=2
     )
     assert np.isfinite(made.figures["mIoU"])
 

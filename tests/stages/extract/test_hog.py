@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 from skimage.color import rgb2gray
 from skimage.feature import hog
-from transfer.stage.base.feature_space import planned_space
 
 from stages.extract import _resumable_writer
 from stages.extract.hog import BLOCK, FORKING, ExtractHog
@@ -20,6 +19,7 @@ from tests.conftest import Said
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Features, Images
 from transfer.errors import Interrupted, InvalidOption
+from transfer.stage.feature_space import planned_space
 from transfer.training import inference
 
 

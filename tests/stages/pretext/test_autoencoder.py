@@ -5,10 +5,10 @@ import math
 import pytest
 import torch
 from scipy import stats
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
@@ -16,7 +16,7 @@ STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
 
 
 def stage(**options: object) -> Autoencoder:
-    return Autoencoder(backbone="conv4", **{"width": 4, "bottleneck": 16, **options})
+    return Autoencoder(backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options})
 
 
 def noise_images(count: int = 8) -> torch.Tensor:
@@ -70,7 +70,7 @@ def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:
 def test_masked_pixels_become_the_mean_color_in_all_channels() -> None:
     images = noise_images()
     clean, _ = stage().pair(images, rng())
-    wanted, seen = stage(mask=0.25).pair(images, rng())
+    wanted, seen = stage(mask_ratio=0.25).pair(images, rng())
     assert torch.equal(wanted, clean)
     dropped = (seen == 0).all(1)
     assert torch.equal(dropped, (seen == 0).any(1))
@@ -89,7 +89,7 @@ def test_gaussian_numbers_are_gaussian(shape: tuple[int, ...]) -> None:
 
 
 def test_an_image_is_shown_alike_in_any_batch() -> None:
-    task, images, ids = stage(noise=0.1, mask=0.25), noise_images(), torch.arange(8)
+    task, images, ids = stage(noise=0.1, mask_ratio=0.25), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
     for one, other in zip(
         task.pair(images, PerImageRng(7, ids)),

@@ -5,17 +5,17 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.bigan import BiGAN
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 
 
 def stage(**options: object) -> BiGAN:
-    return BiGAN(backbone="conv4", **{"width": 4, "hidden": 16, "flip": 0.0, **options})
+    return BiGAN(backbone="conv4", **{"decoder_width": 4, "hidden_dim": 16, "flip": 0.0, **options})
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -136,7 +136,9 @@ def test_single_images_are_refused_for_their_batch_norm() -> None:
         stage().validate_plan(SimpleNamespace(images={"images": pack}))
     pack.stage.count = 100
     with pytest.raises(InvalidOption, match="parts"):
-        stage(batch=8, accumulate=8).validate_plan(SimpleNamespace(images={"images": pack}))
+        stage(batch_size=8, accumulation_steps=8).validate_plan(
+            SimpleNamespace(images={"images": pack})
+        )
 
 
 @pytest.mark.parametrize("size", [16, 33, 48])

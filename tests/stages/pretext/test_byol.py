@@ -5,11 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.byol import BYOL, cosine_distance, feature_spread, project
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -17,7 +17,7 @@ SIZE, COUNT = 32, 12
 
 
 def task(**options: object) -> BYOL:
-    return BYOL(**{"backbone": "conv4", "hidden": 32, "projection": 16, **options})
+    return BYOL(**{"backbone": "conv4", "hidden_dim": 32, "projection_dim": 16, **options})
 
 
 @pytest.fixture
@@ -187,8 +187,10 @@ def test_only_the_second_view_is_solarized(images: torch.Tensor) -> None:
 def test_parts_of_one_image_are_refused() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
     with pytest.raises(InvalidOption, match="normalized over the batch"):
-        task(batch=8, accumulate=5).validate_plan(SimpleNamespace(images={"images": pack}))
-    task(batch=8, accumulate=4).validate_plan(SimpleNamespace(images={"images": pack}))
+        task(batch_size=8, accumulation_steps=5).validate_plan(
+            SimpleNamespace(images={"images": pack})
+        )
+    task(batch_size=8, accumulation_steps=4).validate_plan(SimpleNamespace(images={"images": pack}))
 
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:

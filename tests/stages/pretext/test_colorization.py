@@ -8,7 +8,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.extract.network import ExtractNetwork
 from stages.pretext._color_bins import (
@@ -23,6 +22,7 @@ from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
 from transfer.artifacts import Model, read_json, write_json
 from transfer.errors import InvalidOption, TransferError
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.color import rgb_to_lab
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
@@ -31,7 +31,9 @@ SIZE = 32
 
 
 def stage(**options: object) -> Colorization:
-    return Colorization(backbone="conv4", **{"width": 8, "crop": 1.0, "flip": 0.0, **options})
+    return Colorization(
+        backbone="conv4", **{"decoder_width": 8, "crop": 1.0, "flip": 0.0, **options}
+    )
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -263,7 +265,7 @@ def test_whatever_is_read_from_a_model_of_this_task_ignores_colors(tmp_path: Pat
         name: pack_images(tmp_path / name, pixels)
         for name, pixels in (("one", one), ("other", other))
     }
-    task = stage(epochs=1, batch=2, optimizer="adamw", learning_rate=1e-2)
+    task = stage(epochs=1, batch_size=2, optimizer="adamw", learning_rate=1e-2)
     model = run_stage(task, tmp_path / "model", {"images": sets["one"]})
     assert model.normalization == Normalization(lightness=True)
 

@@ -8,17 +8,17 @@ import torch
 import torch.nn.functional as F
 from scipy import ndimage
 from torch import nn
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.counting import Counting
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
 
 def stage(**options: object) -> Counting:
-    return Counting(backbone="conv4", **{"hidden": 16, "counts": 12, **options})
+    return Counting(backbone="conv4", **{"hidden_dim": 16, "counts": 12, **options})
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -59,7 +59,7 @@ def test_the_loss_is_zero_for_a_network_that_counts() -> None:
 
     numbers = [3, 20, 40, 0, 31, 11]
     net = nn.ModuleDict({"backbone": Literal(count), "count": nn.Identity()})
-    loss, figures = stage(crop=SIZE).loss(net, blobs(numbers), PerImageRng(0, torch.arange(6)))
+    loss, figures = stage(crop_size=SIZE).loss(net, blobs(numbers), PerImageRng(0, torch.arange(6)))
     assert loss == 0  # the others' numbers differ by more than the margin
     assert figures["own"] == 0
     assert figures["accuracy"] == 1
@@ -121,7 +121,7 @@ def test_counts_are_not_negative() -> None:
 def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filter_equally_often() -> (
     None
 ):
-    task, ids = stage(crop=SIZE, flip=0.0, gray=0.0), torch.arange(300)
+    task, ids = stage(crop_size=SIZE, flip=0.0, grayscale=0.0), torch.arange(300)
     batch = images(300)
     inputs = task.wholes_and_quarters(batch, PerImageRng(0, ids))
     assert inputs.shape == (300, 5, 3, 32, 32)
@@ -183,14 +183,14 @@ def test_a_part_that_does_not_fit_or_has_no_quarters_is_refused() -> None:
         with pytest.raises(
             InvalidOption, match=f"no part of {crop} px of images of 64 px"
         ) as error:
-            stage(crop=crop).validate_plan(planned(64, 100))
+            stage(crop_size=crop).validate_plan(planned(64, 100))
         assert error.value.option == "crop"
 
 
 def test_a_batch_without_another_image_is_refused_before_training() -> None:
-    stage(batch=4, accumulate=2).validate_plan(planned(64, 100))
+    stage(batch_size=4, accumulation_steps=2).validate_plan(planned(64, 100))
     with pytest.raises(InvalidOption, match="4 images in 4 parts leave single images"):
-        stage(batch=4, accumulate=4).validate_plan(planned(64, 100))
+        stage(batch_size=4, accumulation_steps=4).validate_plan(planned(64, 100))
     with pytest.raises(ValueError, match="set/train has one image"):
         stage().validate_plan(planned(64, 1))
     with pytest.raises(ValueError, match="two images or more"):

@@ -7,8 +7,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.context import StageContext
 
 from stages.pretext import deepcluster
 from stages.pretext.deepcluster import ArrayRows, DeepCluster
@@ -17,6 +15,8 @@ from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models.build import build_network
 from transfer.numerics.cluster_agreement import normalized_mutual_information
+from transfer.stage.base import DatasetInfo
+from transfer.stage.context import StageContext
 from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 
@@ -24,7 +24,7 @@ COUNT, SIZE = 600, 16
 
 
 def task(**options: object) -> DeepCluster:
-    small = {"k": 6, "components": 4, "layers": [32, 16], "dropout": 0.5, "batch": 32}
+    small = {"k": 6, "components": 4, "layers": [32, 16], "dropout": 0.5, "batch_size": 32}
     return DeepCluster(**{"backbone": "conv4", **small, **options})
 
 
@@ -141,7 +141,7 @@ def test_each_epoch_has_its_own_head_and_labels(work: StageContext) -> None:
 
 
 def test_clusters_may_stay_for_several_epochs(work: StageContext) -> None:
-    one = task(reassign=3)
+    one = task(reassign_every=3)
     net = network(one)
     assert [len(one.before_epoch(net, work, epoch)) for epoch in range(7)] == [1, 0, 0, 1, 0, 0, 1]
 
@@ -170,7 +170,7 @@ def test_an_epoch_has_every_cluster_equally_often_and_leaves_out_the_empty_ones(
 def test_the_training_goes_through_that_order(
     work: StageContext, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one, seen = task(epochs=1, batch=30), []
+    one, seen = task(epochs=1, batch_size=30), []
     original = DeepCluster.loss
 
     def loss(self: DeepCluster, net: nn.ModuleDict, images: torch.Tensor, draw: object) -> object:
@@ -204,7 +204,7 @@ def test_the_head_has_no_momentum_and_the_rest_has() -> None:
 
 def test_it_learns_its_clusters(work: StageContext) -> None:
     # Six kinds that are far apart, and 75 steps an epoch: the head, new each time, learns them within the epoch.
-    one = task(batch=8, epochs=3, dropout=0.0, crop=0.5, optimizer="adamw", learning_rate=1e-3)
+    one = task(batch_size=8, epochs=3, dropout=0.0, crop=0.5, optimizer="adamw", learning_rate=1e-3)
     one.run(work)
     history = Model(work.folder).history
     assert history[-1]["accuracy"] > 2 / 6

@@ -6,13 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext import _lci as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.filters import gaussian_blur
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F
@@ -22,7 +22,7 @@ TEN = CLASSES["ten"]
 
 
 def stage(**options: object) -> Distortion:
-    return Distortion(backbone="conv4", **{"hidden": 16, **options})
+    return Distortion(backbone="conv4", **{"hidden_dim": 16, **options})
 
 
 def noise(count: int = COUNT) -> torch.Tensor:
@@ -140,8 +140,8 @@ def test_no_class_shows_what_lies_beyond_the_image(monkeypatch: pytest.MonkeyPat
         F, "grid_sample", lambda images, at, **how: looked.append(at) or sample(images, at, **how)
     )
     for crop in (0.85, 0.8, 0.5):
-        made("warped", smooth(500), crop=crop)
-        made("unchanged", smooth(500), crop=crop)
+        made("warped", smooth(500), crop_side=crop)
+        made("unchanged", smooth(500), crop_side=crop)
     assert max(at.abs().max() for at in looked) <= 1
     assert looked[2].abs().max() > 0.9  # and all of what is there
 
@@ -226,7 +226,7 @@ def test_bad_options_are_refused() -> None:
         stage(variant="lci", copies=7).validate_plan(planned)
     assert error.value.option == "copies"
     with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
-        stage(batch=4, accumulate=4).validate_plan(planned)
+        stage(batch_size=4, accumulation_steps=4).validate_plan(planned)
     planned.images["images"].stage.size = 8
     with pytest.raises(InvalidOption, match="no room for a patch of 8 px"):
         stage(variant="lci").validate_plan(planned)
@@ -344,7 +344,13 @@ def test_it_learns_64_images_and_resumed_equals_straight(tmp_path: Path) -> None
     from transfer.datasets.drawings import render
 
     images = pack_images(tmp_path / "set", render.render("train", range(64)))
-    options = {"epochs": 8, "batch": 32, "learning_rate": 3e-3, "momentum": 0.9, "hidden": 64}
+    options = {
+        "epochs": 8,
+        "batch_size": 32,
+        "learning_rate": 3e-3,
+        "momentum": 0.9,
+        "hidden_dim": 64,
+    }
     results = []
     for run, stops in (("a", False), ("b", True)):
         work = make_work(tmp_path / run, {"images": images})

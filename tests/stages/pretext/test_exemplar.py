@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from transfer.stage.base.base import DatasetInfo
-from transfer.stage.base.context import StageContext
 
 from stages.pretext.exemplar import Exemplar, color_directions, move, recolor, semi_hard
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import PseudoLabels
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
+from transfer.stage.context import StageContext
 from transfer.transforms.per_image_rng import PerImageRng
 
 COUNT, SIZE = 24, 32
@@ -26,7 +26,9 @@ IMAGES = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
 
 def task(**options: Any) -> Exemplar:
-    return Exemplar(**{"backbone": "conv4", "embedding": 16, "batch": 8, "epochs": 1, **options})
+    return Exemplar(
+        **{"backbone": "conv4", "embedding_dim": 16, "batch_size": 8, "epochs": 1, **options}
+    )
 
 
 def begun(one: Exemplar, work: StageContext) -> nn.ModuleDict:
@@ -74,7 +76,7 @@ def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: StageCo
 
 def test_copies_are_of_the_image_whose_class_they_have(work: StageContext) -> None:
     for objective in ("classes", "triplet"):
-        one = task(views=3, objective=objective, gray=0.0)
+        one = task(views=3, objective=objective, grayscale=0.0)
         network = begun(one, work)
         black = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
         black[2] = 255
@@ -285,12 +287,12 @@ def test_a_triplet_needs_two_copies_and_two_images() -> None:
         task(objective="triplet", views=1).validate_plan(planned)
     assert caught.value.option == "views"
     with pytest.raises(InvalidOption, match="two images"):
-        task(objective="triplet", accumulate=8).validate_plan(planned)
+        task(objective="triplet", accumulation_steps=8).validate_plan(planned)
     task(objective="triplet").validate_plan(planned)
-    task(accumulate=8).validate_plan(planned)
+    task(accumulation_steps=8).validate_plan(planned)
 
 
 def test_chance_is_that_of_an_images_other_copies() -> None:
-    assert task(objective="triplet", batch=8).chance(DatasetInfo(SIZE, 100, 0)) == 7 / 63
+    assert task(objective="triplet", batch_size=8).chance(DatasetInfo(SIZE, 100, 0)) == 7 / 63
     assert task(objective="triplet", labels="labels").chance(DatasetInfo(SIZE, 100, 5)) is None
     assert (Exemplar(objective="triplet").copies, Exemplar().copies) == (8, 1)

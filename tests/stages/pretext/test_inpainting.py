@@ -6,18 +6,18 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch.nn import functional as F
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.inpainting import Inpainting
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
 
 def stage(**options: object) -> Inpainting:
-    return Inpainting(backbone="conv4", **{"width": 4, "bottleneck": 16, **options})
+    return Inpainting(backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options})
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -36,7 +36,7 @@ def plan(size: int = SIZE, count: int = 100) -> SimpleNamespace:
 
 @pytest.mark.parametrize("hide", ["center", "random"])
 def test_what_is_hidden_never_reaches_the_network(hide: str) -> None:
-    task, images = stage(hide=hide, flip=0.0), noise_images()
+    task, images = stage(mask=hide, flip=0.0), noise_images()
     seen, _, hidden, _ = task.puzzle(images, rng())
     changed = torch.where(hidden, 255 - images, images)
     assert not torch.equal(changed, images)
@@ -72,7 +72,7 @@ def test_the_block_that_is_drawn_is_the_hidden_one_and_its_seam_at_any_size(
 
 @pytest.mark.parametrize("size", [20, 64, 100])
 def test_random_regions_hide_their_share_of_every_image_in_shapes_of_its_own(size: int) -> None:
-    task = stage(hide="random", density=0.25, overlap=2)
+    task = stage(mask="random", mask_ratio=0.25, overlap=2)
     _, _, hidden, region = task.puzzle(noise_images(16, size), rng(16))
     assert (hidden.sum((1, 2, 3)) == round(0.25 * size * size)).all()
     assert len({tuple(one.flatten().tolist()) for one in hidden}) == 16
@@ -86,7 +86,7 @@ def test_random_regions_hide_their_share_of_every_image_in_shapes_of_its_own(siz
 
 def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam() -> None:
     for hide in ("center", "random"):
-        task = stage(hide=hide, adversarial=0.0, flip=0.0, overlap=2)
+        task = stage(mask=hide, adversarial=0.0, flip=0.0, overlap=2)
         images = noise_images(2, 32)
         network = task.network(build_network(task.backbone, 0), DatasetInfo(32, 2, 0)).eval()
         assert "discriminator" not in network
@@ -117,7 +117,7 @@ def test_the_squared_error_is_a_plain_sum_with_ten_times_the_weight_on_the_seam(
 
 @pytest.mark.parametrize("hide", ["center", "random"])
 def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
-    task = stage(hide=hide, adversarial=0.3, overlap=1)
+    task = stage(mask=hide, adversarial=0.3, overlap=1)
     images, about = noise_images(4, 32), DatasetInfo(32, 4, 0)
     network = task._build(about, seed=0)
     loss, figures = task.loss(network, images, rng(4))
@@ -169,19 +169,19 @@ def test_a_seam_that_hides_nothing_is_refused() -> None:
     ) as caught:
         stage(overlap=16).validate_plan(plan())
     assert caught.value.option == "overlap"
-    stage(overlap=16, hide="random").validate_plan(plan())
+    stage(overlap=16, mask="random").validate_plan(plan())
 
 
 def test_single_images_are_refused_for_their_batch_norm() -> None:
     with pytest.raises(ValueError, match="batch norm"):
         stage().validate_plan(plan(count=1))
     with pytest.raises(InvalidOption, match="parts"):
-        stage(batch=4, accumulate=4).validate_plan(plan())
+        stage(batch_size=4, accumulation_steps=4).validate_plan(plan())
 
 
 @pytest.mark.parametrize("hide", ["center", "random"])
 def test_mixed_precision_changes_little_and_masks_not_at_all(hide: str) -> None:
-    task, losses, masks = stage(hide=hide), [], []
+    task, losses, masks = stage(mask=hide), [], []
     for mixed in (False, True):
         network = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=mixed):
@@ -192,7 +192,7 @@ def test_mixed_precision_changes_little_and_masks_not_at_all(hide: str) -> None:
 
 
 def test_an_image_is_hidden_alike_in_any_batch() -> None:
-    task, images, ids = stage(hide="random"), noise_images(), torch.arange(8)
+    task, images, ids = stage(mask="random"), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
     whole, turned = (
         task.puzzle(images, PerImageRng(7, ids)),

@@ -6,18 +6,18 @@ from itertools import permutations
 import numpy as np
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext._permutations import distant_permutations, puzzle_tiles
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
 
 def stage(**options: object) -> Jigsaw:
-    return Jigsaw(backbone="conv4", **{"embedding": 8, "hidden": 16, **options})
+    return Jigsaw(backbone="conv4", **{"embedding_dim": 8, "hidden_dim": 16, **options})
 
 
 def images(count: int = 16) -> torch.Tensor:
@@ -87,7 +87,7 @@ def test_the_permutation_is_the_one_that_the_label_says_and_every_tile_is_the_im
 
 
 def test_tiles_are_cut_and_colored_as_jigsawpp_does() -> None:
-    task = stage(gray=0.7, projection=0.5)
+    task = stage(grayscale=0.7, color_projection=0.5)
     other = JigsawPP(backbone="conv4")
     assert torch.equal(
         task.tiles(images(), PerImageRng(5, torch.arange(16))),

@@ -5,11 +5,11 @@ import hashlib
 import numpy as np
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
@@ -184,7 +184,7 @@ def test_an_image_has_the_same_tiles_in_any_batch() -> None:
 
 
 def test_the_head_is_as_wide_as_there_are_permutations() -> None:
-    task = stage(permutations=50, embedding=8, hidden=16)
+    task = stage(permutations=50, embedding_dim=8, hidden_dim=16)
     network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 64, 0))
     images = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
     loss, figures = task.loss(network, images, PerImageRng(0, torch.arange(4)))

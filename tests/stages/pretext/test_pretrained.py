@@ -18,8 +18,6 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from transfer.pipeline.loader.loader import load_plan
-from transfer.stage.base.file_option import OptionFile
 
 from stages.pretext.pretrained import Pretrained
 from tests.conftest import Said
@@ -30,6 +28,8 @@ from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.weight_conversion import torchvision_names
+from transfer.pipeline.loader import load_plan
+from transfer.stage.file_option import OptionFile
 from transfer.storage.store import Store
 
 SMALL = {"name": "resnet18", "width": 0.0625, "stem": "small"}

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 import torch
 from torch import Tensor, nn
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
@@ -23,7 +23,7 @@ AGGREGATIONS = ["concatenation", "sum", "mean", "max"]
 
 
 def task(**options: object) -> Relational:
-    return Relational(**{"backbone": "conv4", "views": 4, "hidden": 16, **options})
+    return Relational(**{"backbone": "conv4", "views": 4, "hidden_dim": 16, **options})
 
 
 def network(one: Relational) -> nn.ModuleDict:
@@ -67,7 +67,7 @@ def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
 def test_the_loss_is_that_of_a_literal_double_loop(
     aggregation: str, focal: float, images: Tensor
 ) -> None:
-    one = task(aggregation=aggregation, focal=focal)
+    one = task(aggregation=aggregation, focal_gamma=focal)
     net = network(one)
     loss, figures = one.loss(net, images, PerImageRng(5, torch.arange(COUNT)))
     seen = normalize(one.see(images, PerImageRng(5, torch.arange(COUNT))), one.normalization)
@@ -174,7 +174,9 @@ def test_more_pairs_than_memory_are_refused_before_training(
 def test_parts_of_one_image_are_refused() -> None:
     pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
     with pytest.raises(InvalidOption, match="half of the pairs are of two images"):
-        task(batch=8, accumulate=5).validate_plan(SimpleNamespace(images={"images": pack}))
+        task(batch_size=8, accumulation_steps=5).validate_plan(
+            SimpleNamespace(images={"images": pack})
+        )
 
 
 def test_defaults_are_those_of_the_released_code() -> None:

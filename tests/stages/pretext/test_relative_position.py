@@ -5,17 +5,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 import torch.nn.functional as F
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
 from transfer.errors import InvalidOption
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64
 
 
 def stage(**options: object) -> RelativePosition:
-    return RelativePosition(backbone="conv4", **{"embedding": 16, "hidden": 16, **options})
+    return RelativePosition(backbone="conv4", **{"embedding_dim": 16, "hidden_dim": 16, **options})
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -34,13 +34,13 @@ def corners(
 
 
 def test_the_published_layout_follows_from_the_published_patch() -> None:
-    assert stage(patch=96).layout(398) == (96, 48, 7, 0)
+    assert stage(patch_size=96).layout(398) == (96, 48, 7, 0)
     assert stage().layout(64) == (16, 7, 1, 0)
-    assert stage(patch=12).layout(64) == (12, 6, 1, 14)
+    assert stage(patch_size=12).layout(64) == (12, 6, 1, 14)
 
 
 def test_the_second_patch_lies_where_the_label_says() -> None:
-    task = stage(patch=12)
+    task = stage(patch_size=12)
     patch, gap, jitter, _ = task.layout(SIZE)
     found, labels = corners(task, 500)
     names = {
@@ -74,7 +74,7 @@ def test_patches_lie_in_the_image_and_never_touch(size: int) -> None:
 
 
 def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
-    found, labels = corners(stage(patch=10, pairs=1), 8000)
+    found, labels = corners(stage(patch_size=10, pairs=1), 8000)
     center = found[:, 0].float()
     means = torch.stack([center[labels[:, 0] == label].mean(0) for label in range(8)])
     assert center.std(0).min() > 4  # it is moved all over the room that there is
@@ -85,9 +85,9 @@ def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
 @pytest.mark.parametrize(
     ("size", "options", "option", "message"),
     [
-        (64, {"patch": 24}, "patch", "use patches of 16 px or less"),
-        (20, {"patch": 7}, "patch", "use patches of 4 px or less, or bigger images"),
-        (64, {"patch": 8, "gap": 4, "jitter": 2}, "gap", "a gap of 5 px or more"),
+        (64, {"patch_size": 24}, "patch", "use patches of 16 px or less"),
+        (20, {"patch_size": 7}, "patch", "use patches of 4 px or less, or bigger images"),
+        (64, {"patch_size": 8, "gap": 4, "jitter": 2}, "gap", "a gap of 5 px or more"),
         (64, {"gap": 16}, "patch", "use patches of 10 px or less"),
     ],
 )
@@ -125,7 +125,7 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
 def test_a_third_of_the_patches_is_down_sampled() -> None:
     ids, task = torch.arange(400), stage(color="keep")
     patches, _ = task.patches(images(400), PerImageRng(0, ids))
-    sharp = stage(color="keep", downsampled=0.0).disguised(patches, PerImageRng(2, ids))
+    sharp = stage(color="keep", downsample=0.0).disguised(patches, PerImageRng(2, ids))
     same = (task.disguised(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
     assert abs(same.float().mean() - 0.67) < 0.03
 
@@ -133,7 +133,7 @@ def test_a_third_of_the_patches_is_down_sampled() -> None:
 def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_kept_equally_often() -> (
     None
 ):
-    task, ids = stage(downsampled=0.0), torch.arange(500)
+    task, ids = stage(downsample=0.0), torch.arange(500)
     patches, _ = task.patches(images(500), PerImageRng(0, ids))
     seen = task.disguised(patches, PerImageRng(2, ids))
     spread = seen.std(dim=(3, 4))
@@ -227,9 +227,9 @@ def test_a_single_pair_needs_more_than_one_image_in_each_part_of_a_batch() -> No
     planned = SimpleNamespace(
         images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
     )
-    stage(pairs=8, batch=4, accumulate=4).validate_plan(planned)
+    stage(pairs=8, batch_size=4, accumulation_steps=4).validate_plan(planned)
     with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
-        stage(pairs=1, batch=4, accumulate=4).validate_plan(planned)
+        stage(pairs=1, batch_size=4, accumulation_steps=4).validate_plan(planned)
 
 
 def test_the_picture_shows_patches_as_cut_and_as_seen() -> None:

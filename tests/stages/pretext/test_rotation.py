@@ -1,16 +1,16 @@
 from __future__ import annotations
 
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.rotation import Rotation
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 
 
 def stage(**options: object) -> Rotation:
-    return Rotation(backbone="conv4", **{"hidden": 16, **options})
+    return Rotation(backbone="conv4", **{"hidden_dim": 16, **options})
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -96,7 +96,7 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 
 def test_the_head_has_two_hidden_layers_or_none() -> None:
-    assert [type(part).__name__ for part in network(stage(hidden=0))["head"]] == ["Linear"]
+    assert [type(part).__name__ for part in network(stage(hidden_dim=0))["head"]] == ["Linear"]
     widths = [
         part.out_features for part in network(stage())["head"] if hasattr(part, "out_features")
     ]

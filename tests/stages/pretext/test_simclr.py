@@ -5,19 +5,19 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext._multi_view import check_views
 from stages.pretext.simclr import SimCLR, nt_xent
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
+from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32
 
 
 def task(**options: object) -> SimCLR:
-    return SimCLR(**{"backbone": "conv4", "hidden": 32, "projection": 16, **options})
+    return SimCLR(**{"backbone": "conv4", "hidden_dim": 32, "projection_dim": 16, **options})
 
 
 def photographs(count: int, size: int = SIZE) -> torch.Tensor:
@@ -147,13 +147,16 @@ def test_a_batch_in_another_order_gives_the_same_loss() -> None:
 
 
 def test_chance_is_one_of_the_other_views_that_are_there() -> None:
-    assert task(batch=64).chance(DatasetInfo(SIZE, 1000, 0)) == 1 / 127
-    assert task(batch=64).chance(DatasetInfo(SIZE, 10, 0)) == 1 / 19  # a set smaller than a batch
-    assert task(batch=64, accumulate=4).chance(DatasetInfo(SIZE, 1000, 0)) == 1 / 31
+    assert task(batch_size=64).chance(DatasetInfo(SIZE, 1000, 0)) == 1 / 127
+    assert (
+        task(batch_size=64).chance(DatasetInfo(SIZE, 10, 0)) == 1 / 19
+    )  # a set smaller than a batch
+    assert task(batch_size=64, accumulation_steps=4).chance(DatasetInfo(SIZE, 1000, 0)) == 1 / 31
 
 
 @pytest.mark.parametrize(
-    ("options", "count"), [({"batch": 8, "accumulate": 8}, 100), ({"accumulate": 4}, 5)]
+    ("options", "count"),
+    [({"batch_size": 8, "accumulation_steps": 8}, 100), ({"accumulation_steps": 4}, 5)],
 )
 def test_parts_of_one_image_have_no_negatives_and_are_refused(
     options: dict[str, int], count: int

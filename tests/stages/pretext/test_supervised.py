@@ -7,14 +7,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transfer.pipeline.loader.loader import load_plan
-from transfer.stage.base.base import DatasetInfo
 
 from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
 from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
 from transfer.models.build import build_network
+from transfer.pipeline.loader import load_plan
+from transfer.stage.base import DatasetInfo
 from transfer.storage.store import Store
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -23,7 +23,7 @@ LABELS = np.arange(20) % 4
 
 
 def task(**options: object) -> Supervised:
-    return Supervised(**{"backbone": "conv4", "epochs": 1, "batch": 8, **options})
+    return Supervised(**{"backbone": "conv4", "epochs": 1, "batch_size": 8, **options})
 
 
 def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path: Path) -> None:
@@ -45,7 +45,7 @@ def test_it_learns_labels_that_can_be_seen(tmp_path: Path) -> None:
     pixels = np.random.RandomState(0).randint(0, 40, (64, 16, 16, 3)).astype(np.uint8)
     labels = np.arange(64) % 3
     pixels[np.arange(64), :, :, labels] += 150
-    one = task(epochs=15, batch=16, optimizer="adamw", learning_rate=1e-2)
+    one = task(epochs=15, batch_size=16, optimizer="adamw", learning_rate=1e-2)
     work = make_work(tmp_path, {"images": pack_images(tmp_path / "set", pixels, labels)})
     one.run(work)
     assert Model(work.folder).history[-1]["accuracy"] > 0.9

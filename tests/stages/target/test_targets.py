@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
-from transfer.stage.base.registry import find_stage, stage_names
 
 from stages.assign import Assign
 from stages.cluster import Cluster
@@ -31,6 +30,7 @@ from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.timm_backbone import SMALL
+from transfer.stage.registry import find_stage, stage_names
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.recipe import TrainableStage
 from transfer.training.target_task import Target
@@ -41,7 +41,7 @@ CONV4 = {"name": "conv4", "width": 0.5}
 RECIPE: dict[str, Any] = {
     "backbone": CONV4,
     "epochs": 3,
-    "batch": 32,
+    "batch_size": 32,
     "optimizer": "adamw",
     "learning_rate": 3e-3,
 }
@@ -92,7 +92,7 @@ def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str
 def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target, dict[str, Any]]:
     """A strategy and what it reads."""
     prepared = {"features": taught["prepared"]}
-    small = {"hidden": 16, "anchors": 64, "ema": 0.5}  # of those options that a strategy has
+    small = {"hidden_dim": 16, "anchors": 64, "ema": 0.5}  # of those options that a strategy has
     kind = find_stage(name, Path.cwd())
     options = (
         RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
@@ -110,7 +110,7 @@ def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target,
 
 
 VARIANTS = [(name, {}) for name in STRATEGIES] + [
-    ("target/regression", {"head": "linear", "measure": "l2"}),
+    ("target/regression", {"head": "linear", "loss": "l2"}),
     ("target/similarity", {"queues": 2}),
     ("target/similarity", {"queues": 2, "ema": 0.0, "head": "mlp"}),
     ("target/similarity", {"queues": 2, "head": "identity"}),
@@ -319,7 +319,7 @@ def test_several_clusterings_count_alike(taught: dict, images: Images, tmp_path:
 def test_regression_is_how_far_features_are_off(
     measure: str, head: str, taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    stage, inputs = strategy("target/regression", taught, measure=measure, head=head, **WHOLE)
+    stage, inputs = strategy("target/regression", taught, loss=measure, head=head, **WHOLE)
     found, work = first_loss(stage, tmp_path, images, inputs)
     said = at_the_start(
         stage, work, images, lambda width: linear_or_mlp(head, width, 16, 8)
@@ -435,7 +435,7 @@ def test_the_second_queue_is_filled_by_the_slow_copy(
     taught: dict, images: Images, tmp_path: Path
 ) -> None:
     """It stands still for the one, and is the target itself for the other: from the third step on they part."""
-    options = {"queues": 2, "epochs": 4, "batch": 48, "anchors": 90, "learning_rate": 0.05}
+    options = {"queues": 2, "epochs": 4, "batch_size": 48, "anchors": 90, "learning_rate": 0.05}
     histories = []
     for ema in (0.0, 1 - 1e-7):
         stage, inputs = strategy("target/similarity", taught, ema=ema, **options)
@@ -514,7 +514,7 @@ def test_features_too_large_for_memory_are_mapped_and_say_the_same(
 
 
 def test_several_teachers_have_a_head_each(taught: dict, images: Images, tmp_path: Path) -> None:
-    stage, _ = strategy("target/regression", taught, head="linear", measure="cosine", **WHOLE)
+    stage, _ = strategy("target/regression", taught, head="linear", loss="cosine", **WHOLE)
     both = stage.model_copy(update={"features": ["p", "f"]})
     inputs = {"features.0": taught["prepared"], "features.1": taught["features"]}
     found, work = first_loss(both, tmp_path / "r", images, inputs)
@@ -622,7 +622,7 @@ def test_a_live_teacher_is_that_of_the_features(
         ({"anchors": 101}, "101 anchors of 100 images: at most 100"),
         ({"variant": "seed", "queues": 2}, "SEED has one queue"),
         ({"head": "identity"}, "linear or mlp"),
-        ({"head": "mlp", "batch": 4, "accumulate": 4}, "4 parts of a batch of 4"),
+        ({"head": "mlp", "batch_size": 4, "accumulation_steps": 4}, "4 parts of a batch of 4"),
     ],
 )
 def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, told: str) -> None:

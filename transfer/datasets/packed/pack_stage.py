@@ -14,7 +14,7 @@ from transfer.datasets.packed.writers import JpegFile, PackedFile, RawFile
 from transfer.datasets.readers.base import Listing, Source, Split
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import TransferError, UsageError
-from transfer.stage.base.base import ImagePack
+from transfer.stage.base import ImagePack
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.utils.formatting import fault_list
 from transfer.utils.lazy_imports import np
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy
 
     from transfer.datasets.packed.decode_workers import Told
-    from transfer.stage.base.context import StageContext
+    from transfer.stage.context import StageContext
 
 BLOCK_IMAGES = 1024
 BLOCK_BYTES = 32 << 20  # of packed images: what is in memory at once, whatever their size
