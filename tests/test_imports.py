@@ -1,4 +1,7 @@
-"""The direction of imports, what a stage's file may hold, and what no file may use."""
+"""Imports run one way: rooms on floors, no cycles, no family of stages that knows another.
+
+Imports for type checkers and files with a leading underscore count too.
+"""
 
 from __future__ import annotations
 
@@ -9,159 +12,160 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parent.parent
-FRAMEWORK = sorted((ROOT / "transfer").rglob("*.py"))
-STAGES = sorted((ROOT / "stages").rglob("*.py"))
+from tests.import_graph import FRAMEWORK, ROOT, STAGES, cycles, imports, module_name, modules
 
-# From the bottom to the top. A module imports from lines above its own, never from its own or below; what a folder
-# holds is one module here, and its files may import one another.
-LAYERS = [
-    "errors",
-    "files lazy places progress",
-    "answers",
-    "document machine networks parallel processes statistics tables clustering preparation",
-    "artifacts manifest matrix variables",
-    "store",
-    "stage work",
-    "catalog images",
-    "given plan training",
-    "planned_images",
-    "embedding",
-    "formats",
-    "wiring wording",
-    "ancestry",
-    "pipeline",
-    "reasons",
-    "make states",
-    "runner",
-    "api",
-    "expected scored",
-    "comparable comparison",
-    "compare",
-    "tabular",
-    "textplot",
-    "describe modelcard picture schema show",
-    "doctor export report upkeep",
-    "cli",
-    "__main__",
-]
-LAYER = {name: number for number, line in enumerate(LAYERS) for name in line.split()}
-EXPORTED = "transfer/formats.py"  # what it saves is for others, and tensors only: it reads them back as such
+# From the bottom to the top. A room imports from lower floors only; rooms on one floor never
+# import one another. What lies inside a room may import what lies beside it.
+FLOORS: tuple[tuple[str, ...], ...] = (
+    ("errors", "version"),
+    ("utils",),
+    ("numerics", "transforms", "models", "storage"),
+    ("artifacts",),
+    ("stage",),
+    ("datasets",),
+    ("training", "pipeline"),
+    ("execution", "plugin"),
+    ("api",),
+    ("comparison", "export", "inspection"),
+    ("report", "__init__"),
+    ("cli",),
+    ("__main__",),
+)
+FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+# What these may not import though it lies below them.
+FORBIDDEN = {
+    "utils": {"version"},
+    "execution": {"training"},
+    "plugin": {"pipeline", "datasets"},
+    "stages": {"pipeline", "execution", "plugin"},
+}
+ROOT_FILES = {"__init__", "__main__", "api", "errors", "plugin", "version"}
+TOP_OF_STAGES = FLOOR["training"]  # stages import what is on this floor or below
+# Families of stages, and the files that all of them may use.
+FAMILIES = ("pretext", "extract", "target", "evaluate", "cluster", "prepare", "assign")
 PICKLERS = {"pickle", "cPickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+READS_STATE_DICTS = "transfer/export/formats.py"  # reads back what it wrote: tensors only
 
 
-def imports(path: Path) -> Iterator[tuple[str, int]]:
-    """Full name of everything that a file imports, and the line; not what only a type checker sees."""
-
-    def visit(node: ast.AST) -> Iterator[tuple[str, int]]:
-        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
-            for child in node.orelse:
-                yield from visit(child)
-            return
-        if isinstance(node, ast.Import):
-            yield from ((alias.name, node.lineno) for alias in node.names)
-        if isinstance(node, ast.ImportFrom):
-            assert node.level == 0, f"{path}:{node.lineno}: a relative import"
-            yield from ((f"{node.module}.{alias.name}", node.lineno) for alias in node.names)
-        for child in ast.iter_child_nodes(node):
-            yield from visit(child)
-
-    yield from visit(ast.parse(path.read_text(encoding="utf-8")))
+def room(name: str) -> str:
+    """The room of a module of `transfer`: `transfer.utils.files` is in `utils`."""
+    parts = name.split(".")
+    return parts[1] if len(parts) > 1 else "__init__"
 
 
-def short(path: Path) -> str:
-    return path.relative_to(ROOT).as_posix()
-
-
-def test_every_module_of_the_framework_has_its_layer() -> None:
-    top = {path.relative_to(ROOT / "transfer").parts[0].removesuffix(".py") for path in FRAMEWORK}
-    assert top - {"__init__"} == LAYER.keys(), (
-        "give it a line in LAYERS, or take the one that is gone out of it"
-    )
-
-
-@pytest.mark.parametrize("path", FRAMEWORK, ids=short)
-def test_the_framework_imports_downwards_and_nothing_of_the_stages(path: Path) -> None:
-    mine = path.relative_to(ROOT / "transfer").parts[0].removesuffix(".py")
-    upwards = []
+@pytest.mark.parametrize("path", FRAMEWORK, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_rooms_import_from_lower_floors_only(path: Path) -> None:
+    own = room(module_name(path))
+    assert own in FLOOR, f"{path}: no floor for the room `{own}`: add it to FLOORS"
     for name, line in imports(path):
-        parts = name.split(".")
-        assert parts[0] != "stages", f"{short(path)}:{line} imports {name}"
-        if parts[0] != "transfer" or len(parts) == 1 or parts[1] == mine or mine == "__init__":
+        where = f"{path.relative_to(ROOT)}:{line}: imports {name}"
+        assert not name.startswith("stages."), f"{where}: stages are found by name"
+        if name.partition(".")[0] != "transfer":
             continue
-        if parts[1] == "__version__":
-            continue
-        if LAYER[parts[1]] >= LAYER[mine]:
-            upwards.append(f"{short(path)}:{line}: {mine} imports {name}")
-    assert upwards == []
+        other = room(name)
+        allowed = other == own or FLOOR[other] < FLOOR[own]
+        assert allowed and other not in FORBIDDEN.get(own, ()), where
+
+
+@pytest.mark.parametrize("path", STAGES, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_stages_import_the_framework_and_their_own_family(path: Path) -> None:
+    own = path.relative_to(ROOT / "stages").with_suffix("").parts[0]
+    for name, line in imports(path):
+        where = f"{path.relative_to(ROOT)}:{line}: imports {name}"
+        top, _, rest = name.partition(".")
+        if top == "stages":
+            assert rest.partition(".")[0] == own, f"{where}, of another family"
+        if top == "transfer":
+            other = room(name)
+            assert FLOOR[other] <= TOP_OF_STAGES, where
+            assert other not in FORBIDDEN["stages"], where
+
+
+def test_no_module_imports_itself_in_a_cycle() -> None:
+    assert cycles() == []
+
+
+def test_the_root_holds_six_files_and_every_folder_is_a_package() -> None:
+    assert {path.stem for path in (ROOT / "transfer").glob("*.py")} == ROOT_FILES
+    folders = {path.parent for path in [*FRAMEWORK, *STAGES]}
+    assert [folder for folder in folders if not (folder / "__init__.py").exists()] == []
 
 
 @pytest.mark.parametrize(
-    "path", [path for path in STAGES if not path.name.startswith("_")], ids=short
+    "path",
+    [path for path in STAGES if not any(part.startswith("_") for part in path.parts[-2:])],
+    ids=lambda path: path.relative_to(ROOT).as_posix(),
 )
-def test_a_file_of_a_stage_defines_one_stage_and_imports_no_other(path: Path) -> None:
+def test_a_stage_file_defines_one_stage(path: Path) -> None:
+    import importlib
+
     from transfer.stage.base import Stage
-    from transfer.stage.registry import find_stage
 
-    name = path.relative_to(ROOT / "stages").with_suffix("").as_posix()
-    module = sys.modules[find_stage(name, ROOT).__module__]
-    found = [
-        kind
-        for kind in vars(module).values()
-        if isinstance(kind, type) and kind.__module__ == module.__name__
+    module = importlib.import_module(module_name(path))
+    classes = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type)
+        and issubclass(value, Stage)
+        and value.__module__ == module.__name__
     ]
-    assert sum(issubclass(kind, Stage) for kind in found) == 1
-    others = [imported for imported, _ in imports(path) if imported.startswith("stages.")]
-    assert [one for one in others if not any(part.startswith("_") for part in one.split("."))] == []
+    assert len(classes) == 1
 
 
-@pytest.mark.parametrize("path", STAGES, ids=short)
-def test_stages_import_only_the_framework_and_what_is_installed(path: Path) -> None:
-    from importlib.metadata import packages_distributions
-
-    known = {"transfer", "stages", *sys.stdlib_module_names, *packages_distributions()}
-    assert {name.split(".")[0] for name, _ in imports(path)} - known == set()
-
-
-@pytest.mark.parametrize("path", [*FRAMEWORK, *STAGES], ids=short)
-def test_what_is_no_option_says_of_which_type_it_is(path: Path) -> None:
-    # Python 3.10 refuses the bare word, where later ones read it.
-    nodes = [
-        node
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
-        if isinstance(node, ast.AnnAssign)
-    ]
-    assert [
-        node.lineno for node in nodes if ast.unparse(node.annotation) in ("ClassVar", "Final")
-    ] == []
+@pytest.mark.parametrize(
+    "path", [*FRAMEWORK, *STAGES], ids=lambda path: path.relative_to(ROOT).as_posix()
+)
+def test_nothing_is_pickled_and_torch_loads_tensors_only(path: Path) -> None:
+    for name, line in imports(path):
+        assert name.partition(".")[0] not in PICKLERS, f"{path}:{line}: imports {name}"
+    for call in _calls(path):
+        text = ast.unparse(call)
+        if text.startswith(("torch.load(", "np.load(", "numpy.load(")):
+            safe = (
+                "weights_only=True" in text if "torch" in text else "allow_pickle=True" not in text
+            )
+            assert safe, f"{path}:{call.lineno}: {text}"
+        assert "strict=False" not in text.partition("load_state_dict(")[2], f"{path}:{call.lineno}"
 
 
-@pytest.mark.parametrize("path", [*FRAMEWORK, *STAGES], ids=short)
-def test_nothing_is_pickled_and_nothing_is_loaded_loosely(path: Path) -> None:
-    found = [
-        f"{line}: import of {name}"
-        for name, line in imports(path)
-        if name.split(".")[0] in PICKLERS
-    ]
-    nodes = list(ast.walk(ast.parse(path.read_text(encoding="utf-8"))))
-    calls = [node for node in nodes if isinstance(node, ast.Call)]
-    # A user's own weights: what torch then reads is tensors, and anything else is an error.
-    safe = [call.func for call in calls if "weights_only=True" in map(ast.unparse, call.keywords)]
-    if short(path) == EXPORTED:
-        safe += [call.func for call in calls if ast.unparse(call.func) == "torch.save"]
-    for node in nodes:
-        if (
-            isinstance(node, ast.Attribute)
-            and ast.unparse(node) in ("torch.save", "torch.load")
-            and node not in safe
-        ):
-            found.append(f"{node.lineno}: {ast.unparse(node)}")
-        if isinstance(node, ast.Call) and ast.unparse(node.func) != "zip":
-            for keyword in node.keywords:
-                if ast.unparse(keyword) in (
-                    "strict=False",
-                    "allow_pickle=True",
-                    "weights_only=False",
-                ):
-                    found.append(f"{node.lineno}: {ast.unparse(keyword)}")
-    assert found == []
+def _calls(path: Path) -> Iterator[ast.Call]:
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Call):
+            yield node
+
+
+def test_plugin_names_all_that_it_promises() -> None:
+    import transfer.plugin as plugin
+
+    assert sorted(plugin.__all__) == plugin.__all__
+    assert [name for name in plugin.__all__ if not hasattr(plugin, name)] == []
+
+
+def test_imports_of_third_parties_are_declared() -> None:
+    known = {name.partition(".")[0] for name in modules()} | set(sys.stdlib_module_names)
+    declared = {
+        "PIL",
+        "click",
+        "faiss",
+        "filelock",
+        "h5py",
+        "markupsafe",
+        "jinja2",
+        "numpy",
+        "onnx",
+        "onnxruntime",
+        "onnxscript",
+        "pydantic",
+        "rich",
+        "ruamel",
+        "safetensors",
+        "scipy",
+        "skimage",
+        "sklearn",
+        "threadpoolctl",
+        "timm",
+        "torch",
+        "torchvision",
+    }
+    used = {name.partition(".")[0] for path in [*FRAMEWORK, *STAGES] for name, _ in imports(path)}
+    assert used - known - declared == set()
