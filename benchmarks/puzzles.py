@@ -55,9 +55,9 @@ class Stopwatch:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         value, figures = self.task.loss(network, batch, draw)
         self.accuracies.append(float(figures["accuracy"]))
-        for wanted in WANTED:
-            if len(self.accuracies) >= WINDOW and self.recent >= wanted:
-                self.reached.setdefault(wanted, self.passed)
+        for classes in WANTED:
+            if len(self.accuracies) >= WINDOW and self.recent >= classes:
+                self.reached.setdefault(classes, self.passed)
         if self.passed > self.minutes or len(self.reached) == len(WANTED):
             raise OutOfTime
         return value, figures
@@ -79,8 +79,8 @@ class Stopwatch:
         name = f"{count} puzzles an image" if count > 1 else "1 puzzle an image"
         rate = len(self.accuracies) * self.task.batch_size / (60 * self.passed)
         report.add(f"{name}: rate", rate, "images/s")
-        for wanted, minutes in self.reached.items():
-            report.add(f"{name}: time to {wanted:.0%}", minutes, "minutes")
+        for classes, minutes in self.reached.items():
+            report.add(f"{name}: time to {classes:.0%}", minutes, "minutes")
         report.add(f"{name}: accuracy at the end", 100 * self.recent, "%")
 
 

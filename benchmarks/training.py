@@ -118,10 +118,10 @@ def target(bench: Bench) -> None:
     head = nn.Linear(student.width(64), CLASSES)
     network = nn.ModuleDict({"backbone": student, "head": head})
     prepared = normalize(bench.batch, Normalization())
-    wanted = torch.arange(BATCH) % CLASSES
+    classes = torch.arange(BATCH) % CLASSES
 
     def loss() -> torch.Tensor:
-        return nn.functional.cross_entropy(head(backbone(prepared).flatten(1)), wanted)
+        return nn.functional.cross_entropy(head(student(prepared).flatten(1)), classes)
 
     loop = bench.loop(task, network, loss)
     bench.compare("target: AlexNet", lambda: bench.stage(task, labels=labels), loop)
