@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,13 @@ from transfer.datasets.cards import Card, load_card
 from transfer.datasets.packed.decode import decode
 from transfer.datasets.reader_factory import make_source
 from transfer.datasets.readers.base import Listing, Source, Survey
+from transfer.utils.files import TICK
 from transfer.utils.stamp_cache import StampCache
+
+
+def settle() -> None:
+    """Wait until the files are older than the resolution of the file system's clock."""
+    time.sleep(2 * TICK / 1e9)
 
 
 def noise(count: int, side: int, seed: int = 0, channels: int = 3) -> np.ndarray:

@@ -6,7 +6,6 @@ import io
 import os
 import stat
 import tarfile
-import time
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -15,11 +14,10 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import encode, picture
-from transfer.datasets.packed.decode import BadImage
+from tests.datasets.miniature import settle
 from transfer.datasets.readers.archive_tree import ArchiveTree
-from transfer.datasets.readers.base import TICK
 from transfer.datasets.readers.folder import FolderSource
-from transfer.errors import UsageError
+from transfer.errors import BadImage, UsageError
 from transfer.utils.stamp_cache import StampCache
 
 FILES = {
@@ -271,7 +269,7 @@ def test_a_changed_byte_in_an_archive_changes_the_fingerprint(tmp_path: Path, fo
         return FolderSource(path).survey(StampCache(tmp_path / "memory")).splits["all"].fingerprint
 
     path = write(tmp_path / f"set.{form}", FILES)
-    time.sleep(2 * TICK / 1e9)
+    settle()
     before = look()
     status = path.stat()
     changed = bytearray(FILES["cat/1.png"])

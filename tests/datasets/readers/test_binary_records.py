@@ -10,7 +10,6 @@ import pickle
 import re
 import struct
 import tarfile
-import time
 import tracemalloc
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -20,19 +19,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.datasets.miniature import damaged_everywhere, noise, opened, pixels
-from transfer.datasets.packed.decode import BadImage
+from tests.datasets.miniature import damaged_everywhere, noise, opened, pixels, settle
 from transfer.datasets.readers import binary_records
-from transfer.datasets.readers.base import TICK
 from transfer.datasets.readers.safe_pickle import UnsafePickle, read_plain_pickle
-from transfer.errors import UsageError
+from transfer.errors import BadImage, UsageError
 
 SPLITS = {"splits": {}}  # a miniature has not the counts of its card
-
-
-def settle() -> None:
-    """Let the files be older than what the clock of a file system can tell apart."""
-    time.sleep(2 * TICK / 1e9)
 
 
 def check(found: Any, split: str, images: np.ndarray, labels: list[int] | None) -> None:

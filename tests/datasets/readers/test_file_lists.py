@@ -13,8 +13,7 @@ import pytest
 from scipy.io import savemat
 
 from tests.datasets.conftest import encode, picture
-from tests.datasets.miniature import Opened, jpegs, opened, pixels, text
-from tests.datasets.readers.test_binary_records import settle
+from tests.datasets.miniature import Opened, jpegs, opened, pixels, settle, text
 from transfer.datasets.cards import Card
 from transfer.datasets.packed.decode import decode
 from transfer.datasets.readers import file_tree as tree_module

@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import encode, fill, needs_user, picture
+from tests.datasets.miniature import settle
 from tests.datasets.packed.test_decode import png
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import file_tree as tree_module
-from transfer.datasets.readers.base import TICK, Survey
+from transfer.datasets.readers.base import Survey
 from transfer.datasets.readers.folder import FolderSource
 from transfer.errors import TransferError, UsageError
 from transfer.utils.stamp_cache import StampCache
@@ -34,11 +35,6 @@ def look(tmp_path: Path) -> Callable[..., Survey]:
 
 def fingerprints(survey: Survey) -> dict[str, str]:
     return {name: split.fingerprint for name, split in survey.splits.items()}
-
-
-def settle() -> None:
-    """Let the files be older than what the clock of a file system can tell apart."""
-    time.sleep(2 * TICK / 1e9)
 
 
 # Layouts
@@ -313,7 +309,7 @@ def test_a_change_within_the_same_tick_of_the_clock_is_noticed(
 ) -> None:
     folder = fill(tmp_path / "set", "a.png")
     frozen = [100, 1, time.time_ns(), 7]
-    monkeypatch.setattr(tree_module, "stamp", lambda path: frozen)
+    monkeypatch.setattr(tree_module, "file_stamp", lambda path: frozen)
     before = fingerprints(look(folder))
     data = (folder / "a.png").read_bytes()
     (folder / "a.png").write_bytes(data[:-1] + b"x")

@@ -3,7 +3,6 @@ from __future__ import annotations
 import multiprocessing
 import os
 import pickle
-import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,13 +13,13 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import encode, picture, split_of, write_h5
+from tests.datasets.miniature import settle
 from transfer.artifacts import Images
-from transfer.datasets.packed.decode import BadImage
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import hdf5 as hdf5_module
-from transfer.datasets.readers.base import TICK, Survey
+from transfer.datasets.readers.base import Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
-from transfer.errors import TransferError, UsageError
+from transfer.errors import BadImage, TransferError, UsageError
 from transfer.utils.stamp_cache import StampCache
 
 
@@ -453,7 +452,7 @@ def test_the_fingerprint_is_of_bytes_alone_and_differs_between_splits(
     copy.write_bytes(file.read_bytes())
     os.utime(copy, (5, 5))
     assert look(copy) == before
-    time.sleep(2 * TICK / 1e9)
+    settle()
     look(copy)
     status, data = copy.stat(), bytearray(copy.read_bytes())
     data[-100] ^= 1
@@ -466,7 +465,7 @@ def test_a_file_is_read_once_and_then_remembered_without_h5py(
     file: Path, look: Callable[[Path], Survey], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_h5(file, train=split_of(3), attributes={"image_size": 24})
-    time.sleep(2 * TICK / 1e9)
+    settle()
     before = look(file)
     monkeypatch.setattr(Hdf5Source, "_look", lambda self: pytest.fail("read again"))
     monkeypatch.setattr(hdf5_module, "h5py", None)

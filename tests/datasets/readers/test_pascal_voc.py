@@ -14,9 +14,8 @@ import pytest
 from PIL import Image
 
 from tests.datasets.conftest import encode
-from tests.datasets.miniature import Opened, damaged_everywhere, jpegs, opened, pixels, text
+from tests.datasets.miniature import Opened, damaged_everywhere, jpegs, opened, pixels, settle, text
 from tests.datasets.readers.test_archive_tree import write_tar
-from tests.datasets.readers.test_binary_records import settle
 from transfer.datasets.readers.annotations import Annotations
 from transfer.datasets.readers.pascal_voc import parse_boxes
 from transfer.errors import UsageError

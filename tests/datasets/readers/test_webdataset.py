@@ -4,21 +4,20 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.datasets.conftest import encode, picture
-from tests.datasets.miniature import Opened
+from tests.datasets.miniature import Opened, settle
 from tests.datasets.readers.test_archive_tree import link, write_tar
 from transfer.datasets.cards import Card
 from transfer.datasets.readers import webdataset as shards_module
-from transfer.datasets.readers.base import TICK, Survey
+from transfer.datasets.readers.base import Survey
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.datasets.readers.webdataset import TarSource
-from transfer.errors import UsageError
+from transfer.errors import BadImage, UsageError
 from transfer.utils.stamp_cache import StampCache
 
 
@@ -232,7 +231,7 @@ def test_shards_are_read_once_and_a_changed_byte_is_noticed(
     )
     for number in range(2):
         shard(tmp_path / f"s-{number}.tar", 3 * number, cls=cls)
-    time.sleep(2 * TICK / 1e9)
+    settle()
     place = tmp_path / "s-{0..1}.tar"
     source, before = look(tmp_path, place)
     source.listing("all")
@@ -250,7 +249,6 @@ def test_shards_are_read_once_and_a_changed_byte_is_noticed(
 
 
 def test_a_shard_that_changes_after_it_was_listed_gives_a_message(tmp_path: Path) -> None:
-    from transfer.datasets.packed.decode import BadImage
 
     shard(tmp_path / "set.tar", 0)
     source, _ = look(tmp_path, tmp_path / "set.tar")
