@@ -175,22 +175,22 @@ def zip_is_encrypted(path: Path) -> Path:
 
 
 CRAFTED: dict[Callable[[Path], Path], str] = {
-    leads_up: "holds 2 files that cannot be taken:\n  '../escaped.png': its path leads out of the set\n  'a/../../b",
+    leads_up: "2 files cannot be used:\n  '../escaped.png': its path leads out of the set\n  'a/../../b",
     is_absolute: "'/etc/escaped.png': its path is absolute",
     has_a_link: "'cat/5.png': it is a link",
     has_a_hard_link: "'cat/5.png': it is a link",
-    has_a_pipe: "'cat/5.png': it is no plain file",
-    has_one_twice: "it is there twice",
-    is_compressed: "is not a readable tar archive: it is compressed: unpack it",
-    is_cut: "is not a readable tar archive: ",
-    is_cut_between_files: "it ends early: it has been cut",
-    is_two: "two archives have been joined",
-    is_no_tar: "is not a readable tar archive",
+    has_a_pipe: "'cat/5.png': it is not a plain file",
+    has_one_twice: "it occurs twice",
+    is_compressed: "not a readable tar archive .compressed: unpack it",
+    is_cut: "not a readable tar archive ",
+    is_cut_between_files: "truncated: it has no end mark",
+    is_two: "two archives were joined",
+    is_no_tar: "not a readable tar archive",
     zip_leads_up: "'../../escaped.png': its path leads out of the set",
     zip_is_absolute: "'/escaped.png': its path is absolute",
     zip_has_a_link: "'cat/5.png': it is a link",
-    zip_is_packed_otherwise: "packed by a method other than deflate",
-    zip_is_cut: "is not a readable zip archive",
+    zip_is_packed_otherwise: "compressed by a method other than deflate",
+    zip_is_cut: "not a readable zip archive",
     zip_is_encrypted: "it is encrypted",
 }
 
@@ -240,10 +240,10 @@ def test_an_image_of_a_zip_that_is_damaged_is_told_and_the_others_are_read(tmp_p
     data[data.index(FILES["dog/2.jpg"]) + 20] ^= 1
     path.write_bytes(data)
     tree = ArchiveTree(path)
-    with pytest.raises(BadImage, match="do not fit the archive's checksum"):
+    with pytest.raises(BadImage, match="do not match the archive's checksum"):
         tree.read("dog/2.jpg")
     assert tree.read("cat/1.png") == FILES["cat/1.png"]
-    with pytest.raises(UsageError, match=r"dog/2.jpg: its bytes do not fit"):
+    with pytest.raises(UsageError, match=r"dog/2.jpg: its bytes do not match"):
         FolderSource(path).survey(StampCache(tmp_path / "memory"))
 
 
@@ -253,11 +253,11 @@ def test_a_file_that_claims_more_than_it_holds_fills_no_memory(tmp_path: Path) -
     at = data.index(b"PK\1\2") + 24
     data[at : at + 4] = (1 << 31).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(BadImage, match="2,147,483,648 bytes, more than a picture has"):
+    with pytest.raises(BadImage, match="2,147,483,648 bytes, more than an image has"):
         ArchiveTree(path).read("1.png")
     data[at : at + 4] = (900).to_bytes(4, "little")
     path.write_bytes(data)
-    with pytest.raises(BadImage, match="do not fit the archive's checksum"):
+    with pytest.raises(BadImage, match="do not match the archive's checksum"):
         ArchiveTree(path).read("1.png")
 
 

@@ -144,7 +144,7 @@ def test_a_changed_byte_changes_the_fingerprint_of_the_splits_that_it_is_of(
     changed = {split for split, one in after.prints().items() if one != prints[split]}
     folds = {f"train_fold{fold}" for fold in range(10)}
     assert changed == (folds if file == "fold_indices.txt" else folds | {"train"})
-    assert f"{file} is another" in after.survey.changes
+    assert f"{file} has changed" in after.survey.changes
 
 
 def cut(folder: Path) -> None:
@@ -169,11 +169,11 @@ def label_eleven(folder: Path) -> None:
 
 
 STL_FAULTS = {
-    cut: r"train_X.bin has 82,945 bytes, no whole number of images of 27,648: it has been cut",
+    cut: r"train_X.bin has 82,945 bytes, not a whole number of images of 27,648: it is truncated",
     empty: "train_X.bin has 0 bytes",
     fewer_labels: "split 'train' has 12 images and 10 labels",
-    label_zero: "labels of split 'train' go from -1 to -1, outside of 0 to 9",
-    label_eleven: "go from 10 to 10, outside of 0 to 9",
+    label_zero: "split 'train' has labels from -1 to -1, outside of 0 to 9",
+    label_eleven: "has labels from 10 to 10, outside of 0 to 9",
 }
 
 
@@ -475,7 +475,7 @@ PICKLES = {
     ),
     "lists within lists": (NESTED, "a list of anything but numbers and texts"),
     "a list that holds itself": (b"\x80\x02}U\x01a]q\x00h\x00as.", "a list of anything but"),
-    "no dict": (pickle.dumps([1, 2]), "a dict is wanted"),
+    "no dict": (pickle.dumps([1, 2]), "a dict is required"),
     "cut": (python2_pickle({b"data": noise(2, 4).reshape(2, -1)})[:-30], "not a readable pickle"),
     "nothing": (b"", "not a readable pickle"),
     "no pickle": (b"not a pickle at all", "pickle|operation"),
@@ -518,7 +518,10 @@ def test_any_damage_to_a_pickle_gives_a_message_or_data() -> None:
         ({b"data": planes(noise(2, 32))}, "has no list of whole numbers under 'labels'"),
         ({b"data": planes(noise(2, 32)), b"labels": [b"a", b"b"]}, "has no list of whole numbers"),
         ({b"data": planes(noise(2, 32)), b"labels": [0]}, "has 2 images and 1 labels"),
-        ({b"data": planes(noise(2, 32)), b"labels": [0, 10]}, "go from 0 to 10, outside of 0 to 9"),
+        (
+            {b"data": planes(noise(2, 32)), b"labels": [0, 10]},
+            "has labels from 0 to 10, outside of 0 to 9",
+        ),
     ],
 )
 def test_batches_that_make_no_sense_are_refused(
@@ -576,13 +579,13 @@ def truncated_gz(place: Path) -> None:
 
 
 ARCHIVES = {
-    truncated: "is not a whole tar archive",
-    no_archive: "is not a whole tar archive",
+    truncated: "not a complete tar archive",
+    no_archive: "not a complete tar archive",
     without_a_batch: "has no data_batch_3.bin",
     leads_out: "its path leads out of the set",
     absolute: "its path is absolute",
-    a_link: "it is no plain file",
-    truncated_gz: "is not a whole .gz file",
+    a_link: "it is not a plain file",
+    truncated_gz: "not a complete .gz file",
 }
 
 
@@ -605,7 +608,7 @@ def test_what_was_checked_once_is_remembered(
     python_archive(tmp_path / "cifar10")
     settle()
     before = opened("cifar10", tmp_path / "cifar10", **SPLITS).prints()
-    monkeypatch.setattr(binary_records, "from_archive", lambda *_: pytest.fail("read again"))
+    monkeypatch.setattr(binary_records, "extract", lambda *_: pytest.fail("read again"))
     monkeypatch.setattr(binary_records, "np", None)
     assert opened("cifar10", tmp_path / "cifar10", **SPLITS).prints() == before
 
@@ -653,7 +656,7 @@ def test_fashion_mnist_is_read_from_idx_files_as_gray_color(tmp_path: Path, zipp
         (b"\0\0\x08\x03\0\0", "is not an idx file of bytes"),
         (
             idx(noise(8, 28, channels=1)[..., 0])[:-1],
-            r"has 6,287 bytes instead of 6,288: it has been cut",
+            r"has 6,287 bytes instead of 6,288: it is truncated",
         ),
         (idx(noise(8, 28, channels=1)[..., 0]) + b"x", "6,289 bytes instead of 6,288"),
         (

@@ -16,7 +16,7 @@ from tests.datasets.conftest import encode, picture
 from tests.datasets.miniature import Opened, jpegs, opened, pixels, settle, text
 from transfer.datasets.cards import Card
 from transfer.datasets.packed.decode import decode
-from transfer.datasets.readers import file_tree as tree_module
+from transfer.datasets.readers import file_digests as digests_module
 from transfer.errors import UsageError
 
 SPLITS = {"splits": {}}
@@ -197,9 +197,9 @@ def test_imagenet100_takes_its_classes_out_of_imagenet(
         (["1", "0"], "class 'synset 0'"),
         (
             ["1", "2", "1", "2"],
-            "lacks 1 images that are listed:\n  .*line 4: val/ILSVRC2012_val_00000004.JPEG",
+            "lacks 1 listed image:\n  .*line 4: val/ILSVRC2012_val_00000004.JPEG",
         ),
-        ([], "holds no pictures of the split 'val'"),
+        ([], "holds no images of the split 'val'"),
     ],
 )
 def test_a_faulty_ground_truth_is_told_with_its_line(
@@ -224,7 +224,7 @@ def test_a_damaged_meta_mat_is_told(tmp_path: Path, data: bytes) -> None:
     meta = place / "ILSVRC2012_devkit_t12/data/meta.mat"
     text(meta.parent / "ILSVRC2012_validation_ground_truth.txt", "1")
     meta.write_bytes(data)
-    with pytest.raises(UsageError, match=r"meta.mat is not ImageNet's meta.mat: "):
+    with pytest.raises(UsageError, match=r"meta.mat: not ImageNet's meta.mat "):
         _ = opened("imagenet", place, **SPLITS).survey.splits["val"]
 
 
@@ -317,17 +317,17 @@ def test_without_its_words_classes_go_by_their_codes(tmp_path: Path) -> None:
     [
         (
             "val_9.JPEG\tn01443537\t0\t0\t1\t1",
-            r"lacks 1 images that are listed:\n  .*line 4: val/images/val_9.JPEG",
+            r"lacks 1 listed image:\n  .*line 4: val/images/val_9.JPEG",
         ),
         (
             "val_0.JPEG\tn01443537\t0\t0\t1\t1",
-            "line 4: 'val/images/val_0.JPEG' is in line 1 already",
+            "line 4: 'val/images/val_0.JPEG' is already in line 1",
         ),
         ("val_2b.JPEG\tn99999999\t0\t0\t1\t1", "class 'n99999999' is none of the 2 classes"),
-        ("val_2b.JPEG n01443537", "line 4: 'val_2b.JPEG n01443537' is not as expected"),
+        ("val_2b.JPEG n01443537", "line 4: 'val_2b.JPEG n01443537' does not match"),
         (
             "../../train/x.JPEG\tn01443537\t0\t0\t1\t1",
-            "line 4: .* cannot be: its path leads out of the set",
+            "line 4: invalid name .*: its path leads out of the set",
         ),
         ("\x00\tn01443537\t0\t0\t1\t1", "it has no name"),
     ],
@@ -489,7 +489,7 @@ def test_links_that_loop_end_and_lead_nowhere_else(tmp_path: Path) -> None:
     (folder / "train" / "a" / "loop.png").symlink_to(folder / "train" / "a" / "loop.png")
     card = own(splits={"train": {"folders": "train"}, "val": {"folders": "val"}})
     with pytest.raises(
-        UsageError, match=r"1 files .* cannot be read:\n  train/a/loop.png: Too many levels"
+        UsageError, match=r"1 file cannot be read:\n  train/a/loop.png: Too many levels"
     ):
         _ = Opened(card, folder, tmp_path / "memory").survey.splits["train"]
     (folder / "train" / "a" / "loop.png").unlink()
@@ -500,13 +500,13 @@ def test_links_that_loop_end_and_lead_nowhere_else(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("part", "message"),
     [
-        ({"list": "l.txt", "image": "{name}"}, "asks for 'name', which `line` does not have"),
-        ({"list": "l.txt", "line": "{image} {image}"}, "cannot be read"),
-        ({"list": "missing.txt"}, "image set 'mine' is not there: .* has no missing.txt"),
+        ({"list": "l.txt", "image": "{name}"}, "needs 'name', which `line` does not have"),
+        ({"list": "l.txt", "line": "{image} {image}"}, "invalid template"),
+        ({"list": "missing.txt"}, "image set 'mine' is missing: .* has no missing.txt"),
         ({"list": "l.txt", "image": "nowhere/{image}"}, "has no nowhere/"),
         ({"folders": "nothing"}, "has no nothing/ with a folder for each class"),
         ({"pictures": "nothing"}, "has no nothing/"),
-        ({"pictures": "empty"}, "holds no pictures of the split 'train'"),
+        ({"pictures": "empty"}, "holds no images of the split 'train'"),
         ({"list": "bytes.txt"}, "is not a text file in UTF-8"),
     ],
 )
@@ -560,15 +560,15 @@ def test_the_fingerprint_tells_changes_and_nothing_else(tmp_path: Path, change: 
     assert (after["train"] == before["train"]) == (change == "other split")
     assert (after["test"] == before["test"]) == (change not in ("class elsewhere", "other split"))
     if change == "byte":
-        assert found.survey.changes == ["i/2.png is another"]
+        assert found.survey.changes == ["i/2.png has changed"]
 
 
 def test_images_are_read_once_and_only_those_of_the_splits_that_are_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read, digest = [], tree_module._digest
+    read, digest = [], digests_module._digest
     monkeypatch.setattr(
-        tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1]
+        digests_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1]
     )
     imagenet(tmp_path / "imagenet")
     jpegs(tmp_path / "imagenet", f"val/{SPRINGER}/1.JPEG", f"val/{SPRINGER}/2.JPEG")
@@ -588,8 +588,8 @@ def test_images_are_read_once_and_only_those_of_the_splits_that_are_asked_for(
     changed = opened("imagenet", tmp_path / "imagenet", **SPLITS)
     _ = changed.survey.splits["train"]
     assert changed.survey.changes == [
-        f"train/{SPRINGER}/{SPRINGER}_1.JPEG is gone",
-        f"train/{TENCH}/new.JPEG is new",
+        f"train/{SPRINGER}/{SPRINGER}_1.JPEG was removed",
+        f"train/{TENCH}/new.JPEG was added",
     ]
     assert len(read) == 8
 
@@ -600,9 +600,9 @@ def test_a_long_first_reading_that_is_interrupted_goes_on_where_it_was(
     jpegs(tmp_path / "set", *(f"train/a/{number}.png" for number in range(6)))
     settle()
     card = own(splits={"train": {"folders": "train"}})
-    monkeypatch.setattr(tree_module, "READ_AT_ONCE", 2)
-    monkeypatch.setattr(tree_module, "SAVE_EVERY", 0.0)
-    read, digest = [], tree_module._digest
+    monkeypatch.setattr(digests_module, "READ_AT_ONCE", 2)
+    monkeypatch.setattr(digests_module, "SAVE_EVERY", 0.0)
+    read, digest = [], digests_module._digest
 
     def stop_at_the_fifth(tree: Any, name: str) -> Any:
         if name.endswith("4.png") and "again" not in read:
@@ -610,7 +610,7 @@ def test_a_long_first_reading_that_is_interrupted_goes_on_where_it_was(
         read.append(name)
         return digest(tree, name)
 
-    monkeypatch.setattr(tree_module, "_digest", stop_at_the_fifth)
+    monkeypatch.setattr(digests_module, "_digest", stop_at_the_fifth)
     with pytest.raises(KeyboardInterrupt):
         _ = Opened(card, tmp_path / "set", tmp_path / "memory").survey.splits["train"]
     read[:] = ["again"]

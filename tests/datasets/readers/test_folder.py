@@ -19,6 +19,7 @@ from tests.datasets.miniature import settle
 from tests.datasets.packed.test_decode import png
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.readers import file_digests as digests_module
 from transfer.datasets.readers import file_tree as tree_module
 from transfer.datasets.readers.base import Survey
 from transfer.datasets.readers.folder import FolderSource
@@ -189,14 +190,14 @@ def test_an_archive_of_a_folder_is_that_folder(
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        ([], "holds no pictures"),
-        (["notes.txt"], "holds no pictures"),
-        (["train/a/1.png", "test/notes.txt"], "test.* holds no pictures"),
-        (["1.png", "a/2.png"], "both pictures .1.png, .* and folders"),
-        (["train/1.png", "train/a/2.png"], "both pictures .train/1.png, .* and folders"),
+        ([], "holds no images"),
+        (["notes.txt"], "holds no images"),
+        (["train/a/1.png", "test/notes.txt"], "test.* holds no images"),
+        (["1.png", "a/2.png"], "both images .1.png, .* and folders"),
+        (["train/1.png", "train/a/2.png"], "both images .train/1.png, .* and folders"),
         (
             ["train/1.png", "car/2.png", "boat/3.png"],
-            r"holds splits \(train\) and pictures that belong to none",
+            r"holds splits \(train\) and images outside of them",
         ),
         (["train/1.png", "2.png"], r"\(2.png, ...\)"),
     ],
@@ -231,7 +232,7 @@ def test_what_is_no_plain_file_is_refused_and_never_opened(
         with pytest.raises(UsageError) as told:
             look(folder)
     message = str(told.value)
-    assert f"3 files of {folder} cannot be read" in message
+    assert f"{folder}: 3 files cannot be read" in message
     assert "broken.png: No such file" in message
     assert "pipe.jpg: is not a regular file" in message
     assert "socket.png: is not a regular file" in message
@@ -250,7 +251,7 @@ def test_all_unreadable_pictures_are_listed(tmp_path: Path, look: Callable[..., 
     for number in range(12):
         (folder / f"{number:02}.png").chmod(0)
     with pytest.raises(
-        UsageError, match=r"12 files .* cannot be read:\n  00.png: Permission denied"
+        UsageError, match=r"12 files cannot be read:\n  00.png: Permission denied"
     ) as told:
         look(folder)
     assert "... and 2 more" in str(told.value)
@@ -268,7 +269,7 @@ def test_a_folder_that_cannot_be_listed_is_told_and_not_left_out(
         return listing(path)
 
     monkeypatch.setattr(tree_module.os, "scandir", refuse)
-    with pytest.raises(UsageError, match=r"set/b cannot be read \(Permission denied\)"):
+    with pytest.raises(UsageError, match=r"set/b: cannot be read \(Permission denied\)"):
         look(folder)
 
 
@@ -358,10 +359,10 @@ def test_bytes_are_read_once(
     folder, read, digest = (
         fill(tmp_path / "set", "a.png", "b.png", "c.png"),
         [],
-        tree_module._digest,
+        digests_module._digest,
     )
     monkeypatch.setattr(
-        tree_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1]
+        digests_module, "_digest", lambda tree, name: (read.append(name), digest(tree, name))[1]
     )
     settle()
     first = look(folder)
@@ -449,7 +450,7 @@ def test_of_many_bad_pictures_ten_are_shown(
 
 @pytest.mark.parametrize(
     ("change", "told"),
-    [("gone", "b.png is gone"), ("new", "d.png is new"), ("another", "b.png is another")],
+    [("gone", "b.png was removed"), ("new", "d.png was added"), ("another", "b.png has changed")],
 )
 def test_a_folder_that_changed_since_it_was_planned_is_told_by_name(
     tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], change: str, told: str
@@ -484,7 +485,7 @@ def test_a_picture_that_changes_during_the_packing_is_told_by_name(
         return found
 
     monkeypatch.setattr(FolderSource, "listing", change)
-    with pytest.raises(TransferError, match=r"b\.png is gone"):
+    with pytest.raises(TransferError, match=r"b\.png was removed"):
         packed(plan(folder=folder))
 
 

@@ -17,6 +17,7 @@ from tests.datasets.miniature import settle
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers import hdf5 as hdf5_module
+from transfer.datasets.readers import hdf5_bytes
 from transfer.datasets.readers.base import Survey
 from transfer.datasets.readers.hdf5 import Hdf5Source
 from transfer.errors import BadImage, TransferError, UsageError
@@ -146,7 +147,7 @@ def test_images_are_read_by_threads_and_processes_past_hdf5_where_they_lie_in_on
 def test_neighbors_in_a_compressed_file_are_unpacked_once(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(hdf5_module, "BLOCK", 1000)
+    monkeypatch.setattr(hdf5_bytes, "BLOCK", 1000)
     good = split_of(40)
     with h5py.File(file, "w") as target:
         for name, values in good.items():
@@ -467,7 +468,7 @@ def test_a_file_is_read_once_and_then_remembered_without_h5py(
     write_h5(file, train=split_of(3), attributes={"image_size": 24})
     settle()
     before = look(file)
-    monkeypatch.setattr(Hdf5Source, "_look", lambda self: pytest.fail("read again"))
+    monkeypatch.setattr(Hdf5Source, "_read_facts", lambda self: pytest.fail("read again"))
     monkeypatch.setattr(hdf5_module, "h5py", None)
     assert look(file) == before
 

@@ -206,7 +206,7 @@ def test_a_change_of_any_file_changes_the_fingerprint(tmp_path: Path, file: str)
     after = found.prints()
     assert after["val"] == before["val"]
     assert after["train"] != before["train"]
-    assert found.survey.changes == [f"{file} is another"]
+    assert found.survey.changes == [f"{file} has changed"]
 
 
 def test_what_was_checked_once_is_not_parsed_again(
@@ -300,23 +300,23 @@ def no_label(root: Path) -> None:
 
 
 FAULTS: dict[Callable[[Path], None], str] = {
-    image_gone: "lacks 1 files of what ImageSets/Main/train.txt names:\n  JPEGImages/000005.jpg",
-    annotation_gone: "lacks 1 files of what ImageSets/Main/train.txt names:\n  Annotations/2008_000007.xml",
-    mask_gone: "lacks 1 files of what ImageSets/Segmentation/train.txt names:\n  SegmentationClass/000005.png",
-    cut: "1 annotations of .* cannot be used:\n  Annotations/000005.xml: not readable XML",
+    image_gone: "lacks 1 file of ImageSets/Main/train.txt:\n  JPEGImages/000005.jpg",
+    annotation_gone: "lacks 1 file of ImageSets/Main/train.txt:\n  Annotations/2008_000007.xml",
+    mask_gone: "lacks 1 file of ImageSets/Segmentation/train.txt:\n  SegmentationClass/000005.png",
+    cut: "1 annotation cannot be used:\n  Annotations/000005.xml: not readable XML",
     entities: "Annotations/000005.xml: it defines entities",
     another_class: "Annotations/000005.xml: an object of class 'unicorn', which is none of the 20",
     no_box: "Annotations/000005.xml: an object 'cat' without a readable box",
-    reversed_box: r"Annotations/000005.xml: an object 'cat' with the box \[30.0, 1.0, 20.0, 2.0\], which cannot be",
-    endless_box: "Annotations/000005.xml: an object 'cat' with the box",
+    reversed_box: r"Annotations/000005.xml: an object 'cat' with the invalid box \[30.0, 1.0, 20.0, 2.0\]",
+    endless_box: "Annotations/000005.xml: an object 'cat' with the invalid box",
     other_xml: "Annotations/000005.xml: not an annotation, but <html>",
-    twice: "ImageSets/Main/train.txt, line 2: '000005' cannot be: it is there twice",
+    twice: "ImageSets/Main/train.txt, line 2: invalid name '000005': it occurs twice",
     leads_out: "ImageSets/Main/train.txt, line 1: .* its path leads out of the set",
     nothing: "ImageSets/Main/train.txt names no images",
     label_of_two: "cat_train.txt, line 1: '000005 2' is not 1, 0 or -1",
-    label_missing: "cat_train.txt says nothing of 1 images",
+    label_missing: "cat_train.txt lacks 1 image",
     label_of_another_split: "cat_train.txt, line 3: '000012 1' is twice in it or in another split",
-    no_label: "cat_train.txt, line 1: '000005' is not as expected",
+    no_label: "cat_train.txt, line 1: '000005' does not match",
 }
 
 
@@ -342,7 +342,7 @@ def test_a_split_that_is_not_there_is_told(tmp_path: Path) -> None:
     assert "VOCDetection" in str(told.value)
     (tmp_path / "other").mkdir()
     with pytest.raises(
-        UsageError, match=r"image set 'voc2007' is not there: .* has no ImageSets/Main/train.txt"
+        UsageError, match=r"image set 'voc2007' is missing: .* has no ImageSets/Main/train.txt"
     ):
         opened("voc2007", tmp_path / "other")
 
