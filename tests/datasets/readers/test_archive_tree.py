@@ -175,7 +175,7 @@ def zip_is_encrypted(path: Path) -> Path:
 
 
 CRAFTED: dict[Callable[[Path], Path], str] = {
-    leads_up: "2 files cannot be used:\n  '../escaped.png': its path leads out of the set\n  'a/../../b",
+    leads_up: "2 files cannot be used:\n  '../escaped.png': its path leads out .*\n  'a/../../b",
     is_absolute: "'/etc/escaped.png': its path is absolute",
     has_a_link: "'cat/5.png': it is a link",
     has_a_hard_link: "'cat/5.png': it is a link",
@@ -200,9 +200,9 @@ def test_a_crafted_or_damaged_archive_is_refused(
     tmp_path: Path, craft: Callable[[Path], Path]
 ) -> None:
     path = craft(tmp_path / "set")
-    with pytest.raises(UsageError, match=CRAFTED[craft]) as told:
+    with pytest.raises(UsageError, match=CRAFTED[craft]) as error:
         FolderSource(path).survey(StampCache(tmp_path / "memory"))
-    assert str(path) in str(told.value)
+    assert str(path) in str(error.value)
     assert list(tmp_path.iterdir()) == [path]
 
 

@@ -1,4 +1,4 @@
-"""Pictures found by folders and by lists, in the true layouts of ImageNet, Tiny-ImageNet, Places, Pets and others."""
+"""Images found by folders and by lists, in the real layouts of published datasets."""
 
 from __future__ import annotations
 
@@ -19,22 +19,21 @@ from transfer.datasets.packed.decode import decode
 from transfer.datasets.readers import file_digests as digests_module
 from transfer.errors import UsageError
 
-SPLITS = {"splits": {}}
 TENCH, SPRINGER, CRANE, CRANE_TOO = "n01440764", "n02102040", "n02012849", "n03126707"
 
 
-def labeled(found: Opened, split: str) -> dict[str, str]:
-    """Image -> name of its class."""
-    listing = found.listing(split)
+def labeled(dataset: Opened, split: str) -> dict[str, str]:
+    """Return the name of each image's class."""
+    listing = dataset.listing(split)
     assert listing.labels is not None
     return {
-        name: found.survey.classes[label]
+        name: dataset.survey.classes[label]
         for name, label in zip(listing.ids, listing.labels, strict=True)
     }
 
 
-def same_bytes(found: Opened, split: str, written: dict[str, bytes]) -> None:
-    listing = found.listing(split)
+def same_bytes(dataset: Opened, split: str, written: dict[str, bytes]) -> None:
+    listing = dataset.listing(split)
     for row, name in enumerate(listing.ids):
         assert listing.read(row) == written[name]
         assert np.array_equal(pixels(listing, row), decode(written[name]))
@@ -51,7 +50,7 @@ def zipped(folder: Path, path: Path) -> Path:
 
 
 def meta_mat(path: Path, *synsets: str) -> None:
-    """The table of the development kit: classes first, then what stands above them."""
+    """Write the table of the development kit: classes first, then the synsets above them."""
     fields = ["ILSVRC2012_ID", "WNID", "words", "gloss"]
     fields += ["num_children", "children", "wordnet_height", "num_train_images"]
     table = np.zeros((len(synsets) + 2, 1), dtype=[(name, object) for name in fields])
@@ -87,16 +86,16 @@ def test_imagenet_is_read_from_folders_of_classes(tmp_path: Path) -> None:
         f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG",
         "test/ILSVRC2012_test_1.JPEG",
     )
-    found = opened("imagenet", tmp_path / "imagenet", **SPLITS)
-    assert found.survey.classes == [TENCH, SPRINGER]
-    assert labeled(found, "train") == {
+    dataset = opened("imagenet", tmp_path / "imagenet")
+    assert dataset.survey.classes == [TENCH, SPRINGER]
+    assert labeled(dataset, "train") == {
         name: name.split("/")[1] for name in written if name.startswith("train")
     }
-    assert found.listing("train").ids == sorted(found.listing("train").ids)
-    assert labeled(found, "val") == {f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG": SPRINGER}
-    assert found.listing("test").labels is None
+    assert dataset.listing("train").ids == sorted(dataset.listing("train").ids)
+    assert labeled(dataset, "val") == {f"val/{SPRINGER}/ILSVRC2012_val_00000001.JPEG": SPRINGER}
+    assert dataset.listing("test").labels is None
     for split in ("train", "val", "test"):
-        same_bytes(found, split, written)
+        same_bytes(dataset, split, written)
 
 
 def test_imagenets_flat_validation_images_are_labeled_by_the_development_kit(
@@ -108,17 +107,19 @@ def test_imagenets_flat_validation_images_are_labeled_by_the_development_kit(
     written = jpegs(place, *names)
     meta_mat(place / "ILSVRC2012_devkit_t12/data/meta.mat", SPRINGER, TENCH)
     text(place / "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", "2", "1", "2")
-    found = opened("imagenet", place, **SPLITS)
-    assert found.survey.classes == [TENCH, SPRINGER]
-    assert labeled(found, "val") == dict(zip(names, [TENCH, SPRINGER, TENCH], strict=True))
-    same_bytes(found, "val", written)
+    dataset = opened("imagenet", place)
+    assert dataset.survey.classes == [TENCH, SPRINGER]
+    assert labeled(dataset, "val") == dict(zip(names, [TENCH, SPRINGER, TENCH], strict=True))
+    same_bytes(dataset, "val", written)
     shutil.rmtree(place / "train")
-    assert labeled(opened("imagenet", place, **SPLITS), "val")[names[1]] == SPRINGER
+    assert labeled(opened("imagenet", place), "val")[names[1]] == SPRINGER
 
 
 def test_imagenet_in_the_layout_of_kaggle(tmp_path: Path) -> None:
     place = tmp_path / "imagenet"
-    train = [f"ILSVRC/Data/CLS-LOC/train/{one}/{one}_1.JPEG" for one in (TENCH, CRANE, CRANE_TOO)]
+    train = [
+        f"ILSVRC/Data/CLS-LOC/train/{code}/{code}_1.JPEG" for code in (TENCH, CRANE, CRANE_TOO)
+    ]
     val = [f"ILSVRC/Data/CLS-LOC/val/ILSVRC2012_val_0000000{number}.JPEG" for number in (1, 2)]
     jpegs(place, *train, *val)
     text(
@@ -133,10 +134,10 @@ def test_imagenet_in_the_layout_of_kaggle(tmp_path: Path) -> None:
         f"{CRANE} crane",
         f"{CRANE_TOO} crane",
     )
-    found = opened("imagenet", place, **SPLITS)
-    assert found.survey.classes == ["tench", f"crane ({CRANE})", f"crane ({CRANE_TOO})"]
-    assert labeled(found, "val") == {val[1]: f"crane ({CRANE_TOO})", val[0]: "tench"}
-    assert len(labeled(found, "train")) == 3
+    dataset = opened("imagenet", place)
+    assert dataset.survey.classes == ["tench", f"crane ({CRANE})", f"crane ({CRANE_TOO})"]
+    assert labeled(dataset, "val") == {val[1]: f"crane ({CRANE_TOO})", val[0]: "tench"}
+    assert len(labeled(dataset, "train")) == 3
 
 
 @pytest.mark.parametrize("folder", ["", "imagenet_subsets/"])
@@ -144,15 +145,15 @@ def test_the_published_lists_of_one_and_ten_percent(tmp_path: Path, folder: str)
     place = tmp_path / "imagenet"
     written = imagenet(place)
     text(place / f"{folder}1percent.txt", f"{SPRINGER}_99.JPEG", f"{TENCH}_10043.JPEG")
-    found = opened("imagenet", place, **SPLITS)
+    dataset = opened("imagenet", place)
     names = [f"train/{SPRINGER}/{SPRINGER}_99.JPEG", f"train/{TENCH}/{TENCH}_10043.JPEG"]
-    assert labeled(found, "train_1percent") == dict(zip(names, [SPRINGER, TENCH], strict=True))
-    assert {*found.listing("train_1percent").ids} < {*found.listing("train").ids}
-    same_bytes(found, "train_1percent", written)
+    assert labeled(dataset, "train_1percent") == dict(zip(names, [SPRINGER, TENCH], strict=True))
+    assert {*dataset.listing("train_1percent").ids} < {*dataset.listing("train").ids}
+    same_bytes(dataset, "train_1percent", written)
     with pytest.raises(
         UsageError, match=r"lacks its split 'train_10percent': .* has no 10percent.txt"
     ):
-        found.survey.resolve_split("train_10percent", explicit=True)
+        dataset.survey.resolve_split("train_10percent", explicit=True)
 
 
 def test_imagenet100_takes_its_classes_out_of_imagenet(
@@ -162,7 +163,8 @@ def test_imagenet100_takes_its_classes_out_of_imagenet(
 
     card, file = load_card("imagenet100")
     assert card.files is not None
-    codes = list(card.files.codes or [])
+    codes = card.files.codes
+    assert isinstance(codes, list)
     assert len(codes) == 100
     monkeypatch.setenv("TRANSFER_DATA", str(tmp_path))
     jpegs(
@@ -177,13 +179,13 @@ def test_imagenet100_takes_its_classes_out_of_imagenet(
         "2",
     )
     assert find_place(card, file) == tmp_path / "imagenet"
-    found = opened("imagenet100", find_place(card, file), tmp_path / "memory", **SPLITS)
-    assert found.survey.classes == codes
-    assert len(found.listing("train").ids) == 200
-    assert labeled(found, "val") == {"val/ILSVRC2012_val_00000002.JPEG": codes[7]}
+    dataset = opened("imagenet100", find_place(card, file), tmp_path / "memory")
+    assert dataset.survey.classes == codes
+    assert len(dataset.listing("train").ids) == 200
+    assert labeled(dataset, "val") == {"val/ILSVRC2012_val_00000002.JPEG": codes[7]}
     shutil.rmtree(tmp_path / "imagenet" / "train" / codes[3])
     with pytest.raises(UsageError, match=f"lacks 1 of its classes:\n  {codes[3]}"):
-        _ = opened("imagenet100", tmp_path / "imagenet", **SPLITS).survey.splits["train"]
+        _ = opened("imagenet100", tmp_path / "imagenet").survey.splits["train"]
 
 
 @pytest.mark.parametrize(
@@ -211,7 +213,7 @@ def test_a_faulty_ground_truth_is_told_with_its_line(
     meta_mat(place / "ILSVRC2012_devkit_t12/data/meta.mat", SPRINGER, TENCH)
     text(place / "ILSVRC2012_devkit_t12/data/ILSVRC2012_validation_ground_truth.txt", *truth)
     with pytest.raises(UsageError, match=message):
-        _ = opened("imagenet", place, **SPLITS).survey.splits["val"]
+        _ = opened("imagenet", place).survey.splits["val"]
 
 
 @pytest.mark.parametrize(
@@ -225,7 +227,7 @@ def test_a_damaged_meta_mat_is_told(tmp_path: Path, data: bytes) -> None:
     text(meta.parent / "ILSVRC2012_validation_ground_truth.txt", "1")
     meta.write_bytes(data)
     with pytest.raises(UsageError, match=r"meta.mat: not ImageNet's meta.mat "):
-        _ = opened("imagenet", place, **SPLITS).survey.splits["val"]
+        _ = opened("imagenet", place).survey.splits["val"]
 
 
 # Tiny-ImageNet
@@ -243,16 +245,16 @@ def tiny(place: Path) -> dict[str, bytes]:
     )
     written = jpegs(
         root,
-        *(f"train/{one}/images/{one}_{number}.JPEG" for one in wnids for number in (0, 1)),
+        *(f"train/{code}/images/{code}_{number}.JPEG" for code in wnids for number in (0, 1)),
         *(f"val/images/val_{number}.JPEG" for number in range(3)),
         "test/images/test_0.JPEG",
     )
-    for one in wnids:
-        text(root / f"train/{one}/{one}_boxes.txt", f"{one}_0.JPEG\t0\t10\t63\t58")
+    for code in wnids:
+        text(root / f"train/{code}/{code}_boxes.txt", f"{code}_0.JPEG\t0\t10\t63\t58")
     classes = [wnids[1], wnids[0], wnids[1]]
     text(
         root / "val/val_annotations.txt",
-        *(f"val_{number}.JPEG\t{one}\t0\t32\t44\t62" for number, one in enumerate(classes)),
+        *(f"val_{number}.JPEG\t{code}\t0\t32\t44\t62" for number, code in enumerate(classes)),
     )
     return written
 
@@ -265,10 +267,10 @@ def test_tiny_imagenet_is_read_unpacked_or_as_it_is_downloaded(tmp_path: Path, f
         zipped(place / "tiny-imagenet-200", tmp_path / "tiny_imagenet.zip")
         shutil.rmtree(place)
         place = tmp_path / "tiny_imagenet.zip"
-    found = opened("tiny_imagenet", place, **SPLITS)
-    assert found.survey.classes == ["Egyptian cat", "goldfish"]
-    assert found.survey.size == 64
-    assert found.listing("train").labels == [
+    dataset = opened("tiny_imagenet", place)
+    assert dataset.survey.classes == ["Egyptian cat", "goldfish"]
+    assert dataset.survey.size == 64
+    assert dataset.listing("train").labels == [
         1,
         1,
         0,
@@ -278,35 +280,35 @@ def test_tiny_imagenet_is_read_unpacked_or_as_it_is_downloaded(tmp_path: Path, f
         f"val/images/val_{number}.JPEG": name
         for number, name in enumerate(["goldfish", "Egyptian cat", "goldfish"])
     }
-    assert labeled(found, "val") == shown
-    assert found.listing("test").labels is None
+    assert labeled(dataset, "val") == shown
+    assert dataset.listing("test").labels is None
     for split in ("train", "val", "test"):
-        same_bytes(found, split, written)
+        same_bytes(dataset, split, written)
 
 
 def test_a_zip_has_the_fingerprint_of_what_is_in_it(tmp_path: Path) -> None:
     tiny(tmp_path / "tiny_imagenet")
-    before = opened("tiny_imagenet", tmp_path / "tiny_imagenet", **SPLITS).prints()
+    before = opened("tiny_imagenet", tmp_path / "tiny_imagenet").prints()
     zipped(tmp_path / "tiny_imagenet" / "tiny-imagenet-200", tmp_path / "tiny_imagenet.zip")
-    assert opened("tiny_imagenet", tmp_path / "tiny_imagenet.zip", **SPLITS).prints() == before
+    assert opened("tiny_imagenet", tmp_path / "tiny_imagenet.zip").prints() == before
 
 
 def test_tiny_imagenets_validation_images_may_be_sorted_into_folders(tmp_path: Path) -> None:
     root = tmp_path / "tiny_imagenet" / "tiny-imagenet-200"
     tiny(tmp_path / "tiny_imagenet")
-    for number, one in enumerate(["n01443537", "n02124075", "n01443537"]):
-        target = root / "val" / one / "images" / f"val_{number}.JPEG"
+    for number, code in enumerate(["n01443537", "n02124075", "n01443537"]):
+        target = root / "val" / code / "images" / f"val_{number}.JPEG"
         target.parent.mkdir(parents=True, exist_ok=True)
         (root / "val" / "images" / target.name).rename(target)
     (root / "val" / "images").rmdir()
-    found = opened("tiny_imagenet", tmp_path / "tiny_imagenet", **SPLITS)
-    assert found.listing("val").labels == [1, 1, 0]
+    dataset = opened("tiny_imagenet", tmp_path / "tiny_imagenet")
+    assert dataset.listing("val").labels == [1, 1, 0]
 
 
 def test_without_its_words_classes_go_by_their_codes(tmp_path: Path) -> None:
     tiny(tmp_path / "tiny_imagenet")
     (tmp_path / "tiny_imagenet" / "tiny-imagenet-200" / "words.txt").unlink()
-    assert opened("tiny_imagenet", tmp_path / "tiny_imagenet", **SPLITS).survey.classes == [
+    assert opened("tiny_imagenet", tmp_path / "tiny_imagenet").survey.classes == [
         "n02124075",
         "n01443537",
     ]
@@ -336,10 +338,10 @@ def test_a_faulty_line_of_a_list_is_told(tmp_path: Path, line: str, message: str
     tiny(tmp_path / "tiny_imagenet")
     with open(tmp_path / "tiny_imagenet/tiny-imagenet-200/val/val_annotations.txt", "a") as file:
         file.write(f"{line}\n")
-    found = opened("tiny_imagenet", tmp_path / "tiny_imagenet", **SPLITS)
+    dataset = opened("tiny_imagenet", tmp_path / "tiny_imagenet")
     with pytest.raises(UsageError, match=message):
-        _ = found.survey.splits["val"]
-    assert found.survey.splits["train"].count == 4
+        _ = dataset.survey.splits["val"]
+    assert dataset.survey.splits["train"].count == 4
 
 
 # Places, Pets, Imagenette, SlimageNet
@@ -369,16 +371,16 @@ def test_places_are_read_by_their_lists(tmp_path: Path, folder: str) -> None:
     text(place / "places365_train_standard.txt", *reversed(lines))
     text(place / "places365_val.txt", "Places365_val_00000001.jpg 2")
     text(place / "places365_test.txt", "Places365_test_00000001.jpg")
-    found = opened("places365", place, **SPLITS)
-    assert found.survey.classes == ["airfield", "alcove", "apartment_building/outdoor"]
-    assert found.listing("train").ids == [f"{folder}/{name}" for name in reversed(names)]
-    assert found.listing("train").labels == [2, 1, 0]
-    assert labeled(found, "val") == {
+    dataset = opened("places365", place)
+    assert dataset.survey.classes == ["airfield", "alcove", "apartment_building/outdoor"]
+    assert dataset.listing("train").ids == [f"{folder}/{name}" for name in reversed(names)]
+    assert dataset.listing("train").labels == [2, 1, 0]
+    assert labeled(dataset, "val") == {
         "val_256/Places365_val_00000001.jpg": "apartment_building/outdoor"
     }
-    assert found.listing("test").labels is None
+    assert dataset.listing("test").labels is None
     for split in ("train", "val", "test"):
-        same_bytes(found, split, written)
+        same_bytes(dataset, split, written)
 
 
 @pytest.mark.parametrize(
@@ -398,7 +400,7 @@ def test_faulty_classes_and_labels_out_of_range_are_told(
     jpegs(place, "val_256/Places365_val_00000001.jpg")
     text(place / "places365_val.txt", "Places365_val_00000001.jpg 5")
     with pytest.raises(UsageError, match=message):
-        _ = opened("places365", place, **SPLITS).survey.splits["val"]
+        _ = opened("places365", place).survey.splits["val"]
 
 
 def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
@@ -412,19 +414,19 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
         f"{names[2]} 2 2 1",
     )
     text(root / "annotations/test.txt", "Bengal_5 6 1 2")
-    found = opened("oxford_pets", tmp_path / "oxford_pets", **SPLITS)
-    assert labeled(found, "trainval") == {
+    dataset = opened("oxford_pets", tmp_path / "oxford_pets")
+    assert labeled(dataset, "trainval") == {
         f"images/{name}.jpg": name.rpartition("_")[0] for name in names
     }  # each file's own name says what it shows
-    assert labeled(found, "test") == {"images/Bengal_5.jpg": "Bengal"}
-    same_bytes(found, "trainval", written)
-    assert found.survey.resolve_split("trainval", explicit=True) == "trainval"
+    assert labeled(dataset, "test") == {"images/Bengal_5.jpg": "Bengal"}
+    same_bytes(dataset, "trainval", written)
+    assert dataset.survey.resolve_split("trainval", explicit=True) == "trainval"
     text(root / "annotations/test.txt", "Bengal_5 38 1 2")
     with pytest.raises(
         UsageError,
         match=r"test.txt, line 1: images/Bengal_5.jpg: label 37 is none of the 37 classes",
     ):
-        _ = opened("oxford_pets", tmp_path / "oxford_pets", **SPLITS).survey.splits["test"]
+        _ = opened("oxford_pets", tmp_path / "oxford_pets").survey.splits["test"]
 
 
 def test_imagenette_has_the_names_of_its_ten_classes(tmp_path: Path) -> None:
@@ -432,14 +434,15 @@ def test_imagenette_has_the_names_of_its_ten_classes(tmp_path: Path) -> None:
 
     card, _ = load_card("imagenette")
     assert card.files is not None
-    codes = list(card.files.codes or [])
+    codes = card.files.codes
+    assert isinstance(codes, list)
     root = tmp_path / "imagenette" / "imagenette2-160"
     jpegs(root, *(f"{split}/{code}/{code}_1.JPEG" for split in ("train", "val") for code in codes))
     text(root / "noisy_imagenette.csv", "path,noisy_labels_0")
-    found = opened("imagenette", tmp_path / "imagenette", **SPLITS)
-    assert found.survey.classes[:2] == ["tench", "English springer"]
-    assert labeled(found, "val")[f"val/{codes[8]}/{codes[8]}_1.JPEG"] == "golf ball"
-    assert opened("imagenette", root, **SPLITS).prints() == found.prints()
+    dataset = opened("imagenette", tmp_path / "imagenette")
+    assert dataset.survey.classes[:2] == ["tench", "English springer"]
+    assert labeled(dataset, "val")[f"val/{codes[8]}/{codes[8]}_1.JPEG"] == "golf ball"
+    assert opened("imagenette", root).prints() == dataset.prints()
 
 
 def test_slimagenet_has_the_classes_of_all_its_splits(tmp_path: Path) -> None:
@@ -449,13 +452,13 @@ def test_slimagenet_has_the_classes_of_all_its_splits(tmp_path: Path) -> None:
         f"train/{CRANE}/a.png",
         f"test/{SPRINGER}/a.png",
     )
-    found = opened("slimagenet64", tmp_path / "slim", **SPLITS)
-    assert found.survey.classes == [TENCH, CRANE, SPRINGER]
-    assert labeled(found, "test") == {f"test/{SPRINGER}/a.png": SPRINGER}
-    assert "val" in found.survey.absent
+    dataset = opened("slimagenet64", tmp_path / "slim")
+    assert dataset.survey.classes == [TENCH, CRANE, SPRINGER]
+    assert labeled(dataset, "test") == {f"test/{SPRINGER}/a.png": SPRINGER}
+    assert "val" in dataset.survey.absent
 
 
-# A card of one's own
+# A user's card
 
 
 def own(**files: Any) -> Card:
@@ -474,11 +477,11 @@ def test_names_with_spaces_and_other_scripts_are_read(tmp_path: Path) -> None:
         *(f"./{a}\t{b}" for a, b in zip(names, classes, strict=True)),
     )
     card = own(splits={"train": {"list": "liste.tsv", "line": "{image}\t{class}", "header": True}})
-    found = Opened(card, tmp_path / "set", tmp_path / "memory")
-    assert labeled(found, "train") == dict(zip(names, classes, strict=True))
+    dataset = Opened(card, tmp_path / "set", tmp_path / "memory")
+    assert labeled(dataset, "train") == dict(zip(names, classes, strict=True))
     with_bom = (tmp_path / "set" / "liste.tsv").read_text(encoding="utf-8").replace("\n", "\r\n")
     (tmp_path / "set" / "liste.tsv").write_bytes(b"\xef\xbb\xbf" + with_bom.encode())
-    assert Opened(card, tmp_path / "set", tmp_path / "memory").prints() == found.prints()
+    assert Opened(card, tmp_path / "set", tmp_path / "memory").prints() == dataset.prints()
 
 
 def test_links_that_loop_end_and_lead_nowhere_else(tmp_path: Path) -> None:
@@ -493,8 +496,8 @@ def test_links_that_loop_end_and_lead_nowhere_else(tmp_path: Path) -> None:
     ):
         _ = Opened(card, folder, tmp_path / "memory").survey.splits["train"]
     (folder / "train" / "a" / "loop.png").unlink()
-    found = Opened(card, folder, tmp_path / "memory")
-    assert found.listing("train").ids == ["train/a/1.png", "train/b/1.png"]
+    dataset = Opened(card, folder, tmp_path / "memory")
+    assert dataset.listing("train").ids == ["train/a/1.png", "train/b/1.png"]
 
 
 @pytest.mark.parametrize(
@@ -555,12 +558,12 @@ def test_the_fingerprint_tells_changes_and_nothing_else(tmp_path: Path, change: 
         text(folder / "test.txt", "j/1.png A")  # sorted before the others: their labels move
     else:
         (folder / "j/1.png").write_bytes(encode(picture(77)))
-    found = Opened(card, folder, tmp_path / "memory")
-    after = found.prints()
+    dataset = Opened(card, folder, tmp_path / "memory")
+    after = dataset.prints()
     assert (after["train"] == before["train"]) == (change == "other split")
     assert (after["test"] == before["test"]) == (change not in ("class elsewhere", "other split"))
     if change == "byte":
-        assert found.survey.changes == ["i/2.png has changed"]
+        assert dataset.survey.changes == ["i/2.png has changed"]
 
 
 def test_images_are_read_once_and_only_those_of_the_splits_that_are_asked_for(
@@ -574,18 +577,18 @@ def test_images_are_read_once_and_only_those_of_the_splits_that_are_asked_for(
     jpegs(tmp_path / "imagenet", f"val/{SPRINGER}/1.JPEG", f"val/{SPRINGER}/2.JPEG")
     text(tmp_path / "imagenet" / "1percent.txt", f"{SPRINGER}_99.JPEG")
     settle()
-    found = opened("imagenet", tmp_path / "imagenet", **SPLITS)
-    _ = found.survey.splits["val"]
+    dataset = opened("imagenet", tmp_path / "imagenet")
+    _ = dataset.survey.splits["val"]
     assert sorted(read) == [f"val/{SPRINGER}/1.JPEG", f"val/{SPRINGER}/2.JPEG"]
-    _ = found.survey.splits["train"], found.survey.splits["train_1percent"]
+    _ = dataset.survey.splits["train"], dataset.survey.splits["train_1percent"]
     assert len(read) == 7
-    prints = found.prints()
-    again = opened("imagenet", tmp_path / "imagenet", **SPLITS)
+    prints = dataset.prints()
+    again = opened("imagenet", tmp_path / "imagenet")
     assert again.prints() == prints
     assert len(read) == 7
     (tmp_path / "imagenet" / "train" / SPRINGER / f"{SPRINGER}_1.JPEG").unlink()
     jpegs(tmp_path / "imagenet", f"train/{TENCH}/new.JPEG")
-    changed = opened("imagenet", tmp_path / "imagenet", **SPLITS)
+    changed = opened("imagenet", tmp_path / "imagenet")
     _ = changed.survey.splits["train"]
     assert changed.survey.changes == [
         f"train/{SPRINGER}/{SPRINGER}_1.JPEG was removed",

@@ -229,9 +229,9 @@ def test_what_is_no_plain_file_is_refused_and_never_opened(
     with socket.socket(socket.AF_UNIX) as listener:
         monkeypatch.chdir(folder)  # a socket's path must be short
         listener.bind("socket.png")
-        with pytest.raises(UsageError) as told:
+        with pytest.raises(UsageError) as error:
             look(folder)
-    message = str(told.value)
+    message = str(error.value)
     assert f"{folder}: 3 files cannot be read" in message
     assert "broken.png: No such file" in message
     assert "pipe.jpg: is not a regular file" in message
@@ -252,9 +252,9 @@ def test_all_unreadable_pictures_are_listed(tmp_path: Path, look: Callable[..., 
         (folder / f"{number:02}.png").chmod(0)
     with pytest.raises(
         UsageError, match=r"12 files cannot be read:\n  00.png: Permission denied"
-    ) as told:
+    ) as error:
         look(folder)
-    assert "... and 2 more" in str(told.value)
+    assert "... and 2 more" in str(error.value)
 
 
 def test_a_folder_that_cannot_be_listed_is_told_and_not_left_out(
@@ -414,10 +414,10 @@ def test_all_bad_pictures_are_listed_and_after_mending_the_set_packs(
     folder = fill(tmp_path / "set", "a.png", "z.png")
     for name, (data, _) in BAD.items():
         (folder / name).write_bytes(data)
-    for _ in range(2):  # trying again tells the same
-        with pytest.raises(TransferError) as told:
+    for _ in range(2):  # a second try raises the same error
+        with pytest.raises(TransferError) as error:
             packed(plan(folder=folder))
-        lines = str(told.value).splitlines()
+        lines = str(error.value).splitlines()
         assert lines[0].startswith(f"4 of 6 images of {folder} cannot be used:")
         for line, (name, (_, reason)) in zip(lines[1:], BAD.items(), strict=False):
             assert line.startswith(f"  {name}: ")
@@ -426,9 +426,9 @@ def test_all_bad_pictures_are_listed_and_after_mending_the_set_packs(
     before = plan(folder=folder).facts.fingerprint
     for name in BAD:
         (folder / name).write_bytes(encode(picture()))
-    mended = plan(folder=folder)
-    assert mended.facts.fingerprint != before
-    assert len(packed(mended, "mended")) == 6
+    repaired = plan(folder=folder)
+    assert repaired.facts.fingerprint != before
+    assert len(packed(repaired, "repaired")) == 6
 
 
 def test_of_many_bad_pictures_ten_are_shown(
@@ -438,9 +438,9 @@ def test_of_many_bad_pictures_ten_are_shown(
     folder.mkdir()
     for number in range(15):
         (folder / f"{number:02}.jpg").write_bytes(b"")
-    with pytest.raises(TransferError) as told:
+    with pytest.raises(TransferError) as error:
         packed(plan(folder=folder))
-    lines = str(told.value).splitlines()
+    lines = str(error.value).splitlines()
     assert lines[0].startswith("15 of 15 images")
     assert lines[10:12] == ["  09.jpg: empty file", "  ... and 5 more"]
 
@@ -449,11 +449,15 @@ def test_of_many_bad_pictures_ten_are_shown(
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "message"),
     [("gone", "b.png was removed"), ("new", "d.png was added"), ("another", "b.png has changed")],
 )
 def test_a_folder_that_changed_since_it_was_planned_is_told_by_name(
-    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images], change: str, told: str
+    tmp_path: Path,
+    plan: Callable[..., Pack],
+    packed: Callable[..., Images],
+    change: str,
+    message: str,
 ) -> None:
     folder = fill(tmp_path / "set", "a.png", "b.png", "c.png")
     pack = plan(folder=folder)
@@ -464,7 +468,7 @@ def test_a_folder_that_changed_since_it_was_planned_is_told_by_name(
     else:
         (folder / "b.png").write_bytes(encode(picture(9)))
     with pytest.raises(
-        TransferError, match=f"has changed since this run looked at it:\n  {told}\nRun the same"
+        TransferError, match=f"has changed since this run looked at it:\n  {message}\nRun the same"
     ):
         packed(pack)
     assert len(packed(plan(folder=folder), "again")) == {"gone": 2, "new": 4, "another": 3}[change]
@@ -480,9 +484,9 @@ def test_a_picture_that_changes_during_the_packing_is_told_by_name(
     listing = FolderSource.listing
 
     def change(source: FolderSource, split: str) -> Any:
-        found = listing(source, split)
+        result = listing(source, split)
         (folder / "b.png").unlink()
-        return found
+        return result
 
     monkeypatch.setattr(FolderSource, "listing", change)
     with pytest.raises(TransferError, match=r"b\.png was removed"):
@@ -511,6 +515,7 @@ def test_pictures_are_packed_under_their_own_ids(
     assert dict(zip(images.ids, means, strict=True)) == {
         f"class {v}/only.png": v for v in (10, 200, 40)
     }
+    assert images.labels is not None
     assert [images.classes[label] for label in images.labels.tolist()] == [
-        one.split("/")[0] for one in images.ids
+        name.split("/")[0] for name in images.ids
     ]

@@ -232,10 +232,10 @@ def test_datasets_that_do_not_fit_together_are_refused(
     file: Path, look: Callable[[Path], Survey], fault: str
 ) -> None:
     datasets, message = FAULTS[fault]
-    with pytest.raises(UsageError, match=message) as told:
+    with pytest.raises(UsageError, match=message) as error:
         look(write_h5(file, train=datasets))
-    assert told.value.exit_code == 2
-    assert str(file) in str(told.value)
+    assert error.value.exit_code == 2
+    assert str(file) in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -310,13 +310,15 @@ def no_groups(path: Path) -> None:
 def objects(path: Path) -> None:
     with h5py.File(path, "w") as file:
         file["train/offsets"], file["train/labels"] = RISING, [0] * 4
-        file["train"].create_dataset("jpeg", (4,), dtype=h5py.vlen_dtype(np.uint8))
+        file.require_group("train").create_dataset("jpeg", (4,), dtype=h5py.vlen_dtype(np.uint8))
 
 
 def references(path: Path) -> None:
     write_h5(path, train=crafted(labels=None))
     with h5py.File(path, "r+") as file:
-        file["train"].create_dataset("labels", data=[file["train"].ref] * 4, dtype=h5py.ref_dtype)
+        file.require_group("train").create_dataset(
+            "labels", data=[file.require_group("train").ref] * 4, dtype=h5py.ref_dtype
+        )
 
 
 def groups_for_datasets(path: Path) -> None:
@@ -343,7 +345,7 @@ def external_storage(path: Path) -> None:
     write_h5(path, train=crafted(jpeg=None))
     with h5py.File(path, "r+") as file:
         size = int(RISING[-1])
-        file["train"].create_dataset(
+        file.require_group("train").create_dataset(
             "jpeg", (size,), np.uint8, external=[(str(path.with_name("secret.bin")), 0, size)]
         )
 
@@ -356,7 +358,7 @@ def virtual_dataset(path: Path) -> None:
         str(path.with_name("secret.h5")), "train/jpeg", (int(RISING[-1]),)
     )
     with h5py.File(path, "r+") as file:
-        file["train"].create_virtual_dataset("jpeg", layout)
+        file.require_group("train").create_virtual_dataset("jpeg", layout)
 
 
 def soft_link(path: Path) -> None:
@@ -375,10 +377,10 @@ def loop(path: Path) -> None:
 def claims_a_terabyte(path: Path) -> None:
     write_h5(path, train=crafted(jpeg=None))
     with h5py.File(path, "r+") as file:
-        file["train"].create_dataset("jpeg", (1 << 40,), np.uint8, chunks=(1 << 20,))
+        file.require_group("train").create_dataset("jpeg", (1 << 40,), np.uint8, chunks=(1 << 20,))
 
 
-CRAFTED = {
+CRAFTED: dict[Callable[[Path], None], str] = {
     no_hdf5: "not a usable HDF5",
     empty: "not a usable HDF5",
     truncated: "truncated file",
@@ -407,9 +409,9 @@ def test_a_crafted_file_is_refused_and_no_other_file_is_opened(
         os.utime(
             path, (1, 1)
         )  # older than its last change, so that reading it would move the time of access
-    with pytest.raises(UsageError, match=CRAFTED[craft]) as told:
+    with pytest.raises(UsageError, match=CRAFTED[craft]) as error:
         look(file)
-    assert told.value.exit_code == 2
+    assert error.value.exit_code == 2
     assert [path.stat().st_atime for path in others] == [1] * len(others)
 
 
@@ -479,9 +481,9 @@ def test_bad_pictures_are_listed_with_their_rows(
     encoded = [encode(picture(0)), b"", b"text", encode(picture(1))]
     data = np.frombuffer(b"".join(encoded), dtype=np.uint8)
     write_h5(file, train={"jpeg": data, "offsets": np.cumsum([0, *map(len, encoded)])})
-    with pytest.raises(TransferError) as told:
+    with pytest.raises(TransferError) as error:
         packed(plan(hdf5=file))
-    assert str(told.value).splitlines()[1:3] == [
+    assert str(error.value).splitlines()[1:3] == [
         "  train/1: empty file",
         "  train/2: not a JPEG, PNG or WebP picture",
     ]

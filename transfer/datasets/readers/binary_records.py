@@ -27,6 +27,7 @@ from transfer.datasets.readers.record_formats import (
     read_row_numbers,
 )
 from transfer.errors import UsageError
+from transfer.utils.formatting import plural
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ class RecordsSource(CardSource):
         total = int(starts[-1])
         where = f"{self.path}: split '{name}'"
         if labels is not None and len(labels) != total:
-            raise UsageError(f"{where} has {total:,} images and {len(labels):,} labels")
+            raise UsageError(f"{where} has {_images_and_labels(total, len(labels))}")
         if rows is None:
             rows = np.arange(total)
         elif len(rows) and (rows.min() < 0 or rows.max() >= total):
@@ -146,9 +147,8 @@ class RecordsSource(CardSource):
             files.append(file)
             if file_labels is not None:
                 if len(file_labels) != file.count:
-                    raise UsageError(
-                        f"{file_name} has {file.count:,} images and {len(file_labels):,} labels"
-                    )
+                    counts = _images_and_labels(file.count, len(file_labels))
+                    raise UsageError(f"{file_name} has {counts}")
                 labels.append(file_labels)
         for label_name in block.labels:
             file_name, content = contents[label_name]
@@ -194,6 +194,10 @@ class RecordsSource(CardSource):
 
 def _names(block: Block) -> list[str]:
     return [*block.images, *block.labels, *([block.rows] if block.rows else [])]
+
+
+def _images_and_labels(images: int, labels: int) -> str:
+    return f"{plural(images, 'image')} and {plural(labels, 'label')}"
 
 
 def _stem(name: str) -> str:

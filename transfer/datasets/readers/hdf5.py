@@ -24,6 +24,7 @@ from transfer.datasets.readers.read_errors import reported
 from transfer.errors import UsageError
 from transfer.storage.hdf5_tables import local_member
 from transfer.utils.files import file_stamp, hash_file
+from transfer.utils.formatting import plural
 from transfer.utils.lazy_imports import h5py, np
 from transfer.utils.stamp_cache import StampCache, settled_stamp
 
@@ -139,7 +140,9 @@ def _attributes(file: h5py.File) -> tuple[int | None, list[str]]:
 
 def _check_labels(split: str, labels: numpy.ndarray, count: int, limit: int) -> None:
     if len(labels) != count:
-        raise ValueError(f"'{split}' has {len(labels)} labels for {count} images")
+        raise ValueError(
+            f"'{split}' has {plural(len(labels), 'label')} for {plural(count, 'image')}"
+        )
     if count and (labels.min() < 0 or labels.max() >= limit):
         raise ValueError(
             f"'{split}/labels' go from {labels.min()} to {labels.max()}, "
