@@ -11,11 +11,10 @@ import pytest
 
 from tests.datasets.conftest import encode, picture
 from tests.datasets.miniature import Opened, settle
-from tests.datasets.readers.test_archive_tree import link, write_tar
+from tests.datasets.readers.archive_files import link, write_tar
 from transfer.datasets.cards import Card
 from transfer.datasets.readers import shard_samples as samples_module
 from transfer.datasets.readers.base import Survey
-from transfer.datasets.readers.shard_patterns import expand
 from transfer.datasets.readers.webdataset import TarSource
 from transfer.errors import BadImage, UsageError
 from transfer.utils.stamp_cache import StampCache
@@ -195,31 +194,6 @@ def test_a_truncated_shard_is_told_with_its_name(tmp_path: Path, cut: int) -> No
     os.truncate(tmp_path / "set-1.tar", cut)
     with pytest.raises(UsageError, match=r"set-1.tar: not a readable tar archive"):
         look(tmp_path, tmp_path / "set-{0..1}.tar")
-
-
-def test_patterns_stand_for_files_that_are_all_there(tmp_path: Path) -> None:
-    for number in range(3):
-        shard(tmp_path / f"s-{number:03}.tar", 0)
-    assert [path.name for path in expand(tmp_path / "s-{000..002}.tar")] == [
-        "s-000.tar",
-        "s-001.tar",
-        "s-002.tar",
-    ]
-    with pytest.raises(
-        UsageError, match=r"2 of 5 shards do not exist:\n  .*s-003.tar\n  .*s-004.tar"
-    ):
-        expand(tmp_path / "s-{000..004}.tar")
-    with pytest.raises(UsageError, match="matches no files"):
-        expand(tmp_path / "t-*.tar")
-    with pytest.raises(UsageError, match="is not a range of shards"):
-        expand(tmp_path / "s-{9..1}.tar")
-    with pytest.raises(UsageError, match="is not a range of shards"):
-        expand(tmp_path / "s-{0..99999999999}.tar")
-    with pytest.raises(UsageError, match="names a shard twice"):
-        expand(tmp_path / "s-{000,000}.tar")
-    (tmp_path / "empty").mkdir()
-    with pytest.raises(UsageError, match="holds no tar shards"):
-        look(tmp_path, tmp_path / "empty")
 
 
 def test_shards_are_read_once_and_a_changed_byte_is_noticed(
