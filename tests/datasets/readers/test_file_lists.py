@@ -87,7 +87,7 @@ def test_oxford_pets_are_read_by_their_lists(tmp_path: Path) -> None:
     dataset = opened("oxford_pets", tmp_path / "oxford_pets")
     assert labeled(dataset, "trainval") == {
         f"images/{name}.jpg": name.rpartition("_")[0] for name in names
-    }  # each file's own name says what it shows
+    }  # the names of the files are the names of their classes
     assert labeled(dataset, "test") == {"images/Bengal_5.jpg": "Bengal"}
     same_bytes(dataset, "trainval", written)
     assert dataset.survey.resolve_split("trainval", explicit=True) == "trainval"

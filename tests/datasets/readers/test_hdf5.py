@@ -82,7 +82,7 @@ def test_compressed_and_chunked_bytes_are_read(
 
 
 def opened_files(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
-    """The files that are opened by HDF5 from now on."""
+    """Return a list to which each file that HDF5 opens from now on is added."""
     opened, real = [], h5py.File
     monkeypatch.setattr(
         hdf5_module.h5py,

@@ -18,7 +18,7 @@ from transfer.errors import UsageError
 
 def tiny(place: Path) -> dict[str, bytes]:
     root = place / "tiny-imagenet-200"
-    wnids = ["n02124075", "n01443537"]  # not sorted, and neither are those of the set
+    wnids = ["n02124075", "n01443537"]  # not sorted, as in the published set
     text(root / "wnids.txt", *wnids)
     text(
         root / "words.txt",
@@ -58,7 +58,7 @@ def test_tiny_imagenet_is_read_unpacked_or_as_it_is_downloaded(tmp_path: Path, f
         1,
         0,
         0,
-    ]  # by the order of wnids.txt; the images by that of their names
+    ]  # labels in the order of wnids.txt, images in that of their names
     shown = {
         f"val/images/val_{number}.JPEG": name
         for number, name in enumerate(["goldfish", "Egyptian cat", "goldfish"])

@@ -1,4 +1,4 @@
-"""WebDataset shards, read as they are."""
+"""WebDataset shards, read without unpacking them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from transfer.utils.stamp_cache import StampCache
 def shard(
     path: Path, first: int, count: int = 3, suffix: str = "jpg", **label: Any
 ) -> dict[str, bytes]:
-    """`count` samples; `cls=f` or `json=f` gives the label of a number."""
+    """Write `count` samples; `cls=f` or `json=f` returns the label of a number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     files: dict[str, bytes] = {}
     for number in range(first, first + count):

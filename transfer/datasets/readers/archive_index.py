@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from transfer.datasets.readers.member_names import name_fault, tidy
-from transfer.datasets.readers.read_errors import error_text, reported
+from transfer.datasets.readers.read_errors import error_text, report_errors
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
 
@@ -35,7 +35,7 @@ class MemberLocation(NamedTuple):
 def zip_index(path: Path) -> dict[str, MemberLocation]:
     """Return the location of every file in a zip by its name; UsageError where it is invalid."""
     kinds = (zipfile.BadZipFile, OSError, ValueError, NotImplementedError)
-    with reported(path, "not a readable zip archive", kinds), zipfile.ZipFile(path) as archive:
+    with report_errors(path, "not a readable zip archive", kinds), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     index: dict[str, MemberLocation] = {}
     faults = []

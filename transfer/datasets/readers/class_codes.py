@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from transfer.datasets.card_schema import CodeList
 from transfer.datasets.readers.file_tree import Tree
 from transfer.datasets.readers.line_templates import LineTemplate
-from transfer.datasets.readers.read_errors import reported
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.errors import UsageError
 
 
@@ -56,7 +56,7 @@ def read_synsets(tree: Tree, name: str) -> dict[int, str]:
     from scipy.io import loadmat
 
     # On damaged bytes the parser raises errors of almost any type.
-    with reported(tree.path / name, "not ImageNet's meta.mat", Exception):
+    with report_errors(tree.path / name, "not ImageNet's meta.mat", Exception):
         table = loadmat(io.BytesIO(tree.read(name)), squeeze_me=True)["synsets"]
         return {
             int(row["ILSVRC2012_ID"]): str(row["WNID"])

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from transfer.datasets.readers.member_names import is_image, not_utf8
-from transfer.datasets.readers.read_errors import reported
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.errors import UsageError
 from transfer.utils.files import file_stamp, hash_file
 from transfer.utils.formatting import fault_list
@@ -126,7 +126,7 @@ def read_row(tree: Tree, names: Sequence[str], row: int) -> bytes:
 
 
 def _visible_entries(folder: Path) -> list[os.DirEntry[str]]:
-    with reported(f"folder {folder}"):
+    with report_errors(f"folder {folder}"):
         return [entry for entry in os.scandir(folder) if not entry.name.startswith(".")]
 
 
@@ -138,6 +138,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
 
 
 def _identity(folder: Path) -> tuple[int, int]:
-    with reported(f"folder {folder}"):
+    with report_errors(f"folder {folder}"):
         status = folder.stat()
     return status.st_dev, status.st_ino

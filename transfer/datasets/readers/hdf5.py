@@ -20,7 +20,7 @@ from transfer.datasets.readers.hdf5_bytes import (
     encoded_bytes,
     values,
 )
-from transfer.datasets.readers.read_errors import reported
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.errors import UsageError
 from transfer.storage.hdf5_tables import local_member
 from transfer.utils.files import file_stamp, hash_file
@@ -47,7 +47,7 @@ class Hdf5Source:
 
     def survey(self, memory: StampCache) -> Survey:
         """Return splits, classes and image size; the fingerprint is that of the whole file."""
-        with reported(self.path):
+        with report_errors(self.path):
             now = file_stamp(self.path)
             known = memory.recall(self.path)
             if known.get("stamp") != now:
@@ -60,7 +60,7 @@ class Hdf5Source:
         digest, _ = hash_file(self.path)
         splits = {}
         with (
-            reported(self.path, "not a usable HDF5 image set", UNREADABLE),
+            report_errors(self.path, "not a usable HDF5 image set", UNREADABLE),
             h5py.File(self.path, "r") as file,
         ):
             size, classes = _attributes(file)
@@ -115,7 +115,7 @@ class Hdf5Source:
 
     def listing(self, split: str) -> Listing:
         """Return the images of a split, in the order of the file."""
-        with reported(self.path, kinds=UNREADABLE), h5py.File(self.path, "r") as file:
+        with report_errors(self.path, kinds=UNREADABLE), h5py.File(self.path, "r") as file:
             group = child_group(file, split)
             offsets = values(child_dataset(group, "offsets")).astype(np.int64)
             labels = None

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from transfer.datasets.readers.member_names import name_fault, tidy
-from transfer.datasets.readers.read_errors import reported
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.errors import UsageError
 
 MAX_UNPACKED = 1 << 30  # bytes that are unpacked into memory
@@ -19,7 +19,7 @@ MAX_UNPACKED = 1 << 30  # bytes that are unpacked into memory
 def gunzip(path: Path) -> bytes:
     """Return the content of a .gz file; UsageError where it is damaged or large."""
     kinds = (OSError, EOFError, zlib.error)
-    with reported(path, "not a complete .gz file", kinds), gzip.open(path, "rb") as file:
+    with report_errors(path, "not a complete .gz file", kinds), gzip.open(path, "rb") as file:
         data = file.read(MAX_UNPACKED + 1)
     if len(data) > MAX_UNPACKED:
         limit = f"{MAX_UNPACKED >> 30} GiB"
@@ -45,7 +45,11 @@ def extract(path: Path, requested: Iterable[str], roots: Iterable[str]) -> dict[
     contents: dict[str, bytes] = {}
     remaining = MAX_UNPACKED
     kinds = (tarfile.TarError, OSError, EOFError, zlib.error, ValueError)
-    with reported(path, "not a complete tar archive", kinds), tarfile.open(path, "r:*") as archive:
+    problem = "not a complete tar archive"
+    with (
+        report_errors(path, problem, kinds),
+        tarfile.open(path, "r:*") as archive,
+    ):
         for member in archive:
             name = tidy(member.name)
             if fault := name_fault(name):

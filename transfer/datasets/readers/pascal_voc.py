@@ -27,7 +27,7 @@ from transfer.datasets.readers.card_reader import (
 from transfer.datasets.readers.file_tree import Tree, open_tree, read_row
 from transfer.datasets.readers.line_templates import LineTemplate
 from transfer.datasets.readers.member_names import name_fault
-from transfer.datasets.readers.read_errors import reported
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.datasets.readers.voc_boxes import parse_boxes
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
@@ -175,7 +175,7 @@ def _read_mask(tree: Tree, ids: list[str], row: int) -> bytes | None:
         return None
     data = tree.read(name)
     # PIL raises errors of many types for damaged files.
-    problem = reported(tree.path / name, "not a readable mask", Exception)
+    problem = report_errors(tree.path / name, "not a readable mask", Exception)
     with problem, Image.open(io.BytesIO(data)) as image:
         image.load()
     return data

@@ -19,7 +19,7 @@ def error_text(error: BaseException) -> str:
 
 
 @contextmanager
-def reported(
+def report_errors(
     subject: object,
     problem: str = "cannot be read",
     kinds: type[Exception] | tuple[type[Exception], ...] = OSError,

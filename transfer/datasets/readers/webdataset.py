@@ -19,7 +19,7 @@ from transfer.datasets.card_schema import Tar
 from transfer.datasets.readers.archive_index import MemberLocation
 from transfer.datasets.readers.archive_tree import read_member
 from transfer.datasets.readers.base import MAX_CLASSES, SPLIT_NAMES, Listing, Split, Survey
-from transfer.datasets.readers.read_errors import reported
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.datasets.readers.shard_samples import index_samples
 from transfer.errors import UsageError
@@ -118,7 +118,7 @@ class TarSource:
         fresh: dict[Path, list[int]] = {}
         options = [self.recipe.image, self.recipe.label]
         for shard in chain.from_iterable(shards.values()):
-            with reported(shard):
+            with report_errors(shard):
                 now = file_stamp(shard)
             known = self._memory.recall(shard) if self._memory else {}
             if known.get("stamp") == now and known.get("options") == options:
