@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.miniature import opened
-from tests.datasets.readers.test_pascal_voc import voc
+from tests.datasets.readers.voc_files import voc
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
