@@ -20,7 +20,7 @@ from transfer.utils.runtime import Runtime
 
 
 def picture(number: int = 0, width: int = 24, height: int = 20) -> Image.Image:
-    """A smooth color picture of its own for each number."""
+    """A smooth color picture, different for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
@@ -32,7 +32,7 @@ def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
 
 
 def fill(folder: Path, *names: str) -> Path:
-    """A folder with a PNG picture under each name, whatever its suffix says."""
+    """A folder with a PNG picture under each name, for any suffix."""
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def write_h5(path: Path, **splits: dict[str, Any]) -> Path:
-    """An HDF5 image set of the given datasets; the attributes of the file are given as `attributes`."""
+    """An HDF5 image set of the given datasets; `attributes` are those of the file."""
     with h5py.File(path, "w") as file:
         for name, value in splits.pop("attributes", {}).items():
             file.attrs[name] = value
@@ -64,7 +64,7 @@ def split_of(count: int, first: int = 0) -> dict[str, Any]:
 
 @pytest.fixture
 def sets(tmp_path: Path) -> Callable[[], ImageSets]:
-    """Image sets as a command finds them: a new object each time, over the same memory."""
+    """Image sets of a command: a new object each time, with the same stored surveys."""
     return lambda: ImageSets(tmp_path / "memory", tmp_path)
 
 
@@ -83,7 +83,7 @@ def plan(sets: Callable[[], ImageSets]) -> Callable[..., Pack]:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Callable[..., StageContext]:
-    """What a stage is given; under the same name it finds the same checkpoints."""
+    """The context of a stage; the same name has the same checkpoints."""
 
     def make(name: str = "pack") -> StageContext:
         folder, checkpoints = tmp_path / "built" / name, tmp_path / "checkpoints" / name

@@ -1,4 +1,4 @@
-"""What the tests of readers share: images to write, a set opened through its card, and what is read back."""
+"""Helpers of the tests of readers: images to write, sets opened by their cards, and pixels."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from transfer.utils.stamp_cache import StampCache
 
 
 def noise(count: int, side: int, seed: int = 0, channels: int = 3) -> np.ndarray:
-    """(count, side, side, channels) uint8 of which no row or column is like another."""
+    """(count, side, side, channels) uint8 without two equal rows or columns."""
     return np.random.default_rng(seed).integers(
         0, 256, (count, side, side, channels), dtype=np.uint8
     )
 
 
 def jpegs(folder: Path, *names: str) -> dict[str, bytes]:
-    """A picture of its own under each name; returns their bytes."""
+    """Write a different picture under each name; return their bytes."""
     written = {}
     for number, name in enumerate(names):
         path = folder / name
@@ -43,7 +43,10 @@ def text(path: Path, *lines: str) -> Path:
 def damaged_everywhere(
     whole: bytes, refusals: type[Exception], read: Callable[[bytes], object]
 ) -> int:
-    """How many of 2,000 copies of `whole`, each with a byte changed, `read` refuses; another error goes through."""
+    """Count the copies of `whole` that `read` refuses, of 2,000 with one byte changed each.
+
+    Any other error is raised.
+    """
     draw, refused = np.random.default_rng(0), 0
     for _ in range(2000):
         damaged = bytearray(whole)
@@ -56,20 +59,20 @@ def damaged_everywhere(
 
 
 class Opened:
-    """A set as one command sees it."""
+    """A set as a single command opens it."""
 
     def __init__(self, card: Card, place: Path, memory: Path):
         self.source: Source = make_source(card.reader, place, card=card)
         self.survey: Survey = self.source.survey(StampCache(memory))
 
     def listing(self, split: str) -> Listing:
-        """The images of a split, which must be as many as the survey says."""
-        found = self.source.listing(split)
+        """The images of a split, checked against the survey."""
+        listing = self.source.listing(split)
         facts = self.survey.splits[split]
-        assert len(found.ids) == len(set(found.ids)) == facts.count
-        assert (found.labels is not None) == facts.labeled
-        assert found.labels is None or len(found.labels) == facts.count
-        return found
+        assert len(listing.ids) == len(set(listing.ids)) == facts.count
+        assert (listing.labels is not None) == facts.labeled
+        assert listing.labels is None or len(listing.labels) == facts.count
+        return listing
 
     def prints(self) -> dict[str, str]:
         return {split: facts.fingerprint for split, facts in self.survey.splits.items()}
@@ -82,5 +85,5 @@ def opened(name: str, place: Path, memory: Path | None = None, **changes: Any) -
 
 
 def pixels(listing: Listing, row: int) -> np.ndarray:
-    found = listing.read(row)
-    return decode(found) if isinstance(found, bytes) else found
+    data = listing.read(row)
+    return decode(data) if isinstance(data, bytes) else data

@@ -1,4 +1,4 @@
-"""Batches of made-up images, and draws of given numbers."""
+"""Batches of synthetic images, and a generator of given numbers."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ def noise(
 
 
 def coordinates(count: int, size: int) -> torch.Tensor:
-    """Images that say where a pixel is, in pixels: first channel x, second y, third 1."""
+    """Images of the coordinates of their pixels in px: first channel x, second y, third 1."""
     line = torch.arange(size, dtype=torch.float32) + 0.5
-    one = torch.stack(
+    image = torch.stack(
         [line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)]
     )
-    return one.expand(count, 3, size, size)
+    return image.expand(count, 3, size, size)

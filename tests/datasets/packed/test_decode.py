@@ -24,7 +24,7 @@ ORIENTATION = 0x0112
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG with a size in its header and almost no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -223,8 +223,8 @@ def test_a_square_is_torchvisions_resize_and_center_crop_within_two_gray_levels(
 ) -> None:
     image = picture(5, width, height)
     resize = v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-    wanted = np.asarray(v2.CenterCrop(size)(resize(image))).astype(int)
-    difference = np.abs(square(np.asarray(image), size) - wanted)
+    expected = np.asarray(v2.CenterCrop(size)(resize(image))).astype(int)
+    difference = np.abs(square(np.asarray(image), size) - expected)
     assert difference.max() <= 2
     assert difference.mean() < 0.01
 
@@ -243,7 +243,7 @@ def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad(
             raise BadImage("seven")
         return b"nine" if row == 9 else np.full((8, 8, 3), row, dtype=np.uint8)
 
-    monkeypatch.setattr(decode_workers, "FORKING", forking)
+    monkeypatch.setattr(decode_workers, "MIN_IMAGES_TO_FORK", forking)
     with decode_workers.Decoders(read, 8, block=6, slots=2, workers=2, images=100) as decoders:
         first, second = decoders.load(0, [30, 7, 2, 39, 9, 0]), decoders.load(1, [5, 6])
         assert decode_workers.wait(first) == {1: "seven", 4: b"nine"}
@@ -253,7 +253,7 @@ def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad(
 
 
 def test_a_decoder_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_workers, "FORKING", 1)
+    monkeypatch.setattr(decode_workers, "MIN_IMAGES_TO_FORK", 1)
     with decode_workers.Decoders(
         lambda row: os._exit(9), 8, block=4, slots=1, workers=2, images=100
     ) as decoders:
