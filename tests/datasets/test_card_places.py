@@ -108,6 +108,7 @@ def test_a_path_in_the_pipeline_file_says_where_a_set_is(
     assert (pack.size, pack.split) == (32, "test")
     images_read = packed(pack)
     assert np.array_equal(images_read.pixels, images[20:])
+    assert images_read.labels is not None
     assert [images_read.classes[label] for label in images_read.labels.tolist()] == [
         "airplane",
         "automobile",
@@ -139,7 +140,7 @@ def test_a_set_that_was_written_to_one_hdf5_file_is_read_from_there(
     assert len(packed(pack)) == 4
 
 
-def test_unlabelled_images_that_a_set_should_have_are_not_replaced_by_others(
+def test_unlabeled_images_that_a_set_should_have_are_not_replaced_by_others(
     tmp_path: Path, sets: Callable[[], ImageSets]
 ) -> None:
     stl10(tmp_path / "stl10")

@@ -56,6 +56,7 @@ def test_a_card_beside_the_pipeline_works_without_code(
         ImageSpec(card="birds", size=20), "train", True
     )
     images = packed(pack)
+    assert images.labels is not None
     assert (images.ids, images.labels.tolist(), images.classes) == (
         ["a/2 b.jpg", "a/1.jpg"],
         [0, 1],

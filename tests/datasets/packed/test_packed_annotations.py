@@ -37,9 +37,10 @@ def test_what_the_files_say_of_an_image_is_found_beside_its_pixels(
             assert mine.dtype == theirs.dtype
             assert np.array_equal(mine, theirs)
         mask = listing.annotations.mask(original)
-        assert (annotations.mask(row) is None) == (mask is None)
-        if mask is not None:
-            assert set(np.unique(annotations.mask(row))) == {0, 9, 255}
+        packed_mask = annotations.mask(row)
+        assert (packed_mask is None) == (mask is None)
+        if packed_mask is not None:
+            assert set(np.unique(packed_mask)) == {0, 9, 255}
 
 
 def test_other_sets_have_none(
