@@ -31,7 +31,7 @@ def flip_map(mirrored: torch.Tensor) -> torch.Tensor:
 
 
 def at(maps: torch.Tensor, points: torch.Tensor) -> torch.Tensor:
-    """Where maps (B, 2, 3) put points (n, 2)."""
+    """The points (n, 2), mapped by maps (B, 2, 3)."""
     return torch.einsum("bij,nj->bni", maps[:, :, :2], points) + maps[:, None, :, 2]
 
 
@@ -58,9 +58,7 @@ def test_a_chain_is_one_sampling_of_what_its_steps_give_one_by_one() -> None:
     for step in maps:
         one_by_one = sample(one_by_one, step, 64)
     whole = sample(smooth, compose(*maps), 64)
-    assert (
-        whole - one_by_one
-    ).abs().mean() < GRAY_LEVEL  # they differ by what sampling three times smooths
+    assert (whole - one_by_one).abs().mean() < GRAY_LEVEL  # sampling three times is smoother
     turned = torch.stack(
         [tv.rotate(picture, float(angle)) for picture, angle in zip(smooth, angles, strict=True)]
     )
@@ -82,7 +80,7 @@ def test_a_rotation_is_torchvisions_within_a_hundredth_of_a_gray_level(
         [tv.rotate(picture, angle, InterpolationMode(mode)) for picture, angle in each]
     )
     apart = (turned - expected).abs()
-    if mode == "nearest":  # where two pixels are equally near, either will do
+    if mode == "nearest":  # either of two equally near pixels is right
         assert (apart > 0.01 * GRAY_LEVEL).float().mean() < 2e-3
     else:
         assert apart.max() < 0.01 * GRAY_LEVEL

@@ -15,7 +15,7 @@ from transfer.transforms.simclr_views import SimCLRViews
 
 Transform = Callable[[torch.Tensor, PerImageRng], torch.Tensor]
 
-# Every transform with something random in it, and whether it keeps bytes as bytes.
+# Every random transform, and whether it keeps uint8.
 RANDOM: dict[str, tuple[Transform, bool]] = {
     "crop": (lambda images, rng: geometry.random_resized_crop(images, rng, 24, (0.3, 1)), False),
     "rotation": (
@@ -81,7 +81,7 @@ def test_no_image_has_an_effect_on_another(transform: Transform, keeps: bool) ->
     others = torch.arange(12) != 3
     assert torch.equal(again[others], whole[others])
     assert not torch.equal(again[3], whole[3])
-    # Alone, a product of matrices may be added up in another order: that is all that may differ.
+    # Only the order of sums in a product of matrices may differ.
     alone = torch.cat(
         [transform(images[n : n + 1], PerImageRng(1, ids[n : n + 1])) for n in range(12)]
     )
@@ -146,12 +146,12 @@ def test_per_image_gives_zero_mean_and_unit_deviation() -> None:
     assert flat.mean(1).abs().max() < 1e-5
     assert (
         flat.std(1, correction=0) - 1
-    ).abs().max() < 2e-3  # what is added to the deviation shows in dark images
+    ).abs().max() < 2e-3  # the epsilon of the deviation has an effect in dark images
 
 
 def test_constant_images_give_next_to_nothing() -> None:
     images = torch.arange(256, dtype=torch.uint8)[:, None, None, None].expand(256, 3, 12, 12)
-    # The mean is rounded in its last bit, and that is divided by 1e-5.
+    # The mean has a rounding error in its last bit, which is divided by 1e-5.
     assert normalize(images, Normalization(per_image=True)).abs().max() < 0.03
 
 

@@ -10,7 +10,7 @@ from scipy import stats
 from transfer.transforms.per_image_rng import PerImageRng
 
 MANY = 1_000_000
-SMALL = 1e-4  # a p-value below is taken for a fault; seeds are fixed, so a pass stays a pass
+SMALL = 1e-4  # a lower p-value is a failure; seeds are fixed, so results do not vary
 
 KINDS: dict[str, Callable[[PerImageRng], torch.Tensor]] = {
     "uniform": lambda rng: rng.uniform(3, 2),

@@ -25,7 +25,7 @@ class ImageSpec(BaseModel):
     folder: str | None = Field(
         default=None,
         min_length=1,
-        description="folder of pictures: flat, or a folder a class, or a folder a split",
+        description="folder of pictures: flat, or with a folder for each class or each split",
     )
     hdf5: str | None = Field(
         default=None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels"
@@ -68,7 +68,7 @@ class ImageSpec(BaseModel):
     fraction: float | None = Field(
         default=None, gt=0, lt=1, description="share of the images, whatever their class"
     )
-    limit: int | None = Field(default=None, ge=1, description="most images of a split")
+    limit: int | None = Field(default=None, ge=1, description="at most this many images of a split")
     subset_seed: int = Field(
         default=0,
         ge=0,

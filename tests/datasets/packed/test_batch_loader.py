@@ -33,7 +33,7 @@ def raw(tmp_path: Path) -> Images:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """300 pictures, so many that processes are started for them."""
+    """300 pictures, enough to start processes."""
     (tmp_path / "set").mkdir()
     for number in range(300):
         (tmp_path / "set" / f"{number:03}.jpg").write_bytes(encode(picture(number), "JPEG"))
@@ -68,7 +68,7 @@ def test_a_jpeg_set_gives_what_a_decoder_makes_of_it(
         squares = batch.permute(0, 2, 3, 1).numpy()
         for square, row in zip(squares, rows, strict=True):
             assert np.array_equal(square, images.picture(int(row)))
-        # Encoded at 95 without subsampling: near what raw keeps.
+        # Encoded with quality 95 without subsampling: close to the raw pixels.
         assert np.abs(squares.astype(int) - pixels[rows]).mean() < 2
 
 

@@ -1,4 +1,4 @@
-"""Annotations go with the images through the packing, subsets included."""
+"""Annotations of packed images, also of subsets."""
 
 from __future__ import annotations
 

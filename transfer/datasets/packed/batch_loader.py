@@ -32,15 +32,15 @@ class Batches:
     pinned memory and are copied during the computation.
     """
 
-    def __init__(self, images: Images, runtime: Runtime, batch: int):
+    def __init__(self, images: Images, runtime: Runtime, batch_size: int):
         """Open the files and start the workers.
 
         Args:
             images: the packed set.
             runtime: the device and the number of threads.
-            batch: most rows of a batch.
+            batch_size: most rows of a batch.
         """
-        self.images, self.device, self.batch = images, runtime.device, batch
+        self.images, self.device, self.batch_size = images, runtime.device, batch_size
         self._open = ExitStack()
         self._start_read: Callable[[int, numpy.ndarray], Callable[[], Tensor]]
         if images.form == "raw":
@@ -53,11 +53,11 @@ class Batches:
         else:
             slots = PREFETCH + 1
             decoders = Decoders(
-                images.picture, images.size, batch, slots, runtime.threads, len(images)
+                images.picture, images.size, batch_size, slots, runtime.threads, len(images)
             )
             self._decoders = self._open.enter_context(decoders)
             self._start_read = self._decode
-        shape = (batch, images.size, images.size, 3)
+        shape = (batch_size, images.size, images.size, 3)
         pinned = self.device.type == "cuda" and images.form == "raw"
         self._pinned = [
             torch.empty(shape, dtype=torch.uint8, pin_memory=True)

@@ -129,25 +129,28 @@ class Pack(ImagePack):
         self, context: StageContext, listing: Listing, rows: numpy.ndarray, packed: PackedFile
     ) -> dict[str, str]:
         """Write the squares of `rows`; return the faults of bad images, row -> message."""
-        seen, bad = self._resume(context, packed)
+        rows_read, bad = self._resume(context, packed)
         block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (self.size * self.size * 3)))
         save_every = min(SAVE_EVERY, context.runtime.save_every)
         saved = time.monotonic()
         squarer = ImageSquarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
         blocks = square_blocks(
-            squarer, listing, rows[seen:].tolist(), block, context.runtime.threads
+            squarer, listing, rows[rows_read:].tolist(), block, context.runtime.threads
         )
-        with context.progress("packing", len(rows), "images", seen) as progress:
+        with context.progress("packing", len(rows), "images", rows_read) as progress:
             for block_rows, pixels, outcomes in blocks:
                 faults, squares = _split_outcomes(block_rows, pixels, outcomes)
                 bad |= {str(row): f"{listing.ids[row]}: {text}" for row, text in faults.items()}
-                seen += len(block_rows)
+                rows_read += len(block_rows)
                 # A set that will be refused is read to its end, to report all its faults at once.
                 if not bad or self.spec.on_bad_image == "skip":
                     packed.append(squares)
                     if context.stop.number or time.monotonic() - saved > save_every:
                         context.save_progress(
-                            f"image {seen} of {len(rows)}", images=seen, bad=bad, **packed.flushed()
+                            f"image {rows_read} of {len(rows)}",
+                            images=rows_read,
+                            bad=bad,
+                            **packed.flushed(),
                         )
                         saved = time.monotonic()
                 progress.advance(len(block_rows))
