@@ -167,7 +167,7 @@ def test_a_set_of_larger_images_than_can_be_packed_asks_for_a_size(
     from transfer.datasets.spec import ImageSpec
 
     write_h5(file, train=split_of(2), attributes={"image_size": 4000})
-    with pytest.raises(UsageError, match="images of 4000 px: say `size:`, 8 to 1024"):
+    with pytest.raises(UsageError, match="images of 4000 px: set `size:`, 8 to 1024"):
         sets().pack(ImageSpec(hdf5=str(file)), "train", labeled=True)
     assert sets().pack(ImageSpec(hdf5=str(file), size=32), "train", labeled=True).size == 32
 

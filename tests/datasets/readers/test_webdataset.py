@@ -132,7 +132,7 @@ def test_a_card_says_which_shards_are_which_split_and_where_labels_are(tmp_path:
             tmp_path / "s",
             tmp_path / "memory",
         )
-    with pytest.raises(UsageError, match="image set 'mine' "):
+    with pytest.raises(UsageError, match="image set 'mine' is missing"):
         Opened(mine, tmp_path / "nowhere", tmp_path / "memory")
 
 
