@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import split_of, write_h5
-from tests.datasets.readers.test_binary_records import cifar10_python, stl10, unpack
+from tests.datasets.readers.record_files import cifar10_python, stl10, unpack
 from transfer.artifacts import Images
 from transfer.datasets.cards import card_files, find_place, load_card
 from transfer.datasets.image_sets import ImageSets

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from tests.datasets.conftest import fill, split_of, write_h5
-from tests.datasets.miniature import jpegs, text
-from tests.datasets.readers.test_binary_records import cifar10_python, settle, stl10, unpack
+from tests.datasets.miniature import jpegs, settle, text
+from tests.datasets.readers.record_files import cifar10_python, stl10, unpack
 from transfer.artifacts import Images
 from transfer.datasets.cards import Card, load_card, read_card
 from transfer.datasets.image_sets import ImageSets
