@@ -16,7 +16,7 @@ LABELS = [row % 3 if row < 60 else 0 for row in range(90)]  # 50 cats, 20 dogs, 
 
 
 def chosen(**spec: object) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    return subset(ImageSpec(card="some", **spec), len(LABELS), LABELS, CLASSES)
+    return subset(ImageSpec(card="some", **spec).subset_spec(), len(LABELS), LABELS, CLASSES)
 
 
 def test_nothing_asked_keeps_everything_in_the_sets_order() -> None:
@@ -65,7 +65,7 @@ def test_the_draw_is_the_same_on_every_machine() -> None:
 def test_the_plan_never_promises_fewer_than_there_are(limit, fraction, seed, per_class) -> None:
     spec = ImageSpec(
         card="some", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed
-    )
+    ).subset_spec()
     rows, labels, _ = subset(spec, len(LABELS), LABELS, CLASSES)
     assert 1 <= len(rows) <= limit_per_class(spec, len(LABELS), len(CLASSES))
     assert (np.diff(rows) > 0).all()
@@ -78,4 +78,4 @@ def test_what_cannot_be_had_is_told() -> None:
     with pytest.raises(TransferError, match=r"no class 'dgo'.*dog"):
         chosen(classes=["dgo"])
     with pytest.raises(TransferError, match="has no labels"):
-        subset(ImageSpec(card="some", per_class=1), 5, None, [])
+        subset(ImageSpec(card="some", per_class=1).subset_spec(), 5, None, [])

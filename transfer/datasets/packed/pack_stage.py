@@ -78,7 +78,7 @@ class Pack(ImagePack):
     @property
     def count(self) -> int:
         """How many images there will be, at most."""
-        return limit_per_class(self.spec, self.facts.count, len(self.classes))
+        return limit_per_class(self.spec.subset_spec(), self.facts.count, len(self.classes))
 
     @property
     def set_name(self) -> str:
@@ -108,7 +108,13 @@ class Pack(ImagePack):
     def run(self, context: StageContext) -> None:
         source = self.origin.open()
         listing = source.listing(self.split)
-        rows, labels, classes = subset(self.spec, len(listing.ids), listing.labels, self.classes)
+        rows, labels, classes = subset(
+            self.spec.subset_spec(),
+            len(listing.ids),
+            listing.labels,
+            self.classes,
+            self.spec.location,
+        )
         if not len(rows):
             raise TransferError(
                 f"nothing is left of {self.spec.location}, split '{self.split}': see `classes`, `limit`"

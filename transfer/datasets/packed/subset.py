@@ -1,4 +1,7 @@
-"""Which images of a split are kept: some classes, so many of each, a share, at most so many; drawn alike everywhere."""
+"""Draws the subset of a split: by class, images of each class, a share or a limit.
+
+A draw is the same on every machine.
+"""
 
 from __future__ import annotations
 
@@ -12,50 +15,70 @@ if TYPE_CHECKING:
 
     import numpy
 
-    from transfer.datasets.spec import ImageSpec
+    from transfer.datasets.spec import SubsetSpec
 
 
 def subset(
-    spec: ImageSpec, count: int, labels: Sequence[int] | None, classes: Sequence[str]
+    spec: SubsetSpec,
+    count: int,
+    labels: Sequence[int] | numpy.ndarray | None,
+    classes: Sequence[str],
+    set_name: str = "",
 ) -> tuple[numpy.ndarray, numpy.ndarray | None, list[str]]:
-    """Rows that are kept, in the set's order; their labels; the names of the classes.
+    """Return the rows to keep in the set's order, their labels, and the names of the classes.
 
-    Drawn, never every n-th: a set may be sorted by class, or its classes may take turns. A larger subset of the same
-    seed holds every smaller one. TransferError for a class that there is not, or a class of too few images.
+    Rows are drawn at random: every n-th row of a set that is sorted by class would be a biased
+    choice. A larger subset of the same seed contains every smaller one.
+
+    Args:
+        spec: which images to keep.
+        count: images of the split.
+        labels: (count,) int; None for a split without labels.
+        classes: the names of the labels.
+        set_name: the image set, for messages.
+
+    Raises:
+        TransferError: a class is unknown or has too few images, or labels are missing.
     """
-    order = np.random.RandomState(spec.subset_seed).permutation(
-        count
-    )  # a stream that numpy has frozen
+    # RandomState: a stream that numpy has frozen.
+    order = np.random.RandomState(spec.seed).permutation(count)
     numbers = None if labels is None else np.asarray(labels, dtype=np.int64)
     names = list(classes)
-    if (spec.classes or spec.per_class) and numbers is None:
+    if numbers is None and (spec.classes or spec.per_class):
         raise TransferError(
-            f"image set '{spec.location}' has no labels: `classes` and `per_class` need them"
+            f"image set '{set_name}' has no labels: `classes` and `per_class` need them"
         )
-    if spec.classes:
+    if spec.classes and numbers is not None:
         unknown = next((name for name in spec.classes if name not in names), None)
         if unknown is not None:
             raise TransferError(
-                f"image set '{spec.location}' has no class '{unknown}'{did_you_mean(unknown, names)}"
+                f"image set '{set_name}' has no class '{unknown}'{did_you_mean(unknown, names)}"
             )
         renumbered = np.full(len(names), -1)
         renumbered[[names.index(name) for name in spec.classes]] = np.arange(len(spec.classes))
         numbers, names = renumbered[numbers], list(spec.classes)
         order = order[numbers[order] >= 0]
-    if spec.per_class:
-        found = np.unique(numbers[order])
-        order = np.concatenate(
-            [_some(spec, order[numbers[order] == one], names, one) for one in found]
-        )
-        order = order[np.random.RandomState(spec.subset_seed).permutation(len(order))]
+    if spec.per_class and numbers is not None:
+        ordered_labels = numbers[order]
+        parts = []
+        for label in np.unique(ordered_labels).tolist():
+            rows = order[ordered_labels == label]
+            if isinstance(spec.per_class, int) and len(rows) < spec.per_class:
+                raise TransferError(
+                    f"image set '{set_name}' has {len(rows)} images of class '{names[label]}', "
+                    f"not {spec.per_class}"
+                )
+            parts.append(rows[: _class_limit(spec.per_class, len(rows))])
+        order = np.concatenate(parts)
+        order = order[np.random.RandomState(spec.seed).permutation(len(order))]
     if spec.fraction:
         order = order[: max(1, round(spec.fraction * len(order)))]
     rows = np.sort(order[: spec.limit])
     return rows, None if numbers is None else numbers[rows], names
 
 
-def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
-    """How many images there will be at most, as far as that is known before the labels are."""
+def limit_per_class(spec: SubsetSpec, count: int, classes: int) -> int:
+    """Return the largest possible number of images, as far as it is known without labels."""
     if isinstance(spec.per_class, int) and classes:
         count = min(count, spec.per_class * (len(spec.classes) if spec.classes else classes))
     elif spec.per_class:
@@ -65,11 +88,6 @@ def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
     return min(count, spec.limit or count)
 
 
-def _some(spec: ImageSpec, rows: numpy.ndarray, names: Sequence[str], label: int) -> numpy.ndarray:
-    if isinstance(spec.per_class, int):
-        if len(rows) < spec.per_class:
-            raise TransferError(
-                f"image set '{spec.location}' has {len(rows)} images of class '{names[label]}', not {spec.per_class}"
-            )
-        return rows[: spec.per_class]
-    return rows[: max(1, round(spec.per_class * len(rows)))]
+def _class_limit(per_class: int | float, count: int) -> int:
+    """Return how many of `count` images of a class are kept."""
+    return per_class if isinstance(per_class, int) else max(1, round(per_class * count))
