@@ -1,4 +1,4 @@
-"""Average precision and mean intersection over union, against other people's code and against literal loops."""
+"""Average precision and mean intersection over union, against libraries and literal loops."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def test_the_interval_holds_the_figure_and_keeps_classes_that_a_draw_lacks() -> 
 
 
 def box_world(random: np.random.RandomState) -> list[tuple[np.ndarray, ...]]:
-    """Images of (boxes, scores, truth, difficult): true boxes apart from one another, found ones near them or not."""
+    """Images of (boxes, scores, truth, difficult); true boxes are apart from one another."""
     images = []
     for _ in range(12):
         truth = np.array(
@@ -161,7 +161,7 @@ def found_in(images: list[tuple[np.ndarray, ...]]) -> Ranking:
 
 
 def literally(images: list[tuple[np.ndarray, ...]]) -> list[tuple[float, float]]:
-    """Recall and precision after each box, all images together and from the surest, as the devkit goes through them."""
+    """Recall and precision after each box, from the highest score on, as in the devkit."""
     every = [
         (float(s), row, b.tolist())
         for row, one in enumerate(images)
@@ -256,7 +256,8 @@ def test_detections_score_as_with_pycocotools() -> None:
             judge.params.iouThrs, judge.params.recThrs = np.array([0.5]), np.arange(11) / 10 - 1e-9
             judge.evaluate(), judge.accumulate()
         theirs = judge.eval["precision"][0, :, 0, 0, -1].mean()
-        # It gives a box to a true one that is still free, the devkit to the nearest: the same where they are apart.
+        # It matches a box to a free true one, the devkit to the nearest: the same where these are
+        # apart.
         assert found_in(images).precision("11 points") == pytest.approx(theirs, abs=1e-9)
 
 
@@ -287,7 +288,7 @@ def test_intersections_are_those_of_scikit_learn() -> None:
 def test_masks_that_cannot_be_are_refused_and_empty_ones_have_no_figure() -> None:
     void = np.full((3, 3), 255, np.uint8)
     assert np.isnan(mean_iou(confusion(void, np.zeros((3, 3), int), 4)))
-    with pytest.raises(ValueError, match="a true mask holds class 4, and there are 4"):
+    with pytest.raises(ValueError, match="a true mask holds class 4, but there are only 4 classes"):
         confusion(np.full((3, 3), 4), np.zeros((3, 3), int), 4)
     with pytest.raises(ValueError, match="a predicted mask holds class 9"):
         confusion(np.zeros((3, 3), int), np.full((3, 3), 9), 4)

@@ -49,7 +49,7 @@ def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(
         Linear(model="model", epochs=5), tmp_path / "w", sets, model=model(tmp_path / "m")
     ).card
     assert card["protocol"] == "linear/pooled-v1 (epochs 5)"
-    assert Linear(model="model", epochs=40).protocol == "linear/pooled-v1"
+    assert Linear(model="model", epochs=40).protocol_name() == "linear/pooled-v1"
     assert card["counts"] == {"train": 270, "selection": 30, "test": 200}
     assert set(card["figures"]) == {"best", "conv1", "conv2", "conv3", "conv4", "avgpool"}
     assert card["figures"]["best"] == card["figures"][card["selected"]["layer"]]

@@ -1,4 +1,4 @@
-"""The protocols beyond linear probes and k-NN: each figure against a literal computation, pinned, and its errors."""
+"""Protocols beyond linear probes and k-NN: figures against literal computations, and errors."""
 
 from __future__ import annotations
 
@@ -19,13 +19,14 @@ from stages.evaluate.knn import Knn
 from stages.evaluate.linear import Linear
 from stages.evaluate.lowshot import Lowshot
 from stages.evaluate.nonlinear import Nonlinear, reinit_after
-from stages.evaluate.retrieval import Retrieval, average_precision, rank_gallery
+from stages.evaluate.retrieval import Retrieval, rank_gallery
 from stages.target.pseudo_label import PseudoLabel
 from tests.stages.evaluate.test_linear import model
 from tests.stages.handmade import StopsAt, make_work, pack_images, pinned, run_stage, shuffled
 from transfer.artifacts import Images, Model, PseudoLabels, Scores
 from transfer.datasets.drawings import render
 from transfer.errors import Interrupted, TransferError
+from transfer.numerics.average_precision import ranked_precisions
 
 
 @pytest.fixture(scope="module")
@@ -163,7 +164,7 @@ def test_average_precision_is_that_of_scikit_learn() -> None:
         average_precision_score((labels == one).numpy(), (query @ bank.T).numpy())
         for one, query in zip(wanted, queries, strict=True)
     ]
-    np.testing.assert_allclose(average_precision(hits).numpy(), expected, atol=1e-12)
+    np.testing.assert_allclose(ranked_precisions(hits.numpy()), expected, atol=1e-12)
 
 
 def test_a_retrieval_draws_what_it_found(sets: dict, tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_a_locked_training_leaves_the_locked_layers_as_they_were(
     sets: dict, tmp_path: Path
 ) -> None:
     from stages.evaluate._supervised_training import FinetuneConfig, finetune
-    from stages.evaluate.nonlinear import crop
+    from stages.evaluate.nonlinear import published_crop
 
     fixed, stage = model(tmp_path / "m"), Nonlinear(model="model", **SHORT)
     network = reinit_after(fixed, ["conv1", "conv2"], seed=7)
@@ -214,7 +215,7 @@ def test_a_locked_training_leaves_the_locked_layers_as_they_were(
     finetune(
         work,
         "lesson",
-        FinetuneConfig(stage, crop, 10, locked=("conv1", "conv2")),
+        FinetuneConfig(stage, published_crop, 10, frozen=("conv1", "conv2")),
         network,
         fixed,
         np.arange(100),
@@ -267,7 +268,7 @@ def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(
         true = random.randint(0, 4, count)
         named = np.where(random.rand(count) < 0.6, true, random.randint(0, 4, count))
         figures = metrics.cluster_agreement(true, named)
-        spans = metrics.intervals(figures, true, named, make_work(tmp_path / str(count)))
+        spans = metrics.agreement_intervals(figures, true, named, make_work(tmp_path / str(count)))
         assert all(low < figures[name] < high for name, (low, high) in spans.items())
         widths.append({name: high - low for name, (low, high) in spans.items()})
     for name, wide in widths[0].items():
@@ -305,10 +306,10 @@ def test_cluster_figures_equal_literal_counts() -> None:
     assert metrics.cluster_agreement(true, named)["hungarian"] == pytest.approx(100 * best / 200)
     sizes = np.bincount(named)
     share = sizes / 200
-    even = metrics.evenness(named, 5)
+    even = metrics.size_figures(named, 5)
     assert even["entropy"] == pytest.approx(100 * -sum(s * np.log(s) for s in share) / np.log(5))
     assert even["imbalance"] == pytest.approx(5 * sum(s * s for s in share))
-    assert metrics.evenness(np.array([0, 0, 2]), 4)["empty"] == 2
+    assert metrics.size_figures(np.array([0, 0, 2]), 4)["empty"] == 2
 
 
 def test_labels_of_another_set_are_refused(sets: dict, tmp_path: Path) -> None:
@@ -320,7 +321,7 @@ def test_labels_of_another_set_are_refused(sets: dict, tmp_path: Path) -> None:
 
 
 def test_fidelity_goes_through_the_numbers_of_the_clusters(sets: dict, tmp_path: Path) -> None:
-    """Colors that a target tells perfectly; both labellings number their clusters on their own."""
+    """The target learns colors perfectly; the two labelings number their clusters differently."""
     shades = np.arange(90) % 3
     pixels = (
         np.random.RandomState(0).randint(0, 40, (90, 32, 32, 3)) + 80 * shades[:, None, None, None]
@@ -422,7 +423,8 @@ def test_a_class_with_fewer_images_than_labels_asked_for_is_named(
     sets: dict, tmp_path: Path
 ) -> None:
     with pytest.raises(
-        TransferError, match="asks for 50 labels of each class, and there are 10 training images of"
+        TransferError,
+        match=r"asks for 50 labels of each class, but class '.*' has 10 training images",
     ):
         run_stage(
             Lowshot(model="model", label_budgets=[50]),
@@ -440,6 +442,7 @@ def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
         model=model(tmp_path / "m"),
     )
     assert (
-        made.card["protocol"] == 'nonlinear/noroozi2016-v1 (epochs 2, batch 32, locked ["conv4"])'
+        made.card["protocol"]
+        == 'nonlinear/noroozi2016-v1 (epochs 2, batch_size 32, frozen_up_to ["conv4"])'
     )
     assert made.card["counts"] == {"train": 100, "test": 60}

@@ -194,19 +194,19 @@ def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(
         {"model": model(tmp_path / "m")},
     )
     VocClassification(model="model", epochs=0).run(work)
-    assert work.notes == ["left out of the mean, as the test split has none of them: blue"]
+    assert work.notes == ["left out of the mean, because the test split lacks them: blue"]
     assert "AP blue" not in Scores(work.folder).figures
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
-        ([], "show 0, and none"),
-        ([0], "show 1, and none is shown by some of them and not by others"),
+        ([], "show 0 of 3 classes, and no"),
+        ([0], "show 1 of 3 classes, and no class is in some images but not in others"),
     ],
 )
 def test_training_images_that_are_all_alike_are_refused(
-    labels: list[int], told: str, sets: dict, tmp_path: Path
+    labels: list[int], message: str, sets: dict, tmp_path: Path
 ) -> None:
     alike = scenes("trainval", 20)
     for one in alike:
@@ -216,7 +216,7 @@ def test_training_images_that_are_all_alike_are_refused(
         {**sets, "train": pack(tmp_path / "t", alike, "trainval")},
         {"model": model(tmp_path / "m")},
     )
-    with pytest.raises(TransferError, match=told):
+    with pytest.raises(TransferError, match=message):
         VocClassification(model="model").run(work)
 
 
@@ -224,9 +224,9 @@ def test_sets_without_annotations_and_networks_without_the_layers_are_refused(
     sets: dict, tmp_path: Path
 ) -> None:
     bare = {**sets, "test": pack(tmp_path / "bare", scenes("test", 5), "test", annotate=False)}
-    with pytest.raises(TransferError, match="split 'test' have no annotations: take one that has"):
+    with pytest.raises(TransferError, match="split 'test' have no annotations; choose a set"):
         run(tmp_path / "a", bare)
     with pytest.raises(
-        TransferError, match=r"conv4 has no layers fc6 and fc7 .* say `train: all` or `train: fc8`"
+        TransferError, match=r"conv4 has no layers fc6 and fc7 .* use `train: all` or `train: fc8`"
     ):
         run(tmp_path / "b", sets, train="fc6-8")
