@@ -16,8 +16,8 @@ class FinetuneRecipe(TrainableStage):
 
     epochs: int = option(70, "passes over the images", ge=1)
     learning_rate: float = option(0.05, "the highest learning rate", gt=0)
-    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
+    weight_decay: float = option(0.0, "weight decay of weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "of the learning rate, after the warm-up"
+        "step", "schedule of the learning rate, after the warm-up"
     )
     milestones: list[float] = lr_milestones([30 / 70])

@@ -55,6 +55,13 @@ class Trunk(nn.Module):
     out_channels: int  # C, which Faster R-CNN asks for
 
     def __init__(self, network: Network, layer: str, runtime: Runtime):
+        """Take the layers of a network, with their weights.
+
+        Args:
+            network: the network.
+            layer: the last layer to take.
+            runtime: the precision.
+        """
         super().__init__()
         self._runtime = runtime
         end = network.layer_names.index(network.spec.resolve_layer(layer)) + 1

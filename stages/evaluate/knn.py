@@ -43,7 +43,7 @@ class Knn(Stage):
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
     pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
     k: int = option(20, "neighbors that vote (Wu et al.: 200 on ImageNet)", ge=1)
-    temperature: float = option(0.07, "T of the weights", gt=0)
+    temperature: float = option(0.07, "T of the neighbors' weights", gt=0)
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that the model has the layer, and the training split k images."""

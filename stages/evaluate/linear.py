@@ -76,9 +76,9 @@ class Linear(Stage):
     layers: list[str] | None = option(None, "layers to probe; none: the protocol's", min_length=1)
     dimensions: int | None = option(None, "values of a layer for the classifier, at most", ge=1)
     epochs: int | None = option(None, "passes over the training images", ge=1)
-    batch_size: int | None = option(None, "images a step", ge=2)
+    batch_size: int | None = option(None, "images per step", ge=2)
     learning_rate: float | None = option(None, "the highest learning rate", gt=0)
-    weight_decay: float | None = option(None, "on the weights", ge=0)
+    weight_decay: float | None = option(None, "weight decay of the weights", ge=0)
 
     @property
     def changed(self) -> dict[str, Any]:

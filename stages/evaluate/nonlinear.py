@@ -54,9 +54,9 @@ class Nonlinear(TrainableStage):
 
     epochs: int = option(70, "passes over the images", ge=1)
     learning_rate: float = option(0.01, "the highest learning rate", gt=0)
-    weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
+    weight_decay: float = option(5e-4, "weight decay of weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "of the learning rate, after the warm-up"
+        "step", "schedule of the learning rate, after the warm-up"
     )
     milestones: list[float] = lr_milestones([2 / 7, 4 / 7, 6 / 7])
 

@@ -74,12 +74,12 @@ class VocClassification(TrainableStage):
         255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0
     )
     batch_size: int = option(
-        16, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        16, "images per step; an incomplete last batch of an epoch is skipped", ge=2
     )
     learning_rate: float = option(1e-3, "the highest learning rate", gt=0)
-    weight_decay: float = option(1e-6, "on weights; biases have none", ge=0)
+    weight_decay: float = option(1e-6, "weight decay of weights; biases have none", ge=0)
     schedule: Literal["halving", "cosine", "step", "constant"] = option(
-        "halving", "of the learning rate; halving: by half after each eighth of the training"
+        "halving", "schedule of the learning rate; halving: by half after each eighth"
     )
     clip_grad_norm: float = option(10.0, "longest gradient of all weights together", gt=0)
     scale: list[float] = option(
@@ -123,21 +123,16 @@ class VocClassification(TrainableStage):
         train, test = context.images["train"], context.images["test"]
         train_targets, test_targets = (load_annotations(images).targets for images in (train, test))
         check_learnable(train_targets)
-        counted = classes_counted(
-            context,
-            train.classes,
-            (train_targets == 1).any(axis=0),
-            (test_targets == 1).any(axis=0),
-        )
+        trained, tested = ((targets == 1).any(axis=0) for targets in (train_targets, test_targets))
+        counted = classes_counted(context, train.classes, trained, tested)
         network = self._network(context, model, len(train.classes))
         targets = torch.from_numpy(train_targets).to(context.runtime.device)
 
         def loss(_: nn.Module, batch: Tensor, rng: PerImageRng) -> tuple[Tensor, dict[str, Tensor]]:
             logits = self._logits(network, model, batch, rng)
             target = targets[rng.ids]
-            losses = F.binary_cross_entropy_with_logits(
-                logits, (target == 1).float(), reduction="none"
-            )
+            shown = (target == 1).float()
+            losses = F.binary_cross_entropy_with_logits(logits, shown, reduction="none")
             return (losses * (target != 0)).sum() / len(batch), {}
 
         trainer.train(context, self, network, loss, train)

@@ -70,11 +70,13 @@ class VocDetection(TrainableStage):
         60, "passes over the images (60 of VOC 2007 are the published 150,000 steps)", ge=0
     )
     batch_size: int = option(
-        2, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        2, "images per step; an incomplete last batch of an epoch is skipped", ge=2
     )
     learning_rate: float = option(1e-3, "the highest learning rate", gt=0)
-    weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
+    weight_decay: float = option(5e-4, "weight decay of weights; biases have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "schedule of the learning rate"
+    )
     milestones: list[float] = lr_milestones([1 / 3, 2 / 3])
     anchors: list[float] = option(
         [0.1, 0.2, 0.4, 0.8],

@@ -58,11 +58,13 @@ class VocSegmentation(TrainableStage):
         2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0
     )
     batch_size: int = option(
-        20, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        20, "images per step; an incomplete last batch of an epoch is skipped", ge=2
     )
     learning_rate: float = option(1e-4, "the highest learning rate", gt=0)
-    weight_decay: float = option(5e-4, "on weights; biases have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option("step", "of the learning rate")
+    weight_decay: float = option(5e-4, "weight decay of weights; biases have none", ge=0)
+    schedule: Literal["cosine", "step", "constant"] = option(
+        "step", "schedule of the learning rate"
+    )
     milestones: list[float] = lr_milestones([1 / 3, 2 / 3])
     flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
 

@@ -94,7 +94,7 @@ class VocSvm(Stage):
         min_length=1,
     )
     samples: int = option(5, "draws of a low-shot training set", ge=1)
-    iterations: int = option(2000, "of the SVM's solver, at most", ge=1)
+    iterations: int = option(2000, "largest number of iterations of the SVM solver", ge=1)
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that the sets are annotated, that layers exist, and that numbers are positive."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import io
 from contextlib import redirect_stdout
+from typing import Any
 
 import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, jaccard_score
 
 from transfer.numerics.average_precision import (
+    PrecisionRule,
     Ranking,
     box_overlaps,
     map_interval,
@@ -72,26 +74,28 @@ def test_eleven_points_and_area_are_what_the_devkit_says(ties: bool) -> None:
         )  # the highest is not below the one itself
 
 
-@pytest.mark.parametrize("how", ["11 points", "area", "step"])
-def test_an_image_that_counts_twice_is_one_that_is_there_twice(how: str) -> None:
+@pytest.mark.parametrize("rule", ["11 points", "area", "step"])
+def test_an_image_that_counts_twice_is_one_that_is_there_twice(rule: PrecisionRule) -> None:
     for random in map(np.random.RandomState, SEEDS):
         scores, shows = drawn(random)
         rows = random.randint(0, len(scores), len(scores))
         counts = np.bincount(rows, minlength=len(scores))
-        again = ranking(scores[rows], shows[rows]).precision(how)
-        assert ranking(scores, shows).precision(how, counts) == pytest.approx(
+        again = ranking(scores[rows], shows[rows]).precision(rule)
+        assert ranking(scores, shows).precision(rule, counts) == pytest.approx(
             again, abs=1e-12, nan_ok=True
         )
 
 
-@pytest.mark.parametrize("how", ["11 points", "area", "step"])
-def test_the_order_of_images_changes_nothing_even_where_scores_are_alike(how: str) -> None:
+@pytest.mark.parametrize("rule", ["11 points", "area", "step"])
+def test_the_order_of_images_changes_nothing_even_where_scores_are_alike(
+    rule: PrecisionRule,
+) -> None:
     for random in map(np.random.RandomState, SEEDS):
         scores, shows = drawn(random, ties=True)
         order = random.permutation(len(scores))
-        assert ranking(scores, shows).precision(how) == ranking(
+        assert ranking(scores, shows).precision(rule) == ranking(
             scores[order], shows[order]
-        ).precision(how)
+        ).precision(rule)
 
 
 def test_a_recall_of_three_in_ten_reaches_the_fourth_point() -> None:
@@ -114,7 +118,7 @@ def test_what_is_not_counted_and_classes_that_nothing_shows() -> None:
 
 def test_nothing_ranked_finds_nothing() -> None:
     empty = Ranking(np.zeros(0), np.zeros(0, bool), np.zeros(0, np.int64), np.array([2, 0]))
-    assert [empty.precision(how) for how in ("11 points", "area", "step")] == [0, 0, 0]
+    assert [empty.precision(rule) for rule in ("11 points", "area", "step")] == [0, 0, 0]
 
 
 def test_the_interval_holds_the_figure_and_keeps_classes_that_a_draw_lacks() -> None:
@@ -151,11 +155,9 @@ def found_in(images: list[tuple[np.ndarray, ...]]) -> Ranking:
     scores, hits, rows = [], [], []
     for row, (boxes, sure, truth, difficult) in enumerate(images):
         hit, counts = match_boxes(boxes, sure, truth, difficult)
-        (
-            scores.append(sure[counts]),
-            hits.append(hit[counts]),
-            rows.append(np.full(counts.sum(), row)),
-        )
+        scores.append(sure[counts])
+        hits.append(hit[counts])
+        rows.append(np.full(counts.sum(), row))
     wanted = np.array([int((~difficult).sum()) for *_, difficult in images])
     return Ranking(np.concatenate(scores), np.concatenate(hits), np.concatenate(rows), wanted)
 
@@ -254,7 +256,8 @@ def test_detections_score_as_with_pycocotools() -> None:
             true.createIndex()
             judge = evaluation.COCOeval(true, true.loadRes(said), "bbox")
             judge.params.iouThrs, judge.params.recThrs = np.array([0.5]), np.arange(11) / 10 - 1e-9
-            judge.evaluate(), judge.accumulate()
+            judge.evaluate()
+            judge.accumulate()
         theirs = judge.eval["precision"][0, :, 0, 0, -1].mean()
         # It matches a box to a free true one, the devkit to the nearest: the same where these are
         # apart.
@@ -275,7 +278,10 @@ def test_intersections_are_those_of_scikit_learn() -> None:
         said = random.randint(0, 5, (4, 9, 9))
         matrix = confusion(wanted, said, 5)
         counted = wanted != 255
-        theirs = jaccard_score(wanted[counted], said[counted], labels=[0, 1, 2, 4], average=None)
+        per_class: Any = None
+        theirs = np.asarray(
+            jaccard_score(wanted[counted], said[counted], labels=[0, 1, 2, 4], average=per_class)
+        )
         ours = intersections(matrix)
         assert ours[[0, 1, 2, 4]] == pytest.approx(theirs, abs=1e-12)
         assert np.isnan(ours[3])

@@ -40,6 +40,7 @@ def pack_images(
 
 def shuffled(folder: Path, images: Images) -> Images:
     """Pack the same images with the same ids, in another order on disk."""
+    assert images.labels is not None
     order = np.random.RandomState(5).permutation(len(images))
     ids = [images.ids[row] for row in order]
     return pack_images(folder, np.array(images.pixels)[order], images.labels[order], ids=ids)
@@ -111,8 +112,11 @@ def stop_after(work: StageContext, pauses: int) -> None:
 class StopsAt(StageContext):
     """A context whose stop flag is set after `stop_at` pause points."""
 
+    stop_at: int
+    steps = 0
+
     def pause_point(self) -> None:
-        self.steps = getattr(self, "steps", 0) + 1
+        self.steps += 1
         if self.steps == self.stop_at - 1:
             self.stop.number = 15  # the next step is saved first
         else:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -109,13 +110,13 @@ def packed(folder: Path, train: Sequence[Scene], test: Sequence[Scene]) -> dict[
     }
 
 
-def model(folder: Path, spec: object = "conv4", passes_colors: bool = False) -> Model:
+def model(folder: Path, spec: str | dict[str, Any] = "conv4", passes_colors: bool = False) -> Model:
     """A network of random weights; `passes_colors`: the first layer of a conv4 keeps the colors."""
     folder.mkdir(parents=True)
     network = build_network(backbone(spec), 0)
     if passes_colors:
         with torch.no_grad():
-            weight = network.conv1.conv.weight
+            weight = network.get_parameter("conv1.conv.weight")
             weight.zero_()
             for channel in range(3):
                 weight[channel, channel, 1, 1] = 1
@@ -137,7 +138,7 @@ def annotation_xml(objects: Sequence[Object], names: Sequence[str]) -> str:
     return f"<annotation>{''.join(parts)}</annotation>"
 
 
-def write_files(root: Path, splits: dict[str, Sequence[Scene]], names: Sequence[str]) -> None:
+def write_files(root: Path, splits: Mapping[str, Sequence[Scene]], names: Sequence[str]) -> None:
     """Write a VOC2007 to disk, with its segmentation splits; `names` are the classes of VOC."""
     lists: dict[str, list[str]] = {}
     for split, shown in splits.items():

@@ -121,9 +121,13 @@ def test_both_networks_of_a_fine_tuning_leave_a_curve_that_ends_in_their_figures
         assert curve[0, -1] == pytest.approx(made.figures[figure], abs=1e-3)
 
 
+def probe(variant: Any) -> Linear:
+    return Linear(model="model", variant=variant, epochs=2)
+
+
 ORDERED = {name: stage for name, (stage, _) in PINNED.items()} | {
     "knn": Knn(model="model"),
-    **{one: Linear(model="model", variant=one, epochs=2) for one in PRESETS},
+    **{variant: probe(variant) for variant in PRESETS},
 }
 
 
@@ -328,14 +332,10 @@ def test_fidelity_goes_through_the_numbers_of_the_clusters(sets: dict, tmp_path:
     ).astype("u1")
     seen, unseen = (pack_images(tmp_path / name, pixels, None, name) for name in ("seen", "unseen"))
     learned = labelling(tmp_path / "l", seen, shades, [4, 7, 9])
+    spec: Any = {"name": "conv4"}
     target = run_stage(
         PseudoLabel(
-            labels="l",
-            backbone={"name": "conv4"},
-            epochs=12,
-            batch_size=30,
-            learning_rate=0.05,
-            crop=1.0,
+            labels="l", backbone=spec, epochs=12, batch_size=30, learning_rate=0.05, crop=1.0
         ),
         tmp_path / "t",
         {"images": seen},

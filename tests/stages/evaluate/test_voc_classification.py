@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     )
 
 
-def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options: object) -> Scores:
+def run(folder: Path, sets: dict[str, Images], spec: Any = "conv4", **options: Any) -> Scores:
     stage = VocClassification(model="model", **{**QUICK, **options})
     return run_stage(stage, folder / "made", sets, model=model(folder / "model", spec))
 
@@ -103,15 +104,15 @@ def test_a_stopped_run_ends_as_a_straight_one(sets: dict, tmp_path: Path) -> Non
     [("all", []), ("fc6-8", ["conv1", "conv5"]), ("fc8", ["conv1", "conv5", "fc6", "fc7"])],
 )
 def test_a_row_trains_its_layers_and_no_other(
-    row: str, fixed: list[str], sets: dict, tmp_path: Path
+    row: Any, fixed: list[str], sets: dict, tmp_path: Path
 ) -> None:
     from stages.evaluate import voc_classification as module
 
     kept: dict[str, torch.Tensor] = {}
-    network = None
+    network: Any = None
 
     class Watched(VocClassification):
-        def _network(self, *arguments: object) -> object:
+        def _network(self, *arguments: Any) -> Any:
             nonlocal network
             network = super()._network(*arguments)
             kept.update(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(_faster_rcnn, "HIDDEN_UNITS", 32)
 
 
-def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options: object) -> Scores:
+def run(folder: Path, sets: dict[str, Images], spec: Any = "conv4", **options: Any) -> Scores:
     stage = VocDetection(model="model", **{**QUICK, **options})
     return run_stage(stage, folder / "made", sets, model=model(folder / "model", spec))
 
@@ -145,7 +146,7 @@ def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
     ("spec", "layer", "own"), [(FC, None, True), (FC, "conv3", False), ("conv4", None, False)]
 )
 def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
-    spec: object, layer: str | None, own: bool
+    spec: Any, layer: str | None, own: bool
 ) -> None:
     from stages.evaluate._faster_rcnn import detector
     from stages.evaluate._frozen_batchnorm import FrozenBatchNormNetwork, map_layer
@@ -157,7 +158,7 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     assert chosen == layer or chosen == {"conv4": "conv4"}.get(
         spec if isinstance(spec, str) else "", "conv5"
     )
-    held = {id(one) for one in made.roi_heads.box_head.parameters()}
+    held = {id(one) for one in made.get_submodule("roi_heads.box_head").parameters()}
     fc = {
         id(one)
         for name in ("fc6", "fc7")
@@ -171,7 +172,7 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
         {"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([2])},
     )
     made.set_rng(PerImageRng(0, torch.arange(2)))
-    sum(made(list(images), [target, target]).values()).backward()
+    torch.stack(list(made(list(images), [target, target]).values())).sum().backward()
     still = [
         name for name, one in whole.named_parameters() if one.requires_grad and one.grad is None
     ]

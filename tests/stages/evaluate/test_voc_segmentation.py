@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -30,7 +31,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     return packed(tmp_path_factory.mktemp("sets"), scenes("trainval", 32), scenes("test", 16))
 
 
-def run(folder: Path, sets: dict[str, Images], **options: object) -> Scores:
+def run(folder: Path, sets: dict[str, Images], **options: Any) -> Scores:
     stage = VocSegmentation(model="model", **{"epochs": 30, **QUICK, **options})
     return run_stage(stage, folder / "made", sets, model=model(folder / "model"))
 
@@ -194,6 +195,7 @@ def test_all_protocols_run_on_files_in_the_layout_of_voc(
     made = Pipeline.load(write(pipeline, tmp_path), store=tmp_path / "store").run(quiet=True)
     for name in PROTOCOLS:
         scores = made[name]
+        assert isinstance(scores, Scores)
         assert scores.card["protocol"].startswith(f"{name}/")
         assert scores.card["main"] in scores.figures
         assert set(scores.card["intervals"]) == {scores.card["main"]}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -34,7 +35,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
 
 
 def run(
-    folder: Path, sets: dict[str, Images], passes_colors: bool = False, **options: object
+    folder: Path, sets: dict[str, Images], passes_colors: bool = False, **options: Any
 ) -> Scores:
     stage, ordered = (
         VocSvm(model="model", **{**QUICK, **options}),
