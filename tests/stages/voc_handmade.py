@@ -65,20 +65,20 @@ def scenes(split: str, count: int, difficult: float = 0.0) -> list[Scene]:
 
 
 def targets(shown: Sequence[Scene]) -> np.ndarray:
-    found = np.full((len(shown), len(CLASSES)), -1, dtype=np.int8)
-    for row, one in enumerate(shown):
+    result = np.full((len(shown), len(CLASSES)), -1, dtype=np.int8)
+    for row, entry in enumerate(shown):
         for hard in (True, False):
-            for label, _, difficult in one.objects:
+            for label, _, difficult in entry.objects:
                 if difficult == hard:
-                    found[row, label] = 0 if hard else 1
-    return found
+                    result[row, label] = 0 if hard else 1
+    return result
 
 
-def boxes(one: Scene) -> Boxes:
+def boxes(entry: Scene) -> Boxes:
     return Boxes(
-        np.array([corners for _, corners, _ in one.objects], np.float32).reshape(-1, 4),
-        np.array([label for label, _, _ in one.objects], np.int64),
-        np.array([difficult for _, _, difficult in one.objects], bool),
+        np.array([corners for _, corners, _ in entry.objects], np.float32).reshape(-1, 4),
+        np.array([label for label, _, _ in entry.objects], np.int64),
+        np.array([difficult for _, _, difficult in entry.objects], bool),
     )
 
 
@@ -87,8 +87,8 @@ def pack(
 ) -> Images:
     """Pack scenes as the stage `Pack` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    ids = [one.name for one in shown]
-    np.save(folder / "images.npy", np.stack([square(one.pixels, SIZE) for one in shown]))
+    ids = [entry.name for entry in shown]
+    np.save(folder / "images.npy", np.stack([square(entry.pixels, SIZE) for entry in shown]))
     write_table(folder / "index.h5", {"ids": encode_strings(ids)})
     write_json(folder / "images.json", {"size": SIZE, "split": split, "classes": CLASSES})
     if annotate:
@@ -142,15 +142,17 @@ def write_files(root: Path, splits: Mapping[str, Sequence[Scene]], names: Sequen
     """Write a VOC2007 to disk, with its segmentation splits; `names` are the classes of VOC."""
     lists: dict[str, list[str]] = {}
     for split, shown in splits.items():
-        lists[f"Main/{split}"] = [one.name for one in shown]
-        lists[f"Segmentation/{'val' if split == 'test' else 'train'}"] = [one.name for one in shown]
-        for one in shown:
-            text(root / f"Annotations/{one.name}.xml", annotation_xml(one.objects, names))
+        lists[f"Main/{split}"] = [entry.name for entry in shown]
+        lists[f"Segmentation/{'val' if split == 'test' else 'train'}"] = [
+            entry.name for entry in shown
+        ]
+        for entry in shown:
+            text(root / f"Annotations/{entry.name}.xml", annotation_xml(entry.objects, names))
             for folder, data in (
-                ("JPEGImages", encode(Image.fromarray(one.pixels), "JPEG")),
-                ("SegmentationClass", encode(Image.fromarray(one.mask))),
+                ("JPEGImages", encode(Image.fromarray(entry.pixels), "JPEG")),
+                ("SegmentationClass", encode(Image.fromarray(entry.mask))),
             ):
-                path = root / folder / f"{one.name}.{'jpg' if folder == 'JPEGImages' else 'png'}"
+                path = root / folder / f"{entry.name}.{'jpg' if folder == 'JPEGImages' else 'png'}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
     for name, images in lists.items():
