@@ -93,7 +93,7 @@ def test_each_side_wins_while_the_other_stands_still() -> None:
             optimizer.step()
             figures.append({name: value.item() for name, value in found.items()})
         assert all(figures[-1][name] < 0.5 * figures[0][name] for name in losses)
-        assert figures[-1]["told apart"] == (1 if "judges" in parts else 0)
+        assert figures[-1]["discriminator accuracy"] == (1 if "judges" in parts else 0)
 
 
 def test_codes_are_drawn_uniformly_from_minus_one_to_one() -> None:

@@ -113,10 +113,10 @@ def test_the_target_follows_as_a_moving_average_of_the_weights_and_not_of_the_st
 
 def test_tau_rises_from_its_start_to_one_by_a_cosine() -> None:
     one = task()
-    assert one.kept(0) == pytest.approx(0.996)
-    assert one.kept(0.5) == pytest.approx(0.998)
-    assert one.kept(1) == 1
-    shares = [one.kept(step / 100) for step in range(101)]
+    assert one.momentum_at(0) == pytest.approx(0.996)
+    assert one.momentum_at(0.5) == pytest.approx(0.998)
+    assert one.momentum_at(1) == 1
+    shares = [one.momentum_at(step / 100) for step in range(101)]
     assert shares == sorted(shares)
 
 

@@ -40,7 +40,7 @@ def made(name: str, images: torch.Tensor, seed: int = 0, **options: object) -> t
     """What the change `name` makes of the images; the same parts of them for all names."""
     task = stage(**options)
     labels = torch.full((len(images),), task.classes.index(name))
-    return task.changed(images, labels, PerImageRng(seed, torch.arange(len(images))))
+    return task.distort(images, labels, PerImageRng(seed, torch.arange(len(images))))
 
 
 def spied(task: Distortion, shown: list[tuple[torch.Tensor, torch.Tensor]]) -> Distortion:
@@ -156,15 +156,15 @@ def test_half_of_the_images_are_turned_by_a_small_angle_whatever_the_class() -> 
 def test_each_image_is_changed_alike_in_any_batch() -> None:
     task, ids = stage(), torch.arange(40)
     labels = torch.arange(40) % 10
-    whole = task.changed(smooth(40), labels, PerImageRng(3, ids))
+    whole = task.distort(smooth(40), labels, PerImageRng(3, ids))
     some = torch.tensor([31, 4, 26, 13])
     assert torch.allclose(
-        task.changed(smooth(40)[some], labels[some], PerImageRng(3, ids[some])),
+        task.distort(smooth(40)[some], labels[some], PerImageRng(3, ids[some])),
         whole[some],
         atol=1e-6,
     )
     assert not torch.allclose(
-        task.changed(smooth(40), labels, PerImageRng(4, ids)), whole, atol=1e-2
+        task.distort(smooth(40), labels, PerImageRng(4, ids)), whole, atol=1e-2
     )
 
 
@@ -176,7 +176,7 @@ def test_the_loss_is_cross_entropy_over_the_changes_and_all_are_equally_likely()
         loss, figures = task.loss(net, noise(), PerImageRng(0, ids))
         rng = PerImageRng(0, ids)
         labels = rng.permutations(10)[:, 0]
-        seen = task.changed(noise().float() / 255, labels, PerImageRng(0, rng.integers(1 << 53)))
+        seen = task.distort(noise().float() / 255, labels, PerImageRng(0, rng.integers(1 << 53)))
         losses, right = [], []
         for image, label in zip(seen, labels, strict=True):
             fed = (image - mean[:, None, None]) / std[:, None, None]

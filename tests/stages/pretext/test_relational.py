@@ -70,7 +70,7 @@ def test_the_loss_is_that_of_a_literal_double_loop(
     one = task(aggregation=aggregation, focal_gamma=focal)
     net = network(one)
     loss, figures = one.loss(net, images, PerImageRng(5, torch.arange(COUNT)))
-    seen = normalize(one.see(images, PerImageRng(5, torch.arange(COUNT))), one.normalization)
+    seen = normalize(one.make_views(images, PerImageRng(5, torch.arange(COUNT))), one.normalization)
     features = backbone_features(net["backbone"], seen).unflatten(0, (4, COUNT))
     rows, same = literally(features, aggregation)
     total, right = 0.0, 0
@@ -128,7 +128,7 @@ def test_the_views_of_an_image_are_of_that_image() -> None:
         COUNT, 3, SIZE, SIZE
     )
     # Contrast and brightness change gray images, but a black one stays black.
-    seen = task().see(flat, PerImageRng(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
+    seen = task().make_views(flat, PerImageRng(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
     assert (seen[:, 0] == 0).all()
     assert (seen[:, 1:].flatten(2).amax(2) > 0.02).all()
     assert len(seen[:, 3].flatten(1).mean(1).unique()) > 1

@@ -85,10 +85,10 @@ def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
 @pytest.mark.parametrize(
     ("size", "options", "option", "message"),
     [
-        (64, {"patch_size": 24}, "patch", "use patches of 16 px or less"),
-        (20, {"patch_size": 7}, "patch", "use patches of 4 px or less, or bigger images"),
+        (64, {"patch_size": 24}, "patch_size", "use patches of 16 px or less"),
+        (20, {"patch_size": 7}, "patch_size", "use patches of 4 px or less, or bigger images"),
         (64, {"patch_size": 8, "gap": 4, "jitter": 2}, "gap", "a gap of 5 px or more"),
-        (64, {"gap": 16}, "patch", "use patches of 10 px or less"),
+        (64, {"gap": 16}, "patch_size", "use patches of 10 px or less"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused_with_what_would(
@@ -125,8 +125,8 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
 def test_a_third_of_the_patches_is_down_sampled() -> None:
     ids, task = torch.arange(400), stage(color="keep")
     patches, _ = task.patches(images(400), PerImageRng(0, ids))
-    sharp = stage(color="keep", downsample=0.0).disguised(patches, PerImageRng(2, ids))
-    same = (task.disguised(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
+    sharp = stage(color="keep", downsample=0.0).disguise(patches, PerImageRng(2, ids))
+    same = (task.disguise(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
     assert abs(same.float().mean() - 0.67) < 0.03
 
 
@@ -135,7 +135,7 @@ def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_
 ):
     task, ids = stage(downsample=0.0), torch.arange(500)
     patches, _ = task.patches(images(500), PerImageRng(0, ids))
-    seen = task.disguised(patches, PerImageRng(2, ids))
+    seen = task.disguise(patches, PerImageRng(2, ids))
     spread = seen.std(dim=(3, 4))
     assert ((spread < 0.02).sum(dim=2) == 2).all()
     kept = spread.argmax(dim=2)
@@ -155,10 +155,10 @@ def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_
 def test_projection_removes_the_direction_of_green_against_magenta() -> None:
     task = stage(color="project")
     patches, _ = task.patches(images(), PerImageRng(0, torch.arange(8)))
-    seen = task.disguised(patches, PerImageRng(2, torch.arange(8)))
+    seen = task.disguise(patches, PerImageRng(2, torch.arange(8)))
     direction = torch.tensor([-1.0, 2.0, -1.0])
     assert torch.einsum("bpchw,c->bphw", seen, direction).abs().max() < 1e-4
-    kept = stage(color="keep").disguised(patches, PerImageRng(2, torch.arange(8)))
+    kept = stage(color="keep").disguise(patches, PerImageRng(2, torch.arange(8)))
     assert torch.einsum("bpchw,c->bphw", kept, direction).abs().max() > 1
 
 
@@ -169,7 +169,7 @@ def test_loss_and_accuracy_are_those_of_a_plain_loop_over_pairs() -> None:
         loss, figures = task.loss(net, images(), PerImageRng(0, ids))
         rng = PerImageRng(0, ids)
         patches, labels = task.patches(images(), rng)
-        seen = task.disguised(patches, rng)
+        seen = task.disguise(patches, rng)
         losses, right = [], []
         for image in range(8):
             embedded = [net["embed"](net["backbone"](patch[None])) for patch in seen[image]]
@@ -193,7 +193,7 @@ def test_an_image_has_the_same_patches_in_any_batch() -> None:
     task, ids = stage(), torch.arange(8)
 
     def seen(batch: torch.Tensor, rng: PerImageRng) -> torch.Tensor:
-        return task.disguised(task.patches(batch, rng)[0], rng)
+        return task.disguise(task.patches(batch, rng)[0], rng)
 
     whole = seen(images(), PerImageRng(7, ids))
     assert torch.allclose(
@@ -208,7 +208,7 @@ def test_mixed_precision_gives_about_the_same_loss_and_the_same_inputs() -> None
         net = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             rng = PerImageRng(0, ids)
-            seen.append(task.disguised(task.patches(images(), rng)[0], rng))
+            seen.append(task.disguise(task.patches(images(), rng)[0], rng))
             found.append(task.loss(net, images(), PerImageRng(0, ids))[0].item())
     assert torch.equal(*seen)
     assert abs(found[0] - found[1]) < 0.05

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from stages.pretext._multi_view import check_views
+from stages.pretext._multi_view import stack_views
 from stages.pretext.simclr import SimCLR, nt_xent
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
@@ -127,10 +127,10 @@ def test_each_view_of_each_image_has_numbers_of_its_own() -> None:
     def numbers(images: torch.Tensor, rng: PerImageRng) -> torch.Tensor:
         return rng.uniform()
 
-    drawn = check_views(numbers, photographs(50), PerImageRng(9, torch.arange(50)), 40)
+    drawn = stack_views(numbers, photographs(50), PerImageRng(9, torch.arange(50)), 40)
     assert len(drawn.unique()) == 2000
     assert drawn.mean().item() == pytest.approx(0.5, abs=0.03)
-    again = check_views(numbers, photographs(50)[:10], PerImageRng(9, torch.arange(10)), 40)
+    again = stack_views(numbers, photographs(50)[:10], PerImageRng(9, torch.arange(10)), 40)
     assert torch.equal(again.unflatten(0, (40, 10)), drawn.unflatten(0, (40, 50))[:, :10])
 
 
@@ -161,9 +161,9 @@ def test_chance_is_one_of_the_other_views_that_are_there() -> None:
 def test_parts_of_one_image_have_no_negatives_and_are_refused(
     options: dict[str, int], count: int
 ) -> None:
-    with pytest.raises(InvalidOption, match="a view is told from those of other images") as caught:
+    with pytest.raises(InvalidOption, match="the negatives of a view are the views of other images") as caught:
         task(**options).validate_plan(planned(count))
-    assert caught.value.option == "accumulate"
+    assert caught.value.option == "accumulation_steps"
 
 
 def test_one_image_is_refused_and_two_are_enough() -> None:
