@@ -48,7 +48,7 @@ class Supervised(RandomResizedCropAugment, Pretext):
         labels = context.images["images"].labels
         if labels is None or labels.min() < 0:
             raise TransferError(
-                "some images have no label, and this task learns labels: use a dataset or split "
+                "not every image has a label, and this task learns labels: use a dataset or split "
                 "in which all images are labeled"
             )
         if labels.min() == labels.max():

@@ -37,14 +37,14 @@ def plain(
 
     seen, real = task.views(images, drawn)
     codes = network["code"](network["backbone"](seen))
-    wanted = 2 * drawn.uniform(task.latent_dim) - 1
-    fake = torch.tanh(network["generator"](wanted))
+    random_codes = 2 * drawn.uniform(task.latent_dim) - 1
+    fake = torch.tanh(network["generator"](random_codes))
     discriminator = (
         -judged(real, codes.detach()).log().mean()
-        - (1 - judged(fake.detach(), wanted)).log().mean()
+        - (1 - judged(fake.detach(), random_codes)).log().mean()
     )
     encoder = -(1 - judged(real, codes)).log().mean()
-    generator = -judged(fake, wanted).log().mean()
+    generator = -judged(fake, random_codes).log().mean()
     return discriminator, encoder, generator
 
 
@@ -88,10 +88,10 @@ def test_each_side_wins_while_the_other_stands_still() -> None:
         optimizer, figures = torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)), []
         for _ in range(40):
             network.zero_grad()
-            loss, found = task.loss(network, noise_images(), rng())
+            loss, values = task.loss(network, noise_images(), rng())
             loss.backward()
             optimizer.step()
-            figures.append({name: value.item() for name, value in found.items()})
+            figures.append({name: value.item() for name, value in values.items()})
         assert all(figures[-1][name] < 0.5 * figures[0][name] for name in losses)
         assert figures[-1]["discriminator accuracy"] == (1 if "judges" in parts else 0)
 

@@ -58,15 +58,15 @@ def test_the_loss_is_the_squared_distance_of_unit_vectors_in_both_directions(
     for seen, other in ((views[0], views[1]), (views[1], views[0])):
         with torch.no_grad():
             predicted = network["predictor"](project(network, seen))
-            wanted = project(network["target"], other)
-        for p, w in zip(predicted, wanted, strict=True):
+            expected = project(network["target"], other)
+        for p, w in zip(predicted, expected, strict=True):
             total += sum((a - b) ** 2 for a, b in zip(unit(p), unit(w), strict=True)) / COUNT
     assert loss.item() == pytest.approx(total, rel=1e-4)
 
 
 def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) -> None:
-    one = task()
-    network = one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
+    pretext = task()
+    network = pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
     online = {
         name: value
         for part in ("backbone", "projector")
@@ -78,9 +78,11 @@ def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) 
     assert {value.data_ptr() for value in online.values()}.isdisjoint(
         value.data_ptr() for value in target.values()
     )
-    trained = {id(p) for group in one.make_optimizer(network).param_groups for p in group["params"]}
+    trained = {
+        id(p) for group in pretext.make_optimizer(network).param_groups for p in group["params"]
+    }
     assert trained.isdisjoint(map(id, target.values()))
-    one.loss(network, images, PerImageRng(0, ids()))[0].backward()
+    pretext.loss(network, images, PerImageRng(0, ids()))[0].backward()
     assert all(value.grad is None for value in target.values())
     assert all(
         value.grad is not None for value in [*online.values(), *network["predictor"].parameters()]
@@ -90,33 +92,33 @@ def test_the_target_starts_as_a_copy_and_is_never_trained(images: torch.Tensor) 
 def test_the_target_follows_as_a_moving_average_of_the_weights_and_not_of_the_statistics(
     network: torch.nn.ModuleDict, images: torch.Tensor
 ) -> None:
-    one = task(tau=0.9)
-    one.loss(network, images, PerImageRng(0, ids()))
+    pretext = task(tau=0.9)
+    pretext.loss(network, images, PerImageRng(0, ids()))
     online = {
         **dict(network["backbone"].named_parameters("backbone")),
         **dict(network["projector"].named_parameters("projector")),
     }
     before = {name: value.clone() for name, value in network["target"].named_parameters()}
     statistics = {name: value.clone() for name, value in network["target"].named_buffers()}
-    one.after_step(network, 0.5)
+    pretext.after_step(network, 0.5)
     for name, value in network["target"].named_parameters():
         assert torch.allclose(value, 0.95 * before[name] + 0.05 * online[name], atol=1e-6), name
     for name, value in network["target"].named_buffers():
         assert torch.equal(value, statistics[name]), name
-    one.after_step(network, 1.0)  # the end of training: nothing moves any more
+    pretext.after_step(network, 1.0)  # the end of training: nothing moves any more
     kept = {name: value.clone() for name, value in network["target"].named_parameters()}
-    one.after_step(network, 1.0)
+    pretext.after_step(network, 1.0)
     assert all(
         torch.equal(kept[name], value) for name, value in network["target"].named_parameters()
     )
 
 
 def test_tau_rises_from_its_start_to_one_by_a_cosine() -> None:
-    one = task()
-    assert one.momentum_at(0) == pytest.approx(0.996)
-    assert one.momentum_at(0.5) == pytest.approx(0.998)
-    assert one.momentum_at(1) == 1
-    shares = [one.momentum_at(step / 100) for step in range(101)]
+    pretext = task()
+    assert pretext.momentum_at(0) == pytest.approx(0.996)
+    assert pretext.momentum_at(0.5) == pytest.approx(0.998)
+    assert pretext.momentum_at(1) == 1
+    shares = [pretext.momentum_at(step / 100) for step in range(101)]
     assert shares == sorted(shares)
 
 

@@ -73,8 +73,8 @@ def test_261_bins_are_the_nearest_to_some_color_and_no_color_is_nearest_to_anoth
     bins = color_bins()
     assert bins.shape == (261, 2)
     assert len(bins.unique(dim=0)) == 261
-    known = {tuple(one) for one in bins.int().tolist()}
-    found = set()
+    known = {tuple(value) for value in bins.int().tolist()}
+    result = set()
     for level in range(256):  # all colors of the cube's faces, and a 27th of those inside
         line = np.arange(256) if level in (0, 255) else np.arange(0, 256, 3)
         for colors in ([[level], line, line], [line, [level], line], [line, line, [level]]):
@@ -83,8 +83,8 @@ def test_261_bins_are_the_nearest_to_some_color_and_no_color_is_nearest_to_anoth
             )
             ab = rgb_to_lab(torch.from_numpy(pixels))[0, 1:, :, 0]
             code = ((ab / 10).round().int() + 16).mul(torch.tensor([[32], [1]])).sum(0).unique()
-            found |= {(10 * (one // 32 - 16), 10 * (one % 32 - 16)) for one in code.tolist()}
-    assert found == known
+            result |= {(10 * (value // 32 - 16), 10 * (value % 32 - 16)) for value in code.tolist()}
+    assert result == known
 
 
 def test_a_color_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
@@ -146,7 +146,7 @@ def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> 
                 pixel = images[image, :, 4 + 8 * row, 4 + 8 * column]
                 ab = rgb_to_lab(pixel[None, :, None, None])[0, 1:, 0, 0]
                 index, shares = (
-                    found[0].tolist() for found in soft_bins(ab[None], bins, near_bins())
+                    result[0].tolist() for result in soft_bins(ab[None], bins, near_bins())
                 )
                 chances = logits[image, :, row, column].double().softmax(0)
                 weight = weights[index[0]].item()
@@ -185,10 +185,10 @@ def test_colors_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path) 
     network = prepared(stage(), images, tmp_path)
     weights, bins = network["colors"].weights, color_bins()
     red, blue = (
-        soft_bins(rgb_to_lab(images[one : one + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[0][
-            0, 0
-        ]
-        for one in (0, 9)
+        soft_bins(rgb_to_lab(images[value : value + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[
+            0
+        ][0, 0]
+        for value in (0, 9)
     )
     assert weights[blue] > 2 * weights[red]
     unseen = weights == weights.max()
@@ -259,11 +259,11 @@ def test_lightness_is_the_same_in_all_channels_and_of_about_unit_deviation() -> 
 
 
 def test_whatever_is_read_from_a_model_of_this_task_ignores_colors(tmp_path: Path) -> None:
-    one, other = equally_light(6, SIZE)
-    assert np.abs(one.astype(int) - other).mean() > 40
+    value, other = equally_light(6, SIZE)
+    assert np.abs(value.astype(int) - other).mean() > 40
     sets = {
         name: pack_images(tmp_path / name, pixels)
-        for name, pixels in (("one", one), ("other", other))
+        for name, pixels in (("one", value), ("other", other))
     }
     task = stage(epochs=1, batch_size=2, optimizer="adamw", learning_rate=1e-2)
     model = run_stage(task, tmp_path / "model", {"images": sets["one"]})
@@ -310,6 +310,6 @@ def test_mixed_precision_changes_little(tmp_path: Path) -> None:
 def test_what_is_seen_has_no_color_and_what_is_asked_has_the_crops() -> None:
     images = noise_images()
     pictures = stage().preview(images, PerImageRng(0, torch.arange(8)))
-    assert torch.equal(pictures["shown"][:, 0], pictures["shown"][:, 2])
-    light, asked = (rgb_to_lab(pictures[name])[:, 0] for name in ("crop", "asked"))
-    assert (light - asked).abs().median() < 1
+    assert torch.equal(pictures["input"][:, 0], pictures["input"][:, 2])
+    light, target = (rgb_to_lab(pictures[name])[:, 0] for name in ("crop", "target"))
+    assert (light - target).abs().median() < 1

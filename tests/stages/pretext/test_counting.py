@@ -156,14 +156,14 @@ def test_the_loss_does_not_depend_on_the_order_of_the_batch() -> None:
 
 
 def test_mixed_precision_gives_about_the_same_loss() -> None:
-    task, found = stage(counts=1000), []
+    task, values = stage(counts=1000), []
     for enabled in (False, True):
         net = network(task)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             loss, _ = task.loss(net, images(), PerImageRng(0, torch.arange(8)))
         assert loss.dtype == torch.float32
-        found.append(loss.item())
-    assert abs(found[0] - found[1]) < 0.03 * found[0]
+        values.append(loss.item())
+    assert abs(values[0] - values[1]) < 0.03 * values[0]
 
 
 def planned(size: int, count: int) -> SimpleNamespace:
@@ -180,11 +180,9 @@ def test_a_part_that_does_not_fit_or_has_no_quarters_is_refused() -> None:
     assert stage().side(64) == 56
     assert stage().side(32) == 28
     for crop in (63, 66):
-        with pytest.raises(
-            InvalidOption, match=f"no part of {crop} px of images of 64 px"
-        ) as error:
+        with pytest.raises(InvalidOption, match=f"{crop} px for images of 64 px") as error:
             stage(crop_size=crop).validate_plan(planned(64, 100))
-        assert error.value.option == "crop"
+        assert error.value.option == "crop_size"
 
 
 def test_a_batch_without_another_image_is_refused_before_training() -> None:

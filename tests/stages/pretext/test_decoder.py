@@ -67,9 +67,9 @@ def test_the_deepest_map_is_the_last_output_with_places(
 ) -> None:
     network = build_network(backbone(options), 0).eval()
     images = torch.randn(2, 3, 64, 64)
-    found = deepest_map(network, images)
-    assert tuple(found.shape[1:]) == deepest_map_shape(network, 64)
-    assert torch.equal(found, network.layers(images, [layer])[layer])
+    result = deepest_map(network, images)
+    assert tuple(result.shape[1:]) == deepest_map_shape(network, 64)
+    assert torch.equal(result, network.layers(images, [layer])[layer])
 
 
 @pytest.mark.parametrize("side", [2, 4, 7, 32, 63, 64])

@@ -75,7 +75,7 @@ def test_random_regions_hide_their_share_of_every_image_in_shapes_of_its_own(siz
     task = stage(mask="random", mask_ratio=0.25, overlap=2)
     _, _, hidden, region = task.puzzle(noise_images(16, size), rng(16))
     assert (hidden.sum((1, 2, 3)) == round(0.25 * size * size)).all()
-    assert len({tuple(one.flatten().tolist()) for one in hidden}) == 16
+    assert len({tuple(value.flatten().tolist()) for value in hidden}) == 16
     assert (region | ~hidden).all()
     edges = (hidden[..., 1:] != hidden[..., :-1]).float().mean()
     assert edges < 0.05  # smooth: for pixels drawn one by one it is 0.375
@@ -124,23 +124,23 @@ def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
     loss.backward()
 
     plain = task._build(about, seed=0)
-    seen, wanted, hidden, region = task.puzzle(images, rng(4))
+    seen, target, hidden, region = task.puzzle(images, rng(4))
     drawn = torch.tanh(plain["decoder"](plain["bottleneck"](plain["backbone"](seen))))
     first, side = task.window(32)
     block = (..., slice(first, first + side), slice(first, first + side))
-    wanted, hidden, region = 2 * wanted[block] - 1, hidden[block], region[block]
-    filled = torch.where(region, drawn, wanted)
+    target, hidden, region = 2 * target[block] - 1, hidden[block], region[block]
+    filled = torch.where(region, drawn, target)
     judge = plain["discriminator"]
-    real, fake = judge(wanted), judge(filled.detach())
-    one, zero = torch.ones(4, 1), torch.zeros(4, 1)
-    judging = F.binary_cross_entropy_with_logits(real, one) + F.binary_cross_entropy_with_logits(
+    real, fake = judge(target), judge(filled.detach())
+    value, zero = torch.ones(4, 1), torch.zeros(4, 1)
+    judging = F.binary_cross_entropy_with_logits(real, value) + F.binary_cross_entropy_with_logits(
         fake, zero
     )
     weights = (1 + 9.0 * ~hidden) * region
-    squared = (((drawn - wanted) ** 2).mean(1, keepdim=True) * weights).sum((1, 2, 3)) / region.sum(
+    squared = (((drawn - target) ** 2).mean(1, keepdim=True) * weights).sum((1, 2, 3)) / region.sum(
         (1, 2, 3)
     )
-    drawing = 0.7 * squared.mean() + 0.3 * F.binary_cross_entropy_with_logits(judge(filled), one)
+    drawing = 0.7 * squared.mean() + 0.3 * F.binary_cross_entropy_with_logits(judge(filled), value)
 
     assert torch.allclose(loss, judging + drawing, rtol=1e-5)
     assert torch.allclose(figures["squared error"], squared.mean(), rtol=1e-5)
@@ -198,5 +198,5 @@ def test_an_image_is_hidden_alike_in_any_batch() -> None:
         task.puzzle(images, PerImageRng(7, ids)),
         task.puzzle(images[order], PerImageRng(7, ids[order])),
     )
-    assert all(torch.equal(one[order], other) for one, other in zip(whole, turned, strict=True))
+    assert all(torch.equal(value[order], other) for value, other in zip(whole, turned, strict=True))
     assert not torch.equal(whole[2], task.puzzle(images, PerImageRng(8, ids))[2])

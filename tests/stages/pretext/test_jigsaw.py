@@ -56,8 +56,8 @@ def test_each_permutation_is_the_greedy_choice() -> None:
         before = table[:chosen]
 
         def far(order: tuple[int, ...], before: np.ndarray = before) -> tuple[int, int]:
-            found = [sum(a != b for a, b in zip(order, other, strict=True)) for other in before]
-            return min(found), sum(found)
+            results = [sum(a != b for a, b in zip(order, other, strict=True)) for other in before]
+            return min(results), sum(results)
 
         assert far(tuple(table[chosen])) == max(far(order) for order in every)
 
@@ -70,7 +70,7 @@ def test_the_set_of_permutations_never_drifts_and_the_seed_decides_it() -> None:
 
 def test_more_permutations_than_there_are_is_refused() -> None:
     assert len(distant_permutations(23, 4)) == 23
-    with pytest.raises(ValueError, match="there are not 24 permutations of 4 tiles, only 23"):
+    with pytest.raises(ValueError, match="24 permutations of 4 tiles: only 23 exist"):
         distant_permutations(24, 4)
 
 
@@ -149,12 +149,12 @@ def test_random_weights_guess() -> None:
 
 def test_mixed_precision_gives_about_the_same_loss() -> None:
     task = stage(dropout=0.0)
-    found = []
+    results = []
     for enabled in (False, True):
         net = task._build(DatasetInfo(SIZE, 16, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(task.loss(net, images(), PerImageRng(0, torch.arange(16)))[0].item())
-    assert abs(found[0] - found[1]) < 0.05
+            results.append(task.loss(net, images(), PerImageRng(0, torch.arange(16)))[0].item())
+    assert abs(results[0] - results[1]) < 0.05
 
 
 def test_foreign_tiles_of_jigsawpp_do_not_depend_on_the_order_of_the_batch() -> None:

@@ -34,8 +34,8 @@ def cut_corners(
     """(count, 9, 3) rows and columns of every channel's upper left corner."""
     rows, columns = positions(size, count)
     ids = torch.arange(count)
-    found = [task.cut(images, PerImageRng(1, ids)).numpy() for images in (rows, columns)]
-    return found[0][..., 0, 0].astype(int), found[1][..., 0, 0].astype(int)
+    cuts = [task.cut(images, PerImageRng(1, ids)).numpy() for images in (rows, columns)]
+    return cuts[0][..., 0, 0].astype(int), cuts[1][..., 0, 0].astype(int)
 
 
 def test_701_permutations_are_distinct_differ_in_three_places_and_leave_out_the_identity() -> None:
@@ -55,7 +55,7 @@ def test_the_set_of_permutations_never_drifts() -> None:
 
 
 def test_a_set_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="there are not 100 permutations"):
+    with pytest.raises(ValueError, match="100 permutations of 4 tiles that differ in 4 places"):
         spread_permutations(100, 4, 4)
 
 
@@ -80,12 +80,12 @@ def test_no_two_tiles_touch(size: int) -> None:
     assert left.min() >= 0
     assert bottom.max() <= size
     assert right.max() <= size
-    for one in range(9):
-        for other in range(one + 1, 9):
-            if one % 3 == other % 3:
-                assert (top[:, other] > bottom[:, one]).all()  # at least one px between them
-            if one // 3 == other // 3:
-                assert (left[:, other] > right[:, one]).all()
+    for first in range(9):
+        for other in range(first + 1, 9):
+            if first % 3 == other % 3:
+                assert (top[:, other] > bottom[:, first]).all()  # at least one px between them
+            if first // 3 == other // 3:
+                assert (left[:, other] > right[:, first]).all()
 
 
 def test_jitter_and_channel_shift_use_all_of_their_range_and_no_more() -> None:

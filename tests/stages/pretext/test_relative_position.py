@@ -42,7 +42,7 @@ def test_the_published_layout_follows_from_the_published_patch() -> None:
 def test_the_second_patch_lies_where_the_label_says() -> None:
     task = stage(patch_size=12)
     patch, gap, jitter, _ = task.layout(SIZE)
-    found, labels = corners(task, 500)
+    result, labels = corners(task, 500)
     names = {
         0: (-1, -1),
         1: (-1, 0),
@@ -53,10 +53,10 @@ def test_the_second_patch_lies_where_the_label_says() -> None:
         6: (1, 0),
         7: (1, 1),
     }
-    wanted = torch.tensor([names[label] for label in labels.flatten().tolist()]).view(500, 8, 2) * (
-        patch + gap
-    )
-    moved = found[:, 1:] - found[:, :1] - wanted
+    expected = torch.tensor([names[label] for label in labels.flatten().tolist()]).view(
+        500, 8, 2
+    ) * (patch + gap)
+    moved = result[:, 1:] - result[:, :1] - expected
     assert moved.abs().max() == 2 * jitter  # each of the two is moved
     assert (labels.sort(dim=1).values == torch.arange(8)).all()
     assert len(NEIGHBORS) == 8
@@ -66,18 +66,18 @@ def test_the_second_patch_lies_where_the_label_says() -> None:
 def test_patches_lie_in_the_image_and_never_touch(size: int) -> None:
     task = stage()
     patch, *_ = task.layout(size)
-    found, _ = corners(task, 200, size)
-    assert found.min() >= 0
-    assert found.max() + patch <= size
-    apart = (found[:, 1:] - found[:, :1]).abs().amax(dim=-1)
+    result, _ = corners(task, 200, size)
+    assert result.min() >= 0
+    assert result.max() + patch <= size
+    apart = (result[:, 1:] - result[:, :1]).abs().amax(dim=-1)
     assert apart.min() > patch
 
 
 def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
-    found, labels = corners(stage(patch_size=10, pairs=1), 8000)
-    center = found[:, 0].float()
+    result, labels = corners(stage(patch_size=10, pairs=1), 8000)
+    center = result[:, 0].float()
     means = torch.stack([center[labels[:, 0] == label].mean(0) for label in range(8)])
-    assert center.std(0).min() > 4  # it is moved all over the room that there is
+    assert center.std(0).min() > 4  # it uses all of the room
     assert (means - center.mean(0)).abs().max() < 1
     assert torch.allclose(torch.bincount(labels[:, 0]) / 8000, torch.full((8,), 1 / 8), atol=0.02)
 
@@ -101,14 +101,14 @@ def test_a_layout_that_does_not_fit_is_refused_with_what_would(
     with pytest.raises(InvalidOption, match=message) as error:
         task.validate_plan(planned)
     assert error.value.option == option
-    if option == "patch":
+    if option == "patch_size":
         advised = int(message.split()[3])
-        assert stage(**{**options, "patch": advised}).layout(size)[0] == advised
+        assert stage(**{**options, "patch_size": advised}).layout(size)[0] == advised
 
 
 def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
     patches = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    found = resharpen(patches, torch.arange(1, 13))
+    result = resharpen(patches, torch.arange(1, 13))
     for side in range(1, 13):
         small = (
             F.interpolate(patches[side - 1 : side], size=side, mode="area")
@@ -116,10 +116,10 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
             else None
         )
         if small is not None:
-            wanted = F.interpolate(small, size=12, mode="bilinear")
-            assert torch.allclose(found[side - 1 : side], wanted, atol=1e-5), side
-    assert torch.equal(found[11], patches[11])
-    assert torch.allclose(found.mean(dim=(2, 3)), patches.mean(dim=(2, 3)), atol=0.05)
+            expected = F.interpolate(small, size=12, mode="bilinear")
+            assert torch.allclose(result[side - 1 : side], expected, atol=1e-5), side
+    assert torch.equal(result[11], patches[11])
+    assert torch.allclose(result.mean(dim=(2, 3)), patches.mean(dim=(2, 3)), atol=0.05)
 
 
 def test_a_third_of_the_patches_is_down_sampled() -> None:
@@ -203,15 +203,15 @@ def test_an_image_has_the_same_patches_in_any_batch() -> None:
 
 
 def test_mixed_precision_gives_about_the_same_loss_and_the_same_inputs() -> None:
-    task, ids, found, seen = stage(color="project"), torch.arange(8), [], []
+    task, ids, result, seen = stage(color="project"), torch.arange(8), [], []
     for enabled in (False, True):
         net = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             rng = PerImageRng(0, ids)
             seen.append(task.disguise(task.patches(images(), rng)[0], rng))
-            found.append(task.loss(net, images(), PerImageRng(0, ids))[0].item())
+            result.append(task.loss(net, images(), PerImageRng(0, ids))[0].item())
     assert torch.equal(*seen)
-    assert abs(found[0] - found[1]) < 0.05
+    assert abs(result[0] - result[1]) < 0.05
 
 
 def test_a_flat_patch_gives_numbers() -> None:

@@ -105,5 +105,5 @@ def test_the_head_has_two_hidden_layers_or_none() -> None:
 
 def test_the_picture_shows_the_image_and_its_four_copies() -> None:
     columns = stage().preview(images(), PerImageRng(0, torch.arange(8)))
-    assert list(columns) == ["image", *(f"turned {angle} degrees" for angle in (0, 90, 180, 270))]
+    assert list(columns) == ["image", *(f"rotated {angle} degrees" for angle in (0, 90, 180, 270))]
     assert all(column.shape == (8, 3, SIZE, SIZE) for column in columns.values())

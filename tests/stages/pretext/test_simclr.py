@@ -39,9 +39,9 @@ def planned(count: int) -> object:
 def literally(projected: list[list[float]], temperature: float) -> float:
     """NT-Xent of the paper, pair by pair."""
 
-    def similarity(one: list[float], other: list[float]) -> float:
-        dot = sum(a * b for a, b in zip(one, other, strict=True))
-        return dot / math.sqrt(sum(a * a for a in one)) / math.sqrt(sum(b * b for b in other))
+    def similarity(first: list[float], other: list[float]) -> float:
+        dot = sum(a * b for a, b in zip(first, other, strict=True))
+        return dot / math.sqrt(sum(a * a for a in first)) / math.sqrt(sum(b * b for b in other))
 
     count, total = len(projected) // 2, 0.0
     for i in range(2 * count):
@@ -135,14 +135,14 @@ def test_each_view_of_each_image_has_numbers_of_its_own() -> None:
 
 
 def test_a_batch_in_another_order_gives_the_same_loss() -> None:
-    one, images, order = (
+    pretext, images, order = (
         task(),
         photographs(12),
         torch.randperm(12, generator=torch.Generator().manual_seed(3)),
     )
-    network = one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, 12, 0))
-    loss, _ = one.loss(network, images, PerImageRng(0, torch.arange(12)))
-    again, _ = one.loss(network, images[order], PerImageRng(0, order))
+    network = pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, 12, 0))
+    loss, _ = pretext.loss(network, images, PerImageRng(0, torch.arange(12)))
+    again, _ = pretext.loss(network, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-4)
 
 
@@ -161,7 +161,9 @@ def test_chance_is_one_of_the_other_views_that_are_there() -> None:
 def test_parts_of_one_image_have_no_negatives_and_are_refused(
     options: dict[str, int], count: int
 ) -> None:
-    with pytest.raises(InvalidOption, match="the negatives of a view are the views of other images") as caught:
+    with pytest.raises(
+        InvalidOption, match="the negatives of a view are the views of other images"
+    ) as caught:
         task(**options).validate_plan(planned(count))
     assert caught.value.option == "accumulation_steps"
 

@@ -27,16 +27,16 @@ def task(**options: object) -> Supervised:
 
 
 def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path: Path) -> None:
-    one, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
-    network = one.network(build_network(one.backbone, 0), DatasetInfo(16, 20, 4))
-    one.begin(network, make_work(tmp_path, {"images": images}))
+    stage, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
+    network = stage.network(build_network(stage.backbone, 0), DatasetInfo(16, 20, 4))
+    stage.begin(network, make_work(tmp_path, {"images": images}))
     rows = torch.tensor([17, 2, 9, 4])
     batch = torch.from_numpy(PIXELS[rows.numpy()]).permute(0, 3, 1, 2)
     network["head"].weight.data.zero_()
     network["head"].bias.data.copy_(
         torch.tensor([0.0, 9.0, 0.0, 0.0])
     )  # always says 1, which two of the rows are
-    _, figures = one.loss(network, batch, PerImageRng(0, rows))
+    _, figures = stage.loss(network, batch, PerImageRng(0, rows))
     assert LABELS[rows.numpy()].tolist() == [1, 2, 1, 0]
     assert figures["accuracy"] == 0.5
 
@@ -45,25 +45,25 @@ def test_it_learns_labels_that_can_be_seen(tmp_path: Path) -> None:
     pixels = np.random.RandomState(0).randint(0, 40, (64, 16, 16, 3)).astype(np.uint8)
     labels = np.arange(64) % 3
     pixels[np.arange(64), :, :, labels] += 150
-    one = task(epochs=15, batch_size=16, optimizer="adamw", learning_rate=1e-2)
+    stage = task(epochs=15, batch_size=16, optimizer="adamw", learning_rate=1e-2)
     work = make_work(tmp_path, {"images": pack_images(tmp_path / "set", pixels, labels)})
-    one.run(work)
+    stage.run(work)
     assert Model(work.folder).history[-1]["accuracy"] > 0.9
-    assert one.chance(one.dataset_info(work)) == pytest.approx(1 / 3)
+    assert stage.chance(stage.dataset_info(work)) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (None, "not every image has a label"),
         (LABELS - 1, "not every image has a label"),
-        (LABELS * 0, "one label"),
+        (LABELS * 0, "the same label"),
     ],
 )
 def test_labels_that_teach_nothing_are_refused(
-    labels: np.ndarray | None, told: str, tmp_path: Path
+    labels: np.ndarray | None, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(TransferError, match=told):
+    with pytest.raises(TransferError, match=message):
         task().run(make_work(tmp_path, {"images": pack_images(tmp_path / "set", PIXELS, labels)}))
 
 
