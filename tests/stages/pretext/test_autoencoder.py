@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
+from tests.stages.pretext.support import gradient, make_stage
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -16,7 +17,9 @@ STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
 
 
 def stage(**options: object) -> Autoencoder:
-    return Autoencoder(backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options})
+    return make_stage(
+        Autoencoder, backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options}
+    )
 
 
 def noise_images(count: int = 8) -> torch.Tensor:
@@ -54,7 +57,7 @@ def test_without_a_bottleneck_the_deepest_map_is_decoded() -> None:
     network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 8, 0))
     loss, _ = task.loss(network, noise_images(), rng())
     loss.backward()
-    assert all(weight.grad.abs().any() for weight in network.parameters())
+    assert all(gradient(weight).abs().any() for weight in network.parameters())
 
 
 def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from stages.pretext._color_bins import (
 )
 from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import Model, read_json, write_json
 from transfer.errors import InvalidOption, TransferError
 from transfer.stage.base import DatasetInfo
@@ -31,8 +32,8 @@ SIZE = 32
 
 
 def stage(**options: object) -> Colorization:
-    return Colorization(
-        backbone="conv4", **{"decoder_width": 8, "crop": 1.0, "flip": 0.0, **options}
+    return make_stage(
+        Colorization, backbone="conv4", **{"decoder_width": 8, "crop": 1.0, "flip": 0.0, **options}
     )
 
 
@@ -52,7 +53,7 @@ def gray_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
 
 
 def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets (count, size, size, 3) of uint8 noise: a pixel's colors differ between them, its lightness does not."""
+    """Return two sets (count, size, size, 3) of uint8 noise of the same lightness, not color."""
     generator = torch.Generator().manual_seed(2)
     palette = torch.randint(0, 256, (400_000, 3), dtype=torch.uint8, generator=generator)
     light = rgb_to_lab(palette.T[None, :, :, None])[0, 0, :, 0]
@@ -61,7 +62,7 @@ def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0, :].numpy(), chosen[..., 1, :].numpy()
 
 
-def prepared(task: Colorization, images: torch.Tensor, folder: Path) -> torch.nn.ModuleDict:
+def prepared(task: Colorization, images: torch.Tensor, folder: Path) -> Any:
     """The network of `task` after it has counted the colors of `images`."""
     packed = pack_images(folder / "set", images.permute(0, 2, 3, 1).numpy())
     network = task._build(DatasetInfo(images.shape[-1], len(images), 0), seed=0)
@@ -234,10 +235,8 @@ def test_the_colors_asked_are_those_of_single_pixels_of_the_crop() -> None:
 
 
 def test_an_image_whose_pixels_are_all_between_those_asked_is_refused() -> None:
-    def plan(size: int) -> SimpleNamespace:
-        return SimpleNamespace(
-            images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=4))}
-        )
+    def plan(size: int) -> Any:
+        return namespace(images={"images": namespace(stage=namespace(size=size, count=4))})
 
     stage(stride=32).validate_plan(plan(32))
     with pytest.raises(InvalidOption, match="use 32 or less"):

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +11,7 @@ from torch import nn
 from stages.pretext import deepcluster
 from stages.pretext.deepcluster import ArrayRows, DeepCluster
 from tests.stages.handmade import StopsAt, make_work, pack_images
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models.build import build_network
@@ -25,10 +26,10 @@ COUNT, SIZE = 600, 16
 
 def task(**options: object) -> DeepCluster:
     small = {"k": 6, "components": 4, "layers": [32, 16], "dropout": 0.5, "batch_size": 32}
-    return DeepCluster(**{"backbone": "conv4", **small, **options})
+    return make_stage(DeepCluster, **{"backbone": "conv4", **small, **options})
 
 
-def network(pretext: DeepCluster, count: int = COUNT) -> nn.ModuleDict:
+def network(pretext: DeepCluster, count: int = COUNT) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, count, 0))
@@ -183,12 +184,12 @@ def test_the_training_goes_through_that_order(
     pretext, seen = task(epochs=1, batch_size=30), []
     original = DeepCluster.loss
 
-    def loss(self: DeepCluster, net: nn.ModuleDict, images: torch.Tensor, draw: object) -> object:
+    def loss(self: DeepCluster, net: nn.ModuleDict, images: torch.Tensor, draw: Any) -> Any:
         seen.append((draw.ids, net.labels))
         return original(self, net, images, draw)
 
     monkeypatch.setattr(DeepCluster, "loss", loss)
-    weight.run(work)
+    pretext.run(work)
     labels = seen[0][1]
     shown = torch.cat([labels[ids] for ids, _ in seen]).bincount(minlength=6)
     filled = labels.bincount(minlength=6) > 0
@@ -201,7 +202,7 @@ def test_the_head_has_no_momentum_and_the_rest_has() -> None:
     groups = pretext.make_optimizer(net).param_groups
     own = {id(net["head"].weight), id(net["head"].bias)}
     momenta = {id(weight): group["momentum"] for group in groups for weight in group["params"]}
-    assert {momenta[pretext] for pretext in own} == {0.0}
+    assert {momenta[weight] for weight in own} == {0.0}
     assert {momentum for weight, momentum in momenta.items() if weight not in own} == {0.9}
     decays = {
         group["weight_decay"]
@@ -213,7 +214,7 @@ def test_the_head_has_no_momentum_and_the_rest_has() -> None:
 
 
 def test_it_learns_its_clusters(work: StageContext) -> None:
-    # Six kinds that are far apart, and 75 steps an epoch: the head, new each time, learns them within the epoch.
+    # Six distant kinds, and 75 steps an epoch: the new head learns them within the epoch.
     pretext = task(
         batch_size=8, epochs=3, dropout=0.0, crop=0.5, optimizer="adamw", learning_rate=1e-3
     )
@@ -229,7 +230,7 @@ def test_a_run_stopped_between_two_clusterings_ends_in_the_same_bytes(
 ) -> None:
     results = []
     for name, stop_at in (("straight", None), ("stopped", 29)):  # 18 steps an epoch
-        again = make_work(tmp_path / name, work.images)
+        again: Any = make_work(tmp_path / name, work.images)
         if stop_at:
             again.__class__, again.stop_at = StopsAt, stop_at
             with pytest.raises(Interrupted):
@@ -258,9 +259,9 @@ def test_labellings_agree_under_any_names() -> None:
 def test_more_clusters_than_images_or_more_directions_than_values_are_refused(
     options: dict, option: str
 ) -> None:
-    pack = SimpleNamespace(stage=SimpleNamespace(count=COUNT), label="set/train")
+    pack = namespace(stage=namespace(count=COUNT), label="set/train")
     with pytest.raises(InvalidOption) as caught:
-        task(**options).validate_plan(SimpleNamespace(images={"images": pack}))
+        task(**options).validate_plan(namespace(images={"images": pack}))
     assert caught.value.option == option
 
 
@@ -274,7 +275,7 @@ def test_without_a_classifier_the_backbones_own_features_are_clustered(work: Sta
 
 
 def test_defaults_are_those_of_the_paper_and_its_code() -> None:
-    published = DeepCluster()
+    published = make_stage(DeepCluster)
     assert (published.k, published.components, published.iterations) == (10000, 256, 20)
     assert (published.layers, published.dropout) == ([4096, 4096], 0.5)
     assert (published.optimizer, published.learning_rate, published.schedule) == (

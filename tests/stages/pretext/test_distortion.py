@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from stages.pretext import _lci as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
+from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption
 from transfer.stage.base import DatasetInfo
@@ -22,7 +22,7 @@ TEN = CLASSES["ten"]
 
 
 def stage(**options: object) -> Distortion:
-    return Distortion(backbone="conv4", **{"hidden_dim": 16, **options})
+    return make_stage(Distortion, backbone="conv4", **{"hidden_dim": 16, **options})
 
 
 def noise(count: int = COUNT) -> torch.Tensor:
@@ -218,9 +218,7 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 
 def test_bad_options_are_refused() -> None:
-    planned = SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
-    )
+    planned = namespace(images={"images": namespace(stage=namespace(size=64, count=100))})
     stage().validate_plan(planned)
     with pytest.raises(InvalidOption, match="7 different copies of 6 classes: use 6") as error:
         stage(variant="lci", copies=7).validate_plan(planned)
@@ -286,7 +284,7 @@ def test_gradients_are_turned_round_and_values_stay_to_the_bit() -> None:
     turned = limited.reverse_gradient(values)
     assert torch.equal(turned, values)
     (turned * torch.arange(1000.0)).sum().backward()
-    assert torch.equal(values.grad, -torch.arange(1000.0))
+    assert torch.equal(gradient(values), -torch.arange(1000.0))
 
 
 @pytest.mark.usefixtures("narrow")
@@ -295,7 +293,7 @@ def test_each_part_gets_its_own_gradients_alone(monkeypatch: pytest.MonkeyPatch)
         task, net = lci()
         task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].backward()
         return {
-            name: torch.cat([p.grad.flatten() for p in part.parameters()])
+            name: torch.cat([gradient(p).flatten() for p in part.parameters()])
             for name, part in net.items()
         }
 

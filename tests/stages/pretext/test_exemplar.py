@@ -3,16 +3,16 @@ from __future__ import annotations
 import colorsys
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.pretext.exemplar import Exemplar, color_directions, move, recolor, semi_hard
 from tests.stages.handmade import make_work, pack_images
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import PseudoLabels
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
@@ -26,12 +26,13 @@ IMAGES = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
 
 def task(**options: Any) -> Exemplar:
-    return Exemplar(
-        **{"backbone": "conv4", "embedding_dim": 16, "batch_size": 8, "epochs": 1, **options}
+    return make_stage(
+        Exemplar,
+        **{"backbone": "conv4", "embedding_dim": 16, "batch_size": 8, "epochs": 1, **options},
     )
 
 
-def begun(pretext: Exemplar, work: StageContext) -> nn.ModuleDict:
+def begun(pretext: Exemplar, work: StageContext) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         network = pretext.network(build_network(pretext.backbone, 0), pretext.dataset_info(work))
@@ -198,7 +199,8 @@ def test_moves_stay_within_the_papers_bounds_and_use_them() -> None:
         move(image, PerImageRng(1, torch.arange(count)))[:, 0]
         for image in (across, across.transpose(2, 3))
     ]
-    # The slopes in the middle are the map's matrix; beyond a border the image is mirrored, so only inner middles count.
+    # The slopes in the center are the map's matrix. Beyond a border the image is mirrored, so
+    # only centers inside count.
     middle = torch.stack([pixels[:, 16, 16] for pixels in seen], 1)
     inner = middle.abs().amax(1) < 0.3
     slopes = torch.stack(
@@ -221,8 +223,8 @@ def test_moves_stay_within_the_papers_bounds_and_use_them() -> None:
     assert middle.abs().amax(0).min() > 0.18
 
 
-class Fixed:
-    """A draw that always gives the same number."""
+class Fixed(PerImageRng):
+    """Random numbers that are always the same number."""
 
     def __init__(self, value: float, count: int):
         self.value, self.count = value, count
@@ -283,8 +285,8 @@ def test_a_last_layer_that_no_memory_holds_is_refused_with_ways_out() -> None:
 
 
 def test_a_triplet_needs_two_copies_and_two_images() -> None:
-    pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
-    planned = SimpleNamespace(images={"images": pack})
+    pack = namespace(stage=namespace(count=100), label="set/train")
+    planned = namespace(images={"images": pack})
     with pytest.raises(InvalidOption, match="two copies") as caught:
         task(objective="triplet", views=1).validate_plan(planned)
     assert caught.value.option == "views"
@@ -297,4 +299,4 @@ def test_a_triplet_needs_two_copies_and_two_images() -> None:
 def test_chance_is_that_of_an_images_other_copies() -> None:
     assert task(objective="triplet", batch_size=8).chance(DatasetInfo(SIZE, 100, 0)) == 7 / 63
     assert task(objective="triplet", labels="labels").chance(DatasetInfo(SIZE, 100, 5)) is None
-    assert (Exemplar(objective="triplet").copies, Exemplar().copies) == (8, 1)
+    assert (make_stage(Exemplar, objective="triplet").copies, make_stage(Exemplar).copies) == (8, 1)

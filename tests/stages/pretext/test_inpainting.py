@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from stages.pretext.inpainting import Inpainting
+from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
@@ -17,7 +18,9 @@ SIZE = 64
 
 
 def stage(**options: object) -> Inpainting:
-    return Inpainting(backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options})
+    return make_stage(
+        Inpainting, backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options}
+    )
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -29,9 +32,9 @@ def rng(count: int = 8, seed: int = 0) -> PerImageRng:
     return PerImageRng(seed, torch.arange(count))
 
 
-def plan(size: int = SIZE, count: int = 100) -> SimpleNamespace:
-    pack = SimpleNamespace(stage=SimpleNamespace(size=size, count=count), label="images")
-    return SimpleNamespace(images={"images": pack})
+def plan(size: int = SIZE, count: int = 100) -> Any:
+    pack = namespace(stage=namespace(size=size, count=count), label="images")
+    return namespace(images={"images": pack})
 
 
 @pytest.mark.parametrize("hide", ["center", "random"])
@@ -146,9 +149,9 @@ def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
     assert torch.allclose(figures["squared error"], squared.mean(), rtol=1e-5)
     for name, part in plain.items():
         goal = judging if name == "discriminator" else drawing
-        wanted_gradients = torch.autograd.grad(goal, list(part.parameters()), retain_graph=True)
-        for weight, gradient in zip(network[name].parameters(), wanted_gradients, strict=True):
-            assert torch.allclose(weight.grad, gradient, rtol=1e-3, atol=1e-6)
+        goals = torch.autograd.grad(goal, list(part.parameters()), retain_graph=True)
+        for weight, expected in zip(network[name].parameters(), goals, strict=True):
+            assert torch.allclose(gradient(weight), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
@@ -159,7 +162,7 @@ def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
     for group in optimizer.param_groups:
         assert {id(weight) in slow for weight in group["params"]} == {group["scale"] == 0.1}
         assert group["betas"] == (0.5, 0.999)
-    assert Inpainting(backbone="conv4").bottleneck == 4000
+    assert make_stage(Inpainting, backbone="conv4").bottleneck == 4000
 
 
 def test_a_seam_that_hides_nothing_is_refused() -> None:

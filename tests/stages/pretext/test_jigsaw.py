@@ -10,6 +10,7 @@ import torch
 from stages.pretext._permutations import distant_permutations, puzzle_tiles
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
+from tests.stages.pretext.support import make_stage
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -17,7 +18,7 @@ SIZE = 64
 
 
 def stage(**options: object) -> Jigsaw:
-    return Jigsaw(backbone="conv4", **{"embedding_dim": 8, "hidden_dim": 16, **options})
+    return make_stage(Jigsaw, backbone="conv4", **{"embedding_dim": 8, "hidden_dim": 16, **options})
 
 
 def images(count: int = 16) -> torch.Tensor:
@@ -88,7 +89,7 @@ def test_the_permutation_is_the_one_that_the_label_says_and_every_tile_is_the_im
 
 def test_tiles_are_cut_and_colored_as_jigsawpp_does() -> None:
     task = stage(grayscale=0.7, color_projection=0.5)
-    other = JigsawPP(backbone="conv4")
+    other = make_stage(JigsawPP, backbone="conv4")
     assert torch.equal(
         task.tiles(images(), PerImageRng(5, torch.arange(16))),
         other.tiles(images(), PerImageRng(5, torch.arange(16))),
@@ -158,7 +159,7 @@ def test_mixed_precision_gives_about_the_same_loss() -> None:
 
 
 def test_foreign_tiles_of_jigsawpp_do_not_depend_on_the_order_of_the_batch() -> None:
-    task = JigsawPP(backbone="conv4", puzzles_per_image=3)
+    task = make_stage(JigsawPP, backbone="conv4", puzzles_per_image=3)
     ids, order = (
         torch.arange(16) * 7,
         torch.randperm(16, generator=torch.Generator().manual_seed(1)),

@@ -1,4 +1,4 @@
-"""Weights of others: under which names they are taken, what is refused and how, and what a key has of their file."""
+"""Pretrained networks: the names that a file may have, the errors, and the cache key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +21,10 @@ from torch import Tensor, nn
 from stages.pretext.pretrained import Pretrained
 from tests.conftest import Said
 from tests.stages.handmade import make_work, run_stage
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, UsageError
-from transfer.models import backbone
+from transfer.models import Timm, backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.weight_conversion import torchvision_names
@@ -48,7 +48,7 @@ def drawn(options: Any = SMALL, seed: int = 3) -> Network:
 
 
 def theirs_of(network: Network) -> State:
-    """The network's weights under torchvision's names, with a classifier, as a file of theirs has them."""
+    """Return the network's weights as a file of torchvision: its names, with a classifier."""
     state, names = network.state_dict(), torchvision_names(network.spec, network.state_dict())
     return {names[name]: value for name, value in state.items()} | {
         "fc.weight": torch.zeros(10, 32),
@@ -67,7 +67,9 @@ def saved(path: Path, state: Any) -> OptionFile:
 def rehearsed(**options: Any) -> str:
     """Return the message of the check before a run."""
     with pytest.raises(ValueError) as caught:
-        Pretrained(**{"backbone": SMALL, "size": 32} | options).validate_build(SimpleNamespace())
+        make_stage(Pretrained, **{"backbone": SMALL, "size": 32} | options).validate_build(
+            namespace()
+        )
     return str(caught.value)
 
 
@@ -79,13 +81,13 @@ def same(model: Model, network: Network, size: int = 32) -> bool:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, suffix: str) -> None:
-    theirs = torchvision.models.resnet18(weights=None).eval()
+    theirs: Any = torchvision.models.resnet18(weights=None).eval()
     for name, value in theirs.state_dict().items():
         if name.endswith(("running_mean", "running_var", "bias")):
             value.uniform_(0.5, 1.5)
     weights = saved(tmp_path / f"resnet18{suffix}", theirs.state_dict())
-    stage = Pretrained(backbone="resnet18", weights=weights, ignore=["fc.*"], size=64)
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone="resnet18", weights=weights, ignore=["fc.*"], size=64)
+    stage.validate_build(namespace())
     model = run_stage(stage, tmp_path)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     theirs.fc = nn.Identity()
@@ -102,7 +104,7 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
 def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
     network = drawn({"name": "conv4"})
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
-    model = run_stage(Pretrained(backbone="conv4", weights=weights), tmp_path)
+    model = run_stage(make_stage(Pretrained, backbone="conv4", weights=weights), tmp_path)
     assert same(model, network)
     assert model.card["size"] == 224
 
@@ -121,7 +123,7 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
         "prefix": "module.encoder_q.",
         "ignore": ["fc.*"],
     }
-    assert same(run_stage(Pretrained(backbone=SMALL, **chosen), tmp_path), network)
+    assert same(run_stage(make_stage(Pretrained, backbone=SMALL, **chosen), tmp_path), network)
     assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
     assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
         weights=weights, entry="state_dikt"
@@ -137,7 +139,10 @@ def test_a_file_from_before_batch_norms_counted_their_batches(tmp_path: Path) ->
     state = {name: value for name, value in theirs_of(network).items() if "num_batches" not in name}
     weights = saved(tmp_path / "old.pth", state)
     assert same(
-        run_stage(Pretrained(backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path), network
+        run_stage(
+            make_stage(Pretrained, backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path
+        ),
+        network,
     )
 
 
@@ -147,7 +152,7 @@ def test_half_precision_is_taken_to_single(tmp_path: Path) -> None:
         tmp_path / "half.safetensors",
         {n: v.half() for n, v in network.state_dict().items() if v.ndim},
     )
-    model = run_stage(Pretrained(backbone=SMALL, weights=weights), tmp_path)
+    model = run_stage(make_stage(Pretrained, backbone=SMALL, weights=weights), tmp_path)
     assert same(model, network)
     assert model.network().conv1.conv.weight.dtype == torch.float32
 
@@ -224,14 +229,14 @@ def test_how_images_are_normalized_is_told_where_a_name_leaves_it_open(
 ) -> None:
     facts, published = timm.get_pretrained_cfg, timm.list_pretrained
     if "vit_tiny" in name:  # so that the test does not change with timm's lists
-        other = SimpleNamespace(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tag="dino")
+        other = namespace(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tag="dino")
         monkeypatch.setattr(
             timm, "get_pretrained_cfg", lambda item: other if item == "other" else facts(item)
         )
         monkeypatch.setattr(timm, "list_pretrained", lambda item: [*published(item), "other"])
     weights = saved(tmp_path / "w.pth", timm.create_model(name, num_classes=0).state_dict())
     work = make_work(tmp_path / "made", {}, {})
-    Pretrained(backbone=f"timm:{name}", weights=weights, **options).run(work)
+    make_stage(Pretrained, backbone=f"timm:{name}", weights=weights, **options).run(work)
     (note,) = work.notes or [""]
     assert re.search(message, note)
     assert bool(note) == bool(message)
@@ -239,7 +244,8 @@ def test_how_images_are_normalized_is_told_where_a_name_leaves_it_open(
 
 def test_what_timm_remarks_on_weights_is_told(timm: Any) -> None:
     plain, own = (
-        backbone(f"timm:vit_base_patch32_clip_{kind}224.openai") for kind in ("", "quickgelu_")
+        Timm.model_validate({"name": f"timm:vit_base_patch32_clip_{kind}224.openai"})
+        for kind in ("", "quickgelu_")
     )
     assert any("QuickGELU" in item for item in plain.timm_notes())
     assert own.timm_notes() == []
@@ -300,7 +306,7 @@ def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
     message = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
     assert message.endswith("say which of its entries does: checkpoint.model.ema")
     assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
-    chosen = Pretrained(backbone="conv4", weights=weights, entry="checkpoint.model.ema")
+    chosen = make_stage(Pretrained, backbone="conv4", weights=weights, entry="checkpoint.model.ema")
     assert same(run_stage(chosen, tmp_path), network)
 
 
@@ -309,7 +315,9 @@ def test_safetensors_are_known_by_what_they_begin_with(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
     (tmp_path / "model.safetensors").rename(tmp_path / "model.pth")
     renamed = weights.model_copy(update={"path": str(tmp_path / "model.pth")})
-    assert same(run_stage(Pretrained(backbone="conv4", weights=renamed), tmp_path), network)
+    assert same(
+        run_stage(make_stage(Pretrained, backbone="conv4", weights=renamed), tmp_path), network
+    )
 
 
 def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
@@ -338,18 +346,20 @@ def test_options_that_cannot_be_are_found_in_the_plan(
     options: dict[str, Any], option: str, words: str
 ) -> None:
     with pytest.raises(InvalidOption, match=words) as caught:
-        Pretrained(**{"backbone": "conv4"} | options).validate_plan(SimpleNamespace())
+        make_stage(Pretrained, **{"backbone": "conv4"} | options).validate_plan(namespace())
     assert caught.value.option == option
 
 
 def test_normalization_and_size_are_what_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", drawn().state_dict())
     options = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
-    model = run_stage(Pretrained(backbone=SMALL, weights=weights, **options), tmp_path / "a")
+    model = run_stage(
+        make_stage(Pretrained, backbone=SMALL, weights=weights, **options), tmp_path / "a"
+    )
     assert (model.normalization.mean, model.normalization.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     assert model.card["size"] == 48
     assert run_stage(
-        Pretrained(backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
+        make_stage(Pretrained, backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
     ).normalization.per_image
 
 
@@ -474,9 +484,9 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     theirs = timm.create_model(name, num_classes=10).eval()
     weights = saved(tmp_path / "model.safetensors", theirs.state_dict())
     ignore = ["head.fc.*"] if name == "test_convnext" else [f"{head}.*"]
-    stage = Pretrained(backbone=f"timm:{name}", weights=weights, ignore=ignore)
-    stage.validate_plan(SimpleNamespace())
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone=f"timm:{name}", weights=weights, ignore=ignore)
+    stage.validate_plan(namespace())
+    stage.validate_build(namespace())
     model = run_stage(stage, tmp_path)
     images = torch.rand(2, 3, 160, 160)
     theirs.reset_classifier(0)
@@ -493,7 +503,7 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
 
 
 def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) -> None:
-    network = build_network(backbone("timm:test_mambaout"), 0).eval()
+    network: Any = build_network(backbone("timm:test_mambaout"), 0).eval()
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
         result = network.layers(images, ["features", "embedding"])
@@ -523,9 +533,9 @@ def test_weights_that_timm_publishes_are_taken_by_name(
     save_file(theirs.state_dict(), tmp_path / "hub.safetensors")
     hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "hub.safetensors")}}
     monkeypatch.setattr(timm, "create_model", lambda name, **flags: create(name, **flags | hub))
-    stage = Pretrained(backbone="timm:test_vit.r160_in1k")
-    stage.validate_plan(SimpleNamespace())
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone="timm:test_vit.r160_in1k")
+    stage.validate_plan(namespace())
+    stage.validate_build(namespace())
     network = run_stage(stage, tmp_path).network()
     theirs.reset_classifier(0)
     images = torch.rand(2, 3, 160, 160)
@@ -552,7 +562,7 @@ def test_what_timm_does_not_have_is_told(timm: Any, name: str, words: str) -> No
 
 
 def clips(state: State) -> State:
-    """As CLIP's file has it: an image tower under its own names, beside a text tower and a projection."""
+    """Return weights as CLIP's file: an image tower, a text tower and a projection."""
     swaps = [
         ("patch_embed.proj", "conv1"),
         ("pos_embed", "positional_embedding"),
@@ -632,8 +642,8 @@ def test_teachers_are_read_as_their_authors_saved_them(
     torch.manual_seed(3)
     theirs = timm.create_model(name, num_classes=0).eval()
     weights = saved(tmp_path / "w.pth", written(theirs.state_dict()))
-    stage = Pretrained(backbone=f"timm:{name}", weights=weights, **options)
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone=f"timm:{name}", weights=weights, **options)
+    stage.validate_build(namespace())
     images = torch.rand(2, 3, 160, 160)
     with torch.inference_mode():
         torch.testing.assert_close(run_stage(stage, tmp_path).network()(images), theirs(images))
@@ -657,10 +667,13 @@ def test_weights_for_other_patches_or_images_are_not_resampled(
 
 def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Path) -> None:
     state = timm.create_model("test_vit", num_classes=0).state_dict() | MASK
-    stage = Pretrained(
-        backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"]
+    stage = make_stage(
+        Pretrained,
+        backbone="timm:test_vit",
+        weights=saved(tmp_path / "w.pth", state),
+        ignore=["mask_token"],
     )
-    stage.validate_build(SimpleNamespace())
+    stage.validate_build(namespace())
     result = run_stage(stage, tmp_path).network().state_dict()
     assert all(
         torch.equal(result[f"features.model.{name}"], state[name])
@@ -670,7 +683,9 @@ def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Pa
 
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
-    model = run_stage(Pretrained(backbone="timm:test_vit", weights=weights, size=64), tmp_path)
+    model = run_stage(
+        make_stage(Pretrained, backbone="timm:test_vit", weights=weights, size=64), tmp_path
+    )
     assert model.card["layers"]["features"] == [64, 4, 4]
 
 

@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
@@ -23,10 +24,10 @@ AGGREGATIONS = ["concatenation", "sum", "mean", "max"]
 
 
 def task(**options: object) -> Relational:
-    return Relational(**{"backbone": "conv4", "views": 4, "hidden_dim": 16, **options})
+    return make_stage(Relational, **{"backbone": "conv4", "views": 4, "hidden_dim": 16, **options})
 
 
-def network(pretext: Relational) -> nn.ModuleDict:
+def network(pretext: Relational) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
@@ -47,7 +48,7 @@ def joined(first: Tensor, other: Tensor, aggregation: str) -> Tensor:
 
 
 def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
-    """Every pair written out, view by view and image by image, as the paper's pseudo-code goes through them."""
+    """Return all pairs in the order of the paper's pseudo-code: by view, then by image."""
     views, size, _ = features.shape
     rows, same, shift = [], [], 1
     for i in range(views):
@@ -95,7 +96,7 @@ def test_gradients_are_those_of_written_out_pairs(aggregation: str) -> None:
     )
     weights = torch.randn(2 * 6 * 5, generator=torch.Generator().manual_seed(2))
 
-    def gradients(logits: Tensor, order: Tensor) -> list[Tensor]:
+    def gradients(logits: Tensor, order: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad((logits * weights[order]).sum(), [given, *relation.parameters()])
 
     given = features.clone().requires_grad_()
@@ -174,15 +175,13 @@ def test_more_pairs_than_memory_are_refused_before_training(
 
 
 def test_parts_of_one_image_are_refused() -> None:
-    pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
+    pack = namespace(stage=namespace(count=100), label="set/train")
     with pytest.raises(InvalidOption, match="half of the pairs are of two images"):
-        task(batch_size=8, accumulation_steps=5).validate_plan(
-            SimpleNamespace(images={"images": pack})
-        )
+        task(batch_size=8, accumulation_steps=5).validate_plan(namespace(images={"images": pack}))
 
 
 def test_defaults_are_those_of_the_released_code() -> None:
-    published = Relational()
+    published = make_stage(Relational)
     assert (published.views, published.batch_size, published.epochs) == (32, 64, 200)
     assert (published.aggregation, published.hidden_dim, published.focal_gamma) == (
         "concatenation",

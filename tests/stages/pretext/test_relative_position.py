@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -15,7 +14,9 @@ SIZE = 64
 
 
 def stage(**options: object) -> RelativePosition:
-    return RelativePosition(backbone="conv4", **{"embedding_dim": 16, "hidden_dim": 16, **options})
+    return make_stage(
+        RelativePosition, backbone="conv4", **{"embedding_dim": 16, "hidden_dim": 16, **options}
+    )
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -95,9 +96,7 @@ def test_a_layout_that_does_not_fit_is_refused_with_what_would(
     size: int, options: dict[str, int], option: str, message: str
 ) -> None:
     task = stage(**options)
-    planned = SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=9))}
-    )
+    planned = namespace(images={"images": namespace(stage=namespace(size=size, count=9))})
     with pytest.raises(InvalidOption, match=message) as error:
         task.validate_plan(planned)
     assert error.value.option == option
@@ -130,9 +129,7 @@ def test_a_third_of_the_patches_is_down_sampled() -> None:
     assert abs(same.float().mean() - 0.67) < 0.03
 
 
-def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_kept_equally_often() -> (
-    None
-):
+def test_two_colors_of_each_patch_become_faint_noise_and_each_color_is_kept_equally_often() -> None:
     task, ids = stage(downsample=0.0), torch.arange(500)
     patches, _ = task.patches(images(500), PerImageRng(0, ids))
     seen = task.disguise(patches, PerImageRng(2, ids))
@@ -224,9 +221,7 @@ def test_a_flat_patch_gives_numbers() -> None:
 
 
 def test_a_single_pair_needs_more_than_one_image_in_each_part_of_a_batch() -> None:
-    planned = SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
-    )
+    planned = namespace(images={"images": namespace(stage=namespace(size=64, count=100))})
     stage(pairs=8, batch_size=4, accumulation_steps=4).validate_plan(planned)
     with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
         stage(pairs=1, batch_size=4, accumulation_steps=4).validate_plan(planned)

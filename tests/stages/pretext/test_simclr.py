@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
 from stages.pretext._multi_view import stack_views
 from stages.pretext.simclr import SimCLR, nt_xent
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
@@ -17,7 +18,9 @@ SIZE = 32
 
 
 def task(**options: object) -> SimCLR:
-    return SimCLR(**{"backbone": "conv4", "hidden_dim": 32, "projection_dim": 16, **options})
+    return make_stage(
+        SimCLR, **{"backbone": "conv4", "hidden_dim": 32, "projection_dim": 16, **options}
+    )
 
 
 def photographs(count: int, size: int = SIZE) -> torch.Tensor:
@@ -30,10 +33,8 @@ def photographs(count: int, size: int = SIZE) -> torch.Tensor:
     )
 
 
-def planned(count: int) -> object:
-    return SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(count=count), label="set/train")}
-    )
+def planned(count: int) -> Any:
+    return namespace(images={"images": namespace(stage=namespace(count=count), label="set/train")})
 
 
 def literally(projected: list[list[float]], temperature: float) -> float:
@@ -175,7 +176,7 @@ def test_one_image_is_refused_and_two_are_enough() -> None:
 
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:
-    published = SimCLR()
+    published = make_stage(SimCLR)
     assert (published.temperature, published.hidden_dim, published.projection_dim) == (
         0.1,
         2048,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
+from tests.stages.pretext.support import make_stage
 from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
 from transfer.models.build import build_network
@@ -23,12 +25,12 @@ LABELS = np.arange(20) % 4
 
 
 def task(**options: object) -> Supervised:
-    return Supervised(**{"backbone": "conv4", "epochs": 1, "batch_size": 8, **options})
+    return make_stage(Supervised, **{"backbone": "conv4", "epochs": 1, "batch_size": 8, **options})
 
 
 def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path: Path) -> None:
     stage, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
-    network = stage.network(build_network(stage.backbone, 0), DatasetInfo(16, 20, 4))
+    network: Any = stage.network(build_network(stage.backbone, 0), DatasetInfo(16, 20, 4))
     stage.begin(network, make_work(tmp_path, {"images": images}))
     rows = torch.tensor([17, 2, 9, 4])
     batch = torch.from_numpy(PIXELS[rows.numpy()]).permute(0, 3, 1, 2)
@@ -74,7 +76,8 @@ def test_a_set_without_labels_is_refused_before_anything_runs(
     for number in range(3):
         Image.new("RGB", (16, 16)).save(tmp_path / "photos" / f"{number}.png")
     file = pipeline(
-        "data: {folder: photos, split: all}\nstages:\n  a: {uses: pretext/supervised, backbone: conv4}\n"
+        "data: {folder: photos, split: all}\n"
+        "stages:\n  a: {uses: pretext/supervised, backbone: conv4}\n"
     )
     with pytest.raises(UsageError, match="has no labels, and this stage needs them"):
         load_plan(file, Store(tmp_path / "store"))
