@@ -44,7 +44,7 @@ class JigsawBase(Pretext):
     )
     embedding_dim: int = option(1024, "values of a tile's embedding", ge=1)
     hidden_dim: int = option(4096, "units of the layer that sees all tiles", ge=1)
-    dropout: float = option(0.5, "dropout after the embedding and that layer", ge=0, lt=1)
+    dropout: float = option(0.5, "dropout after the embedding and the hidden layer", ge=0, lt=1)
 
     def table(self) -> numpy.ndarray:
         """Return (permutations, 9) int64, the tile at each place; ValueError for too many."""

@@ -61,6 +61,11 @@ def repaint(
     Return the images with patches inpainted from their borders, the images with patches that the
     inpainter saw whole, the loss of inpainter and discriminator, and the figures. Gradients through
     the images are reversed: the inpainter learns to avoid what helps the classifier.
+
+    Args:
+        network: has the parts `inpainter` and `discriminator`.
+        images: (B, 3, S, S) float.
+        rng: random numbers for each image.
     """
     corners = _corners(images, rng)
     patches = 2 * tiles(images, 1, 1, sides(images.shape[-1])[0], corners)[:, 0] - 1
@@ -107,7 +112,13 @@ def _hidden_mask(images: Tensor) -> Tensor:
 
 
 def paste(images: Tensor, patches: Tensor, corners: Tensor) -> Tensor:
-    """Return images (B, 3, S, S) with patches (B, 3, p, p) pasted in at `corners` (B, 1, 2)."""
+    """Return the images with patches pasted in.
+
+    Args:
+        images: (B, 3, S, S).
+        patches: (B, 3, p, p).
+        corners: (B, 1, 2), row and column of each patch's upper left pixel.
+    """
     width, inside = images.shape[-1], torch.arange(patches.shape[-1], device=images.device)
     rows, columns = (corners[:, 0, axis, None] + inside for axis in (0, 1))
     index = (rows[:, :, None] * width + columns[:, None, :]).flatten(1)[:, None].expand(-1, 3, -1)

@@ -80,6 +80,7 @@ class Counting(Pretext):
         return 0.5
 
     def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the head, whose outputs are the counts."""
         width = backbone_feature_dim(backbone, self.side(dataset.size) // 2)
         count = nn.Sequential(
             fully_connected(width, self.hidden_dim, self.counts, batch_norm=False), nn.ReLU()

@@ -66,7 +66,7 @@ class DeepCluster(RandomResizedCropAugment, Pretext):
         [4096, 4096],
         "units of the classifier's layers; the last layer's output is clustered; []: the backbone",
     )
-    dropout: float = option(0.5, "before each layer of the classifier", ge=0, lt=1)
+    dropout: float = option(0.5, "dropout before each layer of the classifier", ge=0, lt=1)
     sampling: Literal["uniform", "balanced"] = option(
         "balanced", "uniform: every image once per epoch; balanced: every cluster equally often"
     )
@@ -165,7 +165,13 @@ class DeepCluster(RandomResizedCropAugment, Pretext):
         return ArrayRows(values)
 
     def cluster(self, features: ArrayRows, context: StageContext, epoch: int) -> numpy.ndarray:
-        """Return (N,) int64, the cluster of each row, after whitening and k-means."""
+        """Return (N,) int64, the cluster of each row, after whitening and k-means.
+
+        Args:
+            features: (N, D), the rows to cluster.
+            context: the run of the stage; notes of the whitening are shown in the first epoch.
+            epoch: decides the rows that k-means starts from.
+        """
         device = context.runtime.device
         if device.type != "cuda":
             device = torch.device("cpu")
@@ -225,7 +231,13 @@ class ArrayRows:
 
 
 def allocate_rows(count: int, width: int, context: StageContext) -> numpy.ndarray:
-    """Return an array (count, width) float32 to fill: in memory, or on disk where it is large."""
+    """Return an array to fill: in memory, or on disk where it is large.
+
+    Args:
+        count: rows of the array.
+        width: float32 values of a row.
+        context: has the folder for the file.
+    """
     if count * width * 4 > IN_MEMORY:
         file = context.checkpoints / "features.npy"
         return np.lib.format.open_memmap(file, "w+", "f4", (count, width))

@@ -112,6 +112,7 @@ class Distortion(Pretext):
         return 1 / len(self.classes)
 
     def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the head; for `lci`, the inpainter and its discriminator too."""
         width = backbone_feature_dim(backbone, self.side(dataset.size))
         head = fully_connected(width, self.hidden_dim, len(self.classes))
         more = parts(dataset.size) if self.variant == "lci" else {}

@@ -111,6 +111,7 @@ class Exemplar(Pretext):
         return (self.copies - 1) / (copies - 1) if self.labels is None else None
 
     def dataset_info(self, context: StageContext) -> DatasetInfo:
+        """Return the facts of the images; with `labels`, the classes are the clusters."""
         dataset = super().dataset_info(context)
         if self.labels is None:
             return dataset
@@ -231,7 +232,13 @@ def semi_hard(embedded: Tensor, classes: Tensor, margin: float) -> tuple[Tensor,
 
 
 def read_images(images: Images, rows: numpy.ndarray, context: StageContext) -> Tensor:
-    """Return the images of `rows`, uint8 (n, 3, S, S) on the CPU."""
+    """Return images as uint8 (n, 3, S, S) on the CPU.
+
+    Args:
+        images: the packed images.
+        rows: (n,) int64, ascending, the rows to read.
+        context: the run of the stage, with its device.
+    """
     parts = np.array_split(rows, -(-len(rows) // 256))
     with Batches(images, context.runtime, 256) as feed:
         return torch.cat([pixels.cpu() for pixels in feed.each(parts)])

@@ -54,7 +54,7 @@ class JigsawPP(JigsawBase):
         """Replace up to `occlusions` tiles of each puzzle by tiles of another image of the batch.
 
         The tiles come from distinct places of one image and land in distinct places, as in the
-        released code. A batch of one image stays as it is.
+        released code. A batch of one image stays as it is. The arguments are those of the base.
         """
         batch, puzzles, _ = owner.shape
         if not self.occlusions or batch == 1:

@@ -114,9 +114,7 @@ class Pretrained(Stage):
     def _check_published(self) -> None:
         """Raise InvalidOption for a network without published weights, or options of a file."""
         if not isinstance(self.backbone, Timm):
-            raise InvalidOption(
-                "weights", "name the file of weights (only timm:NAME.TAG needs none)"
-            )
+            raise InvalidOption("weights", "name a file of weights (only timm:NAME.TAG needs none)")
         if not self.backbone.tag:
             listing = f"`timm.list_pretrained('{self.backbone.model}.*')` lists the tags"
             raise InvalidOption(

@@ -67,7 +67,7 @@ class RelativePosition(Pretext):
     )
     downsample: float = option(
         0.33,
-        "share of patches that are down-sampled, at most to 100 of 96 x 96 pixels, and up-sampled",
+        "share of patches down-sampled to 100 of 96 x 96 pixels or more, and up-sampled again",
         ge=0,
         le=1,
     )

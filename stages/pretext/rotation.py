@@ -58,6 +58,7 @@ class Rotation(Pretext):
         return 1 / TURNS
 
     def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the head."""
         head = fully_connected(backbone_feature_dim(backbone, dataset.size), self.hidden_dim, TURNS)
         return nn.ModuleDict({"backbone": backbone, "head": head})
 

@@ -334,7 +334,7 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "option", "words"),
     [
-        ({}, "weights", "name the file of weights"),
+        ({}, "weights", "name a file of weights"),
         ({"backbone": "timm:resnet18"}, "backbone", "has no tag"),
         ({"backbone": "timm:resnet18.a1_in1k", "prefix": "x."}, "prefix", "only applies when"),
         ({"weights": "w", "mean": [0.5]}, "mean", "three values"),
