@@ -212,7 +212,8 @@ def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_sa
 ) -> None:
     said = json.loads(compare(made(PRETEXTS), "--json").out)
     assert said["sections"][0]["notes"] == [
-        "'supervised' is conv4 taught by a supervised network: none learned the labels itself"
+        "'supervised' is conv4 as the student of a supervised teacher: no network of its kind was "
+        "trained on the labels"
     ]
     said = json.loads(compare(made(PRETEXTS + LABELED), "--json").out)
     assert said["sections"][0]["notes"] == []
@@ -236,7 +237,7 @@ def test_a_difference_is_over_the_seeds_that_both_rows_have(
     assert found["difference"] == pytest.approx((ours - theirs).mean())
     assert (found["seeds"], found["over"]) == (len(left), "seeds" if len(left) > 1 else "")
     assert (found["low"] is None) == (len(left) == 1)
-    note = "a difference is over the seeds that both rows have, where one has more than the other"
+    note = "where two rows have different seeds, a difference is over those they share"
     assert note in section["notes"]
     whole = made(PRETEXTS.replace("limit: 64", "limit: 48"), "whole.yaml")
     assert note not in json.loads(compare(whole, "--json").out)["sections"][0]["notes"]
@@ -265,7 +266,7 @@ def test_one_seed_has_the_interval_over_images_and_pairs_them_when_asked(
     assert paired["over"] == "test images"
     text = compare(file).out
     assert re.search(
-        rf"rotation .* {ours.mean():.1f} \[{row['low']:.1f}, {row['high']:.1f}\]  1 ", text
+        rf"rotation .* {ours.mean():.1f} % \[{row['low']:.1f}, {row['high']:.1f}\]  1 ", text
     )
 
 
@@ -275,7 +276,7 @@ def test_without_outcomes_of_single_images_there_is_no_interval_and_a_note(
     file = made(PRETEXTS, seeds="[0]", outcomes=None)
     row = row_of(rows_of(compare(file, "--json", "--paired")), pretext="rotation", target="itself")
     assert (row["low"], row["high"], row["random"]["low"]) == (None, None, None)
-    assert "keeps nothing of single images" in compare(file, "--paired").out
+    assert "keeps no outcomes of single images" in " ".join(compare(file, "--paired").out.split())
 
 
 def test_rows_are_sorted_and_carry_time_and_images(made: Make, compare: Invoke) -> None:
@@ -298,11 +299,11 @@ def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_pat
     file = made(PRETEXTS)
     rows = rows_of(compare(file, "--json"))
     whole = compare(file, "--plot").out
-    told = whole.split("accuracy over the time that the scored network was trained")[1].splitlines()
+    told = whole.split("accuracy over the training time of the evaluated network")[1].splitlines()
     lines = [line for line in told if "|" in line]
     trained = [row for row in rows if row["training_seconds"]]
-    assert float(lines[0].split("|")[0]) == pytest.approx(trained[0]["mean"], abs=0.06)
-    assert float(lines[-1].split("|")[0]) == pytest.approx(trained[-1]["mean"], abs=0.06)
+    assert float(lines[0].split("%")[0]) == pytest.approx(trained[0]["mean"], abs=0.06)
+    assert float(lines[-1].split("%")[0]) == pytest.approx(trained[-1]["mean"], abs=0.06)
     assert lines[0].split("|")[1].strip() in (
         "a",
         "*",
@@ -317,7 +318,7 @@ def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_pat
         + [row["mean"] for row in rows if not row["training_seconds"]],
         abs=0.06,
     )
-    assert "leave out the other form" in compare(file, "--plot", "--csv", check=2).err
+    assert "drop the other format" in compare(file, "--plot", "--csv", check=2).err
 
 
 TEACHERS = """\
@@ -549,13 +550,13 @@ def test_what_is_not_asked_for_may_still_be_what_is_compared_with(
     ("words", "hint"),
     [
         ((), "Missing argument 'FILE...'"),
-        (("FILE", "--stage", "scores"), "no evaluating stage 'scores'; did you mean 'score'?"),
-        (("FILE", "--stage", "pretext"), "no evaluating stage 'pretext'; there is: score"),
+        (("FILE", "--stage", "scores"), "no evaluation stage 'scores'; did you mean 'score'?"),
+        (("FILE", "--stage", "pretext"), "no evaluation stage 'pretext'; choose from: score"),
         (
             ("FILE", "--protocol", "knn/weighted-v2"),
             "no protocol 'knn/weighted-v2'; did you mean 'knn/weighted-v1'?",
         ),
-        (("FILE", "bare.yaml"), "bare.yaml: no stage of it evaluates anything"),
+        (("FILE", "bare.yaml"), "bare.yaml: no evaluation stage"),
         (("FILE", "none.yaml"), "none.yaml: cannot be read"),
     ],
 )
@@ -661,7 +662,7 @@ def test_scores_of_an_older_format_are_to_be_made_again(
     monkeypatch.setattr(Scores, "write", older)
     file = made(ONE)
     said = compare(file, check=1)
-    assert "score: of an older format" in said.err
+    assert "score: old format" in said.err
     assert f"transfer run {file} score --force --store {tmp_path / 'store'}" in said.err
 
 
@@ -680,7 +681,7 @@ def test_scores_of_what_was_made_again_since_are_to_be_made_again_too(
     assert [(one["stage"], one["why"]) for one in said["missing"]] == [
         (
             "knn[method=rotation,k=3,seed=0]",
-            "labels read clusters that were made again since, with other bytes",
+            "labels read clusters, which changed since",
         )
     ]
 
@@ -731,7 +732,7 @@ def test_latex_is_a_plain_tabular_with_everything_escaped(made: Make, compare: I
     body = [line for line in said.splitlines() if not line.startswith("%")]
     assert body[0] == r"\begin{tabular}{lllrrrrrr}"
     assert r"a\_b" in body[2]
-    assert r"accuracy \%" in body[2]
+    assert r"accuracy" in body[2]
     rows = [line for line in body if line.endswith(r"\\")]
     assert {line.count(" & ") for line in rows} == {8}
     assert not re.search(r"(?<!\\)[_%#]", "\n".join(body))
@@ -744,8 +745,8 @@ def test_text_is_aligned_and_says_what_its_signs_mean(made: Make, compare: Invok
     table = said[start : start + 11]
     assert max(map(len, said)) <= 120
     assert len({len(line) for line in table}) == 1
-    assert any("mean and deviation over n seeds" in line for line in said)
-    assert re.search(r"\d\d\.\d ± \d\.\d  3 ", table[1])
+    assert any("mean and standard deviation over n seeds" in line for line in said)
+    assert re.search(r"\d\d\.\d ± \d\.\d %  3 ", table[1])
 
 
 def test_a_table_goes_into_a_file_and_the_rest_is_told(
