@@ -119,7 +119,7 @@ def _field(*path: str) -> Callable[[Record], Any]:
     return read
 
 
-_PLAIN_FIELDS = [
+_PLAIN_FIELDS = (
     "protocol",
     "test_images",
     "pretext",
@@ -133,8 +133,8 @@ _PLAIN_FIELDS = [
     "high",
     "n",
     "seeds",
-]
-_COST_FIELDS = ["seconds", "images", "stages", "keys", "files"]
+)
+_COST_FIELDS = ("seconds", "images", "stages", "keys", "files")
 _FIELDS: dict[str, Callable[[Record], Any]] = {
     **{name: _field(name) for name in _PLAIN_FIELDS},
     **{
