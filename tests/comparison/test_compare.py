@@ -1,4 +1,4 @@
-"""`transfer compare`: over made-up scores that lie in a real store, put there as a run would put them."""
+"""`transfer compare` on made-up scores in a real store, published as a run publishes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ seed: ${seed}
 data: {card: drawings, limit: 64}
 matrix: {method: [rotation, random, supervised], k: [3, 5], seed: SEEDS}
 stages:
-  rotation: {uses: pretext/rotation, backbone: &deep {name: resnet18, width: 0.25, stem: small}, epochs: 1, batch_size: 32}
+  rotation:
+    uses: pretext/rotation
+    backbone: &deep {name: resnet18, width: 0.25, stem: small}
+    epochs: 1
+    batch_size: 32
   random: {uses: pretext/random, backbone: *deep}
   supervised: {uses: pretext/supervised, backbone: *deep, epochs: 1, batch_size: 32}
   features: {uses: extract/network, model: "${method}"}
@@ -60,14 +64,14 @@ TRAINED = 64
 
 
 def right(one: PlannedStage) -> int:
-    """How many of the test images a made-up score has right: each method, k and seed its own."""
+    """The correct test images of a made-up score, by method, k and seed."""
     method, seed = one.member.get("method", ""), one.member.get("seed", 0)
     base = {"rotation": 150, "random": 100, "supervised": 170}.get(method, 80)
     return base + one.member.get("k", 0) + [0, 4, 9][seed] + (len(method) * (seed + 1)) % 7
 
 
 def outcomes(one: PlannedStage) -> np.ndarray:
-    """Other images are right for each."""
+    """The outcomes of a made-up score: other images are correct for each."""
     order = np.random.RandomState(int(one.key[:8], 16) % 2**32).permutation(TESTED)
     return 100.0 * (order < right(one))
 
@@ -75,7 +79,7 @@ def outcomes(one: PlannedStage) -> np.ndarray:
 def finish(
     pipeline: Pipeline, skip: Callable[[PlannedStage], bool] = lambda one: False, **card: Any
 ) -> None:
-    """Put a finished artifact of every stage into the store; scores are real ones, of made-up outcomes."""
+    """Publish an artifact of every stage; scores are real ones of made-up outcomes."""
     made: dict[str, Manifest] = {}
     for one in pipeline.plan:
         if skip(one):
@@ -123,7 +127,7 @@ Invoke = Callable[..., Said]
 
 @pytest.fixture
 def made(pipeline: Write, tmp_path: Path) -> Make:
-    """Writes a pipeline file and finishes it in the store that is beside."""
+    """Write a pipeline file and finish its stages in a store."""
 
     def make(text: str, name: str = "pipeline.yaml", seeds: str = "[0, 1, 2]", **how: Any) -> Path:
         file = pipeline(text.replace("SEEDS", seeds), name)
@@ -138,6 +142,12 @@ def compare(invoke: Invoke, tmp_path: Path) -> Invoke:
     return lambda *words, check=0: invoke(
         "compare", *words, "--store", tmp_path / "store", check=check
     )
+
+
+def search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    assert match is not None, f"{pattern} is not in {text}"
+    return match
 
 
 def rows_of(said: Said) -> list[dict[str, Any]]:
@@ -329,7 +339,8 @@ stages:
   jigsaw: {uses: pretext/random, backbone: conv4}
   one: {uses: extract/network, model: rotation}
   two: {uses: extract/network, model: jigsaw}
-  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1, batch_size: 32}
+  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1,
+    batch_size: 32}
   again: {uses: extract/network, model: target}
   second: {uses: target/regression, features: again, backbone: conv4, epochs: 1, batch_size: 32}
   knn: {uses: evaluate/knn, model: target, k: 5}
@@ -429,7 +440,7 @@ def test_hand_made_features_and_clusters_have_rows_too(made: Make, compare: Invo
         "–",
     )
     assert row_of(rows, stages=["score"])["target"] == "conv4"
-    # Clusters are not of a target, and are held to those that random features of the same network fall into.
+    # Clusters have no target; their reference is the clusters of random features.
     clusters = row_of(rows, stages=["more_agreement"])
     assert (clusters["pretext"], clusters["network"], clusters["target"]) == (
         "rotation",
@@ -465,8 +476,11 @@ def test_real_scores_are_those_that_show_shows(finished: Tiny, invoke: Invoke) -
 
 
 def test_two_protocols_of_a_file_are_two_tables(made: Make, compare: Invoke) -> None:
-    more = "  other: {uses: evaluate/knn, model: pretext, k: 7}\n  third: {uses: evaluate/knn, model: pretext, k: 5, "
-    file = made(ONE + more + "data: {card: drawings, size: 48}}\n")
+    more = "  other: {uses: evaluate/knn, model: pretext, k: 7}\n"
+    third = (
+        "  third: {uses: evaluate/knn, model: pretext, k: 5, data: {card: drawings, size: 48}}\n"
+    )
+    file = made(ONE + more + third)
     sections = json.loads(compare(file, "--json").out)["sections"]
     assert [len(section["rows"]) for section in sections] == [1, 1, 1]
     assert [section["setting"]["options"]["k"] for section in sections] == [5, 7, 5]
@@ -568,7 +582,7 @@ def test_faulty_words_end_with_2(
     assert hint in compare(*(file if word == "FILE" else word for word in words), check=2).err
 
 
-# What is not there, or not whole
+# Missing and damaged scores
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(
@@ -578,7 +592,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(
     file = made(PRETEXTS, skip=lambda one: one.label == gone)
     said = compare(file)
     assert f"missing: {gone}: not made yet" in said.out
-    command = shlex.split(re.search(r"to make it: (.*)", said.out)[1])
+    command = shlex.split(search(r"to make it: (.*)", said.out)[1])
     assert command[:4] == ["transfer", "run", str(file), gone]
     assert command[4] == "--store"
     found = json.loads(compare(file, "--json").out)
@@ -774,7 +788,8 @@ def test_a_comparison_imports_nothing_heavy(made: Make, tmp_path: Path) -> None:
     file = made(PRETEXTS)
     script = (
         "import sys\nfrom transfer.cli import main\n"
-        "try:\n    main()\nfinally:\n    print(*sorted({n.split('.')[0] for n in sys.modules}), file=sys.stderr)\n"
+        "try:\n    main()\nfinally:\n"
+        "    print(*sorted({n.split('.')[0] for n in sys.modules}), file=sys.stderr)\n"
     )
     words = ["compare", str(file), "--store", str(tmp_path / "store"), "--csv"]
     done = subprocess.run(

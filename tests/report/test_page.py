@@ -1,4 +1,4 @@
-"""The page of pictures: through the command, read as a parser, a reader without eyes, and a browser would."""
+"""The report: its HTML, its accessibility, and its rendering in a browser."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ stages:
 
 
 class Page(HTMLParser):
-    """What a test asks of a page: its tags, its words, and whether it is well formed."""
+    """The tags and words of a page, which must be well formed."""
 
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
@@ -103,7 +104,7 @@ def written(finished: Tiny) -> Path:
 
 @pytest.fixture(scope="module")
 def cheap(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A finished matrix of six members over a folder whose classes have names that HTML must not take for its own."""
+    """A finished matrix of six members over classes whose names must be escaped in HTML."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("cheap")
@@ -124,6 +125,12 @@ def cheap(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def read(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
+
+
+def search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    assert match is not None, f"{pattern} is not in {text}"
+    return match
 
 
 def artifacts(store: Path, stage: str) -> list[Path]:
@@ -256,7 +263,7 @@ def test_what_is_missing_is_named_with_its_command(
 def test_what_is_out_of_date_is_not_shown(
     invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path
 ) -> None:
-    """With another number of clusters nothing that stands on them is a result of this pipeline."""
+    """With another number of clusters, what depends on them is no result of this pipeline."""
     words = ("--set", "stages.clusters.k=4", "-o", tmp_path / "other.html")
     invoke("report", tiny.file, "--store", tiny.store, *words)
     page = read(tmp_path / "other.html")
@@ -302,7 +309,7 @@ def test_of_a_matrix_some_members_are_shown_and_the_others_can_be(
     assert len(set(shown)) >= 4
     assert "labels ×6" in page.text
     assert "2 more members of the matrix not shown" in page.text
-    command = re.search(
+    command = search(
         r"not shown\. To see one: transfer (report .*?member\.html --store \S+)", page.text
     )
     invoke(*shlex.split(command[1]))  # nothing has to run for it
@@ -328,11 +335,13 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
 
     def score(
         card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object
-    ) -> Some:
+    ) -> Any:
         images = {
             role: Some(
                 stage=Pack.model_construct(
-                    spec=ImageSpec(card=card), facts=Some(count=count), classes=[]
+                    spec=ImageSpec.model_validate({"card": card}),
+                    facts=Some(count=count),
+                    classes=[],
                 )
             )
             for role, count in {"train": train, "test": 50_000}.items()
@@ -375,7 +384,7 @@ def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(
                 assert x + width <= a or a + c <= x or y + height <= b or b + d <= y
         for start, end in re.findall(r'<path d="M(\d+) .*? (\d+) \d+"/>', svg):
             assert int(start) < int(end)
-        total, deep = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+        total, deep = map(float, search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
         assert all(x >= 0 and y >= 0 and x + w <= total and y + h <= deep for x, y, w, h in rects)
 
 
@@ -391,15 +400,20 @@ def test_round_numbers_reach_over_all_values() -> None:
 
 
 def browse(page: Path, width: int, folder: Path, probe: str) -> tuple[dict[str, float], str]:
-    """What `probe`, a JavaScript object, is at this width; and what the browser's console was told.
+    """Return the JavaScript object `probe` at this width, and the browser's console output.
 
-    The page stands in a frame: a window is 500 px wide at least.
+    The page is in a frame, because a window is at least 500 px wide.
     """
-    script = f"<script>addEventListener('load', () => parent.postMessage(JSON.stringify({probe}), '*'))</script></body>"
+    assert CHROMIUM is not None
+    script = (
+        "<script>addEventListener('load', () => "
+        f"parent.postMessage(JSON.stringify({probe}), '*'))</script></body>"
+    )
     copy, around = folder / f"page-{width}.html", folder / f"around-{width}.html"
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
     around.write_text(
-        "<!DOCTYPE html><title></title><script>onmessage = said => document.title = said.data</script>"
+        "<!DOCTYPE html><title></title>"
+        "<script>onmessage = message => document.title = message.data</script>"
         f'<iframe src="{copy.name}" style="width: {width}px; height: 900px; border: 0"></iframe>',
         encoding="utf-8",
     )
@@ -420,17 +434,19 @@ def browse(page: Path, width: int, folder: Path, probe: str) -> tuple[dict[str, 
         env={**os.environ, "HOME": str(folder)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    said = Page(re.search(r"<title>.*?</title>", done.stdout, re.DOTALL)[0]).text
+    said = Page(search(r"(?s)<title>.*?</title>", done.stdout)[0]).text
     return json.loads(said), "\n".join(
         line for line in done.stderr.splitlines() if "CONSOLE" in line
     )
 
 
 PROBE = """{inner: innerWidth, page: document.documentElement.scrollWidth,
- loaded: performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:')).length,
+ loaded: performance.getEntriesByType('resource')
+   .filter(one => !one.name.startsWith('data:')).length,
  broken: [...document.images].filter(one => !one.complete || !one.naturalWidth).length,
- wide: [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll') && !one.closest('svg')
-   && one.getBoundingClientRect().right > innerWidth + 1).length,
+ wide: [...document.querySelectorAll('body *')]
+   .filter(one => !one.closest('.scroll') && !one.closest('svg'))
+   .filter(one => one.getBoundingClientRect().right > innerWidth + 1).length,
  images: document.images.length}"""
 
 
@@ -456,8 +472,9 @@ def test_in_a_browser_nothing_is_wrong_and_nothing_hangs_over(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_in_a_browser_a_link_opens_what_it_leads_to(written: Path, tmp_path: Path) -> None:
-    probe = """(() => { const link = document.querySelector('.best a'); const id = link.hash.slice(1);
-      const box = document.getElementById(id).closest('details'); const before = box.open; location.hash = link.hash;
+    probe = """(() => { const link = document.querySelector('.best a');
+      const box = document.getElementById(link.hash.slice(1)).closest('details');
+      const before = box.open; location.hash = link.hash;
       dispatchEvent(new Event('hashchange')); return {before: +before, after: +box.open}; })()"""
     found, console = browse(written, 390, tmp_path, probe)
     assert console == ""

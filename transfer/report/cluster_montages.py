@@ -1,4 +1,4 @@
-"""Clusters as montages of their nearest images: the purest, largest, most confused, and random ones."""
+"""Clusters as montages: the purest, the largest, the most confused and random ones."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SMALL_CLUSTERING = 8  # clusters, up to which all are shown
 
 @dataclass(frozen=True)
 class ClusterView:
-    """A cluster: its size, its classes (name and count, the most frequent first) and its montage."""
+    """A cluster with its classes (name and count, the most frequent first) and its montage."""
 
     number: int
     size: int

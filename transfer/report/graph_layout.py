@@ -1,4 +1,4 @@
-"""The layout of a pipeline's graph: boxes in layers from left to right, after Sugiyama et al. (1981)."""
+"""The layout of a pipeline's graph in layers from left to right, after Sugiyama et al. (1981)."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Box:
 
 
 def arrange(boxes: Sequence[Box]) -> list[list[Box]]:
-    """Place the boxes, which are in topological order; returns the layers, with bends and frames."""
+    """Place boxes, given in topological order, and return the layers with bends and frames."""
     layers = _layers(_framed(boxes))
     _reduce_crossings(layers)
     x = float(PADDING)

@@ -1,4 +1,4 @@
-"""Plots of protocols that train with labels: accuracy over epochs, and over the number of labels."""
+"""Plots of training with labels: accuracy over epochs, and over the number of labels."""
 
 from __future__ import annotations
 

@@ -71,7 +71,7 @@ def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
     if not any(stage.is_finished for stage in report.methods):
         command = report.command("run", *pipeline.selected)
         raise TransferError(
-            f"{pipeline.plan.file}: nothing to report, no stage is made yet; to make them:\n{command}"
+            f"{pipeline.plan.file}: nothing to report, no stage is made yet; make them:\n{command}"
         )
     comparison, no_comparison = compare_report(report)
     members = itertools.chain(*group_by_name(report.stages).values())

@@ -11,7 +11,9 @@ from transfer.comparison.figures import figure_name, percent
 from transfer.comparison.text_table import count_text
 from transfer.report.collect import FinishedStage, ReportData, ReportStage
 from transfer.report.training import is_accuracy
-from transfer.utils.formatting import MISSING, figure_text
+from transfer.utils.formatting import MISSING, figure_text, inline_yaml
+
+NO_IMAGES = "nothing"  # begins the word of a card for a choice that was made on no images
 
 
 @dataclass(frozen=True)
@@ -46,8 +48,8 @@ def stage_provenance(report: ReportData, stage: ReportStage) -> Provenance:
     provenance = Provenance(
         stage,
         report.command("run", *([] if planned.is_pack else [stage.label])),
-        _flat_options(identity["options"]),
-        [(name, report.by_key[source.key]) for name, source in planned.dependencies.items()],
+        _flat_options(identity["options"]) if identity["options"] else [],
+        _inputs(report, stage),
         identity.get("seed"),
         identity["version"],
     )
@@ -74,10 +76,29 @@ def score_table(card: dict[str, Any]) -> ScoreTable:
     return ScoreTable(
         card["protocol"],
         count_text(card.get("counts", {})),
-        ", ".join(f"{name}: {value}" for name, value in selected.items()),
+        _selection_text(selected),
         _figure_name(main, main, selected) if main else "",
         rows,
     )
+
+
+def _selection_text(selected: dict[str, Any]) -> str:
+    """`layer conv4, selected on 10% of the training split, held out`."""
+    texts = [f"{name} {inline_yaml(value)}" for name, value in selected.items() if name != "on"]
+    images = selected.get("on", NO_IMAGES)
+    if images.partition(":")[0] != NO_IMAGES:
+        texts.append(f"selected on {images}")
+    return ", ".join(texts)
+
+
+def _inputs(report: ReportData, stage: ReportStage) -> list[tuple[str, ReportStage]]:
+    """The name of each input, and of each set of images, with the stage that makes it."""
+    planned = stage.planned
+    inputs = [(name, report.by_key[source.key]) for name, source in planned.inputs.items()]
+    for role, pack in planned.images.items():
+        name = role if role == "images" else f"{role} images"
+        inputs.append((name, report.by_key[pack.key]))
+    return inputs
 
 
 def _figure_name(figure: str, main: str | None, selected: dict[str, Any]) -> str:

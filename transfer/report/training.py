@@ -59,7 +59,7 @@ class Preview:
 
 
 def is_accuracy(figure: str) -> bool:
-    """Whether a figure of a training is an accuracy, recorded from 0 to 1 and shown as a percent."""
+    """Whether a training figure is an accuracy: recorded from 0 to 1, shown in percent."""
     return figure == "accuracy" or figure.endswith(" accuracy")
 
 
