@@ -103,7 +103,14 @@ def _section(
     caches: Mapping[Path, ManifestCache],
     paired: bool,
 ) -> Section:
-    """The table of scores with equal settings; those not in `shown` serve as references only."""
+    """The table of scores with equal settings.
+
+    Args:
+        scores: the scores.
+        shown: those that get a row; the others are references only.
+        caches: the manifests of each store by its folder.
+        paired: pair single seeds over their test images.
+    """
     check_same_protocol([score for score in scores if score in shown])
     first = scores[0]
     scores = [

@@ -99,7 +99,14 @@ def _differences(settings: dict[str, Any], others: dict[str, Any]) -> dict[str, 
 def _mismatch(
     score: Score, other: Score, settings: dict[str, Any], others: dict[str, Any]
 ) -> UsageError:
-    """The error for two scores, with the settings in which they differ."""
+    """The error for two scores that cannot be compared.
+
+    Args:
+        score: a score.
+        other: the other one.
+        settings: of the score.
+        others: of the other one.
+    """
     differences = _differences(settings, others)
     lines = [f"'{score.label}' and '{other.label}' cannot be compared. They differ in"]
     for name, values in list(differences.items())[:LISTED_DIFFERENCES]:

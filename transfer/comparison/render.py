@@ -13,7 +13,7 @@ from transfer.comparison.text_table import section_title, text_table
 WIDTH = 110  # characters of a line of text
 LISTED_STAGES = 6  # named for each reason
 LEGEND = (
-    "pretext: how the teacher was trained. target: the student; 'itself': the teacher is evaluated.",
+    "pretext: how the teacher was trained. target: the student, or 'itself' for the teacher.",
     "a ± b: mean and standard deviation over n seeds. [low, high]: 95 % interval, of one seed over",
     "its test images, of a difference over pairs. Differences are in percentage points. time: all",
     "stages up to the evaluated one. images: those that the network and its pretext trained on.",

@@ -59,7 +59,14 @@ def _with_names(
     kind: str,
     names_of: Callable[[Score], list[str]],
 ) -> list[Score]:
-    """The scores that have any of the requested names; all of them where none is requested."""
+    """The scores with any of the requested names.
+
+    Args:
+        scores: all scores.
+        requested: the names; all scores where it is empty. UsageError for an unknown one.
+        kind: what the names are of, for the error.
+        names_of: all names of a score.
+    """
     if not requested:
         return scores
     names = [names_of(score) for score in scores]

@@ -38,10 +38,12 @@ class PlannedScore:
 
     @property
     def label(self) -> str:
+        """The stage with its member, after its file where several are compared."""
         return self.prefix + self.planned.label
 
     @cached_property
     def lineage(self) -> Lineage:
+        """The stages that it depends on."""
         return Lineage(self.planned)
 
     @property
@@ -77,6 +79,7 @@ class FinishedScore(PlannedScore):
 
     @property
     def figures(self) -> dict[str, float]:
+        """Every figure of the protocol by its name."""
         return self.card["figures"]
 
     @property

@@ -45,6 +45,7 @@ class Row:
 
     @property
     def lineage(self) -> Lineage:
+        """The lineage of its runs, which differ in the seed alone."""
         return self.runs[0].lineage
 
     @property
@@ -93,4 +94,5 @@ class Comparison:
 
     @property
     def omitted(self) -> list[OmittedScore]:
+        """The requested scores that are in no table."""
         return [*self.missing, *self.damaged]

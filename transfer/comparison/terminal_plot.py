@@ -36,6 +36,7 @@ class Axis:
         return round((value - self.low) / (self.high - self.low) * (self.length - 1))
 
     def value(self, place: int) -> float:
+        """The value at a character."""
         return self.low + (self.high - self.low) * place / (self.length - 1)
 
 

@@ -78,6 +78,7 @@ class ClusterTable:
 
     @property
     def sizes(self) -> numpy.ndarray:
+        """(labels,) images of each label."""
         return np.diff(self.starts)
 
     def nearest(self, label: int, count: int) -> numpy.ndarray:
@@ -172,6 +173,14 @@ def _groups(sizes: numpy.ndarray, counts: numpy.ndarray | None) -> list[tuple[st
 def _cluster_view(
     images: Images, table: ClusterTable, counts: numpy.ndarray | None, label: int
 ) -> ClusterView:
+    """The view of a cluster.
+
+    Args:
+        images: the packed images.
+        table: all pseudo-labels.
+        counts: (labels, classes) images of each class; None without true labels.
+        label: the label of the cluster.
+    """
     rows = table.nearest(label, TILES)
     columns = len(rows)
     if len(rows) > COLUMNS:  # two full rows

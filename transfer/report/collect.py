@@ -31,6 +31,7 @@ class ReportStage:
 
     @property
     def label(self) -> str:
+        """The stage with its member."""
         return self.planned.label
 
     @property
@@ -40,6 +41,7 @@ class ReportStage:
 
     @property
     def is_finished(self) -> bool:
+        """Whether its artifact is up to date."""
         return isinstance(self, FinishedStage)
 
 
@@ -52,6 +54,7 @@ class FinishedStage(ReportStage):
 
     @cached_property
     def folder(self) -> Path:
+        """Of the artifact."""
         return self.report.pipeline.store.folder(self.planned.uses, self.planned.key)
 
     @cached_property
@@ -103,6 +106,7 @@ class ReportData:
 
     @cached_property
     def by_key(self) -> dict[str, ReportStage]:
+        """Every stage by the key of its artifact."""
         return {stage.planned.key: stage for stage in self.stages}
 
     @property

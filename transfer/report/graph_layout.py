@@ -44,18 +44,22 @@ class Box:
 
     @property
     def is_bend(self) -> bool:
+        """Whether it only leads an edge through a layer."""
         return not self.lines and not self.inner
 
     @property
     def columns(self) -> int:
+        """Of the boxes in a frame."""
         return -(-len(self.inner) // FRAME_ROWS)
 
     @property
     def rows(self) -> int:
+        """Of the boxes in a frame."""
         return -(-len(self.inner) // self.columns)
 
     @property
     def height(self) -> float:
+        """In px, for its text or its inner boxes."""
         if self.inner:
             return self.rows * (max(box.height for box in self.inner) + FRAME_GAP) + FRAME_GAP
         return 2 * PADDING + LINE_HEIGHT * len(self.lines) - 4 if self.lines else 4

@@ -58,7 +58,13 @@ def encode_image(image: Image, alt: str, lossless: bool = False) -> EncodedImage
 
 
 def tile(images: Images, row: int, side: int) -> numpy.ndarray:
-    """(side, side, 3) uint8 of a packed image; CorruptArtifact where it cannot be decoded."""
+    """Return (side, side, 3) uint8 of a packed image.
+
+    Args:
+        images: the packed images.
+        row: of the image; CorruptArtifact where it cannot be decoded.
+        side: in px.
+    """
     from PIL import Image
 
     try:

@@ -41,6 +41,7 @@ class XAxis:
         return XAxis(low, high, log, names)
 
     def px(self, value: float) -> float:
+        """The x coordinate of a value."""
         margin = 0.04 * (self.high - self.low)
         place = _log(value) if self.log else value
         share = (place - self.low + margin) / (self.high - self.low + 2 * margin)
@@ -101,6 +102,7 @@ class YAxis:
         return YAxis(min([ticks[0], *values]), max([ticks[-1], *values]), ticks)
 
     def px(self, value: float) -> float:
+        """The y coordinate of a value."""
         return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
 
     def svg(self) -> Markup:
@@ -138,18 +140,41 @@ def number_text(value: float) -> str:
 
 
 def line_svg(css_class: str, x1: float, x2: float, y1: float, y2: float) -> Markup:
-    """A straight line from (x1, y1) to (x2, y2)."""
+    """A straight line.
+
+    Args:
+        css_class: of the style sheet.
+        x1: where it starts.
+        x2: where it ends.
+        y1: where it starts.
+        y2: where it ends.
+    """
     return Markup(LINE).format(css_class, x1, x2, y1, y2)
 
 
 def text_svg(text: str, x: float, y: float, anchor: str = "middle") -> Markup:
-    """A line of text at (x, y)."""
+    """A line of text.
+
+    Args:
+        text: the text.
+        x: of its anchor.
+        y: of its base line.
+        anchor: `start`, `middle` or `end`.
+    """
     svg = Markup('<text x="{:.1f}" y="{:.1f}" text-anchor="{}">{}</text>')
     return svg.format(x, y, anchor, text)
 
 
 def rotated_text(text: str, x: float, y: float, degrees: int, anchor: str = "middle") -> Markup:
-    """A line of text at (x, y), rotated."""
+    """A rotated line of text.
+
+    Args:
+        text: the text.
+        x: of its anchor.
+        y: of its anchor.
+        degrees: clockwise.
+        anchor: `start`, `middle` or `end`.
+    """
     svg = Markup('<text transform="translate({:.1f} {:.1f}) rotate({})" text-anchor="{}">{}</text>')
     return svg.format(x, y, degrees, anchor, text)
 

@@ -46,6 +46,7 @@ class Series:
 
     @property
     def color_name(self) -> str:
+        """What its color stands for."""
         return self.group or self.name
 
 
@@ -114,7 +115,14 @@ class LinePlot:
         return values + ([] if self.floor is None else [self.floor])
 
     def _line(self, line: Series, number: int, x_axis: XAxis, y_axis: YAxis) -> Markup:
-        """A series with its points and intervals."""
+        """A series with its points and intervals.
+
+        Args:
+            line: the series.
+            number: of its color.
+            x_axis: the x axis.
+            y_axis: the y axis.
+        """
         points = [
             (x_axis.px(x), y_axis.px(y))
             for x, y in zip(line.xs, line.ys, strict=True)
