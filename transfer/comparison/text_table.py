@@ -24,7 +24,11 @@ class TextTable:
 def text_table(section: Section) -> TextTable:
     """The table of a section."""
     words = _word_columns(section) + [(name, _variable(name)) for name in section.columns]
-    columns = words + _number_columns(section)
+    names = list(dict.fromkeys(row_figure_name(section, row) for row in section.rows))
+    if len(names) > 1:  # rows of different layers
+        words.append(("layer", _layers))
+    title = names[0] if len(names) == 1 else figure_name(section.figure)
+    columns = words + _number_columns(title)
     return TextTable(
         [title for title, _ in columns],
         [[text(row) for _, text in columns] for row in section.rows],
@@ -82,16 +86,13 @@ def _word_columns(section: Section) -> list[tuple[str, RowText]]:
     if len({row.network for row in section.rows}) > 1:
         columns.append(("network", lambda row: row.network))
     columns.append(("target", lambda row: row.target))
-    if len({row_figure_name(section, row) for row in section.rows}) > 1:
-        columns.append(("layer", _layers))
     return columns
 
 
-def _number_columns(section: Section) -> list[tuple[str, RowText]]:
-    names = {row_figure_name(section, row) for row in section.rows}
-    title = names.pop() if len(names) == 1 else figure_name(section.figure)
+def _number_columns(figure: str) -> list[tuple[str, RowText]]:
+    """The numbers of a row; `figure` is the title of the main figure."""
     return [
-        (title, row_figure),
+        (figure, row_figure),
         ("n", lambda row: str(row.figure.n)),
         ("− random", lambda row: _difference(row.random)),
         ("− supervised", lambda row: _difference(row.supervised)),

@@ -8,7 +8,13 @@ from markupsafe import Markup
 
 from transfer.artifacts import Scores
 from transfer.comparison.compare import RANDOM, SUPERVISED, compare
-from transfer.comparison.figures import percent, points, row_figure_name, row_interval
+from transfer.comparison.figures import (
+    figure_name,
+    percent,
+    points,
+    row_figure_name,
+    row_interval,
+)
 from transfer.comparison.table import Comparison, Row, Section
 from transfer.comparison.text_table import TextTable, row_titles, section_title, text_table
 from transfer.errors import TransferError, UsageError
@@ -80,7 +86,7 @@ def _table(section: Section) -> ComparisonTable:
     best = _best_row(section, titles)
     return ComparisonTable(
         section.protocol,
-        best.figure if len(section.rows) == 1 else section.figure,
+        best.figure if len(section.rows) == 1 else figure_name(section.figure),
         section_title(section),
         text_table(section),
         [_sources(row) for row in section.rows],
