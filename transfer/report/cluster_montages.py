@@ -182,10 +182,9 @@ def _cluster_view(
         label: the label of the cluster.
     """
     rows = table.nearest(label, TILES)
-    columns = len(rows)
-    if len(rows) > COLUMNS:  # two full rows
-        columns = len(rows) // 2
-        rows = rows[: 2 * columns]
+    if len(rows) > COLUMNS:  # an even number fills two rows
+        rows = rows[: len(rows) - len(rows) % 2]
+    columns = len(rows) // 2 if len(rows) > COLUMNS else len(rows)
     number, classes, purity = int(table.clusters[label]), [], None
     frames: list[Color | None] = [None] * len(rows)
     alt = f"cluster {number}: the {len(rows)} images nearest to its centroid"
