@@ -121,28 +121,28 @@ def compare(
     """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
     from transfer.api import Pipeline
     from transfer.comparison import render
-    from transfer.comparison.compare import compare as compared
+    from transfer.comparison.compare import compare as compare_scores
 
     if plot and form:
-        raise click.UsageError("--plot is drawn beneath a table of text: leave out the other form")
+        raise click.UsageError("--plot adds to a table of text; drop the other format")
     if output is not None:
         check_output_folder(output)
     pipelines = [Pipeline.load(file, **reading) for file in dict.fromkeys(files)]
-    found = compared(pipelines, protocols=protocols, stages=stages, images=paired)
-    table = render.FORMATS[form or "text"](found)
+    comparison = compare_scores(pipelines, protocols=protocols, stages=stages, paired=paired)
+    table = render.FORMATS[form or "text"](comparison)
     if plot:
         from transfer.comparison.terminal_plot import time_plot
 
-        table += "\n" + time_plot(found)
+        table += "\n" + time_plot(comparison)
     if output is None:
         click.echo(table)
     else:
         output.write_text(table + "\n", encoding="utf-8")
         click.echo(f"{output} written")
     if output is not None or form == "csv":  # a table alone has no room for them
-        for line in render.footer_lines(found):
+        for line in render.footer_lines(comparison):
             click.echo(line, err=True)
-    if found.damaged:
+    if comparison.damaged:
         sys.exit(4)
 
 
@@ -169,7 +169,7 @@ def report(file: Path, output: Path, **reading: Any) -> None:
 
     written = page.write(Pipeline.load(file, **reading), output)
     click.echo(f"{output} written ({views.file_size(written.size)})")
-    for label, what in written.damaged.items():
-        click.echo(f"damaged, and left out: {label}: {what}", err=True)
+    for label, reason in written.damaged.items():
+        click.echo(f"damaged, and left out: {label}: {reason}", err=True)
     if written.damaged:
         sys.exit(4)
