@@ -1,4 +1,4 @@
-"""What the options of each family change, and what is said of a wrong one."""
+"""The effect of each family's options, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_names_and_layers_are_read_without_torch() -> None:
 import importlib, pkgutil, sys
 import transfer.models as networks
 for module in pkgutil.iter_modules(networks.__path__):
-    if module.name not in ("network", "blocks", "timm_layers"):
+    if module.name not in ("network", "blocks", "timm_modules"):
         importlib.import_module("transfer.models." + module.name)
 for name in networks.backbone_names():
     described = networks.backbone(name)
