@@ -447,7 +447,7 @@ def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(
 ) -> None:
     stage = load_plan(written, Store(tmp_path / "store")).find("model")[0].stage
     saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
-    with pytest.raises(TransferError, match="has changed since this run looked at it"):
+    with pytest.raises(TransferError, match="has changed since this run read it"):
         stage.run(make_work(tmp_path))
 
 
