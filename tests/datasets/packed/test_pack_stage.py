@@ -434,7 +434,7 @@ def test_bad_images_are_skipped_and_recorded_where_that_is_asked_for(
     images = Images(job.folder)
     assert len(images) == 7
     assert "0/04.png" not in images.ids
-    assert [one.partition(":")[0] for one in images.card["skipped"]] == ["0/04.png", "1/07.png"]
+    assert [one.partition(":")[0] for one in images.card.skipped] == ["0/04.png", "1/07.png"]
     assert images.labels.tolist() == [int(name[0]) for name in images.ids]
     assert job.figures["skipped"] == 2
     assert "2 of 9 images were skipped" in job.notes[0]

@@ -94,8 +94,8 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
         torch.testing.assert_close(
             model.network()(images), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item()
         )
-    assert model.card["size"] == 64
-    assert model.card["layers"]["avgpool"] == [512]
+    assert model.card.size == 64
+    assert model.card.layers["avgpool"] == [512]
     assert model.normalization.mean == (0.485, 0.456, 0.406)
 
 
@@ -104,7 +104,7 @@ def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
     model = run_stage(Pretrained(backbone="conv4", weights=weights), tmp_path)
     assert same(model, network)
-    assert model.card["size"] == 224
+    assert model.card.size == 224
 
 
 def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
@@ -347,7 +347,7 @@ def test_normalization_and_size_are_what_is_said(tmp_path: Path) -> None:
     said = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
     model = run_stage(Pretrained(backbone=SMALL, weights=weights, **said), tmp_path / "a")
     assert (model.normalization.mean, model.normalization.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
-    assert model.card["size"] == 48
+    assert model.card.size == 48
     assert run_stage(
         Pretrained(backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
     ).normalization.per_image
@@ -487,8 +487,8 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     if name == "test_vit":  # a class token, then the patches row by row
         features = features[:, 1:].reshape(2, 10, 10, 64).permute(0, 3, 1, 2)
     torch.testing.assert_close(found["features"], features)
-    assert model.card["layers"] == layers
-    assert model.card["size"] == 160
+    assert model.card.layers == layers
+    assert model.card.size == 160
     assert list(model.normalization.mean) == list(theirs.pretrained_cfg["mean"])
 
 
@@ -673,7 +673,7 @@ def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Pa
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
     model = run_stage(Pretrained(backbone="timm:test_vit", weights=weights, size=64), tmp_path)
-    assert model.card["layers"]["features"] == [64, 4, 4]
+    assert model.card.layers["features"] == [64, 4, 4]
 
 
 @pytest.mark.parametrize("flags", [[], ["--smoke"]])
