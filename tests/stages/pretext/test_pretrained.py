@@ -122,12 +122,12 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
         "ignore": ["fc.*"],
     }
     assert same(run_stage(Pretrained(backbone=SMALL, **chosen), tmp_path), network)
-    assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
+    assert "name one of its entries: state_dict" in rehearsed(weights=weights)
     assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
         weights=weights, entry="state_dikt"
     )
     said = rehearsed(weights=weights, entry="state_dict")
-    assert said.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
+    assert said.endswith("set `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
     told = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
     assert "begins with 'module.encoder.'; did you mean 'module.encoder" in told
 
@@ -170,7 +170,9 @@ def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -
 
 def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
-    assert rehearsed(weights=weights).endswith("to leave out what is too many: `ignore: ['fc.*']`")
+    assert rehearsed(weights=weights).endswith(
+        "to leave out unexpected tensors: `ignore: ['fc.*']`"
+    )
     assert "nothing that `ignore: fcc.*` could leave out" in rehearsed(
         weights=weights, ignore=["fc.*", "fcc.*"]
     )
@@ -178,7 +180,7 @@ def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     wrapped = saved(
         tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()}
     )
-    assert rehearsed(weights=wrapped).endswith("say `prefix: module.`")
+    assert rehearsed(weights=wrapped).endswith("set `prefix: module.`")
     deeper = theirs_of(drawn()) | {
         "layer1.extra.w": torch.zeros(1),
         "layer1.extra.b": torch.zeros(1),
@@ -253,18 +255,18 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (lambda: {"fc": 3}, "does not hold named tensors and nothing else"),
-        (lambda: [torch.zeros(3)], "does not hold named tensors"),
-        (lambda: {}, "does not hold named tensors"),
+        (lambda: {"fc": 3}, "is not a plain state dict"),
+        (lambda: [torch.zeros(3)], "is not a plain state dict"),
+        (lambda: {}, "is not a plain state dict"),
         (
             lambda: {"w": torch.tensor([1.0, float("nan")])},
-            "values that are not finite numbers, in w",
+            "values that are not finite, in w",
         ),
         (
             lambda: {"args": argparse.Namespace(a=1)},
-            "holds an object of argparse.Namespace, which only running",
+            "has an object of argparse.Namespace, which only running",
         ),
-        (lambda: {"args": Evil()}, "holds an object of "),
+        (lambda: {"args": Evil()}, "has an object of "),
     ],
 )
 def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
@@ -285,7 +287,7 @@ def test_a_broken_file_is_refused(
     weights = saved(tmp_path / name, drawn().state_dict())
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
     assert (
-        "is no whole file of weights: neither .safetensors nor what torch.save writes"
+        "is not a complete file of weights: neither .safetensors nor what torch.save writes"
         in rehearsed(weights=weights)
     )
 
@@ -298,7 +300,7 @@ def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
     }
     weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
     told = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
-    assert told.endswith("say which of its entries does: checkpoint.model.ema")
+    assert told.endswith("name one of its entries: checkpoint.model.ema")
     assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
     chosen = Pretrained(backbone="conv4", weights=weights, entry="checkpoint.model.ema")
     assert same(run_stage(chosen, tmp_path), network)
@@ -319,7 +321,7 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
         {name.replace("encoder", "encoder."): one for name, one in state.items()},
     )
     assert rehearsed(weights=weights, prefix="module.encoder").endswith(
-        "say `prefix: module.encoder.`"
+        "set `prefix: module.encoder.`"
     )
 
 
@@ -728,7 +730,7 @@ def test_weights_of_timm_are_taken_by_pretrained_only(
         text = f"data: {{card: drawings, limit: 32}}\nstages:\n  x: {stage}\n"
         with pytest.raises(
             UsageError,
-            match=r"backbone: timm:test_resnet.r160_in1k starts with random weights here",
+            match=r"backbone: timm:test_resnet.r160_in1k names published weights, but this stage starts",
         ):
             load_plan(pipeline(text), Store(tmp_path / "s"))
         assert load_plan(pipeline(text.replace(".r160_in1k", "")), Store(tmp_path / "s")).find("x")
