@@ -20,7 +20,7 @@ class Longer(Long):
     """Changes one of them again, and adds an option."""
 
     defaults = {"epochs": 70}
-    strength: float = option(1.0, "of nothing")
+    strength: float = option(1.0, "without effect")
 
 
 def test_defaults_change_for_the_class_and_its_subclasses() -> None:
