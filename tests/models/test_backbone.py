@@ -53,7 +53,7 @@ def test_published_channels_at_32_px() -> None:
     resnet = build_network(backbone("resnet8"), 0)
     shapes = resnet.shapes(32)
     assert list(shapes.values()) == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)]
-    # conv1, and two convolutions in each of three blocks; two of the blocks have a projection as shortcut.
+    # conv1, two convolutions in each of three blocks, and two shortcuts with a projection.
     assert sum(value.ndim == 4 for value in resnet.parameters()) == 1 + 3 * 2 + 2
 
 
@@ -83,7 +83,8 @@ def test_small_stem_of_vgg_takes_tiles(size) -> None:
 def test_small_stem_of_alexnet_and_resnet() -> None:
     alexnet = built(name="alexnet", stem="small")
     assert alexnet.shapes(32)["conv1"] == (8, 16, 16)
-    assert alexnet.get_submodule("fc6")[3].in_features == 32 * 3 * 3
+    linear = alexnet.get_submodule("fc6.3")
+    assert linear.in_features == 32 * 3 * 3
     resnet = built(name="resnet18", stem="small")
     assert "pool1" not in resnet.layer_names
     assert resnet.shapes(32)["layer1"] == (8, 32, 32)
