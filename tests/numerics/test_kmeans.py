@@ -216,7 +216,7 @@ def test_distances_that_overflow_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "k", "told"),
+    ("values", "k", "message"),
     [
         (np.eye(3), 4, "3 rows cannot make 4 clusters"),
         (np.ones((50, 3)), 2, "only 1 of 50 rows are distinct, too few for 2 clusters"),
@@ -233,8 +233,8 @@ def test_distances_that_overflow_are_told() -> None:
         ),
     ],
 )
-def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, told: str) -> None:
-    with pytest.raises(TransferError, match=told):
+def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, message: str) -> None:
+    with pytest.raises(TransferError, match=message):
         check_rows(Held(values, 4), k, lambda row: f"image {row}")
 
 
