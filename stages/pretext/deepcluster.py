@@ -14,12 +14,11 @@ from transfer.numerics.feature_transforms import L2, panel_transform
 from transfer.numerics.kmeans import (
     IN_MEMORY,
     PANEL,
-    Assigner,
     check_rows,
-    faiss_gpu,
     initial_centroids,
     lloyd_step,
 )
+from transfer.numerics.nearest_centroids import Assigner, faiss_gpu
 from transfer.numerics.pca import Whitening, fit_pca
 from transfer.stage.base import DatasetInfo
 from transfer.stage.label_joining import class_balanced_order

@@ -18,14 +18,13 @@ from transfer.artifacts import Features
 from transfer.errors import TransferError
 from transfer.numerics import kmeans
 from transfer.numerics.kmeans import (
-    Assigner,
     LloydState,
     check_rows,
     cluster_sizes,
-    faiss_gpu,
     initial_centroids,
     lloyd_step,
 )
+from transfer.numerics.nearest_centroids import Assigner, faiss_gpu
 from transfer.stage import feature_blocks
 from transfer.stage.feature_blocks import FeatureRows
 from transfer.storage.hdf5_tables import encode_strings, write_table
