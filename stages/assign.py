@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import TransferError
-from transfer.numerics.kmeans import Assigner, faiss_gpu
+from transfer.numerics.nearest_centroids import Assigner, faiss_gpu
 from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import finite_blocks
 from transfer.stage.feature_space import check_same_space

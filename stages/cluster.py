@@ -13,10 +13,10 @@ from transfer.numerics.kmeans import (
     LloydState,
     check_rows,
     cluster_sizes,
-    faiss_gpu,
     initial_centroids,
     lloyd_step,
 )
+from transfer.numerics.nearest_centroids import faiss_gpu
 from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import FeatureRows
 from transfer.stage.feature_space import planned_count

@@ -57,7 +57,7 @@ class AugmentedProbe:
             preset: the protocol; it has a `train_crop`.
         """
         self.context, self.model, self.layers, self.preset = context, model, layers, preset
-        self.size: int = model.card["size"]
+        self.size: int = model.card.size
         self.network = model.network()
         fuse_batchnorm(self.network)
         self.network.to(

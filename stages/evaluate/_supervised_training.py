@@ -108,7 +108,7 @@ def _train(
     rows: numpy.ndarray,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     images, test, recipe = context.images["train"], context.images["test"], config.recipe
-    size: int = model.card["size"]
+    size: int = model.card.size
     frozen = [network.get_submodule(layer) for layer in config.frozen]
     for module in frozen:
         module.requires_grad_(False)

@@ -44,7 +44,7 @@ def load_annotations(images: Images) -> PackedAnnotations:
     """Return the annotations of a packed set; TransferError where it has none."""
     if not has_annotations(images):
         raise TransferError(
-            f"the images of split '{images.card['split']}' have no annotations; {REMEDY}"
+            f"the images of split '{images.card.split}' have no annotations; {REMEDY}"
         )
     return PackedAnnotations(images)
 
@@ -154,7 +154,7 @@ class Square:
 def square_of(annotations: PackedAnnotations, row: int, images: Images) -> Square:
     """Return the map from the original of the image in `row` to its packed square."""
     width, height = annotations.sizes[row].tolist()
-    return Square(width, height, images.size, images.card.get("fit", "crop"))
+    return Square(width, height, images.size, images.card.fit)
 
 
 def row_blocks(count: int, size: int) -> list[numpy.ndarray]:

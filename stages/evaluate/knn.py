@@ -59,7 +59,7 @@ class Knn(Stage):
         model = context.inputs["model"]
         train, test = context.images["train"], context.images["test"]
         check_labels(train, test, context)
-        layer = self.layer or model.card["default_layer"]
+        layer = self.layer or model.card.default_layer
         gallery = embed_images(context, model, train, layer, self.pool)
         index = faiss.IndexFlatIP(gallery.shape[1])
         index.add(gallery)

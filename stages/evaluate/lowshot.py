@@ -81,7 +81,7 @@ class Lowshot(FinetuneRecipe):
             budget_text(budget): sample_budget(train, budget, self.repeats)
             for budget in self.label_budgets
         }
-        layer = self.layer or model.card["default_layer"]
+        layer = self.layer or model.card.default_layer
         features: dict[str, numpy.ndarray] = {}
         if "linear" in self.methods:
             for role, images in context.images.items():

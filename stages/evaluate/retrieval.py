@@ -67,7 +67,7 @@ class Retrieval(Stage):
         train, test = context.images["train"], context.images["test"]
         train_labels, test_labels = true_labels(train), true_labels(test)
         require_two_classes(train_labels, "training images")
-        layer = self.layer or model.card["default_layer"]
+        layer = self.layer or model.card.default_layer
         gallery, embeddings = (
             torch.from_numpy(embed_images(context, model, images, layer, self.pool))
             for images in (train, test)

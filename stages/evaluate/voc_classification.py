@@ -203,7 +203,7 @@ class VocClassification(TrainableStage):
         self, network: nn.ModuleDict, model: Model, images: Tensor, rng: PerImageRng
     ) -> Tensor:
         """Return the (B, classes) float32 logits of a random crop of each image."""
-        crops = sample(images, self.crop(rng), model.card["size"])
+        crops = sample(images, self.crop(rng), model.card.size)
         features = network["backbone"](normalize(crops, model.normalization))
         return network["head"](features.flatten(1)).float()
 

@@ -37,7 +37,7 @@ def test_a_finished_score_has_a_card_and_a_value(loaded: Pipeline) -> None:
     finish(loaded)
     score = only_score(loaded)
     assert isinstance(score, FinishedScore)
-    assert score.value == score.card["figures"]["accuracy"]
+    assert score.value == score.card.figures["accuracy"]
     assert score.protocol == "knn/weighted-v1"
     assert score.selected_layer is None
 

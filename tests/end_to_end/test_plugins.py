@@ -231,7 +231,7 @@ FIGURES = '{"accuracy": (logits.argmax(1) == labels).float().mean()}'
         ),
         (
             changed(NETWORK, "return head"),
-            "Shuffle.network must return a ModuleDict in which `backbone` is the one",
+            "Shuffle.network must return a ModuleDict whose entry `backbone` is",
         ),
         (changed(NETWORK, "head"), "Shuffle.network must return a ModuleDict"),
         (
@@ -280,11 +280,11 @@ def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
         (changed(FIGURES, "[1]"), "it returned a list as figures"),
         (
             changed(".float().mean()}", ".float()}"),
-            "it returned 'accuracy', which is no scalar tensor",
+            "it returned 'accuracy', which is not a scalar tensor",
         ),
         (
             changed(".float().mean()}", ".float().mean().item()}"),
-            "it returned 'accuracy', which is no scalar tensor",
+            "it returned 'accuracy', which is not a scalar tensor",
         ),
         (
             changed("side, labels =", "side, labels, _ ="),

@@ -1,4 +1,4 @@
-"""What the options of each family change, and what is said of a wrong one."""
+"""The effect of each family's options, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_names_and_layers_are_read_without_torch() -> None:
 import importlib, pkgutil, sys
 import transfer.models as networks
 for module in pkgutil.iter_modules(networks.__path__):
-    if module.name not in ("network", "blocks", "timm_layers"):
+    if module.name not in ("network", "blocks", "timm_modules"):
         importlib.import_module("transfer.models." + module.name)
 for name in networks.backbone_names():
     described = networks.backbone(name)
@@ -53,7 +53,7 @@ def test_published_channels_at_32_px() -> None:
     resnet = build_network(backbone("resnet8"), 0)
     shapes = resnet.shapes(32)
     assert list(shapes.values()) == [(16, 32, 32), (16, 32, 32), (32, 16, 16), (64, 8, 8), (64,)]
-    # conv1, and two convolutions in each of three blocks; two of the blocks have a projection as shortcut.
+    # conv1, two convolutions in each of three blocks, and two shortcuts with a projection.
     assert sum(value.ndim == 4 for value in resnet.parameters()) == 1 + 3 * 2 + 2
 
 
@@ -83,7 +83,8 @@ def test_small_stem_of_vgg_takes_tiles(size) -> None:
 def test_small_stem_of_alexnet_and_resnet() -> None:
     alexnet = built(name="alexnet", stem="small")
     assert alexnet.shapes(32)["conv1"] == (8, 16, 16)
-    assert alexnet.get_submodule("fc6")[3].in_features == 32 * 3 * 3
+    linear = alexnet.get_submodule("fc6.3")
+    assert linear.in_features == 32 * 3 * 3
     resnet = built(name="resnet18", stem="small")
     assert "pool1" not in resnet.layer_names
     assert resnet.shapes(32)["layer1"] == (8, 32, 32)
@@ -156,7 +157,7 @@ def test_fully_connected_layers_are_an_option() -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'vgg17'; did you mean .*vgg16"):
         backbone("vgg17")
-    with pytest.raises(ValueError, match=r"there are vgg11, .*conv4"):
+    with pytest.raises(ValueError, match=r"choose from vgg11, .*conv4"):
         family("transformer")
     with pytest.raises(
         ValueError, match=r"layer of vgg16 is called 'conv5_4'; did you mean .*conv5_3"
@@ -168,7 +169,7 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("value", [{"width": 0.5}, 16, None, ["vgg16"]])
 def test_a_backbone_without_a_name_is_refused(value) -> None:
-    with pytest.raises(ValueError, match="a backbone is a name, or options with a `name`"):
+    with pytest.raises(ValueError, match="a backbone must be a name, or options with a `name`"):
         backbone(value)
 
 

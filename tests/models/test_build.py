@@ -1,4 +1,4 @@
-"""What holds for every backbone: a sweep over all names, narrow, with the small stem where there is one."""
+"""Properties of every backbone: a sweep over all names, narrow, with the small stem if any."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def test_gradients_reach_every_parameter(described) -> None:
     for name, parameter in network.named_parameters():
         assert parameter.grad is not None, name
         assert parameter.grad.isfinite().all(), name
-        # A bias just before a batch norm has a gradient of zero, so only weights are asked for more.
+        # A bias before a batch norm has a gradient of zero, so only weights are checked further.
         assert parameter.ndim == 1 or parameter.grad.any(), name
 
 

@@ -1,4 +1,4 @@
-"""K-means over blocks: as good as scikit-learn's, the same for the same seed, and open about what went wrong."""
+"""K-means over blocks: as good as scikit-learn's, equal for equal seeds, with clear errors."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import faiss
 import numpy as np
@@ -17,14 +18,14 @@ from transfer.artifacts import Features
 from transfer.errors import TransferError
 from transfer.numerics import kmeans
 from transfer.numerics.kmeans import (
-    Assigner,
     LloydState,
     check_rows,
     cluster_sizes,
-    faiss_gpu,
     initial_centroids,
     lloyd_step,
 )
+from transfer.numerics.nearest_centroids import Assigner, faiss_gpu
+from transfer.stage import feature_blocks
 from transfer.stage.feature_blocks import FeatureRows
 from transfer.storage.hdf5_tables import encode_strings, write_table
 
@@ -38,7 +39,7 @@ def one_thread() -> Iterator[None]:
 
 
 class Held:
-    """An array as rows, in blocks of `size`; counts its passes and the rows of the largest block."""
+    """An array as rows in blocks of `size`; counts its passes and its largest block."""
 
     def __init__(self, values: np.ndarray, size: int = 1000):
         self.values, self.size, (self.count, self.width) = (
@@ -62,7 +63,7 @@ def blobs(n: int = 600, d: int = 6, k: int = 8, apart: float = 3.0) -> np.ndarra
 
 
 def lloyd(
-    rows: kmeans.Rows, k: int, iterations: int = 30, init: str = "k-means++", seed: int = 0
+    rows: kmeans.Rows, k: int, iterations: int = 30, init: Any = "k-means++", seed: int = 0
 ) -> LloydState:
     state = initial_centroids(rows, k, init, seed)
     while len(state.objective) < iterations and not state.settled:
@@ -77,7 +78,8 @@ def labels_of(values: np.ndarray, state: LloydState) -> np.ndarray:
 def test_heavy_libraries_are_imported_when_first_used() -> None:
     script = """
 import sys
-import transfer.numerics.kmeans, transfer.numerics.feature_transforms, stages.cluster, stages.assign, stages.prepare
+import transfer.numerics.kmeans, transfer.numerics.feature_transforms, transfer.numerics.pca
+import stages.cluster, stages.assign, stages.prepare
 heavy = {"torch", "numpy", "faiss", "scipy", "h5py"} & set(sys.modules)
 assert not heavy, heavy
 """
@@ -85,33 +87,33 @@ assert not heavy, heavy
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random"])
-def test_objective_is_that_of_scikit_learn_and_never_rises(init: str) -> None:
+def test_objective_is_that_of_scikit_learn_and_never_rises(init: Any) -> None:
     values = blobs()
     states = [lloyd(Held(values), 8, init=init, seed=seed) for seed in range(4)]
     for state in states:
         assert (np.diff(state.objective) <= 1e-5 * state.objective[0]).all()
     ours = min(cluster_sizes(Held(values), state.centroids)[1] for state in states)
-    theirs = KMeans(8, n_init=4, random_state=0).fit(values).inertia_
+    options: dict[str, Any] = {"n_init": 4, "random_state": 0}
+    theirs: Any = KMeans(8, **options).fit(values).inertia_
     assert ours <= 1.01 * theirs
 
 
 def test_an_iteration_is_scikit_learns() -> None:
     values = blobs()
     first = initial_centroids(Held(values), 8, "random", 0)
-    theirs = KMeans(8, init=first.centroids, n_init=1, max_iter=1, tol=0).fit(
-        values.astype(np.float32)
-    )
+    options: Any = {"init": first.centroids, "n_init": 1, "max_iter": 1, "tol": 0}
+    theirs = KMeans(8, **options).fit(values.astype(np.float32))
     np.testing.assert_allclose(
         lloyd_step(Held(values), first).centroids, theirs.cluster_centers_, rtol=1e-4, atol=1e-5
     )
 
 
 @pytest.mark.parametrize("init", ["k-means++", "random"])
-def test_same_seed_same_bytes_other_seed_other_start(init: str) -> None:
+def test_same_seed_same_bytes_other_seed_other_start(init: Any) -> None:
     rows = Held(blobs())
-    one, two, other = (initial_centroids(rows, 8, init, seed).centroids for seed in (3, 3, 4))
-    assert one.tobytes() == two.tobytes()
-    assert one.tobytes() != other.tobytes()
+    first, again, other = (initial_centroids(rows, 8, init, seed).centroids for seed in (3, 3, 4))
+    assert first.tobytes() == again.tobytes()
+    assert first.tobytes() != other.tobytes()
     assert lloyd(rows, 8, seed=3).centroids.tobytes() == lloyd(rows, 8, seed=3).centroids.tobytes()
 
 
@@ -213,7 +215,7 @@ def test_distances_that_overflow_are_told() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "k", "told"),
+    ("values", "k", "message"),
     [
         (np.eye(3), 4, "3 rows cannot make 4 clusters"),
         (np.ones((50, 3)), 2, "only 1 of 50 rows are distinct, too few for 2 clusters"),
@@ -230,8 +232,8 @@ def test_distances_that_overflow_are_told() -> None:
         ),
     ],
 )
-def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, told: str) -> None:
-    with pytest.raises(TransferError, match=told):
+def test_rows_that_cannot_be_clustered_are_told(values: np.ndarray, k: int, message: str) -> None:
+    with pytest.raises(TransferError, match=message):
         check_rows(Held(values, 4), k, lambda row: f"image {row}")
 
 
@@ -258,7 +260,7 @@ def test_seeding_is_capped_in_memory_and_spreads(monkeypatch: pytest.MonkeyPatch
 def test_features_are_kept_only_where_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, reads: int
 ) -> None:
-    monkeypatch.setattr(kmeans, "IN_MEMORY", limit)
+    monkeypatch.setattr(feature_blocks, "IN_MEMORY", limit)
     values = blobs().astype(np.float32)
     ids = encode_strings([str(row) for row in range(len(values))])
     write_table(tmp_path / "features.h5", {"features": values, "ids": ids})

@@ -11,11 +11,13 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
 from transfer.errors import CorruptArtifact
+from transfer.storage import hdf5_tables
 from transfer.storage.hdf5_tables import (
     CHUNK_BYTES,
     MAX_ATTRIBUTE,
     TableReader,
     TableWriter,
+    dataset,
     encode_strings,
     local_member,
     write_table,
@@ -157,9 +159,9 @@ def test_a_file_cut_off_is_damaged(tmp_path: Path, kept: int) -> None:
 
 
 def test_a_file_or_a_column_that_is_not_there_is_damage(tmp_path: Path) -> None:
-    with pytest.raises(CorruptArtifact, match=r"gone\.h5 cannot be read") as told:
+    with pytest.raises(CorruptArtifact, match=r"gone\.h5 cannot be read") as caught:
         TableReader(tmp_path / "gone.h5")
-    assert told.value.folder == tmp_path
+    assert caught.value.folder == str(tmp_path)
     table = TableReader(written(tmp_path / "t.h5", False))
     with pytest.raises(CorruptArtifact):
         table.read("weights")
@@ -226,9 +228,9 @@ def test_chunks_are_rows_of_about_a_megabyte(tmp_path: Path) -> None:
         {"a": np.zeros((3000, 1000), dtype=np.float32), "wide": np.zeros((2, 600_000))},
     )
     with h5py.File(tmp_path / "t.h5") as file:
-        assert file["a"].chunks == (CHUNK_BYTES // 4000, 1000)
-        assert file["wide"].chunks == (1, 600_000)
-        assert file["a"].fletcher32
+        assert dataset(file, "a").chunks == (CHUNK_BYTES // 4000, 1000)
+        assert dataset(file, "wide").chunks == (1, 600_000)
+        assert dataset(file, "a").fletcher32
 
 
 def link(path: Path) -> None:
@@ -280,7 +282,10 @@ def test_texts_that_are_no_utf8_are_damage(tmp_path: Path) -> None:
 def test_a_member_of_the_file_itself_is_given(tmp_path: Path) -> None:
     write_table(tmp_path / "t.h5", {"a": np.arange(3)})
     with h5py.File(tmp_path / "t.h5") as file:
-        assert local_member(file, "a")[:].tolist() == [0, 1, 2]
+        assert local_member(file, "a").name == "/a"
+        assert dataset(file, "a")[:].tolist() == [0, 1, 2]
+        with pytest.raises(ValueError, match="is not a group"):
+            hdf5_tables.group(file, "a")
         with pytest.raises((KeyError, RuntimeError)):
             local_member(file, "b")
 

@@ -4,7 +4,9 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -48,7 +50,7 @@ def publish(store: Store, key: str = "a" * 20, content: str = "centroids") -> Pa
     return store.folder("cluster", key)
 
 
-def hold(store: Store, key: str, wait: bool = False, waiting: object = print) -> object:
+def hold(store: Store, key: str, wait: bool = False, waiting: Any = print) -> Any:
     return store.lock(key, wait=wait, waiting=waiting, pause_point=lambda: None)
 
 
@@ -77,9 +79,10 @@ def test_keys_never_drift() -> None:
 def test_what_is_published_is_found_whole(tmp_path: Path) -> None:
     store = Store(tmp_path)
     folder = publish(store)
-    found = store.find("cluster", "a" * 20)
-    store.check(folder, found, thorough=True)
-    assert found.bytes == len("centroids")
+    published = store.find("cluster", "a" * 20)
+    assert published is not None
+    store.check(folder, published, thorough=True)
+    assert published.bytes == len("centroids")
     assert list(store.artifacts()) == [folder]
     assert not list((tmp_path / ".building").iterdir())
     assert not list((tmp_path / ".checkpoints").iterdir())
@@ -129,7 +132,9 @@ def test_the_old_result_stands_until_the_new_one_is_in_place(
         lambda folder: (folder / "clusters.h5").write_text("longer than before"),
     ],
 )
-def test_a_manifest_or_files_that_do_not_fit_are_damage(damage: object, tmp_path: Path) -> None:
+def test_a_manifest_or_files_that_do_not_fit_are_damage(
+    damage: Callable[[Path], object], tmp_path: Path
+) -> None:
     store = Store(tmp_path)
     damage(publish(store))
     with pytest.raises(CorruptArtifact):
@@ -140,8 +145,10 @@ def test_a_changed_byte_is_damage_when_the_files_are_compared(tmp_path: Path) ->
     store = Store(tmp_path)
     folder = publish(store)
     (folder / "clusters.h5").write_text("centroidz")
+    published = store.find("cluster", "a" * 20)
+    assert published is not None
     with pytest.raises(CorruptArtifact, match=r"clusters\.h5"):
-        store.check(folder, store.find("cluster", "a" * 20))
+        store.check(folder, published)
 
 
 def test_a_manifest_of_another_key_is_damage(tmp_path: Path) -> None:
@@ -155,21 +162,23 @@ def test_a_lock_is_told_refused_and_dropped_with_its_process(tmp_path: Path) -> 
     store = Store(tmp_path)
     code = (
         "import sys, time; from pathlib import Path; from transfer.storage.store import Store\n"
-        f"with Store(Path({str(tmp_path)!r})).lock('k', wait=True, waiting=print, pause_point=lambda: None):\n"
+        f"store = Store(Path({str(tmp_path)!r}))\n"
+        "with store.lock('k', wait=True, waiting=print, pause_point=lambda: None):\n"
         "    print('held', flush=True); time.sleep(60)"
     )
     other = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert other.stdout is not None
     assert other.stdout.readline() == "held\n"
     with pytest.raises(LockHeld, match=f"process {other.pid}"), hold(store, "k"):
         pass
-    told = []
+    holders: list[str] = []
 
     def waiting(who: str) -> None:
-        told.append(who)
+        holders.append(who)
         other.kill()  # as a crash would: the kernel drops the lock
 
     with hold(store, "k", wait=True, waiting=waiting):
-        assert str(other.pid) in told[0]
+        assert str(other.pid) in holders[0]
     other.wait()
 
 

@@ -1,4 +1,4 @@
-"""What a task may do beside its loss: cluster before an epoch, follow a moving average after a step."""
+"""Hooks of a task: clustering before an epoch, a moving average after a step."""
 
 from __future__ import annotations
 
@@ -25,13 +25,16 @@ WHOLE = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
 
 class Task:
-    """Learns labels that its own features give before each epoch, with a new head; a target follows its weights."""
+    """Learns labels made by its own features before each epoch, with a new head.
 
-    def __init__(self, optimizer: str = "sgd"):
+    A target network follows its weights.
+    """
+
+    def __init__(self, optimizer: Any = "sgd"):
         self.recipe = TrainableStage(
             epochs=EPOCHS, batch_size=BATCH, learning_rate=0.05, optimizer=optimizer
         )
-        self.network = plain_network()
+        self.network: Any = plain_network()
         self.network["head"] = nn.Linear(2, 3)
         self.network["target"] = copy.deepcopy(self.network["backbone"]).requires_grad_(False)
         self.network.register_buffer("labels", torch.zeros(len(PIXELS), dtype=torch.int64))
@@ -40,9 +43,7 @@ class Task:
         self.optimizers: list[torch.optim.Optimizer] = []
         self.remembered: list[tuple[bool, bool]] = []  # at each step: of the head, of the backbone
 
-    def loss(
-        self, net: nn.ModuleDict, images: Tensor, rng: PerImageRng
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, net: Any, images: Tensor, rng: PerImageRng) -> tuple[Tensor, dict[str, Tensor]]:
         self.remembered.append((self.remembers(net["head"]), self.remembers(net["backbone"])))
         features = net["backbone"](to_float(images) + 0.1 * rng.uniform(3, 8, 8))
         with torch.no_grad():
@@ -76,7 +77,7 @@ class Task:
             kept.lerp_(new, 0.1 * (1 - share))
 
     def run(self, folder: Path, stop_at: int | None = None) -> list[dict[str, float]]:
-        work = make_work(folder)
+        work: Any = make_work(folder)
         if stop_at is not None:
             work.__class__, work.stop_at = StopsAt, stop_at
         kept = self.optimizers
@@ -141,7 +142,8 @@ def test_what_was_drawn_anew_is_forgotten_by_the_optimizer_and_nothing_else_is(
 
 
 def test_a_head_drawn_anew_takes_its_first_step_without_momentum(tmp_path: Path) -> None:
-    task, weights = Task(), []
+    task: Any = Task()
+    weights: list[Tensor] = []
     task.recipe = task.recipe.model_copy(update={"schedule": "constant", "weight_decay": 0.0})
     follow = task.after_step
 
@@ -185,7 +187,8 @@ def test_a_run_that_was_stopped_anywhere_ends_in_the_same_bytes(
 def test_labels_of_the_epoch_that_was_stopped_are_read_again_and_not_made_again(
     tmp_path: Path,
 ) -> None:
-    straight, seen = Task(), []
+    straight: Any = Task()
+    seen: list[Tensor] = []
     original = straight.before_epoch
     straight.before_epoch = lambda epoch: (
         original(epoch),
@@ -193,7 +196,8 @@ def test_labels_of_the_epoch_that_was_stopped_are_read_again_and_not_made_again(
     )[0]
     straight.run(tmp_path / "a")
     assert not torch.equal(seen[1], seen[2]), "labels change from epoch to epoch"
-    first, second = Task(), Task()
+    first: Any = Task()
+    second: Any = Task()
     with pytest.raises(Interrupted):
         first.run(tmp_path / "b", 6)
     at_resume = []

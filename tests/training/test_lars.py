@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,7 +24,7 @@ def network(weight: torch.Tensor = WEIGHT) -> nn.Linear:
     return made
 
 
-def lars(made: nn.Module, rate: float = 0.5, **options: float) -> torch.optim.Optimizer:
+def lars(made: nn.Module, rate: float = 0.5, **options: Any) -> torch.optim.Optimizer:
     return TrainableStage(
         optimizer="lars", learning_rate=rate, **{"weight_decay": 0.0, **options}
     ).make_optimizer(made)
@@ -49,9 +50,9 @@ def test_a_weights_step_is_as_long_as_its_trusted_share_of_the_weight() -> None:
 def test_weight_decay_is_a_part_of_what_is_scaled() -> None:
     made = network()
     step(made, lars(made, weight_decay=0.1))
-    wanted = GRADIENT + 0.1 * WEIGHT
+    direction = GRADIENT + 0.1 * WEIGHT
     length = (0.3**2 + 6**2 + 8**2 + 0.4**2) ** 0.5
-    assert torch.allclose(made.weight, WEIGHT - 0.5 * 0.001 * 5 / length * wanted, atol=1e-7)
+    assert torch.allclose(made.weight, WEIGHT - 0.5 * 0.001 * 5 / length * direction, atol=1e-7)
 
 
 def test_momentum_sums_the_scaled_steps() -> None:
@@ -109,14 +110,14 @@ def test_a_weight_without_a_gradient_stays_and_is_not_remembered() -> None:
 
 
 def test_each_weight_has_a_scale_of_its_own() -> None:
-    made = nn.ModuleList([network(), network(100 * WEIGHT)])
-    optimizer = lars(made)
-    for part in made:
+    parts = [network(), network(100 * WEIGHT)]
+    optimizer = lars(nn.ModuleList(parts))
+    for part in parts:
         part.weight.grad, part.bias.grad = GRADIENT.clone(), torch.zeros(2)
     optimizer.step()
     steps = [
         (before - part.weight).norm().item()
-        for before, part in zip((WEIGHT, 100 * WEIGHT), made, strict=True)
+        for before, part in zip((WEIGHT, 100 * WEIGHT), parts, strict=True)
     ]
     assert steps[1] / steps[0] == pytest.approx(100, rel=1e-3)
 

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -45,7 +46,7 @@ def loss(net: nn.ModuleDict, images: Tensor, rng: PerImageRng) -> tuple[Tensor, 
     }
 
 
-def recipe(**options: object) -> TrainableStage:
+def recipe(**options: Any) -> TrainableStage:
     return TrainableStage(**{"epochs": 4, "batch_size": 16, "learning_rate": 0.05, **options})
 
 
@@ -56,7 +57,7 @@ def test_stopped_and_resumed_equals_undisturbed_to_the_last_bit(
 ) -> None:
     straight = network()
     history = train(make_work(tmp_path / "a"), recipe(optimizer=optimizer), straight, loss, IMAGES)
-    first = make_work(tmp_path / "b")
+    first: Any = make_work(tmp_path / "b")
     first.__class__, first.stop_at = StopsAt, stop_at
     with pytest.raises(Interrupted):
         train(first, recipe(optimizer=optimizer), network(), loss, IMAGES)
@@ -108,12 +109,13 @@ def test_accumulated_parts_of_a_batch_give_the_gradient_of_the_whole(tmp_path: P
 
     results = []
     for parts in (1, 4):
-        net = nn.ModuleDict({"backbone": nn.Linear(192, 2)})
-        nn.init.zeros_(net["backbone"].weight), nn.init.zeros_(net["backbone"].bias)
+        linear = nn.Linear(192, 2)
+        net = nn.ModuleDict({"backbone": linear})
+        nn.init.zeros_(linear.weight), nn.init.zeros_(linear.bias)
         train(
             make_work(tmp_path / str(parts)), recipe(accumulation_steps=parts), net, plain, IMAGES
         )
-        results.append(net["backbone"].weight.detach())
+        results.append(linear.weight.detach())
     assert torch.allclose(*results, atol=1e-6)
 
 
@@ -176,7 +178,7 @@ def test_an_epoch_is_every_image_once_in_an_order_that_never_drifts() -> None:
     ],
 )
 def test_learning_rates_follow_their_schedule(
-    options: dict[str, object], rates: dict[float, float]
+    options: dict[str, Any], rates: dict[float, float]
 ) -> None:
     planned = TrainableStage(epochs=10, learning_rate=1.0, **options)
     assert {

@@ -128,7 +128,7 @@ def _section(
         first.protocol,
         first.main,
         first.lineage.protocol_settings,
-        first.card.get("counts", {}),
+        first.card.counts,
         rows,
         distinguishing_columns(rows),
         [note for note in dict.fromkeys(notes) if note],

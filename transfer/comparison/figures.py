@@ -55,7 +55,7 @@ def selection_note(score: FinishedScore) -> str:
     """On which images a protocol chose the layer; empty where it chose none."""
     if score.main != "best" or len(score.figures) <= 2 or score.selected_layer is None:
         return ""
-    held_out = score.card.get("counts", {}).get("selection", 0)
+    held_out = score.card.counts.get("selection", 0)
     if held_out:
         return f"the layer is chosen on {held_out:,} held-out images of the training split"
     return "the layer is chosen on the test split, as published"

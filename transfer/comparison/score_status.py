@@ -70,22 +70,22 @@ class FinishedScore(PlannedScore):
     @property
     def protocol(self) -> str:
         """The name of the protocol, as the scores give it."""
-        return str(self.card["protocol"])
+        return str(self.card.protocol)
 
     @property
     def main(self) -> str:
         """The name of the main figure."""
-        return self.card["main"]
+        return self.card.main
 
     @property
     def figures(self) -> dict[str, float]:
         """Every figure of the protocol by its name."""
-        return self.card["figures"]
+        return self.card.figures
 
     @property
     def intervals(self) -> dict[str, list[float]]:
         """Figure -> [low, high], 95 %, over the test images."""
-        return self.card.get("intervals", {})
+        return self.card.intervals
 
     @property
     def value(self) -> float:
@@ -95,7 +95,7 @@ class FinishedScore(PlannedScore):
     @property
     def selected_layer(self) -> str | None:
         """The layer that the main figure is of; None where the protocol selects none."""
-        return self.card.get("selected", {}).get("layer")
+        return self.card.selected.get("layer")
 
     def outcomes(self) -> numpy.ndarray | None:
         """The contribution of each test image to the main figure; CorruptArtifact if damaged."""

@@ -76,11 +76,11 @@ def _epoch_series(scores: Scores) -> list[Series]:
 
 def _budget_series(scores: Scores) -> list[Series]:
     """A line for each way to train, such as `finetuned`, over the number of labels."""
-    intervals = scores.card.get("intervals", {})
+    intervals = scores.card.intervals
     points: dict[str, list[tuple[int, float, Interval | None]]] = {}
     for figure, value in scores.figures.items():
         way, _, budget = figure.rpartition(", ")
-        count = scores.card["counts"].get(f"train, {budget}")
+        count = scores.card.counts.get(f"train, {budget}")
         if way and count:
             interval = tuple(intervals[figure]) if figure in intervals else None
             points.setdefault(way, []).append((count, value, interval))

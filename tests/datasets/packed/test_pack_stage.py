@@ -155,7 +155,7 @@ def test_bad_images_are_skipped_and_recorded_where_that_is_asked_for(
     images = Images(job.folder)
     assert len(images) == 7
     assert "0/04.png" not in images.ids
-    assert [fault.partition(":")[0] for fault in images.card["skipped"]] == ["0/04.png", "1/07.png"]
+    assert [fault.partition(":")[0] for fault in images.card.skipped] == ["0/04.png", "1/07.png"]
     assert images.labels is not None
     assert images.labels.tolist() == [int(name[0]) for name in images.ids]
     assert job.figures["skipped"] == 2

@@ -37,8 +37,8 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
     )
     for name in ("nmi", "ami", "ari", "hungarian", "purity"):
         assert made.figures[name] == pytest.approx(100)
-    assert made.card["settings"]["empty"] == 0
-    assert {name: made.card["intervals"][name] for name in ("nmi", "ami", "ari", "hungarian")} == {
+    assert made.card.settings["empty"] == 0
+    assert {name: made.card.intervals[name] for name in ("nmi", "ami", "ari", "hungarian")} == {
         name: pytest.approx([100, 100]) for name in ("nmi", "ami", "ari", "hungarian")
     }
     sparse = labelling(tmp_path / "s", images, renamed, [0, 2, 3, 5, 6, 7, 8, 9, 11, 12])
@@ -46,8 +46,8 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
         EvaluateClusters(labels="l"), tmp_path / "v", {"images": images}, labels=sparse
     )
     wanted = {"k": 13, "empty": 3, "smallest": 0, "largest": 10, "imbalance": 1.3}
-    assert made.card["settings"] == pytest.approx(wanted)
-    assert made.card["counts"] == {"images": 100}
+    assert made.card.settings == pytest.approx(wanted)
+    assert made.card.counts == {"images": 100}
 
 
 def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(

@@ -58,9 +58,9 @@ def test_figures_of_fixed_weights_do_not_drift(name: str, sets: dict, tmp_path: 
     stage, figures = PINNED[name]
     made = run_stage(stage, tmp_path / "w", sets, model=model(tmp_path / "m"))
     assert made.figures == pinned(figures, elsewhere=3.4)
-    assert made.card["main"] in made.figures
-    for figure in made.card["intervals"]:
-        low, high = made.card["intervals"][figure]
+    assert made.card.main in made.figures
+    for figure in made.card.intervals:
+        low, high = made.card.intervals[figure]
         assert low <= made.figures[figure] <= high
         assert made.outcomes(figure).mean() == pytest.approx(made.figures[figure], abs=1e-3)
 
@@ -209,7 +209,7 @@ def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
         model=model(tmp_path / "m"),
     )
     assert (
-        made.card["protocol"]
+        made.card.protocol
         == 'nonlinear/noroozi2016-v1 (epochs 2, batch_size 32, frozen_up_to ["conv4"])'
     )
-    assert made.card["counts"] == {"train": 100, "test": 60}
+    assert made.card.counts == {"train": 100, "test": 60}

@@ -49,4 +49,4 @@ def test_queries_of_classes_that_no_training_image_has_are_left_out(
     made = run_stage(
         Retrieval(model="model"), tmp_path / "w", sets | {"train": few}, model=model(tmp_path / "m")
     )
-    assert made.card["counts"]["test"] == int((sets["test"].labels < 5).sum())
+    assert made.card.counts["test"] == int((sets["test"].labels < 5).sum())

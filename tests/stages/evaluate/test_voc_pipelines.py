@@ -55,11 +55,11 @@ def test_all_protocols_run_on_files_in_the_layout_of_voc(
     for name in PROTOCOLS:
         scores = made[name]
         assert isinstance(scores, Scores)
-        assert scores.card["protocol"].startswith(f"{name}/")
-        assert scores.card["main"] in scores.figures
-        assert set(scores.card["intervals"]) == {scores.card["main"]}
+        assert scores.card.protocol.startswith(f"{name}/")
+        assert scores.card.main in scores.figures
+        assert set(scores.card.intervals) == {scores.card.main}
         assert all(0 <= figure <= 100 for figure in scores.figures.values())
-        assert scores.card["counts"]["test"] == 8
+        assert scores.card.counts["test"] == 8
 
 
 @pytest.mark.parametrize(

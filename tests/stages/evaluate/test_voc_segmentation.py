@@ -46,10 +46,10 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     assert set(made.figures) == {*GOLDEN, "IoU background", "IoU red", "IoU green", "IoU blue"}
     each = [value for name, value in made.figures.items() if name.startswith("IoU")]
     assert made.figures["mIoU"] == pytest.approx(sum(each) / 4)
-    assert made.card["main"] == "mIoU"
-    low, high = made.card["intervals"]["mIoU"]
+    assert made.card.main == "mIoU"
+    low, high = made.card.intervals["mIoU"]
     assert low < made.figures["mIoU"] < high
-    assert made.card["counts"] == {"train": 32, "test": 16, "classes": 4}
+    assert made.card.counts == {"train": 32, "test": 16, "classes": 4}
 
 
 def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) -> None:
@@ -59,7 +59,7 @@ def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) ->
         for name, one in (("a", sets["test"]), ("b", turned))
     )
     assert here.figures == there.figures
-    assert here.card["intervals"] == there.card["intervals"]
+    assert here.card.intervals == there.card.intervals
 
 
 def test_masks_are_mirrored_with_their_images(sets: dict, tmp_path: Path) -> None:

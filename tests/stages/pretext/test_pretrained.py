@@ -96,8 +96,8 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
         torch.testing.assert_close(
             model.network()(images), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item()
         )
-    assert model.card["size"] == 64
-    assert model.card["layers"]["avgpool"] == [512]
+    assert model.card.size == 64
+    assert model.card.layers["avgpool"] == [512]
     assert model.normalization.mean == (0.485, 0.456, 0.406)
 
 
@@ -106,7 +106,7 @@ def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
     model = run_stage(make_stage(Pretrained, backbone="conv4", weights=weights), tmp_path)
     assert same(model, network)
-    assert model.card["size"] == 224
+    assert model.card.size == 224
 
 
 def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
@@ -183,7 +183,7 @@ def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     wrapped = saved(
         tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()}
     )
-    assert rehearsed(weights=wrapped).endswith("say `prefix: module.`")
+    assert rehearsed(weights=wrapped).endswith("set `prefix: module.`")
     deeper = theirs_of(drawn()) | {
         "layer1.extra.w": torch.zeros(1),
         "layer1.extra.b": torch.zeros(1),
@@ -259,18 +259,18 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (lambda: {"fc": 3}, "does not hold named tensors and nothing else"),
-        (lambda: [torch.zeros(3)], "does not hold named tensors"),
-        (lambda: {}, "does not hold named tensors"),
+        (lambda: {"fc": 3}, "is not a plain state dict"),
+        (lambda: [torch.zeros(3)], "is not a plain state dict"),
+        (lambda: {}, "is not a plain state dict"),
         (
             lambda: {"w": torch.tensor([1.0, float("nan")])},
-            "values that are not finite numbers, in w",
+            "values that are not finite, in w",
         ),
         (
             lambda: {"args": argparse.Namespace(a=1)},
-            "holds an object of argparse.Namespace, which only running",
+            "has an object of argparse.Namespace, which only running",
         ),
-        (lambda: {"args": Evil()}, "holds an object of "),
+        (lambda: {"args": Evil()}, "has an object of "),
     ],
 )
 def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
@@ -291,7 +291,7 @@ def test_a_broken_file_is_refused(
     weights = saved(tmp_path / name, drawn().state_dict())
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
     assert (
-        "is no whole file of weights: neither .safetensors nor what torch.save writes"
+        "is not a complete file of weights: neither .safetensors nor what torch.save writes"
         in rehearsed(weights=weights)
     )
 
@@ -327,7 +327,7 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
         {name.replace("encoder", "encoder."): item for name, item in state.items()},
     )
     assert rehearsed(weights=weights, prefix="module.encoder").endswith(
-        "say `prefix: module.encoder.`"
+        "set `prefix: module.encoder.`"
     )
 
 
@@ -357,7 +357,7 @@ def test_normalization_and_size_are_what_is_said(tmp_path: Path) -> None:
         make_stage(Pretrained, backbone=SMALL, weights=weights, **options), tmp_path / "a"
     )
     assert (model.normalization.mean, model.normalization.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
-    assert model.card["size"] == 48
+    assert model.card.size == 48
     assert run_stage(
         make_stage(Pretrained, backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
     ).normalization.per_image
@@ -497,8 +497,8 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     if name == "test_vit":  # a class token, then the patches row by row
         features = features[:, 1:].reshape(2, 10, 10, 64).permute(0, 3, 1, 2)
     torch.testing.assert_close(result["features"], features)
-    assert model.card["layers"] == layers
-    assert model.card["size"] == 160
+    assert model.card.layers == layers
+    assert model.card.size == 160
     assert list(model.normalization.mean) == list(theirs.pretrained_cfg["mean"])
 
 
@@ -686,7 +686,7 @@ def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_pat
     model = run_stage(
         make_stage(Pretrained, backbone="timm:test_vit", weights=weights, size=64), tmp_path
     )
-    assert model.card["layers"]["features"] == [64, 4, 4]
+    assert model.card.layers["features"] == [64, 4, 4]
 
 
 @pytest.mark.parametrize("flags", [[], ["--smoke"]])
