@@ -64,7 +64,9 @@ class ExtractNetwork(Stage):
         try:
             size = model.stage.input_size() or sizes[0]
             layer = backbone.resolve_layer(self.layer or backbone.default_layer())
-            activations = torch.empty((1, *layer_shapes(backbone, size)[layer]), device="meta")
+            # Backbones are frozen, so they are hashable.
+            shapes = layer_shapes(backbone, size)  # pyright: ignore[reportArgumentType]
+            activations = torch.empty((1, *shapes[layer]), device="meta")
         except Exception:  # of many kinds, timm's among them; the network's own stage reports it
             return None
         return pool_features(activations, self.pool, self.pooling).shape[1]

@@ -1,4 +1,4 @@
-"""The `cluster` stage: what it writes, that it goes on where it stopped, and what it tells."""
+"""The `cluster` stage: its files, notes and errors, and that it resumes where it stopped."""
 
 from __future__ import annotations
 
@@ -85,12 +85,12 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
         done.append(1)
         return real(*given)
 
-    monkeypatch.setattr(stages.cluster, "iterate", counted)
+    monkeypatch.setattr(stages.cluster, "lloyd_step", counted)
     with pytest.raises(Interrupted):
         stage.run(interrupted)
     assert not (interrupted.folder / "clusters.h5").exists()
     done.clear()
-    monkeypatch.setattr(stages.cluster, "iterate", lambda *given: done.append(1) or real(*given))
+    monkeypatch.setattr(stages.cluster, "lloyd_step", lambda *given: done.append(1) or real(*given))
     resumed = work_for("resumed", features=features)
     stage.run(resumed)
     assert len(done) == 8 - iterations_before
@@ -156,19 +156,22 @@ def test_collapse_and_copies_are_told(
     values[:300] = values[0]
     work = work_for("most", features=features_of(values, "most"))
     Cluster(features="features", k=20).run(work)
-    assert any("one cluster holds 75 %" in note for note in work.notes)
+    assert any(
+        "one cluster holds 75 % of all rows; did the features collapse?" in note
+        for note in work.notes
+    )
     assert work.figures["largest"] == 300
 
 
 def test_empty_clusters_are_told(work_for: Make) -> None:
     work = work_for()
-    Cluster(features="features", k=4)._tell(
+    Cluster(features="features", k=4)._report(
         work, np.array([5, 0, 5, 0]), 1.0, LloydState(np.ones((4, 1)))
     )
     assert work.figures["empty"] == 2
     assert work.notes == ["2 of 4 clusters are empty; `assign` leaves them out"]
     with pytest.raises(TransferError, match="collapsed"):
-        Cluster(features="features", k=2)._tell(
+        Cluster(features="features", k=2)._report(
             work, np.array([5, 0]), 1.0, LloydState(np.ones((2, 1)))
         )
 

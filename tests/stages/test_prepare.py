@@ -31,6 +31,7 @@ from transfer.numerics.feature_transforms import (
     transform,
 )
 from transfer.stage import feature_blocks
+from transfer.stage.base import Stage
 from transfer.stage.context import StageContext
 from transfer.stage.feature_blocks import finite_blocks
 from transfer.storage.hdf5_tables import TableReader
@@ -342,8 +343,8 @@ def test_like_gives_the_same_bits_for_the_same_rows(
         assert values_of(made).tobytes() == values_of(own).tobytes()
         assert made.attributes == own.attributes
         assert (
-            TableReader(made.folder / "feature_transforms.h5").shapes
-            == TableReader(own.folder / "feature_transforms.h5").shapes
+            TableReader(made.folder / "preparation.h5").shapes
+            == TableReader(own.folder / "preparation.h5").shapes
         )
     assert own.ids == features.ids
     np.testing.assert_array_equal(own.labels, features.labels)
@@ -439,9 +440,9 @@ def test_like_refuses_features_of_another_kind(
         prepare(
             work_for("narrow", features=features_of(drawn(50, 9), "narrow"), like=own), like="own"
         )
-    stranger = features_of(drawn(50, 12), "stranger", space=SPACE | {"layer": "conv4"})
-    with pytest.raises(TransferError, match="not of the kind"):
-        prepare(work_for("stranger.work", features=stranger, like=own), like="own")
+    another = features_of(drawn(50, 12), "another", space=SPACE | {"layer": "conv4"})
+    with pytest.raises(TransferError, match="differ in network, layer"):
+        prepare(work_for("another.work", features=another, like=own), like="own")
 
 
 def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
@@ -451,13 +452,11 @@ def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
         prepare(work)
 
 
-def planned(
-    name: str, stage: object = None, count: int | None = 100, **inputs: Any
-) -> SimpleNamespace:
+def planned(name: str, stage: Stage | None = None, count: int | None = 100, **inputs: Any) -> Any:
     pack = SimpleNamespace(count=count, shares_ids=lambda other: True)
     images = {} if inputs else {"images": SimpleNamespace(stage=pack, key=f"images of {name}")}
     return SimpleNamespace(
-        name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs
+        name=name, key=name, uses="some/stage", stage=stage or Stage(), images=images, inputs=inputs
     )
 
 
@@ -487,14 +486,18 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         (
             Prepare(features="a", steps=[], like="of_a"),
             {"features": A, "like": OF_A},
-            "those of 'of_a', as they were",
+            "those of 'of_a'; remove this option",
         ),
         (
             Prepare(features="a", components=3, like="of_a"),
             {"features": A, "like": OF_A},
-            "those of 'of_a', as they",
+            "those of 'of_a'; remove",
         ),
-        (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
+        (
+            Prepare(features="b", like="of_a"),
+            {"features": B, "like": OF_A},
+            "'b' and 'a', on which 'of_a' was fitted, differ",
+        ),
         (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
         (
             Prepare(features=["a", "b"], steps=[]),
@@ -542,7 +545,7 @@ def test_a_smoke_run_leaves_each_step_values_enough(
 ) -> None:
     options = {"projection_dim": 32} if "project" in steps else {}
     small = Prepare(features="a", steps=steps, components=48, **options).for_smoke_run()
-    assert (small.components, small.projected) == expected
+    assert (small.components, small.projection_dim) == expected
     small.validate_plan(planned("it", small, features=A))
 
 
@@ -581,13 +584,13 @@ def test_widths_are_known_before_anything_is_run(
 @pytest.mark.parametrize(
     ("features", "step", "option", "told"),
     [
-        ("flat", "pca", "components: 33", "components: 33 of features of 32 values"),
-        ("few", "whiten", "components: 8", "components: 8 of features of 7 values"),
+        ("flat", "pca", "components: 33", "components: 33 components of features of 32 values"),
+        ("few", "whiten", "components: 8", "components: 8 components of features of 7 values"),
         (
             "[few, flat]",
             "project",
             "projection_dim: 39",
-            "projection_dim: 39 values of features of 39: leave `project` out",
+            "projection_dim: 39 values of features of 39; lower it, or leave `project` out",
         ),
     ],
 )
@@ -613,9 +616,9 @@ def test_more_values_than_there_are_is_told_before_anything_is_run(
         (
             "l2",
             "components: 8",
-            "`components` has no effect: it counts with `steps: pca or whiten`",
+            "`components` has no effect unless `steps: pca or whiten`",
         ),
-        ("pca", "shrinkage: 0.1", "`shrinkage` has no effect: it counts with `steps: whiten`"),
+        ("pca", "shrinkage: 0.1", "`shrinkage` has no effect unless `steps: whiten`"),
         ("pca", "components: 8", ""),
     ],
 )

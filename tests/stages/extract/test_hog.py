@@ -230,9 +230,8 @@ def test_features_without_a_network_go_through_the_pipeline_and_only_their_kind_
     assert "hog: done" in said
     assert "target: done" in said
     wrong = "--set=stages.wrong={uses: assign, features: learned, clusters: raw}"
-    assert "'learned' are not features of the kind that 'raw' has centroids of ('hog')" in (
-        invoke("status", file, wrong, check=2).err
-    )
+    message = "'learned' and the centroids of 'raw' (of 'hog') differ in network, layer"
+    assert message in invoke("status", file, wrong, check=2).err
     right = "--set=stages.right={uses: assign, features: others, clusters: raw}"
     assert "right" in invoke("status", file, right).out
     said = invoke("status", file, "--set", "stages.hog.pixels_per_cell=20", check=2).err

@@ -15,14 +15,16 @@ from torch.nn import functional as F
 
 from stages.assign import Assign
 from stages.cluster import Cluster
+from stages.extract.hog import ExtractHog
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
 from stages.target._memory_queue import MemoryQueue
 from stages.target._projection_heads import linear_or_mlp
+from stages.target._similarity_head import update_ema
 from stages.target._teacher import check_live
 from stages.target.multi_label import MultiLabel
 from stages.target.regression import Regression
-from stages.target.similarity import Similarity, update_ema
+from stages.target.similarity import Similarity
 from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
 from transfer.artifacts import Features, Images, Model, PseudoLabels
 from transfer.datasets.drawings import render
@@ -30,6 +32,7 @@ from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.timm_backbone import SMALL
+from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage, stage_names
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.recipe import TrainableStage
@@ -218,7 +221,7 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
     assert work.notes == ["16 of 96 images have no features and are left out"]
     one = features_of(tmp_path / "one", [images.ids[0], "other/0"], values[:2])
     with pytest.raises(
-        TransferError, match=r"1 image has features, and 1 part of a batch of 1: .* need two images"
+        TransferError, match=r"1 image has features: 1 part of a batch of 1: .* need two images"
     ):
         run_stage(
             stage.model_copy(update={"head": "mlp"}),
@@ -248,7 +251,7 @@ def at_the_start(
         return ours.train()(network(normalize(pixels, Normalization())).flatten(1))
 
 
-WHOLE = {"epochs": 1, "batch": COUNT, "crop": 1.0, "flip": 0.0}
+WHOLE = {"epochs": 1, "batch_size": COUNT, "crop": 1.0, "flip": 0.0}
 
 
 def first_loss(
@@ -507,7 +510,7 @@ def test_features_too_large_for_memory_are_mapped_and_say_the_same(
 ) -> None:
     stage, inputs = strategy("target/regression", taught)
     held = run_stage(stage, tmp_path / "a", {"images": images}, **inputs)
-    monkeypatch.setattr("stages.target._teacher.HELD", 10)
+    monkeypatch.setattr("stages.target._teacher.MEMORY_BUDGET", 10)
     mapped = run_stage(stage, tmp_path / "b", {"images": images}, **inputs)
     assert weights(held.folder) == weights(mapped.folder)
     assert (tmp_path / "b" / "checkpoints" / "features-0.npy").exists()
@@ -568,8 +571,8 @@ def test_small_networks_of_timm_are_targets(
 # What cannot be.
 
 
-def planned(name: str, stage: object = None, **inputs: Any) -> SimpleNamespace:
-    pack = SimpleNamespace(key="set", stage=SimpleNamespace(count=100))
+def planned(name: str, stage: Stage | None = None, **inputs: Any) -> Any:
+    pack, stage = SimpleNamespace(key="set", stage=SimpleNamespace(count=100)), stage or Stage()
     return SimpleNamespace(
         name=name, key=name, uses="some/stage", stage=stage, images={"images": pack}, inputs=inputs
     )
@@ -589,7 +592,7 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
         ([RAW], NETWORK, None),
         ([ONCE], NETWORK, None),
         ([TAKEN], NETWORK, None),
-        ([TWICE], NETWORK, "prepared more than once"),
+        ([TWICE], NETWORK, "prepared more than once; put all `steps` into one stage"),
         (
             [
                 planned(
@@ -599,11 +602,11 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
                 )
             ],
             NETWORK,
-            "of several teachers",
+            "joins several features",
         ),
-        ([planned("hog")], NETWORK, "of no network"),
-        ([RAW], planned("other"), "are of 'network', not of 'other'"),
-        ([RAW, ONCE], NETWORK, "one teacher can be asked again"),
+        ([planned("hog", ExtractHog())], NETWORK, "does not come from a network"),
+        ([RAW], planned("other"), "comes from 'network', not from 'other'"),
+        ([RAW, ONCE], NETWORK, "works with one teacher only"),
     ],
 )
 def test_a_live_teacher_is_that_of_the_features(
@@ -620,7 +623,7 @@ def test_a_live_teacher_is_that_of_the_features(
     ("options", "told"),
     [
         ({"anchors": 101}, "101 anchors of 100 images: at most 100"),
-        ({"variant": "seed", "queues": 2}, "SEED has one queue"),
+        ({"variant": "seed", "queues": 2}, "`variant: seed` has one queue"),
         ({"head": "identity"}, "linear or mlp"),
         ({"head": "mlp", "batch_size": 4, "accumulation_steps": 4}, "4 parts of a batch of 4"),
     ],
@@ -688,7 +691,9 @@ def test_labels_of_different_sets_have_no_image_in_common(
         for place, name in enumerate(("first", "last"))
     }
     stage, _ = strategy("target/multi_label", taught)
-    with pytest.raises(TransferError, match="no image has a label in each"):
+    with pytest.raises(
+        TransferError, match="no image has a label in each clustering; the sets differ"
+    ):
         run_stage(stage, tmp_path / "w", {"images": images}, **both)
 
 
@@ -710,8 +715,8 @@ def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
             "learning_rate",
             "momentum",
             "weight_decay",
-            "warmup",
-            "accumulate",
+            "warmup_epochs",
+            "accumulation_steps",
         ):
             ours, theirs = (
                 one.model_fields[option].description.split()[:2] for one in (kind, TrainableStage)
