@@ -1,4 +1,4 @@
-"""`transfer export`: what leaves the store is what was in it, in every form, or nothing leaves."""
+"""`transfer export`: every format equals the model in the store, or nothing is written."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -43,7 +44,10 @@ stages:
   alexnet: {uses: pretext/random, backbone: alexnet}
   vgg: {uses: pretext/random, backbone: {name: vgg11, batch_norm: true}}
   resnet: {uses: pretext/random, backbone: resnet18}
-  narrow: {uses: pretext/random, backbone: {name: alexnet, width: 0.1}, data: {card: drawings, limit: 8, fit: stretch}}
+  narrow:
+    uses: pretext/random
+    backbone: {name: alexnet, width: 0.1}
+    data: {card: drawings, limit: 8, fit: stretch}
   features: {uses: extract/network, model: narrow}
 """
 
@@ -145,8 +149,9 @@ def test_json_gives_files_and_differences(
 def test_the_three_lines_of_the_card_embed_a_picture(exported: Path) -> None:
     Image.effect_noise((90, 70), 80).convert("RGB").save(exported.parent / "photo.jpg")
     card = (exported / "README.md").read_text(encoding="utf-8")
-    lines = re.search(r"## Use\n\n```python\n(.*?)```", card, re.DOTALL)[1]
-    script = lines + "print(embedding.shape, embedding.dtype, embedding.std() > 0)"
+    code = re.search(r"## Use\n\n```python\n(.*?)```", card, re.DOTALL)
+    assert code
+    script = code[1] + "print(embedding.shape, embedding.dtype, embedding.std() > 0)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=exported.parent, text=True, capture_output=True
     )
@@ -161,7 +166,8 @@ def test_the_program_takes_any_number_of_pixels_and_gives_the_models_embeddings(
     assert expected.shape == (3, 32)
     for some in (slice(1), slice(3)):
         assert np.abs(program(pixels[some]).numpy() - expected[some]).max() < 1e-5
-    if torch.__version__ < (2, 7):  # whose programs do not look at what they are given
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if version < (2, 7):  # older programs do not check their input
         return
     with pytest.raises((RuntimeError, AssertionError)):
         program(pixels.float() / 255)  # not taken for pixels
@@ -376,7 +382,7 @@ def test_scores_that_are_not_there_or_no_longer_true_are_named(
     assert "Not evaluated yet: linear." in card
     assert "| knn/" in card
     assert "| linear/" not in card
-    # The target made again with other bytes: scores of the old ones are not reported for the new ones.
+    # The target is rebuilt with other bytes, so the scores of the former bytes are out of date.
     folder = next((tiny.store / "target/pseudo_label").iterdir())
     manifest = Manifest.read(folder)
     (folder / "history.json").write_text("[]", encoding="utf-8")
@@ -397,7 +403,8 @@ def test_scores_that_are_not_there_or_no_longer_true_are_named(
         (
             ["clusters", "out"],
             2,
-            "clusters makes Clusters, but only a Model can be exported; choose from: pretext, target",
+            "clusters makes Clusters, but only a Model can be exported; choose from: pretext, "
+            "target",
         ),
         (["targt", "out"], 2, "no stage 'targt'; did you mean 'target'?"),
         (
@@ -598,7 +605,7 @@ def test_a_picture_is_turned_and_laid_on_white_as_packing_does(
     ],
 )
 def test_what_is_no_picture_is_named(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: object, hint: str
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Any, hint: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.jpg").write_text("text")

@@ -1,4 +1,4 @@
-"""The `assign` stage: compact labels, true distances, and nothing but features of the centroids' kind."""
+"""The `assign` stage: compact labels, true distances, and only features of the centroids' space."""
 
 from __future__ import annotations
 
@@ -164,10 +164,8 @@ FITTED = prepared(extracted("a"), "fitted")
 def test_other_features_are_found_in_the_plan(ours: Any, theirs: Any, same: bool) -> None:
     assert (planned_space(ours) == planned_space(theirs)) is same
     clusters = SimpleNamespace(name="clusters", inputs={"features": theirs})
-    plan, stage = (
-        SimpleNamespace(inputs={"features": ours, "clusters": clusters}),
-        Assign(features="x", clusters="y"),
-    )
+    plan: Any = SimpleNamespace(inputs={"features": ours, "clusters": clusters})
+    stage = Assign(features="x", clusters="y")
     if same:
         stage.validate_plan(plan)
     else:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from transfer.stage.context import StageContext
 Make = Callable[..., StageContext]
 
 
-def planned(count: int | None, prepared: bool = False) -> SimpleNamespace:
+def planned(count: int | None, prepared: bool = False) -> Any:
     """A plan's features, of `count` images; None: the plan does not show how many."""
     images = (
         {} if count is None else {"images": SimpleNamespace(stage=SimpleNamespace(count=count))}
@@ -79,7 +80,7 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
     interrupted, done = work_for("resumed", features=features), []
     real = stages.cluster.lloyd_step
 
-    def counted(*given: object) -> LloydState:
+    def counted(*given: Any) -> LloydState:
         if len(done) == iterations_before:
             interrupted.stop.number = 15
         done.append(1)
@@ -116,7 +117,9 @@ def test_a_stop_after_an_iteration_keeps_its_checkpoint(
     with pytest.raises(Interrupted) as stopped:
         Cluster(features="features", k=5).run(work)
     assert stopped.value.exit_code == 130
-    assert len(_load(work.checkpoints / "try-0.npz").objective) == 1
+    state = _load(work.checkpoints / "try-0.npz")
+    assert state is not None
+    assert len(state.objective) == 1
     assert "iteration 1 of 20" in work.saved_progress()["progress"]
 
 
@@ -126,6 +129,7 @@ def test_a_torn_checkpoint_is_no_checkpoint(tmp_path: Path, kept: int) -> None:
     assert _load(path) is None
     _save(path, LloydState(np.ones((3, 2), np.float32), [5.0, 4.0], 1, True))
     whole = _load(path)
+    assert whole is not None
     assert (whole.objective, whole.splits, whole.settled) == ([5.0, 4.0], 1, True)
     path.write_bytes(path.read_bytes()[:kept])
     assert _load(path) is None
@@ -179,7 +183,11 @@ def test_empty_clusters_are_told(work_for: Make) -> None:
 @pytest.mark.parametrize("prepared", [False, True])
 def test_more_clusters_than_images_is_found_in_the_plan(prepared: bool) -> None:
     stage = Cluster(features="features", k=50)
-    stage.validate_plan(SimpleNamespace(inputs={"features": planned(50, prepared)}))
-    stage.validate_plan(SimpleNamespace(inputs={"features": planned(None, prepared)}))
+
+    def plan(count: int | None) -> Any:
+        return SimpleNamespace(inputs={"features": planned(count, prepared)})
+
+    stage.validate_plan(plan(50))
+    stage.validate_plan(plan(None))
     with pytest.raises(InvalidOption, match="50 clusters of 49 images"):
-        stage.validate_plan(SimpleNamespace(inputs={"features": planned(49, prepared)}))
+        stage.validate_plan(plan(49))

@@ -72,7 +72,7 @@ class LoadedModel(Model):
         return PixelEmbedding(self._network, name, self.normalization).eval().requires_grad_(False)
 
     def embed(
-        self, images: ImageLike | Sequence[ImageLike], layer: str | None = None
+        self, images: ImageLike | Iterable[ImageLike], layer: str | None = None
     ) -> np.ndarray:
         """Compute the embeddings of images.
 
@@ -108,7 +108,7 @@ class LoadedModel(Model):
 
 
 def _as_sequence(
-    images: ImageLike | Sequence[ImageLike],
+    images: ImageLike | Iterable[ImageLike],
 ) -> tuple[Iterable[ImageLike], bool]:
     """Return the images, and whether there was a single one."""
     if isinstance(images, np.ndarray):

@@ -1,4 +1,4 @@
-"""How a target learns: each strategy against a literal computation, and what all of them must keep to."""
+"""Targets: each strategy against a literal computation, and rules that all of them keep."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 @pytest.fixture(scope="module")
 def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A teacher and all that a pipeline makes of it: features, prepared ones, clusters and labels."""
+    """A teacher, its features, also prepared, and their clusters and pseudo-labels."""
     folder = tmp_path_factory.mktemp("teacher")
     (folder / "model").mkdir()
     Model.write(
@@ -96,7 +96,7 @@ def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target,
     """A strategy and what it reads."""
     prepared = {"features": taught["prepared"]}
     small = {"hidden_dim": 16, "anchors": 64, "ema": 0.5}  # of those options that a strategy has
-    kind = find_stage(name, Path.cwd())
+    kind: Any = find_stage(name, Path.cwd())
     options = (
         RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
     )
@@ -182,15 +182,12 @@ def test_what_is_kept_is_the_backbone_alone_and_every_part_of_it_learned(
 def test_every_strategy_learns_on_a_gpu(
     name: str, options: dict, taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    live = (
-        {"live": "m"}
-        if name in ("target/soft_label", "target/regression", "target/similarity")
-        else {}
-    )
+    asks_live = name in ("target/soft_label", "target/regression", "target/similarity")
+    live = {"live": "m"} if asks_live else {}
     for number, more in enumerate([{}, live] if live else [{}]):
         stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options, **more)
         inputs |= {"live": taught["model"]} if more else {}
-        runtime = {"device_name": "cuda", "precision_name": "auto"}
+        runtime: Any = {"device_name": "cuda", "precision_name": "auto"}
         work = make_work(tmp_path / str(number), {"images": images}, inputs, **runtime)
         stage.run(work)
         history = Model(work.folder).history
@@ -229,11 +226,9 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
             {"images": images},
             features=one,
         )
-    strangers = features_of(
-        tmp_path / "strangers", [f"other/{row}" for row in range(COUNT)], values
-    )
+    others = features_of(tmp_path / "others", [f"other/{row}" for row in range(COUNT)], values)
     with pytest.raises(TransferError, match="none of the images has features"):
-        run_stage(stage, tmp_path / "d", {"images": images}, features=strangers)
+        run_stage(stage, tmp_path / "d", {"images": images}, features=others)
 
 
 # What each asks.
@@ -242,7 +237,7 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
 def at_the_start(
     stage: Target, work: Any, images: Images, head: Callable[[int], torch.nn.Module]
 ) -> torch.Tensor:
-    """What an untrained head says of all images, uncropped, as the first step of a training does."""
+    """The output of an untrained head for all images, uncropped, as in the first training step."""
     network = build_network(stage.backbone, work.seed_for("weights")).train()
     pixels = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -345,7 +340,7 @@ def unit(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("positive", "own"), [(False, None), (False, 3), (True, None)])
 def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int | None) -> None:
-    """Of eleven images in any order those that came last, each as it came last, but not the image itself."""
+    """Eleven images in random order: the anchors are the latest of each, but not the image."""
     torch.manual_seed(0)
     queue, width, random = MemoryQueue(6, 11, 4, own), own or 4, np.random.RandomState(0)
     came: list[tuple[int, torch.Tensor, torch.Tensor]] = []
@@ -382,6 +377,7 @@ def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
             torch.full((1, 3), float(number)),
         )
         queue.flush()
+    assert queue.own is not None
     assert queue.teacher[:-1, 0].tolist() == queue.own[:-1, 0].tolist() == queue.image[:-1].tolist()
     assert sorted(queue.teacher[:-1, 0].tolist()) == [2, 3, 4, 5]
     # More than it holds.
@@ -402,7 +398,7 @@ def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
 def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
     variant: str, taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    """With a rate of nothing, the second epoch's anchors are all images, as the first step saw them."""
+    """With a tiny learning rate, the second epoch's anchors are all images of the first step."""
     options = {
         **WHOLE,
         "epochs": 2,
@@ -437,7 +433,7 @@ def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
 def test_the_second_queue_is_filled_by_the_slow_copy(
     taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    """It stands still for the one, and is the target itself for the other: from the third step on they part."""
+    """The copy hardly moves, and without `ema` it is the target: they differ from step 3 on."""
     options = {"queues": 2, "epochs": 4, "batch_size": 48, "anchors": 90, "learning_rate": 0.05}
     histories = []
     for ema in (0.0, 1 - 1e-7):
@@ -448,20 +444,26 @@ def test_the_second_queue_is_filled_by_the_slow_copy(
     losses = [[epoch["loss"] for epoch in one] for one in histories]
     assert losses[0][0] == pytest.approx(
         losses[1][0], rel=1e-4
-    )  # two steps: an empty queue, then what both said first
+    )  # two steps: an empty queue, then the outputs of the first
     assert losses[0][3] != pytest.approx(losses[1][3], rel=1e-3)
 
 
 def test_the_slow_copy_is_a_moving_average() -> None:
-    slow, fast = (
-        torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)) for _ in range(2)
-    )
+    def network() -> tuple[torch.nn.Linear, torch.nn.BatchNorm1d]:
+        return torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)
+
+    slow_linear, slow_norm = network()
+    fast_linear, fast_norm = network()
+    slow = torch.nn.Sequential(slow_linear, slow_norm)
+    fast = torch.nn.Sequential(fast_linear, fast_norm)
     fast(torch.randn(8, 3))
-    before, now = slow[0].weight.detach().clone(), fast[0].weight.detach().clone()
+    before, now = slow_linear.weight.detach().clone(), fast_linear.weight.detach().clone()
     with torch.no_grad():
         update_ema(slow, fast, 0.9)
-    torch.testing.assert_close(slow[0].weight.detach(), 0.9 * before + 0.1 * now)
-    assert torch.equal(slow[1].running_mean, fast[1].running_mean)
+    torch.testing.assert_close(slow_linear.weight.detach(), 0.9 * before + 0.1 * now)
+    assert slow_norm.running_mean is not None
+    assert fast_norm.running_mean is not None
+    assert torch.equal(slow_norm.running_mean, fast_norm.running_mean)
 
 
 # The teacher.
@@ -482,7 +484,7 @@ def test_the_teacher_runs_only_where_it_is_asked_to(
         live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"]
     ).history
     assert loaded == [taught["model"]]
-    # Of whole images it says what it said before.
+    # Of whole images it computes the saved features.
     for one, other in zip(kept, asked, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-3, abs=1e-5)
 
@@ -586,7 +588,7 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
 
 
 @pytest.mark.parametrize(
-    ("features", "live", "told"),
+    ("features", "live", "message"),
     [
         ([RAW], None, None),
         ([RAW], NETWORK, None),
@@ -610,17 +612,17 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
     ],
 )
 def test_a_live_teacher_is_that_of_the_features(
-    features: list, live: object, told: str | None
+    features: list, live: Any, message: str | None
 ) -> None:
-    if told is None:
+    if message is None:
         check_live(features, live)
     else:
-        with pytest.raises(InvalidOption, match=told):
+        with pytest.raises(InvalidOption, match=message):
             check_live(features, live)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"anchors": 101}, "101 anchors of 100 images: at most 100"),
         ({"variant": "seed", "queues": 2}, "`variant: seed` has one queue"),
@@ -628,9 +630,9 @@ def test_a_live_teacher_is_that_of_the_features(
         ({"head": "mlp", "batch_size": 4, "accumulation_steps": 4}, "4 parts of a batch of 4"),
     ],
 )
-def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, told: str) -> None:
+def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, message: str) -> None:
     stage = Similarity(features="raw", **({**RECIPE, "anchors": 50} | options))
-    with pytest.raises(InvalidOption, match=told):
+    with pytest.raises(InvalidOption, match=message):
         stage.validate_plan(planned("it", stage, features=RAW))
 
 
@@ -653,7 +655,7 @@ def test_features_that_say_nothing_are_refused(
     holed = values.copy()
     holed[41, 2] = np.nan
     same = np.repeat(values[:1], COUNT, axis=0)
-    for number, (bad, told) in enumerate(
+    for number, (bad, message) in enumerate(
         [(holed, f"features of {images.ids[41]} are not finite"), (same, "the same")]
     ):
         folder = tmp_path / f"f{number}"
@@ -667,7 +669,7 @@ def test_features_that_say_nothing_are_refused(
         write_table(
             folder / "features.h5", {"features": bad, "ids": encode_strings(images.ids)}, **facts
         )
-        with pytest.raises(TransferError, match=told):
+        with pytest.raises(TransferError, match=message):
             run_stage(
                 stage,
                 tmp_path / f"w{number}",
@@ -719,6 +721,7 @@ def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
             "accumulation_steps",
         ):
             ours, theirs = (
-                one.model_fields[option].description.split()[:2] for one in (kind, TrainableStage)
+                str(one.model_fields[option].description).split()[:2]
+                for one in (kind, TrainableStage)
             )
             assert ours == theirs, option
