@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from stages._prepare_steps import fit_steps, input_width, write_prepared
 from transfer.artifacts import Features
 from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
@@ -24,6 +23,7 @@ from transfer.stage.options import (
     option,
     stage_input,
 )
+from transfer.stage.prepared_features import fit_steps, input_width, write_prepared
 from transfer.storage.hdf5_tables import write_table
 from transfer.utils.lazy_imports import np
 

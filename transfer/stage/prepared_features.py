@@ -1,9 +1,9 @@
-"""The work of `prepare`: fit its steps on features, and write features mapped through steps."""
+"""Fit the steps of a preparation on features, and write features mapped through steps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from transfer.errors import TransferError
 from transfer.numerics.feature_transforms import (
@@ -21,16 +21,37 @@ from transfer.utils.lazy_imports import np, torch
 if TYPE_CHECKING:
     import numpy
 
-    from stages.prepare import Prepare
     from transfer.artifacts import Features
     from transfer.stage.context import StageContext
 
 
-def fit_steps(stage: Prepare, context: StageContext, features: list[Features]) -> list[Step]:
+class StepOptions(Protocol):
+    """The options of a preparation."""
+
+    @property
+    def steps(self) -> Sequence[str]: ...
+
+    @property
+    def components(self) -> int | None: ...
+
+    @property
+    def variance_floor(self) -> float: ...
+
+    @property
+    def shrinkage(self) -> float | Literal["ledoit-wolf"] | None: ...
+
+    @property
+    def projection_dim(self) -> int: ...
+
+    @property
+    def projection_seed(self) -> int: ...
+
+
+def fit_steps(options: StepOptions, context: StageContext, features: list[Features]) -> list[Step]:
     """Fit each step on the features, as the steps before it map them.
 
     Args:
-        stage: its options say which steps.
+        options: which steps, and their settings.
         context: receives notes, and the figure `variance kept`.
         features: of the same images, joined row by row.
     """
@@ -44,20 +65,20 @@ def fit_steps(stage: Prepare, context: StageContext, features: list[Features]) -
     device = context.runtime.device
     if device.type != "cuda":
         device = torch.device("cpu")  # Apple's GPUs have no float64
-    for name in stage.steps:
+    for name in options.steps:
         if name == "l2":
             steps.append({})
         elif name in ("center", "standardize"):
             steps.append(fit_scaler(blocks, width, name == "standardize", context.note))
         elif name == "project":
-            steps.append(random_projection(width, stage.projection_dim, stage.projection_seed))
-            width = stage.projection_dim
+            steps.append(random_projection(width, options.projection_dim, options.projection_seed))
+            width = options.projection_dim
         else:
             whitening = None
             if name == "whiten":
-                whitening = Whitening(stage.variance_floor, stage.shrinkage)
+                whitening = Whitening(options.variance_floor, options.shrinkage)
             step, kept = fit_pca(
-                blocks, count, width, stage.components, whitening, device, context.note
+                blocks, count, width, options.components, whitening, device, context.note
             )
             context.figures["variance kept"] = kept * context.figures.get("variance kept", 1.0)
             width = step["matrix"].shape[1]
