@@ -45,7 +45,9 @@ class Cluster(Stage):
 
     features: str = stage_input(Features, "the features to cluster")
     k: int = option(2000, "number of clusters", ge=2)
-    iterations: int = option(20, "most passes over all rows; it stops when no row moves", ge=1)
+    iterations: int = option(
+        20, "maximum passes over all rows; stops early when nothing moves", ge=1
+    )
     init: Literal["k-means++", "random"] = option(
         "k-means++", "first centroids (k-means++ chooses among 16 rows a centroid)"
     )

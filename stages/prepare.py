@@ -1,4 +1,4 @@
-"""Preparation of features before anything learns from them; it matters more than k does."""
+"""Preparation of features before clustering or training; it matters more than k."""
 
 from __future__ import annotations
 
@@ -82,7 +82,7 @@ class Prepare(Stage):
     )
     projection_seed: int = option(
         0,
-        "of the random projection",
+        "seed of the random projection",
         applies_when={"steps": ["project"]},
         ge=0,
         lt=2**32,

@@ -48,8 +48,8 @@ class Similarity(Target):
     The loss is the cross-entropy with the target's own softmax over the same anchors.
 
     `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the
-    teacher's features, to whose width the target's head leads. With two the target has its own
-    features of the same images. The paper takes these from a slow copy of the target (`ema: 0.999`).
+    teacher's features, and the target's head maps to their width. With two, the target has anchors
+    of its own, its features of the same images. The paper takes these from a slow copy of the target (`ema: 0.999`).
     That costs one more forward pass a step, and was no better here (docs/strategies.md).
     `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is an anchor too.
 
@@ -79,10 +79,10 @@ class Similarity(Target):
         ge=2,
     )
     temperature: float | None = option(
-        None, "of the target's softmax; none: the variant's (0.04; 0.2)", gt=0
+        None, "temperature of the target's softmax; none: the variant's (0.04; 0.2)", gt=0
     )
     teacher_temperature: float | None = option(
-        None, "of the teacher's softmax; none: the variant's (0.04; 0.0001)", gt=0
+        None, "temperature of the teacher's softmax; none: the variant's (0.04; 0.0001)", gt=0
     )
     head: Literal["linear", "mlp", "identity"] = option(
         "linear",
@@ -111,7 +111,7 @@ class Similarity(Target):
         if self.head == "identity" and self.queues == 1:
             raise InvalidOption(
                 "head",
-                "one queue compares the target with the teacher's anchors, so it needs a head: "
+                "with one queue the target is compared with the teacher's anchors; set `head` to "
                 "linear or mlp",
             )
         count = planned_count(features[0])

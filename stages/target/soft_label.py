@@ -38,7 +38,7 @@ class SoftLabel(Target):
         optional=True,
     )
     temperature: float = option(
-        0.1, "of the softmax, in units of the mean squared distance to a centroid", gt=0
+        0.1, "temperature of the softmax, in units of the mean squared distance to a centroid", gt=0
     )
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
