@@ -48,9 +48,11 @@ class Similarity(Target):
     The loss is the cross-entropy with the target's own softmax over the same anchors.
 
     `compress` (Abbasi Koohpayegani et al., NeurIPS 2020): with one queue the anchors are the
-    teacher's features, and the target's head maps to their width. With two, the target has anchors
-    of its own, its features of the same images. The paper takes these from a slow copy of the target (`ema: 0.999`).
-    That costs one more forward pass a step, and was no better here (docs/strategies.md).
+    teacher's features, and the target's head maps to their width. With two queues, the target has
+    anchors of its own: its features of the same images. The paper takes these from a slow copy of
+    the target (`ema: 0.999`). That costs one more forward pass a step, and was no better here
+    (docs/strategies.md).
+
     `seed` (Fang et al., ICLR 2021): one queue, and the image's own feature is an anchor too.
 
     Several teachers have a head and queues each. Only the loss is that of the papers; the recipe is
