@@ -64,17 +64,15 @@ class ExtractNetwork(Stage):
         try:
             size = model.stage.input_size() or sizes[0]
             layer = backbone.resolve_layer(self.layer or backbone.default_layer())
-            # Backbones are frozen, so they are hashable.
-            shapes = layer_shapes(backbone, size)  # pyright: ignore[reportArgumentType]
-            activations = torch.empty((1, *shapes[layer]), device="meta")
+            activations = torch.empty((1, *layer_shapes(backbone, size)[layer]), device="meta")
         except Exception:  # of many kinds, timm's among them; the network's own stage reports it
             return None
         return pool_features(activations, self.pool, self.pooling).shape[1]
 
     def run(self, context: StageContext) -> None:
         model, images = context.inputs["model"], context.images["images"]
-        layer = model.backbone.resolve_layer(self.layer or model.card["default_layer"])
-        size = model.card["size"]
+        layer = model.backbone.resolve_layer(self.layer or model.card.default_layer)
+        size = model.card.size
         if images.size < size:
             context.note(
                 f"images of {images.size} px are enlarged to the network's {size} px; if the "

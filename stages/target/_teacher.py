@@ -104,7 +104,7 @@ class LiveTeacher(CachedTeacher):
         is_prepared = "steps" in attributes
         self.space = attributes["source"] if is_prepared else attributes["space"]
         self.steps = to_device(load_steps(features) if is_prepared else [], self.device)
-        self.size, self.normalization = model.card["size"], model.normalization
+        self.size, self.normalization = model.card.size, model.normalization
         self.network = model.network()
         fuse_batchnorm(self.network)
         self.network.to(self.device).to(memory_format=torch.channels_last).requires_grad_(False)

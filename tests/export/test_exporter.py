@@ -337,15 +337,13 @@ def test_the_card_tells_what_the_store_knows(exported: Path, finished: Tiny) -> 
     }
     results = facts["model-index"][0]["results"]
     assert {one["metrics"][0]["name"]: one["metrics"][0]["value"] for one in results} == {
-        f"{scores.card['protocol']}: {scores.card['main']}": round(
-            scores.figures[scores.card["main"]], 2
-        )
+        f"{scores.card.protocol}: {scores.card.main}": round(scores.figures[scores.card.main], 2)
         for scores in known.values()
     }
-    low, high = known["knn"].card["intervals"]["knn"]
+    low, high = known["knn"].card.intervals["knn"]
     score = f"{known['knn'].figures['knn']:.1f} %"
     row = f"**knn** | {score} | {low:.1f} to {high:.1f} % | drawings/test | 1,000 |"
-    assert f"| {known['knn'].card['protocol']} | {row}" in body
+    assert f"| {known['knn'].card.protocol} | {row}" in body
     for said in (
         "pretext/jigsawpp",
         "| permutations | 20 |",

@@ -48,8 +48,8 @@ def find_scores(pipeline: Pipeline, model: PlannedStage[Any]) -> ModelScores:
 
 def _is_readable(scores: Scores) -> bool:
     try:
-        return scores.card["main"] in scores.figures and "intervals" in scores.card
-    except (CorruptArtifact, KeyError, TypeError):
+        return scores.card.is_complete
+    except CorruptArtifact:
         return False
 
 
@@ -57,7 +57,7 @@ def hub_results(scores: ModelScores) -> list[dict[str, Any]]:
     """The main figures, as `model-index` of the Hugging Face Hub has them."""
     results = []
     for planned, artifact in scores.finished:
-        protocol, main = artifact.card["protocol"], artifact.card["main"]
+        protocol, main = artifact.card.protocol, artifact.card.main
         dataset = _test_set(planned)
         metric = {
             "type": main,
@@ -77,8 +77,8 @@ def scores_section(scores: ModelScores) -> str:
     notes: list[str] = []
     for planned, artifact in scores.finished:
         rows += _table_rows(planned, artifact)
-        if selected := artifact.card["selected"]:
-            notes.append(f"{artifact.card['protocol']}: {_selection_text(selected)}.")
+        if selected := artifact.card.selected:
+            notes.append(f"{artifact.card.protocol}: {_selection_text(selected)}.")
     if scores.missing:
         notes.append(f"Not evaluated yet: {', '.join(scores.missing)}.")
     parts = ["## Scores"]
@@ -95,14 +95,14 @@ def scores_section(scores: ModelScores) -> str:
 
 def _table_rows(planned: PlannedStage[Any], scores: Scores) -> list[str]:
     card, dataset = scores.card, _test_set(planned)
-    count = Scores.tested(card["counts"])
+    count = Scores.tested(card.counts)
     number = "unknown" if count is None else f"{count:,}"
     rows = []
-    for name, value in card["figures"].items():
-        figure = f"**{name}**" if name == card["main"] else name
-        limits = card["intervals"].get(name)
+    for name, value in card.figures.items():
+        figure = f"**{name}**" if name == card.main else name
+        limits = card.intervals.get(name)
         interval = f"{limits[0]:.1f} to {limits[1]:.1f} %" if limits else "not computed"
-        cells = [card["protocol"], figure, f"{value:.1f} %", interval, dataset, number]
+        cells = [card.protocol, figure, f"{value:.1f} %", interval, dataset, number]
         rows.append(f"| {' | '.join(cells)} |")
     return rows
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.artifacts import Model
+from transfer.artifacts import Model, ModelCard
 from transfer.datasets.cards import load_card
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import UsageError
@@ -32,7 +32,7 @@ COUNTED = {
 SHARES = ("accuracy", "variance kept", "variance explained")  # from 0 to 1, shown in percent
 
 
-def summary(pipeline: Pipeline, stages: Sequence[PlannedStage[Any]], card: dict[str, Any]) -> str:
+def summary(pipeline: Pipeline, stages: Sequence[PlannedStage[Any]], card: ModelCard) -> str:
     """Describe the network, its teacher and its pipeline; warn of smoke runs and stale inputs.
 
     Args:
@@ -40,10 +40,10 @@ def summary(pipeline: Pipeline, stages: Sequence[PlannedStage[Any]], card: dict[
         stages: the model's, in topological order.
         card: the model's `model.json`.
     """
-    spec, model = card["backbone"], stages[-1]
+    spec, model = card.backbone, stages[-1]
     options = ", ".join(f"{name} {cell(value)}" for name, value in spec.items() if name != "name")
     network = f"{spec['name']} ({options})" if options else spec["name"]
-    about = f"Backbone {network} without a classifier, for images of {card['size']} px."
+    about = f"Backbone {network} without a classifier, for images of {card.size} px."
     if teachers := _teachers(model):
         names = " and ".join(_teacher_text(teacher) for teacher in teachers)
         noun = "teacher" if len(teachers) == 1 else "teachers"

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.api import Pipeline
-from transfer.artifacts import Images, Model, write_json
+from transfer.artifacts import Images, Model, read_json, write_json
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
@@ -167,12 +167,13 @@ def _write_files(
     from transfer.models.torchvision_compat import describe
 
     shutil.copyfile(artifact.folder / "model.safetensors", folder / "model.safetensors")
-    write_json(folder / "model.json", artifact.card | {"fit": _square_fit(planned)})
+    card = read_json(artifact.folder / "model.json")
+    write_json(folder / "model.json", card | {"fit": _square_fit(planned)})
     model = load_model(folder)
     pixels, compared_on = _comparison_images(pipeline, planned, model)
     # All are compared with the store's own network, so that a bad copy is noticed too.
     written = formats.write_formats(folder, model, artifact.network(), pixels, onnx)
-    side, values = model.card["size"], written.values
+    side, values = model.card.size, written.values
     signature = (
         f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalization included"
     )
@@ -225,7 +226,7 @@ def _comparison_images(
 
     They are noise of a fixed seed and, where the training images are packed, some of these.
     """
-    side = model.card["size"]
+    side = model.card.size
     random = np.random.RandomState(0)
     shape = (side, side, 3)
     noise = [random.randint(0, 256, shape).astype(np.uint8) for _ in range(NOISE_IMAGES)]

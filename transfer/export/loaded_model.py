@@ -66,7 +66,7 @@ class LoadedModel(Model):
         `layer` replaces the card's `default_layer`; UsageError for an unknown layer.
         """
         try:
-            name = self.backbone.resolve_layer(layer or self.card["default_layer"])
+            name = self.backbone.resolve_layer(layer or self.card.default_layer)
         except ValueError as error:
             raise UsageError(str(error)) from error
         return PixelEmbedding(self._network, name, self.normalization).eval().requires_grad_(False)
@@ -102,7 +102,7 @@ class LoadedModel(Model):
 
     def pixels(self, images: Sequence[ImageLike]) -> Tensor:
         """Decode images into squares, as image sets are packed: uint8 (N, 3, S, S)."""
-        size, fit = self.card["size"], self.card.get("fit", "crop")
+        size, fit = self.card.size, self.card.fit
         squares = [square(_decode(image), size, fit) for image in images]
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transfer.api import Pipeline
+from transfer.artifacts import ModelCard
 from transfer.export.card_scores import ModelScores, find_scores, hub_results, scores_section
 from transfer.export.card_stages import (
     data_section,
@@ -26,7 +27,7 @@ from transfer.utils.formatting import plural
 class ExportFacts:
     """Facts of an export that the store does not know."""
 
-    card: dict[str, Any]  # the model's `model.json`
+    card: ModelCard
     values: int  # of an embedding
     layer: str  # of the embeddings
     folder: str  # name of the folder
@@ -44,7 +45,7 @@ def model_card(pipeline: Pipeline, planned: PlannedStage[Any], facts: ExportFact
     stages = upstream_stages(planned, images=True)
     scores = find_scores(pipeline, planned)
     evaluations = [stage for stage, _ in scores.finished]
-    title = f"{facts.card['backbone']['name']} ({pipeline.plan.name}: {planned.label})"
+    title = f"{facts.card.backbone['name']} ({pipeline.plan.name}: {planned.label})"
     sections = [
         _front_matter(title, planned, facts, scores),
         f"# {title}",
@@ -77,7 +78,7 @@ def _front_matter(
         "library_name": "transfer",
         "pipeline_tag": "image-feature-extraction",
         "license": "unknown",
-        "tags": ["image-feature-extraction", facts.card["backbone"]["name"], planned.uses],
+        "tags": ["image-feature-extraction", facts.card.backbone["name"], planned.uses],
     }
     if results := hub_results(scores):
         head["model-index"] = [{"name": title, "results": results}]
@@ -87,20 +88,20 @@ def _front_matter(
 
 def _input_steps(facts: ExportFacts) -> str:
     """The steps from an image to an embedding, and which file does which."""
-    normalization, size = facts.card["normalization"], facts.card["size"]
-    if facts.card["fit"] == "crop":
+    normalization, size = facts.card.normalization, facts.card.size
+    if facts.card.fit == "crop":
         resize = f"Resize the shorter side to {size} px, and cut out the center square."
     else:
         resize = f"Resize to {size} x {size} px, without keeping the proportions."
-    if normalization["lightness"]:
+    if normalization.lightness:
         normalize = "Replace all three channels by (L - 50) / 25, where L is the CIE lightness."
-    elif normalization["per_image"]:
+    elif normalization.per_image:
         normalize = "Subtract each image's own mean, and divide by its own standard deviation."
     else:
-        mean, std = list(normalization["mean"]), list(normalization["std"])
+        mean, std = list(normalization.mean), list(normalization.std)
         normalize = f"Scale to 0 to 1, subtract the mean {mean}, and divide by the deviation {std}."
     values, layer = plural(facts.values, "value"), f"layer `{facts.layer}`"
-    is_map = len(facts.card["layers"][facts.layer]) == 3
+    is_map = len(facts.card.layers[facts.layer]) == 3
     embedding = f"average {layer} over its map" if is_map else f"take {layer}"
     return "\n".join(
         [

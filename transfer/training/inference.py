@@ -33,7 +33,7 @@ def extract_layers(
     if runtime.compile:
         network.compile()
     for first, batch in iter_batches(images, runtime, start):
-        batch = resize_to(batch, model.card["size"])
+        batch = resize_to(batch, model.card.size)
         with torch.inference_mode(), runtime.autocast():
             found = network.layers(normalize(batch, model.normalization), layers)
         yield first, found

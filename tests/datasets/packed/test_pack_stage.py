@@ -150,7 +150,7 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
 
     def stop_in_the_second_block(progress: Progress, count: int) -> None:
         advance(progress, count)
-        if ": packing" in progress.what:
+        if ": packing" in progress.task:
             blocks.append(count)
         job.stop.number = 15 if len(blocks) == 2 else 0
 
@@ -171,7 +171,7 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
     again = work("disturbed")
     blocks.clear()
     monkeypatch.setattr(
-        Progress, "advance", lambda one, count: ": packing" in one.what and blocks.append(count)
+        Progress, "advance", lambda one, count: ": packing" in one.task and blocks.append(count)
     )
     pack.run(again)
     assert sum(blocks) == (5 if damage in ("none", "half a block more") else 11)
@@ -434,7 +434,7 @@ def test_bad_images_are_skipped_and_recorded_where_that_is_asked_for(
     images = Images(job.folder)
     assert len(images) == 7
     assert "0/04.png" not in images.ids
-    assert [one.partition(":")[0] for one in images.card["skipped"]] == ["0/04.png", "1/07.png"]
+    assert [one.partition(":")[0] for one in images.card.skipped] == ["0/04.png", "1/07.png"]
     assert images.labels.tolist() == [int(name[0]) for name in images.ids]
     assert job.figures["skipped"] == 2
     assert "2 of 9 images were skipped" in job.notes[0]
