@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from transfer.errors import TransferError
 from transfer.numerics.feature_transforms import (
+    L2,
     Step,
-    Whitening,
-    fit_pca,
     fit_scaler,
     panel_transform,
     random_projection,
 )
+from transfer.numerics.pca import Whitening, fit_pca
 from transfer.stage.feature_blocks import finite_blocks, non_finite_row
 from transfer.storage.hdf5_tables import TableWriter
 from transfer.utils.lazy_imports import np, torch
@@ -67,7 +67,7 @@ def fit_steps(options: StepOptions, context: StageContext, features: list[Featur
         device = torch.device("cpu")  # Apple's GPUs have no float64
     for name in options.steps:
         if name == "l2":
-            steps.append({})
+            steps.append(L2)
         elif name in ("center", "standardize"):
             steps.append(fit_scaler(blocks, width, name == "standardize", context.note))
         elif name == "project":
