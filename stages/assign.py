@@ -1,8 +1,8 @@
-"""Pseudo-labels: every image gets the nearest cluster, of its own set's centroids or another's."""
+"""Pseudo-labels: the nearest cluster of each image, of its own set or of another one."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import TransferError
@@ -21,17 +21,20 @@ if TYPE_CHECKING:
 
 
 class Assign(Stage):
-    """The nearest centroid, with its distance and the runner-up's. Labels are compact: empty clusters have none."""
+    """Label each image with its nearest centroid; keep the distances to it and to the runner-up.
+
+    Labels are consecutive numbers, since empty clusters get none.
+    """
 
     produces = PseudoLabels
     version = 2  # since the number of clusters is kept
     seeded = False
 
-    features: str = stage_input(Features, "of the images to label")
-    clusters: str = stage_input(Clusters, "what they are compared with")
+    features: str = stage_input(Features, "the features of the images to label")
+    clusters: str = stage_input(Clusters, "the clusters that the features are compared with")
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """Features and centroids come from the same network, layer and preparation."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption for features of another network, layer or preparation."""
         check_same_space("features", planned.inputs["features"], planned.inputs["clusters"])
 
     def run(self, context: StageContext) -> None:
@@ -39,9 +42,9 @@ class Assign(Stage):
         clusters: Clusters = context.inputs["clusters"]
         if features.space != clusters.space:
             raise TransferError(
-                "these features are not of the kind that the centroids are of (another network, layer or preparation)"
+                "features and centroids differ in network, layer, pooling or preparation"
             )
-        filled = np.flatnonzero(clusters.sizes)  # an empty cluster is no runner-up either
+        filled = np.flatnonzero(clusters.sizes)  # an empty cluster must not be a runner-up either
         centroids = np.ascontiguousarray(clusters.centroids[filled])
         assigner = Assigner(centroids, faiss_gpu(str(context.runtime.device)))
         blocks = []
@@ -52,7 +55,7 @@ class Assign(Stage):
         distances, nearest = (np.concatenate(parts) for parts in zip(*blocks, strict=True))
         used, labels, sizes = np.unique(nearest[:, 0], return_inverse=True, return_counts=True)
         if len(used) == 1:
-            raise TransferError("all images got the same label: there is nothing to learn from it")
+            raise TransferError("all images got the same label, so there is nothing to learn")
         if sizes.max() > len(features) / 2:
             context.note(
                 f"{100 * sizes.max() / len(features):.0f} % of all images got the same label"
@@ -75,12 +78,22 @@ class Assign(Stage):
 def two_nearest(
     block: numpy.ndarray, centroids: numpy.ndarray, assigner: Assigner
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """(n, D) float32 to Euclidean distances and centroid numbers, both (n, 2), nearest first.
+    """Compute the Euclidean distances to the two nearest centroids.
 
-    The distances are those of the differences: FAISS's own, from products, are rounded where they are small.
+    Distances are computed from differences, because FAISS's own, from products, are inaccurate
+    where they are small.
+
+    Args:
+        block: (n, D) float32.
+        centroids: (k, D) float32.
+        assigner: finds the nearest centroids.
+
+    Returns:
+        Distances and centroid numbers, both (n, 2), nearest first.
     """
     _, numbers = assigner.nearest(block, 2)
-    away = [block - centroids[column] for column in numbers.T]
-    distances = np.sqrt(np.stack([np.einsum("nd,nd->n", one, one) for one in away], axis=1))
+    offsets = [block - centroids[column] for column in numbers.T]
+    squares = [np.einsum("nd,nd->n", offset, offset) for offset in offsets]
+    distances = np.sqrt(np.stack(squares, axis=1))
     order = distances.argsort(axis=1, kind="stable")
     return np.take_along_axis(distances, order, 1), np.take_along_axis(numbers, order, 1)

@@ -1,9 +1,8 @@
-"""Clusters: k-means of features."""
+"""K-means clustering of features."""
 
 from __future__ import annotations
 
-import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 from transfer.artifacts import Clusters, Features
@@ -22,6 +21,7 @@ from transfer.stage.feature_blocks import FeatureRows
 from transfer.stage.feature_space import planned_count
 from transfer.stage.options import option, stage_input
 from transfer.storage.hdf5_tables import write_table
+from transfer.utils.files import write_atomic
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -35,35 +35,36 @@ if TYPE_CHECKING:
 
 
 class Cluster(Stage):
-    """K-means with FAISS over all rows: no sub-sampling. The paper: k = 2,000, Euclidean; k hardly mattered there."""
+    """Cluster features by k-means with FAISS over all rows, without sampling.
+
+    The paper has k = 2,000 and Euclidean distances; k hardly mattered there.
+    """
 
     produces = Clusters
     smoke = {"k": 20, "iterations": 3}
 
-    features: str = stage_input(Features, "what is clustered")
+    features: str = stage_input(Features, "the features to cluster")
     k: int = option(2000, "number of clusters", ge=2)
     iterations: int = option(
-        20, "passes over all rows; it stops before if nothing moves any more", ge=1
+        20, "maximum passes over all rows; stops early when nothing moves", ge=1
     )
     init: Literal["k-means++", "random"] = option(
         "k-means++", "first centroids (k-means++ chooses among 16 rows a centroid)"
     )
     n_init: int = option(1, "starts, of which the one with the lowest objective is kept", ge=1)
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """There are as many images as clusters."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption for fewer images than clusters."""
         count = planned_count(planned.inputs["features"])
         if count is not None and count < self.k:
             raise InvalidOption(
-                "k", f"{self.k} clusters of {count} images: k must not be larger than their number"
+                "k", f"{self.k} clusters of {count} images; k must be at most the number of images"
             )
 
     def run(self, context: StageContext) -> None:
         features: Features = context.inputs["features"]
-        rows, gpu = (
-            FeatureRows(features, context.pause_point),
-            faiss_gpu(str(context.runtime.device)),
-        )
+        rows = FeatureRows(features, context.pause_point)
+        gpu = faiss_gpu(str(context.runtime.device))
         if context.runtime.device.type == "cuda" and gpu is None:
             context.note("this FAISS cannot use the GPU: k-means ran on the CPU")
         check_rows(rows, self.k, lambda row: features.ids[row])
@@ -72,12 +73,13 @@ class Cluster(Stage):
             "clustering", self.n_init * self.iterations, "iterations"
         ) as progress:
             for number in range(self.n_init):
-                state = self._lloyd(context, rows, number, gpu, progress)
+                state = self._run_lloyd(context, rows, number, gpu, progress)
                 sizes, objective = cluster_sizes(rows, state.centroids, gpu)
                 if best is None or objective < best[0]:
                     best = objective, state, sizes
+        assert best is not None, "n_init is at least 1"
         objective, state, sizes = best
-        self._tell(context, sizes, objective, state)
+        self._report(context, sizes, objective, state)
         write_table(
             context.folder / "clusters.h5",
             {
@@ -90,7 +92,7 @@ class Cluster(Stage):
             preparation=features.attributes["preparation"],
         )
 
-    def _lloyd(
+    def _run_lloyd(
         self,
         context: StageContext,
         rows: FeatureRows,
@@ -98,7 +100,7 @@ class Cluster(Stage):
         gpu: int | None,
         progress: Progress,
     ) -> LloydState:
-        """All iterations of one try; each leaves a checkpoint."""
+        """Run all iterations of start `number`, with a checkpoint after each."""
         path = context.checkpoints / f"try-{number}.npz"
         state = _load(path) or initial_centroids(
             rows, self.k, self.init, context.seed_for("start", number)
@@ -107,19 +109,20 @@ class Cluster(Stage):
         while len(state.objective) < self.iterations and not state.settled:
             state = lloyd_step(rows, state, gpu)
             _save(path, state)
-            done = f"try {number + 1} of {self.n_init}, iteration {len(state.objective)} of {self.iterations}"
-            context.save_progress(done)
+            iteration = f"iteration {len(state.objective)} of {self.iterations}"
+            context.save_progress(f"start {number + 1} of {self.n_init}, {iteration}")
             progress.say(f"objective {state.objective[-1]:.4g}")
             progress.advance(1)
             context.pause_point()
         progress.advance(self.iterations - len(state.objective))
         return state
 
-    def _tell(
+    def _report(
         self, context: StageContext, sizes: numpy.ndarray, objective: float, state: LloydState
     ) -> None:
-        """What a person should know: balance, emptiness, collapse."""
-        empty, (entropy, imbalance) = int((sizes == 0).sum()), size_balance(sizes)
+        """Record figures and notes on balance and empty clusters; raise for collapsed features."""
+        empty = int((sizes == 0).sum())
+        entropy, imbalance = size_balance(sizes)
         if len(sizes) - empty == 1:
             raise TransferError("all rows fell into one cluster: the features have collapsed")
         context.figures.update(
@@ -135,24 +138,24 @@ class Cluster(Stage):
         )
         if (largest := sizes.max() / sizes.sum()) > 0.5:
             context.note(
-                f"one cluster holds {100 * largest:.0f} % of all rows: collapsed features?"
+                f"one cluster holds {100 * largest:.0f} % of all rows; did the features collapse?"
             )
         if empty:
-            context.note(f"{empty} of {self.k} clusters are empty; `assign` leaves them out")
+            are = "is" if empty == 1 else "are"
+            context.note(f"{empty} of {self.k} clusters {are} empty; `assign` leaves them out")
 
 
 def _save(path: Path, state: LloydState) -> None:
-    draft = path.with_suffix(".draft")
-    facts = np.array([state.splits, state.settled])
-    with open(draft, "wb") as file:
-        np.savez(file, centroids=state.centroids, objective=np.array(state.objective), facts=facts)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)
+    def write(draft: Path) -> None:
+        objective, facts = np.array(state.objective), np.array([state.splits, state.settled])
+        with open(draft, "wb") as file:
+            np.savez(file, centroids=state.centroids, objective=objective, facts=facts)
+
+    write_atomic(path, write, durable=True)
 
 
 def _load(path: Path) -> LloydState | None:
-    """The state that a former run saved; None where there is none, or none that can be read."""
+    """The state that an interrupted run saved; None if it is missing or unreadable."""
     try:
         with np.load(path, allow_pickle=False) as saved:
             splits, settled = saved["facts"].tolist()

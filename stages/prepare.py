@@ -1,25 +1,15 @@
-"""Preparation: what is done to features before anything learns from them. It weighs more than k does."""
+"""Preparation of features before clustering or training; it matters more than k."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from transfer.artifacts import Features
 from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
-from transfer.numerics.feature_transforms import (
-    L2,
-    Step,
-    fit_scaler,
-    panel_transform,
-    random_projection,
-)
-from transfer.numerics.pca import Whitening, fit_pca
 from transfer.stage.base import Stage
-from transfer.stage.feature_blocks import finite_blocks, non_finite_row
 from transfer.stage.feature_space import (
     check_side_by_side,
     planned_count,
@@ -33,23 +23,23 @@ from transfer.stage.options import (
     option,
     stage_input,
 )
-from transfer.storage.hdf5_tables import TableWriter, write_table
-from transfer.utils.lazy_imports import np, torch
+from transfer.stage.prepared_features import fit_steps, input_width, write_prepared
+from transfer.storage.hdf5_tables import write_table
+from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
-    import numpy
-
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 
 class Prepare(Stage):
-    """Features in, features out: steps in the order given, fitted on these features or taken over from another stage.
+    """Apply steps to features in the given order, fitted on them or taken from another stage.
 
-    Several features of the same images (`features: [a, b]`) are put side by side first: prepare each of them before,
-    or the one of the largest values outweighs the others.
+    Several features of the same images (`features: [a, b]`) are first joined side by side. Prepare
+    each of them before; otherwise the one with the largest values outweighs the others.
 
-    Fitting is exact: every row counts, sums are in float64, and memory does not grow with the number of rows.
+    Fitting is exact: it uses every row, sums are in float64, and memory does not grow with the
+    number of rows.
     """
 
     produces = Features
@@ -57,7 +47,7 @@ class Prepare(Stage):
     smoke = {"components": 16}
 
     features: OneOrMoreStages = stage_input(
-        Features, "what is prepared; several are put side by side"
+        Features, "the features to prepare; several are joined side by side"
     )
     like: str | None = stage_input(
         Features,
@@ -66,25 +56,25 @@ class Prepare(Stage):
     )
     steps: list[Literal["center", "standardize", "l2", "pca", "whiten", "project"]] = option(
         ["l2", "whiten"],
-        "center: subtract the mean; standardize: unit deviation too; l2: unit length; "
-        "pca, whiten: `components` directions; project: at random, to `projected` values",
+        "center: subtract the mean; standardize: unit deviation too; l2: unit length; pca, whiten: "
+        "`components` directions; project: random directions, to `projection_dim` values",
     )
     components: int | None = option(
         None,
-        "directions that are kept; none: as many as there are",
+        "directions that are kept; none: as many as possible",
         applies_when={"steps": ["pca", "whiten"]},
         ge=1,
     )
     variance_floor: float = option(
         1e-4,
-        "whitening takes an eigenvalue for no smaller than this share of the largest",
+        "smallest eigenvalue that whitening divides by, as a share of the largest",
         applies_when={"steps": ["whiten"]},
         ge=0,
         lt=1,
     )
     shrinkage: Annotated[float, Field(ge=0, le=1)] | Literal["ledoit-wolf"] | None = option(
         None,
-        "whitening draws the eigenvalues toward their mean by this share; ledoit-wolf: by the best one",
+        "share by which whitening moves eigenvalues to their mean; ledoit-wolf: the best share",
         applies_when={"steps": ["whiten"]},
     )
     projection_dim: int = option(
@@ -92,213 +82,162 @@ class Prepare(Stage):
     )
     projection_seed: int = option(
         0,
-        "of the random projection: another one",
+        "seed of the random projection",
         applies_when={"steps": ["project"]},
         ge=0,
         lt=2**32,
     )
-    dtype: Literal["float16", "float32"] = option("float16", "how features are kept")
+    dtype: Literal["float16", "float32"] = option("float16", "number format of the saved features")
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """Something is to be done, there are rows enough, and what is taken over fits features of this kind."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption for empty or impossible steps, or steps fitted on other features."""
         features, like = inputs_named(planned.inputs, "features"), planned.inputs.get("like")
         check_side_by_side("features", features)
         if like is not None:
-            if not isinstance(like.stage, Prepare):
+            self._check_like(features, like)
+        else:
+            self._check_steps(features)
+
+    def _check_like(self, features: list[PlannedStage[Any]], like: PlannedStage[Any]) -> None:
+        if not isinstance(like.stage, Prepare):
+            raise InvalidOption(
+                "like",
+                f"'{like.name}' ({like.uses}) has no fitted steps; name a stage that "
+                "`uses: prepare`",
+            )
+        fitted = like
+        while "like" in fitted.inputs:
+            fitted = fitted.inputs["like"]
+        fitted_on = inputs_named(fitted.inputs, "features")
+        if [*map(planned_space, features)] != [*map(planned_space, fitted_on)]:
+            names = ", ".join(source.name for source in features)
+            fitted_names = ", ".join(source.name for source in fitted_on)
+            raise InvalidOption(
+                "like",
+                f"'{names}' and '{fitted_names}', on which '{fitted.name}' was fitted, differ in "
+                "network, layer, pooling or preparation",
+            )
+        for name, field in type(self).model_fields.items():
+            is_fitted = name == "steps" or "steps" in conditions(field)
+            if is_fitted and getattr(self, name) != field.default:
                 raise InvalidOption(
-                    "like",
-                    f"'{like.name}' ({like.uses}) has no fitted steps: name a stage that `uses: prepare`",
+                    name, f"the fitted steps are those of '{fitted.name}'; remove this option"
                 )
-            fitted = like
-            while "like" in fitted.inputs:
-                fitted = fitted.inputs["like"]
-            theirs = inputs_named(fitted.inputs, "features")
-            if [*map(planned_space, features)] != [*map(planned_space, theirs)]:
-                ours, those = (", ".join(one.name for one in some) for some in (features, theirs))
-                raise InvalidOption(
-                    "like",
-                    f"'{fitted.name}' was fitted on '{those}', which '{ours}' are not of one kind with",
-                )
-            for name, field in type(self).model_fields.items():
-                fits = name == "steps" or "steps" in conditions(field)
-                if fits and getattr(self, name) != field.default:
-                    raise InvalidOption(
-                        name,
-                        f"the steps are those of '{fitted.name}', as they were fitted: leave it out",
-                    )
-            return
+
+    def _check_steps(self, features: list[PlannedStage[Any]]) -> None:
         if not self.steps and len(features) == 1:
             raise InvalidOption("steps", "an empty list does nothing")
-        count = planned_count(features[0])
-        if (
-            count is not None
-            and self.components
-            and {"pca", "whiten"} & set(self.steps)
-            and self.components >= count
-        ):
+        has_components = bool({"pca", "whiten"} & set(self.steps))
+        count, components = planned_count(features[0]), self.components or 0
+        if has_components and count is not None and 0 < components >= count:
             raise InvalidOption(
-                "components",
-                f"{self.components} components of {count} images: at most {count - 1} can be had",
+                "components", f"{components} components of {count} images: at most {count - 1}"
             )
         after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
-        if {"pca", "whiten"} & set(after) and (self.components or 0) > self.projection_dim:
+        if {"pca", "whiten"} & set(after) and components > self.projection_dim:
             raise InvalidOption(
-                "components",
-                f"{self.components} components of {self.projection_dim} projected values",
+                "components", f"{components} components of {self.projection_dim} projected values"
             )
 
-    def validate_build(self, planned: PlannedStage) -> None:
-        """No step keeps more values than it is given."""
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption if a step keeps more values than it is given."""
         self.output_width(planned)
 
-    def output_space(self, planned: PlannedStage) -> object:
+    def prepared_from(self, planned: PlannedStage[Any]) -> list[PlannedStage[Any]]:
+        like = planned.inputs.get("like")
+        if like is not None:
+            return like.stage.prepared_from(like)
+        return inputs_named(planned.inputs, "features")
+
+    def output_space(self, planned: PlannedStage[Any]) -> object:
         fitted = planned.inputs.get("like")
         return planned.key if fitted is None else planned_space(fitted)
 
-    def output_width(self, planned: PlannedStage) -> int | None:
-        """Values after all steps; InvalidOption where a step gets too few, None where unknown."""
+    def output_width(self, planned: PlannedStage[Any]) -> int | None:
+        """Values of a row after all steps; InvalidOption if a step is given too few."""
         if "like" in planned.inputs:
             return planned_width(planned.inputs["like"])
-        widths = [planned_width(one) for one in inputs_named(planned.inputs, "features")]
-        width = None if None in widths else sum(widths)
+        width = 0
+        for source in inputs_named(planned.inputs, "features"):
+            source_width = planned_width(source)
+            if source_width is None:
+                return None
+            width += source_width
         for step in self.steps if width else ():
             if step in ("pca", "whiten"):
                 if (self.components or 0) > width:
                     raise InvalidOption(
-                        "components", f"{self.components} of features of {width} values"
+                        "components",
+                        f"{self.components} components of features of {width} values",
                     )
-                width = self.components or min(width, (planned_count(planned) or width + 1) - 1)
+                count = planned_count(planned)
+                width = self.components or (min(width, count - 1) if count else width)
             elif step == "project":
                 if self.projection_dim >= width:
-                    told = (
-                        f"{self.projection_dim} values of features of {width}: leave `project` out"
+                    raise InvalidOption(
+                        "projection_dim",
+                        f"{self.projection_dim} values of features of {width}; lower it, or leave "
+                        "`project` out",
                     )
-                    raise InvalidOption("projection_dim", told)
                 width = self.projection_dim
         return width
 
     def for_smoke_run(self) -> Stage:
-        """A projection leaves as many values as the directions after it need, and fewer than those before it gave."""
+        """Limit a projection too, between the values of the steps before it and after it."""
         small = super().for_smoke_run()
         if "project" not in self.steps:
             return small
-        last = {"pca", "whiten"} & {*self.steps[: self.steps.index("project")]}
-        return small.model_copy(
-            update={"projection_dim": min(self.projection_dim, 8 if last else 16)}
-        )
+        before = self.steps[: self.steps.index("project")]
+        limit = 8 if {"pca", "whiten"} & set(before) else 16
+        return small.model_copy(update={"projection_dim": min(self.projection_dim, limit)})
 
     def run(self, context: StageContext) -> None:
         features: list[Features] = inputs_named(context.inputs, "features")
         like: Features | None = context.inputs.get("like")
-        facts, width = dict(features[0].attributes), sum(one.shape[1] for one in features)
-        source, before = features[0].space, features[0].attributes["preparation"]
-        if len(features) > 1:
-            ids, *others = (one.table.read("ids") for one in features)
-            if not all(np.array_equal(ids, other) for other in others):
-                raise TransferError(
-                    "these features are of different images, and cannot stand side by side"
-                )
-            source, before = {"side by side": [one.space for one in features]}, ["side by side"]
-            facts["layer"] = " + ".join(dict.fromkeys(one.attributes["layer"] for one in features))
+        attributes = _joined_attributes(features)
         if like is None:
-            names, steps, space = (
-                list(self.steps),
-                self._fit(context, features, width),
-                {"prepare": context.key},
-            )
+            names, space = list(self.steps), {"prepare": context.key}
+            steps = fit_steps(self, context, features)
         else:
             names, space = like.attributes["steps"], like.space
             steps = load_steps(like)
-            fitted = width_before(steps) or width
-            if fitted != width:
+            width = sum(source.shape[1] for source in features)
+            fitted_width = input_width(steps) or width
+            if fitted_width != width:
                 raise TransferError(
-                    f"the steps were fitted on {fitted} values, these features have {width}"
+                    f"the steps were fitted on {fitted_width} values, these features have {width}"
                 )
-            if like.attributes["source"] != source:
+            if like.attributes["source"] != attributes["source"]:
                 raise TransferError(
-                    "these features are not of the kind that the steps were fitted on (another network or layer)"
+                    "these features and those that the steps were fitted on differ in network, "
+                    "layer, pooling or preparation"
                 )
-        facts |= {
+        attributes |= {
             "space": space,
-            "source": source,
             "steps": names,
-            "preparation": [*before, *names],
+            "preparation": [*attributes["preparation"], *names],
         }
-        self._write(context, features, steps, facts)
+        write_prepared(context, features, steps, self.dtype, attributes)
         columns = {
-            f"{i}.{name}": values for i, step in enumerate(steps) for name, values in step.items()
+            f"{number}.{name}": values
+            for number, step in enumerate(steps)
+            for name, values in step.items()
         }
         write_table(context.folder / "preparation.h5", columns)
 
-    def _fit(self, context: StageContext, features: list[Features], width: int) -> list[Step]:
-        steps: list[Step] = []
 
-        def blocks() -> Iterator[numpy.ndarray]:
-            mapped = panel_transform(steps)
-            return (mapped(block) for _, block in finite_blocks(context, *features))
-
-        count, device = len(features[0]), context.runtime.device
-        if device.type != "cuda":
-            device = torch.device("cpu")  # Apple's GPUs have no float64
-        for name in self.steps:
-            if name == "l2":
-                steps.append(L2)
-            elif name in ("center", "standardize"):
-                steps.append(fit_scaler(blocks, width, name == "standardize", context.note))
-            elif name == "project":
-                steps.append(random_projection(width, self.projection_dim, self.projection_seed))
-                width = self.projection_dim
-            else:
-                whiten = (
-                    Whitening(self.variance_floor, self.shrinkage) if name == "whiten" else None
-                )
-                step, kept = fit_pca(
-                    blocks, count, width, self.components, whiten, device, context.note
-                )
-                context.figures["variance kept"] = kept * context.figures.get("variance kept", 1.0)
-                width = step["matrix"].shape[1]
-                steps.append(step)
-        return steps
-
-    def _write(
-        self,
-        context: StageContext,
-        features: list[Features],
-        steps: list[Step],
-        facts: dict[str, object],
-    ) -> None:
-        first = features[0]
-        width = next(
-            (step["matrix"].shape[1] for step in reversed(steps) if "matrix" in step), None
-        )
-        width = width or sum(one.shape[1] for one in features)
-        others = {
-            "ids": first.table.read("ids")
-        }  # as they are kept: a million texts would take 100 MB
-        if first.labels is not None:
-            others["labels"] = first.labels
-        mapped = panel_transform(steps)
-        columns = {"features": ((width,), self.dtype)} | {
-            name: ((), one.dtype.str) for name, one in others.items()
-        }
-        with (
-            TableWriter(context.folder / "features.h5", len(first), columns, **facts) as table,
-            context.progress("preparing", len(first), "images") as progress,
-        ):
-            for start, block in finite_blocks(context, *features):
-                with np.errstate(over="ignore"):
-                    prepared = mapped(block).astype(self.dtype)
-                if (bad := non_finite_row(prepared)) is not None:
-                    name = first.ids[start + bad]
-                    raise TransferError(
-                        f"the prepared features of {name} are too large for {self.dtype}: set `dtype: float32`"
-                    )
-                table.append(features=prepared)
-                progress.advance(len(block))
-            table.append(**others)
-        context.figures.update(images=len(first), dimensions=width)
-
-
-def width_before(steps: list[Step]) -> int | None:
-    """How many values the steps take; None where they take any number."""
-    return next((len(step.get("mean", step.get("matrix"))) for step in steps if step), None)
+def _joined_attributes(features: list[Features]) -> dict[str, Any]:
+    """The attributes of features side by side, with their space as `source`."""
+    first = features[0]
+    if len(features) == 1:
+        return {**first.attributes, "source": first.space}
+    ids, *others = (source.table.read("ids") for source in features)
+    if not all(np.array_equal(ids, other) for other in others):
+        raise TransferError("these features are of different images, so rows cannot be joined")
+    layers = dict.fromkeys(source.attributes["layer"] for source in features)
+    return {
+        **first.attributes,
+        "layer": " + ".join(layers),
+        "source": {"side by side": [source.space for source in features]},
+        "preparation": ["side by side"],
+    }

@@ -1,70 +1,100 @@
-"""Anchors: a first-in, first-out queue of what the teacher, and perhaps the target, said of the images seen last."""
+"""A first-in, first-out queue of the features of the images seen last, the anchors of a loss."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
 
-OUT = -1e9  # what no softmax notices
+MASKED = -1e9  # a logit that adds nothing to a softmax
 
 
 class MemoryQueue(nn.Module):
-    """Buffers, so that a checkpoint has them. Places that are still empty count for nothing.
+    """Anchor features in buffers, so that a checkpoint holds them; empty slots are masked.
 
-    An image is in it once at most, and is no anchor of its own: it would be the most similar of all, whatever it shows.
+    An image is in the queue at most once. It is masked as an anchor of itself, because it would be
+    the most similar of all, whatever it shows. The last slot is always empty.
     """
 
-    def __init__(self, length: int, images: int, teacher: int, own: int | None):
-        """images: in the set. teacher, own: widths of the features; own: None where the teacher's serve both."""
+    teacher: Tensor  # (length + 1, D) the teacher's features
+    own: Tensor | None  # (length + 1, D') the target's; None: the teacher's serve both
+    next: Tensor  # () number of images so far; modulo `length`, the slot that is filled next
+    image: Tensor  # (length + 1,) the image in each slot; -1: empty
+    place: Tensor  # (images + 1,) the slot of each image; `length`: not in the queue
+
+    def __init__(self, length: int, images: int, teacher_width: int, own_width: int | None):
+        """Make an empty queue.
+
+        Args:
+            length: slots.
+            images: images of the training set.
+            teacher_width: values of the teacher's features.
+            own_width: values of the target's features; None: the teacher's serve both.
+        """
         super().__init__()
-        # One place more than there are anchors: no image's, and of what is nowhere else.
-        self.register_buffer("teacher", torch.zeros(length + 1, teacher))
-        self.register_buffer("own", None if own is None else torch.zeros(length + 1, own))
+        slots = length + 1
+        self.register_buffer("teacher", torch.zeros(slots, teacher_width))
+        self.register_buffer("own", None if own_width is None else torch.zeros(slots, own_width))
         self.register_buffer("next", torch.zeros((), dtype=torch.int64))
-        self.register_buffer("image", torch.full((length + 1,), -1))  # at each place, -1 for none
-        self.register_buffer(
-            "place", torch.full((images + 1,), length)
-        )  # of each image; the last is that of none
+        self.register_buffer("image", torch.full((slots,), -1))
+        # The last entry is written for empty slots, whose image is -1.
+        self.register_buffer("place", torch.full((images + 1,), length))
         self.length = length
-        self._coming: list[tuple[Tensor, Tensor, Tensor | None]] = []
+        self._pending: list[tuple[Tensor, Tensor, Tensor | None]] = []
 
     def logits(
-        self, ids: Tensor, said: Tensor, wanted: Tensor, own: float, theirs: float, positive: bool
+        self,
+        ids: Tensor,
+        target_features: Tensor,
+        teacher_features: Tensor,
+        target_temperature: float,
+        teacher_temperature: float,
+        positive: bool,
     ) -> tuple[Tensor, Tensor]:
-        """(B, length + 1) cosines over the temperatures `own` and `theirs`: the target's, and the teacher's.
+        """Return two (B, length + 1) of cosines over a temperature: the target's, the teacher's.
 
-        said, wanted: what they say of the images `ids`, of unit length. positive: the last column is the image itself.
+        Args:
+            ids: (B,) the images.
+            target_features: (B, D') of unit length.
+            teacher_features: (B, D) of unit length.
+            target_temperature: divides the target's cosines.
+            teacher_temperature: divides the teacher's cosines.
+            positive: the last column compares with the teacher's features of the image itself.
         """
-        empty = torch.where(self.image < 0, OUT, 0.0)
-        anchors, itself = self.teacher if self.own is None else self.own, self.place[ids][:, None]
-        ours = torch.addmm(empty, said / own, anchors.T).scatter_(1, itself, OUT)
+        mask = torch.where(self.image < 0, MASKED, 0.0)
+        anchors = self.teacher if self.own is None else self.own
+        itself = self.place[ids][:, None]
+        target = torch.addmm(mask, target_features / target_temperature, anchors.T)
+        target.scatter_(1, itself, MASKED)
         with torch.no_grad():
-            wished = torch.addmm(empty, wanted / theirs, self.teacher.T).scatter_(1, itself, OUT)
+            teacher = torch.addmm(mask, teacher_features / teacher_temperature, self.teacher.T)
+            teacher.scatter_(1, itself, MASKED)
         if positive:
-            ours[:, -1] = (said * wanted).sum(1) / own
-            wished[:, -1] = 1 / theirs
-        return ours, wished
+            target[:, -1] = (target_features * teacher_features).sum(1) / target_temperature
+            teacher[:, -1] = 1 / teacher_temperature
+        return target, teacher
 
-    def enqueue(self, ids: Tensor, wanted: Tensor, said: Tensor | None) -> None:
-        """Have a batch wait: until the step is done, its gradients need the queue as it is."""
-        self._coming.append((ids, wanted, said))
+    def enqueue(self, ids: Tensor, teacher_features: Tensor, own_features: Tensor | None) -> None:
+        """Hold a batch back until `flush`: the gradients of the step need the queue as it is.
+
+        Args:
+            ids: (B,) the images.
+            teacher_features: (B, D).
+            own_features: (B, D'); None where the teacher's serve both.
+        """
+        self._pending.append((ids, teacher_features, own_features))
 
     def flush(self) -> None:
-        """What waits takes the places of what came first."""
+        """Overwrite the oldest slots with the batches that were held back."""
         length = self.length
-        for ids, wanted, said in self._coming:
-            ids, wanted, said = (
-                ids[-length:],
-                wanted[-length:],
-                said if said is None else said[-length:],
-            )
-            places = (self.next + torch.arange(len(ids), device=ids.device)) % length
-            self.image[self.place[ids]] = -1  # where these images were before
-            self.place[self.image[places]] = length  # the images that were here
-            self.image[places], self.place[ids] = ids, places
+        for ids, teacher_features, own_features in self._pending:
+            ids, teacher_features = ids[-length:], teacher_features[-length:]
+            slots = (self.next + torch.arange(len(ids), device=ids.device)) % length
+            self.image[self.place[ids]] = -1  # the former slots of these images
+            self.place[self.image[slots]] = length  # the images that are overwritten
+            self.image[slots], self.place[ids] = ids, slots
             self.place[-1] = length
-            self.teacher[places] = wanted
-            if self.own is not None:
-                self.own[places] = said
+            self.teacher[slots] = teacher_features
+            if self.own is not None and own_features is not None:
+                self.own[slots] = own_features[-length:]
             self.next.add_(len(ids))
-        self._coming.clear()
+        self._pending.clear()

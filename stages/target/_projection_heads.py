@@ -1,48 +1,66 @@
-"""Heads between the target and what it learns to say; they are no part of the network that is kept."""
+"""Heads between the target and what it learns; they are not part of the exported network."""
 
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 from transfer.errors import InvalidOption, TransferError
+from transfer.utils.formatting import plural
 from transfer.utils.lazy_imports import nn
 
 if TYPE_CHECKING:
     from transfer.stage.base import PlannedStage
-    from transfer.training.target_task import Target
+
+
+class StageWithHead(Protocol):
+    """The options of a stage that decide how many images the batch norms of its head see."""
+
+    @property
+    def batch_size(self) -> int: ...
+
+    @property
+    def accumulation_steps(self) -> int: ...
+
+    @property
+    def head(self) -> str: ...
 
 
 def linear_or_mlp(kind: str, width: int, hidden: int, out: int, depth: int = 1) -> nn.Module:
-    """(B, width) to (B, out): `linear`, or `mlp` with `depth` hidden layers and their batch norms."""
+    """Make a head from (B, width) to (B, out).
+
+    Args:
+        kind: `linear`, or `mlp`, whose hidden layers have batch norms and ReLUs.
+        width: values of the input.
+        hidden: width of the hidden layers.
+        out: values of the output.
+        depth: number of hidden layers.
+    """
     if kind == "linear":
         return nn.Linear(width, out)
-    widths = [width, *[hidden] * depth]
-    layers = [
-        layer
-        for a, b in pairwise(widths)
-        for layer in (nn.Linear(a, b), nn.BatchNorm1d(b), nn.ReLU())
-    ]
+    layers: list[nn.Module] = []
+    for before, after in pairwise([width, *[hidden] * depth]):
+        layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]
     return nn.Sequential(*layers, nn.Linear(hidden, out))
 
 
-def check_parts(target: Target, planned: PlannedStage) -> None:
-    """BadOption where `accumulate` leaves single images to an MLP, whose batch norms need two."""
-    if told := _single(target, planned.images["images"].stage.count):
-        raise InvalidOption("accumulation_steps", told)
+def check_batch_parts(stage: StageWithHead, planned: PlannedStage[Any]) -> None:
+    """Raise InvalidOption if `accumulation_steps` leaves single images to an MLP's batch norms."""
+    if problem := _single_image(stage, planned.images["images"].stage.count):
+        raise InvalidOption("accumulation_steps", problem)
 
 
-def check_known(target: Target, known: int) -> None:
-    """The same of the images that have features, which are counted once they are read."""
-    if told := _single(target, known):
-        raise TransferError(
-            f"{known:,} image{'s have' if known > 1 else ' has'} features, and {told}"
-        )
+def check_images_with_features(stage: StageWithHead, count: int) -> None:
+    """Repeat `check_batch_parts` for the images that have features, counted once they are read."""
+    if problem := _single_image(stage, count):
+        have = "has" if count == 1 else "have"
+        raise TransferError(f"only {plural(count, 'image')} {have} features: {problem}")
 
 
-def _single(target: Target, count: int) -> str:
-    batch = min(target.batch_size, count)
-    if target.head != "mlp" or batch // target.accumulation_steps > 1:
+def _single_image(stage: StageWithHead, count: int) -> str:
+    """Describe the problem of a batch whose parts have one image; empty where there is none."""
+    batch = min(stage.batch_size, count)
+    if stage.head != "mlp" or batch // stage.accumulation_steps > 1:
         return ""
-    parts = f"{target.accumulation_steps} part{'s' if target.accumulation_steps > 1 else ''}"
-    return f"{parts} of a batch of {batch}: the MLP's batch norms need two images in each"
+    parts = plural(stage.accumulation_steps, "part")
+    return f"{parts} of a batch of {batch}: the batch norms of `head: mlp` need two images in each"

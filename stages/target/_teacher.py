@@ -1,21 +1,18 @@
-"""What a deep network said of the images, as the strategies read it: kept by an earlier stage, or asked again.
+"""The teacher's features of the images: read from an earlier stage, or computed for each crop.
 
-The teacher does not run while the target learns, unless `live` names it: then it sees the very crops that the target
-sees, without gradients, and its features go through the same preparation.
+By default the teacher does not run while the target is trained. With `live` it sees the same crops
+as the target, without gradients, and its features go through the same preparation.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stages.extract.network import ExtractNetwork
-from stages.prepare import Prepare
 from transfer.artifacts import Features, Images, Model
 from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.feature_transforms import to_device, transform_on_device
 from transfer.stage.feature_blocks import finite_blocks
-from transfer.stage.options import inputs_named
 from transfer.transforms.normalize import normalize
 from transfer.transforms.pooling import pool_features
 from transfer.utils.lazy_imports import F, np, torch
@@ -24,43 +21,54 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     import numpy
-    import torch as torch_types
     from torch import Tensor
 
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
-HELD = 1 << 30  # bytes of features that are held in memory
+MEMORY_BUDGET = 1 << 30  # bytes of features that are kept in memory on a CPU
 
 
 class CachedTeacher:
-    """The features that an earlier stage kept of all images.
+    """The features that an earlier stage wrote for all images.
 
-    `rows` (N,): which row each image has, -1 for none. `variance`: the mean over values of their variance.
+    Attributes:
+        rows: (N,) the row of each image in the features; -1 for an image without features.
+        width: values of a row.
+        variance: the variance of the features, averaged over their values.
     """
 
     def __init__(self, context: StageContext, features: Features, images: Images, name: str):
-        row = {one: place for place, one in enumerate(features.ids)}
-        self.rows = np.array([row.get(one, -1) for one in images.ids])
+        """Read all features.
+
+        Args:
+            context: of the stage that trains the target.
+            features: the teacher's.
+            images: those that the target is trained on.
+            name: of the file for features that exceed the memory budget.
+        """
+        row_of = {image_id: row for row, image_id in enumerate(features.ids)}
+        self.rows = np.array([row_of.get(image_id, -1) for image_id in images.ids])
         self.width = features.shape[1]
         self.device = context.runtime.device
-        self.values, self.variance = self._read(
-            context, features, context.checkpoints / f"{name}.npy"
-        )
-        self._of = torch.from_numpy(self.rows).to(self.device)
+        path = context.checkpoints / f"{name}.npy"
+        self.values, self.variance = self._load(context, features, path)
+        self._row_of_image = torch.from_numpy(self.rows).to(self.device)
 
     def __call__(self, crops: Tensor, rng: PerImageRng) -> Tensor:
-        """(B, D) float32 of the images `draw.ids`; the crops make no difference."""
-        rows = self._of[rng.ids]
-        if torch.is_tensor(self.values):
-            return self.values[rows].float()
-        return torch.from_numpy(self.values[rows.cpu().numpy()]).to(self.device).float()
+        """Return (B, D) float32, the features of the images `rng.ids`; the crops are ignored."""
+        rows = self._row_of_image[rng.ids]
+        values = self.values
+        assert values is not None, "only a live teacher has no values"
+        if isinstance(values, torch.Tensor):
+            return values[rows].float()
+        return torch.from_numpy(values[rows.cpu().numpy()]).to(self.device).float()
 
-    def _read(
+    def _load(
         self, context: StageContext, features: Features, path: Path
     ) -> tuple[Tensor | numpy.ndarray | None, float]:
-        """All rows as they are kept, on the device or mapped; and the mean variance of their values."""
+        """Return all rows, on the device or mapped from `path`, and their mean variance."""
         dtype, size = np.dtype(features.table.dtypes["features"]), np.prod(features.shape)
         if size * dtype.itemsize <= feature_budget(self.device):
             values = np.empty(features.shape, dtype)
@@ -68,38 +76,50 @@ class CachedTeacher:
             return torch.from_numpy(values).to(self.device), variance
         values = np.lib.format.open_memmap(path, "w+", dtype, features.shape)
         variance = target_variance(context, features, values)
-        del values  # mapped anew, so that what was written does not count as this process's memory
+        del (
+            values
+        )  # mapped again below, so that written pages do not count as this process's memory
         return np.load(path, mmap_mode="r"), variance
 
 
 class LiveTeacher(CachedTeacher):
-    """The same features, but for rounding: computed anew of each crop, in other batches."""
+    """The same features up to rounding, computed for each crop by the teacher's network."""
 
     def __init__(
         self, context: StageContext, features: Features, images: Images, name: str, model: Model
     ):
+        """Load the network; see `CachedTeacher` for the other arguments.
+
+        Args:
+            context: of the stage that trains the target.
+            features: the teacher's features of the whole images.
+            images: those that the target is trained on.
+            name: unused, since no features are kept.
+            model: the teacher.
+        """
         from transfer.models.blocks import fuse_batchnorm  # imports torch
 
         super().__init__(context, features, images, name)
-        facts = features.attributes
-        self.space = facts["source"] if "steps" in facts else facts["space"]
-        self.steps = to_device(load_steps(features) if "steps" in facts else [], self.device)
+        attributes = features.attributes
+        is_prepared = "steps" in attributes
+        self.space = attributes["source"] if is_prepared else attributes["space"]
+        self.steps = to_device(load_steps(features) if is_prepared else [], self.device)
         self.size, self.normalization = model.card.size, model.normalization
         self.network = model.network()
         fuse_batchnorm(self.network)
-        self.network.to(self.device, memory_format=torch.channels_last).requires_grad_(False)
+        self.network.to(self.device).to(memory_format=torch.channels_last).requires_grad_(False)
 
-    def _read(self, context: StageContext, features: Features, path: Path) -> tuple[None, float]:
+    def _load(self, context: StageContext, features: Features, path: Path) -> tuple[None, float]:
         return None, target_variance(context, features)
 
     def __call__(self, crops: Tensor, rng: PerImageRng) -> Tensor:
-        """(B, D) float32 of the crops (B, 3, S, S), floats in [0, 1]."""
+        """Return (B, D) float32, the features of the crops (B, 3, S, S), floats in [0, 1]."""
         with torch.no_grad():
             if crops.shape[-1] != self.size:
                 crops = F.interpolate(crops, size=self.size, mode="bilinear", antialias=True)
             layer = self.space["layer"]
-            found = self.network.layers(normalize(crops, self.normalization), [layer])[layer]
-            rows = pool_features(found, self.space["pool"], self.space["pooling"])
+            outputs = self.network.layers(normalize(crops, self.normalization), [layer])
+            rows = pool_features(outputs[layer], self.space["pool"], self.space["pooling"])
             with torch.autocast(self.device.type, enabled=False):
                 return transform_on_device(self.steps, rows)
 
@@ -107,77 +127,87 @@ class LiveTeacher(CachedTeacher):
 def teachers(
     context: StageContext, features: list[Features], model: Model | None
 ) -> list[CachedTeacher]:
-    """One for each of the features. `model`: the network to ask again; None: what was kept of it counts."""
+    """Return a teacher for each of the features.
+
+    Args:
+        context: of the stage that trains the target.
+        features: those of each teacher.
+        model: the network of a live teacher, of which there is only one; None: read the features.
+    """
     images = context.images["images"]
     if model is not None:
         return [LiveTeacher(context, features[0], images, "features", model)]
     return [
-        CachedTeacher(context, one, images, f"features-{place}")
-        for place, one in enumerate(features)
+        CachedTeacher(context, source, images, f"features-{number}")
+        for number, source in enumerate(features)
     ]
 
 
-def rows_with_features(all_of: list[CachedTeacher], context: StageContext) -> numpy.ndarray:
-    """The rows of the images that every teacher has features of; a person is told of the others."""
-    whole = np.all([one.rows >= 0 for one in all_of], axis=0)
-    if not whole.any():
-        raise TransferError("none of the images has features: they are of another set")
-    if not whole.all():
+def rows_with_features(teachers: list[CachedTeacher], context: StageContext) -> numpy.ndarray:
+    """The rows of the images of which every teacher has features; a note counts the others."""
+    complete = np.all([teacher.rows >= 0 for teacher in teachers], axis=0)
+    if not complete.any():
+        raise TransferError("none of the images has features; the features are of another set")
+    if not complete.all():
         context.note(
-            f"{int((~whole).sum())} of {len(whole)} images have no features and are left out"
+            f"{int((~complete).sum())} of {len(complete)} images have no features and are left out"
         )
-    return np.flatnonzero(whole)
+    return np.flatnonzero(complete)
 
 
-def check_live(features: list[PlannedStage], live: PlannedStage | None) -> None:
-    """BadOption where the teacher named by `live` is not the one that the features are of, or cannot be asked."""
+def check_live(features: list[PlannedStage[Any]], live: PlannedStage[Any] | None) -> None:
+    """Raise InvalidOption unless `live` is the network that computed the planned features.
+
+    A live teacher repeats one layer of a network and one preparation, so there must be no more.
+    """
     if live is None:
         return
     if len(features) > 1:
-        raise InvalidOption("live", "one teacher can be asked again: name one stage of features")
-    source = features[0]
-    while isinstance(source.stage, Prepare) and "like" in source.inputs:
-        source = source.inputs["like"]
-    if isinstance(source.stage, Prepare):
-        sources = inputs_named(source.inputs, "features")
-        if len(sources) > 1:
-            raise InvalidOption(
-                "live", f"'{source.name}' are of several teachers: one can be asked again"
-            )
-        source = sources[0]
-    if isinstance(source.stage, Prepare):
+        raise InvalidOption("live", "works with one teacher only; name one stage of features")
+    name = features[0].name
+    sources = features[0].stage.prepared_from(features[0]) or features
+    if len(sources) > 1:
+        raise InvalidOption("live", f"'{name}' joins several features, and `live` works with one")
+    (source,) = sources
+    if source.stage.prepared_from(source):
         raise InvalidOption(
-            "live",
-            f"'{features[0].name}' are prepared more than once: have one stage do all `steps`",
+            "live", f"'{name}' was prepared more than once; put all `steps` into one stage"
         )
-    if not isinstance(source.stage, ExtractNetwork):
-        raise InvalidOption(
-            "live", f"'{features[0].name}' are of no network that could be asked again"
-        )
-    if source.inputs["model"].key != live.key:
-        theirs = source.inputs["model"].name
-        raise InvalidOption("live", f"'{features[0].name}' are of '{theirs}', not of '{live.name}'")
+    model = source.stage.source_model(source)
+    if model is None:
+        raise InvalidOption("live", f"'{name}' does not come from a network that could run again")
+    if model.key != live.key:
+        raise InvalidOption("live", f"'{name}' comes from '{model.name}', not from '{live.name}'")
 
 
-def feature_budget(device: torch_types.device) -> int:
-    """Bytes of features that are held on the device; more are mapped from a file, and gathered for each batch."""
-    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else HELD
+def feature_budget(device: torch.device) -> int:
+    """Bytes of features that are kept on the device; more are mapped from a file."""
+    return torch.cuda.mem_get_info(device)[0] // 4 if device.type == "cuda" else MEMORY_BUDGET
 
 
 def target_variance(
     context: StageContext, features: Features, into: numpy.ndarray | None = None
 ) -> float:
-    """The mean over values of their variance; the rows are written into `into` on the way."""
-    first = total = squares = 0.0
+    """Compute the variance of the features, averaged over their values.
+
+    Args:
+        context: of the stage that trains the target.
+        features: (N, D).
+        into: array (N, D) that the rows are copied into.
+
+    Raises:
+        TransferError: all features are the same.
+    """
+    first = total = squares = np.zeros(features.shape[1])
     for start, block in finite_blocks(context, features):
         if into is not None:
             into[start : start + len(block)] = block
         first = block[0].astype(np.float64) if start == 0 else first
-        apart = block - first
-        total, squares = total + apart.sum(axis=0), squares + np.square(apart).sum(axis=0)
+        shifted = block - first  # about a row, so that large means cost no digits
+        total, squares = total + shifted.sum(axis=0), squares + np.square(shifted).sum(axis=0)
     variance = float((squares / len(features) - np.square(total / len(features))).mean())
     if variance <= 0:
         raise TransferError(
-            "all features are the same: there is nothing to learn. Did the network collapse?"
+            "all features are the same, so there is nothing to learn; did the network collapse?"
         )
     return variance

@@ -1,8 +1,8 @@
-"""The target learns several clusterings at once: another k, seed, layer, preparation or teacher each, a head each."""
+"""The target predicts the pseudo-labels of several clusterings, with a head for each."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import PseudoLabels
 from transfer.errors import TransferError
@@ -22,46 +22,46 @@ if TYPE_CHECKING:
 
 
 class MultiLabel(Target):
-    """The mean of the cross-entropies over several sets of pseudo-labels, each with a linear head of its own.
+    """Learn several sets of pseudo-labels: the mean of their cross-entropies, a linear head each.
 
-    One clustering cuts at arbitrary places; what several agree on is there. Images that one of them lacks are left out.
+    The clusterings differ in k, seed, layer, preparation or teacher. The borders of one clustering
+    are arbitrary; what several agree on is not. Images without a label in one of them are left out.
     """
 
     images = {"images": ImageInput("unlabeled", same_as="labels")}
 
-    labels: OneOrMoreStages = stage_input(PseudoLabels, "what is learned: [labels_50, labels_200]")
+    labels: OneOrMoreStages = stage_input(
+        PseudoLabels, "the pseudo-labels to learn: [labels_50, labels_200]"
+    )
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """No clustering is named twice."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption if a clustering is named twice."""
         check_each_once("labels", inputs_named(planned.inputs, "labels"))
 
     def run(self, context: StageContext) -> None:
-        images, pseudo = context.images["images"], inputs_named(context.inputs, "labels")
-        joint = np.stack([labels_for_images(one, images, context) for one in pseudo], axis=1)
-        known = np.flatnonzero((joint >= 0).all(axis=1))
-        if not len(known):
-            raise TransferError(
-                "no image has a label in each clustering: they are of different sets"
-            )
-        labels, counts = (
-            torch.from_numpy(joint).to(context.runtime.device),
-            [one.count for one in pseudo],
-        )
+        images, clusterings = context.images["images"], inputs_named(context.inputs, "labels")
+        joint = np.stack([labels_for_images(each, images, context) for each in clusterings], axis=1)
+        rows = np.flatnonzero((joint >= 0).all(axis=1))
+        if not len(rows):
+            raise TransferError("no image has a label in each clustering; the sets differ")
+        labels = torch.from_numpy(joint).to(context.runtime.device)
+        counts = [clustering.count for clustering in clusterings]
 
-        def asked(
-            heads: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
+        def loss(
+            heads: nn.Module, features: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            each = list(
-                zip([head(found) for head in heads], labels[rng.ids].unbind(1), strict=True)
-            )
-            loss = torch.stack([F.cross_entropy(logits, wanted) for logits, wanted in each]).mean()
-            rights = [(logits.argmax(1) == wanted).float().mean() for logits, wanted in each]
-            return loss, {"accuracy": torch.stack(rights).mean()}
+            assert isinstance(heads, nn.ModuleList)
+            losses, accuracies = [], []
+            for head, targets in zip(heads, labels[rng.ids].unbind(1), strict=True):
+                logits = head(features)
+                losses.append(F.cross_entropy(logits, targets))
+                accuracies.append((logits.argmax(1) == targets).float().mean())
+            return torch.stack(losses).mean(), {"accuracy": torch.stack(accuracies).mean()}
 
         self.learn(
             context,
             lambda backbone, width: nn.ModuleList(nn.Linear(width, count) for count in counts),
-            asked,
-            known,
+            loss,
+            rows,
             chance=float(np.mean([1 / count for count in counts])),
         )

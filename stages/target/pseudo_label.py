@@ -1,4 +1,4 @@
-"""The target learns the pseudo-labels: plain classification from random weights (the paper's transfer)."""
+"""The target predicts the pseudo-labels, from random weights: the paper's transfer."""
 
 from __future__ import annotations
 
@@ -20,44 +20,43 @@ if TYPE_CHECKING:
 
 
 class PseudoLabel(Target):
-    """Cross-entropy over the clusters, images cropped and mirrored at random.
+    """Learn the clusters as classes: cross-entropy on randomly cropped and mirrored images.
 
-    Labels are joined to images by id; the head has one output a non-empty cluster, and is
-    no part of the network: it is kept beside it (`head.safetensors`) for `evaluate/fidelity`.
+    Labels are joined to images by id. The head has one output for each non-empty cluster. It is not
+    part of the network, and is kept in `head.safetensors` for `evaluate/fidelity`.
     """
 
-    version = 2  # since the head is kept beside the network
+    version = 2  # since the head is kept
     images = {"images": ImageInput("unlabeled", same_as="labels")}
 
-    labels: str = stage_input(PseudoLabels, "what is learned")
+    labels: str = stage_input(PseudoLabels, "the pseudo-labels to learn")
     sampling: Literal["uniform", "balanced"] = option(
         "uniform", "uniform: every image once an epoch; balanced: every cluster equally often"
     )
 
     def run(self, context: StageContext) -> None:
-        images, pseudo = context.images["images"], context.inputs["labels"]
-        joint = labels_for_images(pseudo, images, context)
-        known = np.flatnonzero(joint >= 0)
+        images, pseudo_labels = context.images["images"], context.inputs["labels"]
+        joint = labels_for_images(pseudo_labels, images, context)
+        rows = np.flatnonzero(joint >= 0)
         labels = torch.from_numpy(joint).to(context.runtime.device)
 
-        def asked(
-            head: nn.Module, found: Tensor, crops: Tensor, rng: PerImageRng
+        def loss(
+            head: nn.Module, features: Tensor, crops: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
-            logits, wanted = head(found), labels[rng.ids]
-            return F.cross_entropy(logits, wanted), {
-                "accuracy": (logits.argmax(1) == wanted).float().mean()
-            }
+            logits, targets = head(features), labels[rng.ids]
+            accuracy = (logits.argmax(1) == targets).float().mean()
+            return F.cross_entropy(logits, targets), {"accuracy": accuracy}
 
-        def balanced(epoch: int) -> numpy.ndarray:
-            return class_balanced_order(context.seed_for("order", epoch), known, joint[known])
+        def balanced_order(epoch: int) -> numpy.ndarray:
+            return class_balanced_order(context.seed_for("order", epoch), rows, joint[rows])
 
         head = self.learn(
             context,
-            lambda backbone, width: nn.Linear(width, pseudo.count),
-            asked,
-            known,
-            order=balanced if self.sampling == "balanced" else None,
-            chance=1 / pseudo.count,
+            lambda backbone, width: nn.Linear(width, pseudo_labels.count),
+            loss,
+            rows,
+            order=balanced_order if self.sampling == "balanced" else None,
+            chance=1 / pseudo_labels.count,
         )
         weights = {name: tensor.detach().cpu() for name, tensor in head.state_dict().items()}
         safetensors.save_file(weights, context.folder / "head.safetensors")

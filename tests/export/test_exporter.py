@@ -1,4 +1,4 @@
-"""`transfer export`: what leaves the store is what was in it, in every form, or nothing leaves."""
+"""`transfer export`: every format equals the model in the store, or nothing is written."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ from tests.conftest import Said, Tiny, command_line
 from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.decode import square
 from transfer.errors import TransferError, UsageError
-from transfer.export.exporter import exporter, formats, loaded_model
+from transfer.export import exporter, formats, loaded_model
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
@@ -43,7 +44,10 @@ stages:
   alexnet: {uses: pretext/random, backbone: alexnet}
   vgg: {uses: pretext/random, backbone: {name: vgg11, batch_norm: true}}
   resnet: {uses: pretext/random, backbone: resnet18}
-  narrow: {uses: pretext/random, backbone: {name: alexnet, width: 0.1}, data: {card: drawings, limit: 8, fit: stretch}}
+  narrow:
+    uses: pretext/random
+    backbone: {name: alexnet, width: 0.1}
+    data: {card: drawings, limit: 8, fit: stretch}
   features: {uses: extract/network, model: narrow}
 """
 
@@ -125,7 +129,7 @@ def test_json_gives_files_and_differences(
     }
     assert all(value <= found["tolerance"] for value in found["differences"].values())
     card = (tmp_path / "a/b/README.md").read_text(encoding="utf-8")
-    assert "None: no stage of the pipeline file scores this model." in card
+    assert "None: no stage of the pipeline file evaluates this model." in card
     assert "torchvision's alexnet has width 1, and this one 0.1" in card
     model, wide = (
         transfer.load_model(tmp_path / "a/b"),
@@ -145,8 +149,9 @@ def test_json_gives_files_and_differences(
 def test_the_three_lines_of_the_card_embed_a_picture(exported: Path) -> None:
     Image.effect_noise((90, 70), 80).convert("RGB").save(exported.parent / "photo.jpg")
     card = (exported / "README.md").read_text(encoding="utf-8")
-    lines = re.search(r"## Use\n\n```python\n(.*?)```", card, re.DOTALL)[1]
-    script = lines + "print(loaded_model.shape, loaded_model.dtype, loaded_model.std() > 0)"
+    code = re.search(r"## Use\n\n```python\n(.*?)```", card, re.DOTALL)
+    assert code
+    script = code[1] + "print(embedding.shape, embedding.dtype, embedding.std() > 0)"
     done = subprocess.run(
         [sys.executable, "-c", script], cwd=exported.parent, text=True, capture_output=True
     )
@@ -161,7 +166,8 @@ def test_the_program_takes_any_number_of_pixels_and_gives_the_models_embeddings(
     assert expected.shape == (3, 32)
     for some in (slice(1), slice(3)):
         assert np.abs(program(pixels[some]).numpy() - expected[some]).max() < 1e-5
-    if torch.__version__ < (2, 7):  # whose programs do not look at what they are given
+    version = tuple(map(int, torch.__version__.split(".")[:2]))
+    if version < (2, 7):  # older programs do not check their input
         return
     with pytest.raises((RuntimeError, AssertionError)):
         program(pixels.float() / 255)  # not taken for pixels
@@ -335,7 +341,8 @@ def test_the_card_tells_what_the_store_knows(exported: Path, finished: Tiny) -> 
         for scores in known.values()
     }
     low, high = known["knn"].card.intervals["knn"]
-    row = f"**knn** | {known['knn'].figures['knn']:.2f} | {low:.2f} to {high:.2f} | drawings/test | 1000 |"
+    score = f"{known['knn'].figures['knn']:.1f} %"
+    row = f"**knn** | {score} | {low:.1f} to {high:.1f} % | drawings/test | 1,000 |"
     assert f"| {known['knn'].card.protocol} | {row}" in body
     for said in (
         "pretext/jigsawpp",
@@ -361,7 +368,7 @@ def test_a_smoke_run_says_so_in_bold(
     )
     invoke("export", file, "narrow", "out", "--smoke", "--store", "store")
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
-    assert "**A smoke run: far too little training to be of use.**" in card
+    assert "**A smoke run: trained far too little to be useful.**" in card
 
 
 def test_scores_that_are_not_there_or_no_longer_true_are_named(
@@ -370,10 +377,10 @@ def test_scores_that_are_not_there_or_no_longer_true_are_named(
     shutil.rmtree(tiny.store / "evaluate" / "linear")
     invoke("export", tiny.file, "target", "out", "--store", tiny.store)
     card = (tmp_path / "out/README.md").read_text(encoding="utf-8")
-    assert "Not measured yet, though the pipeline asks for it: linear." in card
+    assert "Not evaluated yet: linear." in card
     assert "| knn/" in card
     assert "| linear/" not in card
-    # The target made again with other bytes: what was measured on the old ones is not said of the new ones.
+    # The target is rebuilt with other bytes, so the scores of the former bytes are out of date.
     folder = next((tiny.store / "target/pseudo_label").iterdir())
     manifest = Manifest.read(folder)
     (folder / "history.json").write_text("[]", encoding="utf-8")
@@ -381,7 +388,7 @@ def test_scores_that_are_not_there_or_no_longer_true_are_named(
     (folder / "manifest.json").write_text(manifest.dump(), encoding="utf-8")
     invoke("export", tiny.file, "target", "again", "--store", tiny.store)
     card = (tmp_path / "again/README.md").read_text(encoding="utf-8")
-    assert "knn (its scores are of what was there before something was made again)" in card
+    assert "knn (its input `model` was rebuilt since)" in card
     assert "| knn/" not in card
 
 
@@ -394,14 +401,14 @@ def test_scores_that_are_not_there_or_no_longer_true_are_named(
         (
             ["clusters", "out"],
             2,
-            "clusters makes Clusters, and what is exported is a Model; stages that make one: "
-            "pretext, target",
+            "clusters makes Clusters, but only a Model can be exported; choose from: pretext, "
+            "target",
         ),
         (["targt", "out"], 2, "no stage 'targt'; did you mean 'target'?"),
         (
             ["target", "out", "--set", "stages.target.epochs=2"],
             1,
-            "target has not been made yet: transfer run",
+            "target is not made yet; make it: transfer run",
         ),
         (["target", "full"], 2, "full is not empty"),
         (["target", "file"], 2, "file is a file"),
@@ -430,7 +437,7 @@ def test_the_folder_that_one_is_in_is_not_replaced(
     invoke: Callable[..., Said], finished: Tiny, tmp_path: Path
 ) -> None:
     said = invoke("export", finished.file, "target", ".", "--store", finished.store, check=2)
-    assert "the folder that you are in" in said.err
+    assert "is the current folder, which the export would replace" in said.err
 
 
 def test_damaged_weights_are_not_exported(
@@ -455,7 +462,7 @@ def test_a_form_that_differs_is_not_kept(
 
     monkeypatch.setattr(formats, "write_state_dict", wrong)
     said = invoke("export", finished.file, "target", "out", "--store", finished.store, check=1)
-    assert re.search(r"state_dict.pt was loaded again, and differs from the model by \d", said.err)
+    assert re.search(r"state_dict.pt was loaded again and differs from the model by \d", said.err)
     assert left(tmp_path) == []
 
 
@@ -472,7 +479,9 @@ def test_a_full_disk_is_told_before_and_while_writing(
     words = ["export", finished.file, "target", "out", "--store", finished.store]
     with monkeypatch.context() as patched:
         patched.setattr(exporter, "free_bytes", lambda path: 1000)
-        assert re.search(r"takes up to [\d.]+ MB, and 1.0 kB are free", invoke(*words, check=1).err)
+        assert re.search(
+            r"needs up to [\d.]+ MB, but only 1.0 kB are free", invoke(*words, check=1).err
+        )
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -588,13 +597,13 @@ def test_a_picture_is_turned_and_laid_on_white_as_packing_does(
         ("none.jpg", "none.jpg: No such file or directory"),
         (["text.jpg"], "text.jpg: not a JPEG, PNG or WebP picture"),
         ([], "no images to embed"),
-        (np.zeros((8, 8, 3), np.float32), r"an array of float32 \(8, 8, 3\) is no picture"),
-        (np.zeros((8, 8), np.uint8), r"an array of uint8 \(8, 8\) is no picture"),
-        ([3], "a int is no picture"),
+        (np.zeros((8, 8, 3), np.float32), r"an array of float32 \(8, 8, 3\) is not an image"),
+        (np.zeros((8, 8), np.uint8), r"an array of uint8 \(8, 8\) is not an image"),
+        ([3], "int is not an image; pass paths"),
     ],
 )
 def test_what_is_no_picture_is_named(
-    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: object, hint: str
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, images: Any, hint: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "text.jpg").write_text("text")

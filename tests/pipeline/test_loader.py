@@ -118,7 +118,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
 @pytest.mark.parametrize(
     ("stages", "at", "words"),
     [
-        ("a: {uses: cluster}", "a:", "stages.a.features: is required: what is clustered"),
+        ("a: {uses: cluster}", "a:", "stages.a.features: is required: the features to cluster"),
         (
             "a: {uses: cluster, features: }",
             "features",

@@ -1,4 +1,4 @@
-"""The `assign` stage: compact labels, true distances, and nothing but features of the centroids' kind."""
+"""The `assign` stage: compact labels, true distances, and only features of the centroids' space."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 
 from stages.assign import Assign
+from stages.extract.network import ExtractNetwork
+from stages.prepare import Prepare
 from transfer.artifacts import Clusters, Features, PseudoLabels
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
@@ -96,7 +98,7 @@ def test_what_cannot_be_compared_is_refused(
     features_of: Callable[..., Features], work_for: Make, clusters_of: Callable[..., Clusters]
 ) -> None:
     clusters = clusters_of(np.eye(2), [1, 1])
-    with pytest.raises(TransferError, match="not of the kind"):
+    with pytest.raises(TransferError, match="differ in network"):
         assigned(
             work_for(
                 features=features_of(np.eye(2), space=SPACE | {"layer": "conv4"}), clusters=clusters
@@ -118,18 +120,18 @@ def test_a_stop_is_heeded(
         assigned(work)
 
 
-def extracted(name: str = "f", model: str = "m", **options: Any) -> SimpleNamespace:
-    stage = SimpleNamespace(backbone=backbone("alexnet"))
+def extracted(name: str = "f", model: str = "m", **options: Any) -> Any:
     options = {"layer": "conv5", "pool": 2, "pooling": "max"} | options
+    stage = SimpleNamespace(backbone_spec=lambda: backbone("alexnet"))
     inputs = {"model": SimpleNamespace(key=model, stage=stage)}
-    return SimpleNamespace(name=name, key=name, inputs=inputs, stage=SimpleNamespace(**options))
+    stage = ExtractNetwork(model=model, **options)
+    return SimpleNamespace(name=name, key=name, inputs=inputs, stage=stage)
 
 
-def prepared(
-    features: SimpleNamespace, name: str, like: SimpleNamespace | None = None
-) -> SimpleNamespace:
+def prepared(features: Any, name: str, like: Any = None) -> Any:
     inputs = {"features": features} | ({"like": like} if like else {})
-    return SimpleNamespace(name=name, key=name, inputs=inputs)
+    stage = Prepare(features=features.name, like=like.name if like else None)
+    return SimpleNamespace(name=name, key=name, inputs=inputs, stage=stage)
 
 
 FITTED = prepared(extracted("a"), "fitted")
@@ -150,7 +152,7 @@ FITTED = prepared(extracted("a"), "fitted")
         (extracted(pooling="average"), extracted(), False),
         (extracted(), FITTED, False),
         (FITTED, FITTED, True),
-        (prepared(extracted("b"), "own"), FITTED, False),  # fitted anew: another space
+        (prepared(extracted("b"), "own"), FITTED, False),  # fitted again: another space
         (prepared(extracted("b"), "taken", like=FITTED), FITTED, True),
         (
             prepared(extracted("c"), "again", like=prepared(extracted("b"), "taken", like=FITTED)),
@@ -159,17 +161,13 @@ FITTED = prepared(extracted("a"), "fitted")
         ),
     ],
 )
-def test_other_features_are_found_in_the_plan(
-    ours: SimpleNamespace, theirs: SimpleNamespace, same: bool
-) -> None:
+def test_other_features_are_found_in_the_plan(ours: Any, theirs: Any, same: bool) -> None:
     assert (planned_space(ours) == planned_space(theirs)) is same
     clusters = SimpleNamespace(name="clusters", inputs={"features": theirs})
-    plan, stage = (
-        SimpleNamespace(inputs={"features": ours, "clusters": clusters}),
-        Assign(features="x", clusters="y"),
-    )
+    plan: Any = SimpleNamespace(inputs={"features": ours, "clusters": clusters})
+    stage = Assign(features="x", clusters="y")
     if same:
         stage.validate_plan(plan)
     else:
-        with pytest.raises(InvalidOption, match="prepare them with `like`"):
+        with pytest.raises(InvalidOption, match="with `like` for a preparation"):
             stage.validate_plan(plan)

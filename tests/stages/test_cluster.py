@@ -1,10 +1,11 @@
-"""The `cluster` stage: what it writes, that it goes on where it stopped, and what it tells."""
+"""The `cluster` stage: its files, notes and errors, and that it resumes where it stopped."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from transfer.stage.context import StageContext
 Make = Callable[..., StageContext]
 
 
-def planned(count: int | None, prepared: bool = False) -> SimpleNamespace:
+def planned(count: int | None, prepared: bool = False) -> Any:
     """A plan's features, of `count` images; None: the plan does not show how many."""
     images = (
         {} if count is None else {"images": SimpleNamespace(stage=SimpleNamespace(count=count))}
@@ -79,18 +80,18 @@ def test_a_resumed_run_gives_the_bytes_of_a_straight_one(
     interrupted, done = work_for("resumed", features=features), []
     real = stages.cluster.lloyd_step
 
-    def counted(*given: object) -> LloydState:
+    def counted(*given: Any) -> LloydState:
         if len(done) == iterations_before:
             interrupted.stop.number = 15
         done.append(1)
         return real(*given)
 
-    monkeypatch.setattr(stages.cluster, "iterate", counted)
+    monkeypatch.setattr(stages.cluster, "lloyd_step", counted)
     with pytest.raises(Interrupted):
         stage.run(interrupted)
     assert not (interrupted.folder / "clusters.h5").exists()
     done.clear()
-    monkeypatch.setattr(stages.cluster, "iterate", lambda *given: done.append(1) or real(*given))
+    monkeypatch.setattr(stages.cluster, "lloyd_step", lambda *given: done.append(1) or real(*given))
     resumed = work_for("resumed", features=features)
     stage.run(resumed)
     assert len(done) == 8 - iterations_before
@@ -116,7 +117,9 @@ def test_a_stop_after_an_iteration_keeps_its_checkpoint(
     with pytest.raises(Interrupted) as stopped:
         Cluster(features="features", k=5).run(work)
     assert stopped.value.exit_code == 130
-    assert len(_load(work.checkpoints / "try-0.npz").objective) == 1
+    state = _load(work.checkpoints / "try-0.npz")
+    assert state is not None
+    assert len(state.objective) == 1
     assert "iteration 1 of 20" in work.saved_progress()["progress"]
 
 
@@ -126,6 +129,7 @@ def test_a_torn_checkpoint_is_no_checkpoint(tmp_path: Path, kept: int) -> None:
     assert _load(path) is None
     _save(path, LloydState(np.ones((3, 2), np.float32), [5.0, 4.0], 1, True))
     whole = _load(path)
+    assert whole is not None
     assert (whole.objective, whole.splits, whole.settled) == ([5.0, 4.0], 1, True)
     path.write_bytes(path.read_bytes()[:kept])
     assert _load(path) is None
@@ -156,19 +160,22 @@ def test_collapse_and_copies_are_told(
     values[:300] = values[0]
     work = work_for("most", features=features_of(values, "most"))
     Cluster(features="features", k=20).run(work)
-    assert any("one cluster holds 75 %" in note for note in work.notes)
+    assert any(
+        "one cluster holds 75 % of all rows; did the features collapse?" in note
+        for note in work.notes
+    )
     assert work.figures["largest"] == 300
 
 
 def test_empty_clusters_are_told(work_for: Make) -> None:
     work = work_for()
-    Cluster(features="features", k=4)._tell(
+    Cluster(features="features", k=4)._report(
         work, np.array([5, 0, 5, 0]), 1.0, LloydState(np.ones((4, 1)))
     )
     assert work.figures["empty"] == 2
     assert work.notes == ["2 of 4 clusters are empty; `assign` leaves them out"]
     with pytest.raises(TransferError, match="collapsed"):
-        Cluster(features="features", k=2)._tell(
+        Cluster(features="features", k=2)._report(
             work, np.array([5, 0]), 1.0, LloydState(np.ones((2, 1)))
         )
 
@@ -176,7 +183,11 @@ def test_empty_clusters_are_told(work_for: Make) -> None:
 @pytest.mark.parametrize("prepared", [False, True])
 def test_more_clusters_than_images_is_found_in_the_plan(prepared: bool) -> None:
     stage = Cluster(features="features", k=50)
-    stage.validate_plan(SimpleNamespace(inputs={"features": planned(50, prepared)}))
-    stage.validate_plan(SimpleNamespace(inputs={"features": planned(None, prepared)}))
+
+    def plan(count: int | None) -> Any:
+        return SimpleNamespace(inputs={"features": planned(count, prepared)})
+
+    stage.validate_plan(plan(50))
+    stage.validate_plan(plan(None))
     with pytest.raises(InvalidOption, match="50 clusters of 49 images"):
-        stage.validate_plan(SimpleNamespace(inputs={"features": planned(49, prepared)}))
+        stage.validate_plan(plan(49))

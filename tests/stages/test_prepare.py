@@ -1,4 +1,4 @@
-"""The `prepare` stage: what it computes is what scikit-learn computes, whatever the blocks, and other sets follow."""
+"""The `prepare` stage: it computes what scikit-learn does, in any blocks, and for other sets."""
 
 from __future__ import annotations
 
@@ -29,6 +29,7 @@ from transfer.numerics.feature_transforms import (
 )
 from transfer.numerics.pca import Whitening, covariance_spectrum, fit_pca, ledoit_wolf
 from transfer.stage import feature_blocks
+from transfer.stage.base import Stage
 from transfer.stage.context import StageContext
 from transfer.stage.feature_blocks import finite_blocks
 from transfer.storage.hdf5_tables import TableReader
@@ -52,7 +53,8 @@ def blocks_of(values: np.ndarray, size: int) -> Callable[[], Iterator[np.ndarray
 
 
 def prepare(work: StageContext, **options: Any) -> Features:
-    Prepare(features="features", **({"dtype": "float32"} | options)).run(work)
+    defaults: dict[str, Any] = {"dtype": "float32"}
+    Prepare(features="features", **(defaults | options)).run(work)
     return Features(work.folder)
 
 
@@ -116,7 +118,7 @@ def test_any_shape_in_any_blocks_has_the_directions_of_one_svd(
     np.testing.assert_allclose(
         found.var(axis=0, ddof=1), variances, rtol=1e-2, atol=1e-4 * variances.max()
     )
-    # The map keeps inner products of the rows (of whitened ones, those that numpy's own whitening gives).
+    # The map keeps inner products of the rows; of whitened rows, those of numpy's own whitening.
     scale = np.sqrt(variances) * np.sqrt(n - 1) / singular[:limit]
     own = centerd @ (right[:limit].T * scale)
     tolerance = 2e-3 * np.abs(own).max() ** 2 * limit
@@ -197,9 +199,9 @@ def side_by_side(
     work_for: Make, *features: Features, name: str = "work", **options: Any
 ) -> Features:
     work = work_for(name, **{f"features.{place}": one for place, one in enumerate(features)})
-    Prepare(
-        features=[str(place) for place in range(len(features))], **({"dtype": "float32"} | options)
-    ).run(work)
+    defaults: dict[str, Any] = {"dtype": "float32"}
+    names = [str(place) for place in range(len(features))]
+    Prepare(features=names, **(defaults | options)).run(work)
     return Features(work.folder)
 
 
@@ -340,8 +342,8 @@ def test_like_gives_the_same_bits_for_the_same_rows(
         assert values_of(made).tobytes() == values_of(own).tobytes()
         assert made.attributes == own.attributes
         assert (
-            TableReader(made.folder / "feature_transforms.h5").shapes
-            == TableReader(own.folder / "feature_transforms.h5").shapes
+            TableReader(made.folder / "preparation.h5").shapes
+            == TableReader(own.folder / "preparation.h5").shapes
         )
     assert own.ids == features.ids
     np.testing.assert_array_equal(own.labels, features.labels)
@@ -437,9 +439,9 @@ def test_like_refuses_features_of_another_kind(
         prepare(
             work_for("narrow", features=features_of(drawn(50, 9), "narrow"), like=own), like="own"
         )
-    stranger = features_of(drawn(50, 12), "stranger", space=SPACE | {"layer": "conv4"})
-    with pytest.raises(TransferError, match="not of the kind"):
-        prepare(work_for("stranger.work", features=stranger, like=own), like="own")
+    another = features_of(drawn(50, 12), "another", space=SPACE | {"layer": "conv4"})
+    with pytest.raises(TransferError, match="differ in network, layer"):
+        prepare(work_for("another.work", features=another, like=own), like="own")
 
 
 def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
@@ -449,13 +451,11 @@ def test_a_stop_is_heeded(features_of: Of, work_for: Make) -> None:
         prepare(work)
 
 
-def planned(
-    name: str, stage: object = None, count: int | None = 100, **inputs: Any
-) -> SimpleNamespace:
+def planned(name: str, stage: Stage | None = None, count: int | None = 100, **inputs: Any) -> Any:
     pack = SimpleNamespace(count=count, shares_ids=lambda other: True)
     images = {} if inputs else {"images": SimpleNamespace(stage=pack, key=f"images of {name}")}
     return SimpleNamespace(
-        name=name, key=name, uses="some/stage", stage=stage, images=images, inputs=inputs
+        name=name, key=name, uses="some/stage", stage=stage or Stage(), images=images, inputs=inputs
     )
 
 
@@ -465,7 +465,7 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
 
 
 @pytest.mark.parametrize(
-    ("stage", "inputs", "told"),
+    ("stage", "inputs", "message"),
     [
         (Prepare(features="a", components=99), {"features": A}, None),
         (
@@ -485,14 +485,18 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
         (
             Prepare(features="a", steps=[], like="of_a"),
             {"features": A, "like": OF_A},
-            "those of 'of_a', as they were",
+            "those of 'of_a'; remove this option",
         ),
         (
             Prepare(features="a", components=3, like="of_a"),
             {"features": A, "like": OF_A},
-            "those of 'of_a', as they",
+            "those of 'of_a'; remove",
         ),
-        (Prepare(features="b", like="of_a"), {"features": B, "like": OF_A}, "fitted on 'a'"),
+        (
+            Prepare(features="b", like="of_a"),
+            {"features": B, "like": OF_A},
+            "'b' and 'a', on which 'of_a' was fitted, differ",
+        ),
         (Prepare(features="a", like="b"), {"features": A, "like": B}, "has no fitted steps"),
         (
             Prepare(features=["a", "b"], steps=[]),
@@ -518,12 +522,12 @@ OF_A = planned("of_a", Prepare(features="a"), features=A)
     ],
 )
 def test_what_cannot_be_is_found_in_the_plan(
-    stage: Prepare, inputs: dict[str, Any], told: str | None
+    stage: Prepare, inputs: dict[str, Any], message: str | None
 ) -> None:
-    if told is None:
+    if message is None:
         stage.validate_plan(planned("it", stage, **inputs))
     else:
-        with pytest.raises(InvalidOption, match=told):
+        with pytest.raises(InvalidOption, match=message):
             stage.validate_plan(planned("it", stage, **inputs))
 
 
@@ -535,12 +539,11 @@ def test_what_cannot_be_is_found_in_the_plan(
         (["pca"], (16, 512)),
     ],
 )
-def test_a_smoke_run_leaves_each_step_values_enough(
-    steps: list[str], expected: tuple[int, int]
-) -> None:
-    options = {"projection_dim": 32} if "project" in steps else {}
+def test_a_smoke_run_leaves_each_step_values_enough(steps: Any, expected: tuple[int, int]) -> None:
+    options: dict[str, Any] = {"projection_dim": 32} if "project" in steps else {}
     small = Prepare(features="a", steps=steps, components=48, **options).for_smoke_run()
-    assert (small.components, small.projected) == expected
+    assert isinstance(small, Prepare)
+    assert (small.components, small.projection_dim) == expected
     small.validate_plan(planned("it", small, features=A))
 
 
@@ -572,20 +575,22 @@ def test_widths_are_known_before_anything_is_run(
     made = Pipeline.load(file, store=file.parent / "store")
     for one in made.plan:
         if one.stage.produces is Features:
-            assert planned_width(one) == made.artifact(one.name).shape[1], one.name
+            artifact = made.artifact(one.name)
+            assert isinstance(artifact, Features)
+            assert planned_width(one) == artifact.shape[1], one.name
     assert planned_width(made.plan.find("all")[0]) == 63  # of 64 images
 
 
 @pytest.mark.parametrize(
-    ("features", "step", "option", "told"),
+    ("features", "step", "option", "message"),
     [
-        ("flat", "pca", "components: 33", "components: 33 of features of 32 values"),
-        ("few", "whiten", "components: 8", "components: 8 of features of 7 values"),
+        ("flat", "pca", "components: 33", "components: 33 components of features of 32 values"),
+        ("few", "whiten", "components: 8", "components: 8 components of features of 7 values"),
         (
             "[few, flat]",
             "project",
             "projection_dim: 39",
-            "projection_dim: 39 values of features of 39: leave `project` out",
+            "projection_dim: 39 values of features of 39; lower it, or leave `project` out",
         ),
     ],
 )
@@ -593,7 +598,7 @@ def test_more_values_than_there_are_is_told_before_anything_is_run(
     features: str,
     step: str,
     option: str,
-    told: str,
+    message: str,
     pipeline: Callable[..., Any],
     invoke: Callable[..., Any],
 ) -> None:
@@ -601,24 +606,24 @@ def test_more_values_than_there_are_is_told_before_anything_is_run(
         WIDE.replace("FEATURES", features).replace("STEP", step).replace("OPTION", option)
     )
     said = invoke("run", file, "--store", "store", check=2)
-    assert re.search(rf"pipeline.yaml:13:\d\d: stages.faulty.{re.escape(told)}", said.err)
+    assert re.search(rf"pipeline.yaml:13:\d\d: stages.faulty.{re.escape(message)}", said.err)
     assert "done in" not in said.text
 
 
 @pytest.mark.parametrize(
-    ("step", "option", "told"),
+    ("step", "option", "message"),
     [
         (
             "l2",
             "components: 8",
-            "`components` has no effect: it counts with `steps: pca or whiten`",
+            "`components` has no effect unless `steps: pca or whiten`",
         ),
-        ("pca", "shrinkage: 0.1", "`shrinkage` has no effect: it counts with `steps: whiten`"),
+        ("pca", "shrinkage: 0.1", "`shrinkage` has no effect unless `steps: whiten`"),
         ("pca", "components: 8", ""),
     ],
 )
 def test_an_option_without_effect_is_told_in_the_plan(
-    step: str, option: str, told: str, pipeline: Callable[..., Any], invoke: Callable[..., Any]
+    step: str, option: str, message: str, pipeline: Callable[..., Any], invoke: Callable[..., Any]
 ) -> None:
     file = pipeline(
         WIDE.replace("FEATURES", "flat").replace("STEP", step).replace("OPTION", option)
@@ -626,5 +631,5 @@ def test_an_option_without_effect_is_told_in_the_plan(
     for smoke in ([], ["--smoke"]):
         said = invoke("run", file, "--store", "store", "--dry-run", *smoke).out
         (line,) = [line for line in said.splitlines() if " faulty " in line]
-        assert told in line
-        assert bool(told) == ("no effect" in said)
+        assert message in line
+        assert bool(message) == ("no effect" in said)

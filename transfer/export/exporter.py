@@ -1,11 +1,11 @@
-"""`transfer export`: a model leaves the store in forms that others can load, with a card that says what it is.
+"""`transfer export`: write a model in formats that other libraries load, with a model card.
 
-All files are written into a folder beside the wanted one, loaded again, compared with the model, and renamed together.
+All files are written into a draft folder beside the target, loaded again, compared with the model,
+and then renamed together.
 """
 
 from __future__ import annotations
 
-import errno
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,8 +20,8 @@ from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
 from transfer.export.model_card import ExportFacts, model_card, usage_code
 from transfer.stage.base import PlannedStage, upstream_stages
-from transfer.utils.files import free_bytes
-from transfer.utils.formatting import file_size
+from transfer.utils.files import FULL, flush, free_bytes, full_disk
+from transfer.utils.formatting import file_size, plural
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -29,17 +29,21 @@ if TYPE_CHECKING:
 
     from transfer.export.loaded_model import LoadedModel
 
-NOISE, REAL = (
-    2,
-    4,
-)  # images that the forms are compared on: of noise, and of the model's own set where it is packed
-FULL = 1 << 20  # a disk with less than this many bytes free counts as full
+NOISE_IMAGES = 2  # images of noise that the formats are compared on
+REAL_IMAGES = 4  # images of the model's training set that they are compared on, where it is packed
 
 
 def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> dict[str, Any]:
-    """Write the Model of stage `name` into `folder`, which must not be there or be empty; what was written."""
-    one, artifact = _model(pipeline, name)
-    _refuse(folder)
+    """Write the Model of a stage into a folder, and return what was written.
+
+    Args:
+        pipeline: with its store.
+        name: of the stage.
+        folder: must be empty or missing.
+        onnx: write `model.onnx` too.
+    """
+    planned, artifact = _finished_model(pipeline, name)
+    _check_folder(folder)
     if onnx:
         from transfer.export.formats import require_onnx
 
@@ -48,177 +52,191 @@ def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> d
     needed = (4 if onnx else 3) * weights + FULL
     if (free := free_bytes(folder.absolute().parent)) < needed:
         raise TransferError(
-            f"{folder}: the export takes up to {file_size(needed)}, and {file_size(free)} are free on that disk"
+            f"{folder}: the export needs up to {file_size(needed)}, but only {file_size(free)} are "
+            "free on that disk"
         )
-    with _built(folder) as building:
-        written = _write(pipeline, one, artifact, building, folder.resolve().name, onnx)
-    return {"stage": one.label, "folder": str(folder), **written}
+    with _draft_folder(folder) as draft:
+        written = _write_files(pipeline, planned, artifact, draft, folder.resolve().name, onnx)
+    return {"stage": planned.label, "folder": str(folder), **written}
 
 
-def export_text(found: dict[str, Any]) -> str:
-    """What was written, what was compared, and how to use it."""
-    width = max(len(name) for name in found["files"])
-    lines = [f"{found['stage']} is exported to {found['folder']}"]
-    for name, facts in found["files"].items():
+def export_text(result: dict[str, Any]) -> str:
+    """Describe on screen what `export` wrote, how it was compared, and how to use it."""
+    width = max(len(name) for name in result["files"])
+    lines = [f"Exported {result['stage']} to {result['folder']}"]
+    for name, facts in result["files"].items():
         lines.append(f"  {name:<{width}}  {file_size(facts['bytes']):>9}  {facts['what']}".rstrip())
-    worst = ", ".join(f"{name} {value:.1e}" for name, value in found["differences"].items())
+    differences = [f"{name} {value:.1e}" for name, value in result["differences"].items()]
     lines += [
-        f"Loaded again and compared with the model on {found['images']}. Largest difference, of the largest output",
-        f"({found['tolerance']:g} is allowed): {worst}",
+        f"Each file was loaded again and compared with the model on {result['images']}.",
+        f"Largest difference relative to the largest output (limit {result['tolerance']:g}): "
+        f"{', '.join(differences)}",
         "",
+        *usage_code(result["folder"], result["values"]).splitlines(),
     ]
-    lines += [*usage_code(found["folder"], found["values"]).splitlines()]
     return "\n".join(lines)
 
 
-def _model(pipeline: Pipeline, name: str) -> tuple[PlannedStage, Model]:
-    """The stage and its finished, undamaged Model; an error says what it makes instead, or how to make it."""
-    one = pipeline.stage(name)
-    if one.stage.produces is not Model:
+def _finished_model(pipeline: Pipeline, name: str) -> tuple[PlannedStage[Any], Model]:
+    """Return the stage and its intact Model; an error names the stages that make one."""
+    planned = pipeline.stage(name)
+    if planned.stage.produces is not Model:
         models = [other.label for other in pipeline.plan if other.stage.produces is Model]
-        have = (
-            f"stages that make one: {', '.join(models)}"
-            if models
-            else "no stage of the file makes one"
-        )
+        choice = f"choose from: {', '.join(models)}" if models else "no stage of the file makes one"
         raise UsageError(
-            f"{name} makes {one.stage.produces.__name__}, and what is exported is a Model; {have}"
+            f"{name} makes {planned.stage.produces.__name__}, but only a Model can be exported; "
+            f"{choice}"
         )
     artifact = pipeline.artifact(name)
-    manifest = pipeline.store.find(one.uses, one.key)
+    manifest = pipeline.store.find(planned.uses, planned.key)
+    assert isinstance(artifact, Model)
+    assert manifest is not None, "a finished artifact has a manifest"
     pipeline.store.check(artifact.folder, manifest)
-    return one, artifact
+    return planned, artifact
 
 
-def _refuse(folder: Path) -> None:
+def _check_folder(folder: Path) -> None:
+    """Raise UsageError for a folder that the export would overwrite, or that cannot be created."""
     if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty: name a folder that is, or that is not there yet")
+        raise UsageError(f"{folder} is not empty; name an empty or a new folder")
     if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
-        raise UsageError(
-            f"{folder} is a file: name a folder that is empty, or that is not there yet"
-        )
+        raise UsageError(f"{folder} is a file; name an empty or a new folder")
     if folder.resolve() == Path.cwd():
         raise UsageError(
-            f"{folder} is the folder that you are in, which the export would replace: name another one"
+            f"{folder} is the current folder, which the export would replace; name another folder"
         )
-    above = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not above.is_dir():
-        raise UsageError(f"{folder} cannot be made: {above} is a file")
+    parent = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not parent.is_dir():
+        raise UsageError(f"{folder} cannot be created: {parent} is a file")
 
 
 @contextmanager
-def _built(folder: Path) -> Iterator[Path]:
-    """A folder to write into that becomes `folder` at the end; after any other end it is gone."""
+def _draft_folder(folder: Path) -> Iterator[Path]:
+    """Yield a folder to write into, which becomes `folder` at the end; on errors it is removed."""
     target = folder.resolve()
-    building = target.with_name(f".{target.name}.{os.getpid()}.exporting")
+    draft = target.with_name(f".{target.name}.{os.getpid()}.exporting")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        for left in target.parent.glob(
-            f".{target.name}.*.exporting"
-        ):  # by exports that were killed
-            if not _runs(left.name.split(".")[-2]):
-                shutil.rmtree(left, ignore_errors=True)
-        building.mkdir()
-        yield building
-        for path in [*building.iterdir(), building]:
-            handle = os.open(path, os.O_RDONLY)
-            os.fsync(handle)
-            os.close(handle)
-        _refuse(folder)  # somebody may have filled it meanwhile
-        os.rename(building, target)
-    except Exception as error:  # libraries often hide the reason when a disk is full
-        free = free_bytes(target.parent)
-        if free >= FULL and getattr(error, "errno", None) != errno.ENOSPC:
+        for abandoned in target.parent.glob(f".{target.name}.*.exporting"):
+            if not _is_running(abandoned.name.split(".")[-2]):
+                shutil.rmtree(abandoned, ignore_errors=True)
+        draft.mkdir()
+        yield draft
+        for path in [*draft.iterdir(), draft]:
+            flush(path)
+        _check_folder(folder)  # another process may have filled it meanwhile
+        os.rename(draft, target)
+    except Exception as error:
+        if not (problem := full_disk(error, target.parent)):
             raise
-        told = f"the disk is full ({free:,} bytes free at {target.parent}); nothing is left of this export"
-        raise TransferError(f"{folder}: {told}") from error
+        raise TransferError(f"{folder}: {problem}; the unfinished export was removed") from error
     finally:
-        shutil.rmtree(building, ignore_errors=True)
+        shutil.rmtree(draft, ignore_errors=True)
 
 
-def _runs(process: str) -> bool:
+def _is_running(process: str) -> bool:
     try:
         os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except (ValueError, OverflowError, OSError):
-        return True  # somebody else's
+        return True  # it may be another user's
     return True
 
 
-def _write(
-    pipeline: Pipeline, one: PlannedStage, artifact: Model, folder: Path, name: str, onnx: bool
+def _write_files(
+    pipeline: Pipeline,
+    planned: PlannedStage[Any],
+    artifact: Model,
+    folder: Path,
+    name: str,
+    onnx: bool,
 ) -> dict[str, Any]:
-    """All files of the export that will be called `name`, each form compared; what is told of them."""
+    """Write all files, comparing each format, and return the facts that `export` reports.
+
+    Args:
+        pipeline: with its store.
+        planned: the stage of the model.
+        artifact: the model.
+        folder: that the files are written into.
+        name: of the export's final folder.
+        onnx: write `model.onnx` too.
+    """
     from transfer.export import formats
     from transfer.export.loaded_model import load_model
     from transfer.models.torchvision_compat import describe
 
     shutil.copyfile(artifact.folder / "model.safetensors", folder / "model.safetensors")
-    write_json(
-        folder / "model.json", read_json(artifact.folder / "model.json") | {"fit": _fit(one)}
-    )
+    card = read_json(artifact.folder / "model.json")
+    write_json(folder / "model.json", card | {"fit": _square_fit(planned)})
     model = load_model(folder)
-    pixels, compared = _pictures(pipeline, one, model)
-    # The store's own network is what all are compared with, so that a bad copy is found too.
-    forms = formats.write_formats(folder, model, artifact.network(), pixels, onnx)
-    side, values = model.card.size, forms.values
-    takes = (
+    pixels, compared_on = _comparison_images(pipeline, planned, model)
+    # All are compared with the store's own network, so that a bad copy is noticed too.
+    written = formats.write_formats(folder, model, artifact.network(), pixels, onnx)
+    side, values = model.card.size, written.values
+    signature = (
         f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalization included"
     )
-    shown, in_card = describe(forms.fit)
-    what = {
-        "model.safetensors": "the weights, for transfer.load_model",
-        "model.json": "how the network is built and fed, for transfer.load_model",
-        formats.STATE_DICT: shown,
-        formats.PROGRAM: f"torch.export.load: {takes}",
-        formats.ONNX: f"ONNX: {takes}",
+    state_dict_text, state_dict_markdown = describe(written.fit)
+    contents = {
+        "model.safetensors": "the weights, for `transfer.load_model`",
+        "model.json": "the architecture and the input format, for `transfer.load_model`",
+        formats.STATE_DICT: state_dict_text,
+        formats.PROGRAM: f"a program for `torch.export.load`: {signature}",
+        formats.ONNX: f"an ONNX program: {signature}",
     }
-    what = {file: said for file, said in what.items() if (folder / file).is_file()}
-    worst = ", ".join(f"`{file}` {value:.1e}" for file, value in forms.differences.items())
-    checked = (
-        f"Each was loaded again and compared with the model on {compared}. Largest difference, relative to the largest "
-        f"output ({formats.TOLERANCE:g} is allowed): {worst}."
+    contents = {file: text for file, text in contents.items() if (folder / file).is_file()}
+    differences = [f"`{file}` {value:.1e}" for file, value in written.differences.items()]
+    comparison = (
+        f"Each file was loaded again and compared with the model on {compared_on}. Largest "
+        f"difference relative to the largest output (limit {formats.TOLERANCE:g}): "
+        f"{', '.join(differences)}."
     )
-    files = "\n".join(f"- `{file}`: {said}" for file, said in what.items())
-    facts = ExportFacts(
-        model.card, values, forms.layer, name, "\n\n".join([files, checked, in_card])
-    )
-    (folder / "README.md").write_text(model_card(pipeline, one, facts), encoding="utf-8")
-    what = {"README.md": "the model card", **what}
+    listing = "\n".join(f"- `{file}`: {text}" for file, text in contents.items())
+    files = "\n\n".join([listing, comparison, state_dict_markdown])
+    facts = ExportFacts(model.card, values, written.layer, name, files)
+    (folder / "README.md").write_text(model_card(pipeline, planned, facts), encoding="utf-8")
+    contents = {"README.md": "the model card", **contents}
+    sizes = {file: (folder / file).stat().st_size for file in contents}
     return {
         "files": {
-            file: {"bytes": (folder / file).stat().st_size, "what": said}
-            for file, said in what.items()
+            file: {"bytes": sizes[file], "what": text.replace("`", "")}
+            for file, text in contents.items()
         },
-        "differences": forms.differences,
+        "differences": written.differences,
         "tolerance": formats.TOLERANCE,
-        "images": compared,
+        "images": compared_on,
         "values": values,
     }
 
 
-def _fit(one: PlannedStage) -> str:
-    """How the images that the model learned from were made squares."""
-    packs = [
-        pack
-        for stage in reversed(upstream_stages(one, images=True))
-        for pack in stage.images.values()
-    ]
-    return packs[0].stage.spec.fit if packs else "crop"
+def _square_fit(planned: PlannedStage[Any]) -> str:
+    """How the training images of the model became squares: `crop` or `stretch`."""
+    for stage in reversed(upstream_stages(planned, images=True)):
+        for pack in stage.images.values():
+            assert isinstance(pack.stage, Pack)
+            return pack.stage.spec.fit
+    return "crop"
 
 
-def _pictures(pipeline: Pipeline, one: PlannedStage, model: LoadedModel) -> tuple[Tensor, str]:
-    """uint8 (B, 3, S, S) to compare on: noise of a fixed seed, and packed images where there are any; in words too."""
+def _comparison_images(
+    pipeline: Pipeline, planned: PlannedStage[Any], model: LoadedModel
+) -> tuple[Tensor, str]:
+    """Return uint8 (B, 3, S, S) to compare formats on, and a description.
+
+    They are noise of a fixed seed and, where the training images are packed, some of these.
+    """
     side = model.card.size
     random = np.random.RandomState(0)
-    noise = [random.randint(0, 256, (side, side, 3)).astype(np.uint8) for _ in range(NOISE)]
-    told = f"{NOISE} images of noise"
-    for stage in reversed(upstream_stages(one, images=True)):
+    shape = (side, side, 3)
+    noise = [random.randint(0, 256, shape).astype(np.uint8) for _ in range(NOISE_IMAGES)]
+    noise_text = f"{plural(NOISE_IMAGES, 'image')} of noise"
+    for stage in reversed(upstream_stages(planned, images=True)):
         for pack in stage.images.values():
-            if find_manifest(pipeline.store, pack) is None or not isinstance(pack.stage, Pack):
+            if find_manifest(pipeline.store, pack) is None:
                 continue
             images = Images(pipeline.store.folder(pack.uses, pack.key))
-            real = [images.picture(row) for row in range(min(REAL, len(images)))]
-            return model.pixels([*real, *noise]), f"{len(real)} images of {pack.label} and {told}"
-    return model.pixels(noise), told
+            real = [images.picture(row) for row in range(min(REAL_IMAGES, len(images)))]
+            real_text = f"{plural(len(real), 'image')} of {pack.label}"
+            return model.pixels([*real, *noise]), f"{real_text} and {noise_text}"
+    return model.pixels(noise), noise_text

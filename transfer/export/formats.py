@@ -1,6 +1,6 @@
-"""The forms in which an exported model leaves: a PyTorch state dict, a program of `torch.export`, ONNX.
+"""The formats of an exported model: a PyTorch state dict, a program of `torch.export`, ONNX.
 
-Each is written, then loaded again from its file as a stranger would, and compared with the model's own outputs.
+Each file is written, loaded again as a third party would, and compared with the model's outputs.
 """
 
 from __future__ import annotations
@@ -20,27 +20,28 @@ from torch import Tensor, nn
 from transfer.errors import TransferError, UsageError
 from transfer.export.loaded_model import LoadedModel, PixelEmbedding
 from transfer.models.alexnet import AlexNet
+from transfer.models.backbone import Backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
 from transfer.models.torchvision_compat import Compatibility, find_compatible, torchvision_model
 from transfer.models.vgg import VGG
+from transfer.transforms.normalize import normalize
 
 STATE_DICT, PROGRAM, ONNX = "state_dict.pt", "model.pt2", "model.onnx"
-TOLERANCE = (
-    1e-4  # largest difference that is allowed, relative to the largest output; float32 on the CPU
-)
-Outputs = Callable[[Tensor], Tensor]  # uint8 (B, 3, S, S) to whatever is compared
+# Largest difference that is allowed, relative to the largest output, in float32 on the CPU.
+TOLERANCE = 1e-4
+Outputs = Callable[[Tensor], Tensor]  # uint8 (B, 3, S, S) to the outputs that are compared
 ONNX_NEEDS = ("onnx", "onnxruntime", "onnxscript")
 
 
 @dataclass
 class WrittenFormats:
-    """What was written, and how it compares."""
+    """The formats that were written, and how they compare with the model."""
 
     fit: Compatibility
-    layer: str  # that embeddings are read from
+    layer: str  # of the embeddings
     values: int  # of an embedding
     differences: dict[str, float]  # file -> largest difference, relative to the largest output
 
@@ -48,42 +49,56 @@ class WrittenFormats:
 def write_formats(
     folder: Path, model: LoadedModel, own: Network, pixels: Tensor, onnx: bool
 ) -> WrittenFormats:
-    """Every form of `model`, whose weights are in `folder`, each compared with `own`, the network it was copied from.
+    """Write `model` in every format, and compare each with the network that it was copied from.
 
-    pixels: uint8 (B, 3, S, S), two at least. TransferError for the first that differs.
+    Args:
+        folder: that holds the weights of `model`, and receives the other files.
+        model: the exported model.
+        own: the network in the store.
+        pixels: uint8 (B, 3, S, S), two images at least.
+        onnx: write ONNX too.
+
+    Raises:
+        TransferError: the outputs of a format differ.
     """
     state, module = own.state_dict(), model.embedding()
     reference = PixelEmbedding(own, module.layer, model.normalization).eval()
-    forms = WrittenFormats(find_compatible(own.spec, state), module.layer, 0, {})
+    written = WrittenFormats(find_compatible(own.spec, state), module.layer, 0, {})
 
-    def compared(name: str, found: Outputs, expected: Outputs = reference) -> None:
-        forms.differences[name] = largest_difference(name, found, expected, pixels)
+    def compare(name: str, outputs: Outputs, expected: Outputs = reference) -> None:
+        written.differences[name] = largest_difference(name, outputs, expected, pixels)
 
-    compared("model.safetensors", module)
-    write_state_dict(folder / STATE_DICT, state, forms.fit)
-    compared(STATE_DICT, *state_dict_outputs(folder / STATE_DICT, model, forms.fit))
+    compare("model.safetensors", module)
+    write_state_dict(folder / STATE_DICT, state, written.fit)
+    compare(STATE_DICT, *state_dict_outputs(folder / STATE_DICT, model, written.fit))
     program = write_program(folder / PROGRAM, module, pixels)
-    compared(PROGRAM, program_outputs(folder / PROGRAM))
+    compare(PROGRAM, program_outputs(folder / PROGRAM))
     if onnx:
         write_onnx(folder / ONNX, program)
-        compared(ONNX, onnx_outputs(folder / ONNX))
+        compare(ONNX, onnx_outputs(folder / ONNX))
     with torch.inference_mode():
-        forms.values = reference(pixels[:1]).shape[1]
-    return forms
+        written.values = reference(pixels[:1]).shape[1]
+    return written
 
 
 def write_state_dict(path: Path, state: dict[str, Tensor], fit: Compatibility) -> None:
-    """Plain named tensors, for `torch.load(weights_only=True)`."""
-    found = {name: state[ours] for ours, name in fit.names.items()}
-    # A zero that is seen many times takes no room on disk: VGG's absent layers would take 480 MB.
-    found |= {name: torch.zeros(()).expand(shape) for name, shape in fit.absent.items()}
-    torch.save(found, path)
+    """Write plain named tensors, for `torch.load(weights_only=True)`."""
+    tensors = {name: state[ours] for ours, name in fit.names.items()}
+    # Expanded zeros take no space on disk, where VGG's absent layers would take 480 MB.
+    tensors |= {name: torch.zeros(()).expand(shape) for name, shape in fit.absent.items()}
+    torch.save(tensors, path)
 
 
 def write_program(
     path: Path, module: PixelEmbedding, pixels: Tensor
 ) -> torch.export.ExportedProgram:
-    """A program for batches of any number of images of the network's size."""
+    """Write a program for batches of any number of images, and return it.
+
+    Args:
+        path: of the file.
+        module: from pixels to embeddings.
+        pixels: an example, uint8 (B, 3, S, S).
+    """
     batch = torch.export.Dim("batch", min=1, max=1 << 16)
     try:
         with silenced(), torch.no_grad():
@@ -92,14 +107,18 @@ def write_program(
                 module, (pixels,), dynamic_shapes={"images": {0: batch}}, strict=True
             )
     except Exception as error:  # of many kinds, torch's own
-        name, told = module.network.spec.name, " ".join(str(error).split())[:300]
-        raise TransferError(f"torch.export cannot make a program of {name}: {told}") from error
+        reason = " ".join(str(error).split())[:300]
+        name = module.network.spec.name
+        raise TransferError(f"torch.export cannot make a program of {name}: {reason}") from error
     torch.export.save(program, path)
     return program
 
 
 def write_onnx(path: Path, program: torch.export.ExportedProgram) -> None:
-    """The same program as one ONNX file: uint8 `images` (batch, 3, S, S) to float32 `embedding` (batch, D)."""
+    """Write the program as an ONNX file.
+
+    Its input is uint8 `images` (batch, 3, S, S), its output float32 `embedding` (batch, D).
+    """
     with silenced(), torch.no_grad():
         torch.onnx.export(
             program,
@@ -113,7 +132,7 @@ def write_onnx(path: Path, program: torch.export.ExportedProgram) -> None:
 
 
 def require_onnx() -> None:
-    """UsageError with the command that installs what ONNX needs, where something is missing."""
+    """Raise UsageError if packages for ONNX are missing, with the command that installs them."""
     missing = [name for name in ONNX_NEEDS if find_spec(name) is None]
     if missing:
         raise UsageError(f"--onnx needs {', '.join(missing)}: pip install 'transfer[onnx]'")
@@ -121,7 +140,7 @@ def require_onnx() -> None:
 
 @contextmanager
 def silenced() -> Iterator[None]:
-    """Exporters tell of themselves on screen and in warnings; what went wrong they raise."""
+    """Suppress what exporters print and warn of; their errors are raised."""
     level = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:
@@ -132,48 +151,60 @@ def silenced() -> Iterator[None]:
         logging.disable(level)
 
 
-# Each form as a stranger loads it: (B, 3, S, S) uint8 pixels -> what is compared.
+# Each format as a third party loads it: uint8 (B, 3, S, S) to the outputs that are compared.
 
 
-def state_dict_outputs(path: Path, model: LoadedModel, fit: Compatibility) -> tuple[Outputs, ...]:
-    """(what the class that the file belongs to computes with it, what the model computes), up to the last layer."""
-    from transfer.transforms.normalize import normalize
+def state_dict_outputs(
+    path: Path, model: LoadedModel, fit: Compatibility
+) -> tuple[Outputs, Outputs]:
+    """Return the outputs of the class that the state dict is for, and the model's own.
 
-    network, how = model.network(), model.normalization
-    found = torch.load(path, map_location="cpu", weights_only=True)
+    Args:
+        path: of the state dict.
+        model: the exported model.
+        fit: the class that the state dict is for.
+
+    Returns:
+        Two functions, both up to the last layer of the model's network.
+    """
+    network = model.network()
+    spec, state = network.spec, torch.load(path, map_location="cpu", weights_only=True)
     if fit.torchvision_name:
-        stranger: nn.Module = torchvision_model(fit.torchvision_name)
-        stranger.load_state_dict(found, strict=True, assign=True)
-        stranger = _headless(stranger, network.spec)
-    elif isinstance(network.spec, Timm):
-        stranger = network.spec.create().eval()
-        stranger.load_state_dict(found, strict=True)
+        loaded = torchvision_model(fit.torchvision_name)
+        loaded.load_state_dict(state, strict=True, assign=True)
+        loaded = _without_classifier(loaded, spec)
     else:
-        stranger = build_network(network.spec, 1).eval()
-        stranger.load_state_dict(found, strict=True)
-    return tuple(
-        lambda images, one=one: one(normalize(images, how)).flatten(1)
-        for one in (stranger, network)
-    )
+        loaded = spec.create().eval() if isinstance(spec, Timm) else build_network(spec, 1).eval()
+        loaded.load_state_dict(state, strict=True)
+
+    def outputs(module: nn.Module) -> Outputs:
+        return lambda images: module(normalize(images, model.normalization)).flatten(1)
+
+    return outputs(loaded), outputs(network)
 
 
-def _headless(theirs: nn.Module, spec: AlexNet | VGG | ResNet) -> nn.Module:
-    """Torchvision's network up to the layer where our backbone ends."""
+def _without_classifier(network: nn.Module, spec: Backbone) -> nn.Module:
+    """Cut torchvision's network behind the layer where the backbone ends."""
     if isinstance(spec, ResNet):
-        theirs.fc = nn.Identity()
-        return theirs
+        network.fc = nn.Identity()
+        return network
+    assert isinstance(spec, AlexNet | VGG), "torchvision has no other backbone"
     if not spec.fc:
-        return theirs.features
-    theirs.classifier[-1] = nn.Identity()
-    return theirs
+        return network.get_submodule("features")
+    classifier = network.get_submodule("classifier")
+    assert isinstance(classifier, nn.Sequential)
+    classifier[-1] = nn.Identity()
+    return network
 
 
 def program_outputs(path: Path) -> Outputs:
+    """Return the outputs of a saved program."""
     with silenced():
         return torch.export.load(path).module()
 
 
 def onnx_outputs(path: Path) -> Outputs:
+    """Return the outputs of an ONNX file."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -182,30 +213,38 @@ def onnx_outputs(path: Path) -> Outputs:
     )
 
 
-def largest_difference(name: str, found: Outputs, own: Outputs, pixels: Tensor) -> float:
-    """Largest difference of two forms, relative to the model's largest output; TransferError above TOLERANCE.
+def largest_difference(name: str, outputs: Outputs, expected: Outputs, pixels: Tensor) -> float:
+    """Return the largest difference, relative to the model's largest output.
 
-    Compared are a batch of all pixels and one of the first image alone: another number of images, another program.
+    A batch of all pixels is compared, and one of the first image alone, because programs may
+    differ by the number of images.
+
+    Args:
+        name: of the file, for messages.
+        outputs: those of the file.
+        expected: those of the model.
+        pixels: uint8 (B, 3, S, S).
+
+    Raises:
+        TransferError: the difference exceeds TOLERANCE, or the model's outputs are not finite.
     """
-    worst = 0.0
+    differences = []
     with torch.inference_mode():
-        for some in (pixels, pixels[:1]):
-            given, expected = found(some), own(some)
-            if given.shape != expected.shape:
+        for batch in (pixels, pixels[:1]):
+            values, reference = outputs(batch), expected(batch)
+            if values.shape != reference.shape:
                 raise TransferError(
-                    f"{name} gives {tuple(given.shape)} where the model gives {tuple(expected.shape)}"
+                    f"{name} returns shape {tuple(values.shape)}, but the model returns "
+                    f"{tuple(reference.shape)}"
                 )
-            if not expected.isfinite().all():
-                raise TransferError(
-                    "the model's own outputs are not finite numbers: its training has diverged"
-                )
-            scale = max(expected.abs().max().item(), torch.finfo(torch.float32).tiny)
-            worst = max(
-                worst, (given - expected).abs().max().item() / scale, key=lambda x: (x != x, x)
-            )
-    if not worst <= TOLERANCE:
+            if not reference.isfinite().all():
+                raise TransferError("the model's outputs are not finite: its training has diverged")
+            scale = max(reference.abs().max().item(), torch.finfo(torch.float32).tiny)
+            differences.append((values - reference).abs().max().item() / scale)
+    if not all(difference <= TOLERANCE for difference in differences):  # also of those that are NaN
+        worst = max(differences, key=lambda difference: (difference != difference, difference))
         raise TransferError(
-            f"{name} was loaded again, and differs from the model by {worst:.1e} of its largest output: "
-            f"more than {TOLERANCE:g}, so nothing is exported"
+            f"{name} was loaded again and differs from the model by {worst:.1e} of its largest "
+            f"output, more than {TOLERANCE:g}; nothing was exported"
         )
-    return worst
+    return max(differences)

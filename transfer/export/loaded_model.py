@@ -1,9 +1,9 @@
-"""A trained model put to use: `transfer.load_model("exported").embed("photo.jpg")`."""
+"""Use a trained model: `transfer.load_model("exported").embed("photo.jpg")`."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
@@ -21,28 +21,36 @@ from transfer.models.network import Network
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.pooling import pool_features
 
-BLOCK = 64  # images a forward pass: memory does not grow with their number
+BLOCK = 64  # images of a forward pass, so that memory does not grow with their number
 
 ImageLike: TypeAlias = "str | os.PathLike[str] | Image.Image | np.ndarray"
 
 
 class PixelEmbedding(nn.Module):
-    """Pixels to embeddings, normalization included: uint8 (B, 3, S, S) to float32 (B, D).
+    """A module from pixels uint8 (B, 3, S, S) to embeddings float32 (B, D); it normalizes them.
 
-    What a layer says, averaged over its map, as the protocol `knn` reads it; a flat layer is its own embedding.
+    An embedding is a layer averaged over its map, as the protocol `knn` reads it. A flat layer is
+    used unchanged.
     """
 
     def __init__(self, network: Network, layer: str, normalization: Normalization):
+        """Use the layers of `network` up to `layer`.
+
+        Args:
+            network: the backbone.
+            layer: the layer of the embeddings.
+            normalization: of the pixels.
+        """
         super().__init__()
-        # Deeper layers are no part of it: AlexNet's fc6 and fc7 would be nine tenths of an exported program.
+        # Deeper layers are left out: AlexNet's fc6 and fc7 would be nine tenths of a program.
         needed = network.layer_names[: network.layer_names.index(layer) + 1]
         self.network = Network({name: network.get_submodule(name) for name in needed}, network.spec)
         self.layer, self.normalization = layer, normalization
 
     def forward(self, images: Tensor) -> Tensor:
-        """uint8 (B, 3, S, S) to float32 (B, D)."""
-        found = self.network.layers(normalize(images, self.normalization), [self.layer])
-        return pool_features(found[self.layer], 1, "average")
+        """Embed uint8 (B, 3, S, S) as float32 (B, D)."""
+        outputs = self.network.layers(normalize(images, self.normalization), [self.layer])
+        return pool_features(outputs[self.layer], 1, "average")
 
 
 class LoadedModel(Model):
@@ -53,7 +61,10 @@ class LoadedModel(Model):
         return self.network()
 
     def embedding(self, layer: str | None = None) -> PixelEmbedding:
-        """The module that turns pixels into embeddings; layer: another than the card's `default_layer`."""
+        """Return the module from pixels to embeddings.
+
+        `layer` replaces the card's `default_layer`; UsageError for an unknown layer.
+        """
         try:
             name = self.backbone.resolve_layer(layer or self.card.default_layer)
         except ValueError as error:
@@ -61,44 +72,61 @@ class LoadedModel(Model):
         return PixelEmbedding(self._network, name, self.normalization).eval().requires_grad_(False)
 
     def embed(
-        self, images: ImageLike | Sequence[ImageLike], layer: str | None = None
+        self, images: ImageLike | Iterable[ImageLike], layer: str | None = None
     ) -> np.ndarray:
-        """Embeddings of pictures: (D,) float32 of one, (N, D) of several. UsageError names what is no picture.
+        """Compute the embeddings of images.
 
-        images: paths (JPEG, PNG, WebP), PIL images, or uint8 arrays (H, W, 3), one or several, of any size; an array
-        (N, H, W, 3) is several. Each is made a square of the network's size as it was when the model learned.
+        The other images of a call may change an embedding by rounding: by 1e-5 of its length.
 
-        The pictures beside a picture may change its values by rounding: by 1e-5 of its length.
+        Args:
+            images: one image or several, of any size: paths (JPEG, PNG, WebP), PIL images, or uint8
+                arrays (H, W, 3). An array (N, H, W, 3) is several. Each becomes a square of the
+                network's size, in the same way as the training images.
+            layer: replaces the card's `default_layer`.
+
+        Returns:
+            float32 (D,) of one image, (N, D) of several.
+
+        Raises:
+            UsageError: an image cannot be decoded, or has another type.
         """
-        one = isinstance(images, str | os.PathLike | Image.Image) or (
-            isinstance(images, np.ndarray) and images.ndim < 4
-        )
-        module, rest, found = self.embedding(layer), iter([images] if one else images), []
-        while block := list(islice(rest, BLOCK)):
+        sequence, is_single = _as_sequence(images)
+        module, remaining = self.embedding(layer), iter(sequence)
+        embeddings = []
+        while block := list(islice(remaining, BLOCK)):
             with torch.inference_mode():
-                found.append(module(self.pixels(block)).numpy())
-        if not found:
+                embeddings.append(module(self.pixels(block)).numpy())
+        if not embeddings:
             raise UsageError("no images to embed")
-        return found[0][0] if one else np.concatenate(found)
+        return embeddings[0][0] if is_single else np.concatenate(embeddings)
 
     def pixels(self, images: Sequence[ImageLike]) -> Tensor:
-        """uint8 (N, 3, S, S) of pictures, decoded and made squares as image sets are packed."""
+        """Decode images into squares, as image sets are packed: uint8 (N, 3, S, S)."""
         size, fit = self.card.size, self.card.fit
-        squares = [square(_decoded(image), size, fit) for image in images]
+        squares = [square(_decode(image), size, fit) for image in images]
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 
 
-def _decoded(image: ImageLike) -> np.ndarray:
-    """(H, W, 3) uint8."""
+def _as_sequence(
+    images: ImageLike | Iterable[ImageLike],
+) -> tuple[Iterable[ImageLike], bool]:
+    """Return the images, and whether there was a single one."""
+    if isinstance(images, np.ndarray):
+        is_single = images.ndim < 4
+        return ([images] if is_single else images), is_single
+    if isinstance(images, str | os.PathLike | Image.Image):
+        return [images], True
+    return images, False
+
+
+def _decode(image: ImageLike) -> np.ndarray:
+    """Return (H, W, 3) uint8; UsageError for an argument that is not an image."""
     if isinstance(image, Image.Image):
         try:
             return np.asarray(as_rgb(upright(image)))
-        except (
-            Exception
-        ) as error:  # decoders raise almost anything, and PIL decodes when the pixels are asked for
-            raise UsageError(
-                f"a picture that cannot be decoded: {' '.join(str(error).split())}"
-            ) from error
+        except Exception as error:  # PIL decodes late, and its decoders raise many kinds
+            reason = " ".join(str(error).split())
+            raise UsageError(f"an image cannot be decoded: {reason}") from error
     if isinstance(image, str | os.PathLike):
         try:
             return decode_file(Path(image).expanduser())
@@ -106,17 +134,18 @@ def _decoded(image: ImageLike) -> np.ndarray:
             raise UsageError(f"{os.fspath(image)}: {error}") from error
     if not isinstance(image, np.ndarray):
         raise UsageError(
-            f"a {type(image).__name__} is no picture: give paths, PIL images or uint8 arrays (H, W, 3)"
+            f"{type(image).__name__} is not an image; pass paths, PIL images or uint8 arrays "
+            "(H, W, 3)"
         )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
         raise UsageError(
-            f"an array of {image.dtype} {image.shape} is no picture: it must be uint8 (H, W, 3)"
+            f"an array of {image.dtype} {image.shape} is not an image; pass uint8 (H, W, 3)"
         )
     return image
 
 
 def load_model(folder: str | os.PathLike[str]) -> LoadedModel:
-    """The model that `transfer export` wrote, or a Model of a store; UsageError where there is none."""
+    """Load a model that `transfer export` wrote, or a Model of a store; UsageError without one."""
     folder = Path(folder).expanduser()
     absent = [name for name in Model.required if not (folder / name).is_file()]
     if absent:

@@ -144,6 +144,14 @@ class Stage(BaseModel):
         """Return the values per row of the planned features; None if the plan does not show it."""
         return None
 
+    def prepared_from(self, planned: PlannedStage[Any]) -> list[PlannedStage[Any]]:
+        """The features on which the steps of planned features were fitted; empty without steps."""
+        return []
+
+    def source_model(self, planned: PlannedStage[Any]) -> PlannedStage[Any] | None:
+        """The network of which planned features are one layer, unchanged; None for others."""
+        return None
+
     @classmethod
     def input_fields(cls) -> dict[str, str]:
         """Return input field -> the kind of artifact that it reads."""

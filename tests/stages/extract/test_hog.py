@@ -1,4 +1,4 @@
-"""HOG: the histograms say which way edges run, are scikit-image's own, and enter the pipeline like learned features."""
+"""HOG: the directions of edges, equal to scikit-image's, in a pipeline like learned features."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_features_are_what_plain_loops_give(
     tmp_path: Path, cell: int, block: int, orientations: int
 ) -> None:
     pixels = pictures(3)
-    options = {
+    options: dict[str, Any] = {
         "pixels_per_cell": cell,
         "cells_per_block": block,
         "orientations": orientations,
@@ -74,7 +75,7 @@ def test_features_are_what_plain_loops_give(
 
 @pytest.mark.parametrize("norm", ["L1", "L1-sqrt", "L2", "L2-Hys"])
 @pytest.mark.parametrize("color", [True, False])
-def test_features_are_scikit_images(tmp_path: Path, norm: str, color: bool) -> None:
+def test_features_are_scikit_images(tmp_path: Path, norm: Any, color: bool) -> None:
     pixels = pictures(3)
     stage = ExtractHog(block_norm=norm, color=color, dtype="float32")
     made = run_stage(stage, tmp_path, {"images": pack_images(tmp_path, pixels)})
@@ -175,7 +176,7 @@ def test_a_stopped_extraction_goes_on_where_it_was(
 # In a plan.
 
 
-def planned(size: int = 64, **options: object) -> SimpleNamespace:
+def planned(size: int = 64, **options: Any) -> Any:
     images = {"images": SimpleNamespace(stage=SimpleNamespace(size=size))}
     return SimpleNamespace(key=str(options), inputs={}, images=images, stage=ExtractHog(**options))
 
@@ -192,7 +193,7 @@ def planned(size: int = 64, **options: object) -> SimpleNamespace:
     ],
 )
 def test_features_of_other_settings_or_sizes_are_not_compared(
-    other: dict[str, object], same: bool
+    other: dict[str, Any], same: bool
 ) -> None:
     assert (planned_space(planned()) == planned_space(planned(**other))) is same
 
@@ -230,9 +231,8 @@ def test_features_without_a_network_go_through_the_pipeline_and_only_their_kind_
     assert "hog: done" in said
     assert "target: done" in said
     wrong = "--set=stages.wrong={uses: assign, features: learned, clusters: raw}"
-    assert "'learned' are not features of the kind that 'raw' has centroids of ('hog')" in (
-        invoke("status", file, wrong, check=2).err
-    )
+    message = "'learned' and the centroids of 'raw' (of 'hog') differ in network, layer"
+    assert message in invoke("status", file, wrong, check=2).err
     right = "--set=stages.right={uses: assign, features: others, clusters: raw}"
     assert "right" in invoke("status", file, right).out
     said = invoke("status", file, "--set", "stages.hog.pixels_per_cell=20", check=2).err

@@ -1,4 +1,4 @@
-"""How a target learns: each strategy against a literal computation, and what all of them must keep to."""
+"""Targets: each strategy against a literal computation, and rules that all of them keep."""
 
 from __future__ import annotations
 
@@ -15,14 +15,16 @@ from torch.nn import functional as F
 
 from stages.assign import Assign
 from stages.cluster import Cluster
+from stages.extract.hog import ExtractHog
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
 from stages.target._memory_queue import MemoryQueue
 from stages.target._projection_heads import linear_or_mlp
+from stages.target._similarity_head import update_ema
 from stages.target._teacher import check_live
 from stages.target.multi_label import MultiLabel
 from stages.target.regression import Regression
-from stages.target.similarity import Similarity, update_ema
+from stages.target.similarity import Similarity
 from tests.stages.handmade import make_work, pack_images, run_stage, stop_after
 from transfer.artifacts import Features, Images, Model, PseudoLabels
 from transfer.datasets.drawings import render
@@ -30,6 +32,7 @@ from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.timm_backbone import SMALL
+from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage, stage_names
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.recipe import TrainableStage
@@ -58,7 +61,7 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 @pytest.fixture(scope="module")
 def taught(images: Images, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """A teacher and all that a pipeline makes of it: features, prepared ones, clusters and labels."""
+    """A teacher, its features, also prepared, and their clusters and pseudo-labels."""
     folder = tmp_path_factory.mktemp("teacher")
     (folder / "model").mkdir()
     Model.write(
@@ -93,7 +96,7 @@ def strategy(name: str, taught: dict[str, Any], **options: Any) -> tuple[Target,
     """A strategy and what it reads."""
     prepared = {"features": taught["prepared"]}
     small = {"hidden_dim": 16, "anchors": 64, "ema": 0.5}  # of those options that a strategy has
-    kind = find_stage(name, Path.cwd())
+    kind: Any = find_stage(name, Path.cwd())
     options = (
         RECIPE | {key: value for key, value in small.items() if key in kind.model_fields} | options
     )
@@ -179,15 +182,12 @@ def test_what_is_kept_is_the_backbone_alone_and_every_part_of_it_learned(
 def test_every_strategy_learns_on_a_gpu(
     name: str, options: dict, taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    live = (
-        {"live": "m"}
-        if name in ("target/soft_label", "target/regression", "target/similarity")
-        else {}
-    )
+    asks_live = name in ("target/soft_label", "target/regression", "target/similarity")
+    live = {"live": "m"} if asks_live else {}
     for number, more in enumerate([{}, live] if live else [{}]):
         stage, inputs = strategy(name, taught, epochs=10, crop=0.7, **options, **more)
         inputs |= {"live": taught["model"]} if more else {}
-        runtime = {"device_name": "cuda", "precision_name": "auto"}
+        runtime: Any = {"device_name": "cuda", "precision_name": "auto"}
         work = make_work(tmp_path / str(number), {"images": images}, inputs, **runtime)
         stage.run(work)
         history = Model(work.folder).history
@@ -218,7 +218,7 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
     assert work.notes == ["16 of 96 images have no features and are left out"]
     one = features_of(tmp_path / "one", [images.ids[0], "other/0"], values[:2])
     with pytest.raises(
-        TransferError, match=r"1 image has features, and 1 part of a batch of 1: .* need two images"
+        TransferError, match=r"1 image has features: 1 part of a batch of 1: .* need two images"
     ):
         run_stage(
             stage.model_copy(update={"head": "mlp"}),
@@ -226,11 +226,9 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
             {"images": images},
             features=one,
         )
-    strangers = features_of(
-        tmp_path / "strangers", [f"other/{row}" for row in range(COUNT)], values
-    )
+    others = features_of(tmp_path / "others", [f"other/{row}" for row in range(COUNT)], values)
     with pytest.raises(TransferError, match="none of the images has features"):
-        run_stage(stage, tmp_path / "d", {"images": images}, features=strangers)
+        run_stage(stage, tmp_path / "d", {"images": images}, features=others)
 
 
 # What each asks.
@@ -239,7 +237,7 @@ def test_features_are_joined_by_id_and_images_without_are_left_out(
 def at_the_start(
     stage: Target, work: Any, images: Images, head: Callable[[int], torch.nn.Module]
 ) -> torch.Tensor:
-    """What an untrained head says of all images, uncropped, as the first step of a training does."""
+    """The output of an untrained head for all images, uncropped, as in the first training step."""
     network = build_network(stage.backbone, work.seed_for("weights")).train()
     pixels = torch.from_numpy(np.array(images.pixels)).permute(0, 3, 1, 2)
     with torch.random.fork_rng(devices=[]), torch.no_grad():
@@ -248,7 +246,7 @@ def at_the_start(
         return ours.train()(network(normalize(pixels, Normalization())).flatten(1))
 
 
-WHOLE = {"epochs": 1, "batch": COUNT, "crop": 1.0, "flip": 0.0}
+WHOLE = {"epochs": 1, "batch_size": COUNT, "crop": 1.0, "flip": 0.0}
 
 
 def first_loss(
@@ -342,7 +340,7 @@ def unit(*shape: int) -> torch.Tensor:
 
 @pytest.mark.parametrize(("positive", "own"), [(False, None), (False, 3), (True, None)])
 def test_cosines_to_anchors_are_those_of_a_literal_loop(positive: bool, own: int | None) -> None:
-    """Of eleven images in any order those that came last, each as it came last, but not the image itself."""
+    """Eleven images in random order: the anchors are the latest of each, but not the image."""
     torch.manual_seed(0)
     queue, width, random = MemoryQueue(6, 11, 4, own), own or 4, np.random.RandomState(0)
     came: list[tuple[int, torch.Tensor, torch.Tensor]] = []
@@ -379,6 +377,7 @@ def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
             torch.full((1, 3), float(number)),
         )
         queue.flush()
+    assert queue.own is not None
     assert queue.teacher[:-1, 0].tolist() == queue.own[:-1, 0].tolist() == queue.image[:-1].tolist()
     assert sorted(queue.teacher[:-1, 0].tolist()) == [2, 3, 4, 5]
     # More than it holds.
@@ -399,7 +398,7 @@ def test_both_sides_of_a_queue_are_of_the_same_images() -> None:
 def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
     variant: str, taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    """With a rate of nothing, the second epoch's anchors are all images, as the first step saw them."""
+    """With a tiny learning rate, the second epoch's anchors are all images of the first step."""
     options = {
         **WHOLE,
         "epochs": 2,
@@ -434,7 +433,7 @@ def test_the_loss_is_the_cross_entropy_of_two_softmaxes(
 def test_the_second_queue_is_filled_by_the_slow_copy(
     taught: dict, images: Images, tmp_path: Path
 ) -> None:
-    """It stands still for the one, and is the target itself for the other: from the third step on they part."""
+    """The copy hardly moves, and without `ema` it is the target: they differ from step 3 on."""
     options = {"queues": 2, "epochs": 4, "batch_size": 48, "anchors": 90, "learning_rate": 0.05}
     histories = []
     for ema in (0.0, 1 - 1e-7):
@@ -445,20 +444,26 @@ def test_the_second_queue_is_filled_by_the_slow_copy(
     losses = [[epoch["loss"] for epoch in one] for one in histories]
     assert losses[0][0] == pytest.approx(
         losses[1][0], rel=1e-4
-    )  # two steps: an empty queue, then what both said first
+    )  # two steps: an empty queue, then the outputs of the first
     assert losses[0][3] != pytest.approx(losses[1][3], rel=1e-3)
 
 
 def test_the_slow_copy_is_a_moving_average() -> None:
-    slow, fast = (
-        torch.nn.Sequential(torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)) for _ in range(2)
-    )
+    def network() -> tuple[torch.nn.Linear, torch.nn.BatchNorm1d]:
+        return torch.nn.Linear(3, 3), torch.nn.BatchNorm1d(3)
+
+    slow_linear, slow_norm = network()
+    fast_linear, fast_norm = network()
+    slow = torch.nn.Sequential(slow_linear, slow_norm)
+    fast = torch.nn.Sequential(fast_linear, fast_norm)
     fast(torch.randn(8, 3))
-    before, now = slow[0].weight.detach().clone(), fast[0].weight.detach().clone()
+    before, now = slow_linear.weight.detach().clone(), fast_linear.weight.detach().clone()
     with torch.no_grad():
         update_ema(slow, fast, 0.9)
-    torch.testing.assert_close(slow[0].weight.detach(), 0.9 * before + 0.1 * now)
-    assert torch.equal(slow[1].running_mean, fast[1].running_mean)
+    torch.testing.assert_close(slow_linear.weight.detach(), 0.9 * before + 0.1 * now)
+    assert slow_norm.running_mean is not None
+    assert fast_norm.running_mean is not None
+    assert torch.equal(slow_norm.running_mean, fast_norm.running_mean)
 
 
 # The teacher.
@@ -479,7 +484,7 @@ def test_the_teacher_runs_only_where_it_is_asked_to(
         live, tmp_path / "b", {"images": images}, **inputs, live=taught["model"]
     ).history
     assert loaded == [taught["model"]]
-    # Of whole images it says what it said before.
+    # Of whole images it computes the saved features.
     for one, other in zip(kept, asked, strict=True):
         assert one["loss"] == pytest.approx(other["loss"], rel=2e-3, abs=1e-5)
 
@@ -507,7 +512,7 @@ def test_features_too_large_for_memory_are_mapped_and_say_the_same(
 ) -> None:
     stage, inputs = strategy("target/regression", taught)
     held = run_stage(stage, tmp_path / "a", {"images": images}, **inputs)
-    monkeypatch.setattr("stages.target._teacher.HELD", 10)
+    monkeypatch.setattr("stages.target._teacher.MEMORY_BUDGET", 10)
     mapped = run_stage(stage, tmp_path / "b", {"images": images}, **inputs)
     assert weights(held.folder) == weights(mapped.folder)
     assert (tmp_path / "b" / "checkpoints" / "features-0.npy").exists()
@@ -568,8 +573,8 @@ def test_small_networks_of_timm_are_targets(
 # What cannot be.
 
 
-def planned(name: str, stage: object = None, **inputs: Any) -> SimpleNamespace:
-    pack = SimpleNamespace(key="set", stage=SimpleNamespace(count=100))
+def planned(name: str, stage: Stage | None = None, **inputs: Any) -> Any:
+    pack, stage = SimpleNamespace(key="set", stage=SimpleNamespace(count=100)), stage or Stage()
     return SimpleNamespace(
         name=name, key=name, uses="some/stage", stage=stage, images={"images": pack}, inputs=inputs
     )
@@ -583,13 +588,13 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
 
 
 @pytest.mark.parametrize(
-    ("features", "live", "told"),
+    ("features", "live", "message"),
     [
         ([RAW], None, None),
         ([RAW], NETWORK, None),
         ([ONCE], NETWORK, None),
         ([TAKEN], NETWORK, None),
-        ([TWICE], NETWORK, "prepared more than once"),
+        ([TWICE], NETWORK, "prepared more than once; put all `steps` into one stage"),
         (
             [
                 planned(
@@ -599,35 +604,35 @@ TAKEN = planned("taken", Prepare(features="raw", like="once"), features=RAW, lik
                 )
             ],
             NETWORK,
-            "of several teachers",
+            "joins several features",
         ),
-        ([planned("hog")], NETWORK, "of no network"),
-        ([RAW], planned("other"), "are of 'network', not of 'other'"),
-        ([RAW, ONCE], NETWORK, "one teacher can be asked again"),
+        ([planned("hog", ExtractHog())], NETWORK, "does not come from a network"),
+        ([RAW], planned("other"), "comes from 'network', not from 'other'"),
+        ([RAW, ONCE], NETWORK, "works with one teacher only"),
     ],
 )
 def test_a_live_teacher_is_that_of_the_features(
-    features: list, live: object, told: str | None
+    features: list, live: Any, message: str | None
 ) -> None:
-    if told is None:
+    if message is None:
         check_live(features, live)
     else:
-        with pytest.raises(InvalidOption, match=told):
+        with pytest.raises(InvalidOption, match=message):
             check_live(features, live)
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         ({"anchors": 101}, "101 anchors of 100 images: at most 100"),
-        ({"variant": "seed", "queues": 2}, "SEED has one queue"),
+        ({"variant": "seed", "queues": 2}, "`variant: seed` has one queue"),
         ({"head": "identity"}, "linear or mlp"),
         ({"head": "mlp", "batch_size": 4, "accumulation_steps": 4}, "4 parts of a batch of 4"),
     ],
 )
-def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, told: str) -> None:
+def test_queues_that_cannot_be_are_told_in_the_plan(options: dict, message: str) -> None:
     stage = Similarity(features="raw", **({**RECIPE, "anchors": 50} | options))
-    with pytest.raises(InvalidOption, match=told):
+    with pytest.raises(InvalidOption, match=message):
         stage.validate_plan(planned("it", stage, features=RAW))
 
 
@@ -650,7 +655,7 @@ def test_features_that_say_nothing_are_refused(
     holed = values.copy()
     holed[41, 2] = np.nan
     same = np.repeat(values[:1], COUNT, axis=0)
-    for number, (bad, told) in enumerate(
+    for number, (bad, message) in enumerate(
         [(holed, f"features of {images.ids[41]} are not finite"), (same, "the same")]
     ):
         folder = tmp_path / f"f{number}"
@@ -664,7 +669,7 @@ def test_features_that_say_nothing_are_refused(
         write_table(
             folder / "features.h5", {"features": bad, "ids": encode_strings(images.ids)}, **facts
         )
-        with pytest.raises(TransferError, match=told):
+        with pytest.raises(TransferError, match=message):
             run_stage(
                 stage,
                 tmp_path / f"w{number}",
@@ -688,7 +693,9 @@ def test_labels_of_different_sets_have_no_image_in_common(
         for place, name in enumerate(("first", "last"))
     }
     stage, _ = strategy("target/multi_label", taught)
-    with pytest.raises(TransferError, match="no image has a label in each"):
+    with pytest.raises(
+        TransferError, match="no image has a label in each clustering; the sets differ"
+    ):
         run_stage(stage, tmp_path / "w", {"images": images}, **both)
 
 
@@ -710,10 +717,11 @@ def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
             "learning_rate",
             "momentum",
             "weight_decay",
-            "warmup",
-            "accumulate",
+            "warmup_epochs",
+            "accumulation_steps",
         ):
             ours, theirs = (
-                one.model_fields[option].description.split()[:2] for one in (kind, TrainableStage)
+                str(one.model_fields[option].description).split()[:2]
+                for one in (kind, TrainableStage)
             )
             assert ours == theirs, option
