@@ -1,4 +1,4 @@
-"""Why a stage is to run: how it differs from what the pipeline last made under its name."""
+"""Why a stage will run: how it differs from what the pipeline last made under its name."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ NOT_MADE = "not made yet"
 def rerun_reason(
     store: Store, planned: PlannedStage[Any], last: Mapping[str, Mapping[str, str]]
 ) -> str:
-    """`k 200 → 100`, `input features changed`, `images changed`, or that it was never made.
+    """Return `k 200 → 100`, `input features changed`, `images changed`, or that it was never made.
 
     Args:
         store: where the former artifact may be.
@@ -41,7 +41,7 @@ def rerun_reason(
 
 
 def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
-    """How the identity of a planned stage differs from that of a former result."""
+    """Describe how the identity of a planned stage differs from that of a former result."""
     then, now = manifest.identity, planned.identity
     texts = [
         f"{name} {_text(before)} → {_text(after)}"
@@ -60,7 +60,7 @@ def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
 
 
 def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each value that differs, with its dotted name."""
+    """Yield each value that differs, with its dotted name."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in sorted({*then, *now}):
             yield from _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))
