@@ -42,7 +42,7 @@ class RunOptions:
     report: Callable[[str], None] = lambda text: None
 
     def selected_stages(self, plan: Plan) -> list[PlannedStage[Any]]:
-        """The stages to run, in the plan's order."""
+        """Return the stages to run, in the plan's order."""
         if not self.stages:
             return list(plan)
         if not (self.only or self.from_here):
@@ -56,7 +56,10 @@ class RunOptions:
         return [planned for planned in plan if planned in selected]
 
     def forced_stages(self, plan: Plan) -> set[PlannedStage[Any]]:
-        """The stages that `--force` runs again: the named ones, with `--from` later ones too, or all."""
+        """Return the stages that `--force` runs again.
+
+        The named ones, and with `--from` also those that depend on them; all where none is named.
+        """
         if not self.force:
             return set()
         if not self.from_here:

@@ -24,7 +24,7 @@ from transfer.pipeline.image_planning import ImagePlanner
 from transfer.pipeline.plan import PipelineHeader, Plan
 from transfer.pipeline.stage_reader import StageReader
 from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.yaml_document import FAULTY, Faults, Node, read_document
+from transfer.pipeline.yaml_document import Faults, Node, read_document
 from transfer.stage.base import PlannedStage, Stage
 from transfer.storage.store import Store
 from transfer.utils.stamp_cache import StampCache
@@ -203,7 +203,8 @@ class _Loader:
                     other.name == pack.name and key != pack.key
                     for key, other in self.by_key.items()
                 ):
-                    pack.name += f"@{pack.key[:6]}"  # the same set packed in another way, or a set of the same name
+                    # The same set packed in another way, or another set of that name.
+                    pack.name += f"@{pack.key[:6]}"
                 planned.images[role] = self.by_key.setdefault(pack.key, pack)
             planned.inputs = {
                 name: self.by_key[other.key] for name, other in planned.inputs.items()

@@ -1,4 +1,4 @@
-"""`matrix:` in a pipeline file: all combinations of some variables, with `include` and `exclude`."""
+"""`matrix:` in a pipeline file: all combinations of variables, with `include` and `exclude`."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _check_excluded_names(
 
 
 def _values(name: str, node: Node, mark: Mark, faults: Faults) -> list[Any]:
-    """Return the values of a variable, or the entries of `include` or `exclude`; faults are added."""
+    """Return the values of a variable, or the entries of `include` or `exclude`."""
     if name in ("include", "exclude"):
         problem, faulty_value = _entries_problem(node), []
     else:

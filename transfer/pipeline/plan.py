@@ -20,7 +20,6 @@ COMMON_OPTIONS = {
     "seed": "the seed of this stage, instead of the pipeline's",
 }
 
-
 Percent = Annotated[float, Field(ge=0, le=100)]
 Span = Annotated[list[Percent], Field(min_length=2, max_length=2)]
 
@@ -59,7 +58,7 @@ class Plan:
         return iter(self.stages)
 
     def narrowed(self, names: Sequence[str]) -> Plan:
-        """Return the plan of the named stages and their dependencies; of all where none is named."""
+        """Return the plan of the named stages and their dependencies; all where none is named."""
         if not names:
             return self
         kept = {

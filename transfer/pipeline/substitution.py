@@ -1,4 +1,4 @@
-"""Changes to a document that was read: values that `--set` replaces, and variables of the matrix."""
+"""Replace values of a document: those that `--set` names, and variables of the matrix."""
 
 from __future__ import annotations
 

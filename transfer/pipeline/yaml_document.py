@@ -1,4 +1,4 @@
-"""Reads a YAML 1.2 document in which every value keeps its line and column, for messages."""
+"""Read a YAML 1.2 document in which every value keeps its line and column, for messages."""
 
 from __future__ import annotations
 
@@ -117,7 +117,9 @@ def read_document(path: Path, faults: Faults) -> Node:
 
 
 def parse(text: str, file: str, faults: Faults, placed: bool = True) -> Node:
-    """Read the one document in `text`. Only tags of plain values are followed, so no object is made.
+    """Read the one document in `text`.
+
+    Only tags of plain values are followed, so no object is ever made.
 
     Args:
         text: YAML.
@@ -227,7 +229,7 @@ def _mark_after(text: str, file: str) -> Mark:
 
 
 def _deepest_mark(text: str, file: str) -> Mark:
-    """The place where the nesting exceeds MAX_DEPTH, found in the parser's events, which are flat."""
+    """The place where the nesting exceeds MAX_DEPTH, found in the parser's flat list of events."""
     from ruamel.yaml import YAML
 
     depth = 0
