@@ -129,7 +129,7 @@ def test_a_run_killed_at_random_moments_goes_on_and_ends_with_the_same_bytes(
         time.sleep(moments.uniform(1.5, 4.5))
         process.kill()
         process.communicate()
-        if process.returncode == 0:  # it came to its end before: begin anew
+        if process.returncode == 0:  # it came to its end before: start again
             shutil.rmtree(folder.store)
             continue
         assert process.returncode == -signal.SIGKILL
@@ -158,7 +158,7 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, out + err
     assert "stopped" in err
-    assert "To go on: transfer run" in err
+    assert "To resume: transfer run" in err
     assert "Traceback" not in out + err
     status = json.loads(folder.transfer("status", str(folder.file), "--json"))
     pretext = next(stage for stage in status["stages"] if stage["stage"] == "pretext")
@@ -281,7 +281,7 @@ def test_a_full_disk_stops_the_stage_and_leaves_every_earlier_artifact_whole(
     try:
         told = folder.run(code=1)
         assert "disk is full" in told
-        assert "whole" in folder.transfer("verify", str(folder.file))
+        assert "intact" in folder.transfer("verify", str(folder.file))
         subprocess.run(["mount", "-o", "remount,size=64m", str(folder.store)], check=True)
         folder.run()
     finally:

@@ -1,4 +1,4 @@
-"""Methods of others: installed as a package, or in a file beside the pipeline; and what is said of those that fail."""
+"""Plug-ins: installed as a package, or in a file beside the pipeline; and those that fail."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ stages:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that pip has put the stranger's package into; nothing is fetched."""
+    """The folder into which pip has put the third party's package; nothing is fetched."""
     folder = tmp_path_factory.mktemp("environment")
     shutil.copytree(
         Path(__file__).parent / "stranger",
@@ -70,11 +70,14 @@ def test_the_task_of_an_installed_package_is_listed_and_runs_by_its_entry_point(
     )
     monkeypatch.setenv("PYTHONPATH", str(installed))
     listed = command_line("list", "pretexts", cwd=tmp_path).stdout
-    entry = r"^pretext/upside_down +Does the image stand on its head\?\n +Stranger, unpublished; needs upright images$"
+    entry = (
+        r"^pretext/upside_down +Is the image upside down\?\n"
+        r" +Third party, unpublished; needs upright images$"
+    )
     assert re.search(entry, listed, re.MULTILINE)
     described = command_line("list", "pretexts", "upside_down", cwd=tmp_path).stdout
     assert re.search(
-        r"^  share +of the images that are turned\n +\(number, > 0, < 1, default 0.5\)",
+        r"^  share +share of the images that are turned\n +\(number, > 0, < 1, default 0.5\)",
         described,
         re.MULTILINE,
     )
@@ -313,7 +316,7 @@ def test_what_is_known_only_when_a_task_runs_is_told_then(
         check=1,
     )
     assert words in said.err
-    assert "To go on: transfer run" in said.err
+    assert "To resume: transfer run" in said.err
     if "it returned" in words:
         assert (
             "Shuffle.loss must return the loss, a scalar tensor with gradients, and a dict of figures"
@@ -340,21 +343,21 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
 
 ORDERED = """
 from transfer.artifacts import Scores
-from transfer.stage.base import Images, Stage
+from transfer.stage.base import ImageInput, Stage
 
 
 class Order(Stage):
     \"""Whether images come in the order of their ids.\"""
 
     produces = Scores
-    images = {"test": Images("test")}
+    images = {"test": ImageInput("test")}
 
-    def run(self, work):
-        ids = work.images["test"].ids
+    def run(self, context):
+        ids = context.images["test"].ids
         figures = {"ordered": 100.0 * (ids == sorted(ids))}
-        Scores.write(work.folder, protocol="order/v1", settings={}, selected={}, main="ordered", figures=figures,
-                     counts={"test": len(ids)})
-        work.figures.update(figures)
+        facts = dict(protocol="order/v1", settings={}, selected={}, counts={"test": len(ids)})
+        Scores.write(context.folder, main="ordered", figures=figures, **facts)
+        context.figures.update(figures)
 """
 
 

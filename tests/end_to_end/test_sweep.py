@@ -35,13 +35,13 @@ BACKBONES = {
 # What makes a task small enough for 64 images: only options that it has are taken.
 SMALL = {
     "permutations": 6,
-    "embedding": 32,
+    "embedding_dim": 32,
     "hidden_dim": 64,
     "shift": 1,
     "dropout": 0.0,
     "puzzles_per_image": 4,
     "bottleneck": 64,
-    "width": 32,
+    "decoder_width": 32,
     "k": 8,
     "components": 16,
     "strength": 0.3,
@@ -50,7 +50,7 @@ SMALL = {
 # An adversarial loss is the sum of two sides that win from one another: the figure of one is looked at.
 LOOKED_AT = {"pretext/bigan": "discriminator"}
 RECIPES = {
-    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5, "width": 16},
+    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5, "decoder_width": 16},
     "pretext/relative_position": {"epochs": 40},
     "pretext/rotation": {"epochs": 30, "crop": 0.6},
     "pretext/simclr": {"epochs": 30, "crop": 0.6},

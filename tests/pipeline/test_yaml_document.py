@@ -104,7 +104,7 @@ def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("a: 99999999999999999999\n", "1:4", "is too large a number"),
         ("a: !!int abc\n", "1:4", "'abc' cannot be read"),
         ("a: !!bool maybe\n", "1:4", "'maybe' cannot be read as bool"),
-        ('a: "\\ud800"\n', "1:4", "holds a character that no text may hold"),
+        ('a: "\\ud800"\n', "1:4", "holds a character that is not allowed in text"),
     ],
 )
 def test_every_fault_of_the_text_has_its_place(text: str, place: str, words: str) -> None:
@@ -209,10 +209,10 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
         ("stages.cluster.k=5", "the file has no 'cluster' there; did you mean 'clusters'?"),
         (
             "stages.clusters.backbone.width=1",
-            "'vgg16' has no 'width': replace it as a whole, --set stages.clusters.",
+            "'vgg16' has no 'width'; replace it as a whole, --set stages.clusters.",
         ),
-        ("matrix.k.2=5", "no entry '2': there are 2, counted from 0"),
-        ("matrix.k.x=5", "no entry 'x': there are 2, counted from 0"),
+        ("matrix.k.2=5", "no entry '2'; the list has 2 entries, counted from 0"),
+        ("matrix.k.x=5", "no entry 'x'; the list has 2 entries, counted from 0"),
         ("data={card: x", "not YAML: expected ',' or '}'"),
         ("data={card: x, card: y}", "card: key repeated"),
         ("data=!!python/name:os.system x", "is not allowed"),

@@ -117,9 +117,10 @@ class Run:
         except CorruptArtifact as error:
             self._put_aside(planned, error)
             manifest = None
-        cached = manifest is not None and planned not in self.forced
-        if cached and changed_input(self.store, planned, manifest) is None:
-            return False
+        forced = planned in self.forced
+        if manifest is not None and not forced:
+            if changed_input(self.store, planned, manifest) is None:
+                return False
         inputs = {name: self._open(source) for name, source in planned.dependencies.items()}
         if self.options.restart:
             shutil.rmtree(self.store.checkpoints(planned.key), ignore_errors=True)
