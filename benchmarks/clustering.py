@@ -1,9 +1,9 @@
-"""K-means beside FAISS's own and scikit-learn's, and the memory scores_in clustering rows from disk.
+"""K-means beside FAISS's own and scikit-learn's, and the memory of clustering rows from disk.
 
-    python benchmarks/kmeans.py [--rows 60000 --width 512 --k 500 --iterations 20 --rounds 3]
+    python benchmarks/clustering.py [--rows 60000 --width 512 --k 500 --iterations 20 --rounds 3]
 
 All begin at the same random rows and pass over every row as often. They take turns in one process.
-The objective is the sum scores_in squared distances to the final centroids. The same code measures it for
+The objective is the sum of squared distances to the final centroids. The same code measures it for
 all.
 """
 
@@ -24,8 +24,9 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.history import Report, options_parser, parsed
 from benchmarks.rounds import seconds_of, status_bytes, take_turns
-from transfer.artifacts import TimmFeatures
+from transfer.artifacts import Features
 from transfer.numerics import kmeans
+from transfer.stage.feature_blocks import FeatureRows
 from transfer.storage.hdf5_tables import TableWriter, encode_strings
 
 MIB = 1 << 20
@@ -33,7 +34,7 @@ MIB = 1 << 20
 
 @dataclass
 class ArrayRows:
-    """An array as rows to cluster, in blocks as large as those scores_in TimmFeatures."""
+    """An array as rows to cluster, in blocks as large as those of Features."""
 
     values: np.ndarray
 
@@ -51,7 +52,7 @@ def blobs(rows: int, width: int, k: int) -> np.ndarray:
 
     Args:
         rows: How many.
-        width: Values scores_in each.
+        width: Values of each.
         k: How many blobs.
     """
     random = np.random.default_rng(0)
@@ -62,14 +63,14 @@ def blobs(rows: int, width: int, k: int) -> np.ndarray:
 
 
 def by_transfer(rows: kmeans.Rows, first: np.ndarray, iterations: int) -> np.ndarray:
-    state = kmeans.Lloyd(first)
+    state = kmeans.LloydState(first)
     while len(state.objective) < iterations and not state.settled:
-        state = kmeans.iterate(rows, state)
+        state = kmeans.lloyd_step(rows, state)
     return state.centroids
 
 
 def by_faiss(values: np.ndarray, first: np.ndarray, iterations: int) -> np.ndarray:
-    size = 10_000_000  # rows a centroid at most: all scores_in them count, and none are sampled
+    size = 10_000_000  # rows a centroid at most: all of them count, and none are sampled
     kmeans = faiss.Kmeans(
         values.shape[1],
         len(first),
@@ -104,8 +105,8 @@ def growth(work: Callable[[], object]) -> int:
     return max(0, most - before)
 
 
-def on_disk(folder: Path, values: np.ndarray) -> TimmFeatures:
-    """`values` as a TimmFeatures artifact."""
+def on_disk(folder: Path, values: np.ndarray) -> Features:
+    """`values` as a Features artifact."""
     ids = encode_strings([f"{row:09}" for row in range(len(values))])
     columns = {"features": ((values.shape[1],), "float16"), "ids": ((), ids.dtype.str)}
     facts = {"space": {}, "layer": "", "preparation": []}
@@ -113,14 +114,14 @@ def on_disk(folder: Path, values: np.ndarray) -> TimmFeatures:
         for first in range(0, len(values), 4096):
             table.append(features=values[first : first + 4096].astype(np.float16))
         table.append(ids=ids)
-    return TimmFeatures(folder)
+    return Features(folder)
 
 
 def memory(values: np.ndarray, first: np.ndarray, limit: int) -> float:
-    """MiB that two iterations over a TimmFeatures artifact add where `limit` bytes scores_in rows are kept."""
+    """MiB that two iterations over a Features artifact add where `limit` bytes of rows are kept."""
     kmeans.IN_MEMORY = limit
     with tempfile.TemporaryDirectory() as folder:
-        rows = kmeans.FeatureRows(on_disk(Path(folder), values))
+        rows = FeatureRows(on_disk(Path(folder), values))
         return growth(lambda: by_transfer(rows, first, 2)) / MIB
 
 
@@ -135,7 +136,7 @@ def main() -> None:
     threadpool_limits(options.threads)
     values = blobs(options.rows, options.width, options.k)
     rows = ArrayRows(values)
-    first = kmeans.start(rows, options.k, "random", 0).centroids
+    first = kmeans.initial_centroids(rows, options.k, "random", 0).centroids
     methods: dict[str, Callable[[], np.ndarray]] = {
         "transfer": lambda: by_transfer(rows, first, options.iterations),
         "faiss.Kmeans": lambda: by_faiss(values, first, options.iterations),
@@ -151,18 +152,18 @@ def main() -> None:
         rounds = take_turns(sides, options.rounds, warm_up=False)
         report.compare("k-means", "s", rounds, "transfer", "faiss.Kmeans")
         report.compare("k-means", "s", rounds, "transfer", "scikit-learn")
-        objective = {name: kmeans.measure(rows, centroids[name])[1] for name in methods}
+        objective = {name: kmeans.cluster_sizes(rows, centroids[name])[1] for name in methods}
         for name in list(methods)[1:]:
             excess = 100 * (float(objective["transfer"] / objective[name]) - 1)
-            report.add(f"objective scores_in transfer above that scores_in {name}", excess, "%")
-        start = seconds_of(lambda: kmeans.start(rows, options.k, "k-means++", 0))
+            report.add(f"objective of transfer above that of {name}", excess, "%")
+        start = seconds_of(lambda: kmeans.initial_centroids(rows, options.k, "k-means++", 0))
         report.add("start by k-means++", start, "s")
         quarter = values[: max(options.k, len(values) // 4)]
         added = memory(quarter, first, 0)
-        report.add(f"memory, {quarter.nbytes / MIB:.0f} MiB scores_in rows from disk", added, "MiB")
+        report.add(f"memory, {quarter.nbytes / MIB:.0f} MiB of rows from disk", added, "MiB")
         for name, limit in (("from disk", 0), ("kept in memory", 2 * values.nbytes)):
             added = memory(values, first, limit)
-            report.add(f"memory, {values.nbytes / MIB:.0f} MiB scores_in rows {name}", added, "MiB")
+            report.add(f"memory, {values.nbytes / MIB:.0f} MiB of rows {name}", added, "MiB")
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.artifacts import ImageInput, Model, PseudoLabels, write_json
-from transfer.models import backbone
+from transfer.artifacts import Images, Model, PseudoLabels, write_json
+from transfer.models import Backbone, backbone
+from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
 from transfer.stage.context import StageContext, StopFlag
 from transfer.storage.hdf5_tables import encode_strings, write_table
@@ -34,28 +35,25 @@ SMALL = [
     "--set=data={card: drawings, limit: 64}",
     "--set=stages.linear.layers=[conv1]",
     "--set=stages.linear_random.layers=[conv1]",
-    *(
-        f"--set=stages.{stage_json}.backbone.width=0.1"
-        for stage_json in ("pretext", "target", "random")
-    ),
+    *(f"--set=stages.{stage}.backbone.width=0.1" for stage in ("pretext", "target", "random")),
 ]
 BLOCK = 1000  # images of noise that are written at a time
 
 
 def started_machine(smoke: bool) -> Runtime:
     """The best device there is, with its threads set; one thread in a smoke run."""
-    machine = Runtime(threads_wanted=1 if smoke else None)
-    machine.start()
-    return machine
+    runtime = Runtime(requested_threads=1 if smoke else None)
+    runtime.configure_threads()
+    return runtime
 
 
 def stage_work(
     folder: Path,
-    machine: Runtime,
-    images: dict[str, ImageInput] | None = None,
+    runtime: Runtime,
+    images: dict[str, Images] | None = None,
     inputs: dict[str, Any] | None = None,
 ) -> StageContext:
-    """What a stage_json is given to run with, without a pipeline.
+    """What a stage is given to run with, without a pipeline.
 
     Args:
         folder: Where its files go; the artifact is `made` in it.
@@ -74,7 +72,7 @@ def stage_work(
         checkpoints=checkpoints,
         inputs=inputs,
         images=images,
-        machine=machine,
+        runtime=runtime,
         seed=0,
         stop=StopFlag(),
         label="benchmark",
@@ -84,14 +82,14 @@ def stage_work(
     )
 
 
-def packed_set(folder: Path, pixels: np.ndarray, labels: np.ndarray | None = None) -> ImageInput:
+def packed_set(folder: Path, pixels: np.ndarray, labels: np.ndarray | None = None) -> Images:
     """A packed split of (N, S, S, 3) uint8 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", pixels)
     return _described(folder, len(pixels), pixels.shape[1], labels)
 
 
-def noise_set(folder: Path, count: int, side: int, classes: int = 10) -> ImageInput:
+def noise_set(folder: Path, count: int, side: int, classes: int = 10) -> Images:
     """A packed split of noise, written block by block, so that memory does not grow with it.
 
     Args:
@@ -110,7 +108,7 @@ def noise_set(folder: Path, count: int, side: int, classes: int = 10) -> ImageIn
     return _described(folder, count, side, np.arange(count) % classes)
 
 
-def _described(folder: Path, count: int, side: int, labels: np.ndarray | None) -> ImageInput:
+def _described(folder: Path, count: int, side: int, labels: np.ndarray | None) -> Images:
     columns = {"ids": encode_strings([f"train/{row}" for row in range(count)])}
     classes: list[str] = []
     if labels is not None:
@@ -118,10 +116,10 @@ def _described(folder: Path, count: int, side: int, labels: np.ndarray | None) -
         classes = [str(label) for label in range(int(labels.max()) + 1)]
     write_table(folder / "index.h5", columns)
     write_json(folder / "images.json", {"size": side, "split": "train", "classes": classes})
-    return ImageInput(folder)
+    return Images(folder)
 
 
-def hard_labels(folder: Path, images: ImageInput) -> PseudoLabels:
+def hard_labels(folder: Path, images: Images) -> PseudoLabels:
     """The labels of a set as pseudo-labels."""
     folder.mkdir(parents=True)
     zeros, classes, labels = np.zeros(len(images)), np.arange(len(images.classes)), images.labels
@@ -130,7 +128,7 @@ def hard_labels(folder: Path, images: ImageInput) -> PseudoLabels:
     return PseudoLabels(folder)
 
 
-def random_model(folder: Path, described: str | dict[str, Any], size: int) -> Model:
+def random_model(folder: Path, described: str | dict[str, Any] | Backbone, size: int) -> Model:
     """A backbone with random weights as a Model artifact for images of `size` px.
 
     Args:
@@ -139,15 +137,15 @@ def random_model(folder: Path, described: str | dict[str, Any], size: int) -> Mo
         size: Side of the images in px.
     """
     folder.mkdir(parents=True)
-    network = backbone(described).build(0)
-    Model.write(folder, network, size=size, normalisation=Normalization(), made_by={}, history=[])
+    network = build_network(backbone(described), 0)
+    Model.write(folder, network, size=size, normalization=Normalization(), made_by={}, history=[])
     return Model(folder)
 
 
 def pretext_network(task: Pretext, about: DatasetInfo) -> nn.ModuleDict:
     """All that a pretext task trains, with random weights."""
     torch.manual_seed(0)
-    return task.network(task.backbone.build(0), about)
+    return task.network(build_network(task.backbone, 0), about)
 
 
 def shipped_jigsaw(**options: Any) -> JigsawPP:
@@ -155,12 +153,12 @@ def shipped_jigsaw(**options: Any) -> JigsawPP:
     shipped = {
         "backbone": VGG16,
         "epochs": 1,
-        "batch": 128,
-        "tile": 18,
+        "batch_size": 128,
+        "tile_size": 18,
         "shift": 1,
         "puzzles_per_image": 8,
-        "embedding": 128,
-        "hidden": 1024,
+        "embedding_dim": 128,
+        "hidden_dim": 1024,
         "dropout": 0.0,
         "optimizer": "adamw",
         "learning_rate": 1e-3,

@@ -1,6 +1,6 @@
 """Does the set `drawings` measure anything? Rendering, a linear classifier, a supervised AlexNet.
 
-    python benchmarks/render.py [--epochs 60]
+    python benchmarks/drawings.py [--epochs 60]
 
 The linear classifier reads raw pixels and must stay under 40 %. The AlexNet is that of the shipped
 pipeline and must exceed 95 %.
@@ -30,6 +30,7 @@ from benchmarks.rounds import seconds_of
 from stages.target.pseudo_label import PseudoLabel
 from transfer.artifacts import Model
 from transfer.datasets.drawings import render
+from transfer.models import backbone
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import safetensors
 from transfer.utils.runtime import Runtime
@@ -58,7 +59,7 @@ def linear(pixels: dict[str, np.ndarray], labels: dict[str, np.ndarray], rounds:
 
 def supervised(
     folder: Path,
-    machine: Runtime,
+    runtime: Runtime,
     pixels: dict[str, np.ndarray],
     labels: dict[str, np.ndarray],
     epochs: int,
@@ -75,16 +76,16 @@ def supervised(
     images = packed_set(folder / "train", pixels["train"], labels["train"])
     stage = PseudoLabel(
         labels="labels",
-        backbone=ALEXNET,
+        backbone=backbone(ALEXNET),
         epochs=epochs,
-        batch=64,
+        batch_size=64,
         optimizer="adamw",
         learning_rate=1e-3,
-        warmup=min(2.0, epochs / 2),
+        warmup_epochs=min(2.0, epochs / 2),
         crop=0.5,
     )
     inputs = {"labels": hard_labels(folder / "labels", images)}
-    work = stage_work(folder, machine, {"images": images}, inputs)
+    work = stage_work(folder, runtime, {"images": images}, inputs)
     stage.run(work)
     model = Model(work.folder)
     network, head = model.network(), safetensors.load_file(work.folder / "head.safetensors")
@@ -107,12 +108,12 @@ def main() -> None:
     counts = {split: min(count, options.limit) for split, count in render.SPLITS.items()}
     pixels: dict[str, np.ndarray] = {}
 
-    def render() -> None:
+    def draw_all() -> None:
         for split, count in counts.items():
             pixels[split] = render.render(split, range(count))
 
     with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
-        seconds = seconds_of(render)
+        seconds = seconds_of(draw_all)
         report.add(f"rendering {sum(counts.values()):,} images in one process", seconds, "s")
         del pixels["unlabeled"]
         labels = {split: render.labels(split)[: counts[split]] for split in pixels}

@@ -31,6 +31,7 @@ from benchmarks.history import Report, options_parser, parsed
 from benchmarks.rounds import seconds_of, take_turns
 from stages.pretext._permutations import puzzle_tiles
 from stages.pretext.jigsawpp import JigsawPP
+from transfer.models import backbone
 from transfer.transforms.color import PROJECTION
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
@@ -85,7 +86,7 @@ def in_batches(
     return run
 
 
-# SimCLRViews
+# Views
 
 
 def blurred(image: Image.Image) -> Image.Image:
@@ -132,10 +133,10 @@ def views(count: int, rounds: int, report: Report) -> None:
 
 def pil_tiles(task: JigsawPP, image: Image.Image) -> torch.Tensor:
     """The nine tiles of an image as `task` makes them, one by one."""
-    cell, tile, jitter = puzzle_tiles(SIZE, task.tile, task.shift)
-    if random.random() < task.grey:
+    cell, tile, jitter = puzzle_tiles(SIZE, task.tile_size, task.shift)
+    if random.random() < task.grayscale:
         image = image.convert("RGB", (1 / 3, 1 / 3, 1 / 3, 0) * 3)
-    elif random.random() < task.projection:
+    elif random.random() < task.color_projection:
         image = image.convert("RGB", tuple(value for row in PROJECTION for value in (*row, 0)))
     channels = image.split()
     start = [random.randint(0, SIZE - 3 * cell) for _ in range(2)]
@@ -151,7 +152,7 @@ def pil_tiles(task: JigsawPP, image: Image.Image) -> torch.Tensor:
 
 
 def tiles(count: int, rounds: int, report: Report) -> None:
-    task = JigsawPP(backbone="alexnet")
+    task = JigsawPP(backbone=backbone("alexnet"))
     pixels = smooth_noise(count)
     in_pil = in_workers(pixels, partial(pil_tiles, task))
     sides = {"transfer": in_batches(pixels, task.tiles), "PIL": in_pil}
@@ -186,7 +187,7 @@ def main() -> None:
     if unknown := set(options.sections) - SECTIONS.keys():
         named = ", ".join(sorted(unknown))
         parser.error(f"no section {named}; there are {', '.join(SECTIONS)}")
-    Runtime(device_name="cpu", threads_wanted=CORES).start()
+    Runtime(device_name="cpu", requested_threads=CORES).configure_threads()
     with Report(__file__, options) as report:
         for name in options.sections or SECTIONS:
             SECTIONS[name](options.images, options.rounds, report)

@@ -31,7 +31,7 @@ WORKERS = 2
 
 def lightly_rate(bench: Bench, alike: bool) -> float:
     """Images/s; `alike`: in our precision and memory format, not in float32 and channels first."""
-    device, byol = bench.machine.device, bench.name == "byol"
+    device, byol = bench.runtime.device, bench.name == "byol"
     network: Any = pretext_network(bench.task, bench.about).to(device)
     if alike:
         network = network.to(memory_format=torch.channels_last)
@@ -59,7 +59,7 @@ def lightly_rate(bench: Bench, alike: bool) -> float:
         if byol:
             for part in ("backbone", "projector"):
                 update_momentum(network[part], network["target"][part], m=0.996)
-        with bench.machine.autocast() if alike else nullcontext():
+        with bench.runtime.autocast() if alike else nullcontext():
             first, second = (project(network, view) for view in pair)
             loss = byol_loss(network, pair, first, second) if byol else contrast(first, second)
         loss.backward()

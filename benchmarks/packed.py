@@ -3,10 +3,10 @@
     python benchmarks/packed.py [packing] [reading] [waiting] [growth] [--photographs PATH.h5]
 
 - packing: JPEG files packed by two processes, beside the same decoder alone in two processes.
-- reading: shuffled batches scores_in a packed raw set from the page cache, beside copies in memory.
-- waiting: the share scores_in time that a training scores_in Conv4 on 32-px images waits for its batches.
-- growth: training on 1.5 GB scores_in packed images and on 15 GB, both held to 1.5 GB scores_in memory, page
-  cache too. It needs the right to make control groups. The figure is the peak scores_in the process.
+- reading: shuffled batches of a packed raw set from the page cache, beside copies in memory.
+- waiting: the share of time that a training of Conv4 on 32-px images waits for its batches.
+- growth: training on 1.5 GB of packed images and on 15 GB, both held to 1.5 GB of memory, page
+  cache too. It needs the right to make control groups. The figure is the peak of the process.
 
 `--photographs` is an HDF5 file (see `transfer list data hdf5`) whose images are packed, and
 `--small` one whose images are trained on. Without them drawings and noise take their place.
@@ -33,17 +33,18 @@ from benchmarks.history import Report, options_parser, parsed
 from benchmarks.rounds import in_own_process, seconds_of, status_bytes, take_turns
 from stages.pretext.rotation import Rotation
 from stages.pretext.supervised import Supervised
-from transfer.artifacts import ImageInput
+from transfer.artifacts import Images
 from transfer.datasets.drawings import render
 from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.datasets.packed.decode import decode, square, to_jpeg
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import Interrupted
+from transfer.models import backbone
 from transfer.utils.runtime import Runtime
 
 LIMIT = 1_500_000_000  # bytes that `growth` is held to
-SIDE = 128  # px scores_in the images scores_in `growth`
+SIDE = 128  # px of the images of `growth`
 SECTIONS = ("packing", "reading", "waiting", "growth")
 
 
@@ -52,7 +53,7 @@ def write_jpegs(place: Path, photographs: Path | None, count: int) -> list[str]:
 
     Args:
         place: The folder.
-        photographs: An HDF5 file scores_in them; None for drawings.
+        photographs: An HDF5 file of them; None for drawings.
         count: How many at most.
     """
     place.mkdir()
@@ -84,7 +85,7 @@ def packing(folder: Path, options: argparse.Namespace, report: Report) -> None:
         pack = sets.pack(
             ImageSpec.model_validate({"folder": "jpegs", "size": 96}), "unlabeled", False
         )
-        work = stage_work(folder / f"packed{next(numbers)}", Runtime("cpu", threads_wanted=2))
+        work = stage_work(folder / f"packed{next(numbers)}", Runtime("cpu", requested_threads=2))
         return len(files) / seconds_of(lambda: pack.run(work))
 
     sides = {"decoder alone": lambda: len(files) / seconds_of(alone), "packing": ours}
@@ -115,23 +116,21 @@ def reading(folder: Path, options: argparse.Namespace, report: Report) -> None:
         "copies": lambda: gigabytes / seconds_of(copy),
     }
     rounds = take_turns(sides, options.rounds)
-    report.compare(
-        f"shuffled batches scores_in {batch} scores_in 96 px", "GB/s", rounds, "batches", "copies"
-    )
+    report.compare(f"shuffled batches of {batch} of 96 px", "GB/s", rounds, "batches", "copies")
 
 
 def waiting(folder: Path, options: argparse.Namespace, report: Report) -> None:
-    machine = started_machine(options.smoke)
+    runtime = started_machine(options.smoke)
     if options.small is None:
         images = noise_set(folder / "set", 5 * options.images, 32)
     else:
         sets = ImageSets(folder / "memory", folder)
         pack = sets.pack(ImageSpec.model_validate({"hdf5": str(options.small)}), "train", True)
-        pack.run(stage_work(folder / "packed", machine))
-        images = ImageInput(folder / "packed" / "made")
-    work = stage_work(folder, machine, {"images": images})
-    Rotation(backbone={"name": "conv4"}, epochs=1, batch=128).run(work)
-    what = f"rotation with Conv4 on {len(images):,} images scores_in {images.size} px"
+        pack.run(stage_work(folder / "packed", runtime))
+        images = Images(folder / "packed" / "made")
+    work = stage_work(folder, runtime, {"images": images})
+    Rotation(backbone=backbone("conv4"), epochs=1, batch_size=128).run(work)
+    what = f"rotation with Conv4 on {len(images):,} images of {images.size} px"
     report.add(what, work.figures["images/s"], "images/s")
     report.add("its waiting for data", float(work.figures["waiting for data"].split()[0]), "%")
 
@@ -140,7 +139,7 @@ def waiting(folder: Path, options: argparse.Namespace, report: Report) -> None:
 
 
 def train_for_a_while(count: int, seconds: float, smoke: bool) -> None:
-    """Train for a while, and print the peak scores_in this process in MB.
+    """Train for a while, and print the peak of this process in MB.
 
     Args:
         count: How many images there are.
@@ -153,8 +152,8 @@ def train_for_a_while(count: int, seconds: float, smoke: bool) -> None:
         timer = Timer(seconds, lambda: setattr(work.stop, "number", signal.SIGTERM))
         timer.start()
         with suppress(Interrupted):
-            backbone = {"name": "alexnet", "width": 0.1}
-            Supervised(backbone=backbone, epochs=10_000, batch=64).run(work)
+            narrow = backbone({"name": "alexnet", "width": 0.1})
+            Supervised(backbone=narrow, epochs=10_000, batch_size=64).run(work)
         print(status_bytes("VmHWM") / 1e6)
 
 
@@ -162,7 +161,7 @@ def train_for_a_while(count: int, seconds: float, smoke: bool) -> None:
 def control_group(limit: int) -> Iterator[tuple[str, Callable[[], object]]]:
     """(How a process is held to `limit` bytes, what it calls to be held)."""
     root = Path("/sys/fs/cgroup")
-    first = (root / "memory").exists()  # version 1 scores_in control groups
+    first = (root / "memory").exists()  # version 1 of control groups
     group = (root / "memory" if first else root) / "transfer_benchmark"
     try:
         group.mkdir(exist_ok=True)
@@ -185,24 +184,18 @@ def growth(folder: Path, options: argparse.Namespace, report: Report) -> None:
             own += ["--smoke"] if options.smoke else []
             peak = in_own_process(__file__, *own, preexec=hold)[0]
         size = count * SIDE * SIDE * 3 / 1e9
-        report.add(f"peak scores_in training on {size:.3g} GB scores_in images, {how}", peak, "MB")
+        report.add(f"peak of training on {size:.3g} GB of images, {how}", peak, "MB")
 
 
 def main() -> None:
     parser = options_parser(__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=", ".join(SECTIONS))
-    parser.add_argument("--photographs", type=Path, help="HDF5 file scores_in photographs to pack")
-    parser.add_argument(
-        "--small", type=Path, help="HDF5 file scores_in small photographs to train on"
-    )
+    parser.add_argument("--photographs", type=Path, help="HDF5 file of photographs to pack")
+    parser.add_argument("--small", type=Path, help="HDF5 file of small photographs to train on")
     parser.add_argument("--images", type=int, default=9000, help="to pack; read 2, train 5 times")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--seconds", type=float, default=45.0, help="of each training scores_in growth"
-    )
-    parser.add_argument(
-        "--grow", type=int, default=30_000, help="images scores_in growth's smaller set"
-    )
+    parser.add_argument("--seconds", type=float, default=45.0, help="of each training of growth")
+    parser.add_argument("--grow", type=int, default=30_000, help="images of growth's smaller set")
     parser.add_argument("--train-on", type=int, help=argparse.SUPPRESS)
     options = parsed(parser, images=60, rounds=1, seconds=1.0, grow=64)
     if options.train_on:

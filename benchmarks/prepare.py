@@ -2,7 +2,7 @@
 
     python benchmarks/prepare.py [--rows 1000000 --width 512 --components 512 --rounds 3]
 
-TimmFeatures are float16 in HDF5 with checksums, and the steps are [l2, whiten]. One part is moving: all
+Features are float16 in HDF5 with checksums, and the steps are [l2, whiten]. One part is moving: all
 blocks are read twice (to fit, and to apply), and as many values are written. The other is products,
 on blocks in memory: the covariance in float64, and the map in float32. They take turns with the
 whole stage, which is a process of its own.
@@ -23,7 +23,7 @@ from benchmarks.common import stage_work, started_machine
 from benchmarks.history import Report, options_parser, parsed
 from benchmarks.rounds import in_own_process, seconds_of, status_bytes, take_turns
 from stages.prepare import Prepare
-from transfer.artifacts import TimmFeatures
+from transfer.artifacts import Features
 from transfer.storage.hdf5_tables import TableWriter, encode_strings
 
 
@@ -50,10 +50,10 @@ def write_features(folder: Path, rows: int, width: int) -> None:
 
 def prepare(options: argparse.Namespace) -> None:
     """Run the stage in this process, and print its seconds and this process's peak in MB."""
-    features = TimmFeatures(Path(options.features))
+    features = Features(Path(options.features))
     with tempfile.TemporaryDirectory(dir=features.folder.parent) as place:
-        machine = started_machine(options.smoke)
-        work = stage_work(Path(place), machine, inputs={"features": features})
+        runtime = started_machine(options.smoke)
+        work = stage_work(Path(place), runtime, inputs={"features": features})
         stage = Prepare(features="features", components=options.components)
         print(seconds_of(lambda: stage.run(work)), status_bytes("VmHWM") / 1e6)
 
@@ -61,7 +61,7 @@ def prepare(options: argparse.Namespace) -> None:
 class Parts:
     """Reading, writing and products, without the stage."""
 
-    def __init__(self, features: TimmFeatures, components: int):
+    def __init__(self, features: Features, components: int):
         self.features, self.components = features, components
         self.number = counted()
 
@@ -120,7 +120,7 @@ def main() -> None:
             seconds, peak = in_own_process(__file__, *words)
             return {"prepare": seconds, "peak": peak}
 
-        parts = Parts(TimmFeatures(folder), options.components)
+        parts = Parts(Features(folder), options.components)
         sides = {"whole": whole, "parts": parts.measure}
         rounds = take_turns(sides, options.rounds, warm_up=False)
         report.compare("prepare", "s", rounds, "prepare", "moving", "products")

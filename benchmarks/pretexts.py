@@ -1,9 +1,9 @@
-"""What a step scores_in each pretext task costs beside what it must compute, and beside lightly's.
+"""What a step of each pretext task costs beside what it must compute, and beside lightly's.
 
     python benchmarks/pretexts.py [TASK ...] [--backbone resnet18 --width 0.25] [--steps 30]
 
 Ours is the whole loop: reading, augmentation, loss, backward and update, from the first step to the
-last scores_in an epoch. The bare loop has the task's own loss over the same network and batch, forward,
+last of an epoch. The bare loop has the task's own loss over the same network and batch, forward,
 backward and update. Its inputs lie in memory: what prepares them runs once, and then answers from
 memory. Both take turns, round by round.
 
@@ -34,7 +34,7 @@ from benchmarks.common import (
 from benchmarks.history import Report, options_parser, parsed
 from benchmarks.replay import Clock, recorded
 from benchmarks.rounds import take_turns
-from transfer.artifacts import ImageInput
+from transfer.artifacts import Images
 from transfer.stage.context import StageContext
 from transfer.stage.registry import find_stage, stage_names
 from transfer.training.pretext_task import Pretext
@@ -42,11 +42,11 @@ from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.runtime import Runtime
 
 SIZE = 32
-# Where a task's defaults do not fit_head images scores_in 32 px, or a set scores_in some thousand images.
+# Where a task's defaults do not fit images of 32 px, or a set of some thousand images.
 FITTING: dict[str, dict[str, Any]] = {
     "deepcluster": {"k": 100, "components": 64, "iterations": 5},
-    "jigsaw": {"tile": 8, "shift": 1},
-    "jigsawpp": {"tile": 8, "shift": 1},
+    "jigsaw": {"tile_size": 8, "shift": 1},
+    "jigsawpp": {"tile_size": 8, "shift": 1},
     "relational": {"batch": 32, "views": 16},
 }
 SMALLER: dict[str, dict[str, Any]] = {
@@ -56,32 +56,32 @@ SMALLER: dict[str, dict[str, Any]] = {
 
 
 class Bench:
-    """One task on a set scores_in noise."""
+    """One task on a set of noise."""
 
-    def __init__(self, name: str, machine: Runtime, options: argparse.Namespace, folder: Path):
+    def __init__(self, name: str, runtime: Runtime, options: argparse.Namespace, folder: Path):
         backbone = {"name": options.backbone, "width": options.width}
         if options.backbone != "conv4":
             backbone["stem"] = "small"
-        recipe = {"backbone": backbone, "epochs": 1, "batch": options.batch}
+        recipe = {"backbone": backbone, "epochs": 1, "batch_size": options.batch}
         recipe |= FITTING.get(name, {}) | (SMALLER.get(name, {}) if options.smoke else {})
-        self.name, self.machine, self.steps, self.folder = name, machine, options.steps, folder
+        self.name, self.runtime, self.steps, self.folder = name, runtime, options.steps, folder
         kind: Any = find_stage(f"pretext/{name}", Path.cwd())
         self.task: Pretext = kind(**recipe)
-        self.batch = self.task.batch
+        self.batch = self.task.batch_size
         count = (self.steps + 1) * self.batch
-        self.images: ImageInput = noise_set(folder / "set", count, SIZE)
+        self.images: Images = noise_set(folder / "set", count, SIZE)
         work = self.work()
-        self.about = self.task.about(work)
+        self.about = self.task.dataset_info(work)
         self.network = pretext_network(self.task, self.about)
         self.task.begin(self.network, work)
         self.task.before_epoch(self.network, work, 0)
 
     def work(self) -> StageContext:
         place = Path(tempfile.mkdtemp(dir=self.folder))
-        return stage_work(place, self.machine, {"images": self.images})
+        return stage_work(place, self.runtime, {"images": self.images})
 
     def ours(self) -> float:
-        """Images/s scores_in the real loop."""
+        """Images/s of the real loop."""
         clock, loss = Clock(self.batch), type(self.task).loss
 
         def timed(task: Pretext, *values: Any) -> Any:
@@ -93,8 +93,8 @@ class Bench:
         return clock.rate
 
     def bare(self) -> float:
-        """Images/s scores_in the loss over inputs in memory, its gradients, and the update."""
-        device, draw = self.machine.device, PerImageRng(0, torch.arange(self.batch))
+        """Images/s of the loss over inputs in memory, its gradients, and the update."""
+        device, draw = self.runtime.device, PerImageRng(0, torch.arange(self.batch))
         network: Any = self.network
         network.to(device, memory_format=torch.channels_last).train()
         optimizer, clock = self.task.make_optimizer(network), Clock(self.batch)
@@ -103,7 +103,7 @@ class Bench:
             for step in range(self.steps + 2):
                 if step:  # the first prepares the inputs
                     clock.tick()
-                with self.machine.autocast():
+                with self.runtime.autocast():
                     loss, _ = self.task.loss(network, batch, draw)
                 loss.backward()
                 optimizer.step()
@@ -152,7 +152,7 @@ def trained_tasks() -> list[str]:
 
 def main() -> None:
     parser, tasks = options_parser(__doc__), trained_tasks()
-    names = f"one scores_in {', '.join(tasks)}; none: all scores_in them"
+    names = f"one of {', '.join(tasks)}; none: all of them"
     parser.add_argument("tasks", nargs="*", metavar="TASK", help=names)
     parser.add_argument("--backbone", default="resnet18")
     parser.add_argument("--width", type=float, default=0.25)
@@ -162,12 +162,12 @@ def main() -> None:
     options = parsed(parser, backbone="conv4", batch=8, steps=2, rounds=1)
     if unknown := set(options.tasks) - set(tasks):
         parser.error(f"no such task: {', '.join(sorted(unknown))}")
-    machine = started_machine(options.smoke)
+    runtime = started_machine(options.smoke)
     with Report(__file__, options) as report:
         for name in options.tasks or tasks:
             with tempfile.TemporaryDirectory() as place:
                 try:
-                    bench = Bench(name, machine, options, Path(place))
+                    bench = Bench(name, runtime, options, Path(place))
                 except ValueError as error:
                     report.remark(f"{name} is not measured at {SIZE} px: {error}")
                     continue

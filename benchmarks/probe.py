@@ -2,7 +2,7 @@
 
     python benchmarks/probe.py [--images 10000 --rounds 3]
 
-The parts are `extract_layers` of the same layers over the same images, pooled to the same grids, and the
+The parts are `outputs` of the same layers over the same images, pooled to the same grids, and the
 same heads on features that lie in memory already. They take turns with the whole stage.
 """
 
@@ -21,7 +21,7 @@ from stages.evaluate._layer_features import pool_to_grid
 from stages.evaluate._linear_head import Head, fit_head
 from stages.evaluate._linear_head import feature_statistics as moments
 from stages.evaluate.linear import Linear
-from transfer.artifacts import ImageInput, Model
+from transfer.artifacts import Images, Model
 from transfer.training.inference import extract_layers
 from transfer.utils.runtime import Runtime
 
@@ -33,25 +33,25 @@ LAYERS = [f"conv{number}" for number in range(1, 6)]
 class Parts:
     """One extraction of both splits, and the heads on what it gave."""
 
-    def __init__(self, model: Model, sets: dict[str, ImageInput], probe: Linear, machine: Runtime):
-        self.model, self.sets, self.probe, self.machine = model, sets, probe, machine
+    def __init__(self, model: Model, sets: dict[str, Images], probe: Linear, runtime: Runtime):
+        self.model, self.sets, self.probe, self.runtime = model, sets, probe, runtime
         self.kept: dict[str, list[np.ndarray]] = {}
 
     def measure(self) -> dict[str, float]:
         """Seconds of each."""
         self.kept = {layer: [] for layer in LAYERS}
-        return {"extraction": seconds_of(self.extract), "heads": seconds_of(self.fit)}
+        return {"extraction": seconds_of(self.extract), "heads": seconds_of(self.fit_heads)}
 
     def extract(self) -> None:
         preset = self.probe.preset
         for role, images in self.sets.items():
-            for _, layers in extract_layers(self.model, images, LAYERS, self.machine):
+            for _, layers in extract_layers(self.model, images, LAYERS, self.runtime):
                 for layer in LAYERS:
                     block = pool_to_grid(layers[layer], preset.dimensions, preset.pooling)
                     if role == "train":
                         self.kept[layer].append(block.half().cpu().numpy())
 
-    def fit_head(self) -> None:
+    def fit_heads(self) -> None:
         preset, labels = self.probe.preset, self.sets["train"].labels
         assert labels is not None
         rows = np.arange(round(preset.held_out * len(labels)), len(labels))
@@ -59,7 +59,7 @@ class Parts:
             features = np.concatenate(self.kept.pop(layer))
             head = Head(preset.norm, *moments(features, rows, preset.norm), CLASSES)
             for _ in fit_head(
-                head, preset, features, labels, lambda epoch: rows, self.machine.device
+                head, preset, features, labels, lambda epoch: rows, self.runtime.device
             ):
                 pass
 
@@ -69,7 +69,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=10_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parsed(parser, images=60, rounds=1)
-    machine = started_machine(options.smoke)
+    runtime = started_machine(options.smoke)
     with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
         folder, turns = Path(place), counted()
         counts = {"train": options.images, "test": max(CLASSES, options.images // 5)}
@@ -78,10 +78,10 @@ def main() -> None:
         }
         model = random_model(folder / "model", ALEXNET | {"width": 1.0}, SIZE)
         probe = Linear(model="model", layers=LAYERS)
-        parts = Parts(model, sets, probe, machine)
+        parts = Parts(model, sets, probe, runtime)
 
         def whole() -> float:
-            work = stage_work(folder / f"turn{next(turns)}", machine, sets, {"model": model})
+            work = stage_work(folder / f"turn{next(turns)}", runtime, sets, {"model": model})
             return seconds_of(lambda: probe.run(work))
 
         rounds = take_turns({"parts": parts.measure, "probe": whole}, options.rounds)

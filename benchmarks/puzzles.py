@@ -26,7 +26,7 @@ from benchmarks.common import (
 )
 from benchmarks.history import Report, options_parser, parsed
 from stages.pretext.jigsawpp import JigsawPP
-from transfer.artifacts import ImageInput
+from transfer.artifacts import Images
 from transfer.datasets.drawings import render
 from transfer.stage.base import DatasetInfo
 from transfer.training.trainer import train
@@ -55,9 +55,9 @@ class Stopwatch:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         value, figures = self.task.loss(network, batch, draw)
         self.accuracies.append(float(figures["accuracy"]))
-        for wanted in WANTED:
-            if len(self.accuracies) >= WINDOW and self.recent >= wanted:
-                self.reached.setdefault(wanted, self.passed)
+        for classes in WANTED:
+            if len(self.accuracies) >= WINDOW and self.recent >= classes:
+                self.reached.setdefault(classes, self.passed)
         if self.passed > self.minutes or len(self.reached) == len(WANTED):
             raise OutOfTime
         return value, figures
@@ -77,15 +77,15 @@ class Stopwatch:
         """Report the rate, the times and the last accuracy."""
         count = self.task.puzzles_per_image
         name = f"{count} puzzles an image" if count > 1 else "1 puzzle an image"
-        rate = len(self.accuracies) * self.task.batch / (60 * self.passed)
+        rate = len(self.accuracies) * self.task.batch_size / (60 * self.passed)
         report.add(f"{name}: rate", rate, "images/s")
-        for wanted, minutes in self.reached.items():
-            report.add(f"{name}: time to {wanted:.0%}", minutes, "minutes")
+        for classes, minutes in self.reached.items():
+            report.add(f"{name}: time to {classes:.0%}", minutes, "minutes")
         report.add(f"{name}: accuracy at the end", 100 * self.recent, "%")
 
 
 def measure(
-    images: ImageInput, folder: Path, task: JigsawPP, minutes: float, machine: Runtime
+    images: Images, folder: Path, task: JigsawPP, minutes: float, runtime: Runtime
 ) -> Stopwatch:
     """Train a task until all accuracies are reached, or time is over.
 
@@ -96,7 +96,7 @@ def measure(
         minutes: The most that it trains.
         machine: Where it runs.
     """
-    work = stage_work(folder, machine, {"images": images})
+    work = stage_work(folder, runtime, {"images": images})
     network = pretext_network(task, DatasetInfo(64, len(images), 0))
     stopwatch = Stopwatch(task, minutes)
     try:
@@ -112,16 +112,19 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=8000)
     parser.add_argument("--batch", type=int, default=128)
     options = parsed(parser, minutes=0.02, images=32, batch=16)
-    machine = started_machine(options.smoke)
+    runtime = started_machine(options.smoke)
     torch.manual_seed(0)
     with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         images = packed_set(folder / "set", render.render("unlabeled", range(options.images)))
         for puzzles in (8, 1):
             task = shipped_jigsaw(
-                puzzles_per_image=puzzles, epochs=100_000, schedule="constant", batch=options.batch
+                puzzles_per_image=puzzles,
+                epochs=100_000,
+                schedule="constant",
+                batch_size=options.batch,
             )
-            watch = measure(images, folder / str(puzzles), task, options.minutes, machine)
+            watch = measure(images, folder / str(puzzles), task, options.minutes, runtime)
             watch.report(report)
 
 

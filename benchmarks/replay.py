@@ -35,7 +35,7 @@ PREPARES = {
 
 
 class Recorded:
-    """A function that is called transform_on_device at first, and then answers what it answered, in order."""
+    """A function that is called through at first, and then answers what it answered, in order."""
 
     def __init__(self, function: Callable[..., Any]):
         self.function, self.answers = function, []

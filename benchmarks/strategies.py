@@ -1,10 +1,10 @@
-"""What a step scores_in each strategy costs beside one scores_in hard labels on the same target.
+"""What a step of each strategy costs beside one of hard labels on the same target.
 
     python benchmarks/strategies.py [--target conv4 --size 32 --batch 128 --steps 30 --rounds 5]
 
-Figures are microseconds an image scores_in the training loop itself, queues included. Features were kept
-by an earlier stage_json. The strategies take turns. Ratios are scores_in times to that scores_in hard labels in the
-same round: lower is better. A live teacher is beside hard labels plus one forward pass scores_in the
+Figures are microseconds an image of the training loop itself, queues included. Features were kept
+by an earlier stage. The strategies take turns. Ratios are of times to that of hard labels in the
+same round: lower is better. A live teacher is beside hard labels plus one forward pass of the
 teacher.
 """
 
@@ -20,7 +20,7 @@ from benchmarks.common import noise_set, random_model, stage_work, started_machi
 from benchmarks.history import Report, options_parser, parsed
 from benchmarks.rounds import seconds_of, take_turns
 from stages.assign import Assign
-from stages.cluster import ClusterView
+from stages.cluster import Cluster
 from stages.extract.network import ExtractNetwork
 from stages.prepare import Prepare
 from stages.target.multi_label import MultiLabel
@@ -28,7 +28,7 @@ from stages.target.pseudo_label import PseudoLabel
 from stages.target.regression import Regression
 from stages.target.similarity import Similarity
 from stages.target.soft_label import SoftLabel
-from transfer.artifacts import ImageInput
+from transfer.artifacts import Images
 from transfer.stage.base import Stage
 from transfer.stage.context import StageContext
 from transfer.training.inference import extract_layers
@@ -36,56 +36,56 @@ from transfer.utils.runtime import Runtime
 
 TEACHER = {"name": "resnet18", "width": 0.25, "stem": "small"}
 HARD, FORWARD = "hard labels", "teacher's forward pass"
-LIVE = "live regression, mlp scores_in 512"
+LIVE = "live regression, mlp of 512"
 
 
 class Bench:
-    """A set scores_in noise, and what a random teacher makes scores_in it for the strategies to learn."""
+    """A set of noise, and what a random teacher makes of it for the strategies to learn."""
 
-    def __init__(self, folder: Path, machine: Runtime, options: argparse.Namespace):
-        self.folder, self.machine, self.options = folder, machine, options
-        self.images: ImageInput = noise_set(folder / "images", options.images, options.size)
+    def __init__(self, folder: Path, runtime: Runtime, options: argparse.Namespace):
+        self.folder, self.runtime, self.options = folder, runtime, options
+        self.images: Images = noise_set(folder / "images", options.images, options.size)
         self.model = random_model(folder / "model", TEACHER, options.size)
         raw = self.make(ExtractNetwork(model="m", layer="layer3", pool=2), model=self.model)
         components = options.dimensions
         self.features = self.make(Prepare(features="f", components=components), features=raw)
         self.labels, self.clusters = {}, None
         for k in (options.k // 4, options.k // 2, options.k):
-            cluster = ClusterView(features="p", k=k, iterations=5)
+            cluster = Cluster(features="p", k=k, iterations=5)
             self.clusters = self.make(cluster, features=self.features)
             assign = Assign(features="p", clusters="c")
             inputs = {"features": self.features, "clusters": self.clusters}
             self.labels[f"labels.{len(self.labels)}"] = self.make(assign, **inputs)
 
-    def run(self, stage_json: Stage, **inputs: Any) -> StageContext:
+    def run(self, stage: Stage, **inputs: Any) -> StageContext:
         folder = Path(tempfile.mkdtemp(dir=self.folder))
-        work = stage_work(folder, self.machine, {"images": self.images}, inputs)
-        stage_json.run(work)
+        work = stage_work(folder, self.runtime, {"images": self.images}, inputs)
+        stage.run(work)
         return work
 
-    def make(self, stage_json: Stage, **inputs: Any) -> Any:
-        """The artifact that a stage_json makes."""
-        return stage_json.produces(self.run(stage_json, **inputs).folder)
+    def make(self, stage: Stage, **inputs: Any) -> Any:
+        """The artifact that a stage makes."""
+        return stage.produces(self.run(stage, **inputs).folder)
 
-    def train(self, stage_json: Stage, inputs: dict[str, Any]) -> float:
-        """Microseconds an image scores_in a training."""
-        return 1e6 / self.run(stage_json, **inputs).figures["images/s"]
+    def train(self, stage: Stage, inputs: dict[str, Any]) -> float:
+        """Microseconds an image of a training."""
+        return 1e6 / self.run(stage, **inputs).figures["images/s"]
 
     def forward(self) -> float:
-        """Microseconds an image scores_in the teacher's forward pass."""
+        """Microseconds an image of the teacher's forward pass."""
 
         def run() -> None:
-            for _ in extract_layers(self.model, self.images, ["layer3"], self.machine):
+            for _ in extract_layers(self.model, self.images, ["layer3"], self.runtime):
                 pass
 
         return 1e6 * seconds_of(run) / len(self.images)
 
     def strategies(self) -> dict[str, tuple[Stage, dict[str, Any]]]:
-        """Each strategy's stage_json with its inputs."""
+        """Each strategy's stage with its inputs."""
         options = self.options
         recipe: dict[str, Any] = {
             "backbone": {"name": options.target, "width": options.width},
-            "batch": options.batch,
+            "batch_size": options.batch,
             "optimizer": "adamw",
             "learning_rate": 1e-3,
             "crop": 0.5,
@@ -102,13 +102,13 @@ class Bench:
             "several labels (three)": (MultiLabel(labels=names, **recipe), self.labels),
             "soft labels": (SoftLabel(features="p", clusters="c", **recipe), soft),
             "regression, linear": (regress(head="linear"), features),
-            "regression, mlp scores_in 512": (regress(hidden=512), features),
-            "regression, mlp scores_in 1,024": (regress(hidden=1024), features),
+            "regression, mlp of 512": (regress(hidden_dim=512), features),
+            "regression, mlp of 1,024": (regress(hidden_dim=1024), features),
             "similarity, one queue": (Similarity(**similar), features),
             "similarity, SEED": (Similarity(variant="seed", **similar), features),
             "similarity, two queues": (Similarity(queues=2, **similar), features),
             "similarity, slow copy": (Similarity(queues=2, ema=0.999, **similar), features),
-            LIVE: (regress(hidden=512, live="m"), features | {"live": self.model}),
+            LIVE: (regress(hidden_dim=512, live="m"), features | {"live": self.model}),
         }
 
 
@@ -127,7 +127,7 @@ def main() -> None:
     tiny = {"width": 0.25, "images": 64, "batch": 16, "steps": 4, "anchors": 32, "k": 8}
     options = parsed(parser, dimensions=8, rounds=1, **tiny)
     if options.anchors > options.images:
-        parser.error(f"{options.anchors:,} anchors scores_in {options.images:,} images")
+        parser.error(f"{options.anchors:,} anchors of {options.images:,} images")
     with Report(__file__, options) as report, tempfile.TemporaryDirectory() as place:
         bench = Bench(Path(place), started_machine(options.smoke), options)
         strategies = bench.strategies()

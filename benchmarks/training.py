@@ -3,8 +3,8 @@
     python benchmarks/training.py [--plain | --memory] [--images 11520 --rounds 3]
 
 Both sides take turns, round by round, in one process. The bare loops profit from the kept memory
-scores_in `transfer` too. `--plain` leaves it out, as in a script that knows nothing scores_in it. `--memory`
-extracts 10,000 and 100,000 images instead, each in a process scores_in its own, and reports their peaks.
+of `transfer` too. `--plain` leaves it out, as in a script that knows nothing of it. `--memory`
+extracts 10,000 and 100,000 images instead, each in a process of its own, and reports their peaks.
 """
 
 from __future__ import annotations
@@ -34,7 +34,9 @@ from benchmarks.history import Report, options_parser, parsed
 from benchmarks.rounds import in_own_process, seconds_of, status_bytes, take_turns
 from stages.extract.network import ExtractNetwork
 from stages.target.pseudo_label import PseudoLabel
-from transfer.artifacts import ImageInput
+from transfer.artifacts import Images
+from transfer.models import backbone
+from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo, Stage
 from transfer.training.inference import BLOCK
 from transfer.training.pretext_task import backbone_features
@@ -48,38 +50,38 @@ CLASSES = 200
 
 
 class Bench:
-    """A set scores_in noise, and what the stages and the bare loops need."""
+    """A set of noise, and what the stages and the bare loops need."""
 
-    def __init__(self, folder: Path, machine: Runtime, options: argparse.Namespace, report: Report):
-        self.folder, self.machine, self.report = folder, machine, report
+    def __init__(self, folder: Path, runtime: Runtime, options: argparse.Namespace, report: Report):
+        self.folder, self.runtime, self.report = folder, runtime, report
         self.count, self.rounds = options.images, options.rounds
-        self.images: ImageInput = noise_set(folder / "images", self.count, 64, CLASSES)
+        self.images: Images = noise_set(folder / "images", self.count, 64, CLASSES)
         self.batch = channels_first(self.images.pixels[:BATCH])
         self.number = counted()
 
     def compare(self, measured: str, ours: Callable[[], float], bare: Callable[[], float]) -> None:
-        """Report the rates scores_in both.
+        """Report the rates of both.
 
         Args:
             measured: What they do.
-            ours: ImageInput/s scores_in the stage_json.
-            bare: ImageInput/s scores_in the bare loop.
+            ours: Images/s of the stage.
+            bare: Images/s of the bare loop.
         """
         rounds = take_turns({"transfer": ours, "bare loop": bare}, self.rounds)
         self.report.compare(measured, "images/s", rounds, "transfer", "bare loop")
 
-    def stage_json(self, stage_json: Stage, **inputs: object) -> float:
-        """Images/s scores_in a stage_json, from its own figures where it has them."""
+    def stage(self, stage: Stage, **inputs: object) -> float:
+        """Images/s of a stage, from its own figures where it has them."""
         work = stage_work(
-            self.folder / f"run{next(self.number)}", self.machine, {"images": self.images}, inputs
+            self.folder / f"run{next(self.number)}", self.runtime, {"images": self.images}, inputs
         )
-        seconds = seconds_of(lambda: stage_json.run(work))
+        seconds = seconds_of(lambda: stage.run(work))
         return work.figures.get("images/s") or self.count / seconds
 
     def loop(
         self, task: TrainableStage, network: nn.Module, loss: Callable[[], torch.Tensor]
     ) -> Callable[[], float]:
-        """What measures images/s scores_in forward, backward and update over one batch in memory.
+        """What measures images/s of forward, backward and update over one batch in memory.
 
         Args:
             task: Whose optimizer it has.
@@ -91,7 +93,7 @@ class Bench:
 
         def run() -> None:
             for _ in range(steps):
-                with self.machine.autocast():
+                with self.runtime.autocast():
                     value = loss()
                 value.backward()
                 optimizer.step()
@@ -104,22 +106,22 @@ def target(bench: Bench) -> None:
     """Training AlexNet by hard labels."""
     task = PseudoLabel(
         labels="labels",
-        backbone=ALEXNET,
+        backbone=backbone(ALEXNET),
         epochs=1,
-        batch=BATCH,
+        batch_size=BATCH,
         optimizer="adamw",
         learning_rate=1e-3,
         crop=0.5,
     )
     labels = hard_labels(bench.folder / "labels", bench.images)
-    backbone = task.backbone.build(0)
-    head = nn.Linear(backbone.width(64), CLASSES)
-    network = nn.ModuleDict({"backbone": backbone, "head": head})
+    student = build_network(task.backbone, 0)
+    head = nn.Linear(student.width(64), CLASSES)
+    network = nn.ModuleDict({"backbone": student, "head": head})
     prepared = normalize(bench.batch, Normalization())
-    wanted = torch.arange(BATCH) % CLASSES
+    classes = torch.arange(BATCH) % CLASSES
 
     def loss() -> torch.Tensor:
-        return nn.functional.cross_entropy(head(backbone(prepared).flatten(1)), wanted)
+        return nn.functional.cross_entropy(head(student(prepared).flatten(1)), classes)
 
     loop = bench.loop(task, network, loss)
     bench.compare("target: AlexNet", lambda: bench.stage(task, labels=labels), loop)
@@ -144,7 +146,7 @@ def pretext(bench: Bench) -> None:
 
 
 def extraction(bench: Bench) -> None:
-    """Extracting conv4 scores_in VGG-16."""
+    """Extracting conv4 of VGG-16."""
     model = random_model(bench.folder / "model", shipped_jigsaw().backbone, 64)
     whole = normalize(channels_first(bench.images.pixels[:BLOCK]), Normalization())
     frozen = model.network().to(memory_format=torch.channels_last)
@@ -152,19 +154,19 @@ def extraction(bench: Bench) -> None:
 
     def run() -> None:
         for _ in range(blocks):
-            with torch.inference_mode(), bench.machine.autocast():
+            with torch.inference_mode(), bench.runtime.autocast():
                 frozen.layers(whole, ["conv4"])
 
-    stage_json = ExtractNetwork(model="model", layer="conv4", pool=5)
+    stage = ExtractNetwork(model="model", layer="conv4", pool=5)
     bench.compare(
         "extraction: VGG-16, conv4",
-        lambda: bench.stage(stage_json, model=model),
+        lambda: bench.stage(stage, model=model),
         lambda: blocks * len(whole) / seconds_of(run),
     )
 
 
 def extract(count: int, smoke: bool) -> None:
-    """Extract features scores_in `count` images, and print the peak memory scores_in this process in MB."""
+    """Extract features of `count` images, and print the peak memory of this process in MB."""
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         images = noise_set(folder / "images", count, 32)
@@ -176,9 +178,7 @@ def extract(count: int, smoke: bool) -> None:
 
 def main() -> None:
     parser = options_parser(__doc__)
-    parser.add_argument(
-        "--memory", action="store_true", help="report the peaks scores_in extraction"
-    )
+    parser.add_argument("--memory", action="store_true", help="report the peaks of extraction")
     parser.add_argument("--plain", action="store_true", help="without the kept memory")
     parser.add_argument("--images", type=int, default=11_520, help="90 steps by default")
     parser.add_argument("--rounds", type=int, default=3)
@@ -192,10 +192,10 @@ def main() -> None:
             for count in (64, 128) if options.smoke else (10_000, 100_000):
                 words = ["--extract", count, *(["--smoke"] if options.smoke else [])]
                 peak = in_own_process(__file__, *words)[0]
-                report.add(f"peak scores_in extracting {count:,} images", peak, "MB")
+                report.add(f"peak of extracting {count:,} images", peak, "MB")
             return
-        machine = Runtime() if options.plain else started_machine(options.smoke)
-        bench = Bench(Path(place), machine, options, report)
+        runtime = Runtime() if options.plain else started_machine(options.smoke)
+        bench = Bench(Path(place), runtime, options, report)
         for measure in (target, pretext, extraction):
             measure(bench)
 
