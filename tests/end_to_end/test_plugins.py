@@ -185,9 +185,9 @@ def test_the_file_in_the_readme_fits_on_a_screen_and_runs(
     assert "features: done" in said
     assert "nothing to do" in invoke("run", file, "--smoke").out
     described = invoke("list", "pretexts", "my_method.py:Shuffle").out
-    assert "Which of 24 orders were the four quarters of the image put into?" in described
+    assert "In which of 24 orders are the four quarters of the image?" in described
     assert re.search(
-        r"hidden +values of the hidden layer\n +\(whole number, >= 1, default 256\)", described
+        r"hidden_dim +values of the hidden layer\n +\(whole number, >= 1, default 256\)", described
     )
 
 
@@ -213,14 +213,15 @@ def changed(old: str, new: str) -> str:
 
 NETWORK = 'return nn.ModuleDict({"backbone": backbone, "head": head})'
 LOSS = "return F.cross_entropy(logits, labels), {"
-FIGURES = '{"accuracy": (logits.argmax(1) == labels).float().mean()}'
+FIGURES = '{"accuracy": accuracy}'
+MEAN = "(logits.argmax(1) == labels).float().mean()"
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
         (
-            changed("import option", "import opinion"),
+            changed("option, torch", "opinion, torch"),
             "fails on import: ImportError: cannot import name 'opinion'",
         ),
         (
@@ -245,7 +246,7 @@ FIGURES = '{"accuracy": (logits.argmax(1) == labels).float().mean()}'
             changed("width = 4", "width = None"),
             "stages.pretext: cannot be built: TypeError: unsupported operand",
         ),
-        (changed("about.size // 2", "about.size // 20"), "cannot take an input this small"),
+        (changed("dataset.size // 2)", "dataset.size // 20)"), "cannot take an input this small"),
     ],
 )
 def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
@@ -282,11 +283,11 @@ def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
         ),
         (changed(FIGURES, "[1]"), "it returned a list as figures"),
         (
-            changed(".float().mean()}", ".float()}"),
+            changed(MEAN, MEAN.removesuffix(".mean()")),
             "it returned 'accuracy', which is no scalar tensor",
         ),
         (
-            changed(".float().mean()}", ".float().mean().item()}"),
+            changed(MEAN, f"{MEAN}.item()"),
             "it returned 'accuracy', which is no scalar tensor",
         ),
         (
