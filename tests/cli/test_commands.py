@@ -1,4 +1,4 @@
-"""Every command as a person meets it: what it prints, how it exits, what it leaves behind, what it imports."""
+"""Every command as a user meets it: output, exit code, files, imports."""
 
 from __future__ import annotations
 
@@ -313,9 +313,9 @@ def test_status_tells_another_method_and_a_result_that_is_gone(
     )
     shutil.rmtree(tiny.store / "prepare")
     said = lines_of(invoke("status", tiny.file, "--store", tiny.store).out)
-    assert "evaluate/knn -> evaluate/linear" in said["knn"]
-    assert "its result is gone" in said["prepared"]
-    assert "cached   unless what it reads comes out different" in said["clusters"]
+    assert "evaluate/knn → evaluate/linear" in said["knn"]
+    assert "its result is missing" in said["prepared"]
+    assert "cached   unless an input changes" in said["clusters"]
 
 
 def test_smoke_results_are_apart_and_a_missing_image_set_has_a_stand_in(
@@ -326,8 +326,8 @@ def test_smoke_results_are_apart_and_a_missing_image_set_has_a_stand_in(
     assert str(finished.store / "smoke") in said
     assert "11 of 11 stages pending" in said
     told = invoke(*words, "--set", "data=./nowhere").out
-    assert "drawings stand in for" in told
-    assert "nowhere, which is not there" in told
+    assert "drawings replace " in told
+    assert "nowhere, which is missing" in told
 
 
 def test_the_store_is_beside_the_pipelines_folder_unless_a_variable_or_an_option_says_otherwise(
@@ -374,7 +374,7 @@ def test_show_gives_all_that_is_known_of_a_stage(
         assert f"{name}  " in said
         assert (Path(facts["folder"]) / name).stat().st_size == file["size"]
     assert "figures" in said
-    assert re.search(r"^on cpu.*, 1 threads, ", said, re.MULTILINE)
+    assert re.search(r"^on cpu.*, 1 thread, ", said, re.MULTILINE)
 
 
 def test_show_of_a_stage_that_is_not_made_or_not_there(
@@ -385,7 +385,7 @@ def test_show_of_a_stage_that_is_not_made_or_not_there(
     assert "no stage 'cluster'; did you mean 'clusters'?" in invoke(*words, "cluster", check=2).err
     assert "--batch needs a stage" in invoke(*words, "--batch", "x.png", check=2).err
     assert (
-        "draws nothing from images; there is: pretext, target"
+        "knn (evaluate/knn): has no preview; choose from: pretext, target"
         in invoke(*words, "knn", "--batch", "x.png", check=2).err
     )
 
@@ -477,11 +477,11 @@ def test_init_puts_the_shipped_files_there_and_leaves_alone_what_is(
     ]
     copies[0].write_text(TINY, encoding="utf-8")
     second = invoke("init", "new").out
-    assert second.count("is there already: left alone") == len(copies)
+    assert second.count(" exists; not changed") == len(copies)
     assert copies[0].read_text(encoding="utf-8") == TINY
     offered = shlex.split(first[-1].removeprefix("next: transfer "))
     assert invoke(*offered, "-n").code == 0
-    assert "is a file, not a folder" in invoke("init", copies[0], check=2).err
+    assert "is a file; name a folder" in invoke("init", copies[0], check=2).err
 
 
 # verify
@@ -493,12 +493,12 @@ def test_verify_reads_everything_and_ends_with_4_on_damage_and_its_advice_mends_
     tiny: Tiny,
 ) -> None:
     words = ["verify", tiny.file, "--store", tiny.store]
-    assert invoke(*words).out.startswith("11 artifacts whole")
+    assert invoke(*words).out.startswith("11 artifacts intact")
     flip(next(tiny.store.glob("cluster/*/clusters.h5")))
     flip(next(tiny.store.glob("extract/network/*/manifest.json")))
     next(tiny.store.glob("evaluate/knn/*/scores.json")).unlink()
     said = invoke(*words, check=4).out
-    assert "8 artifacts whole" in said
+    assert "8 artifacts intact" in said
     assert re.search(r"damaged: clusters: .*clusters.h5 is not what was written", said)
     assert re.search(r"damaged: features: .*manifest.json", said)
     assert re.search(r"damaged: knn: .*scores.json is missing", said)
@@ -509,8 +509,8 @@ def test_verify_reads_everything_and_ends_with_4_on_damage_and_its_advice_mends_
         r"^knn +damaged$", invoke("show", tiny.file, "--store", tiny.store).out, re.MULTILINE
     )
     assert invoke("show", tiny.file, "knn", "--store", tiny.store, check=4).out == ""
-    transfer(*shlex.split(found["mend"])[1:], "--threads", 1)
-    assert invoke(*words).out.startswith("11 artifacts whole")
+    transfer(*shlex.split(found["repair"])[1:], "--threads", 1)
+    assert invoke(*words).out.startswith("11 artifacts intact")
 
 
 # gc
@@ -554,7 +554,7 @@ def test_gc_lists_in_bytes_and_deletes_only_on_demand_what_no_pipeline_needs(
     assert found["bytes"] == size
     said = invoke("gc", "--store", tiny.store).out
     assert f"5 entries, {size:,} bytes" in said
-    assert "nothing was deleted: add --delete" in said
+    assert "nothing was deleted; add --delete" in said
     assert sorted(tiny.store.glob("**/manifest.json")) == before
     assert "deleted" in invoke("gc", "--store", tiny.store, "--delete").out
     assert len(sorted(tiny.store.glob("**/manifest.json"))) == len(before) - 1
@@ -628,7 +628,7 @@ def test_a_dry_run_shows_the_stages_asked_for_and_which_of_them_run(
     assert sorted(finished.store.rglob("*")) == before
 
 
-def test_from_takes_what_stands_on_a_stage_and_not_what_reads_the_same_images(
+def test_from_takes_what_depends_on_a_stage_and_not_what_reads_the_same_images(
     invoke: Callable[..., Said], finished: Tiny
 ) -> None:
     words = [
@@ -656,7 +656,7 @@ def test_images_without_labels_do_for_all_that_needs_none(
     for words in (["status"], ["graph"], ["verify"], ["show"], ["report"]):
         said = invoke(*words, file, "--store", "s", check=2).err
         assert (
-            "has no split 'train' (it has: all) (read by score)\n  the other stages can do without"
+            "has no split 'train' (it has: all) (read by score)\n  the other stages do not read it"
             in said
         )
         assert (
@@ -670,7 +670,7 @@ def test_images_without_labels_do_for_all_that_needs_none(
         "status", file, "--store", "s", "--set", "data={folder: nowhere, size: 32}", check=2
     ).err
     assert "does not exist" in absent
-    assert "can do without" not in absent  # every stage stands on them
+    assert "do not read it" not in absent  # every stage depends on them
     invoke("export", file, "net", "out", "--store", "s")
     assert (tmp_path / "out" / "model.safetensors").exists()
 
@@ -687,7 +687,7 @@ def test_only_and_from_ask_for_what_they_read(invoke: Callable[..., Said], finis
         "stages.clusters.k=4",
     ]
     said = invoke(*words, "labels", "--only", check=2).err
-    assert "labels reads clusters, which is not made yet: run it without --only or --from" in said
+    assert "labels reads clusters, which is not made yet; run it without --only or --from" in said
     assert "no stage 'label'; did you mean 'labels'?" in invoke(*words, "label", check=2).err
 
 
@@ -695,19 +695,18 @@ def test_a_device_that_is_not_there_is_a_usage_error(
     invoke: Callable[..., Said], finished: Tiny
 ) -> None:
     words = ["run", finished.file, "--store", finished.store, "-f", "--device"]
-    assert "--device nonsense: not there" in invoke(*words, "nonsense", check=2).err
+    assert "--device nonsense: " in invoke(*words, "nonsense", check=2).err
 
 
 FAILS = """
-from transfer.artifacts import Features
-from transfer.stage.base import Stage, reads
+from transfer.plugin import Features, Stage, stage_input
 
 
 class Fails(Stage):
     produces = Features
-    features: str = reads(Features, "anything")
+    features: str = stage_input(Features, "anything")
 
-    def run(self, work):
+    def run(self, context):
         raise ZeroDivisionError("my own mistake")
 """
 
@@ -746,10 +745,10 @@ def test_a_stage_that_fails_ends_with_1_and_stops_or_keeps_going(
     done = transfer(*words, check=1)
     assert "ZeroDivisionError: my own mistake" in done.stderr
     assert ("clusters: done" in done.stdout) is made
-    trace = re.search(r"the whole trace is in (\S+)\)", done.stderr)
+    trace = re.search(r"traceback in (\S+)\)", done.stderr)
     assert trace is not None
     assert "Traceback" in Path(trace[1]).read_text(encoding="utf-8")
-    assert f"To go on: transfer run {tiny.file} bad after clusters" in done.stderr
+    assert f"To resume: transfer run {tiny.file} bad after clusters" in done.stderr
     if made:
         assert "after: not run, since bad failed" in done.stderr
     said = lines_of(invoke("status", tiny.file, "--store", tiny.store).out)
@@ -786,18 +785,17 @@ def test_to_go_on_makes_again_what_was_forced_and_not_made(
     ]
     done = transfer(*words, check=1)
     assert "bad: ZeroDivisionError" in done.stderr
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("To go on: ")]
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("To resume: ")]
     store = ["--force", "--store", str(tiny.store), "--threads", "2"]
-    assert line.split()[: 6 + len(left)] == [
+    assert line.split()[: 5 + len(left)] == [
         "To",
-        "go",
-        "on:",
+        "resume:",
         "transfer",
         "run",
         str(tiny.file),
         *left,
     ]
-    assert line.split()[6 + len(left) :] == [*store, *map(str, flags)]
+    assert line.split()[5 + len(left) :] == [*store, *map(str, flags)]
 
 
 def test_stages_run_side_by_side_and_the_figures_are_those_of_one_after_another(

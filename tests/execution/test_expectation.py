@@ -72,7 +72,7 @@ def test_what_is_expected_is_no_part_of_a_key(
     plain = load_plan(pipeline(TINY), store)
     hopeful = load_plan(pipeline(expecting(TINY, "{linear: [1, 2]}")), store)
     assert [one.key for one in plain] == [one.key for one in hopeful]
-    assert {one.name: one.expected for one in hopeful if one.expected} == {"linear": [1, 2]}
+    assert {one.name: one.expected for one in hopeful if one.expected} == {"linear": (1, 2)}
 
 
 def test_commands_say_whether_the_run_is_inside(
