@@ -17,7 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
-from transfer.storage.store import Store
+from transfer.storage.layout import ANSWERS
 from transfer.utils.files import TICK, file_stamp, write_atomic
 
 
@@ -56,4 +56,4 @@ def _file(root: Path) -> Path:
     """The file of this command's output: arguments, folder, variables and Python name it."""
     command = [sys.version, os.getcwd(), os.environ.get("TRANSFER_STORE"), *sys.argv[1:]]
     digest = hashlib.sha256(json.dumps(command).encode()).hexdigest()
-    return Store(root).answer_cache / f"{digest[:24]}.json"
+    return root / ANSWERS / f"{digest[:24]}.json"

@@ -50,7 +50,9 @@ def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
     packs = {images_input(role) for role in planned.images}
     for name, key in now["inputs"].items():
         if then["inputs"].get(name) != key:
-            texts.append(f"{name} changed" if name in packs else f"input {name} changed")
+            texts.append(
+                f"{images_text(name)} changed" if name in packs else f"input {name} changed"
+            )
     if then["version"] != now["version"]:
         texts.append(f"version {then['version']} → {now['version']}")
     if then.get("seed") != now.get("seed"):
@@ -66,6 +68,11 @@ def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, An
             yield from _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))
     elif then != now:
         yield name, then, now
+
+
+def images_text(name: str) -> str:
+    """The name of an input for the user: `images` where a stage reads the images of one role."""
+    return "images" if name == images_input("images") else name
 
 
 def _text(value: Any) -> str:

@@ -117,9 +117,9 @@ class Run:
         except CorruptArtifact as error:
             self._put_aside(planned, error)
             manifest = None
-        forced = planned in self.forced
-        if manifest is not None and not forced:
-            if changed_input(self.store, planned, manifest) is None:
+        if manifest is not None and planned not in self.forced:
+            changed = changed_input(self.store, planned, manifest)
+            if changed is None:
                 return False
         inputs = {name: self._open(source) for name, source in planned.dependencies.items()}
         if self.options.restart:

@@ -8,9 +8,10 @@ from typing import Any
 from transfer.api import Pipeline
 from transfer.errors import CorruptArtifact
 from transfer.execution.expectation import Expectation, expectation
+from transfer.execution.rerun_reasons import images_text
 from transfer.execution.status import CACHED, StageStatus
 from transfer.stage.base import PlannedStage
-from transfer.utils.formatting import figure_texts, file_size, plural
+from transfer.utils.formatting import figure_texts, file_size, inline_yaml, plural
 
 Json = dict[str, Any]
 
@@ -162,8 +163,9 @@ def stage_text(value: Json) -> str:
     """Return what `stage_json` returns, as lines."""
     identity, verdict = value["identity"], _verdict(value)
     lines = [f"{value['stage']}  ({value['uses']}, key {value['key']})"]
-    lines += [f"  {name}: {option}" for name, option in identity["options"].items()]
-    lines += [f"  reads {name}: {key}" for name, key in identity["inputs"].items()]
+    options, inputs = identity["options"], identity["inputs"]
+    lines += [f"  {name}: {inline_yaml(option)}" for name, option in options.items()]
+    lines += [f"  reads {images_text(name)}: {key}" for name, key in inputs.items()]
     if "seed" in identity:
         lines.append(f"  seed: {identity['seed']}")
     if not value["made"]:
@@ -224,5 +226,5 @@ def graph_mermaid(value: Sequence[Json]) -> str:
         lines.append(f'  {ids[entry["stage"]]}["{text}"]')
     for entry in value:
         for name, source in entry["reads"].items():
-            lines.append(f"  {ids[source]} -->|{name}| {ids[entry['stage']]}")
+            lines.append(f"  {ids[source]} -->|{images_text(name)}| {ids[entry['stage']]}")
     return "\n".join(lines)
