@@ -1,4 +1,4 @@
-"""A command that finds nothing to do answers from memory, and only as long as nothing has changed."""
+"""A command with nothing to do prints its cached output, as long as nothing has changed."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ def test_whatever_changes_is_looked_at(change: object, answered: Tiny) -> None:
 
 
 def _flip(path: Path) -> None:
-    """Change a byte, keep size and time of change: only the time of the last status change differs."""
+    """Change a byte, and keep size and mtime: only the time of the last status change differs."""
     before, data = path.stat(), bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)

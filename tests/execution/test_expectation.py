@@ -1,4 +1,4 @@
-"""What a file expects of its scores: faults in their place, no part of a key, and what commands say of it."""
+"""Expected ranges of scores: faults, keys, and the verdicts that commands print."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pipeline files as text: YAML 1.2, a place for every fault, and nothing that a file can do to the reader."""
+"""Pipeline files as text: YAML 1.2, a place for every fault, and hostile files."""
 
 from __future__ import annotations
 
