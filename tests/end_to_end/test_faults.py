@@ -1,4 +1,4 @@
-"""What happens to a run when the machine, the disk, or a second run gets in its way: through the command line."""
+"""Runs that are killed, stopped, damaged, short of disk space, or not alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ stages:
   prepared: {uses: prepare, features: features, steps: [l2, whiten], components: 8}
   clusters: {uses: cluster, features: prepared, k: 6, n_init: 2, iterations: 5}
   labels: {uses: assign, features: prepared, clusters: clusters}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 12, batch_size: 16, crop: 0.5}
+  target:
+    uses: target/pseudo_label
+    labels: labels
+    backbone: conv4
+    epochs: 12
+    batch_size: 16
+    crop: 0.5
   linear: {uses: evaluate/linear, model: target, epochs: 3}
   knn: {uses: evaluate/knn, model: target, k: 5}
 """
@@ -88,7 +94,7 @@ class Folder:
         return done.stdout + done.stderr
 
     def artifacts(self) -> dict[str, str]:
-        """File -> digest of all that the artifacts consist of; manifests hold times, so they are left out."""
+        """Map each file of the artifacts to its digest, without manifests, which hold times."""
         files = (
             path
             for path in self.store.rglob("*")
@@ -147,7 +153,9 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     number: signal.Signals, code: int, jobs: str, tmp_path: Path
 ) -> None:
     folder = Folder(tmp_path / "stopped")
-    longer = PIPELINE.replace("epochs: 12\n    batch_size: 16", "epochs: 4000\n    batch_size: 16")
+    longer = PIPELINE.replace(
+        "epochs: 12\n    batch_size: 16\n    perm", "epochs: 4000\n    batch_size: 16\n    perm"
+    )
     folder.file.write_text(longer, encoding="utf-8")
     process = folder.start("-j", jobs, "--save-every", "1")
     deadline = time.monotonic() + 120
@@ -203,15 +211,15 @@ READERS = {  # each file of each kind of artifact, and a stage that reads it
 
 
 @pytest.mark.parametrize(("pattern", "reader"), READERS.items())
-def test_a_flipped_byte_is_told_when_it_is_read_and_its_producer_runs_again(
+def test_a_flipped_byte_is_reported_when_it_is_read_and_its_producer_runs_again(
     pattern: str, reader: str, finished: Folder, undisturbed: Folder
 ) -> None:
     victim = sorted(finished.store.glob(pattern))[0]
     flip(victim, 0.6)
     assert victim.name in finished.transfer("verify", str(finished.file), code=4)
-    told = finished.run(*reader.split(), "-f")
-    assert "damaged" in told
-    assert victim.name in told
+    message = finished.run(*reader.split(), "-f")
+    assert "damaged" in message
+    assert victim.name in message
     finished.transfer("verify", str(finished.file))
     assert finished.artifacts() == undisturbed.artifacts()
 
@@ -279,8 +287,8 @@ def test_a_full_disk_stops_the_stage_and_leaves_every_earlier_artifact_whole(
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        told = folder.run(code=1)
-        assert "disk is full" in told
+        message = folder.run(code=1)
+        assert "disk is full" in message
         assert "intact" in folder.transfer("verify", str(folder.file))
         subprocess.run(["mount", "-o", "remount,size=64m", str(folder.store)], check=True)
         folder.run()

@@ -27,7 +27,8 @@ SHUFFLE = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)[0]
 PIPELINE = """
 data: {{card: drawings, limit: 64, size: 32}}
 stages:
-  pretext: {{uses: "{uses}", backbone: {{name: conv4, width: 0.5}}, batch_size: 16, optimizer: adamw, learning_rate: 1e-3}}
+  pretext: {{uses: "{uses}", batch_size: 16, optimizer: adamw, learning_rate: 1e-3,
+             backbone: {{name: conv4, width: 0.5}}}}
   features: {{uses: extract/network, model: pretext}}
 """
 
@@ -320,8 +321,8 @@ def test_what_is_known_only_when_a_task_runs_is_told_then(
     assert "To resume: transfer run" in said.err
     if "it returned" in words:
         assert (
-            "Shuffle.loss must return the loss, a scalar tensor with gradients, and a dict of figures"
-            in said.err
+            "Shuffle.loss must return the loss, a scalar tensor with gradients, "
+            "and a dict of figures" in said.err
         )
 
 

@@ -1,4 +1,4 @@
-"""One test sweeps every registered stage, pretext, backbone and pipeline file: what is added is tested at once."""
+"""Every registered stage, pretext, backbone and pipeline file, also those that are added."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ SMALL = {
     "strength": 0.3,
     "views": 3,
 }
-# An adversarial loss is the sum of two sides that win from one another: the figure of one is looked at.
+# An adversarial loss is the sum of two opposing sides; the figure of one of them must fall.
 LOOKED_AT = {"pretext/bigan": "discriminator"}
 RECIPES = {
     "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5, "decoder_width": 16},

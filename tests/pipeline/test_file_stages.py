@@ -199,9 +199,9 @@ def test_a_stage_of_an_installed_package_is_found_by_its_entry_point(
     )
     assert "pretext/jigsawpp" in listed
     assert call("list", "--schema").returncode == 0
-    told = call("status", pipeline("data: drawings\nstages: {a: {uses: pretext/broken}}"))
-    assert told.returncode == 2
+    message = call("status", pipeline("data: drawings\nstages: {a: {uses: pretext/broken}}"))
+    assert message.returncode == 2
     assert (
         "2:14: stages.a.uses: stage 'pretext/broken' of shuffling fails on import: "
-        "ModuleNotFoundError" in told.stderr
+        "ModuleNotFoundError" in message.stderr
     )

@@ -23,7 +23,7 @@ stages:
 
 
 @pytest.mark.parametrize(
-    ("uses", "told"),
+    ("uses", "message"),
     [
         (
             "uses: prepare, features: [one, tow], steps: []",
@@ -32,8 +32,8 @@ stages:
         (
             "uses: target/regression, features: [one, clusters], backbone: conv4",
             [
-                "8:48: stages.x.features.1: needs Features, but 'clusters' (cluster) makes Clusters; "
-                "these stages make Features: "
+                "8:48: stages.x.features.1: needs Features, but 'clusters' (cluster) makes "
+                "Clusters; these stages make Features: "
             ],
         ),
         (
@@ -55,11 +55,11 @@ stages:
         ),
     ],
 )
-def test_what_a_list_of_stages_may_not_name_is_told_at_its_place(
-    faults: Callable[..., list[str]], uses: str, told: list[str]
+def test_what_a_list_of_stages_may_not_name_is_reported_at_its_place(
+    faults: Callable[..., list[str]], uses: str, message: list[str]
 ) -> None:
     found = faults(SEVERAL.replace("USES", uses))
-    for line in told:
+    for line in message:
         assert any(line in one for one in found), found
 
 
@@ -90,7 +90,7 @@ stages:
 
 
 @pytest.mark.parametrize(
-    ("uses", "told"),
+    ("uses", "message"),
     [
         (
             "uses: target/pseudo_label, labels: labels, data: {folder: right, size: 32}",
@@ -123,16 +123,16 @@ def test_images_of_another_set_are_no_others_by_the_same_names(
     pipeline: Callable[..., Path],
     tmp_path: Path,
     uses: str,
-    told: str,
+    message: str,
 ) -> None:
     for folder, color in (("left", 1), ("right", 2), ("copy", 1)):
         (tmp_path / folder).mkdir()
         for one in range(6):
             Image.new("RGB", (32, 32), (color, one, 0)).save(tmp_path / folder / f"{one}.png")
     text = OTHER_SETS.replace("USES", uses)
-    if told:
+    if message:
         (found,) = faults(text)
-        assert told in found
+        assert message in found
         joined_elsewhere = "uses: prepare" in uses  # a fault that the stage itself reports
         assert joined_elsewhere or "the same id names another image" in found
     else:

@@ -57,7 +57,7 @@ stages:
 """
 
 
-def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_nearest_name(
+def test_all_faults_of_a_file_are_reported_at_once_each_with_its_place_and_the_nearest_name(
     faults: Callable[..., list[str]],
 ) -> None:
     expected = [
@@ -71,8 +71,8 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         "17:5: stages.third.data: no image set called 'drawing'; did you mean 'drawings'?",
         "20:5: stages.features.model: no stage 'randon'; did you mean 'random'?",
         "21:5: stages.features.pool: should be greater than or equal to 1 (found 0)",
-        "24:5: stages.clusters.features: needs Features, but 'random' (pretext/random) makes Model; "
-        "these stages make Features",
+        "24:5: stages.clusters.features: needs Features, but 'random' (pretext/random) makes "
+        "Model; these stages make Features",
         "25:5: stages.clusters.data: cluster reads no images",
         "26:5: stages.clusters.k: should be a valid integer",
         "27:5: stages.clusters.iteration: unknown option; did you mean 'iterations'?",
@@ -192,7 +192,7 @@ def test_all_faults_of_a_file_are_told_at_once_each_with_its_place_and_the_neare
         ("", "stages", "stages: must be a mapping of at least one stage"),
     ],
 )
-def test_a_faulty_stage_is_told_with_its_place(
+def test_a_faulty_stage_is_reported_with_its_place(
     faults: Callable[..., list[str]], tmp_path: Path, stages: str, at: str, words: str
 ) -> None:
     for name in ("flat/a.png", "bare/train/a.png", "bare/test/a.png"):
@@ -221,7 +221,7 @@ def test_a_faulty_stage_is_told_with_its_place(
         ("seed: 5000000000", "1:1: seed: should be less than 4294967296"),
     ],
 )
-def test_a_faulty_head_is_told_with_its_place(
+def test_a_faulty_head_is_reported_with_its_place(
     faults: Callable[..., list[str]], head: str, expected: str
 ) -> None:
     data = "" if "data" in head or not head else ", data: drawings"
@@ -230,7 +230,7 @@ def test_a_faulty_head_is_told_with_its_place(
     assert found[0].startswith(expected.replace("2:2", "3:2"))
 
 
-def test_an_image_set_that_several_stages_cannot_read_is_told_once(
+def test_an_image_set_that_several_stages_cannot_read_is_reported_once(
     faults: Callable[..., list[str]],
 ) -> None:
     found = faults(f"data: ./none\nstages: {{{MODEL}, other: {{uses: pretext/random}}}}\n")
@@ -290,7 +290,7 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
 
 
 @pytest.mark.parametrize(
-    ("option", "told"),
+    ("option", "message"),
     [
         (
             "shrinkage: oas",
@@ -305,7 +305,7 @@ def test_a_path_given_with_set_starts_at_the_working_directory_and_one_in_the_fi
     ],
 )
 def test_an_option_of_several_types_has_one_fault(
-    faults: Callable[..., list[str]], option: str, told: str
+    faults: Callable[..., list[str]], option: str, message: str
 ) -> None:
     network = (
         "  net: {uses: pretext/random, backbone: conv4}\n  f: {uses: extract/network, model: net}\n"
@@ -313,4 +313,4 @@ def test_an_option_of_several_types_has_one_fault(
     data = "data: {card: drawings, limit: 64}\n"
     text = f"{data}stages:\n{network}  x: {{uses: prepare, features: f, {option}}}"
     (found,) = faults(text)
-    assert found.startswith(told)
+    assert found.startswith(message)
