@@ -116,7 +116,8 @@ def invoke(
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
-        said = Said(code, *capsys.readouterr())
+        captured = capsys.readouterr()
+        said = Said(code, captured.out, captured.err)
         assert "Traceback" not in said.text
         assert code == check, f"{code}: {said.text}"
         return said

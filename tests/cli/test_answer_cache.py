@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -79,7 +80,7 @@ def test_another_command_has_another_answer(answered: Tiny) -> None:
         "answer damaged",
     ],
 )
-def test_whatever_changes_is_looked_at(change: object, answered: Tiny) -> None:
+def test_whatever_changes_is_looked_at(change: Callable[[Tiny], object], answered: Tiny) -> None:
     change(answered)
     assert "READ AGAIN" in say(answered, command="run")
 

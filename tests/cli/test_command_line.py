@@ -137,6 +137,8 @@ def test_a_reader_that_goes_away_is_no_error_to_show() -> None:
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
     )
+    assert process.stdout
+    assert process.stderr
     process.stdout.close()
     assert process.stderr.read() == b""
     process.wait(timeout=30)

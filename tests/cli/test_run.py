@@ -12,6 +12,7 @@ import pytest
 
 from tests.cli.common import PACKS, STAGES, lines_of
 from tests.conftest import TINY, Said, Tiny
+from transfer.artifacts import Clusters, Scores
 
 
 def test_a_run_with_nothing_to_do_says_so_and_touches_nothing(
@@ -227,7 +228,9 @@ def test_a_pipeline_runs_from_python_and_gives_its_artifacts(finished: Tiny) -> 
     import transfer
 
     found = transfer.load(str(finished.file), store=finished.store).run("clusters")
-    assert found["clusters"].centroids.shape == (5, 8)
-    assert transfer.load(str(finished.file), store=finished.store).artifact(
-        "knn"
-    ).figures.keys() == {"knn", "1-nn"}
+    clusters = found["clusters"]
+    assert isinstance(clusters, Clusters)
+    assert clusters.centroids.shape == (5, 8)
+    scores = transfer.load(str(finished.file), store=finished.store).artifact("knn")
+    assert isinstance(scores, Scores)
+    assert scores.figures.keys() == {"knn", "1-nn"}

@@ -107,6 +107,12 @@ class Folder:
         }
 
 
+def next_line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints; empty at its end."""
+    assert process.stdout is not None
+    return process.stdout.readline()
+
+
 @pytest.fixture(scope="session")
 def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Folder:
     folder = Folder(tmp_path_factory.mktemp("undisturbed"))
@@ -130,8 +136,7 @@ def test_a_run_killed_at_random_moments_goes_on_and_ends_with_the_same_bytes(
     for _ in range(4 * KILLS):
         process = folder.start("--save-every", "0")
         # Start-up alone takes seconds, and kills there test little: wait until the run is at work.
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
+        assert next_line(process), process.communicate()
         time.sleep(moments.uniform(1.5, 4.5))
         process.kill()
         process.communicate()
@@ -174,7 +179,7 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     assert "of 4000" in pretext["reason"]
     # It goes on from there: the same command, and not much later another signal.
     process = folder.start("-j", jobs)
-    while "resumed" not in process.stdout.readline():
+    while "resumed" not in next_line(process):
         assert process.poll() is None
     process.send_signal(number)
     assert process.wait(timeout=120) == code
@@ -265,7 +270,7 @@ def test_a_held_stage_is_waited_for_by_name_or_refused_with_no_wait(finished: Fo
         process = finished.start("knn", "-f")
         line = ""
         while "waiting for" not in line:
-            line = process.stdout.readline()
+            line = next_line(process)
             assert line, process.communicate()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -196,7 +197,7 @@ def test_the_task_in_the_readme_is_learned(tmp_path: Path) -> None:
     from transfer.datasets.drawings import render
 
     (tmp_path / "my_method.py").write_text(SHUFFLE, encoding="utf-8")
-    kind = find_stage("my_method.py:Shuffle", tmp_path)
+    kind: Any = find_stage("my_method.py:Shuffle", tmp_path)
     images = pack_images(tmp_path / "set", render.render("train", range(64)))
     work = make_work(tmp_path, {"images": images})
     kind(backbone="conv4", epochs=60, batch_size=32, optimizer="adamw", learning_rate=3e-3).run(
