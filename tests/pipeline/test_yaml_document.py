@@ -154,9 +154,9 @@ def test_anchors_and_aliases_are_written_out() -> None:
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
-    started = time.monotonic()
+    started = time.process_time()
     assert "more than 100,000 values, with aliases written out" in fault("\n".join(lines))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_faults_are_told_in_the_order_of_the_file_and_counted() -> None:

@@ -15,6 +15,7 @@ TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
 # Of 2001-01-01, = and <<, which YAML 1.2 reads as plain text.
 TEXT_TAGS = {f"{TAG}{name}" for name in ("timestamp", "value", "merge")}
+ALLOWED_TAGS = PLAIN_TAGS | TEXT_TAGS
 FORBIDDEN_CHARACTERS = re.compile("[\0\ud800-\udfff]")  # neither a path nor UTF-8 can hold them
 MAX_DEPTH = 50
 MAX_NODES = 100_000
@@ -165,7 +166,7 @@ class _Converter:
             raise UsageError(f"{mark}: nested too deeply (or an alias that holds itself)")
         if self.count > MAX_NODES:  # a few aliases of aliases are enough to get there
             raise UsageError(f"{mark}: more than {MAX_NODES:,} values, with aliases written out")
-        if tag not in PLAIN_TAGS | TEXT_TAGS:
+        if tag not in ALLOWED_TAGS:
             problem = f"tag '{tag}' is not allowed; a pipeline file holds plain values only"
             return self._faulty(mark, problem)
         if tag == f"{TAG}map":
@@ -178,7 +179,7 @@ class _Converter:
         values, keys = {}, {}
         for key_node, value_node in node.value:
             key, key_mark = key_node.value, self.mark(key_node.start_mark)
-            if not isinstance(key, str) or str(key_node.tag) not in PLAIN_TAGS | TEXT_TAGS:
+            if not isinstance(key, str) or str(key_node.tag) not in ALLOWED_TAGS:
                 self._faulty(key_mark, "a key must be a word")
             elif key == "<<":
                 self._faulty(key_mark, "YAML 1.2 has no merge keys ('<<'); write the values out")
