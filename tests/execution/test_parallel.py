@@ -10,10 +10,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from tests.conftest import TINY, Tiny
+from transfer.errors import Interrupted
+from transfer.execution import parallel
 from transfer.execution.child_events import read_event, write_report
 
 Command = Callable[..., subprocess.CompletedProcess[str]]
@@ -139,3 +143,44 @@ def test_killed_child_is_reported_with_its_stage(tiny: Tiny) -> None:
     assert f"pretext: FAILED: {message}" in out
     assert err.startswith(f"transfer: pretext: {message}\nTo resume: transfer run ")
     assert process.returncode == 128 + signal.SIGKILL
+
+
+def test_stop_while_packing_waits_for_the_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Packing runs in the parent, beside children that must save their checkpoints first."""
+    signals: list[int] = []
+
+    class Child:
+        """Ends as soon as it gets a signal."""
+
+        def __init__(self, run: Any, planned: Any):
+            self.process = SimpleNamespace(send_signal=signals.append)
+
+        def has_ended(self) -> bool:
+            return bool(signals)
+
+        def collect(self, run: Any) -> None:
+            pass
+
+    def run_stage(planned: object) -> None:
+        run.stop.number = signal.SIGINT
+        raise Interrupted(signal.SIGINT)
+
+    run: Any = SimpleNamespace(
+        stop=SimpleNamespace(number=0),
+        failed={},
+        options=SimpleNamespace(jobs=3, keep_going=False),
+        skip_if_upstream_failed=lambda planned: False,
+        run_stage=run_stage,
+    )
+    monkeypatch.setattr(parallel, "_Child", Child)
+    stages: Any = [Stage(is_pack=False), Stage(is_pack=True), Stage(is_pack=False)]
+    with pytest.raises(Interrupted, match="checkpoints of running stages are saved"):
+        parallel.run_parallel(run, stages)
+    assert signals == [signal.SIGINT]
+
+
+class Stage:
+    """A planned stage, as far as the scheduler looks at it."""
+
+    def __init__(self, is_pack: bool):
+        self.is_pack, self.dependencies = is_pack, {}
