@@ -24,9 +24,7 @@ def rows() -> list[list[str]]:
     """Rooms from the top floor to the bottom; `stages` is beside what imports nothing of it."""
     floors = [list(rooms) for rooms in FLOORS if rooms not in (("__main__",),)]
     floors = [[room for room in rooms if room not in ("__init__", "version")] for rooms in floors]
-    floors[[index for index, rooms in enumerate(FLOORS) if "execution" in rooms][0]].append(
-        "stages"
-    )
+    next(rooms for rooms in floors if "execution" in rooms).append("stages")
     return floors[::-1]
 
 

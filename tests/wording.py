@@ -35,7 +35,8 @@ WORDS = {
     r"\bwhose? (has|have|had)? ?been\b": "a plain clause",
     r"\bof one's own\b|\bones own\b": "own",
     r"\bof nothing\b|\bfor nothing\b": "a plain clause",
-    r"\bcolour|\bgrey\b|normalis|\bcentre|neighbour|optimis(e|er|ing)|\blicence|labelled": "American",
+    r"\bcolour|\bgrey\b|normalis|\bcentre|neighbour": "American spelling",
+    r"optimis(e|er|ing)|\blicence|labelled\b": "American spelling",
 }
 # Of code: names that say nothing of what they hold.
 NAMES = {"one", "found", "told", "said", "some", "wanted"}

@@ -20,19 +20,20 @@ from transfer.utils.runtime import Runtime
 
 
 def picture(number: int = 0, width: int = 24, height: int = 20) -> Image.Image:
-    """A smooth color picture of its own for each number."""
+    """Return a smooth color image, different for each number."""
     coarse = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     return Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC)
 
 
 def encode(image: Image.Image, form: str = "PNG", **options: Any) -> bytes:
+    """Return the bytes of an image file."""
     buffer = io.BytesIO()
     image.save(buffer, form, **options)
     return buffer.getvalue()
 
 
 def fill(folder: Path, *names: str) -> Path:
-    """A folder with a PNG picture under each name, whatever its suffix says."""
+    """Write a PNG image under each name, whatever its suffix, and return the folder."""
     for number, name in enumerate(names):
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -41,7 +42,7 @@ def fill(folder: Path, *names: str) -> Path:
 
 
 def write_h5(path: Path, **splits: dict[str, Any]) -> Path:
-    """An HDF5 image set of the given datasets; the attributes of the file are given as `attributes`."""
+    """Write an HDF5 image set: datasets for each split, and the file's `attributes`."""
     with h5py.File(path, "w") as file:
         for name, value in splits.pop("attributes", {}).items():
             file.attrs[name] = value
@@ -53,7 +54,7 @@ def write_h5(path: Path, **splits: dict[str, Any]) -> Path:
 
 
 def split_of(count: int, first: int = 0) -> dict[str, Any]:
-    """The datasets of a good split."""
+    """Return the datasets of a valid split."""
     encoded = [encode(picture(first + number), "JPEG") for number in range(count)]
     return {
         "jpeg": np.frombuffer(b"".join(encoded), dtype=np.uint8),
@@ -64,13 +65,13 @@ def split_of(count: int, first: int = 0) -> dict[str, Any]:
 
 @pytest.fixture
 def sets(tmp_path: Path) -> Callable[[], ImageSets]:
-    """Image sets as a command finds them: a new object each time, over the same memory."""
+    """Return the image sets of a new command; all share a memory."""
     return lambda: ImageSets(tmp_path / "memory", tmp_path)
 
 
 @pytest.fixture
 def plan(sets: Callable[[], ImageSets]) -> Callable[..., Pack]:
-    """The packing of a set: `plan(folder=..., size=16)`."""
+    """Return the stage that packs a set: `plan(folder=..., size=16)`."""
 
     def make(split: str = "unlabeled", **spec: Any) -> Pack:
         spec = {
@@ -83,7 +84,7 @@ def plan(sets: Callable[[], ImageSets]) -> Callable[..., Pack]:
 
 @pytest.fixture
 def work(tmp_path: Path) -> Callable[..., StageContext]:
-    """What a stage is given; under the same name it finds the same checkpoints."""
+    """Return the context of a stage; the same name has the same checkpoints."""
 
     def make(name: str = "pack") -> StageContext:
         folder, checkpoints = tmp_path / "built" / name, tmp_path / "checkpoints" / name
@@ -105,7 +106,7 @@ def work(tmp_path: Path) -> Callable[..., StageContext]:
 
 @pytest.fixture
 def packed(work: Callable[..., StageContext]) -> Callable[..., Images]:
-    """Run a packing and open the result."""
+    """Run a packing stage and open its result."""
 
     def run(pack: Pack, name: str = "pack") -> Images:
         job = work(name)

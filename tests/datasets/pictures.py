@@ -1,4 +1,4 @@
-"""Batches of made-up images, and draws of given numbers."""
+"""Batches of synthetic images, and a random generator of given numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GRAY_LEVEL = 1 / 255
 
 
 class Fixed(PerImageRng):
-    """Draws given numbers (B, n)."""
+    """Returns given numbers, (B, n), instead of random ones."""
 
     def __init__(self, numbers: torch.Tensor):
         super().__init__(0, torch.arange(len(numbers)))
@@ -23,7 +23,7 @@ class Fixed(PerImageRng):
 def noise(
     count: int = 4, height: int = 32, width: int | None = None, seed: int = 0
 ) -> torch.Tensor:
-    """(count, 3, height, width) uint8; square where no width is given."""
+    """Return (count, 3, height, width) uint8; square without a width."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(
         0, 256, (count, 3, height, width or height), dtype=torch.uint8, generator=generator
@@ -31,9 +31,9 @@ def noise(
 
 
 def coordinates(count: int, size: int) -> torch.Tensor:
-    """Images that say where a pixel is, in pixels: first channel x, second y, third 1."""
+    """Return images of pixel coordinates: channel 0 holds x, channel 1 y, channel 2 is 1."""
     line = torch.arange(size, dtype=torch.float32) + 0.5
-    one = torch.stack(
+    image = torch.stack(
         [line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size)]
     )
-    return one.expand(count, 3, size, size)
+    return image.expand(count, 3, size, size)

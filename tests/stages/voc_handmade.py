@@ -12,7 +12,7 @@ from PIL import Image
 
 from tests.datasets.conftest import encode
 from tests.datasets.miniature import text
-from tests.datasets.readers.test_pascal_voc import annotation
+from tests.datasets.readers.voc_files import annotation
 from transfer.artifacts import Images, Model, write_json
 from transfer.datasets.packed.decode import square
 from transfer.datasets.packed.packed_annotations import write_annotations

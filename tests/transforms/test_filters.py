@@ -14,8 +14,6 @@ from transfer.transforms.filters import (
     blur_kernel,
     blur_sigmas,
     gaussian_blur,
-    random_blur,
-    random_solarize,
     solarize,
 )
 from transfer.transforms.per_image_rng import PerImageRng
@@ -36,13 +34,13 @@ def test_blur_is_torchvisions(
     sigmas = data.draw(st.lists(st.floats(0.125, 6, width=32), min_size=count, max_size=count))
     images = noise(count, height, width, seed) / 255
     blurred = gaussian_blur(images, torch.tensor(sigmas), kernel)
-    wanted = torch.stack(
+    expected = torch.stack(
         [
-            tv.gaussian_blur(one, [kernel] * 2, [by] * 2)
-            for one, by in zip(images, sigmas, strict=True)
+            tv.gaussian_blur(image, [kernel] * 2, [by] * 2)
+            for image, by in zip(images, sigmas, strict=True)
         ]
     )
-    assert torch.allclose(blurred, wanted, atol=3e-6)
+    assert torch.allclose(blurred, expected, atol=3e-6)
 
 
 def test_what_has_no_sigma_is_left_alone_and_a_constant_stays_one() -> None:
@@ -62,13 +60,14 @@ def test_what_is_kept_from_inference_serves_for_gradients() -> None:
         gaussian_blur(images, torch.ones(2), 5)
     images.requires_grad_()
     gaussian_blur(images, torch.ones(2), 5).sum().backward()
+    assert images.grad is not None
     assert torch.allclose(images.grad.sum(), torch.tensor(float(images.numel())))
 
 
 @pytest.mark.parametrize("kernel", [0, -3, 4, 65])
 def test_a_kernel_that_is_even_or_too_large_is_refused(kernel: int) -> None:
     with pytest.raises(
-        ValueError, match=f"a blur of {kernel} px across: it must be odd, and below 64 px"
+        ValueError, match=f"a blur of {kernel} px: the width must be odd and below 64 px"
     ):
         gaussian_blur(noise(1, 32, 40), torch.ones(1), kernel)
 
@@ -76,12 +75,7 @@ def test_a_kernel_that_is_even_or_too_large_is_refused(kernel: int) -> None:
 @pytest.mark.parametrize(("side", "kernel"), [(1, 1), (2, 3), (32, 3), (96, 9), (224, 23)])
 def test_the_kernel_is_a_tenth_of_the_side(side: int, kernel: int) -> None:
     assert blur_kernel(side) == kernel
-    assert random_blur(noise(2, side), PerImageRng(1, torch.arange(2)), p=1).shape == (
-        2,
-        3,
-        side,
-        side,
-    )
+    assert gaussian_blur(noise(2, side), torch.ones(2), kernel).shape == (2, 3, side, side)
 
 
 def test_sigmas_are_uniform_and_only_a_share_of_the_images_has_one() -> None:
@@ -106,16 +100,3 @@ def test_solarization_is_torchvisions_exactly(
     solarized = solarize(images, chosen, threshold)
     assert torch.equal(solarized[chosen], tv.solarize(images[chosen], threshold))
     assert torch.equal(solarized[~chosen], images[~chosen])
-
-
-def test_a_share_of_the_images_is_solarized() -> None:
-    images = noise(3000, 4)
-    solarized = random_solarize(images, PerImageRng(1, torch.arange(3000)), 0.2)
-    share = (
-        (solarized != solarize(images, torch.zeros(3000, dtype=torch.bool)))
-        .flatten(1)
-        .any(1)
-        .float()
-        .mean()
-    )
-    assert abs(share.item() - 0.2) < 4 * math.sqrt(0.2 * 0.8 / 3000)

@@ -10,7 +10,7 @@ from scipy import stats
 from transfer.transforms.per_image_rng import PerImageRng
 
 MANY = 1_000_000
-SMALL = 1e-4  # a p-value below is taken for a fault; seeds are fixed, so a pass stays a pass
+SMALL = 1e-4  # a lower p-value is a failure; seeds are fixed, so results do not vary
 
 KINDS: dict[str, Callable[[PerImageRng], torch.Tensor]] = {
     "uniform": lambda rng: rng.uniform(3, 2),
@@ -56,19 +56,19 @@ def test_the_stream_is_splitmix64s() -> None:
     step, seed, ids = 0x9E3779B97F4A7C15, 0xF123456789ABCDEF, [0, 1, 77, 1 << 50]
     rng = PerImageRng(seed, torch.tensor(ids))
     for call in (1, 2):
-        wanted = []
-        for one in ids:
-            state = mix((mix((one * step + seed) & mask) + step) & mask)
+        expected = []
+        for image in ids:
+            state = mix((mix((image * step + seed) & mask) + step) & mask)
             stream = mix((state + call * 0xD1342543DE82EF95) & mask)
-            wanted.append([mix((stream + place * step) & mask) >> 40 for place in (1, 2, 3)])
-        assert (rng.uniform(3) * (1 << 24)).long().tolist() == wanted
+            expected.append([mix((stream + place * step) & mask) >> 40 for place in (1, 2, 3)])
+        assert (rng.uniform(3) * (1 << 24)).long().tolist() == expected
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_the_first_dimension_is_the_image(kind: str) -> None:
-    found = KINDS[kind](PerImageRng(1, torch.arange(11)))
+    numbers = KINDS[kind](PerImageRng(1, torch.arange(11)))
     assert (
-        found.shape
+        numbers.shape
         == {
             "uniform": (11, 3, 2),
             "integers": (11, 5),
@@ -76,7 +76,7 @@ def test_the_first_dimension_is_the_image(kind: str) -> None:
             "permutations": (11, 2, 9),
         }[kind]
     )
-    assert found.dtype == {"uniform": torch.float32, "chance": torch.bool}.get(kind, torch.int64)
+    assert numbers.dtype == {"uniform": torch.float32, "chance": torch.bool}.get(kind, torch.int64)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -127,7 +127,7 @@ def test_integers_below_a_large_bound_reach_all_of_it() -> None:
 
 @pytest.mark.parametrize("high", [0, -3])
 def test_there_must_be_something_to_draw_from(high: int) -> None:
-    with pytest.raises(ValueError, match="nothing to draw from"):
+    with pytest.raises(ValueError, match="no integers to draw from"):
         PerImageRng(1, torch.arange(2)).integers(high)
 
 

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from tests.datasets.pictures import noise
 from transfer.transforms import simclr_views
-from transfer.transforms.color import color_jitter
 from transfer.transforms.filters import gaussian_blur
 from transfer.transforms.geometry import random_resized_crop
+from transfer.transforms.jitter import color_jitter
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.transforms.simclr_views import SimCLRViews
 
@@ -61,14 +61,14 @@ def test_each_step_is_the_transform_of_its_name() -> None:
         }.items()
     }
     gray = shares * torch.tensor([0.2989, 0.587, 0.114])[:, None, None]
-    wanted = {
+    expected = {
         "flip": shares.flip(-1),
         "gray": gray.sum(1, keepdim=True).expand(-1, 3, -1, -1),
         "blur": gaussian_blur(shares, torch.full((6,), 1.5), 3),
         "solarize": torch.minimum(shares, 1 - shares),
     }
     for name, result in seen.items():
-        assert torch.allclose(result, wanted[name], atol=1e-5), name
+        assert torch.allclose(result, expected[name], atol=1e-5), name
     rng = PerImageRng(1, torch.arange(6))
     rng.uniform(5)  # the crop's
     jittered = with_only(jitter=(0.4, 0.3, 0.2, 0.1), jitter_p=1, strength=0.5)(

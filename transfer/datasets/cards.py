@@ -1,4 +1,7 @@
-"""Cards: one YAML a known image set, in `data/` of the project or beside the user's pipeline file."""
+"""Cards: one YAML file for each known image set.
+
+Cards are shipped in `data/` of the project; others may be in `data/` beside a pipeline file.
+"""
 
 from __future__ import annotations
 
@@ -11,123 +14,135 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from transfer.datasets.card_schema import Files, Records, Tar, Voc
 from transfer.errors import UsageError, did_you_mean
+from transfer.stage.options import renamed_option
 from transfer.utils.paths import shipped_folder
 
-FORMS = ("", ".zip", ".tar", ".h5")  # what a set may be kept as: a folder, an archive, an HDF5 file
-INSTRUCTED = ("files", "records", "voc")  # readers that know nothing without a card
+FORMS = ("", ".zip", ".tar", ".h5")  # suffixes of a set: a folder, an archive, an HDF5 file
+INSTRUCTED = ("files", "records", "voc")  # readers that need a section of the card
 
 
 class Card(BaseModel):
-    """What a set is, its splits and sizes, its license, how to cite it, where its files are expected."""
+    """A description of an image set: splits, sizes, license, citation, and where its files are."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    name: str = Field(
-        description="the word that a pipeline file uses; the card's file bears it too"
-    )
-    title: str = Field(description="what the set is, in a line")
+    name: str = Field(description="name in a pipeline file; also the name of the card's file")
+    title: str = Field(description="the set in one line")
     reader: Literal["drawings", "folder", "hdf5", "tar", "files", "records", "voc"] = Field(
         description="how its files are read"
     )
     layout: str = Field(
-        description="where its files are expected, and what they look like; {path} is that place"
+        description="where its files are expected, and in which format; {path} is their folder"
     )
     splits: dict[str, int] = Field(default_factory=dict, description="split: number of images")
     classes: list[str] = Field(
-        default_factory=list, description="names of the classes, in the labels' order"
+        default_factory=list, description="names of the classes, in the order of the labels"
     )
     size: int | None = Field(
-        None, ge=8, le=1024, description="side of the images in px, where all have one"
+        default=None, ge=8, le=1024, description="side of the images in px, if all share one"
     )
     path: str | None = Field(
-        None, description="where the files are, relative to the card; without, the card's name"
+        default=None,
+        description="where the files are, relative to the card; default: the card's name",
     )
-    fetch: str | None = Field(None, description="command that downloads the set to {path}")
-    license: str = Field("as its owner states", description="what the images may be used for")
-    cite: str = Field("", description="how to cite the set")
+    fetch: str | None = Field(default=None, description="command that downloads the set to {path}")
+    license: str = Field(
+        default="as its owner states", description="what the images may be used for"
+    )
+    cite: str = Field(default="", description="how to cite the set")
 
     files: Files | None = Field(
-        None, description="for reader files: how folders and lists describe the set"
+        default=None, description="for reader files: how folders and lists describe the set"
     )
     records: Records | None = Field(
-        None, description="for reader records: how the files of pixels are laid out"
+        default=None, description="for reader records: the format of the files of pixels"
     )
-    tar: Tar | None = Field(None, description="for reader tar: which shards are which split")
-    voc: Voc | None = Field(None, description="for reader voc: which splits there are")
+    tar: Tar | None = Field(default=None, description="for reader tar: the shards of each split")
+    voc: Voc | None = Field(default=None, description="for reader voc: the splits")
 
     @model_validator(mode="after")
-    def _one_recipe(self) -> Card:
+    def _check_sections(self) -> Card:
         for reader in (*INSTRUCTED, "tar"):
-            said = getattr(self, reader) is not None
-            if said and reader != self.reader:
+            has_section = getattr(self, reader) is not None
+            if has_section and reader != self.reader:
                 raise ValueError(
-                    f"`{reader}` is for reader: {reader}, and this is reader: {self.reader}"
+                    f"`{reader}` is for reader: {reader}, but this card has reader: {self.reader}"
                 )
-            if not said and reader == self.reader and reader in INSTRUCTED:
+            if not has_section and reader == self.reader and reader in INSTRUCTED:
                 raise ValueError(
-                    f"reader: {reader} needs `{reader}:`, which says where each split is"
+                    f"reader: {reader} needs a section `{reader}:` that describes each split"
                 )
         return self
 
     @property
     def is_layout(self) -> bool:
-        """Whether the card describes a way to keep any set, instead of a set."""
+        """Whether the card describes a layout for any set, not one set."""
         return self.name == self.reader != "drawings"
 
     def described(self, file: Path, place: Path) -> dict[str, Any]:
-        """All that the card says to a person; the recipes say the same to the readers."""
-        said = self.model_dump(exclude={"files", "records", "tar", "voc", "path"})
+        """Return the facts of the card for display, without the sections of the readers.
+
+        Args:
+            file: the card's file.
+            place: where the files of the set are or should be, which replaces {path}.
+        """
+        facts = self.model_dump(exclude={"files", "records", "tar", "voc", "path"})
         if self.is_layout or self.reader == "drawings":
-            return {**said, "card": str(file)}
+            return {**facts, "card": str(file)}
         for key in ("layout", "fetch"):
-            said[key] = said[key] and _filled(said[key], place)
-        return {**said, "card": str(file), "place": str(place), "there": place.exists()}
+            facts[key] = facts[key] and _fill_path(facts[key], place)
+        return {**facts, "card": str(file), "place": str(place), "there": place.exists()}
 
     def absent(self, place: Path, what: str) -> str:
-        """What to tell of files that are not there: what is missing, how to fetch it or what to put where."""
+        """Return the message for missing files.
+
+        Args:
+            place: where the files of the set should be.
+            what: the first line, which names what is missing.
+        """
         lines = [
             what,
             *([f"To fetch it: {self.fetch}"] if self.fetch else []),
-            "What is expected there:",
+            "Expected files:",
+            *(f"  {line}" for line in self.layout.strip().splitlines()),
+            f"If they are elsewhere, write `data: {{card: {self.name}, path: PLACE}}`, "
+            "or set TRANSFER_DATA.",
         ]
-        lines += [f"  {line}" for line in self.layout.strip().splitlines()]
-        lines += [
-            f"If it is elsewhere, write `data: {{card: {self.name}, path: PLACE}}`, or set TRANSFER_DATA."
-        ]
-        return _filled("\n".join(lines), place)
+        return _fill_path("\n".join(lines), place)
 
 
-def _filled(text: str, place: Path) -> str:
+def _fill_path(text: str, place: Path) -> str:
     return text.replace("{path}", shlex.quote(str(place)))
 
 
-def _folders(beside: Path | None) -> list[Path]:
-    """Where cards are: the shipped ones, and `data/` beside a pipeline file (or beside its folder)."""
-    return [
-        shipped_folder("data"),
-        *([beside.parent / "data", beside / "data"] if beside is not None else []),
-    ]
+def _card_folders(base_dir: Path | None) -> list[Path]:
+    """Return the folders of cards, of which a later one takes precedence.
+
+    These are the shipped ones, and `data/` beside the folder of a pipeline file or in it.
+    """
+    if base_dir is None:
+        return [shipped_folder("data")]
+    return [shipped_folder("data"), base_dir.parent / "data", base_dir / "data"]
 
 
-def card_files(beside: Path | None = None) -> dict[str, Path]:
-    """Name -> card file: the shipped ones, and those beside a pipeline file (in the folder `beside`)."""
-    found = [
-        path
-        for folder in _folders(beside)
-        if folder.is_dir()
-        for path in sorted(folder.glob("*.yaml"))
-    ]
-    return {path.stem: path for path in found}
+def card_files(base_dir: Path | None = None) -> dict[str, Path]:
+    """Return the file of each card: the shipped ones, and those beside a pipeline file.
+
+    `base_dir` is the folder of the pipeline file.
+    """
+    folders = [folder for folder in _card_folders(base_dir) if folder.is_dir()]
+    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
 
 
-def load_card(name: str, beside: Path | None = None) -> tuple[Card, Path]:
-    """The card called `name` and its file; UsageError names the nearest where there is none."""
-    files = card_files(beside)
+def load_card(name: str, base_dir: Path | None = None) -> tuple[Card, Path]:
+    """Return the card called `name` and its file; UsageError with the nearest name if unknown."""
+    files = card_files(base_dir)
     if name not in files:
         raise UsageError(
-            f"no image set called '{name}'{did_you_mean(name, files)} (a path needs a slash: './{name}')"
+            f"no image set called '{name}'{did_you_mean(name, files)} "
+            f"(a path needs a slash: './{name}')"
         )
-    for folder in _folders(beside):
+    for folder in _card_folders(base_dir):
         other = folder / f"{name}.yaml"
         if other.is_file() and not other.samefile(files[name]):
             raise UsageError(
@@ -137,7 +152,7 @@ def load_card(name: str, beside: Path | None = None) -> tuple[Card, Path]:
 
 
 def read_card(path: Path) -> Card:
-    """The card in a file; UsageError says what is wrong with it."""
+    """Return the card in a file; UsageError with its first fault if it is invalid."""
     from ruamel.yaml import YAML, YAMLError
 
     try:
@@ -145,44 +160,54 @@ def read_card(path: Path) -> Card:
             YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
         )
     except ValidationError as error:
-        raise UsageError(f"{path}: {_fault(error)}") from error
+        raise UsageError(f"{path}: {_first_fault(error)}") from error
     except (YAMLError, OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable card: {' '.join(str(error).split())}") from error
     if card.name != path.stem:
-        raise UsageError(f"{path}: name: {card.name}: a card is called as its file is: {path.stem}")
+        raise UsageError(
+            f"{path}: `name` is '{card.name}' but must equal the file name, '{path.stem}'"
+        )
     return card
 
 
-def _fault(error: ValidationError) -> str:
-    first = error.errors()[0]
-    where = ".".join(map(str, first["loc"])) or "card"
-    if first["type"] == "extra_forbidden":
-        return f"{where}: no such key{did_you_mean(where, Card.model_fields) if len(first['loc']) == 1 else ''}"
-    return f"{where}: {first['msg'].removeprefix('Value error, ')}"
+def _first_fault(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    where = ".".join(map(str, fault["loc"])) or "card"
+    if fault["type"] != "extra_forbidden":
+        return f"{where}: {fault['msg'].removeprefix('Value error, ')}"
+    if len(fault["loc"]) > 1:
+        return f"{where}: no such key"
+    if present := renamed_option(where, Card.model_fields):
+        return f"`{where}` is called `{present}`"
+    return f"{where}: no such key{did_you_mean(where, Card.model_fields)}"
 
 
-def find_place(card: Card, file: Path, beside: Path | None = None) -> Path:
-    """Where the files of a card are: the first place that is there of
+def find_place(card: Card, file: Path, base_dir: Path | None = None) -> Path:
+    """Return where the files of a card are: the first candidate that exists.
 
-    `TRANSFER_DATA`/NAME, NAME beside the card, data/NAME beside the pipeline file or its folder; NAME is `path:` of
-    the card, or its name. A set may also be kept as NAME.zip, NAME.tar or NAME.h5. Where none is there, it is the
-    place where the set should be put.
+    Candidates are `TRANSFER_DATA`/NAME, NAME beside the card, and data/NAME beside the pipeline
+    file or its folder. NAME is `path:` of the card, or its name. A set may also be one file,
+    NAME.zip, NAME.tar or NAME.h5. If no candidate exists, the first is where the set should be.
+
+    Args:
+        card: the card.
+        file: the card's file.
+        base_dir: the folder of the pipeline file.
     """
     name = os.path.expanduser(card.path or card.name)
-    own = shipped_folder("data")
-    packaged = (
-        file.parent == own and own.parent.name == "shipped"
-    )  # an installed package is no place for data
-    homes = (
-        [Path(os.environ["TRANSFER_DATA"]).expanduser()] if os.environ.get("TRANSFER_DATA") else []
-    )
-    homes += [] if packaged else [file.parent]
-    if beside is not None:
-        here, above = beside / "data", beside.parent / "data"
-        homes += [above, here] if beside.name == "pipelines" else [here, above]
-    places = [Path(os.path.abspath(home / name)) for home in homes or [Path("data")]]
+    shipped = shipped_folder("data")
+    is_installed = file.parent == shipped and shipped.parent.name == "shipped"
+    parents: list[Path] = []
+    if os.environ.get("TRANSFER_DATA"):
+        parents.append(Path(os.environ["TRANSFER_DATA"]).expanduser())
+    if not is_installed:  # an installed package is not a folder for data
+        parents.append(file.parent)
+    if base_dir is not None:
+        here, above = base_dir / "data", base_dir.parent / "data"
+        parents += [above, here] if base_dir.name == "pipelines" else [here, above]
+    places = [Path(os.path.abspath(parent / name)) for parent in parents or [Path("data")]]
     for place in places:
         for form in FORMS:
-            if (there := Path(f"{place}{form}")).exists():
-                return there
+            if (candidate := Path(f"{place}{form}")).exists():
+                return candidate
     return places[0]

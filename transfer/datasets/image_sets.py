@@ -1,4 +1,4 @@
-"""Image sets: finds those that pipeline files name, and plans their packing."""
+"""Image sets: those that pipeline files name, their surveys, and the plans to pack them."""
 
 from __future__ import annotations
 
@@ -8,28 +8,28 @@ from pathlib import Path
 from transfer.datasets.cards import Card, find_place, load_card
 from transfer.datasets.origin import Origin
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.readers.base import DEFAULT_SIZE, Survey
+from transfer.datasets.readers.base import DEFAULT_SIZE, Split, Survey
 from transfer.datasets.spec import SIZES, ImageSpec
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
 
 
 class ImageSets:
-    """Finds the sets that pipeline files name; looks at each once."""
+    """The image sets that pipeline files name; each is surveyed once."""
 
-    def __init__(self, memory: Path, beside: Path):
-        """`memory` is the folder where surveys are remembered; relative paths start at `beside`."""
-        self._memory, self._beside = memory, beside
-        self._seen: dict[tuple[str, str, bool, str], Survey] = {}
+    def __init__(self, memory: Path, base_dir: Path):
+        """`memory` is the folder that keeps surveys; relative paths start at `base_dir`."""
+        self._memory, self._base_dir = memory, base_dir
+        self._surveys: dict[tuple[str, str, bool, str], Survey] = {}
         self._cards: dict[str, tuple[Card, Path]] = {}
 
     def locate(self, spec: ImageSpec) -> tuple[Origin, int | None]:
-        """Where `spec` comes from, and the side of its images in px or None."""
+        """Return where `spec` comes from, and the side of its images in px, if its card has one."""
         for reader in ("folder", "hdf5", "tar"):
             if getattr(spec, reader):
-                return Origin(reader, self._path(spec.location, self._beside), spec.labels), None
+                return Origin(reader, self._absolute(spec.location), spec.labels), None
         if spec.location not in self._cards:
-            self._cards[spec.location] = load_card(spec.location, self._beside)
+            self._cards[spec.location] = load_card(spec.location, self._base_dir)
         card, file = self._cards[spec.location]
         if card.reader == "drawings":
             return Origin("drawings", "drawings"), card.size
@@ -37,45 +37,42 @@ class ImageSets:
             raise UsageError(
                 f"'{card.name}' is a layout, not a set: write `data: {{{card.reader}: PATH}}`"
             )
-        place = (
-            self._path(spec.path, self._beside)
-            if spec.path
-            else str(find_place(card, file, self._beside))
-        )
+        if spec.path:
+            place = self._absolute(spec.path)
+        else:
+            place = str(find_place(card, file, self._base_dir))
         return Origin(card.reader, place, card=card), card.size
 
     def survey(self, spec: ImageSpec) -> Survey:
-        """What is there; UsageError where nothing is."""
+        """Return what is known of the set before it is decoded; UsageError if it is missing."""
         origin, _ = self.locate(spec)
-        seen = (origin.reader, origin.location, spec.labels, spec.card or "")
-        if seen not in self._seen:
-            self._seen[seen] = origin.open().survey(StampCache(self._memory))
-        return self._seen[seen]
+        key = (origin.reader, origin.location, spec.labels, spec.card or "")
+        if key not in self._surveys:
+            self._surveys[key] = origin.open().survey(StampCache(self._memory))
+        return self._surveys[key]
 
-    def pack(self, spec: ImageSpec, wanted: str, labeled: bool) -> Pack:
-        """The stage that packs the split of `spec` that a stage asks for; UsageError where there is none."""
-        origin, own_size = self.locate(spec)
+    def pack(self, spec: ImageSpec, requested: str, labeled: bool) -> Pack:
+        """Plan the packing of a split; UsageError if the set cannot provide it.
+
+        Args:
+            spec: `data:` of the pipeline file.
+            requested: the split that the stage reads, unless `spec` names another.
+            labeled: whether the stage needs labels.
+        """
+        origin, card_size = self.locate(spec)
         survey = self.survey(spec)
         try:
-            named = spec.split.get(wanted) if isinstance(spec.split, dict) else spec.split
-            split = survey.resolve_split(named or wanted, named is not None, labeled)
+            named = spec.split.get(requested) if isinstance(spec.split, dict) else spec.split
+            split = survey.resolve_split(named or requested, named is not None, labeled)
         except UsageError as error:
             raise UsageError(f"image set '{spec.location}' {error}") from error
         facts = survey.splits[split]
-        if not facts.count:
-            raise UsageError(f"image set '{spec.location}', split '{split}', holds no images")
-        if labeled and not facts.labeled:
-            raise UsageError(
-                f"image set '{spec.location}', split '{split}', has no labels, and this stage needs them"
-            )
-        if (spec.classes or spec.per_class) and not facts.labeled:
-            raise UsageError(
-                f"image set '{spec.location}', split '{split}', has no labels: `classes` and `per_class` need them"
-            )
-        size = spec.size or own_size or survey.size or DEFAULT_SIZE
+        self._check_split(spec, split, facts, labeled)
+        size = spec.size or card_size or survey.size or DEFAULT_SIZE
         if not SIZES[0] <= size <= SIZES[1]:
             raise UsageError(
-                f"image set '{spec.location}' has images of {size} px: say `size:`, {SIZES[0]} to {SIZES[1]}"
+                f"image set '{spec.location}' has images of {size} px: "
+                f"set `size:`, {SIZES[0]} to {SIZES[1]}"
             )
         return Pack(
             spec=spec,
@@ -87,6 +84,14 @@ class ImageSets:
             memory=self._memory,
         )
 
-    @staticmethod
-    def _path(text: str, start: Path) -> str:
-        return str(Path(os.path.abspath(start / os.path.expanduser(text))))
+    def _check_split(self, spec: ImageSpec, split: str, facts: Split, labeled: bool) -> None:
+        where = f"image set '{spec.location}', split '{split}',"
+        if not facts.count:
+            raise UsageError(f"{where} holds no images")
+        if labeled and not facts.labeled:
+            raise UsageError(f"{where} has no labels, and this stage needs them")
+        if (spec.classes or spec.per_class) and not facts.labeled:
+            raise UsageError(f"{where} has no labels: `classes` and `per_class` need them")
+
+    def _absolute(self, path: str) -> str:
+        return os.path.abspath(self._base_dir / os.path.expanduser(path))

@@ -1,4 +1,4 @@
-"""Where a set comes from: which reader, over which files. Opening it is cheap; the readers are imported when asked."""
+"""The origin of a set: a reader and the place of its files."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ from transfer.datasets.readers.base import Source
 
 @dataclass(frozen=True)
 class Origin:
-    """A reader and the place of its files; `card` for the readers that a card instructs."""
+    """A reader and the place of its files; making one touches no file and imports no reader."""
 
     reader: str
     location: str
     labeled: bool = True
-    card: Card | None = None
+    card: Card | None = None  # for the readers that a card instructs
 
     @property
     def files(self) -> tuple[str, str]:
-        """The reader and where its files really are; of shards, their folder, whichever of them are named."""
+        """The reader and the real path of its files; for shards, that of their folder."""
         place = Path(os.path.realpath(self.location))
         if self.reader == "tar" and not place.is_dir():
             place = place.parent
         return self.reader, str(place)
 
     def open(self) -> Source:
-        """The source that answers what is there; UsageError where nothing is."""
+        """Return the source of the images; UsageError if the set of a card is missing."""
         return make_source(self.reader, Path(self.location), self.labeled, self.card)

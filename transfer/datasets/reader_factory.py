@@ -1,4 +1,4 @@
-"""The readers by their names: what `reader:` of a card can say, and what `data:` in a pipeline file stands for."""
+"""The readers by their names: `reader:` of a card, or the key of `data:` in a pipeline file."""
 
 from __future__ import annotations
 
@@ -13,11 +13,16 @@ if TYPE_CHECKING:
 
 
 def make_source(reader: str, place: Path, labeled: bool = True, card: Card | None = None) -> Source:
-    """The source of the images at `place`. Making it is cheap, and its reader is imported only then.
+    """Return the source of the images at `place`; its reader is imported here, not before.
 
-    `card` says what the files are, for the readers that know nothing without one. A set that has been written to one
-    HDF5 file is read from there, whatever its card says of the files that it was made of. UsageError says what to put
-    where, or the command that fetches it, where the set of a card is not there.
+    A set of a card that was written to one HDF5 file is read from that file. UsageError if the
+    set of a card is missing, with the command that fetches it or the files that are expected.
+
+    Args:
+        reader: name of the reader.
+        place: the folder, the file or the pattern of shards.
+        labeled: False: the subfolders of a folder are not classes.
+        card: describes the files, for the readers that need it.
     """
     if reader == "drawings":
         from transfer.datasets.readers.drawings import DrawingsSource
@@ -25,8 +30,8 @@ def make_source(reader: str, place: Path, labeled: bool = True, card: Card | Non
         return DrawingsSource()
     is_pattern = reader == "tar" and any(sign in str(place) for sign in "{*?")
     if card is not None and not is_pattern and not place.exists():
-        what = f"image set '{card.name}' is not there: there is no {place}"
-        raise UsageError(card.absent(place, what))
+        problem = f"image set '{card.name}' is missing: {place} does not exist"
+        raise UsageError(card.absent(place, problem))
     if reader == "hdf5" or (card is not None and place.suffix.lower() in (".h5", ".hdf5")):
         from transfer.datasets.readers.hdf5 import Hdf5Source
 

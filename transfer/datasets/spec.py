@@ -1,4 +1,4 @@
-"""`data:` in a pipeline file: which image set, which split and which images of it, how they are packed."""
+"""`data:` in a pipeline file: an image set, its split, a subset of it, and how it is packed."""
 
 from __future__ import annotations
 
@@ -11,66 +11,84 @@ PATH_HINTS = ("/", "\\", "~", ".")
 
 
 class ImageSpec(BaseModel):
-    """A card (`drawings`), or a path: a folder of pictures, or an HDF5 file of JPEGs."""
+    """The options of `data:`.
+
+    A set is named by a card (`drawings`) or by a path: a folder of pictures, an HDF5 file of
+    JPEGs, or tar shards.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
     card: str | None = Field(
-        None, min_length=1, description="name of a card in data/: see `transfer list data`"
+        default=None, min_length=1, description="name of a card in data/: see `transfer list data`"
     )
     folder: str | None = Field(
-        None,
+        default=None,
         min_length=1,
-        description="folder of pictures: flat, or a folder a class, or a folder a split",
+        description="folder of pictures: flat, or with a folder for each class or each split",
     )
     hdf5: str | None = Field(
-        None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels"
+        default=None, min_length=1, description="HDF5 file with groups of jpeg, offsets, labels"
     )
     tar: str | None = Field(
-        None, min_length=1, description="tar shards (WebDataset): one file, or a pattern of them"
+        default=None,
+        min_length=1,
+        description="tar shards (WebDataset): one file, or a pattern of them",
     )
     path: str | None = Field(
-        None, min_length=1, description="where a card's files are, if not where it expects them"
+        default=None,
+        min_length=1,
+        description="where the files of the card are; default: where it expects them",
     )
     split: str | dict[str, str] | None = Field(
-        None,
-        description="split to read instead of the one the stage looks for; for a stage that reads several, which for "
-        "which, as in {train: train_1percent, test: val}",
+        default=None,
+        description="split to read instead of the default; for a stage that reads several, "
+        "a mapping, as in {train: train_1percent, test: val}",
     )
     size: int | None = Field(
-        None,
+        default=None,
         ge=SIZES[0],
         le=SIZES[1],
-        description="side of the packed square, px; the set's own where all its images have one size, else 96",
+        description="side of the packed square, px; default: that of the images if all share one, "
+        "else 96",
     )
-    labels: bool = Field(True, description="false: a folder's subfolders are not classes")
+    labels: bool = Field(
+        default=True, description="false: the subfolders of a folder are not classes"
+    )
 
     classes: list[str] | None = Field(
-        None, min_length=1, description="only images of these classes, numbered anew"
+        default=None,
+        min_length=1,
+        description="only images of these classes, numbered in this order",
     )
     per_class: Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)] | None = Field(
-        None,
-        description="so many images of each class, or such a share of each (0.01: one in a hundred)",
+        default=None,
+        description="number of images of each class, or the share of each (0.01: one in a hundred)",
     )
     fraction: float | None = Field(
-        None, gt=0, lt=1, description="such a share of the images, whatever their class"
+        default=None, gt=0, lt=1, description="share of the images, whatever their class"
     )
-    limit: int | None = Field(None, ge=1, description="at most this many images of a split")
+    limit: int | None = Field(default=None, ge=1, description="at most this many images of a split")
     subset_seed: int = Field(
-        0, ge=0, lt=2**32, description="draws the images that are kept; alike on every machine"
+        default=0,
+        ge=0,
+        lt=2**32,
+        description="seed that draws the subset; the same on every machine",
     )
 
     fit: Literal["crop", "stretch"] = Field(
-        "crop",
-        description="crop: the shorter side is resized, then the center cut out; stretch: the whole, squeezed",
+        default="crop",
+        description="crop: resize the shorter side, then cut out the center; stretch: resize both "
+        "sides",
     )
     pack: Literal["auto", "raw", "jpeg"] = Field(
-        "auto",
-        description="raw pixels, or JPEG that is decoded for each batch; auto: raw up to 16 GiB",
+        default="auto",
+        description="raw: pixels; jpeg: JPEG, decoded for each batch; auto: raw up to 16 GiB",
     )
     on_bad_image: Literal["refuse", "skip"] = Field(
-        "refuse",
-        description="what is done with a set of which an image cannot be decoded; skip: go on and record it",
+        default="refuse",
+        description="refuse: an image that cannot be decoded is an error; skip: leave it out "
+        "and record it",
     )
 
     @model_validator(mode="before")
@@ -85,23 +103,23 @@ class ImageSpec(BaseModel):
         return {"folder" if any(hint in value for hint in PATH_HINTS) else "card": value}
 
     @model_validator(mode="after")
-    def _one_place(self) -> ImageSpec:
+    def _check_location(self) -> ImageSpec:
         places = [
             name for name in ("card", "folder", "hdf5", "tar") if getattr(self, name) is not None
         ]
         if len(places) != 1:
             raise ValueError(
-                f"name one of card, folder, hdf5, tar (found {' and '.join(places) or 'none'})"
+                f"name one of card, folder, hdf5, tar; named: {' and '.join(places) or 'none'}"
             )
         if not self.labels and self.folder is None:
-            raise ValueError("labels: false is for folders")
+            raise ValueError("labels: false applies to folders only")
         if self.path is not None and self.card is None:
-            raise ValueError("`path` says where a card's files are: name the `card`")
+            raise ValueError("`path` needs a `card`: it is where the files of the card are")
         if not self.labels and (self.classes or self.per_class):
-            raise ValueError("labels: false leaves no classes to choose from")
+            raise ValueError("labels: false leaves no labels, which `classes` and `per_class` need")
         return self
 
     @property
     def location(self) -> str:
-        """The card's name or the path: what a person calls the set."""
+        """The name of the card, or the path, as the pipeline file has it."""
         return self.card or self.folder or self.hdf5 or self.tar or ""

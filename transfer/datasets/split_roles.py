@@ -1,4 +1,4 @@
-"""Stages that read several splits of one set: which split is which, and which images of it."""
+"""Splits of stages that read several of one set: the data of each role, and their overlaps."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ from transfer.datasets.spec import ImageSpec
 if TYPE_CHECKING:
     from transfer.stage.base import Stage
 
-SCORED = ("test", "val")  # what splits that are scored are called, or begin with
+SCORED = ("test", "val")  # splits that are scored start with these
 
 
 def spec_for(split: str, data: ImageSpec) -> ImageSpec:
-    """What a stage that reads several splits reads for one: subsets are of training images, never of the scored.
+    """Return the data of one split of a stage that reads several.
 
-    A split that `data` names for the whole file is meant for the stages that read one.
+    Subsets apply to training images, never to scored ones. A single split that `data` names for
+    the whole file applies only to the stages that read one.
     """
     changes: dict[str, Any] = {} if isinstance(data.split, dict) else {"split": None}
     if split.startswith(SCORED):
@@ -25,37 +26,49 @@ def spec_for(split: str, data: ImageSpec) -> ImageSpec:
 
 
 def split_fault(kind: type[Stage], data: ImageSpec) -> str:
-    """What is wrong with the split that a stage's own `data` names; empty where nothing is."""
-    wanted = [images.split for images in kind.images.values()]
+    """Return the fault of the split that a stage's own `data` names; empty if it has none."""
+    expected = [images.split for images in kind.images.values()]
+    names = " and ".join(expected)
     if isinstance(data.split, dict):
-        unknown = [name for name in data.split if name not in wanted]
-        return f"the stage reads {' and '.join(wanted)}, not '{unknown[0]}'" if unknown else ""
-    if data.split is not None and len(wanted) > 1:
-        return f"the stage reads {' and '.join(wanted)}: say which is which, as in {{{wanted[0]}: {data.split}}}"
+        unknown = [name for name in data.split if name not in expected]
+        return f"the stage reads {names}, not '{unknown[0]}'" if unknown else ""
+    if data.split is not None and len(expected) > 1:
+        return (
+            f"the stage reads {names}: give a split for each, as in {{{expected[0]}: {data.split}}}"
+        )
     return ""
 
 
 def overlap(splits: dict[str, str], kind: type[Stage]) -> str:
-    """What is wrong where the images of one role are among another's (role -> split); empty where nothing is."""
-    for (one, large), (other, small) in permutations(splits.items(), 2):
+    """Return the fault of two roles that share images; empty if none do.
+
+    Args:
+        splits: role -> split.
+        kind: the class of the stage.
+    """
+    for (role, large), (other_role, small) in permutations(splits.items(), 2):
         if not within(small, large):
             continue
-        wanted = kind.images[one].split
+        expected, other_expected = kind.images[role].split, kind.images[other_role].split
         if small == large:
-            both = f"reads the split `{small}` as `{wanted}` and as `{kind.images[other].split}`"
-            return f"{both}: what is scored must not be learned from. Give the set two splits, such as folders of them"
-        advice = (
-            f", `split: {{{wanted}: train}}`"
-            if (large, small) == ("trainval", "val")
-            else ", other splits"
-        )
-        which = f"scored on `{small}`" if other == "test" else f"taught `{small}`"
-        return f"would be {which}, which is a part of `{large}`: say, in its `data:`{advice}"
+            return (
+                f"reads the split `{small}` as `{expected}` and as `{other_expected}`, but "
+                "training and test images must differ. Use two splits, such as the folders "
+                "`train/` and `test/`"
+            )
+        use = "scored" if other_role == "test" else "trained"
+        remedy = "set other splits in its `data:`"
+        if (large, small) == ("trainval", "val"):
+            remedy = f"set `split: {{{expected}: train}}` in its `data:`"
+        return f"would be {use} on `{small}`, which is a part of `{large}`; {remedy}"
     return ""
 
 
 def within(small: str, large: str) -> bool:
-    """Whether images of one split are among those of another, as splits are named: `train_1percent` is of `train`."""
+    """Whether the images of one split are among those of another, judged by the names.
+
+    `train_1percent` is a part of `train`; `train` and `val` are parts of `trainval`.
+    """
     return (
         small == large
         or small.startswith(f"{large}_")

@@ -1,7 +1,7 @@
-"""Where the pixels of batched images come from, each image by its own draw. Images are (B, 3, H, W).
+"""Crops, rotations, flips, tiles and erased boxes of batched images, each by its own draw.
 
-A map is (B, 2, 3), affine, from a place in the output to the place in the input, both from -1 to 1 over the image.
-Maps compose into one, so that a whole chain is one sampling.
+Images are (B, 3, H, W). A map (B, 2, 3) is affine and takes a place in the output to the place in
+the input, both in -1..1 over the image. Maps compose into one, so that a chain samples once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,11 @@ if TYPE_CHECKING:
 
 
 def affine_map(xx: Tensor, xy: Tensor, x: Tensor, yx: Tensor, yy: Tensor, y: Tensor) -> Tensor:
-    """(B, 2, 3): across = xx * across' + xy * down' + x, down = yx * across' + yy * down' + y."""
+    """Return maps (B, 2, 3) with the given coefficients, (B,) each.
+
+    A map takes the place (u', v') in the output, across and down, to the place in the input
+    u = xx u' + xy v' + x, v = yx u' + yy v' + y.
+    """
     return torch.stack((xx, xy, x, yx, yy, y), dim=-1).unflatten(-1, (2, 3))
 
 
@@ -29,10 +33,15 @@ def crop_map(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
 ) -> Tensor:
-    """A random part of each image, mirrored with probability `flip`.
+    """Draw maps (B, 2, 3) that crop a random part of each image.
 
-    Its area is uniform within `scale`; the logarithm of its shape (width to height, of a square image) is uniform
-    over what of `ratio` lets such an area fit into the image, or the nearest to it.
+    Args:
+        rng: draws of the images.
+        scale: range of the area, a share of the image's; uniform.
+        ratio: range of the width to the height, of a square image. Its logarithm is uniform over
+            the part of the range in which such an area fits into the image, or is the nearest
+            that fits.
+        flip: probability to mirror left to right.
     """
     area, shape, left, top, mirror = rng.uniform(5).unbind(1)
     area = scale[0] + (scale[1] - scale[0]) * area
@@ -53,29 +62,25 @@ def crop_map(
     )
 
 
-def flip_map(mirrored: Tensor) -> Tensor:
-    """(B,) bool: left and right exchanged where true."""
-    one = torch.ones(len(mirrored), device=mirrored.device)
-    zero = torch.zeros_like(one)
-    return affine_map(torch.where(mirrored, -one, one), zero, zero, zero, one, zero)
-
-
 def rotation_map(angles: Tensor, aspect: float = 1.0) -> Tensor:
-    """(B,) degrees, counter-clockwise as seen; `aspect` is the width to the height of the image."""
+    """Return maps (B, 2, 3) that rotate by `angles` (B,) in degrees, counterclockwise.
+
+    `aspect` is the width of the image divided by its height.
+    """
     cos, sin = torch.cos(angles * (math.pi / 180)), torch.sin(angles * (math.pi / 180))
     zero = torch.zeros_like(cos)
     return affine_map(cos, -sin / aspect, zero, sin * aspect, cos, zero)
 
 
 def compose(*maps: Tensor) -> Tensor:
-    """One map for several, of which the first is applied to the image first."""
-    whole, *others = maps
-    for after in others:
+    """Compose maps, (B, 2, 3) each, into one that applies the first map to the image first."""
+    composed, *others = maps
+    for inner in others:
         # Sums instead of a product of matrices, which mixed precision would round.
-        product = (whole[:, :, :2, None] * after[:, None]).sum(2)
-        product[:, :, 2] += whole[:, :, 2]
-        whole = product
-    return whole
+        product = (composed[:, :, :2, None] * inner[:, None]).sum(2)
+        product[:, :, 2] += composed[:, :, 2]
+        composed = product
+    return composed
 
 
 def sample(
@@ -85,13 +90,25 @@ def sample(
     mode: str = "bilinear",
     padding: str = "border",
 ) -> Tensor:
-    """(B, 3, H, W) uint8 or float to float (B, 3, size, size): what the maps (B, 2, 3) show of the images.
+    """Sample each image at the places of its map.
 
-    `mode` and `padding` are those of `F.grid_sample`.
+    Column j of n and row i of m in the output have the centers u' = (2 j + 1) / n - 1 and
+    v' = (2 i + 1) / m - 1. With a map [[xx, xy, x], [yx, yy, y]], pixel (i, j) is the image at
+
+        u = xx u' + xy v' + x,   v = yx u' + yy v' + y.
+
+    Args:
+        images: (B, 3, H, W) uint8 or float.
+        maps: (B, 2, 3).
+        size: side of the output in px, or its height and width.
+        mode: interpolation, as in `F.grid_sample`.
+        padding: values outside of the image, as in `F.grid_sample`.
+
+    Returns:
+        (B, 3, height, width) float.
     """
     height, width = (size, size) if isinstance(size, int) else size
-    # The middles of the wanted pixels, from -1 to 1 over the image. `F.affine_grid` is a product of matrices, which
-    # mixed precision would round to half a pixel.
+    # `F.affine_grid` is a product of matrices, which mixed precision would round to half a pixel.
     across, down = (
         (2 * torch.arange(n, device=images.device) + 1) / n - 1 for n in (width, height)
     )
@@ -111,27 +128,29 @@ def random_resized_crop(
     ratio: tuple[float, float] = (3 / 4, 4 / 3),
     flip: float = 0.5,
 ) -> Tensor:
-    """(B, 3, size, size) float: a random part of each image (see `crop_map`), sampled bilinearly."""
+    """Crop a random part of each image and resize it bilinearly to (B, 3, size, size); float.
+
+    Args:
+        images: (B, 3, H, W) uint8 or float.
+        rng: draws of the images.
+        size: side of the output in px.
+        scale: range of the area; see `crop_map`.
+        ratio: range of the width to the height.
+        flip: probability to mirror left to right.
+    """
     return sample(images, crop_map(rng, scale, ratio, flip), size)
 
 
-def random_rotation(
-    images: Tensor, rng: PerImageRng, degrees: float, padding: str = "zeros"
-) -> Tensor:
-    """Each image turned about its middle by an angle uniform over -degrees .. degrees; float, of the same size."""
-    height, width = images.shape[-2:]
-    angles = (2 * rng.uniform() - 1) * degrees
-    return sample(images, rotation_map(angles, width / height), (height, width), padding=padding)
-
-
 def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
-    """Images turned counter-clockwise by `turns` (B,) int64 quarters, exactly; same type as given.
+    """Rotate counterclockwise by `turns` (B,) int64 quarter turns, without resampling.
 
-    ValueError where the images are not square.
+    The type of the images is kept. ValueError for images that are not square.
     """
-    if images.shape[-2] != images.shape[-1]:
+    height, width = images.shape[-2:]
+    if height != width:
         raise ValueError(
-            f"images of {images.shape[-1]} x {images.shape[-2]} px cannot be turned by a quarter: they are not square"
+            f"images of {width} x {height} px cannot be rotated by quarter turns: "
+            "they are not square"
         )
     turned = images.clone()
     for turn in (1, 2, 3):
@@ -141,47 +160,52 @@ def quarter_turns(images: Tensor, turns: Tensor) -> Tensor:
 
 
 def random_flip(images: Tensor, rng: PerImageRng, probability: float = 0.5) -> Tensor:
-    """Images mirrored left to right with a probability, exactly; same type as given."""
+    """Mirror each image left to right with a probability; the type is kept."""
     chosen = rng.chance(probability).nonzero()[:, 0]
     return images.index_copy(0, chosen, images[chosen].flip(-1))
 
 
 def tiles(images: Tensor, rows: int, cols: int, tile: int, corners: Tensor | None = None) -> Tensor:
-    """Tiles of each image, row by row of a grid: (B, C, H, W) to (B, rows * cols, C, tile, tile), same type.
+    """Cut tiles out of each image: (B, C, H, W) to (B, rows * cols, C, tile, tile), row by row.
 
-    `corners` int64 are the rows and columns of the tiles' upper left pixels: (B, rows * cols, 2), or
-    (B, rows * cols, C, 2) where each channel has its own. None: each tile in the middle of its cell. ValueError where
-    there is no room for the tiles.
+    The type is kept. ValueError for tiles that do not fit.
+
+    Args:
+        images: (B, C, H, W) of any type.
+        rows: number of rows of the grid.
+        cols: number of its columns.
+        tile: side of a tile in px.
+        corners: int64 rows and columns of the upper left pixels, (B, rows * cols, 2), or
+            (B, rows * cols, C, 2) with different ones for each channel. None centers each tile in
+            its cell.
     """
-    height, width = images.shape[-2:]
-    tall, wide = height // rows, width // cols
     if corners is None:
-        if tile > min(tall, wide):
-            raise ValueError(f"cells of {wide} x {tall} px have no room for tiles of {tile} px")
-        top, left = (tall - tile) // 2, (wide - tile) // 2
-        cells = (
-            images[..., : rows * tall, : cols * wide]
-            .unflatten(-1, (cols, wide))
-            .unflatten(-3, (rows, tall))
-        )
-        return (
-            cells[..., top : top + tile, :, left : left + tile]
-            .permute(0, 2, 4, 1, 3, 5)
-            .flatten(1, 2)
-        )
-    # On an accelerator, looking would mean waiting for it.
+        return _centered_tiles(images, rows, cols, tile)
+    height, width = images.shape[-2:]
+    # Not checked on an accelerator, because reading the corners would wait for it.
     if corners.device.type == "cpu" and corners.numel():
         low, (bottom, right) = corners.amin(), corners.flatten(0, -2).amax(0).tolist()
         if low < 0 or bottom + tile > height or right + tile > width:
-            raise ValueError(f"tiles of {tile} px reach out of images of {width} x {height} px")
+            raise ValueError(f"tiles of {tile} px exceed images of {width} x {height} px")
     if corners.ndim == 3:
         corners = corners[:, :, None].expand(-1, -1, images.shape[1], -1)
     inside = torch.arange(tile, device=images.device)
     down, across = corners[..., 0, None] + inside, corners[..., 1, None] + inside  # (B, T, C, tile)
     index = (down[..., :, None] * width + across[..., None, :]).transpose(1, 2)
-    return (
-        images.flatten(2).gather(2, index.flatten(2)).unflatten(2, index.shape[2:]).transpose(1, 2)
-    )
+    pixels = images.flatten(2).gather(2, index.flatten(2))
+    return pixels.unflatten(2, index.shape[2:]).transpose(1, 2)
+
+
+def _centered_tiles(images: Tensor, rows: int, cols: int, tile: int) -> Tensor:
+    """Return the tiles at the centers of the cells of a grid; see `tiles`."""
+    tall, wide = images.shape[-2] // rows, images.shape[-1] // cols
+    if tile > min(tall, wide):
+        raise ValueError(f"cells of {wide} x {tall} px are too small for tiles of {tile} px")
+    top, left = (tall - tile) // 2, (wide - tile) // 2
+    grid = images[..., : rows * tall, : cols * wide]
+    cells = grid.unflatten(-1, (cols, wide)).unflatten(-3, (rows, tall))
+    inner = cells[..., top : top + tile, :, left : left + tile]
+    return inner.permute(0, 2, 4, 1, 3, 5).flatten(1, 2)
 
 
 def erased_boxes(
@@ -191,30 +215,35 @@ def erased_boxes(
     scale: tuple[float, float],
     ratio: tuple[float, float],
 ) -> Tensor:
-    """(B, 4) int64: top, left, height and width in px of what is erased of images of `size` (height, width).
+    """Draw boxes to erase, (B, 4) int64: top, left, height and width in px.
 
-    The area, before it is rounded to pixels, is uniform within `scale`, a share of the image's; the logarithm of the
-    shape (height to width) is uniform over what of `ratio` fits. With probability 1 - p a box is empty.
+    Args:
+        rng: draws of the images.
+        size: height and width of the images in px.
+        p: probability of a box; others are empty.
+        scale: range of the area before rounding, a share of the image's; uniform.
+        ratio: range of the height to the width; its logarithm is uniform over the part that fits.
     """
-    high, wide = size
+    height, width = size
     area, shape, top, left, chosen = rng.uniform(5).unbind(1)
-    area = (scale[0] + (scale[1] - scale[0]) * area) * (high * wide)
-    least, most = (area / wide**2).log(), (high**2 / area).log()
-    low, top_end = (
+    area = (scale[0] + (scale[1] - scale[0]) * area) * (height * width)
+    least, most = (area / width**2).log(), (height**2 / area).log()
+    low, high = (
         torch.minimum(torch.maximum(area.new_tensor(math.log(end)), least), most) for end in ratio
     )
-    shape = torch.exp(low + (top_end - low) * shape)
-    tall, broad = (
-        (area * shape).sqrt().round().clamp(max=high),
-        (area / shape).sqrt().round().clamp(max=wide),
-    )
+    shape = torch.exp(low + (high - low) * shape)
+    tall = (area * shape).sqrt().round().clamp(max=height)
+    wide = (area / shape).sqrt().round().clamp(max=width)
     tall = torch.where(chosen < p, tall, 0.0)
-    top, left = (top * (high - tall + 1)).floor(), (left * (wide - broad + 1)).floor()
-    return torch.stack((top, left, tall, broad), dim=1).to(torch.int64)
+    top, left = (top * (height - tall + 1)).floor(), (left * (width - wide + 1)).floor()
+    return torch.stack((top, left, tall, wide), dim=1).to(torch.int64)
 
 
 def erase(images: Tensor, boxes: Tensor, value: float = 0.0) -> Tensor:
-    """Each image's box (B, 4), as `erased_boxes` gives them, set to `value`; same type as given."""
+    """Set the box of each image to `value`; `boxes` (B, 4) are those of `erased_boxes`.
+
+    The type of the images is kept.
+    """
     top, left, tall, wide = boxes[:, :, None].unbind(1)
     y, x = (torch.arange(side, device=images.device) for side in images.shape[-2:])
     rows, columns = (y >= top) & (y < top + tall), (x >= left) & (x < left + wide)
@@ -229,5 +258,15 @@ def random_erase(
     ratio: tuple[float, float] = (0.3, 3.3),
     value: float = 0.0,
 ) -> Tensor:
-    """A random box of images chosen with probability p set to `value` (Zhong et al., AAAI 2020); see `erased_boxes`."""
-    return erase(images, erased_boxes(rng, tuple(images.shape[-2:]), p, scale, ratio), value)
+    """Erase a random box of each image (Zhong et al., AAAI 2020); the type is kept.
+
+    Args:
+        images: (B, 3, H, W).
+        rng: draws of the images.
+        p: probability of a box.
+        scale: range of its area; see `erased_boxes`.
+        ratio: range of its height to its width.
+        value: what the box is filled with.
+    """
+    height, width = images.shape[-2:]
+    return erase(images, erased_boxes(rng, (height, width), p, scale, ratio), value)

@@ -1,4 +1,4 @@
-"""Batched transforms on the device; each image has its own draw. Images are (B, 3, H, W)."""
+"""Normalization of images to the input of a network; images are (B, 3, H, W)."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Normalization:
-    """How uint8 images become a network's input: per channel, or each image by its own mean and deviation.
+    """How images are normalized: by fixed values per channel, or each image by its own values.
 
     With `lightness` the network sees no color: all three channels are the CIE lightness L.
     """
@@ -27,17 +27,16 @@ class Normalization:
 
 
 def normalize(images: Tensor, how: Normalization) -> Tensor:
-    """What a network is fed: uint8 or float in [0, 1] to float32 of about zero mean and unit deviation."""
+    """Convert uint8, or float in [0, 1], to float32 of about zero mean and unit deviation."""
     images = to_float(images)
     if how.lightness:
-        return ((rgb_to_lab(images)[:, :1] - 50) / 25).repeat(
-            1, 3, 1, 1
-        )  # L is 0..100, of photographs about 50 +- 25
+        lightness = rgb_to_lab(images)[:, :1]  # 0..100, in photographs about 50 +- 25
+        return ((lightness - 50) / 25).repeat(1, 3, 1, 1)
     if how.per_image:
-        # Not `std_mean`: its way over an image is five times as slow.
-        centerd = images - images.mean((1, 2, 3), keepdim=True)
-        length = torch.linalg.vector_norm(centerd, dim=(1, 2, 3), keepdim=True)
-        return centerd.div_(length / math.sqrt(images[0].numel()) + 1e-5)
+        # `std_mean` would be five times as slow.
+        centered = images - images.mean((1, 2, 3), keepdim=True)
+        length = torch.linalg.vector_norm(centered, dim=(1, 2, 3), keepdim=True)
+        return centered.div_(length / math.sqrt(images[0].numel()) + 1e-5)
     mean = torch.tensor(how.mean, device=images.device)[:, None, None]
     std = torch.tensor(how.std, device=images.device)[:, None, None]
-    return torch.addcmul(-mean / std, images, 1 / std)  # one pass instead of two
+    return torch.addcmul(-mean / std, images, 1 / std)  # one pass over the images, not two

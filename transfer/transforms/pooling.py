@@ -1,4 +1,4 @@
-"""Pooling of a layer's maps to a grid of features."""
+"""Pooling of the feature maps of a layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,15 @@ if TYPE_CHECKING:
 
 
 def pool_features(activations: Tensor, side: int, how: str) -> Tensor:
-    """(B, C, H, W) to (B, C * side * side) float32, by maximum or mean over a side x side grid; flat ones stay flat."""
+    """Pool (B, C, H, W) to (B, C * side * side) float32.
+
+    Maps of at most `side` px are only flattened.
+
+    Args:
+        activations: of a layer; (B, D) stay as they are.
+        side: cells of the grid along each axis.
+        how: `max` for the maximum of a cell, else its mean.
+    """
     if activations.ndim == 4 and max(activations.shape[-2:]) > side:
         if how == "max":
             activations = F.adaptive_max_pool2d(activations, side)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from transfer.datasets.drawings import render
 
-# Who changes a pixel raises render.VERSION and writes down the new digests.
+# A change of pixels needs a higher render.VERSION and new digests.
 GOLDEN_TEST_SPLIT = "026824f0660bdeb432b5cd428651eb01206290eb3a038f5aacc116576a5c75ac"
 GOLDEN_CLASSES = {
     "house": "489a7279dc8e045b",
@@ -92,7 +92,7 @@ def test_no_two_pictures_are_alike(train: np.ndarray, whole: np.ndarray) -> None
 
 
 def test_classes_differ_in_shape(train: np.ndarray) -> None:
-    """The mean outline of each class, whatever its colors, is its own."""
+    """The mean outlines of the classes differ, whatever their colors."""
     gray = train.astype(np.float64).mean(axis=3)
     edges = np.abs(np.diff(gray, axis=1))[:, :, :-1] + np.abs(np.diff(gray, axis=2))[:, :-1]
     outlines = [edges[label::10].mean(axis=0).ravel() for label in range(10)]
@@ -111,7 +111,7 @@ def test_every_kind_of_object_is_both_lighter_and_darker_than_its_ground(train: 
 
 
 def ridge_accuracy(train: np.ndarray, test: np.ndarray, weight: float) -> float:
-    """Least squares to the ten classes on standardized columns, in the form whose cost is in the pictures."""
+    """Accuracy of ridge regression to the ten classes on standardized columns, in the dual form."""
     train, test = (x.reshape(len(x), -1).astype(np.float32) for x in (train, test))
     middle, spread = train.mean(axis=0), train.std(axis=0)
     train, test = (train - middle) / spread, (test - middle) / spread

@@ -20,9 +20,9 @@ from transfer.utils.runtime import Runtime
 CPU = Runtime("cpu", requested_threads=2)
 
 
-def taken(images: Images, wanted: list[np.ndarray], batch: int = 8) -> list[torch.Tensor]:
+def taken(images: Images, requested: list[np.ndarray], batch: int = 8) -> list[torch.Tensor]:
     with Batches(images, CPU, batch) as feed:
-        return list(feed.each(wanted))
+        return list(feed.each(requested))
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def raw(tmp_path: Path) -> Images:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """300 pictures, so many that processes are started for them."""
+    """300 pictures, enough to start processes."""
     (tmp_path / "set").mkdir()
     for number in range(300):
         (tmp_path / "set" / f"{number:03}.jpg").write_bytes(encode(picture(number), "JPEG"))
@@ -41,19 +41,19 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_batches_come_in_the_order_asked_for(raw: Images) -> None:
-    wanted = [np.array(rows) for rows in ([3, 1, 2], [49], [7, 7, 0, 11, 30, 31, 32, 33], [5])]
-    for rows, batch in zip(wanted, taken(raw, wanted), strict=True):
+    requested = [np.array(rows) for rows in ([3, 1, 2], [49], [7, 7, 0, 11, 30, 31, 32, 33], [5])]
+    for rows, batch in zip(requested, taken(raw, requested), strict=True):
         assert batch.dtype == torch.uint8
         assert np.array_equal(batch.permute(0, 2, 3, 1).numpy(), raw.pixels[rows])
 
 
 def test_a_batch_stays_as_it_was_when_the_next_ones_come(raw: Images) -> None:
-    wanted = [np.arange(start, start + 5) for start in range(0, 50, 5)]
-    batches = taken(raw, wanted)
+    requested = [np.arange(start, start + 5) for start in range(0, 50, 5)]
+    batches = taken(raw, requested)
     assert np.array_equal(torch.cat(batches).permute(0, 2, 3, 1).numpy(), raw.pixels)
 
 
-def test_nothing_wanted_gives_nothing(raw: Images) -> None:
+def test_nothing_requested_gives_nothing(raw: Images) -> None:
     assert taken(raw, []) == []
 
 
@@ -63,12 +63,13 @@ def test_a_jpeg_set_gives_what_a_decoder_makes_of_it(
     images = packed(plan(folder=folder, pack="jpeg"), "jpeg")
     pixels = packed(plan(folder=folder, pack="raw"), "raw").pixels
     assert images.form == "jpeg"
-    wanted = [np.arange(300)[start::7] for start in range(7)]
-    for rows, batch in zip(wanted, taken(images, wanted, 43), strict=True):
-        found = batch.permute(0, 2, 3, 1).numpy()
-        assert all(np.array_equal(found[i], images.picture(int(row))) for i, row in enumerate(rows))
-        # Encoded at 95 without subsampling: near what raw keeps.
-        assert np.abs(found.astype(int) - pixels[rows]).mean() < 2
+    requested = [np.arange(300)[start::7] for start in range(7)]
+    for rows, batch in zip(requested, taken(images, requested, 43), strict=True):
+        squares = batch.permute(0, 2, 3, 1).numpy()
+        for square, row in zip(squares, rows, strict=True):
+            assert np.array_equal(square, images.picture(int(row)))
+        # Encoded with quality 95 without subsampling: close to the raw pixels.
+        assert np.abs(squares.astype(int) - pixels[rows]).mean() < 2
 
 
 def test_jpegs_of_the_right_size_are_kept_as_they_are(
@@ -76,8 +77,8 @@ def test_jpegs_of_the_right_size_are_kept_as_they_are(
 ) -> None:
     (tmp_path / "set").mkdir()
     data = [encode(picture(number, 16, 16), "JPEG", quality=60) for number in range(4)]
-    for number, one in enumerate(data):
-        (tmp_path / "set" / f"{number}.jpg").write_bytes(one)
+    for number, encoded in enumerate(data):
+        (tmp_path / "set" / f"{number}.jpg").write_bytes(encoded)
     images = packed(plan(folder=tmp_path / "set", pack="jpeg"))
     assert [images.encoded(row) for row in range(4)] == data
 
@@ -101,9 +102,9 @@ def test_a_gpu_gets_the_same_batches(
     folder: Path, plan: Callable[..., Pack], packed: Callable[..., Images], form: str
 ) -> None:
     images = packed(plan(folder=folder, pack=form))
-    wanted = [np.arange(300)[start::9] for start in range(9)]
+    requested = [np.arange(300)[start::9] for start in range(9)]
     with Batches(images, Runtime("cuda"), 34) as feed:
-        batches = [batch.cpu() for batch in feed.each(wanted)]
-    for found, expected in zip(batches, taken(images, wanted, 34), strict=True):
+        batches = [batch.cpu() for batch in feed.each(requested)]
+    for batch, expected in zip(batches, taken(images, requested, 34), strict=True):
         # Decoders on a GPU round the inverse cosine transform in their own way.
-        assert (found.int() - expected.int()).abs().float().mean() < (0.01 if form == "raw" else 2)
+        assert (batch.int() - expected.int()).abs().float().mean() < (0.01 if form == "raw" else 2)

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import io
-import os
 import random
 import struct
 import tracemalloc
@@ -15,16 +14,14 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from tests.datasets.conftest import encode, picture
-from transfer.datasets.packed import decode_workers
 from transfer.datasets.packed.decode import MAX_PIXELS, BadImage, decode, decode_file, square
-from transfer.errors import TransferError
 
 FORMS = ["JPEG", "PNG", "WEBP"]
 ORIENTATION = 0x0112
 
 
 def png(width: int, height: int) -> bytes:
-    """A PNG that claims a size and holds next to nothing."""
+    """A PNG with a size in its header and almost no pixels."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         return (
@@ -223,8 +220,8 @@ def test_a_square_is_torchvisions_resize_and_center_crop_within_two_gray_levels(
 ) -> None:
     image = picture(5, width, height)
     resize = v2.Resize(size, interpolation=InterpolationMode.BICUBIC, antialias=True)
-    wanted = np.asarray(v2.CenterCrop(size)(resize(image))).astype(int)
-    difference = np.abs(square(np.asarray(image), size) - wanted)
+    expected = np.asarray(v2.CenterCrop(size)(resize(image))).astype(int)
+    difference = np.abs(square(np.asarray(image), size) - expected)
     assert difference.max() <= 2
     assert difference.mean() < 0.01
 
@@ -232,34 +229,6 @@ def test_a_square_is_torchvisions_resize_and_center_crop_within_two_gray_levels(
 def test_a_picture_that_fits_already_keeps_its_bytes() -> None:
     pixels = np.asarray(picture(1, 64, 64))
     assert (square(pixels, 64) == pixels).all()
-
-
-@pytest.mark.parametrize("forking", [1, 1000])
-def test_squares_come_in_the_order_asked_for_with_a_reason_where_one_is_bad(
-    forking: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def read(row: int) -> np.ndarray | bytes:
-        if row == 7:
-            raise BadImage("seven")
-        return b"nine" if row == 9 else np.full((8, 8, 3), row, dtype=np.uint8)
-
-    monkeypatch.setattr(decode_workers, "FORKING", forking)
-    with decode_workers.Decoders(read, 8, block=6, slots=2, workers=2, images=100) as decoders:
-        first, second = decoders.load(0, [30, 7, 2, 39, 9, 0]), decoders.load(1, [5, 6])
-        assert decode_workers.wait(first) == {1: "seven", 4: b"nine"}
-        assert decode_workers.wait(second) == {}
-    assert [int(decoders.slots[0][place].mean()) for place in (0, 2, 3, 5)] == [30, 2, 39, 0]
-    assert [int(picture.mean()) for picture in decoders.slots[1][:2]] == [5, 6]
-
-
-def test_a_decoder_that_is_killed_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(decode_workers, "FORKING", 1)
-    with decode_workers.Decoders(
-        lambda row: os._exit(9), 8, block=4, slots=1, workers=2, images=100
-    ) as decoders:
-        loading = decoders.load(0, [0, 1])
-        with pytest.raises(TransferError, match="was killed from outside"):
-            decode_workers.wait(loading)
 
 
 def test_pillows_own_opening_agrees_on_good_pictures() -> None:

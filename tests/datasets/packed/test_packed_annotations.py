@@ -1,4 +1,4 @@
-"""Annotations go with the images through the packing, subsets included."""
+"""Annotations of packed images, also of subsets."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from tests.datasets.miniature import opened
-from tests.datasets.readers.test_pascal_voc import voc
+from tests.datasets.readers.voc_files import voc
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
@@ -25,18 +25,22 @@ def test_what_the_files_say_of_an_image_is_found_beside_its_pixels(
     listing = opened("voc2007", tmp_path / "voc").source.listing(split)
     assert has_annotations(images)
     assert len(images.classes) == 20
-    found = PackedAnnotations(images)
+    annotations = PackedAnnotations(images)
+    assert listing.annotations is not None
     for row, name in enumerate(images.ids):
         original = listing.ids.index(name)
-        assert found.targets[row].tolist() == listing.annotations.targets[original].tolist()
-        assert found.sizes[row].tolist() == [24, 20]
-        for mine, theirs in zip(found.boxes(row), listing.annotations.boxes(original), strict=True):
+        assert annotations.targets[row].tolist() == listing.annotations.targets[original].tolist()
+        assert annotations.sizes[row].tolist() == [24, 20]
+        for mine, theirs in zip(
+            annotations.boxes(row), listing.annotations.boxes(original), strict=True
+        ):
             assert mine.dtype == theirs.dtype
             assert np.array_equal(mine, theirs)
         mask = listing.annotations.mask(original)
-        assert (found.mask(row) is None) == (mask is None)
-        if mask is not None:
-            assert set(np.unique(found.mask(row))) == {0, 9, 255}
+        packed_mask = annotations.mask(row)
+        assert (packed_mask is None) == (mask is None)
+        if packed_mask is not None:
+            assert set(np.unique(packed_mask)) == {0, 9, 255}
 
 
 def test_other_sets_have_none(

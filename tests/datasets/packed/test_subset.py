@@ -1,6 +1,8 @@
-"""Which images of a split are kept."""
+"""Subsets of a split."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,8 +17,10 @@ CLASSES = ["cat", "dog", "fish"]
 LABELS = [row % 3 if row < 60 else 0 for row in range(90)]  # 50 cats, 20 dogs, 20 fish
 
 
-def chosen(**spec: object) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    return subset(ImageSpec(card="some", **spec), len(LABELS), LABELS, CLASSES)
+def chosen(**options: Any) -> tuple[np.ndarray, np.ndarray, list[str]]:
+    rows, labels, names = subset(ImageSpec(card="mine", **options), len(LABELS), LABELS, CLASSES)
+    assert labels is not None
+    return rows, labels, names
 
 
 def test_nothing_asked_keeps_everything_in_the_sets_order() -> None:
@@ -64,9 +68,10 @@ def test_the_draw_is_the_same_on_every_machine() -> None:
 )
 def test_the_plan_never_promises_fewer_than_there_are(limit, fraction, seed, per_class) -> None:
     spec = ImageSpec(
-        card="some", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed
+        card="mine", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed
     )
     rows, labels, _ = subset(spec, len(LABELS), LABELS, CLASSES)
+    assert labels is not None
     assert 1 <= len(rows) <= limit_per_class(spec, len(LABELS), len(CLASSES))
     assert (np.diff(rows) > 0).all()
     assert [LABELS[row] for row in rows] == labels.tolist()
@@ -78,4 +83,4 @@ def test_what_cannot_be_had_is_told() -> None:
     with pytest.raises(TransferError, match=r"no class 'dgo'.*dog"):
         chosen(classes=["dgo"])
     with pytest.raises(TransferError, match="has no labels"):
-        subset(ImageSpec(card="some", per_class=1), 5, None, [])
+        subset(ImageSpec(card="mine", per_class=1), 5, None, [])

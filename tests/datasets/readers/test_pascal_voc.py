@@ -1,4 +1,4 @@
-"""PASCAL VOC: lists, boxes and masks in their true format, and on real photographs laid out like it."""
+"""PASCAL VOC: lists, boxes and masks in their real format, and with real photographs."""
 
 from __future__ import annotations
 
@@ -13,127 +13,42 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.datasets.conftest import encode
-from tests.datasets.miniature import Opened, damaged_everywhere, jpegs, opened, pixels, text
-from tests.datasets.readers.test_archive_tree import write_tar
-from tests.datasets.readers.test_binary_records import settle
-from transfer.datasets.readers.annotations import Annotations
-from transfer.datasets.readers.pascal_voc import parse_boxes
+from tests.datasets.miniature import opened, pixels, settle, text
+from tests.datasets.readers.archive_files import write_tar
+from tests.datasets.readers.voc_files import NAMES, annotations_of, mask, voc
 from transfer.errors import UsageError
-
-SPLITS = {"splits": {}}
-NAMES = {"train": ["000005", "2008_000007"], "val": ["000009", "000012"]}
-Box = tuple[str, float, float, float, float, int | None]
-BOXES: dict[str, list[Box]] = {
-    "000005": [
-        ("chair", 263, 211, 324, 339, 0),
-        ("chair", 5, 244, 67, 374, 1),
-        ("cat", 1, 1, 500, 375, 0),
-    ],
-    "2008_000007": [("boat", 45.70000076293945, 12.5, 46, 13, None)],
-    "000009": [("train", 10, 20, 30, 40, 1)],
-    "000012": [],
-}
-
-
-def annotation(name: str, boxes: list[Box]) -> str:
-    """As the annotators' tool wrote it, with what readers do not need."""
-    things = ""
-    for kind, left, top, right, bottom, difficult in boxes:
-        hard = "" if difficult is None else f"<difficult>{difficult}</difficult>"
-        part = "<part><name>head</name><bndbox><xmin>1</xmin><ymin>1</ymin><xmax>2</xmax><ymax>2</ymax></bndbox></part>"
-        things += f"""
-	<object>
-		<name>{kind}</name>
-		<pose>Rear</pose>
-		<truncated>0</truncated>{hard}
-		<bndbox>
-			<xmin>{left}</xmin>
-			<ymin>{top}</ymin>
-			<xmax>{right}</xmax>
-			<ymax>{bottom}</ymax>
-		</bndbox>{part if kind == "cat" else ""}
-	</object>"""
-    return f"""<annotation>
-	<folder>VOC2007</folder>
-	<filename>{name}.jpg</filename>
-	<owner><flickrid>?</flickrid><name>?</name></owner>
-	<size><width>500</width><height>375</height><depth>3</depth></size>
-	<segmented>0</segmented>{things}
-</annotation>
-"""
-
-
-def mask() -> Image.Image:
-    """Class indices with a palette; a chair (9) with a border."""
-    image = Image.new("P", (24, 20))
-    image.putpalette([value for number in range(256) for value in (number, number // 2, 0)])
-    image.paste(255, (4, 4, 12, 12))
-    image.paste(9, (5, 5, 11, 11))
-    return image
-
-
-def voc(root: Path, lists: bool = True, classes: list[str] | None = None) -> dict[str, bytes]:
-    every = [name for names in NAMES.values() for name in names]
-    written = jpegs(root, *(f"JPEGImages/{name}.jpg" for name in every))
-    for name in every:
-        text(root / f"Annotations/{name}.xml", annotation(name, BOXES[name]))
-    (root / "SegmentationClass").mkdir()
-    (root / "SegmentationClass/000005.png").write_bytes(encode(mask()))
-    text(root / "ImageSets/Segmentation/train.txt", "000005")
-    for split, names in {**NAMES, "trainval": every}.items():
-        text(root / f"ImageSets/Main/{split}.txt", *names)
-        for one in classes or ["chair", "cat", "train"] if lists else []:
-            shows = {
-                name: -1
-                if one not in (kinds := {box[0]: box[5] for box in BOXES[name][::-1]})
-                else 1 - kinds[one]
-                for name in names
-            }  # the first of a class decides, as in 000005, where one chair is difficult and one is not
-            text(
-                root / f"ImageSets/Main/{one}_{split}.txt",
-                *(f"{name} {shows[name]:2}" for name in names),
-            )
-    return written
-
-
-def annotations(found: Opened, split: str) -> Annotations:
-    listing = found.listing(split)
-    assert listing.labels is None
-    assert listing.annotations is not None
-    return listing.annotations
 
 
 @pytest.mark.parametrize("year", ["2007", "2012"])
 @pytest.mark.parametrize("lists", [True, False])
 def test_images_classes_and_boxes_are_read(tmp_path: Path, year: str, lists: bool) -> None:
     written = voc(tmp_path / "voc" / "VOCdevkit" / f"VOC{year}", lists)
-    found = opened(f"voc{year}", tmp_path / "voc", **SPLITS)
-    assert list(found.survey.splits) == ["train", "val", "trainval", "train_seg"]
-    told = annotations(found, "trainval")
+    dataset = opened(f"voc{year}", tmp_path / "voc")
+    assert list(dataset.survey.splits) == ["train", "val", "trainval", "train_seg"]
+    truth = annotations_of(dataset, "trainval")
     cat, chair, boat, train = (
-        told.classes.index(name) for name in ("cat", "chair", "boat", "train")
+        truth.classes.index(name) for name in ("cat", "chair", "boat", "train")
     )
-    assert (told.targets.dtype, told.targets.shape) == (np.int8, (4, 20))
+    assert (truth.targets.dtype, truth.targets.shape) == (np.int8, (4, 20))
     assert {
         name: np.flatnonzero(row >= 0).tolist()
-        for name, row in zip("abcd", told.targets, strict=True)
+        for name, row in zip("abcd", truth.targets, strict=True)
     } == {
         "a": sorted([cat, chair]),
         "b": [boat],
         "c": [train],
         "d": [],
     }
-    assert told.targets[0, chair] == told.targets[0, cat] == told.targets[1, boat] == 1
-    assert told.targets[2, train] == 0
-    boxes = told.boxes(0)
+    assert truth.targets[0, chair] == truth.targets[0, cat] == truth.targets[1, boat] == 1
+    assert truth.targets[2, train] == 0
+    boxes = truth.boxes(0)
     assert boxes.corners.dtype == np.float32
     assert boxes.corners.tolist() == [[262, 210, 323, 338], [4, 243, 66, 373], [0, 0, 499, 374]]
     assert boxes.labels.tolist() == [chair, chair, cat]
     assert boxes.difficult.tolist() == [False, True, False]
-    assert np.allclose(told.boxes(1).corners, [[44.7, 11.5, 45, 12]])
-    assert told.boxes(3).corners.shape == (0, 4)
-    listing = found.listing("trainval")
+    assert np.allclose(truth.boxes(1).corners, [[44.7, 11.5, 45, 12]])
+    assert truth.boxes(3).corners.shape == (0, 4)
+    listing = dataset.listing("trainval")
     assert listing.ids == [*NAMES["train"], *NAMES["val"]]
     assert [listing.read(row) for row in range(4)] == [
         written[f"JPEGImages/{name}.jpg"] for name in listing.ids
@@ -143,28 +58,28 @@ def test_images_classes_and_boxes_are_read(tmp_path: Path, year: str, lists: boo
 def test_the_lists_of_classes_count_where_they_differ_from_the_boxes(tmp_path: Path) -> None:
     voc(tmp_path / "voc")
     text(tmp_path / "voc/ImageSets/Main/cat_train.txt", "000005  0", "2008_000007  1")
-    told = annotations(opened("voc2007", tmp_path / "voc", **SPLITS), "train")
-    assert told.targets[:, told.classes.index("cat")].tolist() == [0, 1]
+    truth = annotations_of(opened("voc2007", tmp_path / "voc"), "train")
+    assert truth.targets[:, truth.classes.index("cat")].tolist() == [0, 1]
 
 
 def test_masks_are_read_as_indices_of_classes(tmp_path: Path) -> None:
     import io
 
     voc(tmp_path / "voc")
-    found = opened("voc2007", tmp_path / "voc", **SPLITS)
-    told = annotations(found, "train_seg")
-    data = told.mask(0)
+    dataset = opened("voc2007", tmp_path / "voc")
+    truth = annotations_of(dataset, "train_seg")
+    data = truth.mask(0)
     assert data is not None
     read = np.asarray(Image.open(io.BytesIO(data)))
     assert np.array_equal(read, np.asarray(mask()))
-    assert told.classes[9 - 1] == "chair"
-    assert annotations(found, "train").mask(1) is None
+    assert truth.classes[9 - 1] == "chair"
+    assert annotations_of(dataset, "train").mask(1) is None
 
 
 def _read_all(listing: Any) -> None:
-    told = listing.annotations
+    truth = listing.annotations
     for row in range(len(listing.ids)):
-        assert len(told.boxes(row).labels) == len(told.boxes(row).corners)
+        assert len(truth.boxes(row).labels) == len(truth.boxes(row).corners)
         assert pixels(listing, row).ndim == 3
     os._exit(0)
 
@@ -176,14 +91,14 @@ def test_a_damaged_mask_is_named(damage: Callable[[bytes], bytes], tmp_path: Pat
     voc(tmp_path / "voc")
     file = tmp_path / "voc/SegmentationClass/000005.png"
     file.write_bytes(damage(file.read_bytes()))
-    told = annotations(opened("voc2007", tmp_path / "voc", **SPLITS), "train_seg")
+    truth = annotations_of(opened("voc2007", tmp_path / "voc"), "train_seg")
     with pytest.raises(UsageError, match=r"000005.png: not a readable mask"):
-        told.mask(0)
+        truth.mask(0)
 
 
 def test_annotations_are_read_in_a_forked_process_too(tmp_path: Path) -> None:
     voc(tmp_path / "voc")
-    listing = opened("voc2007", tmp_path / "voc", **SPLITS).listing("trainval")
+    listing = opened("voc2007", tmp_path / "voc").listing("trainval")
     child = multiprocessing.get_context("fork").Process(target=_read_all, args=(listing,))
     child.start()
     child.join(30)
@@ -196,18 +111,18 @@ def test_annotations_are_read_in_a_forked_process_too(tmp_path: Path) -> None:
 def test_a_change_of_any_file_changes_the_fingerprint(tmp_path: Path, file: str) -> None:
     voc(tmp_path / "voc")
     settle()
-    before = opened("voc2007", tmp_path / "voc", **SPLITS).prints()
-    assert opened("voc2007", tmp_path / "voc", **SPLITS).prints() == before
+    before = opened("voc2007", tmp_path / "voc").prints()
+    assert opened("voc2007", tmp_path / "voc").prints() == before
     path = tmp_path / "voc" / file
     data = path.read_bytes()
     path.write_bytes(
         data.replace(b"263", b"264").replace(b" -1", b"  1") if file[-3:] != "jpg" else data + b"x"
     )
-    found = opened("voc2007", tmp_path / "voc", **SPLITS)
-    after = found.prints()
+    dataset = opened("voc2007", tmp_path / "voc")
+    after = dataset.prints()
     assert after["val"] == before["val"]
     assert after["train"] != before["train"]
-    assert found.survey.changes == [f"{file} is another"]
+    assert dataset.survey.changes == [f"{file} has changed"]
 
 
 def test_what_was_checked_once_is_not_parsed_again(
@@ -217,155 +132,20 @@ def test_what_was_checked_once_is_not_parsed_again(
 
     voc(tmp_path / "voc")
     settle()
-    before = opened("voc2007", tmp_path / "voc", **SPLITS).prints()
+    before = opened("voc2007", tmp_path / "voc").prints()
     monkeypatch.setattr(voc_module, "parse_boxes", lambda *_: pytest.fail("parsed again"))
-    assert opened("voc2007", tmp_path / "voc", **SPLITS).prints() == before
-
-
-# Faults
-
-
-def image_gone(root: Path) -> None:
-    (root / "JPEGImages/000005.jpg").unlink()
-
-
-def annotation_gone(root: Path) -> None:
-    (root / "Annotations/2008_000007.xml").unlink()
-
-
-def mask_gone(root: Path) -> None:
-    (root / "SegmentationClass/000005.png").unlink()
-
-
-def cut(root: Path) -> None:
-    path = root / "Annotations/000005.xml"
-    path.write_bytes(path.read_bytes()[:300])
-
-
-def entities(root: Path) -> None:
-    bomb = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]><annotation><object>&y;</object></annotation>'
-    text(root / "Annotations/000005.xml", bomb)
-
-
-def another_class(root: Path) -> None:
-    text(root / "Annotations/000005.xml", annotation("000005", [("unicorn", 1, 1, 2, 2, 0)]))
-
-
-def no_box(root: Path) -> None:
-    text(
-        root / "Annotations/000005.xml",
-        annotation("000005", [("cat", 1, 1, 2, 2, 0)]).replace("<xmin>1</xmin>", ""),
-    )
-
-
-def reversed_box(root: Path) -> None:
-    text(root / "Annotations/000005.xml", annotation("000005", [("cat", 30, 1, 20, 2, 0)]))
-
-
-def endless_box(root: Path) -> None:
-    text(
-        root / "Annotations/000005.xml", annotation("000005", [("cat", float("nan"), 1, 20, 2, 0)])
-    )
-
-
-def other_xml(root: Path) -> None:
-    text(root / "Annotations/000005.xml", "<html></html>")
-
-
-def twice(root: Path) -> None:
-    text(root / "ImageSets/Main/train.txt", "000005", "000005")
-
-
-def leads_out(root: Path) -> None:
-    text(root / "ImageSets/Main/train.txt", "../../000005")
-
-
-def nothing(root: Path) -> None:
-    text(root / "ImageSets/Main/train.txt", "")
-
-
-def label_of_two(root: Path) -> None:
-    text(root / "ImageSets/Main/cat_train.txt", "000005 2", "2008_000007 -1")
-
-
-def label_missing(root: Path) -> None:
-    text(root / "ImageSets/Main/cat_train.txt", "000005 1")
-
-
-def label_of_another_split(root: Path) -> None:
-    text(root / "ImageSets/Main/cat_train.txt", "000005 1", "2008_000007 -1", "000012 1")
-
-
-def no_label(root: Path) -> None:
-    text(root / "ImageSets/Main/cat_train.txt", "000005", "2008_000007")
-
-
-FAULTS: dict[Callable[[Path], None], str] = {
-    image_gone: "lacks 1 files of what ImageSets/Main/train.txt names:\n  JPEGImages/000005.jpg",
-    annotation_gone: "lacks 1 files of what ImageSets/Main/train.txt names:\n  Annotations/2008_000007.xml",
-    mask_gone: "lacks 1 files of what ImageSets/Segmentation/train.txt names:\n  SegmentationClass/000005.png",
-    cut: "1 annotations of .* cannot be used:\n  Annotations/000005.xml: not readable XML",
-    entities: "Annotations/000005.xml: it defines entities",
-    another_class: "Annotations/000005.xml: an object of class 'unicorn', which is none of the 20",
-    no_box: "Annotations/000005.xml: an object 'cat' without a readable box",
-    reversed_box: r"Annotations/000005.xml: an object 'cat' with the box \[30.0, 1.0, 20.0, 2.0\], which cannot be",
-    endless_box: "Annotations/000005.xml: an object 'cat' with the box",
-    other_xml: "Annotations/000005.xml: not an annotation, but <html>",
-    twice: "ImageSets/Main/train.txt, line 2: '000005' cannot be: it is there twice",
-    leads_out: "ImageSets/Main/train.txt, line 1: .* its path leads out of the set",
-    nothing: "ImageSets/Main/train.txt names no images",
-    label_of_two: "cat_train.txt, line 1: '000005 2' is not 1, 0 or -1",
-    label_missing: "cat_train.txt says nothing of 1 images",
-    label_of_another_split: "cat_train.txt, line 3: '000012 1' is twice in it or in another split",
-    no_label: "cat_train.txt, line 1: '000005' is not as expected",
-}
-
-
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
-def test_a_damaged_set_is_told_with_its_file_and_other_splits_can_be_used(
-    tmp_path: Path, fault: Callable[[Path], None]
-) -> None:
-    voc(tmp_path / "voc")
-    fault(tmp_path / "voc")
-    found = opened("voc2007", tmp_path / "voc", **SPLITS)
-    assert found.survey.splits["val"].count == 2
-    with pytest.raises(UsageError, match=FAULTS[fault]):
-        _ = found.survey.splits["train_seg" if fault is mask_gone else "train"]
-
-
-def test_a_split_that_is_not_there_is_told(tmp_path: Path) -> None:
-    voc(tmp_path / "voc")
-    found = opened("voc2007", tmp_path / "voc", **SPLITS)
-    with pytest.raises(
-        UsageError, match=r"lacks its split 'test': .* has no ImageSets/Main/test.txt"
-    ) as told:
-        found.survey.resolve_split("test", explicit=True)
-    assert "VOCDetection" in str(told.value)
-    (tmp_path / "other").mkdir()
-    with pytest.raises(
-        UsageError, match=r"image set 'voc2007' is not there: .* has no ImageSets/Main/train.txt"
-    ):
-        opened("voc2007", tmp_path / "other")
-
-
-def test_any_damage_to_an_annotation_gives_a_message_or_boxes() -> None:
-    whole = annotation("000005", BOXES["000005"]).encode()
-
-    def read(damaged: bytes) -> None:
-        assert parse_boxes(damaged, ["chair", "cat"]).corners.shape[1] == 4
-
-    assert damaged_everywhere(whole, ValueError, read) > 500
+    assert opened("voc2007", tmp_path / "voc").prints() == before
 
 
 def test_the_set_may_stay_in_its_tar(tmp_path: Path) -> None:
     voc(tmp_path / "VOCdevkit" / "VOC2007")
-    before = opened("voc2007", tmp_path, **SPLITS).prints()
+    before = opened("voc2007", tmp_path).prints()
     files = sorted(path for path in (tmp_path / "VOCdevkit").rglob("*") if path.is_file())
     path = write_tar(
         tmp_path / "voc.tar", {f.relative_to(tmp_path).as_posix(): f.read_bytes() for f in files}
     )
     shutil.rmtree(tmp_path / "VOCdevkit")
-    assert opened("voc2007", path, **SPLITS).prints() == before
+    assert opened("voc2007", path).prints() == before
 
 
 @pytest.mark.photos
@@ -373,30 +153,29 @@ def test_the_set_may_stay_in_its_tar(tmp_path: Path) -> None:
     not os.environ.get("TRANSFER_PHOTOS"), reason="TRANSFER_PHOTOS names no folder of photographs"
 )
 def test_real_photographs_in_the_layout_of_voc(tmp_path: Path) -> None:
-    found = opened(
+    dataset = opened(
         "voc2007",
         Path(os.environ["TRANSFER_PHOTOS"]) / "coco_voc20.tar",
         tmp_path / "memory",
-        **SPLITS,
     )
-    assert found.survey.splits["trainval"].count == 160
-    assert found.survey.splits["test"].count == 64
-    told = annotations(found, "trainval")
-    showing = dict(zip(told.classes, (told.targets == 1).sum(axis=0).tolist(), strict=True))
+    assert dataset.survey.splits["trainval"].count == 160
+    assert dataset.survey.splits["test"].count == 64
+    truth = annotations_of(dataset, "trainval")
+    showing = dict(zip(truth.classes, (truth.targets == 1).sum(axis=0).tolist(), strict=True))
     assert (showing["person"], showing["cow"]) == (96, 1)
-    listing = found.listing("trainval")
+    listing = dataset.listing("trainval")
     for row in range(0, 160, 20):
         height, width, _ = pixels(listing, row).shape
-        boxes = told.boxes(row)
+        boxes = truth.boxes(row)
         assert len(boxes.labels)
         assert boxes.corners.min() >= -1
         assert boxes.corners[:, 2].max() <= width
         assert boxes.corners[:, 3].max() <= height
         assert {*boxes.labels[~boxes.difficult].tolist()} == {
-            *np.flatnonzero(told.targets[row] == 1).tolist()
+            *np.flatnonzero(truth.targets[row] == 1).tolist()
         }
     import io
 
-    data = annotations(found, "trainval_seg").mask(0)
+    data = annotations_of(dataset, "trainval_seg").mask(0)
     assert data is not None
     assert {*np.unique(np.asarray(Image.open(io.BytesIO(data)))).tolist()} <= {*range(21), 255}

@@ -1,7 +1,7 @@
-"""The set `drawings`: ten kinds of upright objects with parts, drawn on the spot, so nothing is downloaded.
+"""The set `drawings`: ten classes of upright objects with parts, rendered without a download.
 
-Proportions, colors, pose, place, size, light and noise differ from picture to picture; the arrangement of an
-object's parts is what its pictures have in common. A picture is a function of its split and index alone.
+Proportions, colors, pose, place, size, light and noise differ between pictures; the pictures of
+a class share the arrangement of their parts. A picture depends only on its split and index.
 """
 
 from __future__ import annotations
@@ -9,62 +9,63 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from transfer.datasets.drawings.canvas import Canvas, CounterRng
-from transfer.datasets.drawings.objects import CLASSES, OBJECTS, Drawing, mix_palette
+from transfer.datasets.drawings.objects import CLASSES, OBJECTS, Drawing
+from transfer.datasets.drawings.palette import mix_palette
 from transfer.utils.lazy_imports import np
 
 VERSION = 1  # part of the set's fingerprint: raise it when a pixel changes
-SIZE = 64
-SPLITS: dict[str, int] = {
-    "unlabeled": 8000,
-    "train": 2000,
-    "test": 1000,
-}  # their order is part of the hash
-
-BATCH = 16  # pictures drawn at once: few enough for the processor's cache
-
-
-# The directions of the six petals: cosine and sine of the multiples of 60 degrees.
+SIZE = 64  # px
+# Split -> number of pictures; the random numbers depend on the order.
+SPLITS: dict[str, int] = {"unlabeled": 8000, "train": 2000, "test": 1000}
+BATCH = 16  # pictures rendered at once, few enough for the processor's cache
 
 
 def labels(split: str) -> np.ndarray:
-    """The class of each picture of a split, (N,) int64; the classes take turns, so they are balanced."""
+    """Return the class of each picture of a split, (N,) int64; classes alternate."""
     return np.arange(SPLITS[split], dtype=np.int64) % len(CLASSES)
 
 
 def render(split: str, indices: Sequence[int] | np.ndarray) -> np.ndarray:
-    """The pictures of a split at `indices`, (n, 64, 64, 3) uint8 RGB, in the order asked for."""
+    """Render the pictures of a split at `indices`, (n, 64, 64, 3) uint8 RGB, in their order.
+
+    KeyError for an unknown split, IndexError for an index outside it.
+    """
     classes = labels(split)
     indices = np.asarray(indices, dtype=np.int64)
     pictures = np.empty((len(indices), SIZE, SIZE, 3), dtype=np.uint8)
     if len(indices) and not 0 <= indices.min() <= indices.max() < len(classes):
-        raise IndexError(f"the split {split!r} has the pictures 0 to {len(classes) - 1}")
+        raise IndexError(f"split {split!r} has the pictures 0 to {len(classes) - 1}")
     for label, draw in enumerate(OBJECTS):
         rows = np.flatnonzero(classes[indices] == label)
         for start in range(0, len(rows), BATCH):
-            chosen = rows[start : start + BATCH]
-            pictures[chosen] = picture(draw, CounterRng(list(SPLITS).index(split), indices[chosen]))
+            batch = rows[start : start + BATCH]
+            rng = CounterRng(list(SPLITS).index(split), indices[batch])
+            pictures[batch] = picture(draw, rng)
     return pictures
 
 
-def picture(draw: Drawing, draws: CounterRng) -> np.ndarray:
-    """One object at a place of its own, over its ground, in its light: (n, 64, 64, 3) uint8."""
-    paints = mix_palette(draws)
-    reach = draws.between(0.31, 0.43) * SIZE
-    width, height = reach * draws.between(0.88, 1.06), reach * draws.between(0.88, 1.06)
+def picture(draw: Drawing, rng: CounterRng) -> np.ndarray:
+    """Render a batch of one object with random pose, ground and light: (n, 64, 64, 3) uint8."""
+    palette = mix_palette(rng)
+    reach = rng.between(0.31, 0.43) * SIZE
+    width, height = reach * rng.between(0.88, 1.06), reach * rng.between(0.88, 1.06)
     room = SIZE / 2 - reach
-    center = SIZE / 2 + room * draws.between(-0.8, 0.8), SIZE / 2 + room * draws.between(-0.8, 0.8)
-    width = np.where(draws.chance(0.5), -width, width)
-    canvas = Canvas(SIZE, center, (width, height), draws.between(-0.12, 0.12))
-    draw(canvas, draws, paints)
+    center = SIZE / 2 + room * rng.between(-0.8, 0.8), SIZE / 2 + room * rng.between(-0.8, 0.8)
+    width = np.where(rng.chance(0.5), -width, width)
+    canvas = Canvas(SIZE, center, (width, height), rng.between(-0.12, 0.12))
+    draw(canvas, rng, palette)
 
-    lit = canvas.over(gradient(paints.ground, draws)) * light(draws) >> 8
-    grain = np.rint(draws.between(6, 20)).astype(np.int32)[:, None, None, None]
-    return np.clip(lit + (draws.noise(SIZE) * grain >> 8), 0, 255).astype(np.uint8)
+    lit = canvas.over(gradient(palette.ground, rng)) * light(rng) >> 8
+    grain = np.rint(rng.between(6, 20)).astype(np.int32)[:, None, None, None]
+    return np.clip(lit + (rng.noise(SIZE) * grain >> 8), 0, 255).astype(np.uint8)
 
 
-def gradient(color: np.ndarray, draws: CounterRng) -> np.ndarray:
-    """A ground that goes softly from corner to corner, about its color: (n, 64, 64, 3) int32 in 0..255."""
-    corners = (np.rint(np.clip(color + draws.tint(28), 0, 255)).astype(np.int32) for _ in range(4))
+def gradient(color: np.ndarray, rng: CounterRng) -> np.ndarray:
+    """Return a ground with a random color near `color` at each corner, interpolated bilinearly.
+
+    The result is (n, 64, 64, 3) int32 in 0..255.
+    """
+    corners = (np.rint(np.clip(color + rng.tint(28), 0, 255)).astype(np.int32) for _ in range(4))
     top_left, top_right, low_left, low_right = (corner[:, None, None, :] for corner in corners)
     far = SIZE - 1
     ramp = np.arange(SIZE, dtype=np.int32)
@@ -74,13 +75,13 @@ def gradient(color: np.ndarray, draws: CounterRng) -> np.ndarray:
     return (top * (far - down) + low * down) // (far * far)
 
 
-def light(draws: CounterRng) -> np.ndarray:
-    """How brightly each pixel is lit, more from one side: (n, 64, 64, 1) int32, 256 = as painted."""
+def light(rng: CounterRng) -> np.ndarray:
+    """Return the light on each pixel, stronger on one side: (n, 64, 64, 1) int32, 256 = neutral."""
     ramp = np.arange(SIZE, dtype=np.float64) - SIZE / 2
     strength, across, down = (
-        draws.between(215, 285),
-        draws.between(-1.2, 1.2),
-        draws.between(-1.2, 1.2),
+        rng.between(215, 285),
+        rng.between(-1.2, 1.2),
+        rng.between(-1.2, 1.2),
     )
     rows = strength[:, None] + down[:, None] * ramp
     lit = rows[:, :, None] + (across[:, None] * ramp)[:, None, :]

@@ -1,4 +1,4 @@
-"""Encoded bytes to pixels: JPEG, PNG, WebP to (H, W, 3) uint8."""
+"""Decoding and resizing of pictures: JPEG, PNG, WebP to (H, W, 3) uint8."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from PIL.WebPImagePlugin import WebPImageFile
 
 from transfer.errors import BadImage
 
-MAX_PIXELS = 100_000_000  # a larger picture is refused by its header, before memory is spent on it
+MAX_PIXELS = 100_000_000  # larger pictures are refused by their header, before decoding
 
-# EXIF's orientation: how to turn what was stored into what was photographed.
-TURNS = {
+# EXIF orientation -> the operation that turns the stored picture upright.
+TRANSPOSITIONS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -29,7 +29,7 @@ TURNS = {
 
 
 def decode_file(path: Path) -> np.ndarray:
-    """(H, W, 3) uint8 of the picture in `path`; BadImage says what is wrong with it."""
+    """Return the picture in `path` as (H, W, 3) uint8; BadImage with the reason if it has none."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -38,12 +38,15 @@ def decode_file(path: Path) -> np.ndarray:
 
 
 def decode(data: bytes) -> np.ndarray:
-    """(H, W, 3) uint8. Gray becomes three equal channels, alpha is laid on white, EXIF orientation is applied,
-    an animation gives its first frame."""
+    """Return an encoded picture as (H, W, 3) uint8; BadImage with the reason if it is invalid.
+
+    Gray becomes three equal channels, alpha is laid on white, EXIF orientation is applied, an
+    animation gives its first frame.
+    """
     if not data:
         raise BadImage("empty file")
     try:
-        with _open(data) as image:
+        with _read_header(data) as image:
             width, height = image.size
             if width * height > MAX_PIXELS:
                 raise BadImage(
@@ -53,12 +56,16 @@ def decode(data: bytes) -> np.ndarray:
             return np.asarray(as_rgb(upright(image)))
     except BadImage:
         raise
-    except Exception as error:  # decoders raise almost anything on bytes that make no sense to them
+    except Exception as error:  # decoders raise almost any error on invalid bytes
         raise BadImage(" ".join(str(error).split()) or type(error).__name__) from error
 
 
-def _open(data: bytes) -> Image.Image:
-    """Reads the header only. Not by `Image.open`, whose limit on pixels is a warning first and then lacks the size."""
+def _read_header(data: bytes) -> Image.Image:
+    """Return a picture of which only the header was read.
+
+    `Image.open` is avoided: beyond its own limit of pixels it first warns, and then raises an
+    error without the size.
+    """
     for signature, reader in (
         (b"\xff\xd8\xff", JpegImageFile),
         (b"\x89PNG\r\n\x1a\n", PngImageFile),
@@ -71,20 +78,19 @@ def _open(data: bytes) -> Image.Image:
 
 
 def upright(image: Image.Image) -> Image.Image:
+    """Return a picture turned as its EXIF orientation demands."""
     try:
-        turn = TURNS.get(image.getexif().get(Base.Orientation))
-    except (
-        Exception
-    ):  # EXIF that cannot be read says nothing of the orientation, and the pixels are good
+        transposition = TRANSPOSITIONS.get(image.getexif().get(Base.Orientation, 1))
+    except Exception:  # EXIF may be unreadable although the pixels are good
         return image
-    return image if turn is None else image.transpose(turn)
+    return image if transposition is None else image.transpose(transposition)
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
+    """Return a picture of any mode as RGB: of 16-bit gray the upper byte, alpha on white."""
     if image.mode.startswith("I"):  # 16-bit gray
-        return Image.fromarray(
-            (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
-        ).convert("RGB")
+        upper_bytes = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(upper_bytes).convert("RGB")
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
@@ -92,10 +98,13 @@ def as_rgb(image: Image.Image) -> Image.Image:
 
 
 def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
-    """(size, size, 3), resampled bicubically with antialiasing.
+    """Resize to (size, size, 3), bicubically with antialiasing.
 
-    crop: the shorter side resized to `size`, then the center cut out, to the same pixels as torchvision's Resize and
-    CenterCrop; stretch: all of it, whatever its shape.
+    Args:
+        image: (H, W, 3) uint8.
+        size: side of the square in px.
+        fit: `crop` resizes the shorter side to `size`, then cuts out the center, to the pixels of
+            torchvision's Resize and CenterCrop; `stretch` resizes both sides.
     """
     height, width = image.shape[:2]
     if (height, width) == (size, size):
@@ -105,7 +114,7 @@ def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
         short = min(height, width)
         wide, tall = size * width // short, size * height // short
         left, top = round((wide - size) / 2), round((tall - size) / 2)
-        # One resampling of just the wanted region, in the source's coordinates.
+        # Only the region of the crop is resampled, in coordinates of the source.
         box = (
             left * width / wide,
             top * height / tall,
@@ -118,16 +127,16 @@ def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:
 
 
 def is_square_jpeg(data: bytes, size: int) -> bool:
-    """Whether these are the bytes of a JPEG of `size` x `size` px that needs no turning and no change of colors."""
+    """Whether `data` is an upright RGB JPEG of `size` x `size` px, which can be packed as it is."""
     if not data.startswith(b"\xff\xd8\xff"):
         return False
-    with _open(data) as image:
-        upright = image.getexif().get(Base.Orientation, 1) not in TURNS
-        return image.size == (size, size) and image.mode == "RGB" and upright
+    with _read_header(data) as image:
+        is_upright = image.getexif().get(Base.Orientation, 1) not in TRANSPOSITIONS
+        return image.size == (size, size) and image.mode == "RGB" and is_upright
 
 
 def to_jpeg(image: np.ndarray, quality: int = 95) -> bytes:
-    """The bytes of (H, W, 3) uint8 as a JPEG whose colors are not subsampled."""
+    """Encode (H, W, 3) uint8 as a JPEG without chroma subsampling."""
     data = io.BytesIO()
     Image.fromarray(image).save(data, format="JPEG", quality=quality, subsampling=0)
     return data.getvalue()

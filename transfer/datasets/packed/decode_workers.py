@@ -1,4 +1,4 @@
-"""Several processes that decode images into memory shared with this one: for packing, and for JPEG batches."""
+"""Workers that decode images into shared memory, to pack a set or to read JPEG batches."""
 
 from __future__ import annotations
 
@@ -14,28 +14,40 @@ from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors
 if TYPE_CHECKING:
     import numpy
 
-    Square = Callable[[int], numpy.ndarray | bytes]
+    ReadSquare: TypeAlias = Callable[[int], numpy.ndarray | bytes]
 
-FORKING = 256  # images from which processes pay for their start
-CHUNK = 16  # images a task
+MIN_IMAGES_TO_FORK = 256  # fewer images do not pay for the start of processes
+IMAGES_PER_TASK = 16
 
-# Place in the slot -> what is wrong with the image, or its bytes where it was encoded.
-Told: TypeAlias = "dict[int, str | bytes]"
+# Place in the slot -> the fault of the image (text), or its encoded bytes; decoded images are in
+# the slot itself.
+Outcomes: TypeAlias = "dict[int, str | bytes]"
 
-_adopted: Decoders | None = None
+_decoders_of_process: Decoders | None = None
 
 
 class Decoders:
-    """`load(slot, rows)` fills a slot of shared memory with the squares of `rows`, in the background.
+    """Workers that fill slots of shared memory with the squares of rows, in the background.
 
-    Processes are forked, so that what reads a set (open archives, listings of a million names) is simply there; where
-    that is not possible, or for few images, threads do the same (decoders release the interpreter).
+    Workers are forked processes, which share what reads a set (open archives, listings of a
+    million names). For few images, or where forking is unsafe, they are threads: decoders release
+    the interpreter.
     """
 
     def __init__(
-        self, square: Square, size: int, block: int, slots: int, workers: int, images: int
+        self, square: ReadSquare, size: int, block: int, slots: int, workers: int, images: int
     ):
-        """square: row -> (size, size, 3) uint8, or bytes; BadImage where it has neither. A slot holds `block`."""
+        """Allocate the slots and start the pool.
+
+        Args:
+            square: row -> (size, size, 3) uint8 pixels or encoded bytes; raises BadImage or
+                OSError for an image without either.
+            size: side of a square in px.
+            block: squares of a slot.
+            slots: number of slots.
+            workers: number of workers.
+            images: images that will be decoded in all, which decides between processes and threads.
+        """
         self.square = square
         shape = (block, size, size, 3)
         length = block * size * size * 3
@@ -44,9 +56,9 @@ class Decoders:
             for _ in range(slots)
         ]
         self._pool: Executor
-        self._task: Callable[[int, int, Sequence[int]], Told]
-        if workers > 1 and images >= FORKING and CAN_FORK:
-            self._pool, self._task = forked_pool(workers, _adopt, self), _fill
+        self._task: Callable[[int, int, Sequence[int]], Outcomes]
+        if workers > 1 and images >= MIN_IMAGES_TO_FORK and CAN_FORK:
+            self._pool, self._task = forked_pool(workers, _adopt, self), _fill_in_process
         else:
             self._pool, self._task = ThreadPoolExecutor(max(1, workers)), self.fill
 
@@ -56,41 +68,41 @@ class Decoders:
     def __exit__(self, *error: object) -> None:
         self._pool.shutdown(wait=True, cancel_futures=True)
 
-    def load(self, slot: int, rows: Sequence[int]) -> list[Future[Told]]:
-        """Start filling `slot`; `wait` for what comes back."""
-        starts = range(0, len(rows), CHUNK)
+    def load(self, slot: int, rows: Sequence[int]) -> list[Future[Outcomes]]:
+        """Start filling `slot`; `wait` collects the outcomes."""
         return [
-            self._pool.submit(self._task, slot, start, rows[start : start + CHUNK])
-            for start in starts
+            self._pool.submit(self._task, slot, start, rows[start : start + IMAGES_PER_TASK])
+            for start in range(0, len(rows), IMAGES_PER_TASK)
         ]
 
-    def fill(self, slot: int, first: int, rows: Sequence[int]) -> Told:
-        """Decode `rows` into `slot` from place `first` on."""
-        told: Told = {}
+    def fill(self, slot: int, first: int, rows: Sequence[int]) -> Outcomes:
+        """Decode `rows` into `slot` from the place `first` on."""
+        outcomes: Outcomes = {}
         for place, row in enumerate(rows, first):
             try:
                 picture = self.square(row)
             except (BadImage, OSError) as error:
-                told[place] = str(error)
+                outcomes[place] = str(error)
                 continue
             if isinstance(picture, bytes):
-                told[place] = picture
+                outcomes[place] = picture
             else:
                 self.slots[slot][place] = picture
-        return told
+        return outcomes
 
 
-def wait(loading: list[Future[Told]]) -> Told:
-    """The end of a load."""
+def wait(loading: list[Future[Outcomes]]) -> Outcomes:
+    """Wait for a load and return its outcomes; TransferError if a worker was killed."""
     with pool_errors("decodes images"):
-        return {place: what for future in loading for place, what in future.result().items()}
+        return {place: outcome for future in loading for place, outcome in future.result().items()}
 
 
 def _adopt(decoders: Decoders) -> None:
-    """In a forked process: what `_fill` works on."""
-    global _adopted
-    _adopted = decoders
+    """Keep the decoders of a forked process for `_fill_in_process`."""
+    global _decoders_of_process
+    _decoders_of_process = decoders
 
 
-def _fill(slot: int, first: int, rows: Sequence[int]) -> Told:
-    return _adopted.fill(slot, first, rows)
+def _fill_in_process(slot: int, first: int, rows: Sequence[int]) -> Outcomes:
+    assert _decoders_of_process is not None, "the pool calls `_adopt` first"
+    return _decoders_of_process.fill(slot, first, rows)

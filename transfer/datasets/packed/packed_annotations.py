@@ -1,4 +1,4 @@
-"""Annotations beside packed images: which classes each shows, its boxes and its mask, in pixels of the original."""
+"""Annotations of packed images: classes, boxes and masks, in pixels of the original images."""
 
 from __future__ import annotations
 
@@ -21,61 +21,79 @@ FILE = "annotations.h5"
 
 
 def write_annotations(folder: Path, listing: Listing, rows: Sequence[int]) -> None:
-    """Keep the annotations of `rows` of an annotated listing in the artifact's `folder`."""
-    from PIL import Image
+    """Write the annotations of a listing to a file of the artifact.
 
-    boxes = [listing.annotations.boxes(row) for row in rows]
-    masks = [listing.annotations.mask(row) or b"" for row in rows]
-    sizes = []
-    for row in rows:
-        with Image.open(
-            io.BytesIO(listing.read(row))
-        ) as image:  # of a listing that keeps files: the header only
-            sizes.append(image.size)
+    Args:
+        folder: the folder of the artifact.
+        listing: images with annotations, stored as encoded files.
+        rows: the rows that were packed, in order.
+    """
+    annotations = listing.annotations
+    assert annotations is not None, "the caller checks `annotations`"
+    boxes = [annotations.boxes(row) for row in rows]
+    masks = [annotations.mask(row) or b"" for row in rows]
     columns = {
-        "targets": listing.annotations.targets[list(rows)],
-        "sizes": np.array(sizes, dtype=np.int64).reshape(-1, 2),
-        "box_starts": np.cumsum([0, *(len(one.labels) for one in boxes)]),
+        "targets": annotations.targets[list(rows)],
+        "sizes": np.array([_size(listing, row) for row in rows], dtype=np.int64).reshape(-1, 2),
+        "box_starts": np.cumsum([0, *(len(image_boxes.labels) for image_boxes in boxes)]),
         "mask_starts": np.cumsum([0, *map(len, masks)]),
         "masks": np.frombuffer(b"".join(masks) or b"\0", dtype=np.uint8),
     }
-    empty = Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
     for name in Boxes._fields:
-        columns[name] = np.concatenate([getattr(one, name) for one in (empty, *boxes)])
+        parts = [getattr(image_boxes, name) for image_boxes in (_no_boxes(), *boxes)]
+        columns[name] = np.concatenate(parts)
     columns["difficult"] = columns["difficult"].astype(np.uint8)
-    # A table's columns are chunked by rows, of which a set without a single box has none.
+    # Columns are chunked by rows, so a column without rows (a set without boxes) is left out.
     write_table(folder / FILE, {name: values for name, values in columns.items() if len(values)})
 
 
+def _size(listing: Listing, row: int) -> tuple[int, int]:
+    """Return width and height of an image, of which only the header is read."""
+    from PIL import Image
+
+    data = listing.read(row)
+    assert isinstance(data, bytes), "images with annotations are stored as files"
+    with Image.open(io.BytesIO(data)) as image:
+        return image.size
+
+
+def _no_boxes() -> Boxes:
+    return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
+
+
 class PackedAnnotations:
-    """The annotations of a packed set, by its rows."""
+    """The annotations of a packed set by its rows.
+
+    `targets` (N, classes) int8 are those of `Annotations`; `sizes` (N, 2) are width and height of
+    the original images in px.
+    """
+
+    targets: numpy.ndarray
+    sizes: numpy.ndarray
 
     def __init__(self, images: Images):
-        """FileNotFoundError where the set has none: see `is_annotated`."""
+        """Open the annotations; FileNotFoundError if the set has none, see `has_annotations`."""
         self._images, self._table = images, TableReader(images.folder / FILE)
         places = slice(None) if images.places is None else images.places
-        self.targets: numpy.ndarray = self._table.read("targets")[
-            places
-        ]  # (N, classes) int8, see Annotations
-        self.sizes: numpy.ndarray = self._table.read("sizes")[
-            places
-        ]  # (N, 2) width, height of the originals, px
-        self._box_starts, self._mask_starts = (
-            self._table.read("box_starts"),
-            self._table.read("mask_starts"),
-        )
+        self.targets = self._table.read("targets")[places]
+        self.sizes = self._table.read("sizes")[places]
+        self._box_starts = self._table.read("box_starts")
+        self._mask_starts = self._table.read("mask_starts")
 
     def boxes(self, row: int) -> Boxes:
-        """The objects of an image."""
+        """Return the boxes of an image."""
         place = self._images.place(row)
         start, end = self._box_starts[place : place + 2]
         if start == end:
-            return Boxes(np.zeros((0, 4), np.float32), np.zeros(0, np.int64), np.zeros(0, bool))
+            return _no_boxes()
         corners, labels, difficult = (self._table.read(name, start, end) for name in Boxes._fields)
         return Boxes(corners, labels, difficult.astype(bool))
 
     def mask(self, row: int) -> numpy.ndarray | None:
-        """(H, W) uint8 class indices, 0 for the background, 255 for borders; None where the image has none."""
+        """Return the mask of an image, (H, W) uint8, or None if it has none.
+
+        Values are class indices, 0 for the background, 255 for borders.
+        """
         from PIL import Image
 
         place = self._images.place(row)
@@ -87,5 +105,5 @@ class PackedAnnotations:
 
 
 def has_annotations(images: Images) -> bool:
-    """Whether boxes, masks and lists of classes were packed with the images."""
+    """Whether annotations were packed with the images."""
     return (images.folder / FILE).exists()

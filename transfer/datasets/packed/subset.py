@@ -1,10 +1,11 @@
-"""Which images of a split are kept: some classes, so many of each, a share, at most so many; drawn alike everywhere."""
+"""Subsets of a split: some classes, a number or a share of images; the same on every machine."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError, did_you_mean
+from transfer.utils.formatting import plural
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -18,44 +19,60 @@ if TYPE_CHECKING:
 def subset(
     spec: ImageSpec, count: int, labels: Sequence[int] | None, classes: Sequence[str]
 ) -> tuple[numpy.ndarray, numpy.ndarray | None, list[str]]:
-    """Rows that are kept, in the set's order; their labels; the names of the classes.
+    """Return the rows of a subset in the order of the set, their labels, and the class names.
 
-    Drawn, never every n-th: a set may be sorted by class, or its classes may take turns. A larger subset of the same
-    seed holds every smaller one. TransferError for a class that there is not, or a class of too few images.
+    Rows are drawn at random, because a set may be sorted by class, or its classes may alternate.
+    A larger subset of the same seed contains every smaller one. TransferError for an unknown
+    class, or for a class with too few images.
+
+    Args:
+        spec: the subset.
+        count: images of the split.
+        labels: their labels; None if the split has none.
+        classes: the class names in the order of the labels.
     """
-    order = np.random.RandomState(spec.subset_seed).permutation(
-        count
-    )  # a stream that numpy has frozen
-    numbers = None if labels is None else np.asarray(labels, dtype=np.int64)
+    # numpy guarantees that the stream of RandomState never changes.
+    order = np.random.RandomState(spec.subset_seed).permutation(count)
     names = list(classes)
-    if (spec.classes or spec.per_class) and numbers is None:
-        raise TransferError(
-            f"image set '{spec.location}' has no labels: `classes` and `per_class` need them"
-        )
+    if labels is None:
+        if spec.classes or spec.per_class:
+            raise TransferError(
+                f"image set '{spec.location}' has no labels: `classes` and `per_class` need them"
+            )
+        return np.sort(_take_share(spec, order)), None, names
+    numbers = np.asarray(labels, dtype=np.int64)
     if spec.classes:
         unknown = next((name for name in spec.classes if name not in names), None)
         if unknown is not None:
-            raise TransferError(
-                f"image set '{spec.location}' has no class '{unknown}'{did_you_mean(unknown, names)}"
-            )
+            hint = did_you_mean(unknown, names)
+            raise TransferError(f"image set '{spec.location}' has no class '{unknown}'{hint}")
         renumbered = np.full(len(names), -1)
         renumbered[[names.index(name) for name in spec.classes]] = np.arange(len(spec.classes))
         numbers, names = renumbered[numbers], list(spec.classes)
         order = order[numbers[order] >= 0]
     if spec.per_class:
-        found = np.unique(numbers[order])
-        order = np.concatenate(
-            [_some(spec, order[numbers[order] == one], names, one) for one in found]
-        )
+        parts = [
+            _take_of_class(
+                spec,
+                order[numbers[order] == label],
+                names[label] if label < len(names) else str(label),
+            )
+            for label in np.unique(numbers[order])
+        ]
+        order = np.concatenate(parts)
         order = order[np.random.RandomState(spec.subset_seed).permutation(len(order))]
-    if spec.fraction:
-        order = order[: max(1, round(spec.fraction * len(order)))]
-    rows = np.sort(order[: spec.limit])
-    return rows, None if numbers is None else numbers[rows], names
+    rows = np.sort(_take_share(spec, order))
+    return rows, numbers[rows], names
 
 
 def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
-    """How many images there will be at most, as far as that is known before the labels are."""
+    """Return the largest number of images that a subset can have, before the labels are read.
+
+    Args:
+        spec: the subset.
+        count: images of the split.
+        classes: its classes; 0 if they are not known.
+    """
     if isinstance(spec.per_class, int) and classes:
         count = min(count, spec.per_class * (len(spec.classes) if spec.classes else classes))
     elif spec.per_class:
@@ -65,11 +82,21 @@ def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
     return min(count, spec.limit or count)
 
 
-def _some(spec: ImageSpec, rows: numpy.ndarray, names: Sequence[str], label: int) -> numpy.ndarray:
-    if isinstance(spec.per_class, int):
-        if len(rows) < spec.per_class:
-            raise TransferError(
-                f"image set '{spec.location}' has {len(rows)} images of class '{names[label]}', not {spec.per_class}"
-            )
-        return rows[: spec.per_class]
-    return rows[: max(1, round(spec.per_class * len(rows)))]
+def _take_share(spec: ImageSpec, order: numpy.ndarray) -> numpy.ndarray:
+    """Return the first rows of a random order, by `fraction` and `limit`."""
+    if spec.fraction:
+        order = order[: max(1, round(spec.fraction * len(order)))]
+    return order[: spec.limit]
+
+
+def _take_of_class(spec: ImageSpec, rows: numpy.ndarray, name: str) -> numpy.ndarray:
+    """Return the first rows of a class, by `per_class`; at least one."""
+    if isinstance(spec.per_class, float):
+        return rows[: max(1, round(spec.per_class * len(rows)))]
+    assert spec.per_class is not None, "the caller checks `per_class`"
+    if len(rows) < spec.per_class:
+        raise TransferError(
+            f"image set '{spec.location}' has {plural(len(rows), 'image')} of class '{name}', "
+            f"not {spec.per_class}"
+        )
+    return rows[: spec.per_class]

@@ -1,14 +1,14 @@
-"""The files that packed images lie in, written block by block, so that an interrupted packing goes on."""
+"""The files of packed images, written block by block, so that an interrupted packing resumes."""
 
 from __future__ import annotations
 
 import io
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Protocol
 
+from transfer.utils.files import flush
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -16,38 +16,58 @@ if TYPE_CHECKING:
 
 
 class PackedFile(Protocol):
-    """`start` or `resume`, then `append` and `flushed` for each block, then `finish`."""
+    """A writer: `start` or `resume`, then `append` and `flushed` for each block, then `finish`."""
 
-    def start(self) -> None: ...
+    def start(self) -> None:
+        """Begin with no images."""
+        ...
 
     def resume(self, saved: dict[str, Any]) -> bool:
-        """Go on after what `flushed` told last; False where that is no longer there."""
+        """Continue after the images of `saved`, the last result of `flushed`.
+
+        Return False if their bytes are missing; then call `start`.
+        """
         ...
 
-    def append(self, pictures: Sequence[numpy.ndarray | bytes]) -> None: ...
+    def append(self, pictures: Sequence[numpy.ndarray | bytes]) -> None:
+        """Write squares after the ones before."""
+        ...
 
     def flushed(self) -> dict[str, Any]:
-        """What has been appended is safely on disk; what `resume` needs to know."""
+        """Wait until all squares are on the disk, and return what `resume` needs."""
         ...
 
-    def finish(self, folder: Path) -> None: ...
+    def finish(self, folder: Path) -> None:
+        """Move the complete files into the artifact's folder."""
+        ...
 
 
-def _opened(path: Path, mode: str) -> IO[bytes]:
+def _open(path: Path, mode: str) -> IO[bytes]:
     return open(path, mode)  # closed by `finish`, or with the process
 
 
+def _flush(file: IO[bytes], path: Path) -> None:
+    file.flush()
+    flush(path)
+
+
 class RawFile:
-    """`images.npy`: (N, S, S, 3) uint8, to be mapped into memory."""
+    """A writer of pixels: `images.npy`, (N, S, S, 3) uint8, to be mapped into memory."""
 
     def __init__(self, drafts: Path, count: int, size: int):
-        """count: how many there will be at most."""
+        """Reserve the header.
+
+        Args:
+            drafts: folder of the unfinished file.
+            count: the largest number of images.
+            size: side of an image in px.
+        """
         self.path, self.size, self.written = drafts / "images.npy", size, 0
         self.start_of_pixels = len(self._header(count))
         self.file: IO[bytes]
 
     def start(self) -> None:
-        self.file = _opened(self.path, "wb")
+        self.file = _open(self.path, "wb")
         self.file.seek(self.start_of_pixels)
 
     def resume(self, saved: dict[str, Any]) -> bool:
@@ -56,7 +76,7 @@ class RawFile:
         if not self.path.exists() or self.path.stat().st_size < end:
             self.written = 0
             return False
-        self.file = _opened(self.path, "r+b")
+        self.file = _open(self.path, "r+b")
         self.file.seek(end)
         self.file.truncate()
         return True
@@ -67,11 +87,12 @@ class RawFile:
         self.written += len(pictures)
 
     def flushed(self) -> dict[str, Any]:
-        _sync(self.file)
+        _flush(self.file, self.path)
         return {"written": self.written}
 
     def finish(self, folder: Path) -> None:
-        # The header comes last: only now is it known how many there are. numpy pads it for a growing first axis.
+        # The header is written last, when the number of images is known. numpy pads it, so that
+        # its length is the same for any number.
         self.file.seek(0)
         self.file.write(self._header(self.written))
         self.file.close()
@@ -85,21 +106,22 @@ class RawFile:
 
 
 class JpegFile:
-    """`images.bin`: JPEG bytes end to end; `offsets.npy`: (N + 1,) int64, where each begins."""
+    """A writer of JPEG: `images.bin`, all bytes, and `offsets.npy`, (N + 1,) int64 starts."""
 
     def __init__(self, drafts: Path, count: int, size: int):
+        """Name the unfinished files in `drafts`; number and size of the images are not needed."""
         self.path, self.starts = drafts / "images.bin", drafts / "offsets.bin"
         self.file: IO[bytes]
         self.ends: IO[bytes]
 
     def start(self) -> None:
-        self.file, self.ends = _opened(self.path, "wb"), _opened(self.starts, "wb")
+        self.file, self.ends = _open(self.path, "wb"), _open(self.starts, "wb")
 
     def resume(self, saved: dict[str, Any]) -> bool:
         places = ((self.path, saved["bytes"]), (self.starts, 8 * saved["written"]))
         if not all(path.exists() and path.stat().st_size >= end for path, end in places):
             return False
-        self.file, self.ends = _opened(self.path, "r+b"), _opened(self.starts, "r+b")
+        self.file, self.ends = _open(self.path, "r+b"), _open(self.starts, "r+b")
         for file, (_, end) in zip((self.file, self.ends), places, strict=True):
             file.seek(end)
             file.truncate()
@@ -108,13 +130,14 @@ class JpegFile:
     def append(self, pictures: Sequence[numpy.ndarray | bytes]) -> None:
         ends = []
         for picture in pictures:
+            assert isinstance(picture, bytes), "squares are encoded before they are appended"
             self.file.write(picture)
             ends.append(self.file.tell())
         self.ends.write(np.array(ends, dtype="<i8").tobytes())
 
     def flushed(self) -> dict[str, Any]:
-        _sync(self.file)
-        _sync(self.ends)
+        _flush(self.file, self.path)
+        _flush(self.ends, self.starts)
         return {"bytes": self.file.tell(), "written": self.ends.tell() // 8}
 
     def finish(self, folder: Path) -> None:
@@ -128,8 +151,3 @@ class JpegFile:
             allow_pickle=False,
         )
         self.starts.unlink()
-
-
-def _sync(file: IO[bytes]) -> None:
-    file.flush()
-    os.fsync(file.fileno())

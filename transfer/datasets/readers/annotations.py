@@ -1,4 +1,4 @@
-"""Annotations of images that show several things: which classes, where (boxes), and which pixels (masks)."""
+"""Annotations of images that show several objects: classes, boxes and masks."""
 
 from __future__ import annotations
 
@@ -13,8 +13,10 @@ if TYPE_CHECKING:
 class Boxes(NamedTuple):
     """The n objects of an image.
 
-    corners: (n, 4) float32, x1, y1, x2, y2 in pixels, counted from 0; the last row and column belong to the box.
-    labels: (n,) int64. difficult: (n,) bool: an object that an evaluation counts neither as found nor as missed.
+    corners: (n, 4) float32, x1, y1, x2, y2 in pixels from 0; the box includes the last row and
+        column.
+    labels: (n,) int64.
+    difficult: (n,) bool; an evaluation counts a difficult object neither as detected nor as missed.
     """
 
     corners: numpy.ndarray
@@ -24,12 +26,14 @@ class Boxes(NamedTuple):
 
 @dataclass(frozen=True)
 class Annotations:
-    """Of the images of a listing, by their rows. `boxes` and `mask` read files as `Listing.read` does: from several
-    threads, and after a fork.
+    """Annotations of a listing's images, by row.
 
-    targets: (N, classes) int8: 1 the image shows the class, -1 it does not, 0 not to be counted (difficult objects
-    only). `mask(row)`: the bytes of a PNG of class indices, 0 for the background, class i as i + 1, 255 for borders;
-    None where the image has none.
+    Several threads and forked processes may call `boxes` and `mask`, as they may `Listing.read`.
+
+    targets: (N, classes) int8: 1 for a class that the image shows, -1 for one that it does not, 0
+        for one of which it shows difficult objects only.
+    mask: the bytes of a PNG of class indices, or None for an image without a mask. 0 is the
+        background, i + 1 is class i, 255 are borders.
     """
 
     classes: list[str]

@@ -1,8 +1,8 @@
-"""Sources: where the images of a set come from, before they are packed.
+"""What every reader provides: a survey of a dataset's splits, and the images of one split.
 
-A source answers three questions: what is there (`survey`, quick, without heavy imports where a file has not changed
-since it was last looked at), which images a split has (`listing`), and what one of them looks like (`Listing.read`).
-`readers.py` lists those that there are.
+A source has two methods. `survey` reports the splits with their fingerprints; it is quick and
+imports no heavy library where no file changed since the last survey. `listing` lists the images of
+one split, and `Listing.read` reads one of them. `reader_factory.py` chooses the source.
 """
 
 from __future__ import annotations
@@ -20,11 +20,16 @@ if TYPE_CHECKING:
     from transfer.datasets.readers.annotations import Annotations
 
 DEFAULT_SIZE = 96
+MAX_CLASSES = 1_000_000  # the limit of integer labels where a dataset does not name its classes
+SPLIT_NAMES = ("unlabeled", "train", "val", "test")  # folders and shards of these names are splits
 
 
 @dataclass(frozen=True)
 class Split:
-    """What is known of a split without decoding it. `fingerprint` changes when a byte of an image or a label does."""
+    """What is known of a split without decoding it.
+
+    `fingerprint` changes with any byte of an image and with any label.
+    """
 
     count: int
     labeled: bool
@@ -32,18 +37,18 @@ class Split:
 
 
 class Splits(Mapping[str, Split]):
-    """Splits that are looked at when they are asked for: to score on a set's test images costs no look at the rest."""
+    """Splits that are surveyed on first access: the test split alone is read without the others."""
 
-    def __init__(self, names: Iterable[str], look: Callable[[str], Split]):
-        self._names, self._look = list(names), look
-        self._seen: dict[str, Split] = {}
+    def __init__(self, names: Iterable[str], survey_split: Callable[[str], Split]):
+        self._names, self._survey_split = list(names), survey_split
+        self._surveyed: dict[str, Split] = {}
 
     def __getitem__(self, name: str) -> Split:
         if name not in self._names:
             raise KeyError(name)
-        if name not in self._seen:
-            self._seen[name] = self._look(name)
-        return self._seen[name]
+        if name not in self._surveyed:
+            self._surveyed[name] = self._survey_split(name)
+        return self._surveyed[name]
 
     def __contains__(self, name: object) -> bool:
         return name in self._names
@@ -55,7 +60,7 @@ class Splits(Mapping[str, Split]):
         return len(self._names)
 
 
-# Where a set has no split of that name: the published test splits of many sets have no labels, and `val` is scored.
+# Splits that replace a missing one. Many published test splits have no labels, so `val` is scored.
 SPLIT_FALLBACKS = {
     "unlabeled": ["train", "trainval"],
     "train": ["trainval"],
@@ -66,10 +71,10 @@ SPLIT_FALLBACKS = {
 
 @dataclass(frozen=True)
 class Survey:
-    """What is known of a set.
+    """What is known of a dataset.
 
-    `changes` tells what differs from the last time that it was looked at; it grows as splits are asked for. `absent`
-    has the splits that the set should have: what to do to have them.
+    `changes` lists what differs from the last survey; it grows as splits are accessed. `absent`
+    maps the splits whose files are missing to a message that explains how to get them.
     """
 
     splits: Mapping[str, Split]
@@ -78,35 +83,43 @@ class Survey:
     changes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
 
-    def resolve_split(self, wanted: str, explicit: bool, labeled: bool = False) -> str:
-        """The split to read: `wanted`, or, unless the file names it, what stands in for it (see INSTEAD).
+    def resolve_split(self, requested: str, explicit: bool, labeled: bool = False) -> str:
+        """Return the split to read: the requested one, or its fallback (see SPLIT_FALLBACKS).
 
-        With `labeled`, one without labels is passed over where another has them. `unlabeled` may be the only split.
+        UsageError where neither exists. A dataset's only split serves as `unlabeled`.
+
+        Args:
+            requested: name of the split.
+            explicit: the pipeline file names the split, so no fallback replaces it.
+            labeled: prefer a fallback with labels to a split without.
         """
-        names = [wanted, *([] if explicit else SPLIT_FALLBACKS.get(wanted, []))]
-        there = [name for name in names if name in self.splits]
-        fitting = [name for name in there if explicit or not labeled or self.splits[name].labeled]
-        lost = next((name for name in names if name in self.absent), None)
-        # Unlabeled images that are only not there yet are no reason to learn from others.
-        if fitting and not (wanted == "unlabeled" and lost == wanted):
-            return fitting[0]
-        if lost is not None:
-            raise UsageError(self.absent[lost])
-        if there:
-            return there[0]
-        if wanted == "unlabeled" and not explicit and len(self.splits) == 1:
+        names = [requested, *([] if explicit else SPLIT_FALLBACKS.get(requested, []))]
+        present = [name for name in names if name in self.splits]
+        suitable = [
+            name for name in present if explicit or not labeled or self.splits[name].labeled
+        ]
+        missing = next((name for name in names if name in self.absent), None)
+        # Missing unlabeled images are an error, not a reason to train on another split.
+        if suitable and not (requested == "unlabeled" and missing == requested):
+            return suitable[0]
+        if missing is not None:
+            raise UsageError(self.absent[missing])
+        if present:
+            return present[0]
+        if requested == "unlabeled" and not explicit and len(self.splits) == 1:
             return next(iter(self.splits))
-        raise UsageError(f"has no split '{wanted}' (it has: {', '.join(self.splits) or 'none'})")
+        raise UsageError(f"has no split '{requested}' (it has: {', '.join(self.splits) or 'none'})")
 
 
 @dataclass(frozen=True)
 class Listing:
     """The images of a split in a fixed order.
 
-    `read(row)` gives the encoded bytes of an image (JPEG, PNG, WebP), or its (H, W, 3) uint8 pixels where the set keeps
-    pixels; BadImage or OSError says what is wrong with it. It may be called from several threads, and in a process
-    that was forked: nothing that it opens is open before it is first called. `render`, where there is one, gives the
-    (n, H, W, 3) uint8 pixels of several rows at once, and costs less an image.
+    `read(row)` returns the encoded bytes of an image (JPEG, PNG, WebP), or its (H, W, 3) uint8
+    pixels where the dataset stores pixels. BadImage or OSError explains why an image cannot be
+    used. It may be called from several threads and in a forked process: it opens no file before its
+    first call. `render`, where present, returns the (n, H, W, 3) uint8 pixels of several rows at
+    once, at a lower cost per image.
     """
 
     ids: list[str]
@@ -117,8 +130,12 @@ class Listing:
 
 
 class Source(Protocol):
-    """What a reader offers."""
+    """The interface of a reader."""
 
-    def survey(self, memory: StampCache) -> Survey: ...
+    def survey(self, memory: StampCache) -> Survey:
+        """Return the splits and classes; `memory` keeps what was learned from unchanged files."""
+        ...
 
-    def listing(self, split: str) -> Listing: ...
+    def listing(self, split: str) -> Listing:
+        """Return the images of a split; UsageError where it does not exist."""
+        ...

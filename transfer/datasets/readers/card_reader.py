@@ -1,4 +1,4 @@
-"""What the readers that a card instructs have in common: which splits are there, and what was read of their files."""
+"""The base of readers that depend on a card: complete splits, and facts about their files."""
 
 from __future__ import annotations
 
@@ -9,116 +9,126 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.datasets.readers.base import Listing, Split, Splits, Survey
-from transfer.datasets.readers.file_tree import Tree, changes, digests
+from transfer.datasets.readers.file_digests import changes, digests
+from transfer.datasets.readers.file_tree import Tree
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
+CHECKS = "?"  # key of the results of checks in the memory; no file of a dataset has this name
+
 
 class ChangeTracker:
-    """One look at a set: what is remembered of its files, and what has changed since."""
+    """Digests of a dataset's files during one survey, and what changed since the last survey."""
 
-    def __init__(self, place: Path, memory: StampCache):
-        self._place, self._memory = place, memory
+    def __init__(self, path: Path, memory: StampCache):
+        self._path, self._memory = path, memory
         self.changes: list[str] = []
 
     def digests(self, tree: Tree, names: Iterable[str], below: str | None = None) -> dict[str, str]:
-        """Name -> sha256 of every file; a file is read again when its stamp has changed.
+        """Return the sha256 of each file; only files with a new stamp are read again.
 
-        With `below`, `names` are all that is of interest in that folder: what was there before is told as gone.
+        Args:
+            tree: the dataset.
+            names: the files.
+            below: prefix of a folder of which `names` are all files: the files remembered of it
+                that are not in `names` are reported as removed.
         """
-        groups: dict[
-            str, list[str]
-        ] = {}  # a memory for each folder at the top: they are not all asked for together
+        # Each top-level folder has its own memory, since splits are surveyed at different times.
+        groups: dict[str, list[str]] = {}
         for name in names:
             groups.setdefault(name.rpartition("/")[0].partition("/")[0], []).append(name)
-        found: dict[str, str] = {}
-        for top, some in groups.items():
-            known = self._memory.recall(tree.path / top)
-            now, wanted = {}, set(some)
-            gone = {
-                name
-                for name in known
-                if below is not None and name.startswith(below) and name not in wanted
-            }
-            rest = {
-                name: facts
-                for name, facts in known.items()
-                if name not in wanted and name not in gone
-            }
-            now = digests(tree, some, known, partial(self._keep, tree.path / top, rest))
-            before = {name: facts for name, facts in known.items() if name not in rest}
-            if now != before:
-                self._keep(tree.path / top, rest, now)
-            self.changes += changes(before, now)
-            found |= {name: facts[1] for name, facts in now.items()}
-        return found
+        result: dict[str, str] = {}
+        for top, members in groups.items():
+            result |= self._folder_digests(tree, tree.path / top, members, below)
+        return result
 
-    def _keep(self, key: Path, rest: dict[str, list], facts: dict[str, list]) -> None:
-        self._memory.keep(key, rest | facts)
+    def _folder_digests(
+        self, tree: Tree, key: Path, names: list[str], below: str | None
+    ) -> dict[str, str]:
+        known, requested = self._memory.recall(key), set(names)
+        before, others = {}, {}
+        for name, facts in known.items():
+            surveyed = name in requested or (below is not None and name.startswith(below))
+            (before if surveyed else others)[name] = facts
+        now = digests(tree, names, known, partial(self._keep, key, others))
+        if now != before:
+            self._keep(key, others, now)
+        self.changes += changes(before, now)
+        return {name: facts[1] for name, facts in now.items()}
 
-    def checked(self, fingerprint: str, check: Callable[[], int]) -> int:
-        """What `check` returned for the files of this fingerprint; it is called once for them."""
-        known = self._memory.recall(self._place / "?")  # a name that no file of a set has
+    def _keep(self, key: Path, others: dict[str, list], facts: dict[str, list]) -> None:
+        self._memory.keep(key, others | facts)
+
+    def checked_count(self, fingerprint: str, check: Callable[[], int]) -> int:
+        """Return the result of `check` for the files of a fingerprint; it runs once for them."""
+        known = self._memory.recall(self._path / CHECKS)
         if fingerprint not in known:
             known[fingerprint] = check()
-            self._memory.keep(self._place / "?", known)
+            self._memory.keep(self._path / CHECKS, known)
         return known[fingerprint]
 
 
 class CardSource(ABC):
-    """A set that a card describes, in the folder (or the archive) `place`."""
+    """A dataset that a card describes, in the folder or archive at `path`.
 
-    def __init__(self, card: Card, place: Path):
-        self.card, self.place = card, place
+    `missing_files` is called first; the other methods depend on its result.
+    """
+
+    def __init__(self, card: Card, path: Path):
+        self.card, self.path = card, path
 
     @abstractmethod
-    def find(self) -> dict[str, str]:
-        """Look what is there: split -> what is missing of it, nothing where all is there."""
+    def missing_files(self) -> dict[str, str]:
+        """Return for each split of the card which files are missing; "" for a complete split."""
 
     @abstractmethod
     def classes(self) -> list[str]:
-        """Names of the classes, in the order of their labels, after `find`."""
+        """Return the names of the classes in the order of their labels."""
 
     @abstractmethod
-    def facts(self, name: str, look: ChangeTracker) -> Split:
-        """What is known of a split that is there, after `find`."""
+    def split_info(self, name: str, tracker: ChangeTracker) -> Split:
+        """Return what is known of a complete split."""
 
     @abstractmethod
-    def images(self, name: str) -> Listing:
-        """The images of a split that is there, after `find`."""
+    def split_listing(self, name: str) -> Listing:
+        """Return the images of a complete split."""
 
     def survey(self, memory: StampCache) -> Survey:
-        """Splits (each looked at when asked for) and classes; UsageError says how to get what is not there."""
-        missing = self._find()
-        look = ChangeTracker(self.place, memory)
-
-        def split(name: str) -> Split:
-            return self.facts(name, look)
-
-        there = [name for name, what in missing.items() if not what]
+        """Return classes and splits; UsageError explains how to get a dataset that is missing."""
+        missing = self._checked_missing()
+        tracker = ChangeTracker(self.path, memory)
+        complete = [name for name, problem in missing.items() if not problem]
         absent = {
-            name: self.card.absent(self.place, f"lacks its split '{name}': {what}")
-            for name, what in missing.items()
-            if what
+            name: self.card.absent(self.path, f"lacks its split '{name}': {problem}")
+            for name, problem in missing.items()
+            if problem
         }
-        return Survey(Splits(there, split), self.classes(), self.card.size, look.changes, absent)
+        splits = Splits(complete, lambda name: self.split_info(name, tracker))
+        return Survey(splits, self.classes(), self.card.size, tracker.changes, absent)
 
     def listing(self, split: str) -> Listing:
-        if self._find().get(split, "unknown"):
-            raise UsageError(f"{self.place} has no split '{split}' any more")
-        return self.images(split)
+        """Return the images of a split; UsageError where its files are missing."""
+        if self._checked_missing().get(split, "unknown"):
+            raise UsageError(f"{self.path}: split '{split}' no longer exists")
+        return self.split_listing(split)
 
-    def _find(self) -> dict[str, str]:
-        missing = self.find() if self.place.exists() else {"": f"there is no {self.place}"}
+    def _checked_missing(self) -> dict[str, str]:
+        exists = self.path.exists()
+        missing = self.missing_files() if exists else {"": f"{self.path} does not exist"}
         if all(missing.values()):
-            what = f"image set '{self.card.name}' is not there: {next(iter(missing.values()))}"
-            raise UsageError(self.card.absent(self.place, what))
+            problem = f"image set '{self.card.name}' is missing: {next(iter(missing.values()))}"
+            raise UsageError(self.card.absent(self.path, problem))
         return missing
 
 
-def rooted(tree: Tree, roots: Iterable[str]) -> Tree:
-    """The first folder of `roots` that is there, as a tree; else the tree itself."""
+def descend(tree: Tree, roots: Iterable[str]) -> Tree:
+    """Return the first of the folders `roots` that exists, as a tree; else the tree itself."""
     return next((tree.below(root) for root in roots if tree.is_folder(root)), tree)
+
+
+def missing_text(subject: object, alternatives: Iterable[str]) -> str:
+    """Return `SUBJECT has no A, nor B` for the missing files of each alternative layout."""
+    return f"{subject} has no {', nor '.join(dict.fromkeys(alternatives))}"

@@ -1,4 +1,4 @@
-"""Reader `drawings`: pictures rendered on this machine instead of read from files."""
+"""Reader `drawings`: images rendered on this machine instead of read from files."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 class DrawingsSource:
-    """See `render.py` for what is drawn."""
+    """The drawings of `datasets/drawings/render.py`."""
 
     def survey(self, memory: StampCache) -> Survey:
-        """Known without drawing anything: the version stands for the pixels."""
+        """Return splits and classes without drawing; the version determines the pixels."""
         splits = {
             name: Split(count, True, f"drawings/{render.VERSION}/{name}")
             for name, count in render.SPLITS.items()
@@ -25,10 +25,12 @@ class DrawingsSource:
         return Survey(splits, list(render.CLASSES), render.SIZE)
 
     def listing(self, split: str) -> Listing:
+        """Return the drawings of a split."""
         labels = render.labels(split).tolist()
         ids = [f"{split}/{row}" for row in range(len(labels))]
-        return Listing(ids, labels, partial(_one, split), render=partial(render.render, split))
+        read = partial(_render_row, split)
+        return Listing(ids, labels, read, render=partial(render.render, split))
 
 
-def _one(split: str, row: int) -> numpy.ndarray:
+def _render_row(split: str, row: int) -> numpy.ndarray:
     return render.render(split, [row])[0]

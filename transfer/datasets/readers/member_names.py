@@ -1,4 +1,4 @@
-"""Names inside a set: whether they stay in it, and which of them are pictures."""
+"""Names of files in a dataset: which are images, and which would lead out of the dataset."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ import os
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def is_picture(name: str) -> bool:
+def is_image(name: str) -> bool:
+    """Whether the suffix is that of a supported image format."""
     return name.lower().endswith(SUFFIXES)
 
 
@@ -17,14 +18,14 @@ def is_hidden(name: str) -> bool:
 
 
 def tidy(name: str) -> str:
-    """The name without `./` and doubled slashes."""
+    """Return the name without `./` and repeated slashes."""
     return ("/" if name.startswith("/") else "") + "/".join(
         part for part in name.split("/") if part not in ("", ".")
     )
 
 
-def unsafe(name: str) -> str:
-    """What is wrong with a name from a list or an archive; nothing where it names a file below the set's folder."""
+def name_fault(name: str) -> str:
+    """Return why a name from a list or an archive is invalid; "" for a file below the dataset."""
     if not_utf8(name):
         return "its name is not valid UTF-8"
     if not name or "\0" in name:
@@ -37,5 +38,5 @@ def unsafe(name: str) -> str:
 
 
 def not_utf8(name: str) -> bool:
-    """Whether a file system or an archive gave bytes for the name that no text can hold."""
+    """Whether the name holds bytes of a file system or an archive that are not UTF-8."""
     return any("\ud800" <= character <= "\udfff" for character in name)

@@ -1,10 +1,10 @@
-"""Names of many files in one: {000..146}, {a,b} and *."""
+"""Patterns that name several files: {000..146}, {a,b} and *."""
 
 from __future__ import annotations
 
 import itertools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from transfer.errors import UsageError
@@ -15,48 +15,52 @@ MAX_SHARDS = 1_000_000
 
 
 def expand(pattern: Path) -> list[Path]:
-    """The files that a pattern with {000..146}, {a,b} and * stands for; UsageError where one is missing."""
-    found: list[Path] = []
-    for text in itertools.islice(_braces(str(pattern)), MAX_SHARDS):
-        if any(one in text for one in "*?["):
-            top = Path(Path(text).anchor or ".")
-            matched = (
-                sorted(top.glob(str(Path(text).relative_to(top))))
-                if Path(text).is_absolute()
-                else []
-            )
-            if not matched:
-                raise UsageError(f"there are no files {text}")
-            found += matched
-        else:
-            found.append(Path(text))
-    if missing := [str(path) for path in found if not path.exists()]:
+    """Return the files of a pattern with {000..146}, {a,b} and *, in its order.
+
+    UsageError where a file is missing or is named twice.
+    """
+    paths: list[Path] = []
+    for text in itertools.islice(_expand_braces(str(pattern)), MAX_SHARDS):
+        if not any(wildcard in text for wildcard in "*?["):
+            paths.append(Path(text))
+            continue
+        matches = _glob(Path(text))
+        if not matches:
+            raise UsageError(f"{text} matches no files")
+        paths += matches
+    if missing := [str(path) for path in paths if not path.exists()]:
         raise UsageError(
-            f"{len(missing)} of {len(found)} shards of {pattern} are not there:{fault_list(missing)}"
+            f"{pattern}: {len(missing)} of {len(paths)} shards do not exist:{fault_list(missing)}"
         )
-    if len({*found}) < len(found):
+    if len({*paths}) < len(paths):
         raise UsageError(f"{pattern} names a shard twice")
-    return found
+    return paths
 
 
-def _braces(text: str) -> Iterator[str]:
-    found = BRACES.search(text)
-    if found is None:
+def _glob(pattern: Path) -> list[Path]:
+    if not pattern.is_absolute():
+        return []
+    top = Path(pattern.anchor)
+    return sorted(top.glob(str(pattern.relative_to(top))))
+
+
+def _expand_braces(text: str) -> Iterator[str]:
+    braces = BRACES.search(text)
+    if braces is None:
         yield text
         return
-    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", found[1])
-    if numbers:
-        first, last = int(numbers[1]), int(numbers[2])
-        if last < first or last - first >= MAX_SHARDS:
-            raise UsageError(f"{{{found[1]}}} is no range of shards")
-        width = (
-            len(numbers[1])
-            if numbers[1].startswith("0") or len(numbers[1]) == len(numbers[2])
-            else 0
-        )
-        choices = (f"{number:0{width}}" for number in range(first, last + 1))
-    else:
-        choices = iter(found[1].split(","))
-    for choice in choices:
-        for rest in _braces(text[found.end() :]):
-            yield text[: found.start()] + choice + rest
+    for choice in _choices(braces[1]):
+        for rest in _expand_braces(text[braces.end() :]):
+            yield text[: braces.start()] + choice + rest
+
+
+def _choices(content: str) -> Iterable[str]:
+    numbers = re.fullmatch(r"(\d+)\.\.(\d+)", content)
+    if not numbers:
+        return content.split(",")
+    first, last = int(numbers[1]), int(numbers[2])
+    if last < first or last - first >= MAX_SHARDS:
+        raise UsageError(f"{{{content}}} is not a range of shards")
+    padded = numbers[1].startswith("0") or len(numbers[1]) == len(numbers[2])
+    width = len(numbers[1]) if padded else 0
+    return (f"{number:0{width}}" for number in range(first, last + 1))

@@ -1,7 +1,8 @@
-"""Reader `tar`: WebDataset shards, read as they are: files of one name and several suffixes are one sample.
+"""Reader `tar`: WebDataset shards: files with one name and several suffixes are a sample.
 
-`shards/train-{000..146}.tar`, `shards/*.tar`, one file, or a folder of them. A sample has one picture (jpg, jpeg, png,
-webp) and, where the set has labels, `cls` (a number or a name as text) or `json` with a field `label`.
+The path is a pattern (`shards/train-{000..146}.tar`, `shards/*.tar`), one file, or a folder.
+A sample has one image (jpg, jpeg, png, webp) and, in a labeled dataset, `cls` (a number or a name
+as text) or `json` with a field `label`.
 """
 
 from __future__ import annotations
@@ -10,232 +11,185 @@ import hashlib
 import json
 import re
 from functools import partial
+from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transfer.datasets.card_schema import Tar
-from transfer.datasets.readers.archive_tree import MemberPlace, read_place, tar_index
-from transfer.datasets.readers.base import Listing, Split, Survey
-from transfer.datasets.readers.member_names import SUFFIXES, is_hidden
+from transfer.datasets.readers.archive_index import MemberLocation
+from transfer.datasets.readers.archive_tree import read_member
+from transfer.datasets.readers.base import MAX_CLASSES, SPLIT_NAMES, Listing, Split, Survey
+from transfer.datasets.readers.read_errors import report_errors
 from transfer.datasets.readers.shard_patterns import expand
+from transfer.datasets.readers.shard_samples import index_samples
 from transfer.errors import UsageError
 from transfer.utils.files import file_stamp, hash_file
-from transfer.utils.formatting import fault_list
+from transfer.utils.formatting import fault_list, plural
 from transfer.utils.progress import Progress
 from transfer.utils.stamp_cache import StampCache, settled_stamp
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
-NAMED_SPLITS = ("unlabeled", "train", "val", "test")
-MAX_CLASSES = 1_000_000
-MAX_LABEL_BYTES = 1 << 20
+
+class Sample(NamedTuple):
+    """A sample of a split: its id, where its image lies, and its label, if any."""
+
+    id: str
+    shard: Path
+    location: MemberLocation
+    label: int | str | None
 
 
 class TarSource:
-    """An image goes by its shard and its sample's name: train-000/n01440764_10026.
+    """Images whose ids are their shard and their sample's name: train-000/n01440764_10026.
 
-    Each shard is indexed once and its index is remembered for as long as its stamp stays the same.
+    Each shard is indexed once; the index is kept as long as the shard's stamp stays the same.
     """
 
-    def __init__(self, place: Path, card: Card | None = None):
-        self.place, self.card = place, card
+    def __init__(self, path: Path, card: Card | None = None):
+        self.path, self.card = path, card
         self.recipe = (card and card.tar) or Tar()
         self._memory: StampCache | None = None
 
     def survey(self, memory: StampCache) -> Survey:
-        """Splits and classes; the fingerprint is of the shards' bytes and what they are called."""
+        """Return splits and classes; the fingerprint covers the shards' bytes and names."""
         self._memory = memory
         changes: list[str] = []
         shards = self._shards()
-        indexes = self._indexes([shard for some in shards.values() for shard in some], changes)
-        samples = {split: self._samples(some, indexes) for split, some in shards.items()}
+        indexes = self._indexes(shards, changes)
+        samples = {split: self._samples(names, indexes) for split, names in shards.items()}
         classes = self._classes(samples)
         splits = {}
-        for split, some in shards.items():
-            self._labels(split, samples[split], classes)
-            labeled = samples[split][0][3] is not None
-            told = [classes if labeled else None, self.recipe.image, self.recipe.label]
-            told += [[shard.name, indexes[shard]["digest"]] for shard in some]
-            summary = hashlib.sha256(json.dumps(told).encode()).hexdigest()
-            splits[split] = Split(len(samples[split]), labeled, summary)
+        for split, members in samples.items():
+            labeled = self._labels(split, members, classes) is not None
+            digests = [[shard.name, indexes[shard]["digest"]] for shard in shards[split]]
+            content = [classes if labeled else None, self.recipe.image, self.recipe.label, *digests]
+            summary = hashlib.sha256(json.dumps(content).encode()).hexdigest()
+            splits[split] = Split(len(members), labeled, summary)
         return Survey(splits, classes, self.card.size if self.card else None, changes)
 
     def listing(self, split: str) -> Listing:
+        """Return the images of a split, in the order of its shards."""
         shards = self._shards()
         if split not in shards:
-            raise UsageError(f"{self.place} has no split '{split}' any more")
-        indexes = self._indexes([shard for some in shards.values() for shard in some], [])
-        samples = {name: self._samples(some, indexes) for name, some in shards.items()}
-        found = samples[split]
-        labels = self._labels(split, found, self._classes(samples))
-        return Listing(
-            [key for key, _, _, _ in found], labels, partial(_read, [one[1:3] for one in found])
-        )
-
-    # Shards
+            raise UsageError(f"{self.path}: split '{split}' no longer exists")
+        indexes = self._indexes(shards, [])
+        samples = {name: self._samples(paths, indexes) for name, paths in shards.items()}
+        members = samples[split]
+        labels = self._labels(split, members, self._classes(samples))
+        return Listing([sample.id for sample in members], labels, partial(_read_image, members))
 
     def _shards(self) -> dict[str, list[Path]]:
-        """Split -> its shards."""
+        """Return the shards of each split."""
         if self.recipe.splits:
-            return {
-                split: expand(self.place / pattern) for split, pattern in self.recipe.splits.items()
-            }
-        if not self.place.is_dir():
-            return {"all": expand(self.place)}
-        found = {split: sorted((self.place / split).glob("*.tar")) for split in NAMED_SPLITS}
-        flat = sorted(self.place.glob("*.tar"))
-        if any(found.values()):
+            patterns = self.recipe.splits.items()
+            return {split: expand(self.path / pattern) for split, pattern in patterns}
+        if not self.path.is_dir():
+            return {"all": expand(self.path)}
+        flat = sorted(self.path.glob("*.tar"))
+        folders = {split: sorted((self.path / split).glob("*.tar")) for split in SPLIT_NAMES}
+        if any(folders.values()):
             if flat:
                 raise UsageError(
-                    f"{self.place} holds both shards ({flat[0].name}, ...) and folders of splits"
+                    f"{self.path} holds both shards ({flat[0].name}, ...) and folders of splits"
                 )
-            return {split: some for split, some in found.items() if some}
+            return {split: paths for split, paths in folders.items() if paths}
         if not flat:
-            raise UsageError(f"{self.place} holds no tar shards")
+            raise UsageError(f"{self.path} holds no tar shards")
         named = {
-            split: [one for one in flat if re.match(rf"{split}[-_.\d]", one.name)]
-            for split in NAMED_SPLITS
+            split: [path for path in flat if re.match(rf"{split}[-_.\d]", path.name)]
+            for split in SPLIT_NAMES
         }
         if sum(map(len, named.values())) == len(flat):
-            return {split: some for split, some in named.items() if some}
+            return {split: paths for split, paths in named.items() if paths}
         return {"all": flat}
 
-    def _indexes(self, shards: list[Path], changes: list[str]) -> dict[Path, dict[str, Any]]:
-        """Shard -> its stamp, digest and samples; those whose stamp is known are not read again."""
-        found: dict[Path, dict[str, Any]] = {}
+    def _indexes(
+        self, shards: dict[str, list[Path]], changes: list[str]
+    ) -> dict[Path, dict[str, Any]]:
+        """Return stamp, digest and samples of each shard; shards with a known stamp are not read.
+
+        Args:
+            shards: the shards of each split.
+            changes: shards that have changed are added to it.
+        """
+        indexes: dict[Path, dict[str, Any]] = {}
         fresh: dict[Path, list[int]] = {}
         options = [self.recipe.image, self.recipe.label]
-        for shard in shards:
-            try:
+        for shard in chain.from_iterable(shards.values()):
+            with report_errors(shard):
                 now = file_stamp(shard)
-            except OSError as error:
-                raise UsageError(f"{shard} cannot be read ({error.strerror})") from error
             known = self._memory.recall(shard) if self._memory else {}
             if known.get("stamp") == now and known.get("options") == options:
-                found[shard] = known
+                indexes[shard] = known
             else:
                 fresh[shard] = now
-        with Progress(f"reading {self.place}", len(fresh), "shards") as progress:
+        with Progress(f"reading {self.path}", len(fresh), "shards") as progress:
             for shard, now in fresh.items():
                 before = self._memory.recall(shard).get("digest") if self._memory else None
-                facts = {"stamp": settled_stamp(now), "options": options, **self._look(shard)}
-                if before not in (None, facts["digest"]):
-                    changes.append(f"{shard.name} is another")
+                samples = index_samples(shard, self.recipe)
+                digest = hash_file(shard)[0]
+                facts = {
+                    "stamp": settled_stamp(now),
+                    "options": options,
+                    "digest": digest,
+                    "samples": samples,
+                }
+                if before not in (None, digest):
+                    changes.append(f"{shard.name} has changed")
                 if self._memory:
                     self._memory.keep(shard, facts)
-                found[shard] = facts
+                indexes[shard] = facts
                 progress.advance(1)
-        return found
+        return indexes
 
-    def _look(self, shard: Path) -> dict[str, Any]:
-        samples: dict[str, dict[str, MemberPlace]] = {}
-        for name, place in tar_index(shard).items():
-            if is_hidden(name):
-                continue
-            folder, slash, base = name.rpartition("/")
-            key, _, suffix = base.partition(".")
-            samples.setdefault(folder + slash + key, {})[suffix.lower()] = place
-        found, faults = [], []
-        for key, files in samples.items():
-            try:
-                picture = self._picture(files)
-                if picture is not None:
-                    found.append([key, picture.start, picture.size, self._label(shard, files)])
-            except ValueError as error:
-                faults.append(f"{key}: {error}")
-        if faults:
-            raise UsageError(
-                f"{len(faults)} samples of {shard} cannot be used:{fault_list(faults)}"
-            )
-        return {"digest": hash_file(shard)[0], "samples": found}
-
-    def _picture(self, files: dict[str, MemberPlace]) -> MemberPlace | None:
-        """The picture of a sample; None for files that belong to no picture, such as a read-me."""
-        wanted = [self.recipe.image] if self.recipe.image else [suffix[1:] for suffix in SUFFIXES]
-        found = [suffix for suffix in wanted if suffix in files]
-        if len(found) > 1:
-            raise ValueError(
-                f"it has {' and '.join(found)}: a card's `tar: {{image: {found[0]}}}` would say which"
-            )
-        if not found and self._label_suffix(files) is not None:
-            raise ValueError("it has a label and no picture")
-        return files[found[0]] if found else None
-
-    def _label_suffix(self, files: dict[str, MemberPlace]) -> str | None:
-        wanted = (self.recipe.label or "").partition(":")[0]
-        return next(
-            (suffix for suffix in ([wanted] if wanted else ["cls", "json"]) if suffix in files),
-            None,
-        )
-
-    def _label(self, shard: Path, files: dict[str, MemberPlace]) -> int | str | None:
-        suffix = self._label_suffix(files)
-        if suffix is None:
-            return None
-        if files[suffix].size > MAX_LABEL_BYTES:
-            raise ValueError(f"its {suffix} is too large for a label")
-        text = read_place(shard, files[suffix]).decode("utf-8").strip()
-        if suffix == "json":
-            field = (self.recipe.label or "json:label").partition(":")[2] or "label"
-            try:
-                value = json.loads(text)
-            except RecursionError as error:
-                raise ValueError("its json is nested too deeply") from error
-            value = value.get(field) if isinstance(value, dict) else None
-            if value is None and self.recipe.label:
-                raise ValueError(f"its json has no field '{field}'")
-            if value is not None and type(value) not in (int, str):
-                raise ValueError(f"its label is neither a whole number nor a name: {value!r}")
-            return value
-        return int(text) if re.fullmatch(r"[+-]?\d{1,9}", text) else text
-
-    # Samples
-
-    def _samples(self, shards: list[Path], indexes: dict[Path, dict[str, Any]]) -> list[tuple]:
-        """(id, shard, place, label) of every sample; UsageError where ids repeat or only some have labels."""
-        found = [
-            (f"{shard.name.removesuffix('.tar')}/{key}", shard, MemberPlace(start, size), label)
+    def _samples(self, shards: list[Path], indexes: dict[Path, dict[str, Any]]) -> list[Sample]:
+        """Return the samples of a split; UsageError for repeated ids or partly missing labels."""
+        samples = [
+            Sample(f"{shard.name.removesuffix('.tar')}/{key}", shard, MemberLocation(*place), label)
             for shard in shards
-            for key, start, size, label in indexes[shard]["samples"]
+            for key, *place, label in indexes[shard]["samples"]
         ]
-        if not found:
-            raise UsageError(f"{shards[0]} and {len(shards) - 1} more shards hold no pictures")
-        without = [one[0] for one in found if one[3] is None]
-        if without and len(without) < len(found):
-            raise UsageError(
-                f"{len(without)} of {len(found)} samples of {self.place} have no label:{fault_list(without)}"
-            )
-        if len({one[0] for one in found}) < len(found):
-            raise UsageError(f"{self.place} has shards of one name in several folders")
-        return found
+        if not samples:
+            more = f" and {plural(len(shards) - 1, 'more shard')}" if len(shards) > 1 else ""
+            raise UsageError(f"{shards[0]}{more}: no images")
+        unlabeled = [sample.id for sample in samples if sample.label is None]
+        if unlabeled and len(unlabeled) < len(samples):
+            count = f"{len(unlabeled)} of {len(samples)} samples"
+            raise UsageError(f"{self.path}: {count} have no label:{fault_list(unlabeled)}")
+        if len({sample.id for sample in samples}) < len(samples):
+            raise UsageError(f"{self.path} has shards of the same name in several folders")
+        return samples
 
-    def _classes(self, samples: dict[str, list[tuple]]) -> list[str]:
-        """Names of the classes: the card's, or those that are labels, sorted; none where labels are numbers."""
+    def _classes(self, samples: dict[str, list[Sample]]) -> list[str]:
+        """Return the card's classes, else the sorted names that are labels; [] for numbers."""
         if self.card is not None and self.card.classes:
             return self.card.classes
-        return sorted(
-            {one[3] for some in samples.values() for one in some if isinstance(one[3], str)}
-        )
+        every_sample = chain.from_iterable(samples.values())
+        return sorted({sample.label for sample in every_sample if isinstance(sample.label, str)})
 
-    def _labels(self, split: str, found: list[tuple], classes: list[str]) -> list[int] | None:
-        if found[0][3] is None:
+    def _labels(self, split: str, samples: list[Sample], classes: list[str]) -> list[int] | None:
+        """Return the labels; UsageError for one outside of the classes, or for mixed types."""
+        if samples[0].label is None:
             return None
-        number = {name: label for label, name in enumerate(classes)}
-        labels = [number.get(one[3], -1) if isinstance(one[3], str) else one[3] for one in found]
+        label_of = {name: label for label, name in enumerate(classes)}
         limit = len(classes) or MAX_CLASSES
-        mixed = len({type(one[3]) for one in found}) > 1
-        if faults := [
-            f"{one[0]}: {one[3]!r}"
-            for one, label in zip(found, labels, strict=True)
-            if mixed or not 0 <= label < limit
-        ]:
-            what = "are names and numbers mixed" if mixed else f"are none of the {limit} classes"
+        mixed = len({type(sample.label) for sample in samples}) > 1
+        labels, faults = [], []
+        for sample in samples:
+            name = sample.label
+            label = label_of.get(name, -1) if isinstance(name, str) else int(name or 0)
+            if mixed or not 0 <= label < limit:
+                faults.append(f"{sample.id}: {name!r}")
+            labels.append(label)
+        if faults:
+            problem = "mix names and numbers" if mixed else f"are none of the {limit} classes"
             raise UsageError(
-                f"labels of {self.place}, split '{split}', {what}:{fault_list(faults)}"
+                f"{self.path}: labels of split '{split}' {problem}:{fault_list(faults)}"
             )
         return labels
 
 
-def _read(places: list[tuple[Path, MemberPlace]], row: int) -> bytes:
-    return read_place(*places[row])
+def _read_image(samples: list[Sample], row: int) -> bytes:
+    return read_member(samples[row].shard, samples[row].location)
