@@ -11,13 +11,13 @@ from transfer.artifacts import Features
 from transfer.artifacts.features import load_steps
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.feature_transforms import (
+    L2,
     Step,
-    Whitening,
-    fit_pca,
     fit_scaler,
     panel_transform,
     random_projection,
 )
+from transfer.numerics.pca import Whitening, fit_pca
 from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import finite_blocks, non_finite_row
 from transfer.stage.feature_space import (
@@ -242,7 +242,7 @@ class Prepare(Stage):
             device = torch.device("cpu")  # Apple's GPUs have no float64
         for name in self.steps:
             if name == "l2":
-                steps.append({})
+                steps.append(L2)
             elif name in ("center", "standardize"):
                 steps.append(fit_scaler(blocks, width, name == "standardize", context.note))
             elif name == "project":

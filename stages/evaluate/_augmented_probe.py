@@ -64,7 +64,7 @@ class AugmentedProbe:
         """All heads, each on its layer of the same crops."""
         wanted, size = (
             torch.from_numpy(labels).to(self.context.runtime.device),
-            self.model.card["size"],
+            self.model.card.size,
         )
 
         def loss(
@@ -90,7 +90,7 @@ class AugmentedProbe:
     ) -> list[numpy.ndarray]:
         """For each head (N,): 100 where it names the image right, 0 elsewhere; of ten crops the mean softmax counts."""
         named: list[list[Tensor]] = [[] for _ in heads]
-        preset, size = self.preset, self.model.card["size"]
+        preset, size = self.preset, self.model.card.size
         with self.context.progress("scoring", len(images), "images") as progress, torch.no_grad():
             for _, batch in iter_batches(images, self.context.runtime):
                 sums: list[Tensor | float] = [0.0] * len(heads)

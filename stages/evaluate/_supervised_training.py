@@ -78,7 +78,7 @@ def _teach(
     rows: numpy.ndarray,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
     images, test, recipe = context.images["train"], context.images["test"], lesson.recipe
-    size, device = model.card["size"], context.runtime.device
+    size, device = model.card.size, context.runtime.device
     for layer in lesson.locked:
         network.get_submodule(layer).requires_grad_(False)
     with torch.random.fork_rng(devices=[]):

@@ -42,7 +42,7 @@ def load_annotations(images: Images) -> PackedAnnotations:
     """The annotations of a packed set; TransferError where it has none."""
     if not has_annotations(images):
         raise TransferError(
-            f"the images of split '{images.card['split']}' have no annotations: {ADVICE}"
+            f"the images of split '{images.card.split}' have no annotations: {ADVICE}"
         )
     return PackedAnnotations(images)
 
@@ -123,4 +123,4 @@ class Square:
 def square_of(found: PackedAnnotations, row: int, images: Images) -> Square:
     """How the image in `row` was brought to its square."""
     width, height = found.sizes[row].tolist()
-    return Square(width, height, images.size, images.card.get("fit", "crop"))
+    return Square(width, height, images.size, images.card.fit)

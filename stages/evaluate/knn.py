@@ -55,7 +55,7 @@ class Knn(Stage):
             context.images["test"],
         )
         check_labels(train, test, context)
-        layer = self.layer or model.card["default_layer"]
+        layer = self.layer or model.card.default_layer
         bank = embed_images(context, model, train, layer, self.pool)
         index = faiss.IndexFlatIP(bank.shape[1])
         index.add(bank)

@@ -79,7 +79,7 @@ class Lowshot(FinetuneRecipe):
         drawings = [
             (amount, sample_budget(train, amount, self.repeats)) for amount in self.label_budgets
         ]
-        layer = self.layer or model.card["default_layer"]
+        layer = self.layer or model.card.default_layer
         if "linear" in self.methods:
             read = {
                 role: read_layers(context, model, one, [layer], role, DIMENSIONS)[layer]

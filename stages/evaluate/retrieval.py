@@ -67,7 +67,7 @@ class Retrieval(Stage):
             context.images["test"],
         )
         check_several(train.labels, "training images")
-        layer = self.layer or model.card["default_layer"]
+        layer = self.layer or model.card.default_layer
         bank, queries = (
             torch.from_numpy(embed_images(context, model, one, layer, self.pool))
             for one in (train, test)

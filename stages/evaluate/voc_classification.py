@@ -195,7 +195,7 @@ class VocClassification(TrainableStage):
     def _logits(
         self, network: nn.ModuleDict, model: Model, images: Tensor, rng: PerImageRng
     ) -> Tensor:
-        seen = normalize(sample(images, self.crop(rng), model.card["size"]), model.normalization)
+        seen = normalize(sample(images, self.crop(rng), model.card.size), model.normalization)
         return network["head"](network["backbone"](seen).flatten(1)).float()
 
     def crop(self, rng: PerImageRng) -> Tensor:

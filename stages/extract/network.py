@@ -65,10 +65,10 @@ class ExtractNetwork(Stage):
 
     def run(self, context: StageContext) -> None:
         model, images = context.inputs["model"], context.images["images"]
-        layer = model.backbone.resolve_layer(self.layer or model.card["default_layer"])
-        if images.size < model.card["size"]:
+        layer = model.backbone.resolve_layer(self.layer or model.card.default_layer)
+        if images.size < model.card.size:
             context.note(
-                f"images of {images.size} px are enlarged to the {model.card['size']} px that the network is fed: "
+                f"images of {images.size} px are enlarged to the {model.card.size} px that the network is fed: "
                 "`size` in `data` packs larger ones, where there are such"
             )
 

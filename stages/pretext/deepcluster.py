@@ -10,7 +10,7 @@ from pydantic import Field
 
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import normalized_mutual_information
-from transfer.numerics.feature_transforms import Whitening, fit_pca, panel_transform
+from transfer.numerics.feature_transforms import L2, panel_transform
 from transfer.numerics.kmeans import (
     IN_MEMORY,
     PANEL,
@@ -20,6 +20,7 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
+from transfer.numerics.pca import Whitening, fit_pca
 from transfer.stage.base import DatasetInfo
 from transfer.stage.label_joining import class_balanced_order
 from transfer.stage.options import option
@@ -182,7 +183,7 @@ class DeepCluster(Pretext):
         whiten, _ = fit_pca(
             blocks, features.count, features.width, self.components, Whitening(), device, told
         )
-        mapped = panel_transform([whiten, {}])  # {}: to unit length
+        mapped = panel_transform([whiten, L2])
         rows = ArrayRows(np.concatenate([mapped(block) for block in blocks()]))
         images, gpu = context.images["images"], faiss_gpu(str(context.runtime.device))
         check_rows(rows, self.k, lambda row: images.ids[row])

@@ -9,7 +9,8 @@ from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, did_you_mean
 from transfer.models import Timm
 from transfer.models.build import build_network, layer_shapes
-from transfer.models.weight_conversion import load_matching, read_weights
+from transfer.models.weight_files import read_weights
+from transfer.models.weight_matching import load_matching
 from transfer.stage.backbone_option import PublishedBackbone
 from transfer.stage.base import Stage
 from transfer.stage.file_option import FileOption

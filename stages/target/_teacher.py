@@ -84,7 +84,7 @@ class LiveTeacher(CachedTeacher):
         facts = features.attributes
         self.space = facts["source"] if "steps" in facts else facts["space"]
         self.steps = to_device(load_steps(features) if "steps" in facts else [], self.device)
-        self.size, self.normalization = model.card["size"], model.normalization
+        self.size, self.normalization = model.card.size, model.normalization
         self.network = model.network()
         fuse_batchnorm(self.network)
         self.network.to(self.device, memory_format=torch.channels_last).requires_grad_(False)

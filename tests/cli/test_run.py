@@ -101,7 +101,7 @@ def test_a_device_that_is_not_there_is_a_usage_error(
     invoke: Callable[..., Said], finished: Tiny
 ) -> None:
     words = ["run", finished.file, "--store", finished.store, "-f", "--device"]
-    assert "--device nonsense: " in invoke(*words, "nonsense", check=2).err
+    assert "--device nonsense: not available" in invoke(*words, "nonsense", check=2).err
 
 
 FAILS = """

@@ -756,7 +756,7 @@ def test_a_table_goes_into_a_file_and_the_rest_is_told(
     assert said.out == "table.csv written\n"
     assert "missing: knn[method=rotation,k=3,seed=2]" in said.err
     assert (tmp_path / "table.csv").read_text() == compare(file, "--csv").out
-    assert "there is no folder no/such" in compare(file, "-o", "no/such/folder.csv", check=2).err
+    assert "the folder no/such does not exist" in compare(file, "-o", "no/such/folder.csv", check=2).err
 
 
 def test_smoke_results_are_apart_and_said_to_be(

@@ -237,7 +237,7 @@ MEAN = "(logits.argmax(1) == labels).float().mean()"
         ),
         (
             changed(NETWORK, "return head"),
-            "Shuffle.network must return a ModuleDict in which `backbone` is the one",
+            "Shuffle.network must return a ModuleDict whose entry `backbone` is",
         ),
         (changed(NETWORK, "head"), "Shuffle.network must return a ModuleDict"),
         (
@@ -286,11 +286,11 @@ def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
         (changed(FIGURES, "[1]"), "it returned a list as figures"),
         (
             changed(MEAN, MEAN.removesuffix(".mean()")),
-            "it returned 'accuracy', which is no scalar tensor",
+            "it returned 'accuracy', which is not a scalar tensor",
         ),
         (
             changed(MEAN, f"{MEAN}.item()"),
-            "it returned 'accuracy', which is no scalar tensor",
+            "it returned 'accuracy', which is not a scalar tensor",
         ),
         (
             changed("side, labels =", "side, labels, _ ="),

@@ -128,11 +128,11 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
     scores = [artifact for artifact in made.values() if isinstance(artifact, Scores)]
     assert scores
     for score in scores:
-        ends = [end for interval in score.card["intervals"].values() for end in interval]
+        ends = [end for interval in score.card.intervals.values() for end in interval]
         lowest = (
-            -10 if score.card["main"] == "ami" else 0
+            -10 if score.card.main == "ami" else 0
         )  # adjusted for chance, it may be below it
-        assert all(lowest <= figure <= 100 for figure in [score.figures[score.card["main"]], *ends])
+        assert all(lowest <= figure <= 100 for figure in [score.figures[score.card.main], *ends])
 
 
 @pytest.mark.parametrize("name", PRETEXTS)

@@ -331,14 +331,14 @@ def test_the_card_tells_what_the_store_knows(exported: Path, finished: Tiny) -> 
     }
     results = facts["model-index"][0]["results"]
     assert {one["metrics"][0]["name"]: one["metrics"][0]["value"] for one in results} == {
-        f"{scores.card['protocol']}: {scores.card['main']}": round(
-            scores.figures[scores.card["main"]], 2
+        f"{scores.card.protocol}: {scores.card.main}": round(
+            scores.figures[scores.card.main], 2
         )
         for scores in known.values()
     }
-    low, high = known["knn"].card["intervals"]["knn"]
+    low, high = known["knn"].card.intervals["knn"]
     row = f"**knn** | {known['knn'].figures['knn']:.2f} | {low:.2f} to {high:.2f} | drawings/test | 1000 |"
-    assert f"| {known['knn'].card['protocol']} | {row}" in body
+    assert f"| {known['knn'].card.protocol} | {row}" in body
     for said in (
         "pretext/jigsawpp",
         "| permutations | 20 |",

@@ -1,4 +1,4 @@
-"""What the options of each family change, and what is said of a wrong one."""
+"""The effect of each family's options, and the errors for wrong ones."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_names_and_layers_are_read_without_torch() -> None:
 import importlib, pkgutil, sys
 import transfer.models as networks
 for module in pkgutil.iter_modules(networks.__path__):
-    if module.name not in ("network", "blocks", "timm_layers"):
+    if module.name not in ("network", "blocks", "timm_modules"):
         importlib.import_module("transfer.models." + module.name)
 for name in networks.backbone_names():
     described = networks.backbone(name)
@@ -156,7 +156,7 @@ def test_fully_connected_layers_are_an_option() -> None:
 def test_unknown_names_are_answered_with_the_nearest() -> None:
     with pytest.raises(ValueError, match=r"'vgg17'; did you mean .*vgg16"):
         backbone("vgg17")
-    with pytest.raises(ValueError, match=r"there are vgg11, .*conv4"):
+    with pytest.raises(ValueError, match=r"choose from vgg11, .*conv4"):
         family("transformer")
     with pytest.raises(
         ValueError, match=r"layer of vgg16 is called 'conv5_4'; did you mean .*conv5_3"
@@ -168,7 +168,7 @@ def test_unknown_names_are_answered_with_the_nearest() -> None:
 
 @pytest.mark.parametrize("value", [{"width": 0.5}, 16, None, ["vgg16"]])
 def test_a_backbone_without_a_name_is_refused(value) -> None:
-    with pytest.raises(ValueError, match="a backbone is a name, or options with a `name`"):
+    with pytest.raises(ValueError, match="a backbone must be a name, or options with a `name`"):
         backbone(value)
 
 

@@ -25,6 +25,7 @@ from transfer.numerics.kmeans import (
     initial_centroids,
     lloyd_step,
 )
+from transfer.stage import feature_blocks
 from transfer.stage.feature_blocks import FeatureRows
 from transfer.storage.hdf5_tables import encode_strings, write_table
 
@@ -258,7 +259,7 @@ def test_seeding_is_capped_in_memory_and_spreads(monkeypatch: pytest.MonkeyPatch
 def test_features_are_kept_only_where_they_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limit: int, reads: int
 ) -> None:
-    monkeypatch.setattr(kmeans, "IN_MEMORY", limit)
+    monkeypatch.setattr(feature_blocks, "IN_MEMORY", limit)
     values = blobs().astype(np.float32)
     ids = encode_strings([str(row) for row in range(len(values))])
     write_table(tmp_path / "features.h5", {"features": values, "ids": ids})

@@ -188,7 +188,7 @@ def test_all_faults_of_a_file_are_reported_at_once_each_with_its_place_and_the_n
             "a:",
             "stages.a: dependency cycle: a -> b -> a",
         ),
-        ("a: {uses: my_stage.py:Mine}", "uses", "stages.a.uses: there is no file "),
+        ("a: {uses: my_stage.py:Mine}", "uses", "stages.a.uses: the file "),
         ("", "stages", "stages: must be a mapping of at least one stage"),
     ],
 )

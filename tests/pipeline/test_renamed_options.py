@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import TINY, Said
-from transfer.stage.options import RENAMED_OPTIONS, renamed_option
 from transfer.stage.registry import builtin_names, find_stage
+from transfer.stage.renamed_options import RENAMED_OPTIONS, renamed_option
 
 HERE = Path(__file__).parent
 OF_CARDS = {"licence"}  # a key of cards of image sets, not an option of a stage

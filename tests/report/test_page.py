@@ -534,7 +534,7 @@ def test_a_page_needs_a_folder(invoke: Callable[..., Said], finished: Tiny, tmp_
         tmp_path / "no" / "x.html",
         check=2,
     )
-    assert f"there is no folder {tmp_path / 'no'}" in said.err
+    assert f"the folder {tmp_path / 'no'} does not exist" in said.err
 
 
 def test_which_clusters_are_shown() -> None:

@@ -21,15 +21,13 @@ from transfer.artifacts.features import load_steps
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.numerics import feature_transforms
 from transfer.numerics.feature_transforms import (
-    Whitening,
-    covariance_spectrum,
-    fit_pca,
+    L2,
     fit_scaler,
-    ledoit_wolf,
     panel_transform,
     random_projection,
     transform,
 )
+from transfer.numerics.pca import Whitening, covariance_spectrum, fit_pca, ledoit_wolf
 from transfer.stage import feature_blocks
 from transfer.stage.context import StageContext
 from transfer.stage.feature_blocks import finite_blocks
@@ -394,7 +392,7 @@ def test_a_panel_has_one_shape_so_rows_beside_a_row_do_not_count(
     random = np.random.default_rng(0)
     matrix = random.standard_normal((300, 40), np.float32)
     mean, rows = (random.standard_normal(shape, np.float32) for shape in (300, (100, 300)))
-    mapped = panel_transform([{}, {"mean": mean, "matrix": matrix}])
+    mapped = panel_transform([L2, {"mean": mean, "matrix": matrix}])
     unit = rows / np.linalg.norm(rows, axis=1, keepdims=True) - mean
     whole, apart = mapped(rows), rounding(unit, matrix)
     for count in (1, 2, 3, 15, 16, 17, 99):

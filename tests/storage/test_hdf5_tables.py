@@ -157,9 +157,9 @@ def test_a_file_cut_off_is_damaged(tmp_path: Path, kept: int) -> None:
 
 
 def test_a_file_or_a_column_that_is_not_there_is_damage(tmp_path: Path) -> None:
-    with pytest.raises(CorruptArtifact, match=r"gone\.h5 cannot be read") as told:
+    with pytest.raises(CorruptArtifact, match=r"gone\.h5 cannot be read") as caught:
         TableReader(tmp_path / "gone.h5")
-    assert told.value.folder == tmp_path
+    assert caught.value.folder == str(tmp_path)
     table = TableReader(written(tmp_path / "t.h5", False))
     with pytest.raises(CorruptArtifact):
         table.read("weights")

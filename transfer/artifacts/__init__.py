@@ -1,16 +1,16 @@
-"""What stages hand to one another, a file each: how it lies on disk, how it is read and written.
+"""The kinds of artifacts that stages pass on, a file each: layout on disk, reading and writing.
 
-An artifact is a folder. Its class reads it, and has a static `write` that a stage calls to make it. Nothing here
-knows of keys, locks or pipelines: those are the store's.
+An artifact is a folder. Its class reads it, and has a static `write` that makes it. Nothing here
+depends on keys, locks or pipelines: the store handles them.
 """
 
 from transfer.artifacts.base import Artifact, read_json, write_json
 from transfer.artifacts.clusters import Clusters
 from transfer.artifacts.features import Features
-from transfer.artifacts.images import Images
-from transfer.artifacts.model import Model
+from transfer.artifacts.images import Images, PackedImagesCard
+from transfer.artifacts.model import Model, ModelCard
 from transfer.artifacts.pseudo_labels import PseudoLabels
-from transfer.artifacts.scores import Scores
+from transfer.artifacts.scores import ScoreCard, Scores
 
 __all__ = [
     "KINDS",
@@ -19,7 +19,10 @@ __all__ = [
     "Features",
     "Images",
     "Model",
+    "ModelCard",
+    "PackedImagesCard",
     "PseudoLabels",
+    "ScoreCard",
     "Scores",
     "read_json",
     "write_json",

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from transfer.errors import CorruptArtifact
+
+T = TypeVar("T")
 
 
 class Artifact:
     """A finished folder in the store."""
 
-    required: ClassVar[tuple[str, ...]] = ()
+    required: ClassVar[tuple[str, ...]] = ()  # its files
 
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
@@ -20,19 +22,43 @@ class Artifact:
     def __repr__(self) -> str:
         return f"{type(self).__name__}({str(self.folder)!r})"
 
-    def _json(self, name: str) -> dict[str, Any]:
-        return read_json(self.folder / name)
+
+class JsonCard:
+    """Reads the fields of a JSON file with their types."""
+
+    def __init__(self, path: Path):
+        self.path, self.values = path, read_json(path)
+        if not isinstance(self.values, dict):
+            raise CorruptArtifact(path.parent, f"{path.name} is not a mapping")
+
+    def field(self, name: str, kind: type[T], default: T | None = None) -> T:
+        """Return the value of a field.
+
+        CorruptArtifact if it has another type, or is missing and has no default.
+
+        Args:
+            name: the field's name.
+            kind: its type.
+            default: the value of a field that older files lack.
+        """
+        value = self.values.get(name, default)
+        if value is None:
+            raise CorruptArtifact(self.path.parent, f"{self.path.name} lacks `{name}`")
+        if not isinstance(value, kind):
+            problem = f"`{name}` is {type(value).__name__}, not {kind.__name__}"
+            raise CorruptArtifact(self.path.parent, f"{self.path.name}: {problem}")
+        return value
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Canonical JSON: the same value gives the same bytes."""
+    """Write canonical JSON: equal values give equal bytes."""
     path.write_text(
         json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
     )
 
 
 def read_json(path: Path) -> Any:
-    """The JSON value in `path`; Damaged where it is not JSON."""
+    """Return the JSON value in `path`; CorruptArtifact if it is not JSON."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

@@ -13,29 +13,31 @@ if TYPE_CHECKING:
 
 
 class Clusters(Artifact):
-    """`clusters.h5`: `centroids` (k, D) float32, `sizes` (k,), `objective` (iterations + 1,); `space` of the features.
-
-    The objective is the sum of squared distances at the start of each iteration, and last that of the centroids.
-    """
+    """`clusters.h5`: columns `centroids`, `sizes` and `objective`; attribute `space`."""
 
     required = ("clusters.h5",)
 
     @cached_property
     def table(self) -> TableReader:
+        """The table in `clusters.h5`."""
         return TableReader(self.folder / "clusters.h5")
 
     @property
     def space(self) -> dict[str, Any]:
+        """The space of the clustered features: see `Features.space`."""
         return self.table.attributes["space"]
 
     @cached_property
     def centroids(self) -> numpy.ndarray:
+        """(k, D) float32."""
         return self.table.read("centroids")
 
     @cached_property
     def sizes(self) -> numpy.ndarray:
+        """(k,) number of images in each cluster."""
         return self.table.read("sizes")
 
     @cached_property
     def objective(self) -> numpy.ndarray:
+        """(iterations + 1,) sum of squared distances at each iteration's start, and at the end."""
         return self.table.read("objective")

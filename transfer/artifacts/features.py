@@ -1,4 +1,4 @@
-"""Features: what a layer says of every image."""
+"""Features: the activations of a layer for every image."""
 
 from __future__ import annotations
 
@@ -15,31 +15,43 @@ if TYPE_CHECKING:
 
     from transfer.numerics.feature_transforms import Step
 
+BLOCK_VALUES = 4 << 20  # float32 values of a block: 16 MB
+STEP_PARTS = ("mean", "matrix", "scale")
+
 
 class Features(Artifact):
-    """`features.h5`: `features` (N, D) float16 or float32, `ids` (N,), `labels` (N,) where the set has them.
+    """`features.h5`: columns `features` (N, D) float16 or float32, `ids` (N,), maybe `labels` (N,).
 
-    Attributes: `space` (which network, layer, pooling and preparation made them: features of one space can be
-    compared), `layer`, `images` (key of the image set), and `preparation`, all steps that they went through. Prepared
-    ones also have `source`, the space before, and `steps`, those that `preparation.h5` beside it holds.
+    Attributes:
+        space: the network, layer, pooling and preparation; features of one space are comparable.
+        layer: the layer's name.
+        images: the key of the packed images.
+        preparation: the names of all preparation steps.
+        source: of prepared features, the space before the last preparation.
+        steps: of prepared features, the steps of the last preparation; `preparation.h5` has their
+            values.
     """
 
     required = ("features.h5",)
 
     @cached_property
     def table(self) -> TableReader:
+        """The table in `features.h5`."""
         return TableReader(self.folder / "features.h5")
 
     @property
     def attributes(self) -> dict[str, Any]:
+        """The attributes of the table."""
         return self.table.attributes
 
     @property
     def space(self) -> dict[str, Any]:
+        """The network, layer, pooling and preparation; features of one space are comparable."""
         return self.attributes["space"]
 
     @property
     def shape(self) -> tuple[int, int]:
+        """(N, D)."""
         rows, dimensions = self.table.shapes["features"]
         return rows, dimensions
 
@@ -48,26 +60,26 @@ class Features(Artifact):
 
     @cached_property
     def ids(self) -> list[str]:
+        """The image id of each row."""
         return self.table.strings("ids")
 
     @cached_property
     def labels(self) -> numpy.ndarray | None:
+        """(N,) int64, or None for images without labels."""
         return self.table.read("labels") if "labels" in self.table else None
 
     def blocks(self, rows: int | None = None) -> Iterator[tuple[int, numpy.ndarray]]:
-        """(first row, float32 block) over all features; a block is about 16 MB unless `rows` says otherwise."""
-        rows = rows or max(1, (4 << 20) // max(1, self.shape[1]))
+        """Yield (first row, float32 block) over all rows, `rows` at a time (default: 16 MB)."""
+        rows = rows or max(1, BLOCK_VALUES // max(1, self.shape[1]))
         for start, block in self.table.blocks("features", rows):
-            yield (
-                start,
-                torch.from_numpy(block).float().numpy(),
-            )  # 2.5 times as fast as numpy's own conversion
+            # torch converts 2.5 times as fast as numpy.
+            yield start, torch.from_numpy(block).float().numpy()
 
 
 def load_steps(prepared: Features) -> list[Step]:
-    """The fitted steps that prepared features went through last."""
-    table, parts = TableReader(prepared.folder / "preparation.h5"), ("mean", "matrix", "scale")
+    """Return the fitted steps of the last preparation of `prepared`."""
+    table = TableReader(prepared.folder / "preparation.h5")
     return [
-        {part: table.read(f"{i}.{part}") for part in parts if f"{i}.{part}" in table}
+        {part: table.read(f"{i}.{part}") for part in STEP_PARTS if f"{i}.{part}" in table}
         for i in range(len(prepared.attributes["steps"]))
     ]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import io
 import os
+from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
-from transfer.artifacts.base import Artifact
+from transfer.artifacts.base import Artifact, JsonCard
 from transfer.errors import CorruptArtifact
 from transfer.storage.hdf5_tables import TableReader
 from transfer.utils.lazy_imports import np
@@ -18,11 +19,41 @@ if TYPE_CHECKING:
     import numpy
 
 
-class Images(Artifact):
-    """A packed split: memory-mapped pixels or JPEG bytes; `index.h5` with ids and labels.
+@dataclass(frozen=True)
+class PackedImagesCard:
+    """`images.json`."""
 
-    Raw: `images.npy` (N, S, S, 3) uint8. JPEG: `images.bin` and `offsets.npy` (N + 1,), of S x S px each.
-    `transfer/datasets/packed/batch_loader.py` reads both by batches. Rows are in the order of the files, or in that of their ids.
+    size: int  # side in px
+    classes: list[str]  # class names; empty without labels
+    split: str
+    form: str  # `raw` or `jpeg`
+    fit: str  # how images became squares: `crop` or `stretch`
+    skipped: list[str]  # images that were left out, with the reason
+
+    @classmethod
+    def from_json(cls, path: Path) -> PackedImagesCard:
+        """Read `images.json`; CorruptArtifact if a field is missing or of a wrong type."""
+        card = JsonCard(path)
+        return cls(
+            size=card.field("size", int),
+            classes=card.field("classes", list),
+            split=card.field("split", str),
+            form=card.field("form", str, "raw"),
+            fit=card.field("fit", str, "crop"),
+            skipped=card.field("skipped", list, []),
+        )
+
+
+class Images(Artifact):
+    """A packed split: memory-mapped pixels or JPEG bytes, and `index.h5` with ids and labels.
+
+    Raw images: `images.npy` (N, S, S, 3) uint8. JPEG images of S x S px: their bytes in
+    `images.bin`, and `offsets.npy` (N + 1,). `transfer/datasets/packed/batch_loader.py` reads
+    batches of both.
+
+    Args:
+        folder: the artifact's folder.
+        ordered: sort the rows by id; by default, rows are in the order of the files.
     """
 
     required = ("index.h5", "images.json")
@@ -32,48 +63,49 @@ class Images(Artifact):
         self._ordered = ordered
 
     def by_id(self) -> Images:
-        """The same images, their rows in the order of their ids, however they lie on disk."""
+        """Return the same images with rows sorted by id."""
         return Images(self.folder, ordered=True)
 
     @cached_property
     def places(self) -> numpy.ndarray | None:
-        """(N,) where the image of each row lies in the files; None where row and place are the same."""
+        """(N,) position of each row's image in the files; None if rows are in file order."""
         ids = self._index.strings("ids")
         if not self._ordered or all(a < b for a, b in pairwise(ids)):
             return None
         return np.array(sorted(range(len(ids)), key=ids.__getitem__))
 
     def place(self, row: int) -> int:
-        """Where the image of a row lies in the files."""
+        """Return the position of a row's image in the files."""
         return row if self.places is None else int(self.places[row])
 
     @cached_property
-    def card(self) -> dict[str, Any]:
-        return self._json("images.json")
+    def card(self) -> PackedImagesCard:
+        """The facts in `images.json`."""
+        return PackedImagesCard.from_json(self.folder / "images.json")
 
     @property
     def stored(self) -> numpy.ndarray:
-        """(N, S, S, 3) uint8 of a raw set as they lie in the file, mapped anew at each call."""
+        """(N, S, S, 3) uint8 of raw images in file order; each call maps the file again."""
         return self._mapped("images.npy")
 
     @property
     def pixels(self) -> numpy.ndarray:
-        """(N, S, S, 3) uint8 of a raw set by its rows; in memory where these are not in the order of the file."""
+        """(N, S, S, 3) uint8 of raw images by row; copied to memory if not in file order."""
         return self.stored if self.places is None else self.stored[self.places]
 
     @property
     def form(self) -> str:
         """`raw` or `jpeg`."""
-        return self.card.get("form", "raw")
+        return self.card.form
 
     def encoded(self, row: int) -> bytes:
-        """The JPEG bytes of an image of a `jpeg` set; from any thread or forked process."""
+        """Return the JPEG bytes of a row, in any thread or forked process."""
         place = self.place(row)
         start, end = self._offsets[place : place + 2].tolist()
         return os.pread(self._bytes.fileno(), end - start, start)
 
     def picture(self, row: int) -> numpy.ndarray:
-        """(S, S, 3) uint8 of one image, of either form; OSError where it is damaged."""
+        """Return (S, S, 3) uint8 of a row, in either form; OSError if it is damaged."""
         if self.form == "raw":
             return self.stored[self.place(row)]
         from PIL import Image
@@ -81,9 +113,7 @@ class Images(Artifact):
         try:
             with Image.open(io.BytesIO(self.encoded(row)), formats=("JPEG",)) as image:
                 return np.asarray(image.convert("RGB"))
-        except (
-            Exception
-        ) as error:  # decoders raise almost anything on bytes that make no sense to them
+        except Exception as error:  # decoders raise many types for damaged bytes
             raise OSError(" ".join(str(error).split()) or type(error).__name__) from error
 
     @cached_property
@@ -108,20 +138,23 @@ class Images(Artifact):
 
     @property
     def size(self) -> int:
-        return self.card["size"]
+        """The side of the images in px."""
+        return self.card.size
 
     @property
     def classes(self) -> list[str]:
-        return self.card["classes"]
+        """The names of the classes; empty without labels."""
+        return self.card.classes
 
     @cached_property
     def ids(self) -> list[str]:
+        """The id of each row."""
         ids = self._index.strings("ids")
         return ids if self.places is None else [ids[place] for place in self.places]
 
     @cached_property
     def labels(self) -> numpy.ndarray | None:
-        """(N,) int64, or None for a set without labels."""
+        """(N,) int64, or None without labels."""
         labels = self._index.read("labels") if "labels" in self._index else None
         return labels if labels is None or self.places is None else labels[self.places]
 

@@ -1,13 +1,15 @@
-"""Model: a trained backbone, and how it is fed."""
+"""Model: a trained backbone, and the preprocessing of its images."""
 
 from __future__ import annotations
 
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.base import Artifact, write_json
+from transfer.artifacts.base import Artifact, JsonCard, read_json, write_json
 from transfer.errors import CorruptArtifact
+from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.transforms.normalize import Normalization
 from transfer.utils.lazy_imports import safetensors
@@ -17,54 +19,86 @@ if TYPE_CHECKING:
     from transfer.models.network import Network
 
 
+@dataclass(frozen=True)
+class ModelCard:
+    """`model.json`."""
+
+    backbone: dict[str, Any]  # the options of the network
+    default_layer: str
+    layers: dict[str, list[int]]  # layer -> shape of its output, (C, H, W) or (C,)
+    normalization: Normalization
+    made_by: dict[str, Any]  # class and options of the stage
+    size: int  # side of the images in px
+    fit: str  # of an exported model, how images become squares: `crop` or `stretch`
+
+    @classmethod
+    def from_json(cls, path: Path) -> ModelCard:
+        """Read `model.json`; CorruptArtifact if a field is missing or of a wrong type."""
+        card = JsonCard(path)
+        normalization = card.field("normalization", dict)
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in normalization.items()
+        }
+        try:
+            normalization = Normalization(**values)
+        except TypeError as error:
+            problem = f"{path.name}: `normalization` is invalid ({error})"
+            raise CorruptArtifact(path.parent, problem) from error
+        return cls(
+            backbone=card.field("backbone", dict),
+            default_layer=card.field("default_layer", str),
+            layers=card.field("layers", dict),
+            normalization=normalization,
+            made_by=card.field("made_by", dict),
+            size=card.field("size", int),
+            fit=card.field("fit", str, "crop"),
+        )
+
+
 class Model(Artifact):
-    """A trained backbone: `model.safetensors`, and `model.json` that says how to build and feed it."""
+    """A trained backbone: weights in `model.safetensors`, and `model.json`, which describes it."""
 
     required = ("model.safetensors", "model.json")
 
     @cached_property
-    def card(self) -> dict[str, Any]:
-        return self._json("model.json")
+    def card(self) -> ModelCard:
+        """The facts in `model.json`."""
+        return ModelCard.from_json(self.folder / "model.json")
 
     @property
     def normalization(self) -> Normalization:
-        return Normalization(
-            **{
-                k: tuple(v) if isinstance(v, list) else v
-                for k, v in self.card["normalization"].items()
-            }
-        )
+        """How pixels become the input of the network."""
+        return self.card.normalization
 
     @cached_property
     def history(self) -> list[dict[str, float]]:
-        """One entry an epoch: loss, accuracy and whatever else the task names."""
-        return self._json("history.json") if (self.folder / "history.json").exists() else []
+        """The training curves, one entry per epoch: loss, accuracy and other figures."""
+        path = self.folder / "history.json"
+        return read_json(path) if path.exists() else []
 
     @cached_property
     def backbone(self) -> Backbone:
-        """The description that the network is built from: its options and layers, without weights."""
-        from transfer.models import backbone
-
-        return backbone(self.card["backbone"])
+        """The description of the network: its options and layers, without weights."""
+        return backbone(self.card.backbone)
 
     @cached_property
     def layers(self) -> dict[str, list[int]]:
-        """Layer -> its shape, (C, H, W) or (C,), in the order in which they run."""
-        return {name: self.card["layers"][name] for name in self.backbone.layer_names()}
+        """Layer -> shape of its output, (C, H, W) or (C,), in the order in which they run."""
+        return {name: self.card.layers[name] for name in self.backbone.layer_names()}
 
     def network(self) -> Network:
-        """The backbone with its weights, in eval mode, on the CPU. Loading is strict."""
+        """Return the network with its weights, in eval mode on the CPU.
+
+        CorruptArtifact if the weights are not exactly those of the network.
+        """
         network = build_network(self.backbone, 0)
         try:
-            network.load_state_dict(
-                safetensors.load_file(self.folder / "model.safetensors"), strict=True
-            )
-        except (
-            Exception
-        ) as error:  # safetensors has its own error type; a wrong key or shape is a RuntimeError
-            raise CorruptArtifact(
-                self.folder, f"model.safetensors cannot be loaded ({error})"
-            ) from error
+            state = safetensors.load_file(self.folder / "model.safetensors")
+            network.load_state_dict(state, strict=True)
+        except Exception as error:  # safetensors has its own type; a wrong key is a RuntimeError
+            problem = f"model.safetensors cannot be loaded ({error})"
+            raise CorruptArtifact(self.folder, problem) from error
         return network.eval()
 
     @staticmethod
@@ -77,7 +111,16 @@ class Model(Artifact):
         made_by: dict[str, Any],
         history: list[dict[str, float]],
     ) -> None:
-        """Write the backbone `network`, fed with square images of `size` px, and its training curves."""
+        """Write the files of a Model.
+
+        Args:
+            folder: the artifact's folder.
+            network: the backbone.
+            size: side of its images in px.
+            normalization: how pixels become its input.
+            made_by: class and options of the stage.
+            history: the training curves, one entry per epoch.
+        """
         state = {
             name: tensor.detach().cpu().contiguous()
             for name, tensor in network.state_dict().items()
@@ -87,7 +130,7 @@ class Model(Artifact):
             "backbone": network.spec.model_dump(mode="json"),
             "default_layer": network.spec.default_layer(),
             "layers": {name: list(shape) for name, shape in network.shapes(size).items()},
-            "normalization": normalization.__dict__,
+            "normalization": asdict(normalization),
             "made_by": made_by,
             "size": size,
         }

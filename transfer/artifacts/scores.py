@@ -1,12 +1,13 @@
-"""Scores: what a protocol found."""
+"""Scores: the result of an evaluation protocol."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.artifacts.base import Artifact, write_json
+from transfer.artifacts.base import Artifact, JsonCard, write_json
 from transfer.numerics.confidence_intervals import bootstrap_mean
 from transfer.storage.hdf5_tables import TableReader, write_table
 from transfer.utils.lazy_imports import np
@@ -14,35 +15,70 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     import numpy
 
-TAUGHT = ("train", "selection", "labels")  # what counts of other than scored images begin with
+NOT_SCORED = ("train", "selection", "labels")  # first words of counts of images that are not scored
+
+
+@dataclass(frozen=True)
+class ScoreCard:
+    """`scores.json`. Only `protocol` and `figures` are in files of older formats."""
+
+    protocol: str
+    settings: dict[str, Any]
+    selected: dict[str, Any]  # what was chosen on validation images, such as a layer
+    main: str  # the figure that a comparison shows
+    figures: dict[str, float]  # in percent
+    intervals: dict[str, list[float]]  # figure -> [low, high], 95 %
+    counts: dict[str, int]  # number of images of each split
+
+    @classmethod
+    def from_json(cls, path: Path) -> ScoreCard:
+        """Read `scores.json`; CorruptArtifact if a field is missing or of a wrong type."""
+        card = JsonCard(path)
+        return cls(
+            protocol=card.field("protocol", str),
+            settings=card.field("settings", dict, {}),
+            selected=card.field("selected", dict, {}),
+            main=card.field("main", str, ""),
+            figures=card.field("figures", dict),
+            intervals=card.field("intervals", dict, {}),
+            counts=card.field("counts", dict, {}),
+        )
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the main figure is known, which older formats lack."""
+        return self.main in self.figures
 
 
 class Scores(Artifact):
-    """`scores.json`: the protocol, what was selected on which split, every figure with its n; `scores.h5` for plots.
+    """`scores.json`: protocol, settings, figures; `scores.h5`: arrays for plots.
 
-    `main` names the figure that a comparison shows. `intervals`: figure -> [low, high], 95 %, by bootstrap over test
-    images. Column `outcome.FIGURE` of `scores.h5`: what each test image adds to a figure that is their mean.
+    Column `outcome.FIGURE` of `scores.h5` has a value per test image, whose mean is the figure.
+    Intervals come from bootstrap over test images.
     """
 
     required = ("scores.json",)
 
     @cached_property
-    def card(self) -> dict[str, Any]:
-        return self._json("scores.json")
+    def card(self) -> ScoreCard:
+        """The facts in `scores.json`."""
+        return ScoreCard.from_json(self.folder / "scores.json")
 
     @property
     def figures(self) -> dict[str, float]:
-        return self.card["figures"]
+        """Figure -> value in percent."""
+        return self.card.figures
 
     def outcomes(self, figure: str) -> numpy.ndarray | None:
-        """(N,) what each test image adds to a figure, in the order of their ids; None for what is no mean."""
+        """Return (N,) values of the test images, sorted by id; None if the figure is not a mean."""
         table = TableReader(self.folder / "scores.h5")
         return table.read(f"outcome.{figure}") if f"outcome.{figure}" in table else None
 
     @staticmethod
     def tested(counts: dict[str, int]) -> int | None:
-        """How many images were scored, as a card's `counts` say; None where they do not."""
-        return next((count for name, count in counts.items() if not name.startswith(TAUGHT)), None)
+        """Return the number of scored images in a card's `counts`; None if it is missing."""
+        scored = (count for name, count in counts.items() if not name.startswith(NOT_SCORED))
+        return next(scored, None)
 
     @staticmethod
     def write(
@@ -58,24 +94,34 @@ class Scores(Artifact):
         intervals: dict[str, list[float]] | None = None,
         arrays: dict[str, numpy.ndarray] | None = None,
     ) -> None:
-        """`counts`: how many images each split had; `selected`: what was chosen, and on which split.
+        """Write the files of Scores.
 
-        Figures in percent. Of those with `outcomes` the interval is computed here; a protocol gives others itself.
+        Args:
+            folder: the artifact's folder.
+            protocol: the protocol's name.
+            settings: its settings.
+            selected: what was chosen, and on which split.
+            main: the figure that a comparison shows.
+            figures: figure -> value in percent.
+            counts: split -> number of images.
+            outcomes: figure -> (N,) values of the test images, from which the interval is computed.
+            intervals: figure -> [low, high] of other figures.
+            arrays: more columns of `scores.h5`, for plots.
         """
-        spans = {name: bootstrap_mean(values) for name, values in (outcomes or {}).items()}
+        outcomes = outcomes or {}
+        estimates = {name: bootstrap_mean(values) for name, values in outcomes.items()}
+        computed = {name: [span.low, span.high] for name, span in estimates.items()}
         card = {
             "protocol": protocol,
             "settings": settings,
             "selected": selected,
             "main": main,
             "figures": figures,
-            "intervals": {name: [span.low, span.high] for name, span in spans.items()}
-            | (intervals or {}),
+            "intervals": computed | (intervals or {}),
             "counts": counts,
         }
         write_json(folder / "scores.json", card)
         columns = {
-            f"outcome.{name}": np.asarray(values, np.float32)
-            for name, values in (outcomes or {}).items()
+            f"outcome.{name}": np.asarray(values, np.float32) for name, values in outcomes.items()
         }
         write_table(folder / "scores.h5", columns | (arrays or {}))

@@ -111,7 +111,7 @@ def _section(
     scores = [
         one
         for one in scores
-        if (one.card["protocol"], one.card["main"]) == (card["protocol"], card["main"])
+        if (one.card.protocol, one.card.main) == (card.protocol, card.main)
     ]
     groups: dict[str, dict[str, Score]] = {}
     for score in scores:  # the same run in two files is one run
@@ -157,8 +157,8 @@ def _section(
             "a difference without an interval: one side has more seeds, or keeps nothing of single images"
         )
     rows.sort(key=lambda row: (-row.figure.mean, row.label))
-    notes, counts = list(dict.fromkeys(notes)), card.get("counts", {})
-    return Section(card["protocol"], card["main"], setting, counts, rows, _columns(rows), notes)
+    notes, counts = list(dict.fromkeys(notes)), card.counts
+    return Section(card.protocol, card.main, setting, counts, rows, _columns(rows), notes)
 
 
 def _target(row: Row) -> Any:
@@ -167,7 +167,7 @@ def _target(row: Row) -> Any:
 
 def _row(runs: list[Score], shelves: dict[Any, ManifestCache]) -> Row:
     figure, spans = t_interval([run.value for run in runs]), len(runs) > 1
-    interval = runs[0].card.get("intervals", {}).get(runs[0].card["main"])
+    interval = runs[0].card.intervals.get(runs[0].card.main)
     if len(runs) == 1 and interval:
         figure, spans = replace(figure, low=interval[0], high=interval[1]), True
     members = [run.planned.member for run in runs]

@@ -54,7 +54,7 @@ def refuse_other_protocols(scores: list[Score]) -> None:
     first, *others = scores
     for other in others:
         told = [
-            {name: score.card[name] for name in ("protocol", "main")} for score in (first, other)
+            {"protocol": score.card.protocol, "main": score.card.main} for score in (first, other)
         ]
         if told[0] != told[1]:
             _refuse(first, other, told)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.artifacts import Scores
+from transfer.artifacts import ScoreCard, Scores
 from transfer.comparison.lineage import Lineage, score_stages
 from transfer.errors import CorruptArtifact, UsageError, did_you_mean
 from transfer.execution.rerun_reasons import NOT_MADE, rerun_reason
@@ -27,7 +27,7 @@ class Score:
     prefix: str  # `FILE: ` where there are several
     lineage: Lineage
     manifest: Manifest | None = None
-    card: dict[str, Any] | None = None
+    card: ScoreCard | None = None
     missing_reason: str = ""  # there is no card
     damaged: bool = False
 
@@ -39,18 +39,18 @@ class Score:
     def protocol(self) -> str:
         """As the scores name it; before they are there, as far as the plan knows."""
         if self.card is not None:
-            return str(self.card["protocol"])
+            return str(self.card.protocol)
         planned = self.planned
         return planned.stage.protocol_name() or planned.uses.removeprefix("evaluate/")
 
     @property
     def value(self) -> float:
-        return float(self.card["figures"][self.card["main"]])
+        return float(self.card.figures[self.card.main])
 
     @property
     def is_complete(self) -> bool:
         """Whether it is there and says which figure counts."""
-        return self.card is not None and self.card.get("main") in self.card["figures"]
+        return self.card is not None and self.card.is_complete
 
     def outcomes(self) -> Any:
         """What each test image added to the figure, or None; Damaged where that is not what was written."""
@@ -61,7 +61,7 @@ class Score:
         store.check(
             folder, replace(self.manifest, files={name: self.manifest.files[name]}), thorough=True
         )
-        return Scores(folder).outcomes(self.card["main"])
+        return Scores(folder).outcomes(self.card.main)
 
 
 class ManifestCache:

@@ -337,7 +337,7 @@ def _record(section: Section, row: Row) -> dict[str, Any]:
         "seconds": row.seconds,
         "training_seconds": row.training,
         "images": row.images,
-        "selected": [run.card.get("selected") for run in row.runs],
+        "selected": [run.card.selected for run in row.runs],
         "stages": [run.planned.label for run in row.runs],
         "keys": [run.planned.key for run in row.runs],
         "files": list(dict.fromkeys(str(run.pipeline.plan.file) for run in row.runs)),

@@ -82,6 +82,6 @@ def _main_figure(store: Store, planned: PlannedStage[Any], manifest: Manifest) -
         own = {name: facts for name, facts in manifest.files.items() if name == "scores.json"}
         store.check(folder, replace(manifest, files=own))
         card = Scores(folder).card
-        return float(card["figures"][card["main"]])
+        return float(card.figures[card.main])
     except (CorruptArtifact, KeyError, TypeError, ValueError):
         return None

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.api import Pipeline
-from transfer.artifacts import Images, Model, write_json
+from transfer.artifacts import Images, Model, read_json, write_json
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
@@ -155,12 +155,12 @@ def _write(
     from transfer.models.torchvision_compat import describe
 
     shutil.copyfile(artifact.folder / "model.safetensors", folder / "model.safetensors")
-    write_json(folder / "model.json", artifact.card | {"fit": _fit(one)})
+    write_json(folder / "model.json", read_json(artifact.folder / "model.json") | {"fit": _fit(one)})
     model = load_model(folder)
     pixels, compared = _pictures(pipeline, one, model)
     # The store's own network is what all are compared with, so that a bad copy is found too.
     forms = formats.write_formats(folder, model, artifact.network(), pixels, onnx)
-    side, values = model.card["size"], forms.values
+    side, values = model.card.size, forms.values
     takes = (
         f"uint8 pixels (B, 3, {side}, {side}) to embeddings (B, {values}), normalization included"
     )
@@ -208,7 +208,7 @@ def _fit(one: PlannedStage) -> str:
 
 def _pictures(pipeline: Pipeline, one: PlannedStage, model: LoadedModel) -> tuple[Tensor, str]:
     """uint8 (B, 3, S, S) to compare on: noise of a fixed seed, and packed images where there are any; in words too."""
-    side = model.card["size"]
+    side = model.card.size
     random = np.random.RandomState(0)
     noise = [random.randint(0, 256, (side, side, 3)).astype(np.uint8) for _ in range(NOISE)]
     told = f"{NOISE} images of noise"

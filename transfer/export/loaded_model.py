@@ -55,7 +55,7 @@ class LoadedModel(Model):
     def embedding(self, layer: str | None = None) -> PixelEmbedding:
         """The module that turns pixels into embeddings; layer: another than the card's `default_layer`."""
         try:
-            name = self.backbone.resolve_layer(layer or self.card["default_layer"])
+            name = self.backbone.resolve_layer(layer or self.card.default_layer)
         except ValueError as error:
             raise UsageError(str(error)) from error
         return PixelEmbedding(self._network, name, self.normalization).eval().requires_grad_(False)
@@ -83,7 +83,7 @@ class LoadedModel(Model):
 
     def pixels(self, images: Sequence[ImageLike]) -> Tensor:
         """uint8 (N, 3, S, S) of pictures, decoded and made squares as image sets are packed."""
-        size, fit = self.card["size"], self.card.get("fit", "crop")
+        size, fit = self.card.size, self.card.fit
         squares = [square(_decoded(image), size, fit) for image in images]
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transfer.api import Pipeline
-from transfer.artifacts import Scores
+from transfer.artifacts import ModelCard, Scores
 from transfer.datasets.cards import load_card
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import CorruptArtifact, UsageError
@@ -28,7 +28,7 @@ STAGES = ["| stage | method | key | version | commit | device |", "|---|---|---|
 class ExportFacts:
     """What is said of one export beside what the store knows."""
 
-    card: dict[str, Any]  # the model's `model.json`
+    card: ModelCard
     values: int  # of an embedding
     layer: str
     folder: str  # its name
@@ -39,7 +39,7 @@ def model_card(pipeline: Pipeline, one: PlannedStage, facts: ExportFacts) -> str
     """The whole README.md of stage `one`."""
     stages = upstream_stages(one, images=True)
     scores, missing = finished_scores(pipeline, one)
-    title = f"{facts.card['backbone']['name']} of {pipeline.plan.name}, {one.label}"
+    title = f"{facts.card.backbone['name']} of {pipeline.plan.name}, {one.label}"
     sections = [
         _front_matter(title, one, facts, scores),
         f"# {title}\n\n{_what(pipeline, stages, facts)}",
@@ -90,7 +90,7 @@ def finished_scores(
 
 def _readable(scores: Scores) -> bool:
     try:
-        return scores.card["main"] in scores.figures and "intervals" in scores.card
+        return scores.card.is_complete
     except (CorruptArtifact, KeyError, TypeError):
         return False
 
@@ -101,7 +101,7 @@ def _front_matter(
     """YAML; values are written as JSON, which is YAML too."""
     results = []
     for other, made in scores:
-        protocol, main = made.card["protocol"], made.card["main"]
+        protocol, main = made.card.protocol, made.card.main
         where = _tested(other)
         metric = {
             "type": main,
@@ -116,7 +116,7 @@ def _front_matter(
         "library_name": "transfer",
         "pipeline_tag": "image-feature-extraction",
         "license": "unknown",
-        "tags": ["image-feature-extraction", facts.card["backbone"]["name"], one.uses],
+        "tags": ["image-feature-extraction", facts.card.backbone["name"], one.uses],
     }
     if results:
         head["model-index"] = [{"name": title, "results": results}]
@@ -133,11 +133,11 @@ def _tested(one: PlannedStage) -> str:
 
 def _what(pipeline: Pipeline, stages: Sequence[PlannedStage], facts: ExportFacts) -> str:
     """Which network, by which steps; and what a reader must know before all else."""
-    spec = facts.card["backbone"]
+    spec = facts.card.backbone
     options = ", ".join(f"{name} {_plain(value)}" for name, value in spec.items() if name != "name")
     steps = " → ".join(f"`{one.uses}`" for one in stages if not isinstance(one.stage, Pack))
     told = [
-        f"{spec['name']} without a classifier ({options}), for images of {facts.card['size']} px: {steps}."
+        f"{spec['name']} without a classifier ({options}), for images of {facts.card.size} px: {steps}."
     ]
     warnings = ["A smoke run: far too little training to be of use."] if pipeline.plan.smoke else []
     for one in stages:
@@ -151,19 +151,19 @@ def _what(pipeline: Pipeline, stages: Sequence[PlannedStage], facts: ExportFacts
 
 
 def _fed(facts: ExportFacts) -> str:
-    how, size = facts.card["normalization"], facts.card["size"]
-    if how["lightness"]:
+    how, size = facts.card.normalization, facts.card.size
+    if how.lightness:
         fed = "all three channels are the CIE lightness (L - 50) / 25"
-    elif how["per_image"]:
+    elif how.per_image:
         fed = "each image has its own mean removed and is divided by its own deviation"
     else:
-        fed = f"values from 0 to 1, minus the mean {list(how['mean'])}, over the deviation {list(how['std'])}"
+        fed = f"values from 0 to 1, minus the mean {list(how.mean)}, over the deviation {list(how.std)}"
     squared = (
         "its shorter side is resized and the center cut out"
-        if facts.card["fit"] == "crop"
+        if facts.card.fit == "crop"
         else "it is squeezed"
     )
-    over = ", averaged over its map" if len(facts.card["layers"][facts.layer]) == 3 else ""
+    over = ", averaged over its map" if len(facts.card.layers[facts.layer]) == 3 else ""
     return (
         f"An embedding is layer `{facts.layer}`{over}: {facts.values} values. A picture becomes "
         f"{size} x {size} px: {squared}. What follows is done by `model.embed` and by the programs below; who feeds "
@@ -252,27 +252,27 @@ def _scores(scores: Sequence[tuple[PlannedStage, Scores]], missing: Sequence[str
     rows, notes = [], []
     for one, made in scores:
         card, where = made.card, _tested(one)
-        count = Scores.tested(card["counts"]) or "unknown"
-        for name, value in card["figures"].items():
-            span = card["intervals"].get(name)
+        count = Scores.tested(card.counts) or "unknown"
+        for name, value in card.figures.items():
+            span = card.intervals.get(name)
             interval = f"{span[0]:.2f} to {span[1]:.2f}" if span else "not computed"
-            main = f"**{name}**" if name == card["main"] else name
+            main = f"**{name}**" if name == card.main else name
             rows.append(
-                f"| {card['protocol']} | {main} | {value:.2f} | {interval} | {where} | {count} |"
+                f"| {card.protocol} | {main} | {value:.2f} | {interval} | {where} | {count} |"
             )
-        if card["selected"]:
+        if card.selected:
             chosen = ", ".join(
                 f"{name} {_plain(value)}"
-                for name, value in card["selected"].items()
+                for name, value in card.selected.items()
                 if name != "on"
             )
-            on = card["selected"].get("on", "nothing")
+            on = card.selected.get("on", "nothing")
             how = (
                 f"{chosen}; nothing was selected"
                 if on.startswith("nothing")
                 else f"selected {chosen}, on {on}"
             )
-            notes.append(f"{card['protocol']}: {how}.")
+            notes.append(f"{card.protocol}: {how}.")
     if missing:
         notes.append(f"Not measured yet, though the pipeline asks for it: {', '.join(missing)}.")
     if not rows and not missing:

@@ -1,4 +1,4 @@
-"""Backbones by name: `backbone("vgg16")` describes one, and its `build(seed)` makes it in torch."""
+"""Backbones by name: `backbone("vgg16")` describes a network, and `build_network` makes it."""
 
 from __future__ import annotations
 
@@ -17,31 +17,30 @@ FAMILIES: tuple[type[Backbone], ...] = (VGG, AlexNet, ResNet, CifarResNet, Conv4
 
 
 def backbone_names() -> list[str]:
-    """Every name that `backbone` knows, family by family, but timm's."""
+    """Return the names of all backbones by family, except timm's."""
     return [name for members in FAMILIES for name in members.names]
 
 
 def family(name: str) -> type[Backbone]:
-    """The family that has the network `name`; `ValueError` with the nearest names if none has."""
+    """Return the family of the network `name`; ValueError with the nearest names if unknown."""
     if name.startswith(PREFIX):
         return Timm
     for candidate in FAMILIES:
         if name in candidate.names:
             return candidate
     if PREFIX + name in SMALL:
-        raise ValueError(f"no backbone is called '{name}' without its prefix: write {PREFIX}{name}")
-    raise ValueError(
-        f"{unknown('backbone', name, backbone_names())}; any other of timm's is called {PREFIX}NAME"
-    )
+        raise ValueError(f"no backbone is called '{name}' without its prefix; write {PREFIX}{name}")
+    message = unknown("backbone", name, backbone_names())
+    raise ValueError(f"{message}; networks of timm are called {PREFIX}NAME")
 
 
 def backbone(value: str | Mapping[str, Any] | Backbone) -> Backbone:
-    """A checked description, from a name, or from options: {"name": "vgg16", "width": 0.25}."""
+    """Return a checked description of a name, or of options: {"name": "vgg16", "width": 0.25}."""
     if isinstance(value, Backbone):
         return value
     options = {"name": value} if isinstance(value, str) else value
     if not isinstance(options, Mapping) or "name" not in options:
-        raise ValueError(f"a backbone is a name, or options with a `name`; got {value!r}")
+        raise ValueError(f"a backbone must be a name, or options with a `name`; got {value!r}")
     return family(options["name"]).model_validate(dict(options))
 
 

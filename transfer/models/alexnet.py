@@ -1,6 +1,6 @@
 """AlexNet (Krizhevsky, 2014, "One weird trick for parallelizing convolutional neural networks").
 
-Layout (64, 192, 384, 256, 256 channels) and first weights are torchvision's. Outputs for an image
+Layout (64, 192, 384, 256, 256 channels) and initial weights are torchvision's. Outputs for an image
 (3, 224, 224): conv1 (64, 55, 55), conv5 (256, 13, 13), pool5 (256, 6, 6), fc6 and fc7 (4096,).
 """
 
@@ -15,7 +15,7 @@ from transfer.utils.lazy_imports import nn
 
 Name = Literal["alexnet"]
 
-CONVOLUTIONS = {  # channels, kernel, and whether a max-pool follows
+CONVOLUTIONS = {  # channels, kernel, whether a max-pool follows
     "conv2": (192, 5, True),
     "conv3": (384, 3, False),
     "conv4": (256, 3, False),
@@ -28,18 +28,26 @@ class AlexNet(Backbone):
 
     names: ClassVar[tuple[str, ...]] = get_args(Name)
 
-    name: Name = Field(description="the one network of the family")
-    batch_norm: bool = Field(False, description="batch normalization after every convolution")
+    name: Name = Field(description="the only network of the family")
+    batch_norm: bool = Field(
+        default=False, description="batch normalization after each convolution"
+    )
     stem: Literal["imagenet", "small"] = Field(
-        "imagenet",
-        description="imagenet: the published layout, for images of 63 px and more; small: for images below "
-        "96 px and down to 29 px, conv1 is 5x5 with stride 2 and padding 2 instead of 11x11 with stride 4, "
-        "and the average pool before fc6 gives a map of 3x3 instead of 6x6",
+        default="imagenet",
+        description="imagenet: the published layout, for images of 63 px and more; small: for "
+        "images below 96 px and down to 29 px, conv1 is 5x5 with stride 2 and padding 2 instead of "
+        "11x11 with stride 4, and the average pool before fc6 gives a map of 3x3 instead of 6x6",
     )
-    fc: bool = Field(True, description="the two fully connected layers fc6 and fc7")
+    fc: bool = Field(default=True, description="the two fully connected layers fc6 and fc7")
     dropout: float = Field(
-        0.5, ge=0, lt=1, description="share of fc6's and fc7's inputs that training drops"
+        default=0.5,
+        ge=0,
+        lt=1,
+        description="share of the inputs of fc6 and fc7 dropped in training",
     )
+
+    def has_large_stem(self) -> bool:
+        return self.stem == "imagenet"
 
     def layer_names(self) -> list[str]:
         names = ["conv1", "pool1"]
@@ -71,7 +79,7 @@ class AlexNet(Backbone):
         return layers | (self._fully_connected(inputs) if self.fc else {})
 
     def _fully_connected(self, inputs: int) -> dict[str, nn.Module]:
-        """fc6 and fc7: (N, C, H, W) to (N, 4096), dropout first, where torchvision has it."""
+        """Make fc6 and fc7: (N, C, H, W) to (N, 4096), with dropout first as in torchvision."""
         units = self.channels(4096)
         side = 3 if self.stem == "small" else 6
         flat = [nn.AdaptiveAvgPool2d(side), nn.Flatten()]

@@ -1,7 +1,7 @@
-"""What all families of backbones share: a checked description that names its layers and builds a network.
+"""The base of all families of backbones: a checked description of a network and its layers.
 
-A description is plain data. It reads, checks and lists its layers without torch, so that a command that only
-looks at a pipeline answers at once; `build` is the one method that makes weights.
+A description is plain data. It is read and checked, and lists its layers, without torch, so that
+commands that only read a pipeline answer at once. `build_network` makes the weights.
 """
 
 from __future__ import annotations
@@ -15,12 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from transfer.utils.lazy_imports import nn
 
-if TYPE_CHECKING:
-    pass
-
 
 class Backbone(BaseModel):
-    """One network without its head: a chain of named layers from an image (3, S, S) to features."""
+    """A network without its head: a chain of named layers from an image (3, S, S) to features."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
 
@@ -28,27 +25,38 @@ class Backbone(BaseModel):
 
     name: str = Field(description="which network of the family")
     width: float = Field(
-        1.0, gt=0, le=4, description="multiplies every layer's channels; one is left at least"
+        default=1.0,
+        gt=0,
+        le=4,
+        description="factor of every layer's channels; at least one is left",
     )
+
+    if TYPE_CHECKING:  # pydantic adds it to frozen models, which type checkers do not know
+
+        def __hash__(self) -> int: ...
 
     @abstractmethod
     def layer_names(self) -> list[str]:
-        """The layers in the order in which they run."""
+        """Return the layers in the order in which they run."""
 
     @abstractmethod
     def default_layer(self) -> str:
-        """The deepest convolutional layer: what features and a pretext's head are read from."""
+        """Return the deepest convolutional layer, which features and pretext heads read."""
 
     @abstractmethod
     def make_layers(self) -> dict[str, nn.Module]:
-        """The layers with fresh weights, drawn from torch's global generator; `build` is what to call."""
+        """Make the layers with weights from torch's global generator; call `build_network`."""
+
+    def has_large_stem(self) -> bool:
+        """Whether `stem: small` would let the network take smaller images."""
+        return False
 
     def aliases(self) -> dict[str, str]:
-        """Other accepted names of layers, and the layers that they mean."""
+        """Return other accepted names -> the layers that they stand for."""
         return {}
 
     def resolve_layer(self, name: str) -> str:
-        """The layer that `name`, its own or an alias, means; `ValueError` with the nearest names if none."""
+        """Return the layer of a name or alias; ValueError with the nearest names if unknown."""
         if name in self.layer_names():
             return name
         aliases = self.aliases()
@@ -57,13 +65,19 @@ class Backbone(BaseModel):
         return aliases[name]
 
     def channels(self, count: int) -> int:
-        """The published number of channels, scaled by `width`."""
+        """Return a published number of channels, scaled by `width`."""
         return max(1, round(count * self.width))
 
 
 def unknown(kind: str, name: str, valid: Iterable[str]) -> ValueError:
-    """The error for a name that is none of `valid`: it says the nearest ones, or all if none is near."""
+    """Return the error for an unknown name, with the nearest valid names, or all if none is near.
+
+    Args:
+        kind: the noun of what is named.
+        name: the unknown name.
+        valid: the valid names.
+    """
     valid = list(valid)
     near = get_close_matches(str(name), valid, n=3)
-    hint = f"did you mean {' or '.join(near)}?" if near else f"there are {', '.join(valid)}"
+    hint = f"did you mean {' or '.join(near)}?" if near else f"choose from {', '.join(valid)}"
     return ValueError(f"no {kind} is called {name!r}; {hint}")

@@ -1,4 +1,4 @@
-"""The pieces that families build their layers of, and the weights that they start from."""
+"""Building blocks of the families' layers, and their initial weights."""
 
 from __future__ import annotations
 
@@ -20,15 +20,23 @@ def convolution(
     padding: int | None = None,
     relu: bool = True,
 ) -> nn.Sequential:
-    """Convolution, batch norm, ReLU: (N, inputs, H, W) to (N, outputs, H / stride, W / stride).
+    """Make convolution, batch norm and ReLU: (N, inputs, H, W) to (N, outputs, H / stride, ...).
 
-    The padding that keeps the size (at stride 1) is the default.
+    Args:
+        inputs: input channels.
+        outputs: output channels.
+        kernel: side of the kernel.
+        stride: step between outputs.
+        batch_norm: add batch normalization.
+        bias: add a bias to the convolution.
+        padding: rows of zeros at each side; by default, what keeps the size at stride 1.
+        relu: add a ReLU.
     """
     padding = kernel // 2 if padding is None else padding
     steps: OrderedDict[str, nn.Module] = OrderedDict()
     if kernel == 1 and stride > 1:
-        # The same numbers in two steps: on CPUs, oneDNN's gradient of such a convolution of fewer than 16 channels
-        # writes where it must not.
+        # Two steps with the same result. On CPUs, oneDNN's gradient of such a convolution with
+        # fewer than 16 channels writes out of bounds.
         steps["skip"], stride = nn.AvgPool2d(1, stride), 1
     steps["conv"] = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias)
     if batch_norm:
@@ -39,26 +47,26 @@ def convolution(
 
 
 def fuse_batchnorm(network: nn.Module) -> None:
-    """Put every batch norm of a frozen network into the convolution before it: the same outputs in fewer passes."""
+    """Fuse each batch norm of a frozen network with its convolution: same outputs, fewer passes."""
     for steps in network.modules():
-        # Only what `convolution` made: in networks of others a `norm` may stand elsewhere, or do more.
-        if (
-            isinstance(steps, nn.Sequential)
-            and type(getattr(steps, "norm", None)) is nn.BatchNorm2d
-        ):
-            steps.conv = fuse_conv_bn_eval(steps.conv, steps.norm)
+        # Only what `convolution` made: elsewhere, a `norm` may have another place, and a subclass
+        # may do more.
+        norm = getattr(steps, "norm", None)
+        if isinstance(steps, nn.Sequential) and type(norm) is nn.BatchNorm2d:
+            assert isinstance(steps.conv, nn.Conv2d), "`convolution` puts one before a norm"
+            steps.conv = fuse_conv_bn_eval(steps.conv, norm)
             del steps.norm
 
 
 def global_average() -> nn.Sequential:
-    """The mean over the map: (N, C, H, W) to (N, C)."""
+    """Make the mean over the map: (N, C, H, W) to (N, C)."""
     return nn.Sequential(OrderedDict(pool=nn.AdaptiveAvgPool2d(1), flat=nn.Flatten()))
 
 
 class Residual(nn.Module):
-    """relu(body(x) + shortcut(x)) (He et al., 2016, "Deep Residual Learning for Image Recognition").
+    """relu(body(x) + shortcut(x)) (He et al., 2016, "Deep Residual Learning").
 
-    The shortcut is the input itself, or a 1x1 convolution with batch norm where the shape changes.
+    The shortcut is the identity, or a 1x1 convolution with batch norm where the shape changes.
     """
 
     def __init__(self, body: nn.Module, inputs: int, outputs: int, stride: int):
@@ -70,14 +78,14 @@ class Residual(nn.Module):
         self.relu = nn.ReLU(inplace=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
+        """Map (N, inputs, H, W) to (N, outputs, H / stride, W / stride)."""
         out = self.body(x)
         out += self.shortcut(x)
         return self.relu(out)
 
 
 def basic_block(inputs: int, channels: int, stride: int) -> tuple[Residual, int]:
-    """Two 3x3 convolutions, as in ResNet-18 and 34; the block and the channels that it puts out."""
+    """Make two 3x3 convolutions, as in ResNet-18 and 34. Return the block and its channels."""
     body = nn.Sequential(
         convolution(inputs, channels, 3, stride=stride),
         convolution(channels, channels, 3, relu=False),
@@ -86,9 +94,10 @@ def basic_block(inputs: int, channels: int, stride: int) -> tuple[Residual, int]
 
 
 def bottleneck(inputs: int, channels: int, stride: int) -> tuple[Residual, int]:
-    """1x1, 3x3 and 1x1 to four times the channels, as in ResNet-50; the block and its output channels.
+    """Make 1x1, 3x3 and 1x1 convolutions, as in ResNet-50. Return the block and its channels.
 
-    The stride is the 3x3 convolution's, as in torchvision; the paper has it in the first 1x1.
+    The last 1x1 has four times the channels. The stride is in the 3x3 convolution, as in
+    torchvision; the paper has it in the first 1x1.
     """
     outputs = 4 * channels
     body = nn.Sequential(
@@ -105,16 +114,27 @@ Block = Callable[[int, int, int], tuple[Residual, int]]
 def residual_stage(
     block: Block, inputs: int, channels: int, count: int, stride: int
 ) -> tuple[nn.Sequential, int]:
-    """`count` blocks, the first of which has the stride; the stage and the channels that it puts out."""
+    """Make a stage of `count` blocks. Return it and its output channels.
+
+    Args:
+        block: makes a block.
+        inputs: input channels.
+        channels: channels of the blocks.
+        count: number of blocks.
+        stride: of the first block; the others have 1.
+    """
     blocks = []
     for index in range(count):
-        made, inputs = block(inputs, channels, stride if index == 0 else 1)
-        blocks.append(made)
+        residual, inputs = block(inputs, channels, stride if index == 0 else 1)
+        blocks.append(residual)
     return nn.Sequential(*blocks), inputs
 
 
 def he_init(layers: Iterable[nn.Module]) -> None:
-    """He-normal convolutions, variance 2 / (kernel area * outputs); linear weights of 0.01; zero biases."""
+    """Draw He-normal convolutions and normal linear weights; set biases to zero.
+
+    Convolutions have the variance 2 / (kernel area * outputs), linear weights the deviation 0.01.
+    """
     for layer in layers:
         for module in layer.modules():
             if isinstance(module, nn.Conv2d):

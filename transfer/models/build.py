@@ -1,4 +1,4 @@
-"""Builds a network from its description, and its layers' shapes without weights."""
+"""Builds a network from its description, and computes the shapes of its layers."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def build_network(spec: Backbone, seed: int) -> Network:
 
 @lru_cache(maxsize=64)
 def layer_shapes(spec: Backbone, size: int) -> dict[str, tuple[int, ...]]:
-    """Each layer's output shape for images of `size` px; ValueError where they are too small."""
+    """Return each layer's output shape for images of `size` px; ValueError if too small."""
     return build_network(spec, 0).shapes(size)

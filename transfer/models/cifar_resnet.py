@@ -1,9 +1,9 @@
 """The narrow ResNets for small images, as used in relational reasoning.
 
-He et al. (2016) made them for CIFAR-10; this is the variant of Patacchiola & Storkey (2020, "Self-Supervised
-Relational Reasoning for Representation Learning"), with 1x1 convolutions and batch norm as shortcuts where
-the shape changes. Outputs for an image (3, 32, 32): conv1 and layer1 (16, 32, 32), layer2 (32, 16, 16),
-layer3 (64, 8, 8), avgpool (64,).
+He et al. (2016) designed them for CIFAR-10. This is the variant of Patacchiola & Storkey (2020,
+"Self-Supervised Relational Reasoning for Representation Learning"), with 1x1 convolutions and batch
+norm as shortcuts where the shape changes. Outputs for an image (3, 32, 32): conv1 and layer1
+(16, 32, 32), layer2 (32, 16, 16), layer3 (64, 8, 8), avgpool (64,).
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ BLOCKS = {"resnet8": 1, "resnet32": 5, "resnet56": 9}  # in each of the three la
 
 
 class CifarResNet(Backbone):
-    """ResNet-8, 32 and 56: one convolution, three stages of residual blocks, and their global average."""
+    """ResNet-8, 32 and 56: a convolution, three stages of residual blocks, a global average."""
 
     names: ClassVar[tuple[str, ...]] = get_args(Name)
 

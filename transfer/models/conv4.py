@@ -1,8 +1,9 @@
 """Conv4, the smallest network of relational reasoning.
 
-Patacchiola & Storkey (2020, "Self-Supervised Relational Reasoning for Representation Learning"): four 3x3
-convolutions with batch norm and ReLU, an average pool of 2 after the first three. Outputs for an image
-(3, 32, 32): conv1 (8, 16, 16), conv2 (16, 8, 8), conv3 (32, 4, 4), conv4 (64, 4, 4), avgpool (64,).
+Patacchiola & Storkey (2020, "Self-Supervised Relational Reasoning for Representation Learning"):
+four 3x3 convolutions with batch norm and ReLU, and an average pool of 2 after the first three.
+Outputs for an image (3, 32, 32): conv1 (8, 16, 16), conv2 (16, 8, 8), conv3 (32, 4, 4), conv4
+(64, 4, 4), avgpool (64,).
 """
 
 from __future__ import annotations
@@ -22,12 +23,12 @@ CHANNELS = (8, 16, 32, 64)
 class Conv4(Backbone):
     """Four convolutions and their global average, for images of 8 px and more.
 
-    The pools belong to conv1, conv2 and conv3, as in the paper's blocks: what is read there is pooled.
+    The pools are part of conv1, conv2 and conv3, as in the paper's blocks.
     """
 
     names: ClassVar[tuple[str, ...]] = get_args(Name)
 
-    name: Name = Field(description="the one network of the family")
+    name: Name = Field(description="the only network of the family")
 
     def layer_names(self) -> list[str]:
         return ["conv1", "conv2", "conv3", "conv4", "avgpool"]

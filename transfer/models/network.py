@@ -1,4 +1,4 @@
-"""A backbone in torch: named layers that run one after the other, any of which can be read."""
+"""A backbone in torch: a sequence of named layers whose outputs can be read."""
 
 from __future__ import annotations
 
@@ -15,11 +15,19 @@ from transfer.models.backbone import Backbone
 CHANNELS = 3  # of the images that every backbone takes
 
 
-class Network(nn.Module):
-    """The chain of `layers`, run in the order of the dict; built by `Backbone.build`.
+class MapLayer(nn.Module):
+    """Base of layers whose output has another form for readers than for the next layer."""
 
-    A layer is one named step with its activation: `conv3` is convolution, batch norm if any, and ReLU. The
-    layers are its children, so the weights are called `conv3.conv.weight` whatever stands around them.
+    def as_feature_map(self, out: Tensor) -> Tensor:
+        """Return the output of `forward` in its form for readers."""
+        raise NotImplementedError
+
+
+class Network(nn.Module):
+    """The sequence of `layers` in the order of the dict; `build_network` makes it.
+
+    A layer is a named step with its activation: `conv3` is convolution, batch norm if any, and
+    ReLU. Layers are direct children, so weights have names such as `conv3.conv.weight`.
     """
 
     def __init__(self, layers: dict[str, nn.Module], spec: Backbone):
@@ -30,19 +38,19 @@ class Network(nn.Module):
             self.add_module(name, layer)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Images (N, 3, S, S) to the last layer's output: (N, C, H, W), or (N, C) if it is flat."""
+        """Map images (N, 3, S, S) to the last layer's output: (N, C, H, W), or (N, C) if flat."""
         for name in self.layer_names:
             x = getattr(self, name)(x)
         return x
 
     def layers(self, x: Tensor, names: Sequence[str]) -> dict[str, Tensor]:
-        """The outputs of the named layers, by the names asked for, from one run that stops after the deepest.
+        """Return name -> output of the named layers, from a run that stops after the deepest.
 
-        Aliases count: `layers(x, ["conv5"])["conv5"]` of a VGG-16 is what `conv5_3` gives. An unknown name is
-        a `ValueError` that says the nearest ones.
+        Aliases are valid: for VGG-16, `layers(x, ["conv5"])["conv5"]` is the output of `conv5_3`.
+        ValueError with the nearest names for an unknown name.
         """
-        wanted = {name: self.spec.resolve_layer(name) for name in names}
-        missing = set(wanted.values())
+        requested = {name: self.spec.resolve_layer(name) for name in names}
+        missing = set(requested.values())
         outputs = {}
         for layer in self.layer_names:
             if not missing:
@@ -51,27 +59,30 @@ class Network(nn.Module):
             if layer in missing:
                 missing.remove(layer)
                 outputs[layer] = as_feature_map(getattr(self, layer), x)
-        return {name: outputs[layer] for name, layer in wanted.items()}
+        return {name: outputs[layer] for name, layer in requested.items()}
 
     def width(self, size: int, layer: str | None = None) -> int:
-        """How many values a layer, by default the last, gives of an image of `size` px; ValueError as of `shapes`."""
+        """Return the values of a layer (default: the last) for an image of `size` px.
+
+        ValueError as of `shapes`.
+        """
         return math.prod(self.shapes(size)[layer or self.layer_names[-1]])
 
     def shapes(self, size: int, channels: int = 3) -> dict[str, tuple[int, ...]]:
-        """Every layer's output shape for an image (channels, size, size): (C, H, W), or (C,) if it is flat.
+        """Return each layer's output shape for an image (channels, size, size).
 
-        Nothing is computed and no memory taken: a twin without weights runs on the meta device. `ValueError`
-        if the images are too small for a layer, or have channels that the network does not take.
+        A shape is (C, H, W), or (C,) if flat. A copy without weights runs on the meta device, so
+        this computes nothing and takes no memory. ValueError if the images are too small for a
+        layer, or have another number of channels than the network takes.
         """
         weights = list(chain(self.parameters(), self.buffers()))
         if channels != CHANNELS:
             raise ValueError(
                 f"{self.spec.name} takes images of {CHANNELS} channels, not {channels}"
             )
-        # Weights found in the memo are not copied, so the twin holds only their shapes.
-        twin = copy.deepcopy(
-            self, {id(w): torch.empty_like(w, device="meta") for w in weights}
-        ).eval()
+        # `deepcopy` does not copy weights in the memo, so the twin has only their shapes.
+        memo = {id(weight): torch.empty_like(weight, device="meta") for weight in weights}
+        twin = copy.deepcopy(self, memo).eval()
         x = torch.empty(1, channels, size, size, device="meta", dtype=weights[0].dtype)
         shapes = {}
         for name in self.layer_names:
@@ -85,16 +96,14 @@ class Network(nn.Module):
         return shapes
 
     def _too_small(self, layer: str, size: int, reached: tuple[int, ...]) -> str:
-        small = (
-            "use `stem: small`, or " if getattr(self.spec, "stem", None) == "imagenet" else "use "
-        )
+        small = "`stem: small`, or " if self.spec.has_large_stem() else ""
         height, width = reached
         return (
-            f"layer {layer} of {self.spec.name} cannot take an input this small: images of {size} px "
-            f"reach it as {height}x{width}; {small}bigger images"
+            f"layer {layer} of {self.spec.name} cannot take images of {size} px: they reach it as "
+            f"{height}x{width}; use {small}bigger images"
         )
 
 
 def as_feature_map(layer: nn.Module, out: Tensor) -> Tensor:
-    """What a layer gives to those who read it, where that is not what the next layer takes."""
-    return layer.as_feature_map(out) if hasattr(layer, "as_feature_map") else out
+    """Return a layer's output in its form for readers."""
+    return layer.as_feature_map(out) if isinstance(layer, MapLayer) else out

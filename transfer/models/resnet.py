@@ -1,8 +1,9 @@
 """ResNet (He et al., 2016, "Deep Residual Learning for Image Recognition").
 
-Layout and first weights are torchvision's. Outputs for an image (3, 224, 224): conv1 (64, 112, 112), pool1
-(64, 56, 56), then layer1 to layer4, each half the size of the one before, down to (512, 7, 7), and avgpool
-(512,); ResNet-50's layers have four times the channels, 2048 in the end.
+Layout and initial weights are torchvision's. Outputs for an image (3, 224, 224): conv1 (64, 112,
+112), pool1 and layer1 (64, 56, 56), then layer2 to layer4, each half the size of the one before,
+down to (512, 7, 7), and avgpool (512,). ResNet-50's layers have four times the channels, 2048 at
+the end.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ class ResNet(Backbone):
 
     name: Name = Field(description="which depth")
     stem: Literal["imagenet", "small"] = Field(
-        "imagenet",
-        description="imagenet: the published layout; small: for images below 96 px, conv1 is 3x3 with stride "
-        "1 instead of 7x7 with stride 2, and there is no max-pool (no layer pool1)",
+        default="imagenet",
+        description="imagenet: the published layout; small: for images below 96 px, conv1 is 3x3 "
+        "with stride 1 instead of 7x7 with stride 2, without a max-pool (no layer pool1)",
     )
+
+    def has_large_stem(self) -> bool:
+        return self.stem == "imagenet"
 
     def layer_names(self) -> list[str]:
         stem = ["conv1"] if self.stem == "small" else ["conv1", "pool1"]

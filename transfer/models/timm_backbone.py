@@ -1,7 +1,8 @@
-"""Any network of timm (Wightman, "PyTorch Image Models"), by its name there: `timm:convnext_atto.d2_in1k`.
+"""Networks of timm (Wightman, "PyTorch Image Models") by name: `timm:convnext_atto.d2_in1k`.
 
-Needs the extra `teachers`. Two layers, the same for all: `features` (C, H, W), the map that the network makes of an
-image before any pooling (of a transformer, its tokens where they lie), and `embedding` (D,), what its classifier gets.
+They need the extra `teachers`. All have two layers: `features` (C, H, W), the map before pooling,
+and `embedding` (D,), the classifier's input. A transformer's map has its tokens at the place of
+their patch.
 """
 
 from __future__ import annotations
@@ -21,11 +22,10 @@ if TYPE_CHECKING:
     from transfer.models.network import Network
 
 PREFIX = "timm:"
-ANY_SIZE = {
-    "dynamic_img_size": True
-}  # transformers then take images of any size that their patches fill
-PREFIXES = 8  # tokens at most that stand before a transformer's patches
-SMALL = {  # targets that run on small devices, as `transfer list backbones` suggests them
+# With it, transformers take images of every size that their patches fill.
+ANY_SIZE = {"dynamic_img_size": True}
+PREFIXES = 8  # largest number of tokens before a transformer's patches
+SMALL = {  # targets for small devices, which `transfer list backbones` suggests
     "timm:mobilenetv3_small_100": "MobileNetV3-Small (Howard et al., 2019), 1.5 million weights",
     "timm:mobilenetv3_large_100": "MobileNetV3-Large (Howard et al., 2019), 4.2 million weights",
     "timm:efficientnet_lite0": "EfficientNet-Lite0 (Tan & Le, 2019), 3.4 million weights",
@@ -34,25 +34,28 @@ SMALL = {  # targets that run on small devices, as `transfer list backbones` sug
 
 
 class Timm(Backbone):
-    """Networks of timm without their classifiers; what follows a dot in a name says which weights were published."""
+    """Networks of timm without classifiers; a name may end in a tag of published weights."""
 
     names: ClassVar[tuple[str, ...]] = ()  # too many to list; all begin with PREFIX
 
     name: str = Field(
-        pattern=rf"^{PREFIX}\S+$", description="`timm:` and the name there, such as timm:resnet18"
+        pattern=rf"^{PREFIX}\S+$", description="`timm:` and timm's name, such as timm:resnet18"
     )
     width: float = Field(
-        1.0, ge=1, le=1, description="timm's networks have no other width: choose another name"
+        default=1.0,
+        ge=1,
+        le=1,
+        description="timm's networks have a fixed width; choose another name",
     )
 
     @property
     def model(self) -> str:
-        """Its name in timm."""
+        """Its name in timm, with the tag of its weights."""
         return self.name.removeprefix(PREFIX)
 
     @property
     def tag(self) -> str:
-        """Which of the weights that timm publishes are meant; empty for none."""
+        """The tag of timm's published weights; empty without one."""
         return self.model.partition(".")[2]
 
     def layer_names(self) -> list[str]:
@@ -68,9 +71,10 @@ class Timm(Backbone):
         return {"features": features, "embedding": TimmEmbedding(features)}
 
     def create(self, pretrained: bool = False) -> nn.Module:
-        """timm's own module, without its classifier; ValueError where there is none of that name, or no timm.
+        """Make timm's module without its classifier; ValueError if timm or the name is missing.
 
-        pretrained: with the weights that timm publishes under this name, which it fetches from its hub once.
+        Args:
+            pretrained: load the weights that timm publishes under this name, from its hub or cache.
         """
         timm, tag = self._timm(), self.tag
         architecture = self.model.partition(".")[0]
@@ -82,72 +86,78 @@ class Timm(Backbone):
         settings = {"pretrained": pretrained, "num_classes": 0}
         try:
             return timm.create_model(self.model, **ANY_SIZE, **settings)
-        except TypeError:  # of networks that take any size anyway
+        except TypeError:  # of networks that take every size anyway
             return timm.create_model(self.model, **settings)
 
     def constructor_call(self) -> str:
-        """What makes the same module without this toolkit."""
+        """Return the code that makes the same module with timm alone."""
         with torch.device("meta"):
             plain, ours = self._timm().create_model(self.model, num_classes=0), self.create()
-        sizes = getattr(ours, "dynamic_img_size", False) and not getattr(
-            plain, "dynamic_img_size", False
-        )
-        return f"timm.create_model({self.model!r}, num_classes=0{', dynamic_img_size=True' if sizes else ''})"
+        dynamic = [getattr(module, "dynamic_img_size", False) for module in (plain, ours)]
+        option = ", dynamic_img_size=True" if dynamic[1] and not dynamic[0] else ""
+        return f"timm.create_model({self.model!r}, num_classes=0{option})"
 
     def renamed(self, state: dict[str, Tensor], network: Network) -> dict[str, Tensor]:
-        """A state dict under its authors' names (CLIP's, DINOv2's, ...) under timm's, by timm's own tables.
+        """Return a state dict with its authors' names (CLIP's, DINOv2's, ...) replaced by timm's.
 
-        network: one that this describes. ValueError for weights of another patch or image size, which timm would
-        resample.
+        It uses timm's own tables. ValueError for weights of another patch or image size, which timm
+        would resample.
+
+        Args:
+            state: tensors under their authors' names.
+            network: a network of this description.
         """
         model = network.get_submodule("features.model")
         rename = getattr(sys.modules[type(model).__module__], "checkpoint_filter_fn", None)
         if rename is None or model.state_dict().keys() == state.keys():
             return state
         try:
-            found = rename(dict(state), model)
-        except (
-            Exception
-        ):  # of files that are not what it takes them for: what does not fit is told elsewhere
+            renamed = rename(dict(state), model)
+        except Exception:  # of unexpected files; `load_matching` reports what does not fit
             return state
         for name, spare in (("patch_embed.proj.weight", 0), ("pos_embed", PREFIXES)):
-            if name in found and not any(
-                _fits(found[name], value, spare) for value in state.values()
+            if name in renamed and not any(
+                _is_reshaped(renamed[name], value, spare) for value in state.values()
             ):
                 raise ValueError(
                     f"does not fit {self.name}\n  {name} is of another patch or image size"
                 )
-        return found
+        return renamed
 
     def pretrained_preprocessing(self) -> tuple[int, tuple[float, ...], tuple[float, ...]]:
-        """Side in px, mean and deviation of the images that its weights were made with, as timm has them."""
+        """Return side in px, mean and deviation of the images that its weights were trained on."""
         timm = self._timm()
         facts = timm.get_pretrained_cfg(self.model)
-        found = timm.data.resolve_data_config(pretrained_cfg=facts.to_dict() if facts else {})
-        return found["input_size"][-1], tuple(found["mean"]), tuple(found["std"])
+        config = timm.data.resolve_data_config(pretrained_cfg=facts.to_dict() if facts else {})
+        return config["input_size"][-1], tuple(config["mean"]), tuple(config["std"])
 
     def timm_notes(self) -> list[str]:
-        """What timm remarks on these weights, such as that another network (quickgelu) computes as CLIP does."""
+        """Return timm's notes on these weights, such as that CLIP's need a quickgelu network."""
         facts = self._timm().get_pretrained_cfg(self.model)
         notes = (getattr(facts, "notes", None) or ()) if "quickgelu" not in self.model else ()
         return [f"timm remarks on {self.name}: {note}" for note in notes]
 
     def other_normalizations(self) -> list[str]:
-        """Where no tag says which weights are meant: for which of them images would be normalized in another way."""
+        """Return a note if the name has no tag, and its weights differ in normalization."""
+        if self.tag:
+            return []
         timm = self._timm()
         facts = timm.get_pretrained_cfg(self.model)
-        every = (
-            []
-            if self.tag
-            else [timm.get_pretrained_cfg(one) for one in timm.list_pretrained(f"{self.model}.*")]
-        )
-        others = [one.tag for one in every if (one.mean, one.std) != (facts.mean, facts.std)]
+        published = [
+            timm.get_pretrained_cfg(name) for name in timm.list_pretrained(f"{self.model}.*")
+        ]
+        others = [
+            config.tag
+            for config in published
+            if (config.mean, config.std) != (facts.mean, facts.std)
+        ]
         if not others:
             return []
         mean = ", ".join(f"{value:g}" for value in facts.mean)
         return [
-            f"images are normalized as for {self.name}.{facts.tag} (mean {mean}), not as for {', '.join(others)}: "
-            "where these weights need another one, add their tag to the name, or set `mean` and `std`"
+            f"images are normalized as for {self.name}.{facts.tag} (mean {mean}), not as for "
+            f"{', '.join(others)}; if these weights need another normalization, add their tag to "
+            "the name, or set `mean` and `std`"
         ]
 
     def _timm(self) -> ModuleType:
@@ -155,12 +165,19 @@ class Timm(Backbone):
             import timm
         except ImportError as error:
             raise ValueError(
-                f"{self.name} needs timm ({error}): pip install 'transfer[teachers]'"
+                f"{self.name} needs timm ({error}); pip install 'transfer[teachers]'"
             ) from error
         return timm
 
 
-def _fits(found: Tensor, written: Tensor, spare: int) -> bool:
-    """Whether one may be the other in another shape, but for a few rows (of class and register tokens)."""
-    width = found.shape[-1] if spare else found.numel()
-    return written.numel() % width == 0 and abs(written.numel() - found.numel()) <= spare * width
+def _is_reshaped(renamed: Tensor, original: Tensor, spare: int) -> bool:
+    """Whether a tensor may be the original in another shape.
+
+    Args:
+        renamed: the tensor.
+        original: a tensor of the file.
+        spare: rows that they may differ in: class and register tokens.
+    """
+    width = renamed.shape[-1] if spare else renamed.numel()
+    difference = abs(original.numel() - renamed.numel())
+    return original.numel() % width == 0 and difference <= spare * width

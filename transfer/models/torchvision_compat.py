@@ -1,4 +1,4 @@
-"""Whose class loads the state dict of a network strictly: torchvision's, timm's, or only our own."""
+"""Finds the library whose class loads a state dict strictly: torchvision, timm, or this one."""
 
 from __future__ import annotations
 
@@ -20,46 +20,47 @@ if TYPE_CHECKING:
 
 @dataclass
 class Compatibility:
-    """How a state dict is to be loaded: into whose class, or why not into torchvision's."""
+    """Which class loads a state dict, and why torchvision's does not."""
 
-    names: dict[str, str]  # ours -> the names in the file
+    names: dict[str, str]  # our name -> name in the file
     torchvision_name: str | None = None  # torchvision's name of the network
-    absent: dict[str, tuple[int, ...]] = field(
-        default_factory=dict
-    )  # torchvision's that we lack: zeros in the file
-    mismatch: str = ""  # not torchvision's
-    belongs: str = ""  # whose it is then, in words
+    # Torchvision's tensors that our network lacks: zeros in the file.
+    absent: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    mismatch: str = ""  # why torchvision's class does not load it
+    belongs: str = ""  # what loads it instead, as a sentence
 
 
 def find_compatible(spec: Backbone, state: dict[str, Tensor]) -> Compatibility:
-    """Whether torchvision has this very network, found by building its own without memory."""
-    why_not = _other_architecture(spec)
-    if why_not and isinstance(spec, Timm):
+    """Compare a state dict with torchvision's network, which is built without memory.
+
+    Args:
+        spec: the description of our network.
+        state: its state dict.
+    """
+    mismatch = _architecture_mismatch(spec)
+    if mismatch and isinstance(spec, Timm):
         belongs = f"`{spec.constructor_call()}` loads it"
-        return Compatibility(torchvision_names(spec, state), mismatch=why_not, belongs=belongs)
-    if why_not:
-        own = {name: name for name in state}
-        return Compatibility(
-            own, mismatch=why_not, belongs="What `model.network()` returns loads it"
-        )
-    theirs = f"{spec.name}_bn" if isinstance(spec, VGG) and spec.batch_norm else spec.name
-    names, wanted = torchvision_names(spec, state), torchvision_model(theirs).state_dict()
-    odd = [
+        return Compatibility(torchvision_names(spec, state), mismatch=mismatch, belongs=belongs)
+    if mismatch:
+        own, belongs = {name: name for name in state}, "What `model.network()` returns loads it"
+        return Compatibility(own, mismatch=mismatch, belongs=belongs)
+    model_name = f"{spec.name}_bn" if isinstance(spec, VGG) and spec.batch_norm else spec.name
+    names, expected = torchvision_names(spec, state), torchvision_model(model_name).state_dict()
+    different = [
         ours
-        for ours, name in names.items()
-        if name not in wanted or wanted[name].shape != state[ours].shape
+        for ours, theirs in names.items()
+        if theirs not in expected or expected[theirs].shape != state[ours].shape
     ]
-    if odd:  # a fault of ours, for `_other_architecture` should have known
-        raise TransferError(f"{', '.join(odd)} of {spec.name} do not fit torchvision's {theirs}")
-    had = set(names.values())
-    return Compatibility(
-        names,
-        theirs,
-        {name: tuple(value.shape) for name, value in wanted.items() if name not in had},
-    )
+    if different:  # a bug here: `_architecture_mismatch` should have detected it
+        tensors = ", ".join(different)
+        raise TransferError(f"{tensors} of {spec.name} do not fit torchvision's {model_name}")
+    known = set(names.values())
+    absent = {name: tuple(value.shape) for name, value in expected.items() if name not in known}
+    return Compatibility(names, model_name, absent)
 
 
-def _other_architecture(spec: Backbone) -> str:
+def _architecture_mismatch(spec: Backbone) -> str:
+    """Describe how the architecture differs from torchvision's; empty if it does not."""
     if isinstance(spec, Timm):
         return f"the network is timm's {spec.model}"
     if not isinstance(spec, AlexNet | VGG | ResNet):
@@ -74,7 +75,7 @@ def _other_architecture(spec: Backbone) -> str:
 
 
 def torchvision_model(name: str) -> nn.Module:
-    """Torchvision's network in eval mode, without memory for its weights."""
+    """Return torchvision's network in eval mode, without memory for its weights."""
     import torchvision
 
     with torch.device("meta"):
@@ -82,18 +83,25 @@ def torchvision_model(name: str) -> nn.Module:
 
 
 def describe(fit: Compatibility) -> tuple[str, str]:
-    """Whose class loads the state dict strictly: for the screen, and as Markdown for the card."""
+    """Describe which library loads the state dict strictly, as plain text and as Markdown."""
     load = 'torch.load("state_dict.pt", weights_only=True)'
     if fit.torchvision_name is None:
         return (
             f"a PyTorch state dict, not for torchvision: {fit.mismatch}",
-            f"`state_dict.pt` is not for torchvision: {fit.mismatch}. {fit.belongs}, strictly: `{load}`.",
+            f"`state_dict.pt` is not for torchvision: {fit.mismatch}. "
+            f"{fit.belongs}, strictly: `{load}`.",
         )
-    zeros = ", ".join(sorted({name.rpartition(".")[0] for name in fit.absent}))
+    name = fit.torchvision_name
+    zeros = ", ".join(sorted({tensor.rpartition(".")[0] for tensor in fit.absent}))
     return (
-        f"a PyTorch state dict: torchvision's {fit.torchvision_name} loads it strictly; {zeros}: zeros, the model has none",
-        f"`state_dict.pt` is for torchvision's {fit.torchvision_name}:\n\n```python\nimport torch, torchvision\n\n"
-        f"network = torchvision.models.{fit.torchvision_name}().eval()\nnetwork.load_state_dict({load}, strict=True)\n```\n\n"
-        f"**{zeros}**: zeros, for this model has no such layers. Until they are trained, all outputs of the whole "
-        f"network are zero; what lies before them is the model's own.",
+        f"a PyTorch state dict: torchvision's {name} loads it strictly; {zeros}: zeros, the model "
+        "has none",
+        f"`state_dict.pt` is for torchvision's {name}:\n\n"
+        "```python\n"
+        "import torch, torchvision\n\n"
+        f"network = torchvision.models.{name}().eval()\n"
+        f"network.load_state_dict({load}, strict=True)\n"
+        "```\n\n"
+        f"**{zeros}**: zeros, because this model lacks these layers. Until they are trained, all "
+        "outputs of the whole network are zero; the layers before them are the model's own.",
     )

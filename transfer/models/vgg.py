@@ -1,7 +1,7 @@
-"""VGG (Simonyan & Zisserman, 2015, "Very Deep Convolutional Networks for Large-Scale Image Recognition").
+"""VGG (Simonyan & Zisserman, 2015, "Very Deep Convolutional Networks").
 
-Layout and first weights are torchvision's. Outputs for an image (3, S, S): the 3x3 convolutions keep the size
-and every pool halves it, so that pool5 is (512, S / 32, S / 32), which is (512, 7, 7) at 224 px.
+Layout and initial weights are torchvision's. Outputs for an image (3, S, S): the 3x3 convolutions
+keep the size and each pool halves it, so pool5 is (512, S / 32, S / 32): (512, 7, 7) at 224 px.
 """
 
 from __future__ import annotations
@@ -25,37 +25,39 @@ CONVOLUTIONS = {  # in each of the five blocks
 
 
 class VGG(Backbone):
-    """VGG-11, 13, 16 and 19: conv1_1 ... pool5, and fc6, fc7 if asked for.
+    """VGG-11, 13, 16 and 19: conv1_1 ... pool5, and optionally fc6 and fc7.
 
-    The short names conv1 to conv5 mean the last convolution of each block.
+    The short names conv1 to conv5 are the last convolution of each block.
     """
 
     names: ClassVar[tuple[str, ...]] = get_args(Name)
 
     name: Name = Field(description="which depth")
-    batch_norm: bool = Field(False, description="batch normalization after every convolution")
+    batch_norm: bool = Field(
+        default=False, description="batch normalization after each convolution"
+    )
     stem: Literal["imagenet", "small"] = Field(
-        "imagenet",
-        description="imagenet: the published layout, for images of 32 px and more; small: for images below "
-        "96 px, the max-pools round odd sizes up (ceil_mode), so that tiles of 16 px and more still give a "
-        "1x1 map at pool5; no fc layers",
+        default="imagenet",
+        description="imagenet: the published layout, for images of 32 px and more; small: for "
+        "images below 96 px, the max-pools round odd sizes up (ceil_mode), so that tiles of 16 px "
+        "and more still give a 1x1 map at pool5; no fc layers",
     )
     fc: bool = Field(
-        False,
-        description="the two fully connected layers fc6 and fc7, behind an average pool to 7x7; off, "
+        default=False,
+        description="the fully connected layers fc6 and fc7, after an average pool to 7x7; off, "
         "since pretexts put their own head on the convolutions",
     )
 
     @model_validator(mode="after")
-    def _fc_wants_large_images(self) -> VGG:
+    def _check_fc(self) -> VGG:
         if self.fc and self.stem == "small":
             raise ValueError(
-                "the small stem has no fully connected layers: use `fc: false` or `stem: imagenet`"
+                "the small stem has no fully connected layers; use `fc: false` or `stem: imagenet`"
             )
         return self
 
     def _blocks(self) -> list[tuple[list[str], str, int]]:
-        """For each block, the names of its convolutions, the name of its pool, and its channels."""
+        """Return for each block the names of its convolutions and of its pool, and its channels."""
         blocks = []
         for block, (count, channels) in enumerate(
             zip(CONVOLUTIONS[self.name], CHANNELS, strict=True), 1
@@ -63,6 +65,9 @@ class VGG(Backbone):
             convs = [f"conv{block}_{index}" for index in range(1, count + 1)]
             blocks.append((convs, f"pool{block}", self.channels(channels)))
         return blocks
+
+    def has_large_stem(self) -> bool:
+        return self.stem == "imagenet"
 
     def layer_names(self) -> list[str]:
         convolutional = [name for convs, pool, _ in self._blocks() for name in (*convs, pool)]
@@ -92,13 +97,14 @@ class VGG(Backbone):
         return layers
 
     def _fully_connected(self, inputs: int) -> dict[str, nn.Module]:
-        """fc6 and fc7: (N, C, H, W) to (N, 4096), dropout last, as the published training has it."""
+        """Make fc6 and fc7: (N, C, H, W) to (N, 4096), with dropout last as published."""
         units = self.channels(4096)
-        relu, dropout = nn.ReLU, nn.Dropout
+
+        def dense(features: int) -> list[nn.Module]:
+            return [nn.Linear(features, units), nn.ReLU(inplace=True), nn.Dropout(0.5)]
+
         flat = [nn.AdaptiveAvgPool2d(7), nn.Flatten()]
         return {
-            "fc6": nn.Sequential(
-                *flat, nn.Linear(inputs * 7 * 7, units), relu(inplace=True), dropout(0.5)
-            ),
-            "fc7": nn.Sequential(nn.Linear(units, units), relu(inplace=True), dropout(0.5)),
+            "fc6": nn.Sequential(*flat, *dense(inputs * 7 * 7)),
+            "fc7": nn.Sequential(*dense(units)),
         }

@@ -10,39 +10,48 @@ if TYPE_CHECKING:
     import numpy
 
 
-def contingency(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
-    """Count the images of each class in each cluster: two (N,) int to (clusters, classes) int64."""
-    shape = (int(named.max()) + 1, int(true.max()) + 1)
-    return sparse.coo_matrix((np.ones(len(true), np.int64), (named, true)), shape=shape).toarray()
+def contingency(true: numpy.ndarray, clusters: numpy.ndarray) -> numpy.ndarray:
+    """Count the images of each class in each cluster: (clusters, classes) int64.
+
+    Args:
+        true: (N,) class of each image.
+        clusters: (N,) cluster of each image.
+    """
+    shape = (int(clusters.max()) + 1, int(true.max()) + 1)
+    ones = np.ones(len(true), np.int64)
+    return sparse.coo_matrix((ones, (clusters, true)), shape=shape).toarray()
 
 
 def normalized_mutual_information(first: numpy.ndarray, second: numpy.ndarray) -> float:
-    """NMI with the arithmetic mean, from 0 to 1: 1 for the same clusters under any names."""
+    """Return NMI, 2 I(U; V) / (H(U) + H(V)): from 0 to 1, which is for equal partitions."""
     from sklearn.metrics import normalized_mutual_info_score
 
     return float(normalized_mutual_info_score(first, second))
 
 
-def cluster_agreement(true: numpy.ndarray, named: numpy.ndarray) -> dict[str, float]:
-    """Percent: NMI (arithmetic), AMI, ARI, and accuracy under the best one-to-one matching."""
+def cluster_agreement(true: numpy.ndarray, clusters: numpy.ndarray) -> dict[str, float]:
+    """Return NMI (arithmetic), AMI, ARI, and the accuracy of the best one-to-one matching.
+
+    All are in percent.
+    """
     from scipy.optimize import linear_sum_assignment
     from sklearn.metrics import adjusted_mutual_info_score, adjusted_rand_score
 
-    counts = contingency(true, named)
+    counts = contingency(true, clusters)
     matched = counts[linear_sum_assignment(-counts)].sum()
     return {
-        "nmi": 100.0 * normalized_mutual_information(true, named),
-        "ami": 100.0 * float(adjusted_mutual_info_score(true, named)),
-        "ari": 100.0 * float(adjusted_rand_score(true, named)),
+        "nmi": 100.0 * normalized_mutual_information(true, clusters),
+        "ami": 100.0 * float(adjusted_mutual_info_score(true, clusters)),
+        "ari": 100.0 * float(adjusted_rand_score(true, clusters)),
         "hungarian": 100.0 * float(matched) / len(true),
     }
 
 
 def size_balance(sizes: numpy.ndarray) -> tuple[float, float]:
-    """Entropy and imbalance of (k,) cluster sizes.
+    """Return entropy and imbalance of (k,) cluster sizes.
 
-    The entropy is a share of that of k equal clusters: 1 where all are equal. The imbalance is
-    FAISS's factor: 1 where all are equal, k where one holds everything.
+    With shares p of the images, the entropy is -sum p log(p) / log(k): 1 if all are equal. The
+    imbalance is FAISS's factor k sum p^2: 1 if all are equal, k if one cluster has all images.
     """
     shares = sizes / sizes.sum()
     filled = shares[shares > 0]

@@ -1,4 +1,4 @@
-"""What a figure is worth: confidence intervals over test images or over seeds, and differences of pairs."""
+"""Confidence intervals of figures, over test images or seeds, and of paired differences."""
 
 from __future__ import annotations
 
@@ -13,54 +13,66 @@ if TYPE_CHECKING:
     import numpy
 
 RESAMPLES = 2000
+MAX_LEVELS = 16  # distinct outcomes that `bootstrap_mean` counts instead of drawing rows
 LEVEL = 0.95
 NORMAL = 1.959964  # the two-sided 95 % point
-# Student's, for 1, 2, 3, 4 degrees of freedom; beyond, a series in one over their number has four decimals right.
+# Points of Student's t for 1, 2, 3, 4 degrees of freedom. Above, the series of `student_t` has four
+# correct decimals.
 STUDENT = (12.706205, 4.302653, 3.182446, 2.776445)
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval; `deviation` of single values (n - 1), None for one value."""
+    """A mean with its 95 % interval."""
 
     mean: float
     low: float
     high: float
-    n: int
-    deviation: float | None = None
+    n: int  # number of values
+    deviation: float | None = None  # of single values (n - 1); None for one value and for images
 
 
 def bootstrap_mean(outcomes: numpy.ndarray, seed: int = 0) -> Estimate:
-    """Percentile bootstrap of the mean of (N,) outcomes, one a test image (such as 0 or 100 for wrong or right)."""
+    """Return the mean of (N,) outcomes of test images, with a percentile bootstrap interval.
+
+    An outcome is such as 100 for a correct and 0 for a wrong prediction. ValueError for N = 0.
+    """
     values = np.asarray(outcomes, dtype=np.float64)
     if not len(values):
-        raise ValueError("there is nothing to take the mean of")
+        raise ValueError("the mean of no outcomes is not defined")
     random = np.random.RandomState(seed)
     levels, counts = np.unique(values, return_counts=True)
-    if (
-        len(levels) <= 16
-    ):  # the same draws, counted instead of made: how often each value comes is multinomial
-        drawn = (
-            random.multinomial(len(values), counts / len(values), RESAMPLES) @ levels / len(values)
-        )
+    if len(levels) <= MAX_LEVELS:
+        # The counts of equal values in a resample are multinomial, so no rows need be drawn.
+        resampled = random.multinomial(len(values), counts / len(values), RESAMPLES)
+        means = resampled @ levels / len(values)
     else:
-        drawn = bootstrap(lambda rows: float(values[rows].mean()), len(values), random)
-    low, high = np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+        means = bootstrap(lambda rows: float(values[rows].mean()), len(values), random)
+    low, high = np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return Estimate(float(values.mean()), float(low), float(high), len(values))
 
 
 def bootstrap(
     figure: Callable[[numpy.ndarray], float], count: int, random: numpy.random.RandomState
 ) -> numpy.ndarray:
-    """(RESAMPLES,) `figure` of rows drawn with replacement from `count`; for what is no mean, such as mAP."""
+    """Return (RESAMPLES,) values of a figure that is not a mean, such as mAP.
+
+    Args:
+        figure: computes it from row numbers.
+        count: number of rows, from which as many are drawn with replacement.
+        random: the generator.
+    """
     return np.array([figure(random.randint(0, count, count)) for _ in range(RESAMPLES)])
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Mean of a figure over seeds, with Student's interval; an interval of nothing for a single one."""
+    """Return the mean over seeds with Student's interval, which is empty for a single value.
+
+    The interval is mean +- t(n - 1) * deviation / sqrt(n). ValueError for no values.
+    """
     n = len(values)
     if not n:
-        raise ValueError("there is nothing to take the mean of")
+        raise ValueError("the mean of no values is not defined")
     mean = sum(values) / n
     if n == 1:
         return Estimate(mean, mean, mean, 1)
@@ -70,7 +82,10 @@ def t_interval(values: Sequence[float]) -> Estimate:
 
 
 def student_t(freedom: int) -> float:
-    """Two-sided 95 % point of Student's t (the expansion of Fisher and Cornish, as in Abramowitz & Stegun 26.7.5)."""
+    """Return the two-sided 95 % point of Student's t.
+
+    It is the expansion of Fisher and Cornish (Abramowitz & Stegun 26.7.5).
+    """
     if freedom <= len(STUDENT):
         return STUDENT[freedom - 1]
     z = NORMAL
@@ -87,7 +102,13 @@ def student_t(freedom: int) -> float:
 def paired_difference(
     ours: Sequence[float], theirs: Sequence[float], *, images: bool = False
 ) -> Estimate:
-    """The mean difference of pairs: of two methods with the same seeds, or with `images` over the same test images."""
+    """Return the mean difference of two methods.
+
+    Args:
+        ours: values of the first method.
+        theirs: values of the second method, in the same order.
+        images: values are outcomes of test images; by default, they are figures of seeds.
+    """
     if len(ours) != len(theirs):
         raise ValueError(f"{len(ours)} values cannot be paired with {len(theirs)}")
     if images:

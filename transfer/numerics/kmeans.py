@@ -1,7 +1,8 @@
-"""K-means over any number of rows: Lloyd's iterations over blocks, each assigned by FAISS on a CPU or a GPU.
+"""K-means over any number of rows: Lloyd's iterations over blocks, with FAISS on a CPU or a GPU.
 
-Only the centroids and one block are in memory (rows stay there too where they fit). Every row counts in every
-iteration: nothing is sampled, unlike in FAISS's own loop, which draws 256 rows a centroid unless told otherwise.
+K-means minimizes the objective sum_x min_c |x - c|^2 over k centroids c. Only the centroids and one
+block are in memory; rows stay there too if they fit. Every row counts in every iteration, while
+FAISS's own loop samples 256 rows per centroid by default.
 """
 
 from __future__ import annotations
@@ -11,58 +12,59 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from transfer.errors import TransferError
-from transfer.utils.lazy_imports import faiss, np, sparse, torch
+from transfer.numerics.kmeans_plus_plus import kmeans_plus_plus
+from transfer.utils.lazy_imports import faiss, np, sparse
 
 if TYPE_CHECKING:
     import numpy
 
-IN_MEMORY = (
-    2 << 30
-)  # bytes of float32 rows that are kept instead of being read anew in each iteration
-SEEDING_ROWS = (
-    16  # rows a centroid from which k-means++ chooses, so that it does not cost k passes over all
-)
-PANEL = 8192  # rows that are searched, and summed in float32, at a time
-NUDGE = (
-    1 / 64
-)  # how far an empty cluster is moved from its donor's mean toward the donor's farthest row
+IN_MEMORY = 2 << 30  # bytes of float32 rows to keep instead of reading them in each iteration
+SEEDING_ROWS = 16  # rows per centroid in the sample of k-means++, which needs k passes over it
+PANEL = 8192  # rows of a search, and of a sum in float32
+NUDGE = 1 / 64  # share of the way from a donor's mean to its farthest row: see `_reseed_empty`
 
 
 class Rows(Protocol):
-    """What is clustered: `count` rows of `width` values, read in order by blocks of float32."""
+    """The data: `count` rows of `width` values."""
 
     count: int
     width: int
 
-    def blocks(self) -> Iterator[tuple[int, numpy.ndarray]]: ...
+    def blocks(self) -> Iterator[tuple[int, numpy.ndarray]]:
+        """Yield (first row, (n, D) float32) over all rows in order."""
+        ...
 
 
 @dataclass
 class LloydState:
-    """Where an iteration stands: enough to go on from."""
+    """The state after an iteration, from which the next one starts."""
 
     centroids: numpy.ndarray  # (k, D) float32
-    objective: list[float] = field(
-        default_factory=list
-    )  # sum of squared distances, at each iteration's start
-    splits: int = 0  # empty clusters that were given a part of another
-    settled: bool = False  # the last iteration moved nothing
+    # Sum of squared distances at the start of each iteration.
+    objective: list[float] = field(default_factory=list)
+    splits: int = 0  # empty clusters that took a part of another
+    settled: bool = False  # whether the last iteration moved no centroid
 
 
 class Assigner:
-    """Nearest centroids of blocks of rows."""
+    """Finds the nearest centroids of rows.
+
+    Args:
+        centroids: (k, D) float32.
+        gpu: the number of a GPU; None: the CPU.
+    """
 
     def __init__(self, centroids: numpy.ndarray, gpu: int | None = None):
         if gpu is None:
             self._index = faiss.IndexFlatL2(centroids.shape[1])
         else:
-            # FAISS reserves 1.5 GB of scratch memory unless told; the index is made for one named GPU.
+            # By default FAISS reserves 1.5 GB of scratch memory, and takes the first GPU.
             self._resources = faiss.StandardGpuResources()
             self._resources.setTempMemory(256 << 20)
             config = faiss.GpuIndexFlatConfig()
             config.device = gpu
             self._index = faiss.GpuIndexFlatL2(self._resources, centroids.shape[1], config)
-        # FAISS takes |x|^2 - 2xc + |c|^2 in float32: far from the origin, little but rounding would be left of it.
+        # FAISS computes |x|^2 - 2xc + |c|^2 in float32: far from the origin, rounding dominates.
         middle = centroids.mean(axis=0, dtype=np.float64).astype(np.float32)
         spread = float(np.square(centroids[:1000] - middle).sum(axis=1).mean())
         self._middle = middle if float(middle @ middle) > 16 * spread else None
@@ -70,23 +72,28 @@ class Assigner:
         self._index.add(np.ascontiguousarray(centroids, dtype=np.float32))
 
     def nearest(self, block: numpy.ndarray, count: int = 1) -> tuple[numpy.ndarray, numpy.ndarray]:
-        """(n, D) float32 to squared distances and centroid numbers, both (n, count), nearest first.
+        """Return squared distances and centroid numbers of (n, D) float32, both (n, count).
 
-        FAISS takes distances from products, which its library splits by the number of rows: a
-        distance is exact to about 1e-5 of the squared lengths of row and centroid. Which of two
-        centroids that lie as close as that comes first may depend on the rows beside the row.
+        The nearest centroid comes first. FAISS computes distances from products, which its library
+        splits by the number of rows: a distance is exact to about 1e-5 of the squared lengths of
+        row and centroid. The order of two centroids closer than that may depend on the other rows.
+        TransferError if distances overflow.
+
+        Args:
+            block: the rows.
+            count: number of centroids per row.
         """
         block = block if self._middle is None else block - self._middle
         distances, labels = self._index.search(np.ascontiguousarray(block), count)
         if labels.size and labels.min() < 0:
             raise TransferError(
-                "distances are too large for float32, or no numbers: standardize the features"
+                "distances are too large for float32, or not finite; standardize the features"
             )
         return np.maximum(distances, 0), labels
 
 
 def faiss_gpu(device: str) -> int | None:
-    """The GPU that FAISS is to use for a torch device; None: the CPU, also where FAISS cannot use that GPU."""
+    """Return the number of a torch device's GPU; None: the CPU, or a GPU that FAISS cannot use."""
     number = int(device.partition(":")[2] or 0)
     usable = (
         device.startswith("cuda")
@@ -99,28 +106,38 @@ def faiss_gpu(device: str) -> int | None:
 def initial_centroids(
     rows: Rows, k: int, init: Literal["k-means++", "random"], seed: int
 ) -> LloydState:
-    """k rows as first centroids, drawn from the seed."""
+    """Choose k rows as initial centroids.
+
+    Args:
+        rows: the data.
+        k: number of centroids.
+        init: `random` takes uniform rows; `k-means++` chooses from a uniform sample of rows.
+        seed: decides the rows.
+    """
     random = np.random.RandomState(seed % (1 << 32))
     pool = k if init == "random" else max(k, min(SEEDING_ROWS * k, IN_MEMORY // (4 * rows.width)))
     chosen = np.sort(random.choice(rows.count, min(rows.count, pool), replace=False))
     sample = _gather_rows(rows, chosen)
-    return LloydState(sample if init == "random" else sample[_kmeans_plus_plus(sample, k, random)])
+    return LloydState(sample if init == "random" else sample[kmeans_plus_plus(sample, k, random)])
 
 
 def lloyd_step(rows: Rows, state: LloydState, gpu: int | None = None) -> LloydState:
-    """Assign every row, then move every centroid to the mean of its rows (Lloyd 1982).
+    """Run one iteration of Lloyd's algorithm (1982, "Least squares quantization in PCM").
 
-    The objective never rises, but for rounding. The same rows in the same blocks give the same
-    bytes, so an iteration that is repeated after an interruption ends where it would have.
+    Assign each row x to the cluster of its nearest centroid, a(x) = argmin_j |x - c_j|^2, then move
+    each centroid to the mean of its rows, c_j = mean {x : a(x) = j}. Neither raises the objective,
+    except by rounding. Equal rows in equal blocks give equal bytes, so an iteration that is
+    repeated after an interruption has the same result. Empty clusters: see `_reseed_empty`.
 
-    An empty cluster is set beside the mean of the one with the largest sum of squares, which stays where it is.
+    Args:
+        rows: the data.
+        state: the state to start from.
+        gpu: the number of a GPU; None: the CPU.
     """
     k = len(state.centroids)
     sums, sizes, inertia = np.zeros((k, rows.width)), np.zeros(k, dtype=np.int64), np.zeros(k)
-    farthest, reach = (
-        np.zeros(k, dtype=np.int64),
-        np.zeros(k, np.float32),
-    )  # a row of each cluster, how far it is off
+    # The farthest row of each cluster, and its squared distance.
+    farthest, reach = np.zeros(k, dtype=np.int64), np.zeros(k, np.float32)
     for first, panel, distances, labels in _assigned(rows, state.centroids, gpu):
         _add_to_sums(sums, panel, labels)
         sizes += np.bincount(labels, minlength=k)
@@ -140,7 +157,13 @@ def lloyd_step(rows: Rows, state: LloydState, gpu: int | None = None) -> LloydSt
 def cluster_sizes(
     rows: Rows, centroids: numpy.ndarray, gpu: int | None = None
 ) -> tuple[numpy.ndarray, float]:
-    """(k,) sizes of the clusters over all rows, and the sum of squared distances."""
+    """Return the sizes of the clusters (k,), and the objective.
+
+    Args:
+        rows: the data.
+        centroids: (k, D) float32.
+        gpu: the number of a GPU; None: the CPU.
+    """
     sizes, objective = np.zeros(len(centroids), dtype=np.int64), 0.0
     for _, _, distances, labels in _assigned(rows, centroids, gpu):
         sizes += np.bincount(labels, minlength=len(centroids))
@@ -149,51 +172,63 @@ def cluster_sizes(
 
 
 def check_rows(rows: Rows, k: int, name_of: Callable[[int], str]) -> None:
-    """TransferError where k-means has no answer: too few rows, too few distinct ones, or values that are no numbers."""
+    """Raise TransferError for too few rows or distinct rows, and for values that are not finite.
+
+    Args:
+        rows: the data.
+        k: number of clusters.
+        name_of: names the image of a row.
+    """
     if rows.count < k:
         raise TransferError(
-            f"{rows.count} rows cannot make {k} clusters: lower k, or take more images"
+            f"{rows.count} rows cannot make {k} clusters; lower k, or take more images"
         )
     distinct: set[int] = set()
     for first, block in rows.blocks():
         finite = np.isfinite(block).all(axis=1)
         if not finite.all():
-            raise TransferError(
-                f"the features of {name_of(first + int((~finite).argmax()))} are not finite numbers"
-            )
+            image = name_of(first + int((~finite).argmax()))
+            raise TransferError(f"the features of {image} are not finite; did the network diverge?")
         if len(distinct) < k:
-            distinct.update(
-                hash(row.tobytes()) for row in block + 0.0
-            )  # + 0: -0 becomes 0, which it equals
+            # + 0.0 replaces -0 by 0, which is equal but has other bytes.
+            distinct.update(hash(row.tobytes()) for row in block + 0.0)
     if len(distinct) < k:
         raise TransferError(
-            f"only {len(distinct)} of {rows.count} rows are distinct, too few for {k} clusters: "
-            "did the network collapse, or does the set hold copies?"
+            f"only {len(distinct)} of {rows.count} rows are distinct, too few for {k} clusters; "
+            "did the network collapse, or does the set have copies?"
         )
 
 
 def _assigned(
     rows: Rows, centroids: numpy.ndarray, gpu: int | None
 ) -> Iterator[tuple[int, numpy.ndarray, numpy.ndarray, numpy.ndarray]]:
-    """(first row, rows, their squared distances, their centroids) by panels."""
+    """Yield panels: (first row, rows, their squared distances, their centroids)."""
     assigner = Assigner(centroids, gpu)
     for start, block in rows.blocks():
-        for at in range(0, len(block), PANEL):
-            panel = block[at : at + PANEL]
+        for offset in range(0, len(block), PANEL):
+            panel = block[offset : offset + PANEL]
             distances, labels = assigner.nearest(panel)
-            yield start + at, panel, distances[:, 0], labels[:, 0]
+            yield start + offset, panel, distances[:, 0], labels[:, 0]
 
 
 def _add_to_sums(sums: numpy.ndarray, panel: numpy.ndarray, labels: numpy.ndarray) -> None:
-    """Add each row to its cluster's sum: a product with a sparse matrix of ones, in float32, which is exact enough.
+    """Add each row to its cluster's sum, by a product with a sparse matrix of ones in float32.
 
-    Not by torch: its threads wait busily between two calls, and take the processor from FAISS's.
+    torch would be slower: its threads wait busily between calls, and take the CPU from FAISS's.
     """
-    few = len(panel) < len(sums)
-    into, places = np.unique(labels, return_inverse=True) if few else (slice(None), labels)
     ones, ends = np.ones(len(panel), np.float32), np.arange(len(panel) + 1)
-    height = len(into) if few else len(sums)
-    sums[into] += sparse.csc_matrix((ones, places, ends), shape=(height, len(panel))) @ panel
+    if len(panel) >= len(sums):
+        sums += _membership(ones, labels, ends, len(sums)) @ panel
+    else:
+        clusters, numbers = np.unique(labels, return_inverse=True)
+        sums[clusters] += _membership(ones, numbers, ends, len(clusters)) @ panel
+
+
+def _membership(
+    ones: numpy.ndarray, labels: numpy.ndarray, ends: numpy.ndarray, clusters: int
+) -> sparse.csc_matrix:
+    """The matrix (clusters, rows) with a one where a row belongs to a cluster."""
+    return sparse.csc_matrix((ones, labels, ends), shape=(clusters, len(labels)))
 
 
 def _reseed_empty(
@@ -203,9 +238,18 @@ def _reseed_empty(
     inertia: numpy.ndarray,
     farthest: numpy.ndarray,
 ) -> int:
-    """Set empty clusters, in place, beside the loosest ones (one each); how many.
+    """Move the centroids of empty clusters, in place, close to donors. Return how many moved.
 
-    The direction is that of the donor's farthest row, in which its rows surely differ: about half of them follow.
+    Donors are the clusters with the largest sums of squares, one for each empty cluster. The new
+    centroid is m + NUDGE (f - m), with m the donor's mean and f its farthest row. The donor's rows
+    certainly differ in this direction, so about half of them change cluster.
+
+    Args:
+        rows: the data.
+        centroids: (k, D) float32.
+        sizes: (k,) rows of each cluster.
+        inertia: (k,) sum of squared distances of each cluster.
+        farthest: (k,) farthest row of each cluster.
     """
     empty = np.flatnonzero(sizes == 0)
     donors = np.argsort(-inertia, kind="stable")[: len(empty)]
@@ -215,39 +259,16 @@ def _reseed_empty(
     rank = farthest[donors].argsort()
     far = np.empty((len(donors), rows.width), dtype=np.float32)
     far[rank] = _gather_rows(rows, farthest[donors][rank])
-    placed = centroids[donors] + NUDGE * (far - centroids[donors])
-    moved = (placed != centroids[donors]).any(axis=1)
-    centroids[empty[: len(donors)][moved]] = placed[moved]
+    nudged = centroids[donors] + NUDGE * (far - centroids[donors])
+    moved = (nudged != centroids[donors]).any(axis=1)
+    centroids[empty[: len(donors)][moved]] = nudged[moved]
     return int(moved.sum())
 
 
 def _gather_rows(rows: Rows, chosen: numpy.ndarray) -> numpy.ndarray:
-    """The rows of the numbers in `chosen`, which ascend."""
-    parts = [
-        block[chosen[slice(*np.searchsorted(chosen, (first, first + len(block))))] - first]
-        for first, block in rows.blocks()
-    ]
+    """Return the rows with the numbers in `chosen`, which must ascend."""
+    parts = []
+    for first, block in rows.blocks():
+        start, stop = np.searchsorted(chosen, (first, first + len(block)))
+        parts.append(block[chosen[start:stop] - first])
     return np.concatenate(parts)
-
-
-def _kmeans_plus_plus(sample: numpy.ndarray, k: int, random: numpy.random.RandomState) -> list[int]:
-    """k-means++ (Arthur & Vassilvitskii 2007): each next row is drawn with the square of its distance to the others."""
-    points = torch.from_numpy(sample)
-    points = points - points.mean(0)  # about the middle, where float32 has digits for differences
-    squares = points.square().sum(1)
-    chosen = [int(random.randint(len(sample)))]
-    nearest = torch.full((len(sample),), float("inf"))
-    while len(chosen) < k:
-        last = points[chosen[-1]]
-        nearest = torch.minimum(
-            nearest, (squares - 2 * (points @ last) + last.square().sum()).clamp(min=0)
-        )
-        nearest[chosen[-1]] = 0
-        weights = nearest.double().cumsum(0).numpy()
-        at = int(np.searchsorted(weights, random.random_sample() * weights[-1], side="right"))
-        if (
-            weights[-1] <= 0
-        ):  # the sample holds fewer distinct rows than k; an iteration fills what stays empty
-            at = int(np.setdiff1d(np.arange(len(sample)), chosen)[0])
-        chosen.append(min(at, len(sample) - 1))
-    return chosen

@@ -14,7 +14,7 @@ from transfer.models import FAMILIES
 from transfer.pipeline.plan import COMMON_OPTIONS
 from transfer.pipeline.yaml_document import FAULTY
 from transfer.stage.base import Stage
-from transfer.stage.options import RENAMED_VALUES, renamed_option
+from transfer.stage.renamed_options import RENAMED_VALUES, renamed_option
 from transfer.utils.formatting import value_text
 
 SHOULD_BE = "should be "

@@ -12,7 +12,7 @@ from typing import Any
 from markupsafe import Markup, escape
 
 from transfer.api import Pipeline
-from transfer.artifacts import Scores
+from transfer.artifacts import ScoreCard, Scores
 from transfer.comparison.render import count_text
 from transfer.errors import TransferError
 from transfer.execution.expectation import verdicts
@@ -184,18 +184,18 @@ def _provenance(report: ReportData, one: ReportStage) -> dict[str, Any]:
     return told
 
 
-def _scores(card: dict[str, Any]) -> dict[str, Any]:
+def _scores(card: ScoreCard) -> dict[str, Any]:
     """Every figure of a score with its interval, the main one first."""
-    main = card.get("main")
-    names = sorted(card["figures"], key=lambda name: name != main)
+    main = card.main
+    names = sorted(card.figures, key=lambda name: name != main)
     rows = [
-        (name, f"{card['figures'][name]:.2f}", _interval(card.get("intervals", {}).get(name)))
+        (name, f"{card.figures[name]:.2f}", _interval(card.intervals.get(name)))
         for name in names
     ]
-    counts = count_text(card.get("counts", {}))
-    selected = ", ".join(f"{name}: {value}" for name, value in card.get("selected", {}).items())
+    counts = count_text(card.counts)
+    selected = ", ".join(f"{name}: {value}" for name, value in card.selected.items())
     return {
-        "protocol": card["protocol"],
+        "protocol": card.protocol,
         "main": main,
         "rows": rows,
         "counts": counts,

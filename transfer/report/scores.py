@@ -207,9 +207,9 @@ def probes(report: ReportData, found: Comparison | None) -> list[dict[str, Any]]
         for row in section.rows:
             backbone = row.lineage.backbone
             layers = [*backbone.layer_names()] if isinstance(backbone, Backbone) else []
-            figures = row.runs[0].card["figures"]
+            figures = row.runs[0].card.figures
             probed = tuple(layer for layer in layers if layer in figures)
-            if row.runs[0].card.get("selected", {}).get("layer") and len(probed) > 1:
+            if row.runs[0].card.selected.get("layer") and len(probed) > 1:
                 by_network.setdefault(probed, []).append(row)
         for layers, rows in by_network.items():
             shown = rows[:CURVES]
@@ -255,14 +255,14 @@ def probes(report: ReportData, found: Comparison | None) -> list[dict[str, Any]]
 def _probe(row: Row, layers: tuple[str, ...], name: str, beside: float) -> Series:
     """The mean over seeds with Student's interval; of one seed the value with that over its test images."""
     values = [
-        [run.card["figures"][layer] for run in row.runs if layer in run.card["figures"]]
+        [run.card.figures[layer] for run in row.runs if layer in run.card.figures]
         for layer in layers
     ]
     estimates = [t_interval(one) for one in values]
     if len(row.runs) > 1:
         spans = [(one.low, one.high) for one in estimates]
     else:
-        intervals = row.runs[0].card.get("intervals", {})
+        intervals = row.runs[0].card.intervals
         spans = [tuple(intervals[layer]) if layer in intervals else None for layer in layers]
     return Series(
         name,
@@ -303,10 +303,10 @@ def _taught(one: ReportStage, name: str) -> list[Markup]:
     ways: dict[str, list[tuple[int, float, Any]]] = {}
     for figure, value in scores.figures.items():
         way, _, amount = figure.rpartition(", ")
-        count = scores.card["counts"].get(f"train, {amount}")
+        count = scores.card.counts.get(f"train, {amount}")
         if way and count:
             ways.setdefault(way, []).append(
-                (count, value, scores.card.get("intervals", {}).get(figure))
+                (count, value, scores.card.intervals.get(figure))
             )
     if any(len(points) > 1 for points in ways.values()):
         series = []

@@ -1,7 +1,8 @@
-"""Stage: one step of a pipeline, with its options, its typed inputs and the artifact that it makes.
+# pyright: strict
+"""Stage: a step of a pipeline with its options, its typed inputs and the artifact that it makes.
 
 A stage is a class whose annotated fields are its options and inputs. `transfer list`, messages, the
-JSON Schema and the store's keys are all made from these fields:
+JSON Schema and the store's keys are made from these fields:
 
     class Cluster(Stage):
         produces = Clusters
@@ -12,7 +13,7 @@ JSON Schema and the store's keys are all made from these fields:
             features = context.inputs["features"]
             ...
 
-A stage knows nothing of caching, locking or where it runs: `context` has all of that (`context.py`).
+A stage does not depend on caching, locking or the device: `context` provides them (`context.py`).
 """
 
 from __future__ import annotations
@@ -20,11 +21,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, cast
 
 from pydantic import BaseModel, ConfigDict
 
 from transfer.artifacts import Artifact
+from transfer.errors import did_you_mean
 from transfer.stage.options import conditions, input_kind, option_text
 from transfer.storage.manifest import key_for
 from transfer.utils.formatting import member_label
@@ -40,13 +42,13 @@ PACK = "images"  # the `uses:` word of the stages that pack image sets; no file 
 
 
 class ImageInput:
-    """Which images a stage reads where the pipeline file does not say.
+    """The images that a stage reads if the pipeline file names no split.
 
     Args:
-        split: the split that is looked for first. A set without `unlabeled` gives its `train`; a
-            set of one split gives that.
-        same_as: an input whose images are taken instead, such as pseudo-labels, which know theirs.
-        needs_labels: a split without labels is refused.
+        split: the preferred split. A set without `unlabeled` gives its `train`; a set of one split
+            gives that one.
+        same_as: an input whose images are read instead, such as pseudo-labels.
+        needs_labels: refuse a split without labels.
     """
 
     def __init__(self, split: str, same_as: str | None = None, needs_labels: bool = False):
@@ -55,11 +57,11 @@ class ImageInput:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Facts of packed images that a stage may use before it has seen one."""
+    """Facts about packed images, available before any image is read."""
 
     size: int  # side in px
     count: int  # images
-    classes: int  # of the labels; 0 without
+    classes: int  # classes of the labels; 0 without labels
 
 
 class Stage(BaseModel):
@@ -69,33 +71,48 @@ class Stage(BaseModel):
 
     produces: ClassVar[type[Artifact]]
     version: ClassVar[int] = 1  # raise it when the same options give another result
-    seeded: ClassVar[bool] = True  # False: nothing is drawn, so the seed is no part of the key
+    seeded: ClassVar[bool] = True  # False: nothing is random, so the seed is not part of the key
     images: ClassVar[dict[str, ImageInput]] = {}  # role -> which images; empty: it reads none
-    smoke: ClassVar[dict[str, Any]] = {}  # caps of `--smoke`: numbers from above, others replaced
-    # Option that names a file -> changes that `--smoke` makes where that file is missing.
+    # Inherited option -> another default. Type, help and bounds stay: {"epochs": 50}.
+    defaults: ClassVar[dict[str, Any]] = {}
+    smoke: ClassVar[dict[str, Any]] = {}  # `--smoke`: upper limits of numbers, other values as is
+    # Option that names a file -> changes that `--smoke` makes if that file is missing.
     stand_ins: ClassVar[dict[str, dict[str, Any]]] = {}
     is_trained: ClassVar[bool] = False  # whether it trains the network that it makes
-    paper: ClassVar[str] = ""  # who proposed the method, and where
-    needs: ClassVar[str] = ""  # what it needs beyond images, in a few words
+    paper: ClassVar[str] = ""  # authors, venue and year of the method
+    needs: ClassVar[str] = ""  # what it needs besides images, in a few words
+
+    @classmethod
+    def __pydantic_init_subclass__(cls, **kwargs: Any) -> None:
+        """Apply the `defaults` of the class; TypeError for an option that it does not inherit."""
+        super().__pydantic_init_subclass__(**kwargs)
+        defaults = cast("dict[str, Any]", vars(cls).get("defaults", {}))
+        for name, default in defaults.items():
+            if name not in cls.model_fields:
+                hint = did_you_mean(name, cls.model_fields)
+                raise TypeError(f"{cls.__name__}.defaults: unknown option '{name}'{hint}")
+            cls.model_fields[name].default = default
+        if defaults:
+            cls.model_rebuild(force=True)
 
     def run(self, context: StageContext) -> None:
-        """Read `context.inputs` and `context.images`, and write the artifact into `context.folder`."""
+        """Read `context.inputs` and `context.images`; write the artifact to `context.folder`."""
         raise NotImplementedError
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
-        """Raise InvalidOption or ValueError for faults that the plan shows; must not import torch."""
+        """Raise InvalidOption or ValueError for faults that the plan shows, without torch."""
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Raise InvalidOption or ValueError for faults that building the networks shows."""
 
-    # What other stages, the report and `compare` may ask of any stage.
+    # Capabilities that other stages, the report and `compare` use.
 
     def backbone_spec(self) -> Backbone | None:
-        """The network that it makes; None where it makes none."""
+        """Return the network that it makes; None if it makes none."""
         return None
 
     def input_size(self) -> int | None:
-        """Side in px that its network is fed; None: that of the images it reads."""
+        """Return the side in px of its network's input; None: that of the images it reads."""
         return None
 
     def starts_from_weights(self) -> bool:
@@ -103,54 +120,54 @@ class Stage(BaseModel):
         return False
 
     def protocol_name(self) -> str:
-        """The name of an evaluation protocol, as far as the options give it; empty for others."""
+        """Return the part of an evaluation protocol's name that the options decide."""
         return ""
 
     def chance(self, dataset: DatasetInfo) -> float | None:
-        """The accuracy of guessing, from 0 to 1; None for a task without an accuracy."""
+        """Return the accuracy of guessing, from 0 to 1; None for a task without accuracy."""
         return None
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """Caption -> (B, 3, h, w): uint8 `images` (B, 3, S, S) on their way into the network."""
+        """Return caption -> (B, 3, h, w): uint8 `images` (B, 3, S, S) as the network sees them."""
         raise NotImplementedError
 
     @classmethod
     def has_preview(cls) -> bool:
-        """Whether `preview` is written."""
+        """Whether the stage implements `preview`."""
         return cls.preview is not Stage.preview
 
     def output_space(self, planned: PlannedStage[Any]) -> Any:
-        """What planned features must agree in to be compared."""
+        """Return a value that is equal for planned features that can be compared."""
         return planned.key
 
     def output_width(self, planned: PlannedStage[Any]) -> int | None:
-        """Values of a row of the planned features; None where the plan does not show it."""
+        """Return the values per row of the planned features; None if the plan does not show it."""
         return None
 
     @classmethod
     def input_fields(cls) -> dict[str, str]:
-        """Field name -> name of the artifact kind that it reads."""
+        """Return input field -> the kind of artifact that it reads."""
         kinds = {name: input_kind(field) for name, field in cls.model_fields.items()}
         return {name: kind for name, kind in kinds.items() if kind}
 
     def identity(self) -> dict[str, Any]:
-        """The options that the result depends on, with defaults; keys stand for the inputs."""
+        """Return the options that the result depends on, defaults included, without the inputs."""
         return self.model_dump(mode="json", exclude={*self.input_fields()})
 
     def ineffective_options(self, given: Iterable[str]) -> list[str]:
-        """A note for each of the options `given` that another option leaves without effect."""
-        notes = []
+        """Return a note for each option of `given` that another option leaves without effect."""
+        notes: list[str] = []
         for name in given:
             for other, values in conditions(type(self).model_fields[name]).items():
                 present = getattr(self, other)
-                entries = present if isinstance(present, list) else [present]
+                entries = cast("list[Any]", present if isinstance(present, list) else [present])
                 if not any(entry in values for entry in entries):
                     notes.append(f"`{name}` has no effect unless {option_text(other, values)}")
         return notes
 
     def for_smoke_run(self) -> Stage:
-        """This stage, small enough to run in seconds."""
-        changes = {}
+        """Return a copy of this stage that is small enough to run in seconds."""
+        changes: dict[str, Any] = {}
         for name, cap in self.smoke.items():
             value = getattr(self, name)
             if isinstance(cap, bool) or not isinstance(cap, (int, float)):
@@ -161,7 +178,7 @@ class Stage(BaseModel):
 
 
 class ImagePack(Stage):
-    """Base of the stage that packs an image set: facts of the images, known before they are packed."""
+    """Base of the stage that packs an image set: facts that are known before packing."""
 
     split: str
     size: int  # side in px
@@ -169,12 +186,12 @@ class ImagePack(Stage):
 
     @property
     def count(self) -> int:
-        """How many images there will be, at most."""
+        """The largest possible number of images."""
         raise NotImplementedError
 
     @property
     def set_name(self) -> str:
-        """Where the set comes from, as the pipeline file has it."""
+        """The source of the set, as named in the pipeline file."""
         raise NotImplementedError
 
     @property
@@ -183,11 +200,11 @@ class ImagePack(Stage):
         raise NotImplementedError
 
     def shares_ids(self, other: ImagePack) -> bool:
-        """Whether an id stands for the same image in both."""
+        """Whether equal ids are equal images in both sets."""
         raise NotImplementedError
 
     def dataset_info(self) -> DatasetInfo:
-        """The facts that a pretext task may use."""
+        """Return the facts that a pretext task may use."""
         return DatasetInfo(self.size, self.count, len(self.classes))
 
 
@@ -195,38 +212,40 @@ StageT = TypeVar("StageT", bound=Stage)
 
 
 def images_input(role: str) -> str:
-    """The name under which a stage reads the images of a role, beside its inputs."""
+    """Return the name of the dependency on the images of a role."""
     return f"{role} images"
 
 
 @dataclass(eq=False)
 class PlannedStage(Generic[StageT]):
-    """A stage of a plan: its options, the stages that it depends on, and the key of its artifact."""
+    """A stage of a plan: its options, its dependencies, and the key of its artifact."""
 
     name: str
     uses: str
     stage: StageT
     seed: int = 0
-    member: dict[str, Any] = field(default_factory=dict)  # matrix variables that it depends on
-    members: list[dict[str, Any]] = field(default_factory=list)  # of all members that share it
-    inputs: dict[str, PlannedStage[Stage]] = field(default_factory=dict)
-    images: dict[str, PlannedStage[ImagePack]] = field(default_factory=dict)
-    note: str = ""  # what the user must know, such as a stand-in for a set that is missing
+    member: dict[str, Any] = field(default_factory=dict[str, Any])  # matrix variables it uses
+    members: list[dict[str, Any]] = field(default_factory=list[dict[str, Any]])  # that share it
+    inputs: dict[str, PlannedStage[Stage]] = field(default_factory=lambda: {})
+    images: dict[str, PlannedStage[ImagePack]] = field(default_factory=lambda: {})
+    note: str = ""  # for the user, such as a stand-in for a missing set
     expected: tuple[float, float] | None = None  # range of the main figure in the file, percent
-    marks: dict[str, str] = field(default_factory=dict)  # option -> FILE:LINE:COLUMN; "": the stage
+    # Option -> FILE:LINE:COLUMN; "": the stage itself.
+    marks: dict[str, str] = field(default_factory=dict[str, str])
 
     @property
     def label(self) -> str:
+        """Its name, with the matrix variables of its member: `clusters[k=200]`."""
         return f"{self.name}[{member_label(self.member)}]" if self.member else self.name
 
     @property
     def is_pack(self) -> bool:
-        """Whether it packs images; such stages are not in the pipeline file."""
+        """Whether it packs images; the plan adds such stages."""
         return isinstance(self.stage, ImagePack)
 
     @property
     def member_labels(self) -> list[set[str]]:
-        """The variables of each member that it is made for: {"k=200", "seed=0"}."""
+        """The variables of each member that shares it: {"k=200", "seed=0"}."""
         return [
             {member_label({name: value}) for name, value in member.items()}
             for member in self.members
@@ -234,13 +253,13 @@ class PlannedStage(Generic[StageT]):
 
     @property
     def dependencies(self) -> dict[str, PlannedStage[Any]]:
-        """Everything that it reads, by the name under which it reads it."""
+        """Name -> stage, of all stages that it reads."""
         packs = {images_input(role): pack for role, pack in self.images.items()}
         return {**self.inputs, **packs}
 
     @property
     def identity(self) -> dict[str, Any]:
-        """All that its result depends on."""
+        """Everything that its result depends on."""
         identity = {
             "stage": self.uses,
             "version": self.stage.version,
@@ -251,11 +270,11 @@ class PlannedStage(Generic[StageT]):
 
     @cached_property
     def key(self) -> str:
-        """The name of its artifact's folder in the store."""
+        """The key of its artifact in the store."""
         return key_for(self.identity)
 
     def mark(self, option: str = "") -> str:
-        """Where the file has an option, or else the stage; empty without a file."""
+        """Return the place of an option in the file, or else of the stage; empty without a file."""
         return self.marks.get(option) or self.marks.get("", "")
 
 
@@ -263,7 +282,12 @@ PlannedPack = PlannedStage[ImagePack]
 
 
 def upstream_stages(planned: PlannedStage[Any], images: bool = False) -> list[PlannedStage[Any]]:
-    """All dependencies of a stage in topological order, ending with it; `images`: packs too."""
+    """Return the dependencies of a stage in topological order, ending with the stage itself.
+
+    Args:
+        planned: the stage.
+        images: include the stages that pack images.
+    """
     ordered: dict[str, PlannedStage[Any]] = {}
 
     def visit(planned: PlannedStage[Any]) -> None:
@@ -278,7 +302,7 @@ def upstream_stages(planned: PlannedStage[Any], images: bool = False) -> list[Pl
 
 
 def source_pack(planned: PlannedStage[Any]) -> PlannedPack | None:
-    """The packed images of a stage, or of the nearest one upstream; None where none reads any."""
+    """Return the packed images of a stage, or of the nearest one upstream; None if none has any."""
     while not planned.images:
         if not planned.inputs:
             return None

@@ -1,4 +1,5 @@
-"""StageContext: what a stage is given while it runs."""
+# pyright: strict
+"""StageContext: inputs, folders, device and seed of a running stage."""
 
 from __future__ import annotations
 
@@ -25,9 +26,9 @@ PROGRESS = "progress.json"
 
 
 def derived_seed(seed: int, *purpose: object) -> int:
-    """A seed for a purpose, derived from a stage's seed alone.
+    """Derive the seed of a purpose from a stage's seed.
 
-    Each purpose draws from numbers of its own, so nothing depends on what was drawn before.
+    Each purpose has its own random numbers, so none depends on what was drawn before.
     """
     text = "\0".join(map(str, (seed, *purpose)))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1
@@ -37,8 +38,8 @@ def derived_seed(seed: int, *purpose: object) -> int:
 class StageContext:
     """The inputs of a stage, the folders for its files, and the device that it runs on."""
 
-    folder: Path  # what is written here becomes the artifact
-    checkpoints: Path  # what is written here survives a kill; empty at the first start
+    folder: Path  # its files become the artifact
+    checkpoints: Path  # its files survive a kill; empty at the first start
     inputs: dict[str, Any]  # option -> artifact
     images: dict[str, Images]  # role -> packed images
     runtime: Runtime
@@ -46,28 +47,28 @@ class StageContext:
     stop: StopFlag
     label: str = ""
     key: str = ""
-    input_keys: dict[str, str] = field(default_factory=dict)
-    figures: dict[str, Any] = field(default_factory=dict)  # printed after the run, and recorded
-    notes: list[str] = field(default_factory=list)  # what the user should know of the result
+    input_keys: dict[str, str] = field(default_factory=dict[str, str])
+    figures: dict[str, Any] = field(default_factory=dict[str, Any])  # printed and recorded
+    notes: list[str] = field(default_factory=list[str])  # for the user, about the result
     quiet: bool = False
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
     def earlier_seconds(self) -> float:
-        """Seconds that interrupted runs of this stage took, up to their last checkpoint."""
+        """Seconds of earlier, interrupted runs of this stage, up to their last checkpoint."""
         return float(self.saved_progress().get("seconds", 0.0))
 
     @property
     def seconds(self) -> float:
-        """Seconds that this stage has taken so far, in all of its runs."""
+        """Seconds that this stage has taken so far, in all runs."""
         return self.earlier_seconds + time.monotonic() - self.started
 
     def seed_for(self, *purpose: object) -> int:
-        """A seed for a purpose, such as `seed_for("weights")`: see `derived_seed`."""
+        """Return the seed of a purpose, such as `seed_for("weights")`: see `derived_seed`."""
         return derived_seed(self.seed, *purpose)
 
     def progress(self, task: str, total: int, unit: str, done: int = 0) -> Progress:
-        """A progress bar: `with context.progress("packing", n, "images") as bar: bar.advance(k)`.
+        """Return a progress bar: `with context.progress("packing", n, "images") as bar: ...`.
 
         Args:
             task: what is done, as in "packing".
@@ -78,34 +79,34 @@ class StageContext:
         return Progress(f"{self.label}: {task}", total, unit, done, quiet=self.quiet)
 
     def note(self, text: str) -> None:
-        """Keep a note for the user with the result; it is printed when the stage is done."""
+        """Record a note for the user with the result; it is printed when the stage is done."""
         logger.info("%s: %s", self.label, text)
         self.notes.append(text)
 
     def save_progress(self, progress: str, **facts: Any) -> None:
-        """Record how far the stage is, once its checkpoint is safe on the disk.
+        """Record the progress of the stage. Call it when the checkpoint is on the disk.
 
         Args:
-            progress: shown in the plan: "epoch 3 of 10".
-            facts: what `saved_progress` is to return.
+            progress: a text for the plan: "epoch 3 of 10".
+            facts: what `saved_progress` returns.
         """
         body = {"progress": progress, "seconds": round(self.seconds, 2), **facts}
         write_atomic(self.checkpoints / PROGRESS, json.dumps(body))
 
     def saved_progress(self) -> dict[str, Any]:
-        """The facts that `save_progress` recorded before an interruption; empty at a first start."""
+        """Return the facts of `save_progress` before an interruption; empty at the first start."""
         try:
             return read_json(self.checkpoints / PROGRESS)
         except CorruptArtifact:
             return {}
 
     def pause_point(self) -> None:
-        """Raise Interrupted after a signal. Call it where all that is worth keeping is saved."""
+        """Raise Interrupted after a signal. Call it when everything worth keeping is saved."""
         self.stop.raise_if_set()
 
 
 class StopFlag:
-    """Set by Ctrl-C and SIGTERM, and read by stages; a second signal ends the process at once."""
+    """A flag that Ctrl-C and SIGTERM set, and stages read. A second signal ends the process."""
 
     def __init__(self) -> None:
         self.number = 0

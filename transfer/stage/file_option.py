@@ -1,4 +1,5 @@
-"""Options that name files, such as weights. A key depends on a file's bytes, never on its path.
+# pyright: strict
+"""Options that name files, such as weights. Keys depend on a file's bytes, never on its path.
 
 weights: FileOption = option(..., "weights to start from")
 """
@@ -16,7 +17,7 @@ from transfer.utils.files import hash_file
 if TYPE_CHECKING:
     from transfer.stage.base import Stage
 
-DIGITS = 20  # hex digits of the sha256 that stand for a file, as many as of a key
+DIGITS = 20  # hex digits of a file's sha256, as many as in a key
 
 
 class OptionFile(BaseModel):
@@ -32,12 +33,12 @@ class OptionFile(BaseModel):
         return self.digest
 
     def verified_path(self) -> Path:
-        """Its path; TransferError where the bytes have changed since the plan was made."""
+        """Return its path; TransferError if the bytes have changed since the plan was made."""
         path = Path(self.path)
         try:
             if self.digest and hash_file(path)[0][:DIGITS] != self.digest:
                 raise TransferError(
-                    f"{path}: the file has changed since this run read it; run the command again"
+                    f"{path}: has changed since this run read it; run the command again"
                 )
         except OSError as error:
             raise TransferError(f"{path}: cannot be read ({error.strerror})") from error
@@ -61,6 +62,6 @@ else:
 
 
 def option_files(stage: Stage) -> dict[str, OptionFile]:
-    """Option -> the file that it names."""
+    """Return option -> the file that it names."""
     values = {name: getattr(stage, name) for name in type(stage).model_fields}
     return {name: value for name, value in values.items() if isinstance(value, OptionFile)}

@@ -1,4 +1,5 @@
-"""Pseudo-labels and the images that are trained on: which each image has, and an order in which all come alike."""
+# pyright: strict
+"""Pseudo-labels for the images to train on, and an order in which all labels come equally often."""
 
 from __future__ import annotations
 
@@ -15,7 +16,15 @@ if TYPE_CHECKING:
 
 
 def labels_for_images(pseudo: PseudoLabels, images: Images, context: StageContext) -> numpy.ndarray:
-    """(N,) int64: the pseudo-label of each image, by its id; -1 where it has none, of which a person is told."""
+    """Return (N,) int64: the pseudo-label of each image, matched by id; -1 where it has none.
+
+    A note states how many images have none. TransferError if that is true of all.
+
+    Args:
+        pseudo: the pseudo-labels.
+        images: the N images.
+        context: takes the note.
+    """
     labels = pseudo.of(images.ids)
     without = int((labels < 0).sum())
     if without == len(images):
@@ -26,15 +35,18 @@ def labels_for_images(pseudo: PseudoLabels, images: Images, context: StageContex
 
 
 def class_balanced_order(seed: int, rows: numpy.ndarray, labels: numpy.ndarray) -> numpy.ndarray:
-    """(len(rows),) rows, in which every label comes equally often; the images of a label take turns.
+    """Return (n,) rows in which every label comes equally often; the rows of a label take turns.
 
-    labels: those of `rows`, one each.
+    Args:
+        seed: decides the order.
+        rows: (n,) rows to choose from.
+        labels: (n,) labels of `rows`.
     """
     random = np.random.RandomState(seed % (1 << 32))
     by_label = labels.argsort(kind="stable")
     ends = np.flatnonzero(np.diff(labels[by_label])) + 1
     groups = [random.permutation(group) for group in np.split(rows[by_label], ends)]
     turns = -(-len(rows) // len(groups))
-    taken = np.stack([np.resize(group, turns) for group in groups], axis=1)
-    # Each turn has every label once, in an order of its own.
-    return np.concatenate([random.permutation(turn) for turn in taken])[: len(rows)]
+    by_turn = np.stack([np.resize(group, turns) for group in groups], axis=1)
+    # Each turn has every label once, in a random order.
+    return np.concatenate([random.permutation(turn) for turn in by_turn])[: len(rows)]

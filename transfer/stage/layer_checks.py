@@ -1,4 +1,5 @@
-"""Checks of layers that options name against the planned network."""
+# pyright: strict
+"""Checks that the planned network has the layers that options name."""
 
 from __future__ import annotations
 
@@ -10,7 +11,13 @@ from transfer.stage.base import PlannedStage
 
 
 def check_layers(planned: PlannedStage[Any], option: str, layers: Sequence[str | None]) -> None:
-    """Raise InvalidOption, with the nearest names, for a layer that the network of `model` lacks."""
+    """Raise InvalidOption, with the nearest names, for a layer that the network lacks.
+
+    Args:
+        planned: the stage, which has an input `model`.
+        option: the option to blame.
+        layers: layer names; None is skipped.
+    """
     backbone = planned.inputs["model"].stage.backbone_spec()
     for layer in layers:
         if layer is not None and backbone is not None:

@@ -17,7 +17,7 @@ KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
 
 
 def key_for(identity: dict[str, Any]) -> str:
-    """The sha256 of the canonical JSON of what an artifact depends on, shortened."""
+    """Return the shortened sha256 of the canonical JSON of an artifact's identity."""
     text = json.dumps(
         identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
@@ -26,37 +26,38 @@ def key_for(identity: dict[str, Any]) -> str:
 
 @dataclass(frozen=True)
 class Manifest:
-    """What is recorded beside an artifact's files."""
+    """The record beside an artifact's files."""
 
     stage: str
     key: str
     produces: str
     identity: dict[str, Any]
-    inputs: dict[str, dict[str, str]]  # name -> key, digest and stage of what was read
+    inputs: dict[str, dict[str, str]]  # name -> key, digest and stage
     files: dict[str, dict[str, Any]]  # name -> size and sha256
     figures: dict[str, Any]
     environment: dict[str, Any]
     seconds: float
-    source: str  # digest of the stage's code, compared with a note, no part of the key
-    notes: list[str] = field(default_factory=list)  # what the user should know of the result
+    source: str  # digest of the stage's code: a change gives a note, and is no part of the key
+    notes: list[str] = field(default_factory=list)  # notes for the user about the result
 
     @property
     def digest(self) -> str:
-        """One digest for all bytes of the artifact."""
+        """The digest of all bytes of the artifact."""
         lines = (f"{name}\0{self.files[name]['sha256']}\n" for name in sorted(self.files))
         return hashlib.sha256("".join(lines).encode()).hexdigest()
 
     @property
     def bytes(self) -> int:
+        """The size of all files."""
         return sum(file["size"] for file in self.files.values())
 
     def dump(self) -> str:
-        """JSON with a checksum of its own, so that a flipped byte in it is noticed too."""
+        """Return the JSON with its own checksum, which detects a flipped byte."""
         body = {"checksum": _checksum(self.__dict__), **self.__dict__}
         return json.dumps(body, indent=1, sort_keys=True, ensure_ascii=False) + "\n"
 
     def done_text(self, label: str) -> str:
-        """The lines that a run prints when the stage is done."""
+        """Return the lines that a run prints when the stage is done."""
         figures = ", ".join(figure_texts(self.figures))
         notes = "".join(f"\n  {note}" for note in self.notes)
         return (
@@ -65,7 +66,7 @@ class Manifest:
 
     @staticmethod
     def read(folder: Path) -> Manifest:
-        """Read the manifest in `folder`; CorruptArtifact where it is not what was written."""
+        """Read the manifest in `folder`; CorruptArtifact if it is unreadable or was changed."""
         try:
             body = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
             checksum = body.pop("checksum")

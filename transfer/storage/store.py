@@ -1,8 +1,8 @@
 """The store: `<stage>/<key>/` holds an artifact's files and, written last, its `manifest.json`.
 
-An artifact is built in a folder of its own, flushed to the disk and renamed into place. What has a
-manifest is whole; what has none is never read. Each key has one lock, which the kernel releases when
-the process that holds it ends. Only this file knows the layout of the folder.
+An artifact is built in a separate folder, flushed to the disk and renamed into place. A folder with
+a manifest is complete; one without is never read. Each key has one lock, which the kernel releases
+when the process that holds it ends. Only this file knows the layout of the store.
 """
 
 from __future__ import annotations
@@ -21,36 +21,36 @@ from transfer.storage.layout import ANSWERS
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import flush, hash_file, write_atomic
 
-OWN_CHECKSUMS = 256 << 20  # bytes: larger HDF5 files are checked block by block while they are read
+OWN_CHECKSUMS = 256 << 20  # bytes: larger HDF5 files are checked block by block when read
 LEFTOVERS = (".building", ".checkpoints", ".damaged", ".logs")
 
 
 class Store:
-    """A folder of artifacts. Opening it costs nothing; the folder is made with the first write."""
+    """A folder of artifacts. Opening it costs nothing: the first write creates the folder."""
 
     def __init__(self, root: Path):
         self.root = Path(root)
 
     def folder(self, stage: str, key: str) -> Path:
-        """The folder of an artifact."""
+        """Return the folder of an artifact."""
         return self.root / stage / key
 
     def checkpoints(self, key: str) -> Path:
-        """Where a stage keeps what must survive a kill."""
+        """Return the folder of a stage's checkpoints, which survive a kill."""
         return self.root / ".checkpoints" / key
 
     @property
     def survey_cache(self) -> Path:
-        """Where surveys of image sets are cached."""
+        """The folder that caches surveys of image sets."""
         return self.root / ".surveys"
 
     @property
     def answer_cache(self) -> Path:
-        """Where commands with nothing to do keep their output."""
+        """The folder that caches the output of commands with nothing to do."""
         return self.root / ANSWERS
 
     def log_path(self, key: str) -> Path:
-        """Where the traceback of a failed stage is kept."""
+        """Return the file for the traceback of a failed stage."""
         return self.root / ".logs" / f"{key}.txt"
 
     @property
@@ -59,7 +59,10 @@ class Store:
         return Store(self.root / "smoke")
 
     def find(self, stage: str, key: str) -> Manifest | None:
-        """The manifest of a finished artifact, or None; CorruptArtifact where files do not match."""
+        """Return the manifest of a finished artifact; None if there is no such artifact.
+
+        CorruptArtifact if a file is missing or has another size than the manifest states.
+        """
         folder = self.folder(stage, key)
         if not (folder / MANIFEST).exists():
             previous = _previous(folder)
@@ -81,8 +84,10 @@ class Store:
     def check(self, folder: Path, manifest: Manifest, thorough: bool = False) -> None:
         """Compare files with their manifest; CorruptArtifact names the first that differs.
 
-        Large HDF5 files carry checksums, which are checked when rows are read; `thorough` reads
-        them too.
+        Args:
+            folder: the artifact's folder.
+            manifest: its manifest.
+            thorough: read large HDF5 files too, whose own checksums are checked when rows are read.
         """
         for name, facts in manifest.files.items():
             if not thorough and name.endswith(".h5") and facts["size"] > OWN_CHECKSUMS:
@@ -108,10 +113,10 @@ class Store:
         """Hold the lock of `key`.
 
         Args:
-            key: of the artifact.
-            wait: False raises LockHeld where another process holds it.
-            waiting: called once with the holder before waiting.
-            pause_point: called while waiting; may raise.
+            key: the artifact's key.
+            wait: wait for another holder; False raises LockHeld instead.
+            waiting: called once, before waiting, with a description of the holder.
+            pause_point: called while waiting; it may raise.
         """
         from filelock import FileLock, Timeout
 
@@ -142,7 +147,7 @@ class Store:
             lock.release()
 
     def is_locked(self, key: str) -> bool:
-        """Whether a running process holds the key."""
+        """Whether a running process holds the key's lock."""
         from filelock import FileLock, Timeout
 
         path = self._lock_path(key)
@@ -155,7 +160,7 @@ class Store:
             return True
 
     def begin(self, key: str) -> Path:
-        """Make an empty folder to build the artifact in. Call with the lock held."""
+        """Create an empty folder to build the artifact in. The caller must hold the lock."""
         folder = self.root / ".building" / key
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
@@ -163,7 +168,10 @@ class Store:
         return folder
 
     def publish(self, building: Path, manifest: Manifest) -> None:
-        """Flush, add the manifest, rename into place. The old result stays until then."""
+        """Flush the files, add the manifest and rename the folder into place.
+
+        An earlier result stays until then.
+        """
         for path in building.rglob("*"):
             if path.is_file():
                 flush(path)
@@ -181,7 +189,7 @@ class Store:
         shutil.rmtree(self.checkpoints(manifest.key), ignore_errors=True)
 
     def put_aside(self, folder: Path) -> Path:
-        """Move a damaged artifact out of the way, for inspection; `gc` removes it."""
+        """Move a damaged artifact to where it can be inspected; `gc` removes it."""
         name = f"{folder.parent.name}-{folder.name}-{time.time_ns()}"
         target = self.root / ".damaged" / name
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -189,50 +197,59 @@ class Store:
         return target
 
     def artifacts(self) -> Iterator[Path]:
-        """Folders of all finished artifacts; those of smoke runs are another store's."""
+        """Yield the folders of all finished artifacts, except those of smoke runs."""
         for path in sorted(self.root.glob(f"**/{MANIFEST}")):
             parts = path.relative_to(self.root).parts
             if parts[0] != "smoke" and not any(part.startswith(".") for part in parts):
                 yield path.parent
 
     def leftovers(self) -> Iterator[Path]:
-        """What interrupted runs left: half-built artifacts, checkpoints, logs, replaced results."""
+        """Yield what interrupted runs left.
+
+        That is unfinished artifacts, checkpoints, logs, and results that were replaced.
+        """
         for name in LEFTOVERS:
             yield from sorted((self.root / name).glob("*"))
         for previous in self.root.glob("**/.*.previous"):
             if _replaced_by(previous).exists():
                 yield previous
 
-    # The latest artifacts of each pipeline: for reasons ("k 200 → 100") and for `gc`.
+    # Records of each pipeline's latest artifacts, for reasons ("k 200 → 100") and for `gc`.
 
     def run_record(self, pipeline: str) -> Path:
-        """The file that records a pipeline's latest artifacts."""
+        """Return the file that records a pipeline's latest artifacts."""
         return self.root / ".pipelines" / f"{pipeline}.json"
 
     def last_run(self, pipeline: str) -> dict[str, dict[str, str]]:
-        """Stage label -> `uses` and key of the artifact that the pipeline last made or used."""
+        """Return stage label -> `uses` and key of the artifact that the pipeline used last."""
         try:
             return json.loads(self.run_record(pipeline).read_text(encoding="utf-8"))
         except (OSError, ValueError):
             return {}
 
     def recorded_artifacts(self, pipeline: str) -> list[tuple[str, str]]:
-        """`uses` and key of a pipeline's latest artifacts; CorruptArtifact where the record is damaged.
+        """Return `uses` and key of a pipeline's latest artifacts.
 
-        An empty answer would let `gc` delete everything.
+        CorruptArtifact if the record is damaged: an empty list would let `gc` delete everything.
         """
         path = self.run_record(pipeline)
         try:
             record = json.loads(path.read_text(encoding="utf-8"))
             return [(str(fact["uses"]), str(fact["key"])) for fact in record.values()]
         except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            problem = f"{path.name} is damaged; run that pipeline again, or remove the file"
+            problem = f"{path.name} is damaged; run its pipeline again, or remove the file"
             raise CorruptArtifact(path.parent, problem) from error
 
     def record_run(
         self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None
     ) -> None:
-        """Add artifacts to a pipeline's record; with `labels`, drop all others."""
+        """Add artifacts to a pipeline's record.
+
+        Args:
+            pipeline: the pipeline's name.
+            made: stage label -> `uses` and key.
+            labels: keep only these labels of the earlier record; None keeps all.
+        """
         path = self.run_record(pipeline)
         path.parent.mkdir(parents=True, exist_ok=True)
         known = {
@@ -243,7 +260,7 @@ class Store:
         write_atomic(path, json.dumps(known | made, indent=1, sort_keys=True))
 
     def pipelines(self) -> list[str]:
-        """Names of the pipelines that have a record."""
+        """Return the names of the pipelines that have a record."""
         return sorted(path.stem for path in (self.root / ".pipelines").glob("*.json"))
 
     def _lock_path(self, key: str) -> Path:
@@ -255,7 +272,7 @@ def _previous(folder: Path) -> Path:
 
 
 def _replaced_by(previous: Path) -> Path:
-    """The folder whose former content `previous` is."""
+    """The folder that replaced `previous`."""
     return previous.with_name(previous.name.removeprefix(".").removesuffix(".previous"))
 
 

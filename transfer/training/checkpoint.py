@@ -1,12 +1,12 @@
-"""Checkpoints without pickle: tensors in safetensors, everything else in its JSON header."""
+"""Checkpoints without pickle: tensors in safetensors, and other facts in its JSON header."""
 
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from transfer.utils.files import write_atomic
 from transfer.utils.lazy_imports import safetensors, torch
 
 if TYPE_CHECKING:
@@ -17,24 +17,34 @@ if TYPE_CHECKING:
 def save_checkpoint(
     path: Path, network: nn.Module, optimizer: Optimizer, facts: dict[str, Any]
 ) -> None:
-    """Write the state of both, and `facts` (JSON), in one step: a kill leaves the old file or the new one."""
+    """Write the state in one step: after a kill, the old file or the new one is there in full.
+
+    Args:
+        path: the file.
+        network: its parameters and buffers are saved.
+        optimizer: its momenta are saved.
+        facts: JSON values, such as the step.
+    """
     tensors = {f"network.{name}": tensor for name, tensor in network.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
-        tensors |= {
-            f"optimizer.{index}.{name}": value for name, value in state.items() if value is not None
-        }
-    tensors = {
-        name: torch.as_tensor(value).detach().cpu().contiguous() for name, value in tensors.items()
-    }
-    draft = path.with_suffix(".draft")
-    safetensors.save_file(tensors, draft, metadata={"facts": json.dumps(facts)})
-    with open(draft, "rb") as file:
-        os.fsync(file.fileno())
-    draft.replace(path)
+        for name, value in state.items():
+            if value is not None:
+                tensors[f"optimizer.{index}.{name}"] = torch.as_tensor(value)
+    tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    metadata = {"facts": json.dumps(facts)}
+    write_atomic(
+        path, lambda draft: safetensors.save_file(tensors, draft, metadata=metadata), durable=True
+    )
 
 
 def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> dict[str, Any] | None:
-    """Put the saved state into both and return the facts; None where there is no whole checkpoint of this network."""
+    """Load the saved state into both. Return the facts; None without a valid checkpoint.
+
+    Args:
+        path: the file.
+        network: the network that was saved.
+        optimizer: its optimizer.
+    """
     from safetensors import SafetensorError, safe_open
 
     if not path.exists():
@@ -44,27 +54,25 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> dic
             facts = json.loads(file.metadata()["facts"])
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
         state: dict[int, dict[str, Any]] = {}
+        weights = {}
         for name, tensor in tensors.items():
             if name.startswith("optimizer."):
                 _, index, entry = name.split(".", 2)
                 state.setdefault(int(index), {})[entry] = tensor
-        weights = {
-            name.removeprefix("network."): tensor
-            for name, tensor in tensors.items()
-            if name.startswith("network.")
-        }
+            elif name.startswith("network."):
+                weights[name.removeprefix("network.")] = tensor
         network.load_state_dict(weights, strict=True)
         optimizer.load_state_dict(
             {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
         )
-        _lay_out_like_weights(optimizer)
+        _match_memory_formats(optimizer)
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError):
-        return None  # a checkpoint is a convenience: what cannot be read is trained again
+        return None  # without a readable checkpoint, training starts again
     return facts
 
 
-def _lay_out_like_weights(optimizer: Optimizer) -> None:
-    """Give momenta the memory layout of their weights: a fused step goes through both by address, not by index."""
+def _match_memory_formats(optimizer: Optimizer) -> None:
+    """Give momenta the memory layout of their weights: fused steps go by address, not by index."""
     for weight, state in optimizer.state.items():
         for name, value in state.items():
             if torch.is_tensor(value) and value.shape == weight.shape:

@@ -1,4 +1,4 @@
-"""Running a frozen network over a packed set, block by block."""
+"""Runs a frozen network over packed images, block by block."""
 
 from __future__ import annotations
 
@@ -15,43 +15,61 @@ if TYPE_CHECKING:
     from transfer.artifacts import Images, Model
     from transfer.utils.runtime import Runtime
 
-# Images a forward pass. A part of an extraction consists of whole blocks, so a resumed extraction has
-# the blocks of an uninterrupted one, and gives the same bytes. In another block, or at another place
-# of it, an image's values may differ by rounding: libraries split a product by its shape.
+# Images of a forward pass. A part of an extraction consists of whole blocks, so a resumed
+# extraction has the blocks of an uninterrupted one, and gives the same bytes. In another block, or
+# at another place of it, an image's values may differ by rounding: libraries split a product by its
+# shape.
 BLOCK = 256
 
 
 def extract_layers(
     model: Model, images: Images, layers: Sequence[str], runtime: Runtime, start: int = 0
 ) -> Iterator[tuple[int, dict[str, Tensor]]]:
-    """(first row, layer -> activations as they are computed) for each block of images from row `start` on, in order."""
+    """Yield (first row, layer -> activations) for each block of images in order.
+
+    Args:
+        model: the network.
+        images: the packed images.
+        layers: the layers to read.
+        runtime: device, precision and compilation.
+        start: the first row.
+    """
     from transfer.models.blocks import fuse_batchnorm  # imports torch
 
     network = model.network()
     fuse_batchnorm(network)
-    network.to(runtime.device, memory_format=torch.channels_last)
+    network.to(runtime.device).to(memory_format=torch.channels_last)
     if runtime.compile:
         network.compile()
     for first, batch in iter_batches(images, runtime, start):
-        batch = resize_to(batch, model.card["size"])
+        resized = resize_to(batch, model.card.size)
         with torch.inference_mode(), runtime.autocast():
-            found = network.layers(normalize(batch, model.normalization), layers)
-        yield first, found
+            activations = network.layers(normalize(resized, model.normalization), layers)
+        yield first, activations
 
 
 def resize_to(images: Tensor, size: int) -> Tensor:
-    """uint8 (B, 3, S, S) as they are where they have that size already, else resized, antialiased, float in [0, 1]."""
+    """Resize uint8 (B, 3, S, S) to float (B, 3, size, size) in [0, 1], with antialiasing.
+
+    Images of that size already stay as they are.
+    """
     if images.shape[-1] == size:
         return images
     return F.interpolate(images.float(), size=size, mode="bilinear", antialias=True).div(255)
 
 
 def iter_batches(images: Images, runtime: Runtime, start: int = 0) -> Iterator[tuple[int, Tensor]]:
-    """(first row, uint8 (B, 3, S, S) on the device) for each block of images from row `start` on, in order."""
+    """Yield (first row, uint8 (B, 3, S, S) on the device) for each block of images in order.
+
+    Args:
+        images: the packed images.
+        runtime: the device and its threads.
+        start: the first row.
+    """
     blocks = [
         np.arange(first, min(first + BLOCK, len(images)))
         for first in range(start, len(images), BLOCK)
     ]
-    with Batches(images, runtime, BLOCK) as feed:
-        for rows, batch in zip(blocks, feed.each(blocks), strict=True):
+    with Batches(images, runtime, BLOCK) as loader:
+        for rows, batch in zip(blocks, loader.each(blocks), strict=True):
             yield int(rows[0]), batch

@@ -1,4 +1,6 @@
-"""LARS (You, Gitman & Ginsburg, 2017): SGD whose rate each layer scales by how large its weights are."""
+# torch has no public operations on lists of tensors:
+# pyright: reportPrivateImportUsage=false
+"""LARS (You, Gitman & Ginsburg, 2017): SGD whose learning rate adapts to each layer."""
 
 from __future__ import annotations
 
@@ -11,9 +13,18 @@ TRUST = 0.001  # the paper's coefficient
 
 
 class Lars(torch.optim.Optimizer):
-    """SGD with momentum; a weight's step is `TRUST * |w| / |g + decay * w|` times what SGD's would be.
+    """SGD with momentum whose steps are scaled by the length of the weights.
 
-    Groups with `adapt` false (biases, norms) take plain SGD steps, as in SimCLR and BYOL.
+    With weights w, gradient g, decay b and momentum m:
+
+        d = g + b w,   s = TRUST |w| / |d|,   v <- m v + s d,   w <- w - lr v
+
+    Groups with `adapt` false (biases, norms) have s = 1, as in SimCLR and BYOL.
+
+    Args:
+        groups: parameter groups, with `weight_decay` and `adapt`.
+        lr: learning rate.
+        momentum: m.
     """
 
     def __init__(self, groups: Iterable[dict[str, Any]], lr: float, momentum: float = 0.9):
@@ -23,18 +34,17 @@ class Lars(torch.optim.Optimizer):
 
     @torch.no_grad()
     def step(self) -> None:
-        """One update from the gradients."""
+        """Update the weights from their gradients."""
         for group in self.param_groups:
             weights = [weight for weight in group["params"] if weight.grad is not None]
             if not weights:
                 continue
-            steps = torch._foreach_add(
-                [weight.grad for weight in weights], weights, alpha=group["weight_decay"]
-            )
+            gradients = [weight.grad for weight in weights]
+            steps = torch._foreach_add(gradients, weights, alpha=group["weight_decay"])
             if group["adapt"]:
                 sizes, lengths = torch._foreach_norm(weights), torch._foreach_norm(steps)
                 for step, size, length in zip(steps, sizes, lengths, strict=True):
-                    # A weight or a gradient of nothing but zeros says nothing of the scale.
+                    # Zero weights or gradients have no scale: their step is that of SGD.
                     step.mul_(torch.where((size > 0) & (length > 0), TRUST * size / length, 1.0))
             for weight in weights:
                 if "momentum_buffer" not in self.state[weight]:

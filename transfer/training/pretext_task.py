@@ -1,8 +1,8 @@
-"""Pretext: what a pretext task is: options, `network` (what is trained) and `loss` (what is asked of it)."""
+"""Pretext: the base of pretext tasks, with options, a `network` to train and a `loss`."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from transfer.artifacts import Model
 from transfer.errors import TransferError
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
 
 class Pretext(TrainableStage):
-    """Base of the pretext tasks. A task writes `network` and `loss`; the rest is the same for all of them.
+    """Base of the pretext tasks. A task implements `network` and `loss`; the rest is common.
 
-    Whatever a task keeps from step to step (labels, clusters, a moving average) lives in the network as parameters or
-    buffers: it is saved and resumed with the weights.
+    State that a task keeps between steps (labels, clusters, a moving average) must be parameters or
+    buffers of the network: they are saved and resumed with the weights.
     """
 
     produces = Model
@@ -43,36 +43,63 @@ class Pretext(TrainableStage):
         return self.backbone
 
     def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """All that is trained; the entry `backbone` is what is kept afterwards."""
+        """Return what is trained; its entry `backbone` becomes the artifact.
+
+        Args:
+            backbone: the network of the option `backbone`.
+            about: facts about the images.
+        """
         raise NotImplementedError
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and the figures of uint8 `images` (B, 3, H, W), whose rows in the set are `draw.ids`.
+        """Return the loss of a batch, and its figures by name.
 
-        A figure called `accuracy` is compared with `chance`.
+        A figure named `accuracy` is compared with `chance`.
+
+        Args:
+            network: what `network` returned.
+            images: uint8 (B, 3, H, W).
+            rng: random numbers; its `ids` are the rows of the images in the set.
         """
         raise NotImplementedError
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
-        """Once, before training: fill the buffers that stand on the images or on the inputs."""
+        """Fill buffers that depend on the images or inputs, once before training."""
 
     def before_epoch(
         self, network: nn.ModuleDict, context: StageContext, epoch: int
     ) -> list[nn.Module]:
-        """Before each epoch, such as clustering; returns the parts of the network that were drawn anew."""
+        """Prepare an epoch, as by clustering. Return the parts that were initialized again.
+
+        Args:
+            network: what `network` returned.
+            context: inputs, images and seeds.
+            epoch: counted from 0.
+        """
         return []
 
     def order(self, network: nn.ModuleDict, context: StageContext, epoch: int) -> numpy.ndarray:
-        """The rows to train on in an epoch, in which order; as many in every epoch."""
+        """Return the ordered rows to train on in an epoch, always equally many.
+
+        Args:
+            network: what `network` returned.
+            context: inputs, images and seeds.
+            epoch: counted from 0.
+        """
         return shuffled_rows(context, epoch, len(context.images["images"]))
 
     def after_step(self, network: nn.ModuleDict, share: float) -> None:
-        """After each step, without gradients, such as a moving average; `share` of the training is done."""
+        """Update the network after a step, without gradients, such as a moving average.
 
-    def validate_build(self, planned: PlannedStage) -> None:
-        """The networks fit the images: found out without computing anything."""
+        Args:
+            network: what `network` returned.
+            share: share of the training that is done.
+        """
+
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Raise ValueError if the network does not fit the images; computes nothing."""
         self._build(planned.images["images"].stage.dataset_info(), seed=0)
 
     def run(self, context: StageContext) -> None:
@@ -94,7 +121,7 @@ class Pretext(TrainableStage):
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             context.folder,
-            network["backbone"],
+            cast("Network", network["backbone"]),
             size=images.size,
             normalization=self.normalization,
             made_by=made_by,
@@ -102,7 +129,7 @@ class Pretext(TrainableStage):
         )
 
     def dataset_info(self, context: StageContext) -> DatasetInfo:
-        """What `network` is told when the task runs."""
+        """Return the facts about the images that `network` uses in a run."""
         images = context.images["images"]
         return DatasetInfo(images.size, len(images), len(images.classes))
 
@@ -112,32 +139,37 @@ class Pretext(TrainableStage):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             network = self.network(backbone, about)
-        kept = (
-            network["backbone"]
-            if isinstance(network, torch.nn.ModuleDict) and "backbone" in network
-            else None
-        )
-        if not hasattr(kept, "spec"):
-            must = "must return a ModuleDict in which `backbone` is the one that it was given"
-            raise ValueError(f"{type(self).__name__}.network {must}")
+        if not isinstance(network, torch.nn.ModuleDict) or not _has_backbone(network):
+            problem = "must return a ModuleDict whose entry `backbone` is its argument"
+            raise ValueError(f"{type(self).__name__}.network {problem}")
         return network
 
     def _checked_loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """What `loss` returns, if a training can go on with it."""
-        found = self.loss(network, images, rng)
-        if wrong := _wrong(found):
-            must = "must return the loss, a scalar tensor with gradients, and a dict of figures, which are scalars too"
-            raise TransferError(f"{type(self).__name__}.loss {must}; it returned {wrong}")
-        return found
+        """Return the value of `loss`; TransferError if it is invalid."""
+        value = self.loss(network, images, rng)
+        if problem := _loss_problem(value):
+            raise TransferError(
+                f"{type(self).__name__}.loss must return the loss, a scalar tensor with gradients, "
+                f"and a dict of figures, which are scalars too; it returned {problem}"
+            )
+        return value
 
 
-def _wrong(found: object) -> str:
-    """What is not as it must be in what a task's `loss` returned; empty where nothing is."""
-    if not isinstance(found, tuple) or len(found) != 2:
-        return f"{len(found)} values" if isinstance(found, tuple) else f"one {type(found).__name__}"
-    loss, figures = found
+def _has_backbone(network: nn.ModuleDict) -> bool:
+    from transfer.models.network import Network  # imports torch
+
+    return "backbone" in network and isinstance(network["backbone"], Network)
+
+
+def _loss_problem(value: object) -> str:
+    """Describe what is invalid in the value of `loss`; empty if nothing is."""
+    if not isinstance(value, tuple):
+        return f"one {type(value).__name__}"
+    if len(value) != 2:
+        return f"{len(value)} values"
+    loss, figures = value
     if not torch.is_tensor(loss):
         return f"a {type(loss).__name__} as loss"
     if loss.ndim:
@@ -146,21 +178,18 @@ def _wrong(found: object) -> str:
         return "a loss without gradients"
     if not isinstance(figures, dict):
         return f"a {type(figures).__name__} as figures"
-    bad = [name for name, value in figures.items() if not torch.is_tensor(value) or value.ndim]
-    return f"'{bad[0]}', which is no scalar tensor" if bad else ""
+    bad = [name for name, figure in figures.items() if not torch.is_tensor(figure) or figure.ndim]
+    return f"'{bad[0]}', which is not a scalar tensor" if bad else ""
 
 
 def backbone_features(backbone: Network, images: Tensor) -> Tensor:
-    """(B, D): what a head stands on, the backbone's deepest convolutional layer, flattened."""
+    """Return (B, D): the input of a head, the backbone's deepest convolutional layer, flattened."""
     layer = backbone.spec.default_layer()
-    deepest = (
-        backbone(images)
-        if layer == backbone.layer_names[-1]
-        else backbone.layers(images, [layer])[layer]
-    )
-    return deepest.flatten(1)
+    if layer == backbone.layer_names[-1]:
+        return backbone(images).flatten(1)
+    return backbone.layers(images, [layer])[layer].flatten(1)
 
 
 def backbone_feature_dim(backbone: Network, size: int) -> int:
-    """D of `read` for images of `size` px; ValueError where they are too small for the network."""
+    """Return D of `backbone_features` for images of `size` px; ValueError if they are too small."""
     return backbone.width(size, backbone.spec.default_layer())

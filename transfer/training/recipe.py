@@ -1,4 +1,4 @@
-"""How a network is trained: the options that every trained stage has, its optimizer and its learning rate."""
+"""How a network is trained: options of all trained stages, optimizer and learning rate."""
 
 from __future__ import annotations
 
@@ -15,39 +15,49 @@ if TYPE_CHECKING:
 
 
 def lr_milestones(shares: list[float]) -> Any:
-    """The option `drops` with this default."""
+    """Declare the option `milestones` with a default."""
     help = "shares of the training after which the rate falls to a tenth"
     return option(shares, help, applies_when={"schedule": ["step"]})
 
 
 class TrainableStage(Stage):
-    """Base of the stages that train a network. The defaults are those of most ImageNet recipes at a batch of 256."""
+    """Base of the stages that train a network.
+
+    The defaults are those of most ImageNet recipes with a batch size of 256. A stage changes some
+    of them by `defaults`, which keeps type, help and bounds:
+
+        class SimCLR(Pretext):
+            defaults = {"epochs": 200, "optimizer": "lars", "weight_decay": 1e-6}
+    """
 
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1}
     is_trained = True
 
     epochs: int = option(90, "passes over the images", ge=0)
     batch_size: int = option(
-        256, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        256, "images per step; the last, incomplete batch is left to other epochs", ge=2
     )
     accumulation_steps: int = option(
-        1, "parts that a batch is cut into, their gradients summed: less memory", ge=1
+        1, "parts of a batch whose gradients are summed: less memory", ge=1
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("sgd", "SGD has Nesterov momentum")
-    learning_rate: float = option(0.1, "the highest it gets", gt=0)
-    momentum: float = option(0.9, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
-    weight_decay: float = option(1e-4, "on weights; biases and norms have none", ge=0)
+    learning_rate: float = option(0.1, "the highest learning rate", gt=0)
+    momentum: float = option(0.9, "of SGD and LARS; for Adam, its first beta", ge=0, lt=1)
+    weight_decay: float = option(1e-4, "of weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
         "cosine", "of the learning rate, after the warm-up"
     )
     milestones: list[float] = lr_milestones([0.33, 0.67, 0.89])
     warmup_epochs: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
 
-    # part of the network -> what its learning rate is multiplied with
+    # Part of the network -> factor of its learning rate.
     lr_scales: ClassVar[dict[str, float]] = {}
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
-        """One optimizer over all that asks for gradients; a group's rate is the recipe's times its `scale`."""
+        """Make the optimizer of all parameters that require gradients.
+
+        The learning rate of a group is the recipe's times its `scale`.
+        """
         groups: dict[tuple[bool, float], dict[str, Any]] = {}
         for name, parameter in network.named_parameters():
             if parameter.requires_grad:
@@ -69,14 +79,18 @@ class TrainableStage(Stage):
         return kind(ordered, self.learning_rate, betas=(self.momentum, 0.999), fused=True)
 
     def learning_rate_at(self, epoch: float) -> float:
-        """The learning rate after `epoch` epochs (fractions count)."""
+        """Return the learning rate after `epoch` epochs, which may be a fraction.
+
+        With L the highest rate, w the warm-up, E all epochs, s = (epoch - w) / (E - w): L epoch / w
+        during the warm-up, then L (1 + cos(pi s)) / 2 (cosine), L 0.1^(milestones passed) (step),
+        or L (constant).
+        """
         if epoch < self.warmup_epochs:
             return self.learning_rate * epoch / self.warmup_epochs
         share = (epoch - self.warmup_epochs) / max(1e-9, self.epochs - self.warmup_epochs)
         if self.schedule == "cosine":
             return self.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, share)))
         if self.schedule == "step":
-            return self.learning_rate * 0.1 ** sum(
-                epoch / max(1, self.epochs) >= drop for drop in self.milestones
-            )
+            done = epoch / max(1, self.epochs)
+            return self.learning_rate * 0.1 ** sum(done >= share for share in self.milestones)
         return self.learning_rate

@@ -1,9 +1,9 @@
-"""Target: the small network that learns what a deep one knows; strategies differ in what they ask of it."""
+"""Target: the base of the strategies by which a small network learns from a deep one."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import Model
 from transfer.models.build import build_network, layer_shapes
@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
-# (head, what the backbone says of the crops (B, D), the crops in [0, 1], draw, whose `ids` are their rows)
-# -> loss, named figures of the batch
+# (head, features of the crops (B, D), crops in [0, 1], random numbers whose `ids` are their rows)
+# -> loss, figures of the batch by name
 TargetLoss = Callable[
     ["nn.Module", "Tensor", "Tensor", "PerImageRng"], "tuple[Tensor, dict[str, Tensor]]"
 ]
 
 
 class Target(TrainableStage):
-    """Base of the strategies. One writes `run`, which finds out what there is to learn and calls `learn`."""
+    """Base of the strategies. A strategy implements `run`, which prepares the loss for `learn`."""
 
     produces = Model
 
@@ -40,12 +40,12 @@ class Target(TrainableStage):
         "alexnet", "the target network (see `transfer list backbones`)"
     )
     size: int | None = option(
-        None, "side that it is fed, px; none: that of the images, which may be larger", ge=8
+        None, "side of its input, px; none: that of the images, which may be larger", ge=8
     )
     crop: float = option(
         0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )
-    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    flip: float = option(0.5, "share of images that are mirrored", ge=0, le=1)
 
     def backbone_spec(self) -> Backbone:
         return self.backbone
@@ -53,65 +53,76 @@ class Target(TrainableStage):
     def input_size(self) -> int | None:
         return self.size
 
-    def validate_build(self, planned: PlannedStage) -> None:
-        """The network fits the images: found out without computing anything."""
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Raise ValueError if the network does not fit the images; computes nothing."""
         layer_shapes(self.backbone, self.size or planned.images["images"].stage.size)
 
     def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
-        """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
+        """Crop, resize and mirror at random: (B, 3, S, S) uint8 to (B, 3, s, s) float in [0, 1]."""
         return random_resized_crop(
             images, rng, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip
         )
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image, and crops of it as different epochs draw them."""
+        """Return the images, and three random crops of each."""
         return {"image": images, **{f"crop {i + 1}": self.augment(images, rng) for i in range(3)}}
 
     def learn(
         self,
         context: StageContext,
         make_head: Callable[[nn.Module, int], nn.Module],
-        asked: TargetLoss,
+        loss_of: TargetLoss,
         rows: numpy.ndarray,
         order: Callable[[int], numpy.ndarray] | None = None,
         chance: float | None = None,
         after_step: Callable[[nn.ModuleDict], None] | None = None,
     ) -> nn.Module:
-        """Train the backbone from random weights together with a head, write the backbone, and return the head.
+        """Train the backbone from random weights with a head. Write the backbone, return the head.
 
-        make_head: of the backbone and the number of values that it gives. rows: the images that can be learned from;
-        order: those of an epoch, by default all of them, shuffled. The head is no part of the network that is kept.
+        Args:
+            context: images, seed and folder.
+            make_head: makes the head of the backbone and its number of output values.
+            loss_of: computes the loss and figures of a batch.
+            rows: the rows of the images to learn from.
+            order: returns the rows of an epoch; by default all of them, shuffled.
+            chance: the accuracy of guessing.
+            after_step: called with the network after each step.
         """
         images, normalization = context.images["images"], Normalization()
-        seed, size = context.seed_for("weights"), self.size or context.images["images"].size
+        seed, size = context.seed_for("weights"), self.size or images.size
         backbone = build_network(self.backbone, seed)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            network = nn.ModuleDict(
-                {"backbone": backbone, "head": make_head(backbone, backbone.width(size))}
-            )
+            head = make_head(backbone, backbone.width(size))
+            network = nn.ModuleDict({"backbone": backbone, "head": head})
 
         def loss(
             network: nn.ModuleDict, batch: Tensor, rng: PerImageRng
         ) -> tuple[Tensor, dict[str, Tensor]]:
             crops = self.augment(batch, rng)
-            found = network["backbone"](normalize(crops, normalization)).flatten(1)
-            return asked(network["head"], found, crops, rng)
+            features = network["backbone"](normalize(crops, normalization)).flatten(1)
+            return loss_of(network["head"], features, crops, rng)
 
-        def every(epoch: int) -> numpy.ndarray:
+        def all_rows(epoch: int) -> numpy.ndarray:
             return rows[shuffled_rows(context, epoch, len(rows))]
 
-        then = (lambda share: after_step(network)) if after_step else None
         history = train(
-            context, self, network, loss, images, order or every, chance=chance, after_step=then
+            context,
+            self,
+            network,
+            loss,
+            images,
+            order or all_rows,
+            chance=chance,
+            after_step=(lambda share: after_step(network)) if after_step else None,
         )
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
             context.folder,
-            network["backbone"],
+            backbone,
             size=size,
             normalization=normalization,
             made_by=made_by,
             history=history,
         )
-        return network["head"]
+        return head

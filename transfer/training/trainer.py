@@ -1,7 +1,8 @@
-"""The one training loop: pretexts and targets; mixed precision, accumulation, checkpoints, exact resume.
+"""The training loop of pretexts and targets, with exact resume.
 
-All randomness follows from the stage's seed, the epoch and the image, so a run that was killed and resumed goes
-through the very same steps as one that was not.
+It has mixed precision, gradient accumulation and checkpoints. All randomness follows from the
+stage's seed, the epoch and the image, so a run that was killed and resumed takes exactly the steps
+of an uninterrupted one.
 """
 
 from __future__ import annotations
@@ -9,230 +10,250 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import TransferError
 from transfer.training.checkpoint import load_checkpoint, save_checkpoint
+from transfer.training.clock import Clock
 from transfer.training.recipe import TrainableStage
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     import numpy
     from torch import Tensor, nn
+    from torch.optim import Optimizer
 
     from transfer.artifacts import Images
     from transfer.stage.context import StageContext
 
-LOOK_EVERY = 20  # steps between looks at the loss: a look waits for the device
+CHECKPOINT = "training.safetensors"
+REPORT_EVERY = 20  # steps between reports of the loss, which wait for the device
 
-# (network, images uint8 (B, 3, H, W), draw, whose `ids` are their rows in the set) -> loss, named figures of the batch
-LossFn = Callable[["nn.Module", "Tensor", PerImageRng], "tuple[Tensor, dict[str, Tensor]]"]
+# (network, uint8 images (B, 3, H, W), random numbers whose `ids` are the images' rows in the set)
+# -> loss, figures of the batch by name
+NetworkT = TypeVar("NetworkT", bound="nn.Module")
+LossFn = Callable[[NetworkT, "Tensor", PerImageRng], "tuple[Tensor, dict[str, Tensor]]"]
 
 
 def train(
     context: StageContext,
     recipe: TrainableStage,
-    network: nn.Module,
-    loss_of: LossFn,
+    network: NetworkT,
+    loss_of: LossFn[NetworkT],
     images: Images,
     order: Callable[[int], numpy.ndarray] | None = None,
     chance: float | None = None,
     before_epoch: Callable[[int], list[nn.Module]] | None = None,
     after_step: Callable[[float], None] | None = None,
 ) -> list[dict[str, float]]:
-    """Train `network` in place and return one entry an epoch: mean loss and figures.
+    """Train `network` in place. Return the mean loss and figures of each epoch.
 
-    order: the rows of `images` to train on in a given epoch, always equally many (by default all, shuffled).
-    chance: the accuracy of guessing, to tell a person when nothing is learned.
-    before_epoch: is given the epoch, and returns the parts of the network that it drew anew: what the optimizer
-    remembers of them is forgotten. after_step: is given the share of the training that is done.
+    TransferError if the loss is not finite.
+
+    Args:
+        context: seed, device, checkpoints and progress.
+        recipe: epochs, batch size, optimizer and learning rate.
+        network: what is trained.
+        loss_of: computes the loss and figures of a batch.
+        images: the packed images.
+        order: returns the rows to train on in an epoch, always equally many; by default all rows,
+            shuffled.
+        chance: the accuracy of guessing; a note states if training stays there.
+        before_epoch: called with the epoch; returns the parts of the network that were initialized
+            again, whose momenta are reset.
+        after_step: called with the share of the training that is done.
     """
-    if order is None:
+    order = order or (lambda epoch: shuffled_rows(context, epoch, len(images)))
+    count = len(order(0))
+    batch_size = min(recipe.batch_size, count)
+    epoch_steps = count // batch_size
+    total_steps = recipe.epochs * epoch_steps
 
-        def order(epoch: int) -> numpy.ndarray:
-            return shuffled_rows(context, epoch, len(images))
+    device = context.runtime.device
+    network.to(device).to(memory_format=torch.channels_last)
+    network.train()
+    optimizer = recipe.make_optimizer(network)
+    if context.runtime.compile:
+        for part in network.children():
+            part.compile()
 
-    return _Training(
-        context, recipe, network, loss_of, images, order, chance, before_epoch, after_step
-    ).run()
+    path = context.checkpoints / CHECKPOINT
+    state = TrainingState.resume(path, network, optimizer, device)
+    if state.epoch_steps == epoch_steps:
+        _end_epoch(state, context, recipe, batch_size, chance)
+    clock = Clock()
+    saved = time.monotonic()
+
+    # One bar over all epochs: users wait for the end.
+    done = state.step * batch_size
+    with (
+        context.progress("training", total_steps * batch_size, "images", done) as progress,
+        Batches(images, context.runtime, batch_size) as loader,
+    ):
+        while state.step < total_steps:
+            epoch, first = divmod(state.step, epoch_steps)
+            if before_epoch and first == 0:
+                _reset_momenta(optimizer, before_epoch(epoch))
+            rows = order(epoch)[first * batch_size : epoch_steps * batch_size]
+            # Sorted rows read the mapped file forwards. The order within a batch has no effect.
+            batches = np.sort(rows.reshape(-1, batch_size), axis=1)
+
+            clock.start()
+            for batch_rows, pixels in zip(batches, loader.each(batches), strict=True):
+                clock.stop_waiting()
+                ids = torch.from_numpy(batch_rows).to(device)
+                torch.manual_seed(context.seed_for("step", state.step))  # for dropout
+                draw_seed = context.seed_for("draw", epoch)
+                learning_rate = recipe.learning_rate_at(state.step / epoch_steps)
+                for group in optimizer.param_groups:
+                    group["lr"] = learning_rate * group["scale"]
+
+                # Gradients add up over the parts of the batch.
+                parts = min(recipe.accumulation_steps, len(ids))
+                for part in range(parts):
+                    share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
+                    with context.runtime.autocast():
+                        rng = PerImageRng(draw_seed, ids[share])
+                        loss, figures = loss_of(network, pixels[share], rng)
+                    weight = len(ids[share]) / len(ids)
+                    (loss * weight).backward()
+                    state.add({"loss": loss, **figures}, weight)
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+                state.step += 1
+                state.epoch_steps += 1
+
+                if after_step:
+                    with torch.no_grad():
+                        after_step(state.step / total_steps)
+                clock.stop_computing()
+
+                progress.advance(batch_size)
+                if state.step % REPORT_EVERY == 0 or state.step % epoch_steps == 0:
+                    means = state.means()
+                    _check_loss(means["loss"], epoch, recipe)
+                    progress.say(_progress_text(means, epoch, recipe, chance, clock))
+                if context.stop.number or time.monotonic() - saved > context.runtime.save_every:
+                    save_checkpoint(path, network, optimizer, state.to_json())
+                    context.save_progress(
+                        f"epoch {state.step / epoch_steps:.1f} of {recipe.epochs}"
+                    )
+                    saved = time.monotonic()
+                context.pause_point()
+                clock.start()
+            _end_epoch(state, context, recipe, batch_size, chance)
+
+    if state.history:
+        context.figures.update(state.history[-1])
+        context.figures["images/s"] = round(progress.rate)
+        context.figures["waiting for data"] = f"{clock.waiting_percent:.1f} %"
+    return state.history
 
 
 def shuffled_rows(context: StageContext, epoch: int, count: int) -> numpy.ndarray:
-    """(count,) int64: all rows, in the order that an epoch of this stage has."""
+    """Return (count,) int64: all rows in the order of an epoch of this stage."""
     return epoch_order(context.seed_for("order", epoch), count)
 
 
 def epoch_order(seed: int, count: int) -> numpy.ndarray:
-    """(count,) int64: a shuffle that the seed alone decides, by a generator whose stream numpy has frozen."""
+    """Return (count,) int64: a shuffle by the seed alone.
+
+    Numpy guarantees that the stream of `RandomState` never changes.
+    """
     return np.random.RandomState(seed % (1 << 32)).permutation(count)
 
 
-class _Training:
-    def __init__(
-        self,
-        context: StageContext,
-        recipe: TrainableStage,
-        network: nn.Module,
-        loss_of: LossFn,
-        images: Images,
-        order: Callable[[int], numpy.ndarray],
-        chance: float | None,
-        before_epoch: Callable[[int], list[nn.Module]] | None,
-        after_step: Callable[[float], None] | None,
-    ):
-        self.context, self.recipe, self.loss_of, self.images = context, recipe, loss_of, images
-        self.order, self.chance = order, chance
-        self.before_epoch, self.after_step = before_epoch, after_step
-        count = len(order(0))
-        self.batch = min(recipe.batch_size, count)
-        self.steps = count // self.batch  # an epoch
-        self.device = context.runtime.device
-        self.network = network.to(self.device, memory_format=torch.channels_last).train()
-        self.optimizer = recipe.make_optimizer(network)
-        if context.runtime.compile:
-            for part in network.children():
-                part.compile()
-        self.path = context.checkpoints / "training.safetensors"
-        self.history: list[dict[str, float]] = []
-        self.step, self.sums, self.counted = (
-            0,
-            {},
-            0,
-        )  # step: of all epochs; sums: of this epoch so far
-        self.waited = self.busy = 0.0
+@dataclass
+class TrainingState:
+    """The progress of a training, besides the weights and the optimizer."""
 
-    def run(self) -> list[dict[str, float]]:
-        self._resume()
-        total = self.recipe.epochs * self.steps
-        self.saved = time.monotonic()
-        # One bar over all epochs: what a person waits for is the end.
-        with (
-            self.context.progress(
-                "training", total * self.batch, "images", self.step * self.batch
-            ) as progress,
-            Batches(self.images, self.context.runtime, self.batch) as feed,
-        ):
-            while self.step < total:
-                epoch, at = divmod(self.step, self.steps)
-                if self.before_epoch and at == 0:
-                    self._forget(self.before_epoch(epoch))
-                order = self.order(epoch)[at * self.batch : self.steps * self.batch]
-                # Sorted rows read the mapped file forwards; the order within a batch means nothing.
-                rows = np.sort(order.reshape(-1, self.batch), axis=1)
-                start = time.perf_counter()
-                for some, images in zip(rows, feed.each(rows), strict=True):
-                    self.waited += time.perf_counter() - start
-                    self._step(epoch, torch.from_numpy(some).to(self.device), images)
-                    progress.advance(self.batch)
-                    if self.step % LOOK_EVERY == 0 or self.step % self.steps == 0:
-                        progress.say(self._look(epoch))
-                    self._pause()
-                    start = time.perf_counter()
-                self._end_epoch()
-        if self.history:
-            self.context.figures.update(self.history[-1])
-            self.context.figures["images/s"] = round(progress.rate)
-            self.context.figures["waiting for data"] = (
-                f"{100 * self.waited / max(1e-9, self.waited + self.busy):.1f} %"
-            )
-        return self.history
+    step: int = 0  # of all epochs
+    history: list[dict[str, float]] = field(default_factory=list)  # of finished epochs
+    epoch_steps: int = 0  # steps of this epoch so far
+    sums: dict[str, Tensor] = field(default_factory=dict)  # loss and figures, over these steps
 
-    def _step(self, epoch: int, ids: Tensor, images: Tensor) -> None:
-        start = time.perf_counter()
-        torch.manual_seed(self.context.seed_for("step", self.step))  # for dropout
-        draw_seed = self.context.seed_for("draw", epoch)
-        rate = self.recipe.learning_rate_at(self.step / self.steps)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-        parts = min(self.recipe.accumulation_steps, len(ids))
-        for part in range(parts):
-            share = slice(part * len(ids) // parts, (part + 1) * len(ids) // parts)
-            with self.context.runtime.autocast():
-                loss, figures = self.loss_of(
-                    self.network, images[share], PerImageRng(draw_seed, ids[share])
-                )
-            weight = len(ids[share]) / len(ids)
-            (loss * weight).backward()
-            for name, value in {"loss": loss, **figures}.items():
-                self.sums[name] = self.sums.get(name, 0.0) + value.detach().float() * weight
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.counted += 1
-        self.step += 1
-        if self.after_step:
-            with torch.no_grad():
-                self.after_step(self.step / (self.recipe.epochs * self.steps))
-        self.busy += time.perf_counter() - start
+    @staticmethod
+    def resume(
+        path: Path, network: nn.Module, optimizer: Optimizer, device: torch.device
+    ) -> TrainingState:
+        """Load the checkpoint, if there is a valid one; else return the initial state."""
+        facts = load_checkpoint(path, network, optimizer)
+        if facts is None:
+            return TrainingState()
+        sums = {name: torch.tensor(value, device=device) for name, value in facts["sums"].items()}
+        return TrainingState(facts["step"], facts["history"], facts["counted"], sums)
 
-    def _forget(self, parts: list[nn.Module]) -> None:
-        for part in parts:
-            for parameter in part.parameters():
-                # Zeroed, not taken out: a fused step wants the momenta of all its weights or of none.
-                for value in self.optimizer.state.get(parameter, {}).values():
-                    value.zero_()
-
-    def _look(self, epoch: int) -> str:
-        """What stands behind the progress bar; the place where a loss that is no number is noticed."""
-        means = self._means()
-        if not math.isfinite(means["loss"]):
-            raise TransferError(
-                f"the loss is not a finite number in epoch {epoch + 1}: lower `learning_rate` "
-                f"({self.recipe.learning_rate}), or use --precision float32"
-            )
-        text = f"epoch {epoch + 1}/{self.recipe.epochs}, " + ", ".join(
-            f"{name} {value:.3f}" for name, value in means.items()
-        )
-        if self.chance is not None:
-            text += f" (chance {self.chance:.3f})"
-        return f"{text}, waiting {100 * self.waited / max(1e-9, self.waited + self.busy):.0f} %"
-
-    def _means(self) -> dict[str, float]:
-        return {name: float(value) / max(1, self.counted) for name, value in self.sums.items()}
-
-    def _end_epoch(self) -> None:
-        means = self._means()
-        self.history.append({"epoch": len(self.history) + 1, **means})
-        self.sums, seen = {}, self.counted * self.batch
-        self.counted = 0
-        tenth = max(1, self.recipe.epochs // 10)
-        if self.chance is not None and len(self.history) == tenth < self.recipe.epochs:
-            noise = 3 * math.sqrt(self.chance * (1 - self.chance) / seen)
-            if means["accuracy"] < self.chance + noise:
-                self.context.note(
-                    f"still at chance after {tenth} of {self.recipe.epochs} epochs (accuracy {means['accuracy']:.4f}, "
-                    f"chance {self.chance:.4f}): "
-                    "some tasks stay there for long; if it lasts, try another learning rate or more epochs"
-                )
-
-    def _pause(self) -> None:
-        """Save now and then, and when a signal asks to stop."""
-        if (
-            self.context.stop.number
-            or time.monotonic() - self.saved > self.context.runtime.save_every
-        ):
-            self._save()
-        self.context.pause_point()
-
-    def _save(self) -> None:
-        facts = {
+    def to_json(self) -> dict[str, Any]:
+        """Return the facts of a checkpoint."""
+        sums = {name: float(value) for name, value in self.sums.items()}
+        return {
             "step": self.step,
             "history": self.history,
-            "counted": self.counted,
-            "sums": {name: float(value) for name, value in self.sums.items()},
+            "counted": self.epoch_steps,
+            "sums": sums,
         }
-        save_checkpoint(self.path, self.network, self.optimizer, facts)
-        self.context.save_progress(f"epoch {self.step / self.steps:.1f} of {self.recipe.epochs}")
-        self.saved = time.monotonic()
 
-    def _resume(self) -> None:
-        facts: dict[str, Any] | None = load_checkpoint(self.path, self.network, self.optimizer)
-        if facts is None:
-            return
-        self.step, self.history, self.counted = facts["step"], facts["history"], facts["counted"]
-        self.sums = {
-            name: torch.tensor(value, device=self.device) for name, value in facts["sums"].items()
-        }
-        if self.counted == self.steps:
-            self._end_epoch()
+    def add(self, figures: dict[str, Tensor], weight: float) -> None:
+        """Add the loss and figures of a part of a batch, without waiting for the device."""
+        for name, value in figures.items():
+            self.sums[name] = self.sums.get(name, 0.0) + value.detach().float() * weight
+
+    def means(self) -> dict[str, float]:
+        """Return the mean loss and figures of this epoch so far."""
+        return {name: float(value) / max(1, self.epoch_steps) for name, value in self.sums.items()}
+
+
+def _reset_momenta(optimizer: Optimizer, parts: list[nn.Module]) -> None:
+    """Set the momenta of some parts of the network to zero."""
+    for part in parts:
+        for parameter in part.parameters():
+            # Not deleted: a fused step needs the momenta of all its weights or of none.
+            for value in optimizer.state.get(parameter, {}).values():
+                value.zero_()
+
+
+def _check_loss(loss: float, epoch: int, recipe: TrainableStage) -> None:
+    """Raise TransferError for a loss that is not finite."""
+    if not math.isfinite(loss):
+        raise TransferError(
+            f"the loss is not finite in epoch {epoch + 1}; lower `learning_rate` "
+            f"({recipe.learning_rate}), or use --precision float32"
+        )
+
+
+def _progress_text(
+    means: dict[str, float], epoch: int, recipe: TrainableStage, chance: float | None, clock: Clock
+) -> str:
+    """The text after the progress bar."""
+    figures = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
+    guessing = "" if chance is None else f" (chance {chance:.3f})"
+    waiting = f"waiting {clock.waiting_percent:.0f} %"
+    return f"epoch {epoch + 1}/{recipe.epochs}, {figures}{guessing}, {waiting}"
+
+
+def _end_epoch(
+    state: TrainingState,
+    context: StageContext,
+    recipe: TrainableStage,
+    batch_size: int,
+    chance: float | None,
+) -> None:
+    """Add the epoch to the history; note if the accuracy is still at chance after a tenth."""
+    means, seen = state.means(), state.epoch_steps * batch_size
+    state.history.append({"epoch": len(state.history) + 1, **means})
+    state.sums, state.epoch_steps = {}, 0
+    tenth = max(1, recipe.epochs // 10)
+    if chance is None or len(state.history) != tenth or tenth >= recipe.epochs:
+        return
+    noise = 3 * math.sqrt(chance * (1 - chance) / seen)
+    if means["accuracy"] < chance + noise:
+        context.note(
+            f"still at chance after {tenth} of {recipe.epochs} epochs (accuracy "
+            f"{means['accuracy']:.4f}, chance {chance:.4f}): some tasks stay there for long; if it "
+            "lasts, try another learning rate or more epochs"
+        )

@@ -1,4 +1,4 @@
-"""Files: atomic writes, stamps that show a change, digests, and a full disk."""
+"""Files: atomic writes, stamps that detect changes, digests, and full disks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ FULL = 1 << 20  # bytes: a disk with less free space counts as full
 def write_atomic(
     path: Path, content: str | bytes | Callable[[Path], object], durable: bool = False
 ) -> None:
-    """Write a file so that a reader, or a run after a kill, finds the old one or the new one whole.
+    """Write a file in one step: after a kill, the old file or the new one is there in full.
 
     Args:
         path: the file; its folder must exist.
-        content: text in UTF-8, bytes, or a function that writes the draft that it is given.
+        content: text (written as UTF-8), bytes, or a function that writes to the path it is given.
         durable: flush the file and its folder to the disk before returning.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
@@ -49,9 +49,10 @@ def flush(path: Path) -> None:
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Size, times and inode of a file: equal stamps mean unchanged bytes.
+    """Return size, times and inode of a file: equal stamps mean unchanged bytes.
 
-    The time of the last status change cannot be set back by hand. OSError where it is no file.
+    They include the time of the last status change, which cannot be set by hand. OSError if the
+    path is not a regular file.
     """
     status = os.stat(path)
     if not stat.S_ISREG(status.st_mode):
@@ -70,16 +71,16 @@ def hash_file(path: Path) -> tuple[str, int]:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space on the file system that holds `path`, or will hold it."""
+    """Return the free bytes of the file system that holds `path`, or will hold it."""
     while not path.exists():
         path = path.parent
     return shutil.disk_usage(path).free
 
 
 def full_disk(error: BaseException, path: Path) -> str:
-    """Describe the full disk behind `error`; empty where the disk at `path` has room.
+    """Describe the full disk that caused `error`; empty if the disk at `path` has space.
 
-    Libraries often hide the reason, so the free space is looked at too.
+    Libraries often hide the cause, so the free space is checked too.
     """
     free = free_bytes(path)
     no_space = isinstance(error, OSError) and error.errno == errno.ENOSPC

@@ -1,4 +1,4 @@
-"""Values as text: bytes, durations, counts, figures, YAML scalars, members of a matrix."""
+"""Values as text: file sizes, durations, counts, figures, YAML scalars, matrix members."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ LISTED_FAULTS = 10
 
 
 def file_size(count: int) -> str:
-    """Bytes in decimal units: `831 B`, `1.0 kB`, `13.7 MB`."""
+    """Format bytes in decimal units: `831 B`, `1.0 kB`, `13.7 MB`."""
     value = float(count)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:
@@ -22,7 +22,7 @@ def file_size(count: int) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """`0.3 s`, `38 s`, `2.5 min`, `1.2 h`; a dash where it is unknown."""
+    """Format seconds: `0.3 s`, `38 s`, `2.5 min`, `1.2 h`; a dash for None."""
     if seconds is None:
         return MISSING
     for unit, length in (("h", 3600), ("min", 60)):
@@ -32,52 +32,49 @@ def duration(seconds: float | None) -> str:
 
 
 def plural(count: int, noun: str, plural_noun: str = "") -> str:
-    """`1 entry`, `1,200 entries`: a count with its noun."""
+    """Format a count with its noun: `1 entry`, `1,200 entries`."""
     return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
 
 
 def figure_text(value: Any) -> str:
-    """A figure with four digits; other values as they are."""
+    """Format a float with four digits, and other values with `str`."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def figure_texts(figures: Mapping[str, Any], separator: str = " ") -> list[str]:
-    """Each figure with its name."""
+    """Format each figure with its name and unit."""
     return [f"{name}{separator}{named_figure_text(name, value)}" for name, value in figures.items()]
 
 
 def inline_yaml(value: Any) -> str:
-    """A value as YAML writes it in one line."""
+    """Format a value as one line of YAML."""
     plain = value is not None and not isinstance(value, (bool, list, dict))
     return str(value) if plain else json.dumps(value, ensure_ascii=False)
 
 
 def value_text(value: Any) -> str:
-    """A value of a pipeline file, shortened to fit a line of a message."""
-    text = (
-        "nothing"
-        if value is None
-        else inline_yaml(value)
-        if isinstance(value, bool)
-        else repr(value)
-    )
+    """Format a value of a pipeline file for a message, shortened to fit a line."""
+    if value is None:
+        text = "nothing"
+    else:
+        text = inline_yaml(value) if isinstance(value, bool) else repr(value)
     return text if len(text) <= MAX_VALUE_LENGTH else f"{text[: MAX_VALUE_LENGTH - 3]}..."
 
 
 def member_label(variables: Mapping[str, Any]) -> str:
-    """The label of a member of a matrix: `method=rotation,k=200`; empty without variables."""
+    """Return the label of a matrix member: `method=rotation,k=200`; empty without variables."""
     return ",".join(f"{name}={inline_yaml(value)}" for name, value in variables.items())
 
 
 def fault_list(faults: Sequence[str]) -> str:
-    """Faults on indented lines: ten of them, and how many more there are."""
+    """Format faults on indented lines: the first ten, and the number of the others."""
     more = len(faults) - LISTED_FAULTS
     lines = [*faults[:LISTED_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
     return "".join(f"\n  {line}" for line in lines)
 
 
 def named_figure_text(name: str, value: Any) -> str:
-    """A figure by its name: `92.1 %` for an accuracy from 0 to 1, `1,200` for a count."""
+    """Format a figure by its name: `92.1 %` for an accuracy from 0 to 1, `1,200` for a count."""
     if isinstance(value, float) and name.endswith("accuracy"):
         return f"{100 * value:.1f} %"
     if isinstance(value, int) and not isinstance(value, bool):

@@ -1,8 +1,9 @@
-"""Heavy libraries, imported when first used.
+"""Heavy libraries, imported at their first use.
 
-Reading commands and a run with nothing to do must answer at once, so nothing that they import may import
-torch, FAISS or HDF5. A module that writes `from transfer.utils.lazy_imports import torch` pays for it at the first `torch.x`.
-FAISS is imported here and nowhere else, after torch: the other order is known to crash on some platforms.
+Commands that only read, and a run with nothing to do, must answer at once. So their modules write
+`from transfer.utils.lazy_imports import torch`, which imports torch at the first `torch.x`.
+
+FAISS is imported here alone and always after torch: the other order crashes on some platforms.
 """
 
 from __future__ import annotations
@@ -22,7 +23,9 @@ if TYPE_CHECKING:
     from torch import nn
 else:
 
-    class _Lazy(ModuleType):
+    class _LazyModule(ModuleType):
+        """A stand-in that imports the module of its name when an attribute is read."""
+
         def __init__(self, name: str, after: str | None = None):
             super().__init__(name)
             self._after = after
@@ -34,13 +37,13 @@ else:
             setattr(self, attribute, value)
             return value
 
-    torch = _Lazy("torch")
-    nn = _Lazy("torch.nn")
-    F = _Lazy("torch.nn.functional")
-    faiss = _Lazy("faiss", after="torch")
-    h5py = _Lazy("h5py")
-    np = _Lazy("numpy")
-    safetensors = _Lazy("safetensors.torch")
-    sparse = _Lazy("scipy.sparse")
+    torch = _LazyModule("torch")
+    nn = _LazyModule("torch.nn")
+    F = _LazyModule("torch.nn.functional")
+    faiss = _LazyModule("faiss", after="torch")
+    h5py = _LazyModule("h5py")
+    np = _LazyModule("numpy")
+    safetensors = _LazyModule("safetensors.torch")
+    sparse = _LazyModule("scipy.sparse")
 
 __all__ = ["F", "faiss", "h5py", "nn", "np", "safetensors", "sparse", "torch"]

@@ -1,4 +1,4 @@
-"""Where things are: what ships with the package, and the store of a pipeline file."""
+"""Paths: the folders that ship with the package, and the store of a pipeline file."""
 
 from __future__ import annotations
 
@@ -8,23 +8,27 @@ from pathlib import Path
 from transfer.errors import UsageError
 
 PACKAGE = Path(__file__).resolve().parents[1]  # the folder `transfer`
-CHECKOUT = PACKAGE.parent  # the folder that holds it: of a checkout, or of installed packages
+CHECKOUT = PACKAGE.parent  # its parent: a checkout, or the folder of installed packages
 
 
 def shipped_folder(name: str) -> Path:
-    """Folder `pipelines` or `data` of the project: in a checkout its own, in an installed wheel a copy."""
+    """Return the folder `pipelines` or `data`: a copy in an installed wheel, or the checkout's."""
     packaged = PACKAGE / "shipped" / name
     return packaged if packaged.is_dir() else CHECKOUT / name
 
 
 def check_output_folder(output: Path) -> None:
-    """UsageError where a file to be written (`-o`) has no folder to lie in."""
+    """Raise UsageError if the folder of an output file (`-o`) does not exist."""
     if not output.parent.is_dir():
-        raise UsageError(f"-o {output}: there is no folder {output.parent}")
+        raise UsageError(f"-o {output}: the folder {output.parent} does not exist")
 
 
 def default_store(pipeline: Path | None = None) -> Path:
-    """`TRANSFER_STORE`, else `.transfer/` beside the pipelines' folder (or beside the file, if it is elsewhere)."""
+    """Return the folder of the store.
+
+    It is `TRANSFER_STORE` if set, else `.transfer/` beside the folder `pipelines`. A pipeline file
+    outside of such a folder has `.transfer/` beside itself.
+    """
     if os.environ.get("TRANSFER_STORE"):
         return Path(os.environ["TRANSFER_STORE"]).expanduser().resolve()
     folder = pipeline.resolve().parent if pipeline else Path.cwd()

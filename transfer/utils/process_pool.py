@@ -1,4 +1,4 @@
-"""Forked worker processes: what the parent has open is simply there in them, and signals are the parent's to answer."""
+"""Forked worker processes. They share the parent's open files, and leave signals to the parent."""
 
 from __future__ import annotations
 
@@ -13,37 +13,46 @@ from typing import Any
 
 from transfer.errors import TransferError
 
-CAN_FORK = (
-    sys.platform == "linux"
-)  # elsewhere threads of the system's own libraries do not survive it
+# Elsewhere the threads of system libraries do not survive a fork.
+CAN_FORK = sys.platform == "linux"
 
 
 def forked_pool(
-    workers: int, adopt: Callable[..., None] | None = None, *handed: Any
+    workers: int, initializer: Callable[..., None] | None = None, *arguments: Any
 ) -> ProcessPoolExecutor:
-    """A pool of processes, forked with the first tasks; each calls `adopt(*handed)` first, which copies nothing."""
+    """Make a pool whose processes are forked with the first tasks.
+
+    Args:
+        workers: number of processes.
+        initializer: called first in each process.
+        arguments: for the initializer; forking shares them without a copy.
+    """
     return ProcessPoolExecutor(
         workers,
         mp_context=multiprocessing.get_context("fork"),
-        initializer=_begin,
-        initargs=(adopt, handed),
+        initializer=_start_worker,
+        initargs=(initializer, arguments),
     )
 
 
 @contextmanager
-def pool_errors(what: str) -> Iterator[None]:
-    """Around waiting for a pool: TransferError if one of its processes was killed; `what` is as in "decodes images"."""
+def pool_errors(activity: str) -> Iterator[None]:
+    """Raise TransferError if a process of the pool is killed.
+
+    Args:
+        activity: what the process does, as in "decodes images".
+    """
     try:
         yield
     except BrokenProcessPool as error:
         raise TransferError(
-            f"a process that {what} was killed from outside, perhaps for lack of memory: "
-            "run the same command again, with fewer --threads"
+            f"a process that {activity} was killed from outside, perhaps for lack of memory; "
+            "run the same command again with fewer --threads"
         ) from error
 
 
-def _begin(adopt: Callable[..., None] | None, handed: tuple[Any, ...]) -> None:
+def _start_worker(initializer: Callable[..., None] | None, arguments: tuple[Any, ...]) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    if adopt is not None:
-        adopt(*handed)
+    if initializer is not None:
+        initializer(*arguments)

@@ -1,4 +1,4 @@
-"""Where a run happens: device, precision, threads. None of it is part of a result's key; all of it is recorded."""
+"""Device, precision and threads of a run: recorded with each result, and no part of its key."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ LIBRARIES = (
     "safetensors",
 )
 
-# glibc's numbers for what `mallopt` sets, and a size that no tensor on a CPU reaches here.
+# Parameters of glibc's `mallopt`, and a size larger than any tensor on a CPU here.
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3
 LARGE = (1 << 31) - 1
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """What `--device`, `--precision`, `--threads` and `--compile` ask for; `auto` takes the best there is."""
+    """Values of `--device`, `--precision`, `--threads` and `--compile`; `auto` takes the best."""
 
     device_name: str = "auto"
     precision_name: str = "auto"
@@ -51,17 +51,16 @@ class Runtime:
 
     @property
     def threads(self) -> int:
+        """Threads to compute with; by default, all processors that this process may use."""
         if self.requested_threads:
             return self.requested_threads
-        return (
-            len(os.sched_getaffinity(0))
-            if hasattr(os, "sched_getaffinity")
-            else os.cpu_count() or 1
-        )
+        if hasattr(os, "sched_getaffinity"):
+            return len(os.sched_getaffinity(0))
+        return os.cpu_count() or 1
 
     @cached_property
     def device(self) -> torch_types.device:
-        """The device; UsageError where it is not there."""
+        """The device to compute on; UsageError if it is missing."""
         name = self.device_name
         if name == "auto":
             name = "cuda" if torch.cuda.is_available() else "cpu"
@@ -69,13 +68,12 @@ class Runtime:
             device = torch.device(name)
             torch.empty(0, device=device)
         except (RuntimeError, AssertionError) as error:
-            raise UsageError(
-                f"--device {name}: not there ({str(error).splitlines()[0]})"
-            ) from error
+            reason = str(error).splitlines()[0]
+            raise UsageError(f"--device {name}: not available ({reason})") from error
         return device
 
     def check_device(self) -> None:
-        """UsageError where the device is missing."""
+        """Raise UsageError if the device is missing."""
         _ = self.device
 
     @cached_property
@@ -84,19 +82,19 @@ class Runtime:
         if self.precision_name != "auto":
             return self.precision_name
         if self.device.type == "cuda":
-            return (
-                "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-            )
-        return "bfloat16" if self.device.type == "cpu" and cpu_has_fast_bfloat16() else "float32"
+            fast = torch.cuda.is_bf16_supported(including_emulation=False)
+        else:
+            fast = self.device.type == "cpu" and cpu_has_fast_bfloat16()
+        return "bfloat16" if fast else "float32"
 
     def autocast(self) -> AbstractContextManager[Any]:
-        """Mixed precision for a forward pass."""
+        """Return the context of a forward pass in mixed precision."""
         if self.precision == "float32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
     def configure_threads(self) -> None:
-        """Give torch, FAISS and the linear algebra of numpy and scipy their number of threads."""
+        """Set the number of threads of torch, FAISS, and the linear algebra of numpy and scipy."""
         from threadpoolctl import threadpool_limits
 
         torch.set_num_threads(self.threads)
@@ -105,7 +103,7 @@ class Runtime:
         retain_freed_memory()
 
     def describe(self) -> dict[str, Any]:
-        """What is recorded beside a result."""
+        """Return what is recorded with a result: the hardware and the versions of software."""
         device = (
             torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
@@ -123,20 +121,20 @@ class Runtime:
 
 
 def versions() -> dict[str, str]:
-    """Installed versions of what a result may depend on, without importing any of it."""
+    """Return the installed versions of the libraries that affect results, without imports."""
     from importlib import metadata
 
-    found = {}
+    installed = {}
     for name in LIBRARIES:
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def cpu_has_fast_bfloat16() -> bool:
-    """Whether the processor multiplies bfloat16 natively (AMX or AVX-512 BF16 on x86; BF16 on Arm)."""
+    """Whether the processor multiplies bfloat16 natively: AMX, AVX-512 BF16, or BF16 on Arm."""
     try:
         flags = Path("/proc/cpuinfo").read_text(encoding="utf-8")
     except OSError:
@@ -145,12 +143,13 @@ def cpu_has_fast_bfloat16() -> bool:
 
 
 def retain_freed_memory() -> None:
-    """Let the C library keep freed memory for the next step instead of handing it back to the kernel.
+    """Let glibc keep freed memory for the next step instead of returning it to the kernel.
 
-    A training step on a CPU frees and asks for the same hundreds of megabytes again, and glibc by default takes each
-    large piece fresh from the kernel, which zeroes it page by page: a fifth of the time of an AlexNet's step.
+    A training step on a CPU frees hundreds of megabytes and requests them again. By default glibc
+    takes each large block from the kernel, which zeroes it page by page. That is a fifth of the
+    time of an AlexNet's step.
     """
-    with suppress(OSError, AttributeError):  # another C library has no such switch
+    with suppress(OSError, AttributeError):  # other C libraries lack `mallopt`
         library = ctypes.CDLL(None)
         for parameter, value in (
             (M_TRIM_THRESHOLD, LARGE),
@@ -161,12 +160,13 @@ def retain_freed_memory() -> None:
 
 
 def _commit() -> str:
+    """The git commit of the checkout; empty for an installed package."""
     if not (CHECKOUT / ".git").exists() or shutil.which("git") is None:
         return ""
-    done = subprocess.run(
+    result = subprocess.run(
         ["git", "-C", str(CHECKOUT), "describe", "--always", "--dirty"],
         capture_output=True,
         text=True,
         check=False,
     )
-    return done.stdout.strip()
+    return result.stdout.strip()

@@ -1,4 +1,4 @@
-"""Facts learned from files, valid for as long as the files' stamps stay the same."""
+"""A cache of facts about files, valid as long as the files' stamps stay the same."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from transfer.utils.files import TICK, file_stamp, hash_file, write_atomic
 
 
 class StampCache:
-    """A folder of facts, a small file for each path that they were learned from."""
+    """A folder that caches facts about files, in a small file for each path."""
 
-    FORMAT = 1  # raise it when the facts change their form: older ones are forgotten
+    FORMAT = 1  # raise it when the form of the facts changes: older ones are then ignored
 
     def __init__(self, folder: Path):
         self.folder = folder
 
     def recall(self, path: Path) -> dict[str, Any]:
-        """The facts kept for `path`; empty where there are none, or they are damaged."""
+        """Return the facts kept for `path`; empty if they are missing or damaged."""
         try:
             checksum, _, text = self._file(path).read_text(encoding="utf-8").partition("\n")
         except (OSError, ValueError):
@@ -30,14 +30,14 @@ class StampCache:
         return json.loads(text) if checksum == self._checksum(text) else {}
 
     def keep(self, path: Path, facts: dict[str, Any]) -> None:
-        """Keep `facts`; a store that cannot be written to costs time, not results."""
+        """Keep the facts about `path`. A read-only store is no error: it only costs time."""
         target, text = self._file(path), json.dumps(facts)
         with suppress(OSError):
             target.parent.mkdir(parents=True, exist_ok=True)
             write_atomic(target, f"{self._checksum(text)}\n{text}")
 
     def digest(self, path: Path) -> str:
-        """The sha256 of a file, computed anew where its stamp has changed; OSError as for reading."""
+        """Return the sha256 of a file, cached while its stamp is the same; OSError as of `open`."""
         stamp, facts = file_stamp(path), self.recall(path)
         if facts.get("stamp") != stamp:
             facts = {"stamp": settled_stamp(stamp), "digest": hash_file(path)[0]}
@@ -52,8 +52,8 @@ class StampCache:
 
 
 def settled_stamp(stamp: list[int]) -> list[int]:
-    """The stamp to keep: empty for a file that changed a moment ago.
+    """Return the stamp to keep: empty for a file that changed a moment ago.
 
-    One more change within the clock's step would leave the stamp the same.
+    Another change within the clock's step would leave the stamp the same.
     """
     return stamp if time.time_ns() - stamp[2] > TICK else []

@@ -52,7 +52,7 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
 
     def stop_in_the_second_block(progress: Progress, count: int) -> None:
         advance(progress, count)
-        if ": packing" in progress.what:
+        if ": packing" in progress.task:
             blocks.append(count)
         job.stop.number = 15 if len(blocks) == 2 else 0
 
@@ -75,7 +75,7 @@ def test_a_packing_that_was_stopped_goes_on_to_the_same_bytes(
     monkeypatch.setattr(
         Progress,
         "advance",
-        lambda progress, count: ": packing" in progress.what and blocks.append(count),
+        lambda progress, count: ": packing" in progress.task and blocks.append(count),
     )
     pack.run(again)
     assert sum(blocks) == (5 if damage in ("none", "half a block more") else 11)

@@ -48,13 +48,13 @@ def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(
     card = run_stage(
         Linear(model="model", epochs=5), tmp_path / "w", sets, model=model(tmp_path / "m")
     ).card
-    assert card["protocol"] == "linear/pooled-v1 (epochs 5)"
+    assert card.protocol == "linear/pooled-v1 (epochs 5)"
     assert Linear(model="model", epochs=40).protocol == "linear/pooled-v1"
-    assert card["counts"] == {"train": 270, "selection": 30, "test": 200}
-    assert set(card["figures"]) == {"best", "conv1", "conv2", "conv3", "conv4", "avgpool"}
-    assert card["figures"]["best"] == card["figures"][card["selected"]["layer"]]
-    assert "held out" in card["selected"]["on"]
-    assert card["settings"]["learning_rate"] == 0.01
+    assert card.counts == {"train": 270, "selection": 30, "test": 200}
+    assert set(card.figures) == {"best", "conv1", "conv2", "conv3", "conv4", "avgpool"}
+    assert card.figures["best"] == card.figures[card.selected["layer"]]
+    assert "held out" in card.selected["on"]
+    assert card.settings["learning_rate"] == 0.01
 
 
 def test_figures_of_random_weights_do_not_drift(sets: dict, tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ PUBLISHED = {
 def test_published_probes_do_not_drift(variant: str, sets: dict, tmp_path: Path) -> None:
     probe = Linear(model="model", variant=variant, epochs=12)
     card = run_stage(probe, tmp_path / "w", sets, model=model(tmp_path / "m")).card
-    assert card["protocol"] == f"linear/{variant}-v1 (epochs 12)"
-    assert card["counts"] == {"train": 300, "selection": 0, "test": 200}
-    assert card["selected"]["on"] == (
-        "the test split" if len(card["figures"]) > 2 else "nothing: one layer is probed"
+    assert card.protocol == f"linear/{variant}-v1 (epochs 12)"
+    assert card.counts == {"train": 300, "selection": 0, "test": 200}
+    assert card.selected["on"] == (
+        "the test split" if len(card.figures) > 2 else "nothing: one layer is probed"
     )
-    assert card["figures"] == pinned(PUBLISHED[variant], elsewhere=1.01)
+    assert card.figures == pinned(PUBLISHED[variant], elsewhere=1.01)
 
 
 def test_a_probe_of_other_layers_or_another_recipe_is_another_result() -> None:

@@ -76,9 +76,9 @@ def test_figures_of_fixed_weights_do_not_drift(name: str, sets: dict, tmp_path: 
     stage, figures = PINNED[name]
     made = run_stage(stage, tmp_path / "w", sets, model=model(tmp_path / "m"))
     assert made.figures == pinned(figures, elsewhere=3.4)
-    assert made.card["main"] in made.figures
-    for figure in made.card["intervals"]:
-        low, high = made.card["intervals"][figure]
+    assert made.card.main in made.figures
+    for figure in made.card.intervals:
+        low, high = made.card.intervals[figure]
         assert low <= made.figures[figure] <= high
         assert made.outcomes(figure).mean() == pytest.approx(made.figures[figure], abs=1e-3)
 
@@ -183,7 +183,7 @@ def test_queries_of_classes_that_no_training_image_has_are_left_out(
     made = run_stage(
         Retrieval(model="model"), tmp_path / "w", sets | {"train": few}, model=model(tmp_path / "m")
     )
-    assert made.card["counts"]["test"] == int((sets["test"].labels < 5).sum())
+    assert made.card.counts["test"] == int((sets["test"].labels < 5).sum())
 
 
 def test_locked_layers_keep_their_weights_and_the_others_are_fresh(tmp_path: Path) -> None:
@@ -246,8 +246,8 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
     )
     for name in ("nmi", "ami", "ari", "hungarian", "purity"):
         assert made.figures[name] == pytest.approx(100)
-    assert made.card["settings"]["empty"] == 0
-    assert {name: made.card["intervals"][name] for name in ("nmi", "ami", "ari", "hungarian")} == {
+    assert made.card.settings["empty"] == 0
+    assert {name: made.card.intervals[name] for name in ("nmi", "ami", "ari", "hungarian")} == {
         name: pytest.approx([100, 100]) for name in ("nmi", "ami", "ari", "hungarian")
     }
     sparse = labelling(tmp_path / "s", images, renamed, [0, 2, 3, 5, 6, 7, 8, 9, 11, 12])
@@ -255,8 +255,8 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
         EvaluateClusters(labels="l"), tmp_path / "v", {"images": images}, labels=sparse
     )
     wanted = {"k": 13, "empty": 3, "smallest": 0, "largest": 10, "imbalance": 1.3}
-    assert made.card["settings"] == pytest.approx(wanted)
-    assert made.card["counts"] == {"images": 100}
+    assert made.card.settings == pytest.approx(wanted)
+    assert made.card.counts == {"images": 100}
 
 
 def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(
@@ -440,6 +440,6 @@ def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
         model=model(tmp_path / "m"),
     )
     assert (
-        made.card["protocol"] == 'nonlinear/noroozi2016-v1 (epochs 2, batch 32, locked ["conv4"])'
+        made.card.protocol == 'nonlinear/noroozi2016-v1 (epochs 2, batch 32, locked ["conv4"])'
     )
-    assert made.card["counts"] == {"train": 100, "test": 60}
+    assert made.card.counts == {"train": 100, "test": 60}

@@ -59,13 +59,13 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     found = {name: made.figures[name] for name in GOLDEN}
     assert found == pinned(GOLDEN, elsewhere=2.0)
     assert set(made.figures) == {*GOLDEN, "AP red", "AP green", "AP blue"}
-    assert made.card["main"] == "mAP"
+    assert made.card.main == "mAP"
     assert (
-        made.card["protocol"]
+        made.card.protocol
         == "voc_classification/krahenbuhl2016-v1 (epochs 3, learning_rate 0.02)"
     )
-    assert made.card["counts"] == {"train": 48, "test": 40, "classes": 3}
-    low, high = made.card["intervals"]["mAP"]
+    assert made.card.counts == {"train": 48, "test": 40, "classes": 3}
+    low, high = made.card.intervals["mAP"]
     assert low < found["mAP"] < high
 
 
@@ -81,7 +81,7 @@ def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) ->
         for name, one in (("a", sets["test"]), ("b", turned))
     )
     assert here.figures == pytest.approx(there.figures, abs=1e-9)
-    assert here.card["intervals"]["mAP"] == pytest.approx(there.card["intervals"]["mAP"], abs=1e-9)
+    assert here.card.intervals["mAP"] == pytest.approx(there.card.intervals["mAP"], abs=1e-9)
 
 
 def test_a_stopped_run_ends_as_a_straight_one(sets: dict, tmp_path: Path) -> None:
@@ -174,7 +174,7 @@ def test_difficult_images_are_neither_learned_nor_asked(tmp_path: Path) -> None:
         one.objects = [(label, corners, label == 1) for label, corners, _ in one.objects]
     both = packed(tmp_path, hard, scenes("test", 20))
     made = run(tmp_path / "run", both, epochs=1)
-    assert made.card["counts"]["classes"] == 3
+    assert made.card.counts["classes"] == 3
     assert "only the test split shows: green" in run_notes(tmp_path / "again", both)
 
 

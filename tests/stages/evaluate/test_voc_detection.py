@@ -69,12 +69,12 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     assert {name: made.figures[name] for name in GOLDEN} == pinned(GOLDEN, elsewhere=5.0)
     assert set(made.figures) == {*GOLDEN, "AP50 red", "AP50 green", "AP50 blue"}
     card = made.card
-    assert card["protocol"].startswith("voc_detection/faster-rcnn-v1 (")
-    assert card["main"] == "AP50"
-    low, high = card["intervals"]["AP50"]
+    assert card.protocol.startswith("voc_detection/faster-rcnn-v1 (")
+    assert card.main == "AP50"
+    low, high = card.intervals["AP50"]
     assert low <= made.figures["AP50"] <= high
     wanted = sum(not hard for one in scenes("test", 12, 0.1) for *_, hard in one.objects)
-    assert card["counts"] == {"train": 24, "test": 12, "classes": 3, "boxes": wanted}
+    assert card.counts == {"train": 24, "test": 12, "classes": 3, "boxes": wanted}
 
 
 def test_it_learns_where_squares_are(sets: dict, tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) ->
         for name, one in (("a", sets["test"]), ("b", turned))
     )
     assert here.figures == pytest.approx(there.figures, abs=1e-6)
-    assert here.card["intervals"]["AP50"] == pytest.approx(
-        there.card["intervals"]["AP50"], abs=1e-6
+    assert here.card.intervals["AP50"] == pytest.approx(
+        there.card.intervals["AP50"], abs=1e-6
     )
 
 

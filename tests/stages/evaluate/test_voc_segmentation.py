@@ -52,10 +52,10 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     assert set(made.figures) == {*GOLDEN, "IoU background", "IoU red", "IoU green", "IoU blue"}
     each = [value for name, value in made.figures.items() if name.startswith("IoU")]
     assert made.figures["mIoU"] == pytest.approx(sum(each) / 4)
-    assert made.card["main"] == "mIoU"
-    low, high = made.card["intervals"]["mIoU"]
+    assert made.card.main == "mIoU"
+    low, high = made.card.intervals["mIoU"]
     assert low < made.figures["mIoU"] < high
-    assert made.card["counts"] == {"train": 32, "test": 16, "classes": 4}
+    assert made.card.counts == {"train": 32, "test": 16, "classes": 4}
 
 
 def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) ->
         for name, one in (("a", sets["test"]), ("b", turned))
     )
     assert here.figures == there.figures
-    assert here.card["intervals"] == there.card["intervals"]
+    assert here.card.intervals == there.card.intervals
 
 
 def test_masks_are_mirrored_with_their_images(sets: dict, tmp_path: Path) -> None:
@@ -186,11 +186,11 @@ def test_all_protocols_run_on_files_in_the_layout_of_voc(
     made = Pipeline.load(write(pipeline, tmp_path), store=tmp_path / "store").run(quiet=True)
     for name in PROTOCOLS:
         scores = made[name]
-        assert scores.card["protocol"].startswith(f"{name}/")
-        assert scores.card["main"] in scores.figures
-        assert set(scores.card["intervals"]) == {scores.card["main"]}
+        assert scores.card.protocol.startswith(f"{name}/")
+        assert scores.card.main in scores.figures
+        assert set(scores.card.intervals) == {scores.card.main}
         assert all(0 <= figure <= 100 for figure in scores.figures.values())
-        assert scores.card["counts"]["test"] == 8
+        assert scores.card.counts["test"] == 8
 
 
 @pytest.mark.parametrize(

@@ -45,15 +45,15 @@ def test_figures_are_pinned_and_say_what_was_selected(sets: dict, tmp_path: Path
     made = run(tmp_path, sets)
     assert {name: made.figures[name] for name in GOLDEN} == pinned(GOLDEN, elsewhere=1.0)
     card = made.card
-    assert card["main"] == "mAP"
-    assert made.figures["mAP"] == made.figures[card["selected"]["layer"]]
-    assert card["selected"]["on"] == "3 folds of the training split"
-    assert set(card["selected"]["costs"]["conv2"]) == {"red", "green", "blue"}
-    assert card["selected"]["2 shot"] == {"cost": 10.0, "on": "the test split, as published"}
-    assert card["protocol"] == "voc_svm/vissl-v1 (shots [2], shot_costs [0.1, 10.0], samples 2)"
-    low, high = card["intervals"]["mAP"]
+    assert card.main == "mAP"
+    assert made.figures["mAP"] == made.figures[card.selected["layer"]]
+    assert card.selected["on"] == "3 folds of the training split"
+    assert set(card.selected["costs"]["conv2"]) == {"red", "green", "blue"}
+    assert card.selected["2 shot"] == {"cost": 10.0, "on": "the test split, as published"}
+    assert card.protocol == "voc_svm/vissl-v1 (shots [2], shot_costs [0.1, 10.0], samples 2)"
+    low, high = card.intervals["mAP"]
     assert low < made.figures["mAP"] < high
-    assert card["counts"] == {"train": 48, "test": 40, "classes": 3}
+    assert card.counts == {"train": 48, "test": 40, "classes": 3}
 
 
 def test_the_published_name_needs_published_settings() -> None:
@@ -69,8 +69,8 @@ def test_the_order_of_images_changes_nothing(sets: dict, tmp_path: Path) -> None
         turned[role] = pack(tmp_path / role, [shown[row] for row in order], split)
     here, there = run(tmp_path / "a", sets), run(tmp_path / "b", turned)
     assert here.figures == there.figures
-    assert here.card["intervals"] == there.card["intervals"]
-    assert here.card["selected"] == there.card["selected"]
+    assert here.card.intervals == there.card.intervals
+    assert here.card.selected == there.card.selected
 
 
 def test_a_network_that_is_told_the_answer_scores_100(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_a_network_that_is_told_the_answer_scores_100(tmp_path: Path) -> None:
     assert made.figures["conv1"] == made.figures["mAP"] == made.figures["mAP (11 points)"] == 100
     assert made.figures["4 shot"] == 100
     assert made.figures["4 shot deviation"] == 0
-    assert made.card["intervals"]["mAP"] == [100, 100]
+    assert made.card.intervals["mAP"] == [100, 100]
 
 
 def test_a_draw_of_a_few_has_so_many_of_each_and_no_difficult_ones() -> None:
@@ -138,7 +138,7 @@ def test_a_class_that_only_the_test_split_shows_scores_as_chance(
     work = make_work(tmp_path, packed(tmp_path, shown, test), {"model": model(tmp_path / "m")})
     VocSvm(model="model", layers=["conv2"], shots=[]).run(work)
     assert "only the test split shows: green" in work.notes
-    assert set(Scores(work.folder).card["selected"]["costs"]["conv2"]) == {"red", "blue"}
+    assert set(Scores(work.folder).card.selected["costs"]["conv2"]) == {"red", "blue"}
 
 
 @pytest.mark.parametrize("spoil", [float("nan"), float("inf")])

@@ -94,8 +94,8 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
         torch.testing.assert_close(
             model.network()(images), expected, rtol=1e-5, atol=1e-5 * expected.abs().max().item()
         )
-    assert model.card["size"] == 64
-    assert model.card["layers"]["avgpool"] == [512]
+    assert model.card.size == 64
+    assert model.card.layers["avgpool"] == [512]
     assert model.normalization.mean == (0.485, 0.456, 0.406)
 
 
@@ -104,7 +104,7 @@ def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
     model = run_stage(Pretrained(backbone="conv4", weights=weights), tmp_path)
     assert same(model, network)
-    assert model.card["size"] == 224
+    assert model.card.size == 224
 
 
 def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
@@ -122,12 +122,12 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
         "ignore": ["fc.*"],
     }
     assert same(run_stage(Pretrained(backbone=SMALL, **chosen), tmp_path), network)
-    assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
+    assert "name one of its entries: state_dict" in rehearsed(weights=weights)
     assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
         weights=weights, entry="state_dikt"
     )
     said = rehearsed(weights=weights, entry="state_dict")
-    assert said.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
+    assert said.endswith("set `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
     told = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
     assert "begins with 'module.encoder.'; did you mean 'module.encoder" in told
 
@@ -170,7 +170,9 @@ def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -
 
 def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
-    assert rehearsed(weights=weights).endswith("to leave out what is too many: `ignore: ['fc.*']`")
+    assert rehearsed(weights=weights).endswith(
+        "to leave out unexpected tensors: `ignore: ['fc.*']`"
+    )
     assert "nothing that `ignore: fcc.*` could leave out" in rehearsed(
         weights=weights, ignore=["fc.*", "fcc.*"]
     )
@@ -178,7 +180,7 @@ def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     wrapped = saved(
         tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()}
     )
-    assert rehearsed(weights=wrapped).endswith("say `prefix: module.`")
+    assert rehearsed(weights=wrapped).endswith("set `prefix: module.`")
     deeper = theirs_of(drawn()) | {
         "layer1.extra.w": torch.zeros(1),
         "layer1.extra.b": torch.zeros(1),
@@ -253,18 +255,18 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (lambda: {"fc": 3}, "does not hold named tensors and nothing else"),
-        (lambda: [torch.zeros(3)], "does not hold named tensors"),
-        (lambda: {}, "does not hold named tensors"),
+        (lambda: {"fc": 3}, "is not a plain state dict"),
+        (lambda: [torch.zeros(3)], "is not a plain state dict"),
+        (lambda: {}, "is not a plain state dict"),
         (
             lambda: {"w": torch.tensor([1.0, float("nan")])},
-            "values that are not finite numbers, in w",
+            "values that are not finite, in w",
         ),
         (
             lambda: {"args": argparse.Namespace(a=1)},
-            "holds an object of argparse.Namespace, which only running",
+            "has an object of argparse.Namespace, which only running",
         ),
-        (lambda: {"args": Evil()}, "holds an object of "),
+        (lambda: {"args": Evil()}, "has an object of "),
     ],
 )
 def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
@@ -285,7 +287,7 @@ def test_a_broken_file_is_refused(
     weights = saved(tmp_path / name, drawn().state_dict())
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
     assert (
-        "is no whole file of weights: neither .safetensors nor what torch.save writes"
+        "is not a complete file of weights: neither .safetensors nor what torch.save writes"
         in rehearsed(weights=weights)
     )
 
@@ -298,7 +300,7 @@ def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
     }
     weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
     told = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
-    assert told.endswith("say which of its entries does: checkpoint.model.ema")
+    assert told.endswith("name one of its entries: checkpoint.model.ema")
     assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
     chosen = Pretrained(backbone="conv4", weights=weights, entry="checkpoint.model.ema")
     assert same(run_stage(chosen, tmp_path), network)
@@ -319,7 +321,7 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
         {name.replace("encoder", "encoder."): one for name, one in state.items()},
     )
     assert rehearsed(weights=weights, prefix="module.encoder").endswith(
-        "say `prefix: module.encoder.`"
+        "set `prefix: module.encoder.`"
     )
 
 
@@ -347,7 +349,7 @@ def test_normalization_and_size_are_what_is_said(tmp_path: Path) -> None:
     said = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
     model = run_stage(Pretrained(backbone=SMALL, weights=weights, **said), tmp_path / "a")
     assert (model.normalization.mean, model.normalization.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
-    assert model.card["size"] == 48
+    assert model.card.size == 48
     assert run_stage(
         Pretrained(backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
     ).normalization.per_image
@@ -447,7 +449,7 @@ def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(
 ) -> None:
     stage = load_plan(written, Store(tmp_path / "store")).find("model")[0].stage
     saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
-    with pytest.raises(TransferError, match="has changed since this run looked at it"):
+    with pytest.raises(TransferError, match="has changed since this run read it"):
         stage.run(make_work(tmp_path))
 
 
@@ -487,8 +489,8 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     if name == "test_vit":  # a class token, then the patches row by row
         features = features[:, 1:].reshape(2, 10, 10, 64).permute(0, 3, 1, 2)
     torch.testing.assert_close(found["features"], features)
-    assert model.card["layers"] == layers
-    assert model.card["size"] == 160
+    assert model.card.layers == layers
+    assert model.card.size == 160
     assert list(model.normalization.mean) == list(theirs.pretrained_cfg["mean"])
 
 
@@ -673,7 +675,7 @@ def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Pa
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
     model = run_stage(Pretrained(backbone="timm:test_vit", weights=weights, size=64), tmp_path)
-    assert model.card["layers"]["features"] == [64, 4, 4]
+    assert model.card.layers["features"] == [64, 4, 4]
 
 
 @pytest.mark.parametrize("flags", [[], ["--smoke"]])
@@ -728,7 +730,7 @@ def test_weights_of_timm_are_taken_by_pretrained_only(
         text = f"data: {{card: drawings, limit: 32}}\nstages:\n  x: {stage}\n"
         with pytest.raises(
             UsageError,
-            match=r"backbone: timm:test_resnet.r160_in1k starts with random weights here",
+            match=r"backbone: timm:test_resnet.r160_in1k names published weights, but this stage starts",
         ):
             load_plan(pipeline(text), Store(tmp_path / "s"))
         assert load_plan(pipeline(text.replace(".r160_in1k", "")), Store(tmp_path / "s")).find("x")

@@ -547,7 +547,7 @@ def test_a_target_may_be_fed_smaller_images_than_its_teacher(
 ) -> None:
     stage, inputs = strategy("target/regression", taught, size=16)
     made = run_stage(stage, tmp_path, {"images": images}, **inputs)
-    assert made.card["size"] == 16
+    assert made.card.size == 16
     assert made.layers["conv1"][1:] == [8, 8]
 
 
