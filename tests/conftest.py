@@ -1,4 +1,4 @@
-"""What tests of the whole tool share: the command line, pipeline files, and a small store that is already made."""
+"""Fixtures of all tests: the command line, pipeline files, and a small finished store."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-# Before torch is imported: two tests at a time, each of one thread, instead of two that wait for one another's.
+# Before torch is imported: two workers run at a time, and their threads would wait for each other.
 os.environ["OMP_NUM_THREADS"] = "1"
 
 TINY = """\
@@ -60,7 +60,7 @@ class Said:
 
 @pytest.fixture(autouse=True)
 def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two workers of two threads each wait for one another on two cores: several times slower than of one each."""
+    """One thread a worker: on two cores, two workers of two threads are several times slower."""
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     if "torch" in sys.modules:  # a test before may have asked for more
         sys.modules["torch"].set_num_threads(1)
@@ -70,7 +70,7 @@ def _one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
 def command_line(
     *words: object, cwd: Path, check: int | None = 0
 ) -> subprocess.CompletedProcess[str]:
-    """`transfer WORDS...` in a process of its own; a traceback is a failure whatever the exit code."""
+    """Run `transfer WORDS...` in a new process; a traceback fails, whatever the exit code."""
     done = subprocess.run(
         [sys.executable, "-m", "transfer", *map(str, words)],
         cwd=cwd,
@@ -89,7 +89,7 @@ def command_line(
 
 @pytest.fixture
 def transfer(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """`transfer("run", file, check=2)`: the command line in a process of its own, in a folder of the test's own."""
+    """`transfer("run", file, check=2)` runs the command line in a new process, in `tmp_path`."""
 
     def call(
         *words: object, cwd: Path = tmp_path, check: int | None = 0
@@ -103,7 +103,7 @@ def transfer(tmp_path: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
 def invoke(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> Callable[..., Said]:
-    """The same in this process: quicker, for commands that neither train nor meet signals."""
+    """Run a command in this process: faster, for those that neither train nor get signals."""
     from transfer.cli import main
 
     monkeypatch.chdir(tmp_path)
@@ -116,7 +116,8 @@ def invoke(
             code = 0
         except SystemExit as end:
             code = int(end.code or 0)
-        said = Said(code, *capsys.readouterr())
+        captured = capsys.readouterr()
+        said = Said(code, captured.out, captured.err)
         assert "Traceback" not in said.text
         assert code == check, f"{code}: {said.text}"
         return said
@@ -126,7 +127,7 @@ def invoke(
 
 @pytest.fixture
 def pipeline(tmp_path: Path) -> Callable[..., Path]:
-    """Writes a pipeline file into the test's folder."""
+    """Write a pipeline file into `tmp_path`."""
 
     def write(text: str | bytes, name: str = "pipeline.yaml") -> Path:
         path = tmp_path / name

@@ -64,13 +64,13 @@ class Pipeline:
             sets: replacements, as for `--set`: "stages.clusters.k=100".
             smoke: make every stage small; the results go to a store of their own.
             store: the folder of the results; by default `.transfer/` beside the pipelines' folder.
-            stages: plan only these and their dependencies, and look at no other images.
+            stages: plan only these and their dependencies; other images may be missing.
         """
         path = Path(path)
         root = Path(store).expanduser().resolve() if store else default_store(path)
         if root.exists() and not root.is_dir():
             raise UsageError(
-                f"the store {root} is a file; name a folder with --store or TRANSFER_STORE"
+                f"{root}: the store is a file; name a folder with --store or TRANSFER_STORE"
             )
         opened = Store(root / "smoke" if smoke else root)
         flags = ["--store", str(root), *(["--smoke"] if smoke else [])]
@@ -79,13 +79,13 @@ class Pipeline:
         return Pipeline(plan.narrowed(stages), opened, flags, root, stages)
 
     def statuses(self, forced: Iterable[PlannedStage[Any]] = ()) -> list[StageStatus]:
-        """Whether each stage is cached, resumes or would run, in the plan's order."""
+        """Return whether each stage is cached, resumes or would run, in the plan's order."""
         return stage_statuses(self.plan, self.store, forced)
 
     def files(self) -> list[Path] | None:
-        """Every file that the plan and its statuses depend on.
+        """Return every file that the plan and its statuses depend on.
 
-        None where a folder could get more of them.
+        None where images lie in a folder, which could get more of them.
         """
         files = [self.plan.file, self.store.run_record(self.plan.name)]
         for planned in self.plan:
@@ -105,7 +105,7 @@ class Pipeline:
         return files + list(card_files(self.plan.file.resolve().parent).values())
 
     def stage(self, name: str) -> PlannedStage[Any]:
-        """The stage called `name`, or `name[member]`; UsageError where it has several members."""
+        """Return the stage called `name`, or `name[member]`; UsageError for several members."""
         matches = self.plan.find(name)
         if len(matches) > 1:
             labels = ", ".join(planned.label for planned in matches)
@@ -113,7 +113,7 @@ class Pipeline:
         return matches[0]
 
     def artifact(self, name: str) -> Artifact:
-        """The finished artifact of a stage; TransferError where it is not made yet."""
+        """Return the finished artifact of a stage; TransferError where it is not made yet."""
         artifact = self._artifact(self.stage(name))
         if artifact is None:
             command = shlex.join(["transfer", "run", str(self.plan.file), name, *self.flags])

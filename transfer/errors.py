@@ -12,11 +12,11 @@ class TransferError(Exception):
     """An error that the user can fix; shown as one message without a traceback."""
 
     exit_code = 1
-    remaining: Sequence[str] = ()  # stages that `--force` applies to and that were not made again
+    remaining: Sequence[str] = ()  # stages that `--force` was to run again and that did not run
 
 
 class UsageError(TransferError):
-    """A faulty pipeline file, option or command; nothing was started."""
+    """A faulty pipeline file, option or command; no stage was started."""
 
     exit_code = 2
 
@@ -32,13 +32,13 @@ class CorruptArtifact(TransferError):
 
 
 class LockHeld(TransferError):
-    """Another process holds the artifact, and the run was not to wait."""
+    """Another process holds the artifact, and the run does not wait (`--no-wait`)."""
 
     exit_code = 75
 
 
 class Interrupted(TransferError):
-    """A signal asked the run to stop, and it saved its checkpoints."""
+    """A signal stopped the run, which saved its checkpoints."""
 
     def __init__(self, signal_number: int, message: str = "stopped"):
         super().__init__(message)
@@ -58,7 +58,7 @@ class BadImage(ValueError):
 
 
 def did_you_mean(name: str, names: Iterable[str]) -> str:
-    """`; did you mean 'X'?` for the nearest of `names`, or else the choices."""
+    """Return `; did you mean 'X'?` for the nearest of `names`, or else the choices."""
     names = sorted(names)
     close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     if close:

@@ -1,4 +1,4 @@
-"""A command that finds nothing to do answers from memory, and only as long as nothing has changed."""
+"""A command with nothing to do prints its cached output, as long as nothing has changed."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ from transfer.cli import main
 try:
     main()
 finally:
-    print("FROM MEMORY" if "pydantic" not in sys.modules else "READ ANEW")
+    print("FROM MEMORY" if "pydantic" not in sys.modules else "READ AGAIN")
 """
 
 
@@ -50,14 +51,14 @@ def answered(tiny: Tiny) -> Tiny:
 def test_status_answers_from_memory_too_as_text_and_as_json(answered: Tiny) -> None:
     for words in ((), ("--json",)):
         first, second = (say(answered, *words, command="status") for _ in range(2))
-        assert "READ ANEW" in first
+        assert "READ AGAIN" in first
         assert "FROM MEMORY" in second
-        assert first.replace("READ ANEW", "") == second.replace("FROM MEMORY", "")
+        assert first.replace("READ AGAIN", "") == second.replace("FROM MEMORY", "")
 
 
 def test_another_command_has_another_answer(answered: Tiny) -> None:
-    assert "READ ANEW" in say(answered, "--set", "seed=1", "-n")
-    assert "READ ANEW" in say(answered, "-n")
+    assert "READ AGAIN" in say(answered, "--set", "seed=1", "-n")
+    assert "READ AGAIN" in say(answered, "-n")
 
 
 @pytest.mark.parametrize(
@@ -79,13 +80,13 @@ def test_another_command_has_another_answer(answered: Tiny) -> None:
         "answer damaged",
     ],
 )
-def test_whatever_changes_is_looked_at(change: object, answered: Tiny) -> None:
+def test_whatever_changes_is_looked_at(change: Callable[[Tiny], object], answered: Tiny) -> None:
     change(answered)
-    assert "READ ANEW" in say(answered, command="run")
+    assert "READ AGAIN" in say(answered, command="run")
 
 
 def _flip(path: Path) -> None:
-    """Change a byte, keep size and time of change: only the time of the last status change tells."""
+    """Change a byte, and keep size and mtime: only the time of the last status change differs."""
     before, data = path.stat(), bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)

@@ -1,4 +1,4 @@
-"""What happens to a run when the machine, the disk, or a second run gets in its way: through the command line."""
+"""Runs that are killed, stopped, damaged, short of disk space, or not alone."""
 
 from __future__ import annotations
 
@@ -32,7 +32,13 @@ stages:
   prepared: {uses: prepare, features: features, steps: [l2, whiten], components: 8}
   clusters: {uses: cluster, features: prepared, k: 6, n_init: 2, iterations: 5}
   labels: {uses: assign, features: prepared, clusters: clusters}
-  target: {uses: target/pseudo_label, labels: labels, backbone: conv4, epochs: 12, batch_size: 16, crop: 0.5}
+  target:
+    uses: target/pseudo_label
+    labels: labels
+    backbone: conv4
+    epochs: 12
+    batch_size: 16
+    crop: 0.5
   linear: {uses: evaluate/linear, model: target, epochs: 3}
   knn: {uses: evaluate/knn, model: target, k: 5}
 """
@@ -88,7 +94,7 @@ class Folder:
         return done.stdout + done.stderr
 
     def artifacts(self) -> dict[str, str]:
-        """File -> digest of all that the artifacts consist of; manifests hold times, so they are left out."""
+        """Map each file of the artifacts to its digest, without manifests, which hold times."""
         files = (
             path
             for path in self.store.rglob("*")
@@ -99,6 +105,12 @@ class Folder:
             for path in files
             if not any(part.startswith(".") for part in path.relative_to(self.store).parts)
         }
+
+
+def next_line(process: subprocess.Popen[str]) -> str:
+    """The next line that a process prints; empty at its end."""
+    assert process.stdout is not None
+    return process.stdout.readline()
 
 
 @pytest.fixture(scope="session")
@@ -124,12 +136,11 @@ def test_a_run_killed_at_random_moments_goes_on_and_ends_with_the_same_bytes(
     for _ in range(4 * KILLS):
         process = folder.start("--save-every", "0")
         # Start-up alone takes seconds, and kills there test little: wait until the run is at work.
-        line = process.stdout.readline()
-        assert line, process.stderr.read()
+        assert next_line(process), process.communicate()
         time.sleep(moments.uniform(1.5, 4.5))
         process.kill()
         process.communicate()
-        if process.returncode == 0:  # it came to its end before: begin anew
+        if process.returncode == 0:  # it came to its end before: start again
             shutil.rmtree(folder.store)
             continue
         assert process.returncode == -signal.SIGKILL
@@ -147,7 +158,9 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     number: signal.Signals, code: int, jobs: str, tmp_path: Path
 ) -> None:
     folder = Folder(tmp_path / "stopped")
-    longer = PIPELINE.replace("epochs: 12\n    batch_size: 16", "epochs: 4000\n    batch_size: 16")
+    longer = PIPELINE.replace(
+        "epochs: 12\n    batch_size: 16\n    perm", "epochs: 4000\n    batch_size: 16\n    perm"
+    )
     folder.file.write_text(longer, encoding="utf-8")
     process = folder.start("-j", jobs, "--save-every", "1")
     deadline = time.monotonic() + 120
@@ -158,7 +171,7 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     out, err = process.communicate(timeout=120)
     assert process.returncode == code, out + err
     assert "stopped" in err
-    assert "To go on: transfer run" in err
+    assert "To resume: transfer run" in err
     assert "Traceback" not in out + err
     status = json.loads(folder.transfer("status", str(folder.file), "--json"))
     pretext = next(stage for stage in status["stages"] if stage["stage"] == "pretext")
@@ -166,7 +179,7 @@ def test_a_signal_saves_a_checkpoint_from_which_the_same_command_goes_on(
     assert "of 4000" in pretext["reason"]
     # It goes on from there: the same command, and not much later another signal.
     process = folder.start("-j", jobs)
-    while "resumed" not in process.stdout.readline():
+    while "resumed" not in next_line(process):
         assert process.poll() is None
     process.send_signal(number)
     assert process.wait(timeout=120) == code
@@ -203,15 +216,15 @@ READERS = {  # each file of each kind of artifact, and a stage that reads it
 
 
 @pytest.mark.parametrize(("pattern", "reader"), READERS.items())
-def test_a_flipped_byte_is_told_when_it_is_read_and_its_producer_runs_again(
+def test_a_flipped_byte_is_reported_when_it_is_read_and_its_producer_runs_again(
     pattern: str, reader: str, finished: Folder, undisturbed: Folder
 ) -> None:
     victim = sorted(finished.store.glob(pattern))[0]
     flip(victim, 0.6)
     assert victim.name in finished.transfer("verify", str(finished.file), code=4)
-    told = finished.run(*reader.split(), "-f")
-    assert "damaged" in told
-    assert victim.name in told
+    message = finished.run(*reader.split(), "-f")
+    assert "damaged" in message
+    assert victim.name in message
     finished.transfer("verify", str(finished.file))
     assert finished.artifacts() == undisturbed.artifacts()
 
@@ -257,7 +270,7 @@ def test_a_held_stage_is_waited_for_by_name_or_refused_with_no_wait(finished: Fo
         process = finished.start("knn", "-f")
         line = ""
         while "waiting for" not in line:
-            line = process.stdout.readline()
+            line = next_line(process)
             assert line, process.communicate()
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, out + err
@@ -279,9 +292,9 @@ def test_a_full_disk_stops_the_stage_and_leaves_every_earlier_artifact_whole(
     if mounted.returncode:
         pytest.skip("mounting is not allowed here")
     try:
-        told = folder.run(code=1)
-        assert "disk is full" in told
-        assert "whole" in folder.transfer("verify", str(folder.file))
+        message = folder.run(code=1)
+        assert "disk is full" in message
+        assert "intact" in folder.transfer("verify", str(folder.file))
         subprocess.run(["mount", "-o", "remount,size=64m", str(folder.store)], check=True)
         folder.run()
     finally:

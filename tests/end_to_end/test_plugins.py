@@ -1,4 +1,4 @@
-"""Methods of others: installed as a package, or in a file beside the pipeline; and what is said of those that fail."""
+"""Plug-ins: installed as a package, or in a file beside the pipeline; and those that fail."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,8 @@ SHUFFLE = re.findall(r"```python\n(.*?)```", SECTION, flags=re.DOTALL)[0]
 PIPELINE = """
 data: {{card: drawings, limit: 64, size: 32}}
 stages:
-  pretext: {{uses: "{uses}", backbone: {{name: conv4, width: 0.5}}, batch_size: 16, optimizer: adamw, learning_rate: 1e-3}}
+  pretext: {{uses: "{uses}", batch_size: 16, optimizer: adamw, learning_rate: 1e-3,
+             backbone: {{name: conv4, width: 0.5}}}}
   features: {{uses: extract/network, model: pretext}}
 """
 
@@ -37,7 +39,7 @@ stages:
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder that pip has put the stranger's package into; nothing is fetched."""
+    """The folder into which pip has put the third party's package; nothing is fetched."""
     folder = tmp_path_factory.mktemp("environment")
     shutil.copytree(
         Path(__file__).parent / "stranger",
@@ -70,11 +72,14 @@ def test_the_task_of_an_installed_package_is_listed_and_runs_by_its_entry_point(
     )
     monkeypatch.setenv("PYTHONPATH", str(installed))
     listed = command_line("list", "pretexts", cwd=tmp_path).stdout
-    entry = r"^pretext/upside_down +Does the image stand on its head\?\n +Stranger, unpublished; needs upright images$"
+    entry = (
+        r"^pretext/upside_down +Is the image upside down\?\n"
+        r" +Third party, unpublished; needs upright images$"
+    )
     assert re.search(entry, listed, re.MULTILINE)
     described = command_line("list", "pretexts", "upside_down", cwd=tmp_path).stdout
     assert re.search(
-        r"^  share +of the images that are turned\n +\(number, > 0, < 1, default 0.5\)",
+        r"^  share +share of the images that are turned\n +\(number, > 0, < 1, default 0.5\)",
         described,
         re.MULTILINE,
     )
@@ -182,9 +187,9 @@ def test_the_file_in_the_readme_fits_on_a_screen_and_runs(
     assert "features: done" in said
     assert "nothing to do" in invoke("run", file, "--smoke").out
     described = invoke("list", "pretexts", "my_method.py:Shuffle").out
-    assert "Which of 24 orders were the four quarters of the image put into?" in described
+    assert "In which of 24 orders are the four quarters of the image?" in described
     assert re.search(
-        r"hidden +values of the hidden layer\n +\(whole number, >= 1, default 256\)", described
+        r"hidden_dim +values of the hidden layer\n +\(whole number, >= 1, default 256\)", described
     )
 
 
@@ -192,7 +197,7 @@ def test_the_task_in_the_readme_is_learned(tmp_path: Path) -> None:
     from transfer.datasets.drawings import render
 
     (tmp_path / "my_method.py").write_text(SHUFFLE, encoding="utf-8")
-    kind = find_stage("my_method.py:Shuffle", tmp_path)
+    kind: Any = find_stage("my_method.py:Shuffle", tmp_path)
     images = pack_images(tmp_path / "set", render.render("train", range(64)))
     work = make_work(tmp_path, {"images": images})
     kind(backbone="conv4", epochs=60, batch_size=32, optimizer="adamw", learning_rate=3e-3).run(
@@ -210,14 +215,15 @@ def changed(old: str, new: str) -> str:
 
 NETWORK = 'return nn.ModuleDict({"backbone": backbone, "head": head})'
 LOSS = "return F.cross_entropy(logits, labels), {"
-FIGURES = '{"accuracy": (logits.argmax(1) == labels).float().mean()}'
+FIGURES = '{"accuracy": accuracy}'
+MEAN = "(logits.argmax(1) == labels).float().mean()"
 
 
 @pytest.mark.parametrize(
     ("code", "words"),
     [
         (
-            changed("import option", "import opinion"),
+            changed("option, torch", "opinion, torch"),
             "fails on import: ImportError: cannot import name 'opinion'",
         ),
         (
@@ -242,7 +248,7 @@ FIGURES = '{"accuracy": (logits.argmax(1) == labels).float().mean()}'
             changed("width = 4", "width = None"),
             "stages.pretext: cannot be built: TypeError: unsupported operand",
         ),
-        (changed("about.size // 2", "about.size // 20"), "cannot take an input this small"),
+        (changed("dataset.size // 2)", "dataset.size // 20)"), "cannot take an input this small"),
     ],
 )
 def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
@@ -279,11 +285,11 @@ def test_what_is_wrong_with_a_task_is_told_before_anything_runs(
         ),
         (changed(FIGURES, "[1]"), "it returned a list as figures"),
         (
-            changed(".float().mean()}", ".float()}"),
+            changed(MEAN, MEAN.removesuffix(".mean()")),
             "it returned 'accuracy', which is not a scalar tensor",
         ),
         (
-            changed(".float().mean()}", ".float().mean().item()}"),
+            changed(MEAN, f"{MEAN}.item()"),
             "it returned 'accuracy', which is not a scalar tensor",
         ),
         (
@@ -313,11 +319,11 @@ def test_what_is_known_only_when_a_task_runs_is_told_then(
         check=1,
     )
     assert words in said.err
-    assert "To go on: transfer run" in said.err
+    assert "To resume: transfer run" in said.err
     if "it returned" in words:
         assert (
-            "Shuffle.loss must return the loss, a scalar tensor with gradients, and a dict of figures"
-            in said.err
+            "Shuffle.loss must return the loss, a scalar tensor with gradients, "
+            "and a dict of figures" in said.err
         )
 
 
@@ -340,21 +346,21 @@ def test_a_task_that_fails_beside_others_does_not_take_them_along(
 
 ORDERED = """
 from transfer.artifacts import Scores
-from transfer.stage.base import Images, Stage
+from transfer.stage.base import ImageInput, Stage
 
 
 class Order(Stage):
     \"""Whether images come in the order of their ids.\"""
 
     produces = Scores
-    images = {"test": Images("test")}
+    images = {"test": ImageInput("test")}
 
-    def run(self, work):
-        ids = work.images["test"].ids
+    def run(self, context):
+        ids = context.images["test"].ids
         figures = {"ordered": 100.0 * (ids == sorted(ids))}
-        Scores.write(work.folder, protocol="order/v1", settings={}, selected={}, main="ordered", figures=figures,
-                     counts={"test": len(ids)})
-        work.figures.update(figures)
+        facts = dict(protocol="order/v1", settings={}, selected={}, counts={"test": len(ids)})
+        Scores.write(context.folder, main="ordered", figures=figures, **facts)
+        context.figures.update(figures)
 """
 
 

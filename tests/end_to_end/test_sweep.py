@@ -1,8 +1,9 @@
-"""One test sweeps every registered stage, pretext, backbone and pipeline file: what is added is tested at once."""
+"""Every registered stage, pretext, backbone and pipeline file, also those that are added."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from pydantic import TypeAdapter
 
 from tests.stages.handmade import make_work, pack_images, stop_after
 from transfer.api import Pipeline
-from transfer.artifacts import Model
+from transfer.artifacts import Images, Model, Scores
 from transfer.errors import Interrupted
 from transfer.inspection.listing import describe
 from transfer.models import backbone_names
@@ -35,22 +36,22 @@ BACKBONES = {
 # What makes a task small enough for 64 images: only options that it has are taken.
 SMALL = {
     "permutations": 6,
-    "embedding": 32,
+    "embedding_dim": 32,
     "hidden_dim": 64,
     "shift": 1,
     "dropout": 0.0,
     "puzzles_per_image": 4,
     "bottleneck": 64,
-    "width": 32,
+    "decoder_width": 32,
     "k": 8,
     "components": 16,
     "strength": 0.3,
     "views": 3,
 }
-# An adversarial loss is the sum of two sides that win from one another: the figure of one is looked at.
+# An adversarial loss is the sum of two opposing sides; the figure of one of them must fall.
 LOOKED_AT = {"pretext/bigan": "discriminator"}
 RECIPES = {
-    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5, "width": 16},
+    "pretext/bigan": {"learning_rate": 3e-4, "momentum": 0.5, "decoder_width": 16},
     "pretext/relative_position": {"epochs": 40},
     "pretext/rotation": {"epochs": 30, "crop": 0.6},
     "pretext/simclr": {"epochs": 30, "crop": 0.6},
@@ -60,7 +61,7 @@ RECIPES = {
 
 
 def small(name: str, backbone: str, **options: object) -> Pretext:
-    kind = find_stage(name, HERE)
+    kind: Any = find_stage(name, HERE)
     taken = {key: value for key, value in SMALL.items() if key in kind.model_fields}
     recipe = {"epochs": 12, "batch_size": 32, "optimizer": "adamw", "learning_rate": 3e-3}
     return kind(
@@ -69,7 +70,7 @@ def small(name: str, backbone: str, **options: object) -> Pretext:
 
 
 @pytest.fixture(scope="module")
-def images(tmp_path_factory: pytest.TempPathFactory) -> object:
+def images(tmp_path_factory: pytest.TempPathFactory) -> Images:
     from transfer.datasets.drawings import render
 
     return pack_images(
@@ -102,7 +103,7 @@ def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
     for field in kind.model_fields.values():
         for other, values in conditions(field).items():
             possible = kind.model_fields[other]
-            adapter = TypeAdapter(possible.annotation)
+            adapter: TypeAdapter[Any] = TypeAdapter(possible.annotation or object)
             for value in ([each] for each in values) if type(possible.default) is list else values:
                 assert (
                     adapter.validate_python(value) == value
@@ -124,7 +125,7 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
     assert not any(
         state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).statuses()
     )
-    scores = [artifact for artifact in made.values() if type(artifact).__name__ == "Scores"]
+    scores = [artifact for artifact in made.values() if isinstance(artifact, Scores)]
     assert scores
     for score in scores:
         ends = [end for interval in score.card.intervals.values() for end in interval]
@@ -133,7 +134,7 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("name", PRETEXTS)
-def test_every_pretext_learns_64_images(name: str, images: object, tmp_path: Path) -> None:
+def test_every_pretext_learns_64_images(name: str, images: Images, tmp_path: Path) -> None:
     task, work = small(name, "conv4"), make_work(tmp_path, {"images": images})
     task.run(work)
     history = Model(work.folder).history
@@ -144,7 +145,7 @@ def test_every_pretext_learns_64_images(name: str, images: object, tmp_path: Pat
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
-    name: str, backbone: str, images: object
+    name: str, backbone: str, images: Images
 ) -> None:
     task = small(name, backbone)
     network = task._build(DatasetInfo(images.size, len(images), len(images.classes)), seed=0)
@@ -166,7 +167,7 @@ def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
 
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
-    name: str, images: object, tmp_path: Path
+    name: str, images: Images, tmp_path: Path
 ) -> None:
     results = []
     for run, pauses in (("a", None), ("b", None), ("c", 5)):

@@ -1,4 +1,4 @@
-"""What a file expects of its scores: faults in their place, no part of a key, and what commands say of it."""
+"""Expected ranges of scores: faults, keys, and the verdicts that commands print."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hopeful(tiny: Tiny) -> Callable[[str], SimpleNamespace]:
 
 
 @pytest.mark.parametrize(
-    ("expected", "told"),
+    ("expected", "message"),
     [
         ("{linaer: [1, 2]}", "3:12: expected.linaer: no stage 'linaer'; did you mean 'linear'?"),
         (
@@ -56,12 +56,12 @@ def hopeful(tiny: Tiny) -> Callable[[str], SimpleNamespace]:
         ),
     ],
 )
-def test_a_fault_is_told_in_its_place(
-    expected: str, told: str, pipeline: Callable[..., Path], invoke: Callable[..., Said]
+def test_a_fault_is_reported_in_its_place(
+    expected: str, message: str, pipeline: Callable[..., Path], invoke: Callable[..., Said]
 ) -> None:
     file = pipeline(expecting(TINY, expected))
     said = invoke("status", file, "--store", "store", check=2)
-    assert f"{file.name}:{told}" in said.err
+    assert f"{file.name}:{message}" in said.err
     assert "1 fault; nothing was started" in said.err
 
 
@@ -72,7 +72,7 @@ def test_what_is_expected_is_no_part_of_a_key(
     plain = load_plan(pipeline(TINY), store)
     hopeful = load_plan(pipeline(expecting(TINY, "{linear: [1, 2]}")), store)
     assert [one.key for one in plain] == [one.key for one in hopeful]
-    assert {one.name: one.expected for one in hopeful if one.expected} == {"linear": [1, 2]}
+    assert {one.name: one.expected for one in hopeful if one.expected} == {"linear": (1, 2)}
 
 
 def test_commands_say_whether_the_run_is_inside(
@@ -112,7 +112,7 @@ def test_a_stage_that_is_not_made_has_a_range_and_no_verdict(
 
 
 @pytest.mark.parametrize(
-    ("sets", "said"),
+    ("sets", "expects"),
     [
         (["seed=0"], True),
         (["expected.linear=[3, 4]"], True),
@@ -121,11 +121,11 @@ def test_a_stage_that_is_not_made_has_a_range_and_no_verdict(
     ],
 )
 def test_a_file_that_was_changed_for_once_expects_nothing(
-    sets: list[str], said: bool, pipeline: Callable[..., Path], tmp_path: Path
+    sets: list[str], expects: bool, pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:
     file, store = pipeline(expecting(TINY, "{linear: [0, 100]}")), Store(tmp_path / "store")
     (linear,) = load_plan(file, store, sets=sets).find("linear")
-    assert (linear.expected is not None) == said
+    assert (linear.expected is not None) == expects
 
 
 def test_a_smoke_run_expects_nothing(pipeline: Callable[..., Path], tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def test_a_file_without_a_matrix_has_one_member_without_a_name() -> None:
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
-        ("5", "1:9", "matrix: must be variables with lists of values"),
-        ("[a, b]", "1:9", "matrix: must be variables with lists of values"),
+        ("5", "1:9", "matrix: must map variables to lists of values"),
+        ("[a, b]", "1:9", "matrix: must map variables to lists of values"),
         ("{}", "1:9", "matrix: has no members"),
         ("{a: 5}", "1:10", "matrix.a: must be a list of plain values"),
         ("{a: [1, [2]]}", "1:10", "matrix.a: must be a list of plain values"),
@@ -89,13 +89,13 @@ def test_a_file_without_a_matrix_has_one_member_without_a_name() -> None:
         ),
     ],
 )
-def test_a_faulty_matrix_is_told_with_its_place(text: str, place: str, words: str) -> None:
+def test_a_faulty_matrix_is_reported_with_its_place(text: str, place: str, words: str) -> None:
     with pytest.raises(UsageError) as caught:
         members(text)
     assert str(caught.value).startswith(f"file.yaml:{place}: {words}")
 
 
-def test_all_faults_of_a_matrix_and_of_its_stages_are_told_together() -> None:
+def test_all_faults_of_a_matrix_and_of_its_stages_are_reported_together() -> None:
     with pytest.raises(UsageError, match="3 faults"):
         members("{a: 1, b: [], exclude: [{c: 1}]}")
 
@@ -164,23 +164,23 @@ def test_some_of_its_values_name_all_members_that_have_them(
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "message"),
     [
         ("clusters[k=7]", "clusters has no member with 'k=7'; did you mean 'k="),
-        ("clusters[w=1, k=foo]", "clusters has no member with 'k=foo'; there is: k=5"),
-        ("clusters[]", "clusters has no member with ''; there is: k=5, k=6, w=0.5, w=1"),
+        ("clusters[w=1, k=foo]", "clusters has no member with 'k=foo'; choose from: k=5"),
+        ("clusters[]", "clusters has no member with ''; choose from: k=5, k=6, w=0.5, w=1"),
         ("clusters[k=5", "clusters has no member with '[k=5'"),
         ("clusters[k=5,k=6]", "none with all"),
-        ("model[k=5]", "model has no member with 'k=5'; there is: w=0.5, w=1"),
+        ("model[k=5]", "model has no member with 'k=5'; choose from: w=0.5, w=1"),
         ("model[", "model has no member with '['"),
         ("mode[w=1]", "did you mean 'model'?"),
-        ("[k=5]", "no stage '[k=5]'; there is: clusters, features, model"),
+        ("[k=5]", "no stage '[k=5]'; choose from: clusters, features, model"),
     ],
 )
 def test_of_values_that_no_member_has_the_wrong_one_is_named(
-    plan: Callable[[str], Plan], asked: str, told: str
+    plan: Callable[[str], Plan], asked: str, message: str
 ) -> None:
-    with pytest.raises(UsageError, match=re.escape(told)):
+    with pytest.raises(UsageError, match=re.escape(message)):
         plan("matrix: {w: [0.5, 1], k: [5, 6]}").find(asked)
 
 

@@ -1,4 +1,4 @@
-"""Pipeline files as text: YAML 1.2, a place for every fault, and nothing that a file can do to the reader."""
+"""Pipeline files as text: YAML 1.2, a place for every fault, and hostile files."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
         ("a: 99999999999999999999\n", "1:4", "is too large a number"),
         ("a: !!int abc\n", "1:4", "'abc' cannot be read"),
         ("a: !!bool maybe\n", "1:4", "'maybe' cannot be read as bool"),
-        ('a: "\\ud800"\n', "1:4", "holds a character that no text may hold"),
+        ('a: "\\ud800"\n', "1:4", "holds a character that is not allowed in text"),
     ],
 )
 def test_every_fault_of_the_text_has_its_place(text: str, place: str, words: str) -> None:
@@ -154,9 +154,9 @@ def test_anchors_and_aliases_are_written_out() -> None:
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
-    started = time.monotonic()
+    started = time.process_time()
     assert "more than 100,000 values, with aliases written out" in fault("\n".join(lines))
-    assert time.monotonic() - started < 10
+    assert time.process_time() - started < 10
 
 
 def test_faults_are_told_in_the_order_of_the_file_and_counted() -> None:
@@ -209,10 +209,10 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
         ("stages.cluster.k=5", "the file has no 'cluster' there; did you mean 'clusters'?"),
         (
             "stages.clusters.backbone.width=1",
-            "'vgg16' has no 'width': replace it as a whole, --set stages.clusters.",
+            "'vgg16' has no 'width'; replace it as a whole, --set stages.clusters.",
         ),
-        ("matrix.k.2=5", "no entry '2': there are 2, counted from 0"),
-        ("matrix.k.x=5", "no entry 'x': there are 2, counted from 0"),
+        ("matrix.k.2=5", "no entry '2'; the list has 2 entries, counted from 0"),
+        ("matrix.k.x=5", "no entry 'x'; the list has 2 entries, counted from 0"),
         ("data={card: x", "not YAML: expected ',' or '}'"),
         ("data={card: x, card: y}", "card: key repeated"),
         ("data=!!python/name:os.system x", "is not allowed"),

@@ -1,4 +1,4 @@
-"""The commands: parse, call one function, print."""
+"""The command line: each command parses its arguments, calls one function and prints the result."""
 
 from __future__ import annotations
 
@@ -15,11 +15,17 @@ from transfer.cli import manage, run, view
 from transfer.errors import TransferError
 from transfer.version import __version__
 
+PLACE = re.compile(r"\S.*?:\d+:\d+: ")  # FILE:LINE:COLUMN
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__)
 def cli() -> None:
-    """Teach a small network what a deep one learned without labels: pretext, features, clusters, labels, target."""
+    """Transfer what a deep network learned without labels to a small network.
+
+    A pipeline file names the steps: a pretext task, features, clusters, pseudo-labels, a small
+    network that learns them, and its evaluation.
+    """
 
 
 for command in (
@@ -40,10 +46,9 @@ for command in (
 
 
 def main() -> None:
-    """The entry point: a person sees messages, never a traceback; the exit code says what kind of end it was."""
-    signal.signal(
-        signal.SIGTERM, lambda number, frame: sys.exit(128 + number)
-    )  # until a run listens itself
+    """Run a command; every error becomes a message without a traceback, and an exit code."""
+    # Until a run listens to signals itself.
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         cli.main(standalone_mode=False)
     except click.exceptions.Exit as end:
@@ -53,13 +58,14 @@ def main() -> None:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         click.echo("stopped", err=True)
-        # Where a library's own `exec` was interrupted, `python -m` would die of the signal after all: this forgets it.
+        # Where a library's own `exec` was interrupted, Python remembers it and `python -m` would
+        # die of the signal after all. This `exec` makes it forget.
         exec("")
         sys.exit(130)
     except TransferError as error:
-        # What has a place starts with it, so that editors and terminals can jump there.
-        placed = re.match(r"\S.*?:\d+:\d+: ", str(error))
-        click.echo(f"{'' if placed else 'transfer: '}{error}", err=True)
+        # A message with a place starts with it, so that editors and terminals can jump there.
+        prefix = "" if PLACE.match(str(error)) else "transfer: "
+        click.echo(f"{prefix}{error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -67,15 +73,15 @@ def main() -> None:
     except OSError as error:
         click.echo(f"transfer: {error}", err=True)
         sys.exit(1)
-    except (
-        Exception
-    ) as error:  # a fault of ours: a person gets the message, and the trace in a file
-        with tempfile.NamedTemporaryFile(
-            "w", prefix="transfer-", suffix=".txt", delete=False
-        ) as file:
-            traceback.print_exc(file=file)
-        click.echo(
-            f"transfer: unexpected {type(error).__name__}: {error} (the whole trace is in {file.name})",
-            err=True,
-        )
+    except Exception as error:
+        click.echo(f"transfer: {_unexpected(error)}", err=True)
         sys.exit(1)
+
+
+def _unexpected(error: Exception) -> str:
+    """Describe an error that is being handled and that no code foresaw; its traceback is kept."""
+    with tempfile.NamedTemporaryFile(
+        "w", prefix="transfer-", suffix=".txt", delete=False, encoding="utf-8"
+    ) as file:
+        traceback.print_exc(file=file)
+    return f"unexpected {type(error).__name__}: {error} (traceback in {file.name})"

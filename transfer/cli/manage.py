@@ -1,4 +1,4 @@
-"""Commands about results as things: check, delete and export them; about the machine; and to begin with."""
+"""Commands that check, delete and export results, examine the machine, and set up a new folder."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, show_value
+from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, print_value
 from transfer.errors import UsageError
 from transfer.utils.paths import default_store
 
@@ -18,34 +18,35 @@ from transfer.utils.paths import default_store
 @STAGES
 @file_options
 @AS_JSON
-def verify(file: Path, as_json: bool, **reading: Any) -> None:
-    """Read every byte of FILE's results, or of what STAGES stand on, and compare it with what was written.
+def verify(file: Path, as_json: bool, **loading: Any) -> None:
+    """Compare every byte of the results with its checksum.
 
-    Exit with 4 on damage.
+    Checks all results of FILE, or those of STAGES and what they depend on. Exits with code 4 if
+    one is damaged.
     """
     from transfer.api import Pipeline
     from transfer.inspection import maintenance
 
-    found = maintenance.verify(Pipeline.load(file, **reading))
-    show_value(found, as_json, maintenance.verify_text)
-    if found["damaged"]:
+    result = maintenance.verify(Pipeline.load(file, **loading))
+    print_value(result, as_json, maintenance.verify_text)
+    if result["damaged"]:
         sys.exit(4)
 
 
 @click.command()
 @STORE
-@click.option("--delete", is_flag=True, help="Delete; without it, only list.")
+@click.option("--delete", is_flag=True, help="Delete them; without it, they are only listed.")
 @AS_JSON
 def gc(store: Path | None, delete: bool, as_json: bool) -> None:
-    """List what no pipeline's latest run needs any more, in bytes; --delete removes it."""
+    """List or delete results that no pipeline needs.
+
+    The latest results of each pipeline are kept, and everything that they were made from.
+    """
     from transfer.inspection import maintenance
     from transfer.storage.store import Store
 
-    show_value(
-        maintenance.collect_garbage(Store(store or default_store()), delete),
-        as_json,
-        maintenance.garbage_text,
-    )
+    result = maintenance.collect_garbage(Store(store or default_store()), delete)
+    print_value(result, as_json, maintenance.garbage_text)
 
 
 @click.command()
@@ -56,40 +57,50 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
 @click.option(
     "--onnx",
     is_flag=True,
-    help="Write model.onnx too (needs the extra: pip install 'transfer[onnx]').",
+    help="Write model.onnx too; needs pip install 'transfer[onnx]'.",
 )
 @AS_JSON
-def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **reading: Any) -> None:
-    """Write the model of STAGE into DIR: safetensors, PyTorch state dict, torch.export program, and a model card."""
+def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **loading: Any) -> None:
+    """Export the model of STAGE to the folder DIR.
+
+    Writes safetensors, a PyTorch state dict, a torch.export program and a model card.
+    """
     from transfer.api import Pipeline
-    from transfer.export import exporter as exporting
+    from transfer.export import exporter
 
     try:
-        pipeline = Pipeline.load(file, **reading)
-    except (
-        UsageError
-    ):  # of scores, perhaps, whose images are not there: the card can do without them
-        pipeline = Pipeline.load(file, **reading, stages=[stage])
-    show_value(exporting.export(pipeline, stage, folder, onnx), as_json, exporting.export_text)
+        pipeline = Pipeline.load(file, **loading)
+    except UsageError:
+        # Images of scores may be missing; the model card can do without those scores.
+        pipeline = Pipeline.load(file, **loading, stages=[stage])
+    result = exporter.export(pipeline, stage, folder, onnx)
+    print_value(result, as_json, exporter.export_text)
 
 
 @click.command()
 @STORE
 @AS_JSON
 def doctor(store: Path | None, as_json: bool) -> None:
-    """What is installed, which FAISS, which GPUs, which precision, and how much disk is free."""
-    from transfer.inspection import doctor as examination
+    """Check the installation and the machine.
 
-    found = examination.examine(store or default_store())
-    show_value(found, as_json, examination.doctor_text)
-    if found["problems"]:
+    Reports versions, FAISS, GPUs, precision and free disk space. Exits with code 1 if there is a
+    problem.
+    """
+    from transfer.inspection.doctor import doctor_text, examine
+
+    facts = examine(store or default_store())
+    print_value(facts, as_json, doctor_text)
+    if facts["problems"]:
         sys.exit(1)
 
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=".")
 def init(folder: Path) -> None:
-    """Put the shipped pipeline files into FOLDER; files that are there already are left alone."""
+    """Copy the example pipeline files to FOLDER.
+
+    They go to FOLDER/pipelines. Files that exist are not changed.
+    """
     from transfer.inspection import maintenance
 
     for line in maintenance.initialize(folder):

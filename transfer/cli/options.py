@@ -1,4 +1,4 @@
-"""Arguments and options that several commands take, and how they print."""
+"""Arguments and options that several commands share, and how they print values."""
 
 from __future__ import annotations
 
@@ -13,43 +13,41 @@ EXIT_PENDING = 3
 STORE = click.option(
     "--store",
     type=click.Path(path_type=Path),
-    help="Where results are kept (or TRANSFER_STORE). [default: .transfer/]",
+    metavar="DIR",
+    help="Folder of the results (or TRANSFER_STORE). [default: .transfer/]",
 )
 FILE = click.argument("file", type=click.Path(path_type=Path))
 STAGES = click.argument("stages", nargs=-1)
+SET = click.option(
+    "--set",
+    "sets",
+    multiple=True,
+    metavar="PATH=VALUE",
+    help="Replace a value of FILE: --set stages.clusters.k=100.",
+)
+SMOKE = click.option(
+    "--smoke",
+    is_flag=True,
+    help="Make every stage small: one epoch, a few hundred images. Results are kept apart.",
+)
+AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+EXIT_CODE = click.option(
+    "--exit-code", is_flag=True, help=f"Exit with code {EXIT_PENDING} if a stage is pending."
+)
 
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """What every command that reads a pipeline file takes, as `Pipeline.load` calls it: `sets`, `smoke`, `store`."""
-    for decorate in (
-        click.option(
-            "--set",
-            "sets",
-            multiple=True,
-            metavar="PATH=VALUE",
-            help="Replace a value of the file, as in --set stages.clusters.k=100.",
-        ),
-        click.option(
-            "--smoke",
-            is_flag=True,
-            help="Every stage, small: one epoch, a few hundred images; results are kept apart.",
-        ),
-        STORE,
-    ):
+    """Add `--set`, `--smoke` and `--store`, the options of all commands that read a pipeline file.
+
+    Their parameters have the names of those of `Pipeline.load`.
+    """
+    for decorate in (STORE, SMOKE, SET):
         command = decorate(command)
     return command
 
 
-AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-EXIT_CODE = click.option(
-    "--exit-code", is_flag=True, help=f"Exit with {EXIT_PENDING} if a stage is pending."
-)
-
-
-def show_value(value: Any, as_json: bool, text: Callable[[Any], str] | None = None) -> str:
-    """Print a value, as JSON or as `text` puts it; what was printed."""
-    told = (
-        json.dumps(value, indent=1, ensure_ascii=False) if as_json or text is None else text(value)
-    )
-    click.echo(told)
-    return told
+def print_value(value: Any, as_json: bool, to_text: Callable[[Any], str]) -> str:
+    """Print a value as JSON, or as the text that `to_text` makes of it; return what was printed."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) if as_json else to_text(value)
+    click.echo(text)
+    return text

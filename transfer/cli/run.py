@@ -1,10 +1,11 @@
-"""`run` and `status`: what is there, what would run, and running it."""
+"""`run` and `status`: what is cached, what would run and why, and running it."""
 
 from __future__ import annotations
 
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,127 +19,114 @@ from transfer.cli.options import (
     FILE,
     STAGES,
     file_options,
-    show_value,
+    print_value,
 )
 from transfer.errors import TransferError, UsageError
+from transfer.execution.child_events import errors_as_events, write_report
 from transfer.utils.paths import default_store
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
+    from transfer.execution.options import RunOptions
 
 
 @click.command()
 @FILE
 @STAGES
 @file_options
+@click.option("--only", is_flag=True, help="Run the named stages alone; what they read must exist.")
 @click.option(
-    "--only",
+    "--from",
+    "from_here",
     is_flag=True,
-    help="Run the named stages and nothing else; what they read must be there.",
+    help="Run the named stages and all that depend on them.",
 )
+@click.option("-n", "--dry-run", is_flag=True, help="Print the plan and exit.")
 @click.option(
-    "--from", "from_here", is_flag=True, help="Run the named stages and all that stands on them."
-)
-@click.option("-n", "--dry-run", is_flag=True, help="Print the plan and stop.")
-@click.option(
-    "-f", "--force", is_flag=True, help="Run what is cached too: the named stages, or all."
+    "-f", "--force", is_flag=True, help="Run cached stages again: the named ones, or all."
 )
 @click.option(
     "-k",
     "--keep-going",
     is_flag=True,
-    help="After a failure, go on with what does not stand on it.",
+    help="After a failure, run the stages that do not depend on it.",
 )
 @click.option(
     "-j",
     "--jobs",
     type=click.IntRange(1),
     default=1,
+    metavar="N",
     show_default=True,
-    help="Stages that run at the same time.",
+    help="Run up to N stages at once.",
 )
-@click.option("--restart", is_flag=True, help="Forget checkpoints: start interrupted stages anew.")
+@click.option(
+    "--restart",
+    is_flag=True,
+    help="Discard checkpoints; interrupted stages start from the beginning.",
+)
 @click.option(
     "--no-wait",
     is_flag=True,
-    help="Exit with 75 where another run holds a stage, instead of waiting.",
+    help="Exit with code 75, instead of waiting, if another run holds a stage.",
 )
-@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, cuda:1, ...")
+@click.option(
+    "--device",
+    default="auto",
+    metavar="DEVICE",
+    show_default=True,
+    help="auto, cpu, cuda, cuda:1, ...",
+)
 @click.option(
     "--precision",
     type=click.Choice(["auto", "float32", "bfloat16"]),
     default="auto",
     show_default=True,
+    help="Precision of the networks; auto: bfloat16 if the hardware multiplies it faster.",
 )
-@click.option("--threads", type=click.IntRange(1), help="CPU threads. [default: all cores]")
-@click.option("--compile", is_flag=True, help="torch.compile the networks.")
+@click.option(
+    "--threads",
+    type=click.IntRange(1),
+    metavar="N",
+    show_default="all cores",
+    help="CPU threads.",
+)
+@click.option("--compile", is_flag=True, help="Compile the networks with torch.compile.")
 @click.option(
     "--save-every",
     type=click.FloatRange(0),
     default=30.0,
+    metavar="SECONDS",
     show_default=True,
     help="Seconds between checkpoints.",
 )
 @EXIT_CODE
+@click.option("--child", is_flag=True, hidden=True)  # how `-j` runs a stage in a process of its own
 def run(
     file: Path,
     stages: tuple[str, ...],
     sets: tuple[str, ...],
     smoke: bool,
     store: Path | None,
+    child: bool,
     **flags: Any,
 ) -> None:
-    """Run what FILE asks for and is not there yet; with STAGES, only what they need."""
-    if not flags["force"] and _said_before(file, store):
+    """Run the stages of FILE that are not cached.
+
+    With STAGES, only these and what they depend on.
+    """
+    if not child and not flags["force"] and _print_cached_answer(file, store):
         return
     from transfer.api import Pipeline
-    from transfer.execution.expectation import verdicts
-    from transfer.execution.options import RunOptions
-    from transfer.inspection.views import plan_text
-    from transfer.utils.runtime import Runtime
 
-    needed = () if flags["from_here"] else stages
-    pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=needed)
-    runtime = Runtime(
-        device_name=flags["device"],
-        precision_name=flags["precision"],
-        requested_threads=flags["threads"],
-        compile=flags["compile"],
-        save_every=flags["save_every"],
-    )
-    names = ("only", "from_here", "force", "keep_going", "restart")
-    options = RunOptions(
-        stages,
-        wait=not flags["no_wait"],
-        jobs=flags["jobs"],
-        runtime=runtime,
-        report=_say,
-        **{name: flags[name] for name in names},
-    )
-    chosen = set(options.selected_stages(pipeline.plan))
-    states = [
-        state
-        for state in pipeline.statuses(options.forced_stages(pipeline.plan))
-        if state.planned in chosen
-    ]
-    told = plan_text(pipeline, states)
-    _say(told)
-    if flags["dry_run"]:
-        sys.exit(
-            EXIT_PENDING if flags["exit_code"] and any(state.pending for state in states) else 0
-        )
-    try:
-        pipeline.execute(options)
-        lines = verdicts(pipeline.store, [one for one in pipeline.plan if one in chosen])
-        for line in lines:
-            _say(line)
-        if not any(state.pending for state in states):
-            _keep(pipeline, "\n".join([told, *lines]))
-    except UsageError:
-        raise
-    except TransferError as error:
-        error.args = (f"{error}\nTo go on: {_command_to_go_on(flags['force'], error.remaining)}",)
-        raise
+    with errors_as_events() if child else nullcontext():
+        planned = () if flags["from_here"] else stages
+        pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=planned)
+        options = _run_options(stages, flags, child)
+        if child:
+            pipeline.execute(options)
+        else:
+            _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
 
 
 @click.command()
@@ -147,64 +135,124 @@ def run(
 @file_options
 @AS_JSON
 @EXIT_CODE
-def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **reading: Any) -> None:
-    """What of FILE, or of what STAGES need, is cached, what would run, and why."""
-    if _said_before(file, store):
+def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **loading: Any) -> None:
+    """Show what is cached, what would run, and why.
+
+    For all stages of FILE, or for STAGES and what they depend on.
+    """
+    if _print_cached_answer(file, store):
         return
     from transfer.api import Pipeline
     from transfer.inspection import views
 
-    pipeline = Pipeline.load(file, store=store, **reading)
-    states = pipeline.statuses()
-    told = show_value(views.status_json(pipeline, states), as_json, views.status_text)
-    if not any(state.pending for state in states):
-        _keep(pipeline, told)
+    pipeline = Pipeline.load(file, store=store, **loading)
+    statuses = pipeline.statuses()
+    text = print_value(views.status_json(pipeline, statuses), as_json, views.status_text)
+    if not any(status.pending for status in statuses):
+        _cache_answer(pipeline, text)
     elif exit_code:
         sys.exit(EXIT_PENDING)
 
 
-def _said_before(file: Path, store: Path | None) -> bool:
-    """Say again what this command said when there was nothing to do, if nothing has changed since."""
-    told = answer_cache.cached_answer(_root(file, store))
-    if told is not None:
-        click.echo(told)
-    return told is not None
+def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) -> RunOptions:
+    from transfer.execution.options import RunOptions
+    from transfer.utils.runtime import Runtime
+
+    return RunOptions(
+        stages=stages,
+        only=flags["only"],
+        from_here=flags["from_here"],
+        force=flags["force"],
+        keep_going=flags["keep_going"],
+        restart=flags["restart"],
+        wait=not flags["no_wait"],
+        jobs=flags["jobs"],
+        runtime=Runtime(
+            device_name=flags["device"],
+            precision_name=flags["precision"],
+            requested_threads=flags["threads"],
+            compile=flags["compile"],
+            save_every=flags["save_every"],
+        ),
+        report=write_report if child else _print_line,
+    )
 
 
-def _keep(pipeline: Pipeline, told: str) -> None:
+def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_code: bool) -> None:
+    """Print the plan, run it, and compare the scores with the expected ranges of the file."""
+    from transfer.execution.expectation import verdicts
+    from transfer.inspection.views import plan_text
+
+    selected = set(options.selected_stages(pipeline.plan))
+    statuses = pipeline.statuses(options.forced_stages(pipeline.plan))
+    statuses = [status for status in statuses if status.planned in selected]
+    pending = any(status.pending for status in statuses)
+    text = plan_text(pipeline, statuses)
+    _print_line(text)
+    if dry_run:
+        sys.exit(EXIT_PENDING if exit_code and pending else 0)
+    try:
+        pipeline.execute(options)
+    except UsageError:
+        raise
+    except TransferError as error:
+        command = _resume_command(options.force, error.remaining)
+        error.args = (f"{error}\nTo resume: {command}",)
+        raise
+    lines = verdicts(pipeline.store, [stage for stage in pipeline.plan if stage in selected])
+    for line in lines:
+        _print_line(line)
+    if not pending:
+        _cache_answer(pipeline, "\n".join([text, *lines]))
+
+
+def _print_cached_answer(file: Path, store: Path | None) -> bool:
+    """Print the cached output of this command; False where there is none or a file has changed."""
+    root = store.expanduser().resolve() if store else default_store(file)
+    answer = answer_cache.cached_answer(root)
+    if answer is None:
+        return False
+    click.echo(answer)
+    return True
+
+
+def _cache_answer(pipeline: Pipeline, text: str) -> None:
     files = pipeline.files()
     if files is not None:
-        answer_cache.store_answer(pipeline.root, told, files)
+        answer_cache.store_answer(pipeline.root, text, files)
 
 
-def _root(file: Path, store: Path | None) -> Path:
-    return store.expanduser().resolve() if store else default_store(file)
-
-
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     click.echo(line)
     sys.stdout.flush()
 
 
-def _command_to_go_on(force: bool, left: Sequence[str]) -> str:
-    """The same command, with the checkpoints that there are; of what it forces, what is still to be made again."""
+def _resume_command(force: bool, remaining: Sequence[str]) -> str:
+    """This command without `--restart`, so that checkpoints are used.
+
+    With `--force`, it names the stages that were not made again.
+    """
     words = [word for word in sys.argv[1:] if word != "--restart"]
-    if force and left:
-        named = _positions(words)
+    if force and remaining:
+        _, file, *stages = _argument_positions(words)
         words = [
-            word for place, word in enumerate(words) if place not in named[2:] and word != "--from"
+            word
+            for position, word in enumerate(words)
+            if position not in stages and word != "--from"
         ]
-        words[named[1] + 1 : named[1] + 1] = left
+        words[file + 1 : file + 1] = remaining
     return shlex.join(["transfer", *words])
 
 
-def _positions(words: list[str]) -> list[int]:
-    """Where `run`, the file and the stages stand among the words: what is no option, and no option's value."""
-    takes = {
+def _argument_positions(words: list[str]) -> list[int]:
+    """The positions of `run`, the file and the stages: all words but options and their values."""
+    with_value = {
         name
-        for one in run.params
-        if isinstance(one, click.Option) and not one.is_flag
-        for name in one.opts
+        for parameter in run.params
+        if isinstance(parameter, click.Option) and not parameter.is_flag
+        for name in parameter.opts
     }
-    places = [place for place, word in enumerate(words) if not word.startswith("-")]
-    return [place for place in places if place == 0 or words[place - 1] not in takes]
+    positions = [position for position, word in enumerate(words) if not word.startswith("-")]
+    return [
+        position for position in positions if position == 0 or words[position - 1] not in with_value
+    ]

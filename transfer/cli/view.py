@@ -1,15 +1,17 @@
-"""Commands that show: what can be used, what a file asks for, what came out."""
+"""Commands that only read: what a file can use, what it asks for, and its results."""
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
-from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, show_value
+from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, print_value
 from transfer.errors import UsageError
+from transfer.utils.formatting import file_size
 from transfer.utils.paths import check_output_folder
 
 
@@ -23,17 +25,20 @@ from transfer.utils.paths import check_output_folder
     "--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors."
 )
 def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
-    """What a pipeline file can use: stages, pretexts, backbones or data; with NAME, all of its options."""
+    """List the stages, backbones or image sets to choose from.
+
+    With NAME, describe one of them with all of its options.
+    """
     from transfer.inspection import listing
 
     if schema:
-        from transfer.inspection.json_schema import pipeline_schema as json_schema
+        from transfer.inspection.json_schema import pipeline_schema
 
-        show_value(json_schema(), True)
+        click.echo(json.dumps(pipeline_schema(), indent=1, ensure_ascii=False))
     elif name is None:
-        show_value(listing.listing(what), as_json, listing.listing_text)
+        print_value(listing.listing(what), as_json, listing.listing_text)
     else:
-        show_value(listing.describe(what, name), as_json, listing.describe_text)
+        print_value(listing.describe(what, name), as_json, listing.describe_text)
 
 
 @click.command()
@@ -45,40 +50,46 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     "--batch",
     type=click.Path(path_type=Path),
     metavar="PNG",
-    help="Write a picture of what the stage's network sees.",
+    help="Write a picture of a few images on their way into the network of STAGE.",
 )
-def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **reading: Any) -> None:
-    """The results of FILE, or all that is known of one STAGE: options, figures, files, where and how it was made."""
-    from transfer.api import Pipeline
-    from transfer.inspection import views as views
+def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **loading: Any) -> None:
+    """Show the results of FILE, or one of its stages.
 
-    pipeline = Pipeline.load(file, **reading, stages=[stage] if stage else [])
+    For a STAGE: options, figures, files, and where and how the result was made.
+    """
+    from transfer.api import Pipeline
+    from transfer.inspection import views
+
+    pipeline = Pipeline.load(file, **loading, stages=[stage] if stage else [])
     if batch is not None:
-        from transfer.inspection.batch_preview import batch_picture
+        from transfer.inspection.batch_preview import write_preview
 
         if stage is None:
             raise UsageError("--batch needs a stage: transfer show FILE STAGE --batch picture.png")
-        click.echo(f"{batch_picture(pipeline, stage, batch)} written")
-        return
-    found = views.results_json(pipeline) if stage is None else views.stage_json(pipeline, stage)
-    show_value(found, as_json, views.results_text if stage is None else views.stage_text)
+        write_preview(pipeline, stage, batch)
+        click.echo(f"{batch} written")
+    elif stage is None:
+        print_value(views.results_json(pipeline), as_json, views.results_text)
+    else:
+        print_value(views.stage_json(pipeline, stage), as_json, views.stage_text)
 
 
 @click.command()
 @FILE
 @STAGES
 @file_options
-@click.option("--mermaid", is_flag=True, help="As a Mermaid flowchart.")
+@click.option("--mermaid", is_flag=True, help="Print a Mermaid flowchart.")
 @AS_JSON
-def graph(file: Path, mermaid: bool, as_json: bool, **reading: Any) -> None:
-    """FILE as a picture, or what STAGES stand on: which stage reads what."""
+def graph(file: Path, mermaid: bool, as_json: bool, **loading: Any) -> None:
+    """Show how the stages of FILE depend on one another.
+
+    With STAGES, only these and what they depend on.
+    """
     from transfer.api import Pipeline
     from transfer.inspection import views
 
-    pipeline = Pipeline.load(file, **reading)
-    show_value(
-        views.graph_json(pipeline), as_json, views.graph_mermaid if mermaid else views.graph_text
-    )
+    value = views.graph_json(Pipeline.load(file, **loading))
+    print_value(value, as_json, views.graph_mermaid if mermaid else views.graph_text)
 
 
 @click.command()
@@ -87,25 +98,30 @@ def graph(file: Path, mermaid: bool, as_json: bool, **reading: Any) -> None:
 )
 @file_options
 @click.option(
-    "--stage", "stages", multiple=True, metavar="NAME", help="Only scores of this evaluating stage."
+    "--stage",
+    "stages",
+    multiple=True,
+    metavar="NAME",
+    help="Only scores of this evaluation stage.",
 )
 @click.option(
     "--protocol", "protocols", multiple=True, metavar="NAME", help="Only scores of this protocol."
 )
 @click.option(
-    "--paired", is_flag=True, help="Of one seed: intervals of differences over the test images."
+    "--paired",
+    is_flag=True,
+    help="Where there is one seed: intervals of differences over test images.",
 )
 @click.option("--json", "form", flag_value="json", help="Print JSON.")
-@click.option("--csv", "form", flag_value="csv", help="Print CSV, every digit.")
+@click.option("--csv", "form", flag_value="csv", help="Print CSV, with every digit.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--latex", "form", flag_value="latex", help="Print LaTeX.")
-@click.option(
-    "--plot", is_flag=True, help="Draw the figures over the time of training, beneath the table."
-)
+@click.option("--plot", is_flag=True, help="Plot the scores over training time, below the table.")
 @click.option(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PATH",
     help="Write the table to a file.",
 )
 def compare(
@@ -116,19 +132,23 @@ def compare(
     form: str | None,
     plot: bool,
     output: Path | None,
-    **reading: Any,
+    **loading: Any,
 ) -> None:
-    """One table of all finished scores: each pretext and target, over seeds, beside random weights and labels."""
+    """Compare all finished scores in one table.
+
+    The rows are pretext tasks and targets, over seeds, beside random weights and training with
+    labels.
+    """
     from transfer.api import Pipeline
     from transfer.comparison import render
-    from transfer.comparison.compare import compare as compare_scores
+    from transfer.comparison.compare import compare as compare_pipelines
 
     if plot and form:
-        raise click.UsageError("--plot adds to a table of text; drop the other format")
+        raise click.UsageError("--plot is drawn below a text table; leave out the other format")
     if output is not None:
         check_output_folder(output)
-    pipelines = [Pipeline.load(file, **reading) for file in dict.fromkeys(files)]
-    comparison = compare_scores(pipelines, protocols=protocols, stages=stages, paired=paired)
+    pipelines = [Pipeline.load(file, **loading) for file in dict.fromkeys(files)]
+    comparison = compare_pipelines(pipelines, protocols=protocols, stages=stages, paired=paired)
     table = render.FORMATS[form or "text"](comparison)
     if plot:
         from transfer.comparison.terminal_plot import time_plot
@@ -139,7 +159,7 @@ def compare(
     else:
         output.write_text(table + "\n", encoding="utf-8")
         click.echo(f"{output} written")
-    if output is not None or form == "csv":  # a table alone has no room for them
+    if output is not None or form == "csv":  # the table itself has no room for the notes
         for line in render.footer_lines(comparison):
             click.echo(line, err=True)
     if comparison.damaged:
@@ -154,22 +174,23 @@ def compare(
     "-o",
     "--output",
     type=click.Path(path_type=Path, dir_okay=False),
+    metavar="PATH",
     default="report.html",
     show_default=True,
-    help="The page.",
+    help="File to write.",
 )
-def report(file: Path, output: Path, **reading: Any) -> None:
-    """One page of pictures: results, pipeline, clusters, networks, and where every number comes from.
+def report(file: Path, output: Path, **loading: Any) -> None:
+    """Write an HTML report of the results.
 
-    With STAGES, of these and what they stand on.
+    It shows scores, the pipeline, clusters, networks, and the source of every number. With STAGES,
+    only these and what they depend on.
     """
     from transfer.api import Pipeline
-    from transfer.inspection import views
     from transfer.report import page
 
-    written = page.write(Pipeline.load(file, **reading), output)
-    click.echo(f"{output} written ({views.file_size(written.size)})")
-    for label, reason in written.damaged.items():
-        click.echo(f"damaged, and left out: {label}: {reason}", err=True)
+    written = page.write(Pipeline.load(file, **loading), output)
+    click.echo(f"{output} written ({file_size(written.size)})")
+    for label, problem in written.damaged.items():
+        click.echo(f"damaged, and left out: {label}: {problem}", err=True)
     if written.damaged:
         sys.exit(4)

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from transfer.datasets.card_schema import Files, Records, Tar, Voc
 from transfer.errors import UsageError, did_you_mean
-from transfer.stage.options import renamed_option
+from transfer.stage.renamed_options import renamed_option
 from transfer.utils.paths import shipped_folder
 
 FORMS = ("", ".zip", ".tar", ".h5")  # suffixes of a set: a folder, an archive, an HDF5 file

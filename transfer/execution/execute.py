@@ -1,4 +1,4 @@
-"""Executes a plan: checks all pending stages first, then runs them one by one or in parallel."""
+"""Execute a plan: check all pending stages first, then run them one by one or in parallel."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from transfer.stage.base import PlannedStage
 
 
 def execute(run: Run) -> None:
-    """Run all pending stages. The first failure is raised when nothing more can be done."""
+    """Run all pending stages; the first failure is raised once no other stage can run."""
     statuses = stage_statuses(run.plan, run.store, run.forced)
-    pending = [one for one in statuses if one.pending and one.planned in run.selected]
+    selected = set(run.selected)
+    pending = [status for status in statuses if status.pending and status.planned in selected]
     if not pending:
         run.record(run.selected)
         return
@@ -46,7 +47,9 @@ def _raise_failures(run: Run) -> None:
     if len(run.failed) == 1:
         raise first
     labels = {planned.key: f"{planned.label}: " for planned in run.selected}
-    lines = [labels[key] + str(e).removeprefix(labels[key]) for key, e in run.failed.items()]
+    lines = [
+        labels[key] + str(error).removeprefix(labels[key]) for key, error in run.failed.items()
+    ]
     error = TransferError(f"{len(lines)} stages failed:\n" + "\n".join(lines))
     error.exit_code = first.exit_code
     raise error
@@ -65,7 +68,7 @@ def _validate(run: Run, pending: list[StageStatus]) -> None:
 
 
 def _missing_dependencies(run: Run, planned: PlannedStage[Any]) -> list[str]:
-    """What a stage reads that is neither cached nor selected."""
+    """Report what a stage reads that is neither cached nor selected."""
     if not run.options.stages:
         return []
     missing = [
@@ -82,7 +85,7 @@ def _missing_dependencies(run: Run, planned: PlannedStage[Any]) -> list[str]:
 
 
 def _build_faults(run: Run, planned: PlannedStage[Any]) -> list[str]:
-    """Faults that building the networks of a stage shows."""
+    """Build the networks of a stage on trial, and report what fails."""
     mark, where = planned.mark() or run.plan.file, f"stages.{planned.name}"
     try:
         planned.stage.validate_build(planned)

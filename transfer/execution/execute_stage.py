@@ -1,4 +1,4 @@
-"""Makes one artifact: runs its stage in a folder of its own, records the result, publishes it."""
+"""Make one artifact: run its stage in a new folder, describe the files, publish them."""
 
 from __future__ import annotations
 
@@ -85,9 +85,9 @@ def execute_stage(
 def _images(
     planned: PlannedStage[Any], inputs: dict[str, tuple[Artifact, Manifest]]
 ) -> dict[str, Images]:
-    """The packed images by role; for scores in the order of their ids.
+    """Return the packed images by role; for scores in the order of their ids.
 
-    A score must not depend on the order in which a set happens to be packed.
+    A score must not depend on the order in which a set is packed.
     """
     images: dict[str, Images] = {}
     for role in planned.images:
@@ -98,7 +98,7 @@ def _images(
 
 
 def _run(planned: PlannedStage[Any], context: StageContext, store: Store) -> None:
-    """Run the stage; whatever it raises, the user gets a message, and a file the traceback."""
+    """Run the stage; any exception becomes a message, and its traceback goes to a file."""
     try:
         planned.stage.run(context)
     except (LockHeld, CorruptArtifact, Interrupted, OSError):
@@ -120,9 +120,7 @@ def failure_message(error: Exception, planned: PlannedStage[Any], store: Store) 
 
 
 def _disk_message(error: Exception, store: Store) -> str:
+    """Describe a full disk behind `error`; empty where the disk has room."""
     problem = full_disk(error, store.root)
-    return (
-        f"{problem}; earlier results are intact, and `transfer gc` lists what can go"
-        if problem
-        else ""
-    )
+    hint = "earlier results are intact; `transfer gc` lists what can be deleted"
+    return f"{problem}; {hint}" if problem else ""

@@ -1,7 +1,7 @@
-"""The range in which a pipeline file expects a score, and whether a run's figure is inside.
+"""The range in which a pipeline file expects a score, and whether the score of a run is inside.
 
-A file states it over seeds and processors, as `expected: {linear: [91, 98]}`, in percent. It is no
-part of a key.
+`expected: {linear: [91, 98]}` gives the range over seeds and processors, in percent. It is not part
+of a key.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ class Expectation:
 
     @property
     def span(self) -> str:
+        """The range as text: `91 to 98 %`."""
         return f"{self.low:g} to {self.high:g} %"
 
     @property
@@ -39,14 +40,14 @@ class Expectation:
 
     @property
     def verdict(self) -> str:
-        """Such as `expected 91 to 98 %: this run is inside`."""
+        """A phrase such as `expected 91 to 98 %: this run is inside`."""
         if self.inside is None:
             return f"expected {self.span}"
         return f"expected {self.span}: this run is {'inside' if self.inside else 'outside'}"
 
 
 def expectation(store: Store, planned: PlannedStage[Any]) -> Expectation | None:
-    """The expected range and the figure of a stage; None where its file expects nothing."""
+    """Return the expected range and the figure of a stage; None where its file expects nothing."""
     if planned.expected is None:
         return None
     manifest = find_manifest(store, planned)
@@ -56,7 +57,7 @@ def expectation(store: Store, planned: PlannedStage[Any]) -> Expectation | None:
 
 
 def verdicts(store: Store, stages: Iterable[PlannedStage[Any]]) -> list[str]:
-    """A line for each finished stage with an expected range; members of a matrix share one."""
+    """Return a line for each finished stage with a range; members of a matrix share one."""
     groups: dict[tuple[str, str], list[Expectation]] = {}
     for planned in stages:
         expected = expectation(store, planned)
@@ -75,7 +76,7 @@ def _verdict(group: list[Expectation]) -> str:
 
 
 def _main_figure(store: Store, planned: PlannedStage[Any], manifest: Manifest) -> float | None:
-    """The main figure of finished scores; None where they are damaged, which others report."""
+    """Return the main figure of finished scores; None where they are damaged."""
     try:
         folder = store.folder(planned.uses, planned.key)
         own = {name: facts for name, facts in manifest.files.items() if name == "scores.json"}

@@ -13,11 +13,25 @@ from transfer.utils.runtime import Runtime
 
 @dataclass
 class RunOptions:
-    """What `transfer run` was asked for, besides the file."""
+    """The options of `transfer run`.
+
+    Args:
+        stages: the stages to run; all by default.
+        only: run the named stages without those that they depend on.
+        from_here: run the named stages and all that depend on them (`--from`).
+        force: run cached stages again.
+        keep_going: after a failure, run the stages that do not depend on it.
+        restart: discard checkpoints.
+        wait: wait for stages that another run holds, instead of raising LockHeld.
+        quiet: show no progress.
+        jobs: how many stages run at once.
+        runtime: device, precision and threads.
+        report: called with each line about the run.
+    """
 
     stages: Sequence[str] = ()
-    only: bool = False  # without the stages that they depend on
-    from_here: bool = False  # --from: the named stages, and all that depends on them
+    only: bool = False
+    from_here: bool = False
     force: bool = False
     keep_going: bool = False
     restart: bool = False
@@ -28,7 +42,7 @@ class RunOptions:
     report: Callable[[str], None] = lambda text: None
 
     def selected_stages(self, plan: Plan) -> list[PlannedStage[Any]]:
-        """The stages to run, in the plan's order."""
+        """Return the stages to run, in the plan's order."""
         if not self.stages:
             return list(plan)
         if not (self.only or self.from_here):
@@ -37,12 +51,15 @@ class RunOptions:
         for planned in plan if self.from_here else ():
             if selected & set(planned.dependencies.values()):
                 selected.add(planned)
-        # Packs are not in the file, so they cannot be named: those that are read come along.
+        # Packs are not in the file, so they cannot be named; those that are read are included.
         selected |= {pack for planned in selected for pack in planned.images.values()}
         return [planned for planned in plan if planned in selected]
 
     def forced_stages(self, plan: Plan) -> set[PlannedStage[Any]]:
-        """The stages that `--force` makes again: the named ones (--from: and those after), or all."""
+        """Return the stages that `--force` runs again.
+
+        The named ones, and with `--from` also those that depend on them; all where none is named.
+        """
         if not self.force:
             return set()
         if not self.from_here:

@@ -1,27 +1,28 @@
 """`-j`: stages that do not depend on one another run at once, each in a process of its own.
 
-A child is the same command with one stage, `--only` and `--child`. Locks and keys are the store's, so
-nothing else is shared. A child writes JSON lines to stdout: `{"report": ...}` while it runs, and
-`{"error": ...}` when it fails. Its progress lines go to stderr, and are passed on.
+A child is the same command with one stage, `--only` and `--child`. Locks and keys are the store's,
+so nothing else is shared. It writes events to stdout (`child_events.py`); what it writes to stderr,
+such as its progress, is passed on.
 """
 
 from __future__ import annotations
 
-import json
 import os
+import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from contextlib import suppress
 from typing import IO, Any
 
 from transfer.errors import Interrupted, TransferError
+from transfer.execution.child_events import ERROR, read_event
 from transfer.execution.run import Run
 from transfer.stage.base import PlannedStage
 from transfer.utils.paths import CHECKOUT
 
-INTERRUPTED = (130, 143)  # exit codes
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.05
 
 Stages = list[PlannedStage[Any]]
@@ -51,19 +52,25 @@ def run_parallel(run: Run, pending: Stages) -> None:
 
 def _start_ready(run: Run, waiting: Stages, children: dict[PlannedStage[Any], _Child]) -> None:
     """Start stages whose dependencies are done, as far as there are jobs left."""
-    ready = [one for one in waiting if not _is_blocked(one, [*waiting, *children])]
+    unfinished = {*waiting, *children}
+    ready = [planned for planned in waiting if not _is_blocked(planned, unfinished)]
     for planned in ready[: run.options.jobs - len(children)]:
         waiting.remove(planned)
         if run.skip_if_upstream_failed(planned):
             continue
-        if planned.is_pack:
-            run.run_stage(planned)  # packing uses all cores by itself
-        else:
+        if not planned.is_pack:
             children[planned] = _Child(run, planned)
+            continue
+        try:
+            run.run_stage(planned)  # in this process: packing uses all cores by itself
+        except Interrupted:
+            if not children:
+                raise
+            return  # the children must save their checkpoints first
 
 
-def _is_blocked(planned: PlannedStage[Any], unfinished: Iterable[PlannedStage[Any]]) -> bool:
-    return bool(set(planned.dependencies.values()) & set(unfinished))
+def _is_blocked(planned: PlannedStage[Any], unfinished: set[PlannedStage[Any]]) -> bool:
+    return bool(unfinished & set(planned.dependencies.values()))
 
 
 class _Child:
@@ -97,25 +104,47 @@ class _Child:
 
     def collect(self, run: Run) -> None:
         """Take the outcome of an ended child over into the run."""
+        label, code = self.planned.label, self.process.returncode
+        if code < 0:
+            self._kill_workers()
         for reader in self.readers:
             reader.join()
-        code, label = self.process.returncode, self.planned.label
-        if code in INTERRUPTED or code < 0:
-            run.stop.number = run.stop.number or (code - 128 if code > 0 else -code)
+        number = _signal_number(code)
+        if number in STOP_SIGNALS:
+            run.stop.number = run.stop.number or number
         elif code:
-            error = TransferError(self.error or f"{label}: its process ended with exit code {code}")
-            error.exit_code = code
+            error = TransferError(self.error or f"{label}: {_ending(code)}")
+            error.exit_code = code if code > 0 else 128 + number
             run.failed[self.planned.key] = error
             run.report(f"{label}: FAILED: {str(error).removeprefix(f'{label}: ')}")
         else:
             run.forced.discard(self.planned)
 
+    def _kill_workers(self) -> None:
+        """End what a killed child leaves: its workers would hold its pipes and its lock forever."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(self.process.pid, signal.SIGKILL)
+
     def _read_events(self, stream: IO[str], run: Run) -> None:
         for line in stream:
-            event = json.loads(line)
-            if "report" in event:
-                run.report(event["report"])
-            self.error = event.get("error", self.error)
+            kind, text = read_event(line)
+            if kind == ERROR:
+                self.error = text
+            else:
+                run.report(text)
+
+
+def _signal_number(code: int) -> int:
+    """The signal that ended a process, or that it answered with exit code 128 + signal; else 0."""
+    return -code if code < 0 else max(0, code - 128)
+
+
+def _ending(code: int) -> str:
+    """Describe the end of a child that reported no error."""
+    if code > 0:
+        return f"its process ended with exit code {code}"
+    reason = ", perhaps for lack of memory" if -code == signal.SIGKILL else ""
+    return f"its process was killed by signal {-code}{reason}"
 
 
 def _command(run: Run, planned: PlannedStage[Any]) -> list[str]:

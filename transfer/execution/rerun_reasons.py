@@ -1,4 +1,4 @@
-"""Why a stage is to run: how it differs from what the pipeline last made under its name."""
+"""Why a stage will run: how it differs from what the pipeline last made under its name."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class RerunReason:
 def rerun_reason(
     store: Store, planned: PlannedStage[Any], last: Mapping[str, Mapping[str, str]]
 ) -> str:
-    """`k 200 → 100`, `input features changed`, `images changed`, or that it was never made.
+    """Return `k 200 → 100`, `input features changed`, `images changed`, or that it was never made.
 
     Args:
         store: where the former artifact may be.
@@ -70,7 +70,7 @@ def explain_rerun(
 
 
 def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
-    """How the identity of a planned stage differs from that of a former result."""
+    """Describe how the identity of a planned stage differs from that of a former result."""
     then, now = manifest.identity, planned.identity
     texts = [
         f"{name} {_text(before)} → {_text(after)}"
@@ -79,7 +79,9 @@ def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
     packs = {images_input(role) for role in planned.images}
     for name, key in now["inputs"].items():
         if then["inputs"].get(name) != key:
-            texts.append(f"{name} changed" if name in packs else f"input {name} changed")
+            texts.append(
+                f"{images_text(name)} changed" if name in packs else f"input {name} changed"
+            )
     if then["version"] != now["version"]:
         texts.append(f"version {then['version']} → {now['version']}")
     if then.get("seed") != now.get("seed"):
@@ -89,12 +91,17 @@ def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
 
 
 def _changes(then: Any, now: Any, name: str = "") -> Iterator[tuple[str, Any, Any]]:
-    """Each value that differs, with its dotted name."""
+    """Yield each value that differs, with its dotted name."""
     if isinstance(then, dict) and isinstance(now, dict):
         for key in sorted({*then, *now}):
             yield from _changes(then.get(key), now.get(key), f"{name}.{key}".strip("."))
     elif then != now:
         yield name, then, now
+
+
+def images_text(name: str) -> str:
+    """The name of an input for the user: `images` where a stage reads the images of one role."""
+    return "images" if name == images_input("images") else name
 
 
 def _text(value: Any) -> str:

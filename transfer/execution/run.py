@@ -37,16 +37,19 @@ class Run:
         self.report, self.stop = options.report, StopFlag()
         self.selected = options.selected_stages(plan)
         self.forced = options.forced_stages(plan)
-        self.verified: set[tuple[str, str]] = (
-            set()
-        )  # (folder, digest) of inputs checked in this run
-        self.failed: dict[str, TransferError] = {}  # key -> why
+        # (folder, digest) of the inputs whose bytes this run has checked.
+        self.verified: set[tuple[str, str]] = set()
+        self.failed: dict[str, TransferError] = {}  # key -> error
 
     def remaining(self) -> list[str]:
-        """What `--force` applies to and was not made again: stages, or members of them."""
+        """The stages that `--force` applies to and that were not made again, or members of them."""
         remaining: list[str] = []
         for name, members in self.plan.names.items():
-            undone = [one for one in members if one in self.forced and one in self.selected]
+            undone = [
+                planned
+                for planned in members
+                if planned in self.forced and planned in self.selected
+            ]
             all_undone = len(undone) == len(members)
             remaining += [name] if all_undone else [planned.label for planned in undone]
         return remaining
@@ -68,8 +71,10 @@ class Run:
                 self.report(f"{planned.label}: FAILED: {problem}")
 
     def skip_if_upstream_failed(self, planned: PlannedStage[Any]) -> bool:
-        """Whether a dependency has failed; then the stage counts as failed too."""
-        failed = [one.label for one in planned.dependencies.values() if one.key in self.failed]
+        """Whether a dependency has failed; the stage then counts as failed too."""
+        failed = [
+            source.label for source in planned.dependencies.values() if source.key in self.failed
+        ]
         if failed:
             problem = f"{planned.label}: not run, since {', '.join(failed)} failed"
             self.failed[planned.key] = TransferError(problem)
@@ -112,10 +117,11 @@ class Run:
         except CorruptArtifact as error:
             self._put_aside(planned, error)
             manifest = None
-        cached = manifest is not None and planned not in self.forced
-        if cached and changed_input(self.store, planned, manifest) is None:
-            return False
-        inputs = {name: self._open(one) for name, one in planned.dependencies.items()}
+        if manifest is not None and planned not in self.forced:
+            changed = changed_input(self.store, planned, manifest)
+            if changed is None:
+                return False
+        inputs = {name: self._open(source) for name, source in planned.dependencies.items()}
         if self.options.restart:
             shutil.rmtree(self.store.checkpoints(planned.key), ignore_errors=True)
         runtime, quiet = self.options.runtime, self.options.quiet
@@ -125,7 +131,7 @@ class Run:
         return True
 
     def _open(self, planned: PlannedStage[Any]) -> tuple[Artifact, Manifest]:
-        """An input, with its bytes compared with its manifest once a run."""
+        """Return an input; once a run, its bytes are compared with its manifest."""
         folder = self.store.folder(planned.uses, planned.key)
         manifest = self.store.find(planned.uses, planned.key)
         if manifest is None:
@@ -136,7 +142,7 @@ class Run:
         return KINDS[manifest.produces](folder), manifest
 
     def _repair(self, planned: PlannedStage[Any], error: CorruptArtifact) -> None:
-        """Put a damaged input aside and run its stage again."""
+        """Move a damaged input aside and run its stage again."""
         for source in planned.dependencies.values():
             folder = self.store.folder(source.uses, source.key)
             if folder == Path(error.folder):
@@ -150,7 +156,7 @@ class Run:
         raise TransferError(f"{planned.label}: {error}") from error
 
     def _put_aside(self, planned: PlannedStage[Any], error: CorruptArtifact) -> None:
-        self.report(f"{planned.label}: damaged ({error}); it is put aside and made again")
+        self.report(f"{planned.label}: damaged ({error}); moved aside and made again")
         self.store.put_aside(self.store.folder(planned.uses, planned.key))
 
     def _is_intact(self, planned: PlannedStage[Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The status of each stage of a plan: cached, resumed or to run, and why."""
+"""The status of each stage of a plan, cached, resumed or to run, and the reason."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class StageStatus:
 def stage_statuses(
     plan: Plan, store: Store, forced: Iterable[PlannedStage[Any]] = ()
 ) -> list[StageStatus]:
-    """The status of each stage, in the plan's order; `forced` ones run again."""
+    """Return the status of each stage, in the plan's order; `forced` ones run again."""
     forced, statuses = set(forced), {}
     last = store.last_run(plan.name)
     for planned in plan:
@@ -44,7 +44,7 @@ def stage_statuses(
 
 
 def changed_input(store: Store, planned: PlannedStage[Any], manifest: Manifest) -> str | None:
-    """The name of an input of a finished stage whose bytes are no longer those that it read."""
+    """Return the name of an input whose bytes are no longer those that a finished stage read."""
     for name, source in planned.dependencies.items():
         present = find_manifest(store, source)  # damage is reported where something reads it
         recorded = manifest.inputs.get(name)
@@ -54,7 +54,7 @@ def changed_input(store: Store, planned: PlannedStage[Any], manifest: Manifest) 
 
 
 def find_manifest(store: Store, planned: PlannedStage[Any]) -> Manifest | None:
-    """The manifest of a stage's artifact; None where it is missing or damaged."""
+    """Return the manifest of a stage's artifact; None where it is missing or damaged."""
     try:
         return store.find(planned.uses, planned.key)
     except CorruptArtifact:
@@ -81,7 +81,7 @@ def _status(
     if (changed := changed_input(store, planned, manifest)) is not None:
         return StageStatus(planned, RUN, f"input {changed} was made again with other bytes")
     if any(earlier[source.key].pending for source in planned.dependencies.values()):
-        return StageStatus(planned, CACHED, "unless an input comes out different")
+        return StageStatus(planned, CACHED, "unless an input changes")
     notes = [planned.note] if planned.note else []
     if manifest.source and manifest.source != source_digest(type(planned.stage)):
         version = planned.stage.version
@@ -90,7 +90,7 @@ def _status(
 
 
 def _checkpoint_progress(store: Store, planned: PlannedStage[Any]) -> str:
-    """How far an interrupted run of the stage came; empty where there is no checkpoint."""
+    """How far an interrupted run of the stage came; empty without a checkpoint."""
     try:
         progress = read_json(store.checkpoints(planned.key) / "progress.json")
         return str(progress.get("progress", ""))

@@ -1,4 +1,4 @@
-"""JSON Schema of pipeline files, for editors."""
+"""JSON Schema of pipeline files, for completion and checks in editors."""
 
 from __future__ import annotations
 
@@ -16,33 +16,29 @@ from transfer.stage.backbone_option import is_backbone_option
 from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage, stage_names
 
+Schema = dict[str, Any]
 
-def pipeline_schema() -> dict[str, Any]:
-    """JSON Schema of pipeline files: point an editor's YAML support at it for completion and checks."""
-    definitions: dict[str, Any] = {}
+VARIABLE = {"type": "string", "pattern": r"\$\{.*\}"}
+DATA = {"$ref": "#/$defs/data"}
+
+
+def pipeline_schema() -> Schema:
+    """Return the JSON Schema of pipeline files, with the stages that are installed."""
+    definitions: Schema = {}
     variants = []
     for name in stage_names():
         try:
             kind = find_stage(name, Path.cwd())
         except UsageError:
             continue
-        found = _own_schema(kind, definitions)
-        found["properties"] = {
-            "uses": {"const": name},
-            "seed": {"type": "integer"},
-            "data": {"$ref": "#/$defs/data"},
-            **found["properties"],
-        }
-        if not kind.images:
-            del found["properties"]["data"]
-        found["required"] = ["uses", *found.get("required", [])]
-        variants.append(_or_variable(found))
+        variants.append(_or_variable(_stage_schema(name, kind, definitions)))
     image_spec = _own_schema(ImageSpec, definitions)
     definitions["data"] = {"anyOf": [{"type": "string"}, image_spec]}
     header = _or_variable(_own_schema(PipelineHeader, definitions))["properties"]
-    header["data"] = {"$ref": "#/$defs/data"}
-    definitions = {name: _or_variable(one) for name, one in definitions.items()}
-    named = {
+    header["data"] = DATA
+    definitions = {name: _or_variable(schema) for name, schema in definitions.items()}
+    # A stage whose class is in a file beside the pipeline, or depends on a matrix variable.
+    other_stage = {
         "type": "object",
         "properties": {"uses": {"type": "string", "pattern": r"(\.py:|\$\{)"}},
         "required": ["uses"],
@@ -50,7 +46,7 @@ def pipeline_schema() -> dict[str, Any]:
     stages = {
         "type": "object",
         "minProperties": 1,
-        "additionalProperties": {"anyOf": [*variants, named]},
+        "additionalProperties": {"anyOf": [*variants, other_stage]},
     }
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -63,33 +59,45 @@ def pipeline_schema() -> dict[str, Any]:
     }
 
 
-def _or_variable(schema: Any, value: bool = False) -> Any:
-    """The schema in which any value may be a matrix variable, `${name}`, as well."""
+def _stage_schema(name: str, kind: type[Stage], definitions: Schema) -> Schema:
+    """The schema of a stage with its common options."""
+    schema = _own_schema(kind, definitions)
+    common: Schema = {"uses": {"const": name}, "seed": {"type": "integer"}}
+    if kind.images:
+        common["data"] = DATA
+    schema["properties"] = {**common, **schema["properties"]}
+    schema["required"] = ["uses", *schema.get("required", [])]
+    return schema
+
+
+def _or_variable(schema: Any, is_value: bool = False) -> Any:
+    """Return the schema in which any value may also be a matrix variable, `${name}`."""
     if isinstance(schema, list):
-        return [_or_variable(one) for one in schema]
+        return [_or_variable(entry) for entry in schema]
     if not isinstance(schema, dict):
         return schema
-    found = {
-        key: one if key == "properties" else _or_variable(one, key == "items")
-        for key, one in schema.items()
+    extended = {
+        key: value if key == "properties" else _or_variable(value, key == "items")
+        for key, value in schema.items()
     }
     if "properties" in schema:
-        properties = schema["properties"].items()
-        found["properties"] = {
-            name: one if name == "uses" else _or_variable(one, True) for name, one in properties
+        extended["properties"] = {
+            name: value if name == "uses" else _or_variable(value, True)
+            for name, value in schema["properties"].items()
         }
-    return {"anyOf": [found, {"type": "string", "pattern": r"\$\{.*\}"}]} if value else found
+    return {"anyOf": [extended, VARIABLE]} if is_value else extended
 
 
-def _own_schema(model: type[BaseModel], definitions: dict[str, Any]) -> dict[str, Any]:
-    found = model.model_json_schema(ref_template="#/$defs/{model}")
-    definitions.update(found.pop("$defs", {}))
-    if issubclass(model, Stage):
-        for name, field in model.model_fields.items():
-            if is_backbone_option(field):
-                variants = found["properties"][name].pop("oneOf", None) or found["properties"][
-                    name
-                ].pop("anyOf")
-                timm = {"type": "string", "pattern": f"^{PREFIX}"}
-                found["properties"][name]["anyOf"] = [{"enum": backbone_names()}, timm, *variants]
-    return found
+def _own_schema(model: type[BaseModel], definitions: Schema) -> Schema:
+    """The schema of a model; those that it refers to go to `definitions`."""
+    schema = model.model_json_schema(ref_template="#/$defs/{model}")
+    definitions.update(schema.pop("$defs", {}))
+    if not issubclass(model, Stage):
+        return schema
+    for name, field in model.model_fields.items():
+        if is_backbone_option(field):
+            option = schema["properties"][name]
+            variants = option.pop("oneOf", None) or option.pop("anyOf")
+            timm = {"type": "string", "pattern": f"^{PREFIX}"}
+            option["anyOf"] = [{"enum": backbone_names()}, timm, *variants]
+    return schema

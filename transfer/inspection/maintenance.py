@@ -1,4 +1,4 @@
-"""Keeping a store in order: verify artifacts, collect garbage, set up a new folder."""
+"""Verify artifacts, collect garbage, and set up a new folder."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def verify(pipeline: Pipeline) -> dict[str, Any]:
 
 
 def verify_text(result: dict[str, Any]) -> str:
-    """The result of `verify` as lines."""
+    """Return the result of `verify` as lines."""
     lines = [f"damaged: {entry['stage']}: {entry['what']}" for entry in result["damaged"]]
     intact, damaged = plural(len(result["intact"]), "artifact"), len(result["damaged"])
     lines.append(f"{intact} intact ({file_size(result['bytes'])} read), {damaged} damaged")
@@ -49,9 +49,10 @@ def verify_text(result: dict[str, Any]) -> str:
 
 
 def collect_garbage(store: Store, delete: bool) -> dict[str, Any]:
-    """List, or delete, artifacts that no pipeline's latest results depend on, and leftovers.
+    """List or delete artifacts that no pipeline's latest results depend on, and leftovers.
 
-    Leftovers of interrupted runs include checkpoints: those stages start anew after a deletion.
+    Leftovers of interrupted runs include checkpoints; without them, a stage starts from the
+    beginning.
     """
     garbage: list[Path] = []
     for opened in (store, store.smoke):
@@ -76,7 +77,7 @@ def collect_garbage(store: Store, delete: bool) -> dict[str, Any]:
 
 
 def garbage_text(result: dict[str, Any]) -> str:
-    """The result of `collect_garbage` as lines."""
+    """Return the result of `collect_garbage` as lines."""
     root, entries = Path(result["store"]), result["entries"]
     lines = [
         f"{file_size(entry['bytes']):>9}  {Path(entry['path']).relative_to(root)}"
@@ -86,12 +87,12 @@ def garbage_text(result: dict[str, Any]) -> str:
     size = f"{result['bytes']:,} bytes ({file_size(result['bytes'])})"
     lines.append(f"{plural(len(entries), 'entry', 'entries')}, {size} {verb}")
     if entries and not result["deleted"]:
-        lines.append("nothing was deleted; add --delete to do it")
+        lines.append("nothing was deleted; add --delete to delete them")
     return "\n".join(lines)
 
 
 def initialize(folder: Path) -> list[str]:
-    """Copy the shipped pipeline files into `folder`/pipelines; return a line a file."""
+    """Copy the shipped pipeline files into `folder`/pipelines; return a line for each."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder}: is a file; name a folder")
     target = folder / "pipelines"
@@ -100,16 +101,16 @@ def initialize(folder: Path) -> list[str]:
     for source in sorted(shipped_folder("pipelines").glob("*.yaml")):
         copy = target / source.name
         if copy.exists():
-            lines.append(f"{copy} exists: not changed")
+            lines.append(f"{copy} exists; not changed")
             continue
         shutil.copyfile(source, copy)
-        lines.append(f"{copy}")
+        lines.append(str(copy))
     lines.append(f"next: transfer run {target / 'jigsawpp_vgg_to_alexnet.yaml'}")
     return lines
 
 
 def _needed_keys(store: Store) -> set[str]:
-    """Keys of the latest artifacts of every pipeline, and of all that they were made from."""
+    """The keys of every pipeline's latest artifacts, and of all that they were made from."""
     needed: set[str] = set()
     waiting = [entry for name in store.pipelines() for entry in store.recorded_artifacts(name)]
     while waiting:

@@ -1,4 +1,4 @@
-"""Views of a pipeline as JSON and as text: the plan, the status, the results, a stage, the graph."""
+"""Views of a pipeline as JSON and as text: plan, status, results, one stage, graph."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any
 from transfer.api import Pipeline
 from transfer.errors import CorruptArtifact
 from transfer.execution.expectation import Expectation, expectation
+from transfer.execution.rerun_reasons import images_text
 from transfer.execution.status import CACHED, StageStatus
 from transfer.stage.base import PlannedStage
-from transfer.utils.formatting import figure_texts, file_size, plural
+from transfer.utils.formatting import figure_texts, file_size, inline_yaml, plural
 
 Json = dict[str, Any]
 
 
 def plan_text(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
-    """A line a stage: cached, resumed (from where), or to run and why."""
+    """Return a line for each stage: cached, resumed (from where), or to run and why."""
     label_width = max((len(status.planned.label) for status in statuses), default=0)
     uses_width = max((len(status.planned.uses) for status in statuses), default=0)
     smoke = "smoke run of " if pipeline.plan.smoke else ""
@@ -40,7 +41,7 @@ def _reason(reason: str, note: str) -> str:
 
 
 def status_json(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> Json:
-    """The status of each stage."""
+    """Return the status of each stage."""
     return {
         "pipeline": pipeline.plan.name,
         "store": str(pipeline.store.root),
@@ -61,7 +62,7 @@ def status_json(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> Json:
 
 
 def status_text(value: Json) -> str:
-    """What `status_json` returns, as lines."""
+    """Return what `status_json` returns, as lines."""
     stages = value["stages"]
     lines = [f"{value['pipeline']}  ({value['store']})"]
     width = max(len(entry["stage"]) for entry in stages)
@@ -74,7 +75,7 @@ def status_text(value: Json) -> str:
 
 
 def results_json(pipeline: Pipeline) -> list[Json]:
-    """The figures, seconds and size of every stage, as far as it is made."""
+    """Return the figures, seconds and size of every stage that is made."""
     return [_result(pipeline, planned) for planned in pipeline.plan]
 
 
@@ -118,7 +119,7 @@ def _verdict(value: Json) -> str:
 
 
 def results_text(value: Sequence[Json]) -> str:
-    """What `results_json` returns, as lines."""
+    """Return what `results_json` returns, as lines."""
     width = max(len(entry["stage"]) for entry in value)
     lines = []
     for entry in value:
@@ -134,7 +135,7 @@ def results_text(value: Sequence[Json]) -> str:
 
 
 def stage_json(pipeline: Pipeline, name: str) -> Json:
-    """Everything known of one stage."""
+    """Return everything known of one stage."""
     planned = pipeline.stage(name)
     manifest = pipeline.store.find(planned.uses, planned.key)
     facts: Json = {
@@ -159,11 +160,12 @@ def stage_json(pipeline: Pipeline, name: str) -> Json:
 
 
 def stage_text(value: Json) -> str:
-    """What `stage_json` returns, as lines."""
+    """Return what `stage_json` returns, as lines."""
     identity, verdict = value["identity"], _verdict(value)
     lines = [f"{value['stage']}  ({value['uses']}, key {value['key']})"]
-    lines += [f"  {name}: {option}" for name, option in identity["options"].items()]
-    lines += [f"  reads {name}: {key}" for name, key in identity["inputs"].items()]
+    options, inputs = identity["options"], identity["inputs"]
+    lines += [f"  {name}: {inline_yaml(option)}" for name, option in options.items()]
+    lines += [f"  reads {images_text(name)}: {key}" for name, key in inputs.items()]
     if "seed" in identity:
         lines.append(f"  seed: {identity['seed']}")
     if not value["made"]:
@@ -188,7 +190,7 @@ def _environment_text(environment: Json) -> str:
 
 
 def graph_json(pipeline: Pipeline) -> list[Json]:
-    """Every stage with what it reads."""
+    """Return every stage with what it reads."""
     return [
         {
             "stage": planned.label,
@@ -201,7 +203,7 @@ def graph_json(pipeline: Pipeline) -> list[Json]:
 
 
 def graph_text(value: Sequence[Json]) -> str:
-    """A line a stage, indented below all that it reads; `<-` names what that is."""
+    """Return a line for each stage, indented below all that it reads; `<-` names its inputs."""
     width = max(len(entry["stage"]) for entry in value)
     depth: dict[str, int] = {}
     lines = []
@@ -216,7 +218,7 @@ def graph_text(value: Sequence[Json]) -> str:
 
 
 def graph_mermaid(value: Sequence[Json]) -> str:
-    """A flowchart in Mermaid, which Markdown viewers draw."""
+    """Return a Mermaid flowchart, which Markdown viewers draw."""
     ids = {entry["stage"]: f"s{number}" for number, entry in enumerate(value)}
     lines = ["flowchart TD"]
     for entry in value:
@@ -224,5 +226,5 @@ def graph_mermaid(value: Sequence[Json]) -> str:
         lines.append(f'  {ids[entry["stage"]]}["{text}"]')
     for entry in value:
         for name, source in entry["reads"].items():
-            lines.append(f"  {ids[source]} -->|{name}| {ids[entry['stage']]}")
+            lines.append(f"  {ids[source]} -->|{images_text(name)}| {ids[entry['stage']]}")
     return "\n".join(lines)

@@ -16,7 +16,7 @@ Inputs = Mapping[str, Mapping[str, str | None]]  # stage -> input -> stage, None
 def named_inputs(node: Node, kind: type[Stage]) -> Iterator[tuple[str, tuple[Any, ...], str, str]]:
     """Yield each input with its path, the stage that it names and the artifact it must make.
 
-    What is no name is left to the check of its type. A list of one name counts as that name.
+    A value of another type is left to the check of types. A list of one name counts as that name.
     """
     for option, artifact in kind.input_fields().items():
         value = node.value[option].value if option in node.value else None
@@ -50,7 +50,15 @@ def topological_order(inputs: Inputs) -> tuple[list[str], list[list[str]]]:
 
 
 def required_stages(selected: set[str], order: list[str], inputs: Inputs) -> set[str]:
-    """The selected stages and their dependencies; all, where none is selected or one is unknown."""
+    """Return the selected stages and their dependencies.
+
+    All stages where none is selected, or one that the file does not have.
+
+    Args:
+        selected: names of stages.
+        order: all stages in topological order.
+        inputs: the stages that each one names.
+    """
     if not selected or not selected <= set(order):
         return set(order)
     required = set(selected)
@@ -63,7 +71,13 @@ def required_stages(selected: set[str], order: list[str], inputs: Inputs) -> set
 def matrix_variables(
     draft: DraftStage, inputs: Mapping[str, PlannedStage[Stage]], root: Node
 ) -> set[str]:
-    """The matrix variables that a stage, or anything upstream of it, is written with."""
+    """Return the matrix variables that a stage, or one upstream of it, depends on.
+
+    Args:
+        draft: the stage.
+        inputs: its planned inputs.
+        root: the document before variables were replaced.
+    """
     shared = ["seed", "data"] if draft.kind.images else ["seed"]
     nodes = [root.value["stages"].value[draft.name]]
     nodes += [root.value[key] for key in shared if key in root.value and not draft.option(key)]

@@ -1,4 +1,4 @@
-"""A stage of a pipeline file while it is checked: what could be read of it so far."""
+"""A stage of a pipeline file that is not fully checked yet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from transfer.stage.base import Stage
 
 @dataclass
 class DraftStage:
-    """A stage with its place in the file. A field is None where it is faulty, and reported."""
+    """A stage with its place in the file; a field is None where a fault of it was reported."""
 
     name: str
     uses: str
@@ -30,15 +30,15 @@ class DraftStage:
         return f"stages.{self.name}"
 
     def marks(self) -> dict[str, str]:
-        """Option -> FILE:LINE:COLUMN; the empty name stands for the stage."""
+        """Map each option to FILE:LINE:COLUMN; the empty name is the stage itself."""
         return {"": str(self.node.mark)} | {
             name: str(mark) for name, mark in self.node.keys.items()
         }
 
     def own_data(self) -> bool:
-        """Whether the stage names an image set of its own."""
+        """Whether the stage has its own `data`."""
         return "data" in self.node.keys
 
     def option(self, name: str) -> Any:
-        """The node of an option, or None."""
+        """Return the node of an option, or None."""
         return self.node.value.get(name)

@@ -1,4 +1,4 @@
-"""Files that the options of a pipeline file name: found, digested, or replaced in a smoke run."""
+"""Files that the options of a pipeline file name: find, digest, or replace them in a smoke run."""
 
 from __future__ import annotations
 
@@ -29,8 +29,13 @@ class FileInputs:
     def resolve(self, stage: Stage, node: Node, where: str) -> tuple[Stage | None, str]:
         """Return `stage` with its files digested, and a note for the user.
 
-        None, and a fault, where a file cannot be read. In a smoke run a missing file is replaced as
-        the stage's `stand_ins` say, with a note.
+        None, and a fault, where a file cannot be read. In a smoke run the stage's `stand_ins`
+        replace a missing file, with a note.
+
+        Args:
+            stage: the stage.
+            node: its node, for the place of a fault.
+            where: its path in the file.
         """
         changes: dict[str, Any] = {}
         notes: list[str] = []
@@ -47,10 +52,12 @@ class FileInputs:
                     self.faults.add(mark, f"{where}.{name}", problem)
                     return None, ""
                 changes |= stage.stand_ins[name]
-                replaced = [
-                    f"`{k}: {inline_yaml(v)}`" for k, v in stage.stand_ins[name].items() if v
+                stand_ins = [
+                    f"`{option}: {inline_yaml(value)}`"
+                    for option, value in stage.stand_ins[name].items()
+                    if value
                 ]
-                notes.append(f"{', '.join(replaced)} replaces {path}, which is missing")
+                notes.append(f"{', '.join(stand_ins)} replaces {path}, which is missing")
             else:
                 changes[name] = OptionFile(path=str(path), digest=digest)
         return (stage.model_copy(update=changes) if changes else stage), "; ".join(notes)

@@ -1,4 +1,4 @@
-"""The image sets that the stages of a pipeline read: which split, packed how, and what is wrong."""
+"""Plan the images that the stages of a pipeline read: which split of which set, packed how."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class ImagePlanner:
 
     def __init__(self, sets: ImageSets, smoke: bool, faults: Faults):
         self.sets, self.smoke, self.faults = sets, smoke, faults
-        # A fault of the pipeline's own set -> the stages that read it.
+        # A fault of the pipeline's `data:` -> the stages that read it.
         self.unreadable: dict[tuple[Mark, str, str], dict[str, None]] = {}
         self.complete: dict[str, None] = {}  # the stages that have all their images
 
@@ -35,19 +35,19 @@ class ImagePlanner:
         Args:
             draft: the stage.
             inputs: its planned inputs; None where one of them is faulty.
-            top: the document's root, for the place of the pipeline's own `data`.
+            top: the document, for the place of its `data`.
         """
         packs: dict[str, PlannedPack] = {}
-        for role, wanted in draft.kind.images.items():
-            if wanted.same_as and not draft.own_data():
+        for role, image_input in draft.kind.images.items():
+            if image_input.same_as and not draft.own_data():
                 if inputs is None:
                     return None
-                source = next(iter(inputs_named(inputs, wanted.same_as)), None)
+                source = next(iter(inputs_named(inputs, image_input.same_as)), None)
                 pack = source_pack(source) if source is not None else None
                 if pack is not None:
                     packs[role] = pack
                     continue
-            pack = self._plan_split(draft, wanted, top)
+            pack = self._plan_split(draft, image_input, top)
             if pack is None:
                 return None
             packs[role] = pack
@@ -57,12 +57,14 @@ class ImagePlanner:
             self.complete[draft.name] = None
         return packs
 
-    def _plan_split(self, draft: DraftStage, wanted: ImageInput, top: Node) -> PlannedPack | None:
+    def _plan_split(
+        self, draft: DraftStage, image_input: ImageInput, top: Node
+    ) -> PlannedPack | None:
         """Plan the packing of one split of the set that `data:` names; None after a fault."""
         if draft.data_faulty:
             return None
         if draft.data is None:
-            problem = "reads images, but no `data:` names any; add it here or for the whole file"
+            problem = "reads images, but `data:` is missing; add it here or for the whole file"
             self.faults.add(draft.node.mark, draft.where, problem)
             return None
         if draft.own_data() and (problem := split_fault(draft.kind, draft.data)):
@@ -71,9 +73,9 @@ class ImagePlanner:
             )
             return None
         one_split = len(draft.kind.images) == 1
-        spec = draft.data if one_split else spec_for(wanted.split, draft.data)
+        spec = draft.data if one_split else spec_for(image_input.split, draft.data)
         try:
-            return self._pack(spec, wanted)
+            return self._pack(spec, image_input)
         except (TransferError, OSError) as error:
             if draft.own_data():
                 self.faults.add(draft.node.keys["data"], f"{draft.where}.data", str(error))
@@ -82,7 +84,7 @@ class ImagePlanner:
                 self.unreadable.setdefault(fault, {})[draft.name] = None
             return None
 
-    def _pack(self, spec: ImageSpec, wanted: ImageInput) -> PlannedPack:
+    def _pack(self, spec: ImageSpec, image_input: ImageInput) -> PlannedPack:
         note = ""
         if self.smoke:
             spec = spec.model_copy(update={"limit": min(spec.limit or SMOKE_IMAGES, SMOKE_IMAGES)})
@@ -94,7 +96,7 @@ class ImagePlanner:
                 spec = ImageSpec(
                     card="drawings", split=None, limit=spec.limit, size=spec.size or size
                 )
-        pack = self.sets.pack(spec, wanted.split, wanted.needs_labels)
+        pack = self.sets.pack(spec, image_input.split, image_input.needs_labels)
         name = f"{Path(spec.location).name or spec.location}/{pack.split}"
         return PlannedStage(name, PACK, pack, note="; ".join(filter(None, [note, pack.note])))
 
@@ -104,21 +106,21 @@ class ImagePlanner:
         if problem := overlap(splits, draft.kind):
             self.faults.add(draft.node.mark, draft.where, problem)
             return False
-        for role, wanted in draft.kind.images.items():
-            for planned in inputs_named(inputs, wanted.same_as) if wanted.same_as else ():
+        for role, image_input in draft.kind.images.items():
+            for planned in inputs_named(inputs, image_input.same_as) if image_input.same_as else ():
                 if problem := self._other_images(planned, packs[role]):
-                    mark = draft.node.mark_at((wanted.same_as,))
-                    self.faults.add(mark, f"{draft.where}.{wanted.same_as}", problem)
+                    mark = draft.node.mark_at((image_input.same_as,))
+                    self.faults.add(mark, f"{draft.where}.{image_input.same_as}", problem)
                     return False
         return True
 
     def _other_images(self, planned: PlannedStage[Stage], pack: PlannedPack) -> str:
-        """The problem of an input made from other images than it is joined to; empty where none."""
+        """What is wrong where an input was made from another set; empty where nothing is."""
         source = source_pack(planned)
         if source is None or source.stage.shares_ids(pack.stage):
             return ""
         if self.smoke and (source.note or pack.note):
-            return ""  # drawings in the place of a set share no ids with it
+            return ""  # drawings that replace a set have other ids
         return (
             f"'{planned.name}' was made from {source.stage.set_name}, but the images are those of "
             f"{pack.stage.set_name}; the same id names another image there"
@@ -131,6 +133,6 @@ class ImagePlanner:
             lines = [f"{first} (read by {', '.join(readers)})", *more]
             if self.complete.keys() - readers:
                 lines.append(
-                    "  the other stages do not read it: name the stages to run after the file"
+                    "  the other stages do not read it; name the stages to run after the file"
                 )
             self.faults.add(mark, where, "\n".join(lines))

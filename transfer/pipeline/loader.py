@@ -1,4 +1,4 @@
-"""Reads a pipeline file, checks all of it, and makes the plan of every member's stages."""
+"""Read a pipeline file, check all of it, and plan the stages of every member of its matrix."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from transfer.artifacts import KINDS, Scores
+from transfer.artifacts import KINDS
 from transfer.datasets.image_sets import ImageSets
 from transfer.errors import InvalidOption, UsageError, did_you_mean
 from transfer.pipeline import matrix
@@ -17,22 +17,19 @@ from transfer.pipeline.dependencies import (
     required_stages,
     topological_order,
 )
+from transfer.pipeline.document_checks import check_keys, check_selected_names, expected_ranges
 from transfer.pipeline.draft_stage import DraftStage
 from transfer.pipeline.file_inputs import FileInputs
 from transfer.pipeline.image_planning import ImagePlanner
 from transfer.pipeline.plan import PipelineHeader, Plan
 from transfer.pipeline.stage_reader import StageReader
 from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.yaml_document import FAULTY, Faults, Node, read_document
+from transfer.pipeline.yaml_document import Faults, Node, read_document
 from transfer.stage.base import PlannedStage, Stage
-from transfer.storage.manifest import KEY_LENGTH
 from transfer.storage.store import Store
 from transfer.utils.stamp_cache import StampCache
 
-PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
-STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which separates steps of --set
 KEEPS_EXPECTATIONS = {"seed", "expected"}  # keys that --set may replace with scores as expected
-KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a command may name a stage by its key too
 
 
 def load_plan(
@@ -50,8 +47,8 @@ def load_plan(
         store: where surveys of image sets are cached.
         sets: replacements, as for `--set`.
         smoke: make every stage small, and replace image sets that are missing.
-        stages: plan only these and their dependencies. The images of other stages are not looked
-            at, so a set without labels is enough for the first stages of a file.
+        stages: plan only these and their dependencies. Images of other stages may be missing, so a
+            set without labels is enough for the first stages of a file.
     """
     faults = Faults()
     root = read_document(path, faults)
@@ -67,7 +64,7 @@ def load_plan(
 
 
 class _Loader:
-    """Goes on after a fault with all that does not depend on it, so that every fault is reported."""
+    """Continues after a fault with all that does not depend on it, to report every fault."""
 
     def __init__(
         self, path: Path, store: Store, smoke: bool, faults: Faults, stages: Sequence[str]
@@ -85,7 +82,8 @@ class _Loader:
     def load(self, root: Node) -> Plan:
         """Check the document and plan the stages of every member of its matrix."""
         stages = root.value.get("stages", Node(None, root.mark))
-        self._check_keys(root, stages)
+        check_keys(root, stages, self.faults)
+        check_selected_names(self.selected, stages, self.path)
         header = PipelineHeader()
         for member in matrix.expand(root.value.get("matrix"), self.faults):
             values = {key: node for key, node in root.value.items() if key != "matrix"}
@@ -98,34 +96,10 @@ class _Loader:
         name = header.name or self.path.stem
         return Plan(name, self.path, list(self.by_key.values()), self.names, self.smoke)
 
-    def _check_keys(self, root: Node, stages: Node) -> None:
-        known = [*PipelineHeader.model_fields, "matrix", "stages"]
-        for key, mark in root.keys.items():
-            if key not in known:
-                self.faults.add(mark, key, f"unknown key{did_you_mean(key, known)}")
-        is_mapping = isinstance(stages.value, dict)
-        if stages.value is not FAULTY and (not is_mapping or not stages.value):
-            problem = "must be a mapping of at least one stage"
-            self.faults.add(root.mark_at(("stages",)), "stages", problem)
-        for name, mark in stages.keys.items():
-            if not STAGE_NAME.fullmatch(name):
-                problem = "the name of a stage may have letters, digits, '_' and '-' only"
-                self.faults.add(mark, f"stages.{name}", problem)
-        for name in sorted(self.selected) if is_mapping else ():
-            if name not in stages.value and STAGE_NAME.fullmatch(name) and not KEY.fullmatch(name):
-                raise UsageError(
-                    f"{self.path}: no stage '{name}'{did_you_mean(name, stages.value)}"
-                )
-        name = root.value.get("name")
-        text = name.value if name is not None and isinstance(name.value, str) else "x"
-        if not PIPELINE_NAME.fullmatch(text):
-            problem = "may have letters, digits, '_', '-' and '.' only"
-            self.faults.add(root.keys["name"], "name", problem)
-
     def _plan_member(
         self, root: Node, top: Node, header: PipelineHeader, member: dict[str, Any]
     ) -> None:
-        """Check the stages of a member, and add them to the plan where nothing is wrong."""
+        """Check the stages of a member, and add them to the plan where none has a fault."""
         stages = top.value["stages"]
         nodes = {
             name: Node(node.value, stages.keys[name], node.keys)
@@ -136,7 +110,7 @@ class _Loader:
             if (kind := self.reader.kind(name, node)) is not None:
                 kinds[name] = kind
         inputs = {name: self._inputs(name, nodes, kinds) for name in kinds}
-        expected = self._expected(top, header, kinds)
+        expected = expected_ranges(top, header, kinds, self.faults)
         order, cycles = topological_order(inputs)
         for cycle in cycles:
             problem = f"dependency cycle: {' -> '.join(cycle)}"
@@ -164,7 +138,7 @@ class _Loader:
         top: Node,
         member: dict[str, Any],
     ) -> PlannedStage[Stage] | None:
-        """Join a stage with its inputs and images; None where anything of it is faulty."""
+        """Join a stage with its inputs and images; None where any of them is faulty."""
         if draft.stage is not None:
             draft.stage, note = self.files.resolve(draft.stage, draft.node, draft.where)
             draft.note = "; ".join(filter(None, [draft.note, note]))
@@ -186,28 +160,10 @@ class _Loader:
             marks=draft.marks(),
         )
 
-    def _expected(
-        self, top: Node, header: PipelineHeader, kinds: dict[str, type[Stage]]
-    ) -> dict[str, tuple[float, float]]:
-        """Stage -> the expected range of its main figure; each fault is reported at its place."""
-        if header.expected is FAULTY:
-            return {}
-        stages = top.value["stages"].value
-        for name, (low, high) in header.expected.items():
-            mark, where = top.mark_at(("expected", name)), f"expected.{name}"
-            if name not in stages:
-                self.faults.add(mark, where, f"no stage '{name}'{did_you_mean(name, stages)}")
-            elif name in kinds and not issubclass(kinds[name].produces, Scores):
-                made = kinds[name].produces.__name__
-                self.faults.add(mark, where, f"the stage makes {made}; name one that makes Scores")
-            elif low > high:
-                self.faults.add(mark, where, f"{low:g} is above {high:g}; write [low, high]")
-        return {name: (low, high) for name, (low, high) in header.expected.items()}
-
     def _inputs(
         self, name: str, nodes: dict[str, Node], kinds: dict[str, type[Stage]]
     ) -> dict[str, str | None]:
-        """Input -> the stage that it names; None where that stage is faulty or unsuitable."""
+        """Map each input to the stage that it names; None where that is faulty or unsuitable."""
         inputs: dict[str, str | None] = {}
         for option, path, source, artifact in named_inputs(nodes[name], kinds[name]):
             mark, where = nodes[name].mark_at(path), ".".join(map(str, ("stages", name, *path)))
@@ -240,21 +196,22 @@ class _Loader:
             self.faults.add(draft.node.mark, draft.where, problem)
 
     def _add(self, order: list[PlannedStage[Stage]]) -> None:
-        """Add a member's stages to the plan; it shares those that an earlier member has too."""
+        """Add a member's stages to the plan; those that an earlier member has are shared."""
         for planned in order:
             for role, pack in planned.images.items():
                 if any(
                     other.name == pack.name and key != pack.key
                     for key, other in self.by_key.items()
                 ):
-                    pack.name += f"@{pack.key[:6]}"  # the same set packed otherwise, or a namesake
+                    # The same set packed in another way, or another set of that name.
+                    pack.name += f"@{pack.key[:6]}"
                 planned.images[role] = self.by_key.setdefault(pack.key, pack)
             planned.inputs = {
                 name: self.by_key[other.key] for name, other in planned.inputs.items()
             }
             shared = self.by_key.setdefault(planned.key, planned)
             shared.members.append(planned.member)
-            if shared.name == planned.name:  # variables that differ make no difference here
+            if shared.name == planned.name:  # variables that differ do not change the result
                 shared.member = {
                     name: value
                     for name, value in shared.member.items()

@@ -16,10 +16,9 @@ from transfer.stage.base import PlannedStage, upstream_stages
 
 COMMON_OPTIONS = {
     "uses": "the method: see `transfer list stages`",
-    "data": "another image set for this stage than the pipeline's",
-    "seed": "another seed for this stage than the pipeline's",
+    "data": "the image set of this stage, instead of the pipeline's",
+    "seed": "the seed of this stage, instead of the pipeline's",
 }
-
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Span = Annotated[list[Percent], Field(min_length=2, max_length=2)]
@@ -34,10 +33,10 @@ class PipelineHeader(BaseModel):
         default=None, description="the pipeline's name; by default that of the file"
     )
     seed: int = Field(
-        default=0, ge=0, lt=2**32, description="the seed of every stage that draws anything"
+        default=0, ge=0, lt=2**32, description="the seed of all stages that draw random numbers"
     )
     data: ImageSpec | None = Field(
-        default=None, description="the image set of all stages that name none of their own"
+        default=None, description="the image set of all stages without their own"
     )
     expected: dict[str, Span] = Field(
         default_factory=dict,
@@ -47,7 +46,7 @@ class PipelineHeader(BaseModel):
 
 @dataclass
 class Plan:
-    """The stages of all members, each after its dependencies. A stage that members share is once here."""
+    """The stages of all members, each after its dependencies; members share equal stages."""
 
     name: str
     file: Path
@@ -59,7 +58,7 @@ class Plan:
         return iter(self.stages)
 
     def narrowed(self, names: Sequence[str]) -> Plan:
-        """The plan of the named stages and their dependencies; all stages where none is named."""
+        """Return the plan of the named stages and their dependencies; all where none is named."""
         if not names:
             return self
         kept = {
@@ -79,9 +78,9 @@ class Plan:
         )
 
     def find(self, name: str) -> list[PlannedStage[Any]]:
-        """The stages with that name, label or key, or with the values in `name[k=200,seed=0]`.
+        """Return the stages with a name, label or key, or with the values in `name[k=200,seed=0]`.
 
-        UsageError names the nearest one where there is none.
+        Raises UsageError with the nearest one where none matches.
         """
         matches = self.names.get(name) or [
             planned for planned in self.stages if name in (planned.label, planned.key)
@@ -99,7 +98,7 @@ class Plan:
         return matches
 
     def _suggestion(self, stage: str, values: set[str]) -> str:
-        """What may be meant by the name of a stage with values that no member has."""
+        """Return what may be meant by a name that no stage or member has."""
         if stage not in self.names:
             return did_you_mean(stage, self.names)
         known = {

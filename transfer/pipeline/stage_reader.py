@@ -1,4 +1,4 @@
-"""Reads the stages of a pipeline file one by one: their class, options, seed and image set."""
+"""Read the stages of a pipeline file one by one: their class, options, seed and image set."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class StageReader:
         self.base_dir, self.smoke, self.faults = base_dir, smoke, faults
 
     def header(self, top: Node) -> PipelineHeader:
-        """The head of the file. Each key is checked alone, so that a faulty one hides no other."""
+        """Read the head of the file. Each key is checked alone, so that no fault hides another."""
         values: dict[str, Any] = {}
         for key in PipelineHeader.model_fields.keys() & top.value.keys():
             values[key] = self._header_value(key, top, "")
         return PipelineHeader.model_construct(**values)
 
     def kind(self, name: str, node: Node) -> type[Stage] | None:
-        """The class that `uses` names; None after a fault."""
+        """Return the class that `uses` names; None after a fault."""
         where = f"stages.{name}"
         if node.value is FAULTY:
             return None
@@ -54,7 +54,14 @@ class StageReader:
             return None
 
     def read(self, name: str, node: Node, kind: type[Stage], header: PipelineHeader) -> DraftStage:
-        """The stage with its options, seed and image set."""
+        """Read a stage with its options, seed and image set.
+
+        Args:
+            name: its name.
+            node: its node in the document.
+            kind: its class.
+            header: the head of the file.
+        """
         where, uses = f"stages.{name}", node.value["uses"].value
         seed, data = header.seed, header.data
         if "seed" in node.value:
@@ -84,7 +91,7 @@ class StageReader:
         return draft
 
     def _header_value(self, key: str, node: Node, where: str) -> Any:
-        """A value that the head of the file may have too; FAULTY after a fault."""
+        """Check a value that the head of the file may have too; FAULTY after a fault."""
         checked = self._validate(PipelineHeader, {key: node.value[key].plain()}, node, where)
         if checked is None:
             return FAULTY
@@ -110,7 +117,7 @@ class StageReader:
 
 
 def _from_working_directory(spec: Any, node: Node) -> Any:
-    """An image set whose path came with `--set` starts at the working directory."""
+    """Return an image set; a path that came with `--set` starts at the working directory."""
     for layout in ("folder", "hdf5", "tar", "path"):
         path = getattr(spec, layout, None)
         value = node.value.get(layout, node) if isinstance(node.value, dict) else node

@@ -1,20 +1,27 @@
-"""What is put into a document that is read: values that `--set` replaces, and variables of the matrix."""
+"""Replace values of a document: those that `--set` names, and variables of the matrix."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from transfer.errors import UsageError, did_you_mean
 from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node, parse
-from transfer.utils.formatting import inline_yaml, value_text
+from transfer.utils.formatting import inline_yaml, plural, value_text
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}")
 
 
 def apply_set(root: Node, assignment: str, faults: Faults) -> Node:
-    """`root` with one value replaced, as `--set stages.clusters.k=100` asks; the value is read as YAML."""
+    """Return `root` with one value replaced.
+
+    Args:
+        root: the document.
+        assignment: as for `--set`: `stages.clusters.k=100`; the value is read as YAML.
+        faults: where a path that the document does not have goes.
+    """
     words = f"--set {assignment}"
     path, equals, text = assignment.partition("=")
     if not equals or not all(step.strip() for step in path.split(".")):
@@ -23,44 +30,61 @@ def apply_set(root: Node, assignment: str, faults: Faults) -> Node:
         )
     mark = Mark(words)
     value = parse(text, words, faults, placed=False) if text.strip() else Node(None, mark)
-    return _replaced(root, path.strip().split("."), value, mark, faults, path.strip())
+    path = path.strip()
+    return _Replacement(value, mark, path, faults).apply(root, path.split("."))
 
 
-def _replaced(
-    node: Node, path: list[str], value: Node, mark: Mark, faults: Faults, where: str
-) -> Node:
-    if not path or node.value is FAULTY:
-        return value if not path else node
-    step, rest = path[0], path[1:]
-    if isinstance(node.value, list):
-        if not step.isdecimal() or int(step) >= len(node.value):
-            faults.add(
-                mark, where, f"no entry '{step}': there are {len(node.value)}, counted from 0"
-            )
+@dataclass(frozen=True)
+class _Replacement:
+    """A value that replaces another one."""
+
+    value: Node
+    mark: Mark
+    where: str  # the whole path
+    faults: Faults
+
+    def apply(self, node: Node, path: list[str]) -> Node:
+        """Return `node` with the value at `path` replaced; a fault leaves it unchanged."""
+        if not path:
+            return self.value
+        if node.value is FAULTY:
             return node
-        below = _replaced(node.value[int(step)], rest, value, mark, faults, where)
-        return Node([below if i == int(step) else n for i, n in enumerate(node.value)], node.mark)
-    if not isinstance(node.value, dict):
-        parent = where.removesuffix("." + ".".join(path))
-        faults.add(
-            mark,
-            where,
-            f"{value_text(node.value)} has no '{step}': replace it as a whole, --set {parent}='{{...}}'",
+        if isinstance(node.value, list):
+            return self._in_list(node, path)
+        if isinstance(node.value, dict):
+            return self._in_mapping(node, path)
+        parent = self.where.removesuffix("." + ".".join(path))
+        problem = f"{value_text(node.value)} has no '{path[0]}'; replace it as a whole"
+        return self._fault(node, f"{problem}, --set {parent}='{{...}}'")
+
+    def _in_list(self, node: Node, path: list[str]) -> Node:
+        step, rest = path[0], path[1:]
+        if not step.isdecimal() or int(step) >= len(node.value):
+            entries = plural(len(node.value), "entry", "entries")
+            return self._fault(node, f"no entry '{step}'; the list has {entries}, counted from 0")
+        entries = list(node.value)
+        entries[int(step)] = self.apply(entries[int(step)], rest)
+        return Node(entries, node.mark)
+
+    def _in_mapping(self, node: Node, path: list[str]) -> Node:
+        step, rest = path[0], path[1:]
+        if not rest:
+            values, keys = {**node.value, step: self.value}, {**node.keys, step: self.mark}
+            return Node(values, node.mark, keys)
+        if step not in node.value:
+            hint = did_you_mean(step, node.value)
+            return self._fault(node, f"the file has no '{step}' there{hint}")
+        return Node(
+            {**node.value, step: self.apply(node.value[step], rest)}, node.mark, {**node.keys}
         )
+
+    def _fault(self, node: Node, problem: str) -> Node:
+        self.faults.add(self.mark, self.where, problem)
         return node
-    if rest and step not in node.value:
-        faults.add(mark, where, f"the file has no '{step}' there{did_you_mean(step, node.value)}")
-        return node
-    below = _replaced(node.value[step], rest, value, mark, faults, where) if rest else value
-    return Node(
-        {**node.value, step: below},
-        node.mark,
-        {**node.keys, step: mark if not rest else node.keys[step]},
-    )
 
 
 def variables_in(node: Node) -> set[str]:
-    """The names of all `${name}` in `node`."""
+    """Return the names of all `${name}` in `node`."""
     if isinstance(node.value, dict):
         return set().union(*map(variables_in, node.value.values()))
     if isinstance(node.value, list):
@@ -69,15 +93,15 @@ def variables_in(node: Node) -> set[str]:
 
 
 def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node:
-    """`node` with `${name}` replaced; a string that is nothing but `${name}` takes the variable's own type."""
+    """Return `node` with each `${name}` replaced by the value of a matrix variable.
+
+    A string that is `${name}` and nothing else takes the type of the variable.
+    """
     if isinstance(node.value, dict):
-        return Node(
-            {k: substitute(n, variables, faults) for k, n in node.value.items()},
-            node.mark,
-            node.keys,
-        )
+        values = {key: substitute(value, variables, faults) for key, value in node.value.items()}
+        return Node(values, node.mark, node.keys)
     if isinstance(node.value, list):
-        return Node([substitute(n, variables, faults) for n in node.value], node.mark)
+        return Node([substitute(entry, variables, faults) for entry in node.value], node.mark)
     if not isinstance(node.value, str) or "${" not in node.value:
         return node
     names = VARIABLE.findall(node.value)
@@ -85,7 +109,6 @@ def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node
         faults.add(node.mark, "", f"no matrix variable '{name}'{did_you_mean(name, variables)}")
     if any(variables.get(name, FAULTY) is FAULTY for name in names):
         return Node(FAULTY, node.mark)
-    whole = VARIABLE.fullmatch(node.value)
-    if whole:
+    if whole := VARIABLE.fullmatch(node.value):
         return Node(variables[whole[1]], node.mark)
     return Node(VARIABLE.sub(lambda match: inline_yaml(variables[match[1]]), node.value), node.mark)

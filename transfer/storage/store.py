@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from transfer.errors import CorruptArtifact, LockHeld
+from transfer.storage.layout import ANSWERS
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import flush, hash_file, write_atomic
 
@@ -46,7 +47,7 @@ class Store:
     @property
     def answer_cache(self) -> Path:
         """The folder that caches the output of commands with nothing to do."""
-        return self.root / ".answers"
+        return self.root / ANSWERS
 
     def log_path(self, key: str) -> Path:
         """Return the file for the traceback of a failed stage."""

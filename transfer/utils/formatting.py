@@ -42,8 +42,8 @@ def figure_text(value: Any) -> str:
 
 
 def figure_texts(figures: Mapping[str, Any], separator: str = " ") -> list[str]:
-    """Format each figure with its name."""
-    return [f"{name}{separator}{figure_text(value)}" for name, value in figures.items()]
+    """Format each figure with its name and unit."""
+    return [f"{name}{separator}{named_figure_text(name, value)}" for name, value in figures.items()]
 
 
 def inline_yaml(value: Any) -> str:
@@ -71,3 +71,12 @@ def fault_list(faults: Sequence[str]) -> str:
     more = len(faults) - LISTED_FAULTS
     lines = [*faults[:LISTED_FAULTS], *([f"... and {more} more"] if more > 0 else [])]
     return "".join(f"\n  {line}" for line in lines)
+
+
+def named_figure_text(name: str, value: Any) -> str:
+    """Format a figure by its name: `92.1 %` for an accuracy from 0 to 1, `1,200` for a count."""
+    if isinstance(value, float) and name.endswith("accuracy"):
+        return f"{100 * value:.1f} %"
+    if isinstance(value, int) and not isinstance(value, bool):
+        return f"{value:,}"
+    return figure_text(value)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from transfer.plugin import (
     DatasetInfo,
@@ -44,6 +44,7 @@ class UpsideDown(Pretext):
         turned = rng.chance(self.share)
         shown = torch.where(turned[:, None, None, None], images.flip(2, 3), images)
         inputs = normalize(shown, self.normalization)
-        logits = network["head"](backbone_features(network["backbone"], inputs))
+        backbone = cast("Network", network["backbone"])
+        logits = network["head"](backbone_features(backbone, inputs))
         accuracy = (logits.argmax(1) == turned).float().mean()
         return F.cross_entropy(logits, turned.long()), {"accuracy": accuracy}

@@ -1,0 +1,3 @@
+"""Names of folders in a store that a command must find before it imports the store."""
+
+ANSWERS = ".answers"  # outputs of commands that had nothing to do
