@@ -36,7 +36,7 @@ WORDS = {
     r"\bof one's own\b|\bones own\b": "own",
     r"\bof nothing\b|\bfor nothing\b": "a plain clause",
     r"\bcolour|\bgrey\b|normalis|\bcentre|neighbour": "American spelling",
-    r"optimis(e|er|ing)|\blicence|labelled\b": "American spelling",
+    r"optimis(e|er|ing)|\blicence|labelled(?!by)\b": "American spelling",
 }
 # Of code: names that say nothing of what they hold.
 NAMES = {"one", "found", "told", "said", "some", "wanted"}

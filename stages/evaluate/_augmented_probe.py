@@ -1,4 +1,4 @@
-"""Heads that learn beside the augmentation: the network sees new crops of every image in every epoch."""
+"""Linear heads trained with augmentation: new crops of every image in every epoch."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from stages.evaluate._layer_features import grid, pool_to_grid
+from stages.evaluate._layer_features import grid_side, pool_to_grid
 from stages.evaluate._linear_head import Head, learning_rate_at, make_optimizer
 from stages.evaluate._probe_crops import fixed_crops, random_crop
+from stages.evaluate._probe_presets import Preset
 from transfer.models.blocks import fuse_batchnorm
 from transfer.training.inference import iter_batches
 from transfer.training.recipe import TrainableStage
@@ -21,62 +22,80 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     import numpy
 
-    from stages.evaluate._probe_presets import Preset
     from transfer.artifacts import Images, Model
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
 
 class ProbeRecipe(TrainableStage):
-    """The training of all heads at once by a preset."""
+    """The training of all heads at once, by a preset."""
 
-    preset: object
+    preset: Preset
 
     def make_optimizer(self, network: nn.Module) -> torch.optim.Optimizer:
+        """Return the preset's optimizer over all heads."""
         optimizer = make_optimizer(self.preset, network)
         for group in optimizer.param_groups:
             group["scale"] = 1.0
         return optimizer
 
     def learning_rate_at(self, epoch: float) -> float:
+        """Return the preset's learning rate after `epoch` epochs."""
         return learning_rate_at(self.preset, epoch / max(1, self.epochs))
 
 
 class AugmentedProbe:
-    """A frozen network, its heads, and the preset that says which crops they see."""
+    """A frozen network and the preset by which heads are trained on crops of images."""
 
     def __init__(self, context: StageContext, model: Model, layers: list[str], preset: Preset):
+        """Load the network.
+
+        Args:
+            context: the stage that runs.
+            model: the network.
+            layers: the layers to probe.
+            preset: the protocol; it has a `train_crop`.
+        """
         self.context, self.model, self.layers, self.preset = context, model, layers, preset
+        self.size: int = model.card["size"]
         self.network = model.network()
         fuse_batchnorm(self.network)
-        self.network.to(context.runtime.device, memory_format=torch.channels_last)
+        self.network.to(
+            context.runtime.device,
+            memory_format=torch.channels_last,  # pyright: ignore[reportCallIssue]  # no overload
+        )
 
     def features(self, crops: Tensor) -> list[Tensor]:
-        """(B, 3, S, S) float crops to the (B, D) features of each layer."""
+        """Return the (B, D) features of each layer of (B, 3, S, S) float crops."""
         with torch.no_grad():
-            found = self.network.layers(normalize(crops, self.model.normalization), self.layers)
+            inputs = normalize(crops, self.model.normalization)
+            activations = self.network.layers(inputs, self.layers)
         return [
-            pool_to_grid(found[layer], self.preset.dimensions, self.preset.pooling)
+            pool_to_grid(activations[layer], self.preset.dimensions, self.preset.pooling)
             for layer in self.layers
         ]
 
     def train(self, heads: list[Head], images: Images, labels: numpy.ndarray) -> None:
-        """All heads, each on its layer of the same crops."""
-        wanted, size = (
-            torch.from_numpy(labels).to(self.context.runtime.device),
-            self.model.card["size"],
-        )
+        """Train all heads, each on its layer of the same crops.
 
-        def loss(
-            network: nn.Module, batch: Tensor, rng: PerImageRng
-        ) -> tuple[Tensor, dict[str, Tensor]]:
-            seen = self.features(random_crop(batch, rng, self.preset.train_crop, size))
-            logits = [head(one) for head, one in zip(network, seen, strict=True)]
-            losses = [F.cross_entropy(one, wanted[rng.ids]) for one in logits]
-            rights = [(one.argmax(1) == wanted[rng.ids]).float().mean() for one in logits]
-            return torch.stack(losses).sum(), {"accuracy": torch.stack(rights).max()}
+        Args:
+            heads: a head for each layer, trained in place.
+            images: N training images.
+            labels: (N,) int64.
+        """
+        preset, size = self.preset, self.size
+        train_crop = preset.train_crop
+        assert train_crop is not None, "a probe of whole images does not train on crops"
+        targets = torch.from_numpy(labels).to(self.context.runtime.device)
 
-        preset = self.preset
+        def loss(_: nn.Module, batch: Tensor, rng: PerImageRng) -> tuple[Tensor, dict[str, Tensor]]:
+            features = self.features(random_crop(batch, rng, train_crop, size))
+            target = targets[rng.ids]
+            logits = [head(values) for head, values in zip(heads, features, strict=True)]
+            losses = [F.cross_entropy(values, target) for values in logits]
+            accuracies = [(values.argmax(1) == target).float().mean() for values in logits]
+            return torch.stack(losses).sum(), {"accuracy": torch.stack(accuracies).max()}
+
         recipe = ProbeRecipe(
             epochs=preset.epochs,
             batch_size=preset.batch_size,
@@ -85,35 +104,57 @@ class AugmentedProbe:
         )
         train(self.context, recipe, nn.ModuleList(heads), loss, images)
 
-    def right(
+    def per_image_accuracy(
         self, heads: list[Head], images: Images, labels: numpy.ndarray
     ) -> list[numpy.ndarray]:
-        """For each head (N,): 100 where it names the image right, 0 elsewhere; of ten crops the mean softmax counts."""
-        named: list[list[Tensor]] = [[] for _ in heads]
-        preset, size = self.preset, self.model.card["size"]
+        """Return for each head (N,): 100 where it is correct, 0 elsewhere.
+
+        Of several crops, the mean softmax decides.
+
+        Args:
+            heads: trained heads.
+            images: N images.
+            labels: (N,) int64.
+        """
+        predicted: list[list[Tensor]] = [[] for _ in heads]
         with self.context.progress("scoring", len(images), "images") as progress, torch.no_grad():
             for _, batch in iter_batches(images, self.context.runtime):
-                sums: list[Tensor | float] = [0.0] * len(heads)
-                for crops in fixed_crops(batch, preset.test_crop, size, preset.ten_crops):
-                    with self.context.runtime.autocast():
-                        seen = self.features(crops)
-                    logits = [head(one) for head, one in zip(heads, seen, strict=True)]
-                    sums = [
-                        total + one.float().softmax(1)
-                        for total, one in zip(sums, logits, strict=True)
-                    ]
-                for each, total in zip(named, sums, strict=True):
-                    each.append(total.argmax(1).cpu())
+                for parts, sums in zip(predicted, self._softmax_sums(heads, batch), strict=True):
+                    parts.append(sums.argmax(1).cpu())
                 progress.advance(len(batch))
                 self.context.pause_point()
-        return [100.0 * (torch.cat(each).numpy() == labels) for each in named]
+        return [100.0 * (torch.cat(parts).numpy() == labels) for parts in predicted]
+
+    def _softmax_sums(self, heads: list[Head], batch: Tensor) -> list[Tensor]:
+        """Return for each head the (B, classes) softmax, summed over the crops."""
+        sums: list[Tensor] = []
+        preset = self.preset
+        for crops in fixed_crops(batch, preset.test_crop, self.size, preset.ten_crops):
+            with self.context.runtime.autocast():
+                features = self.features(crops)
+            outputs = [
+                head(values).float().softmax(1)
+                for head, values in zip(heads, features, strict=True)
+            ]
+            sums = (
+                [total + output for total, output in zip(sums, outputs, strict=True)]
+                if sums
+                else outputs
+            )
+        return sums
 
 
 def layer_widths(model: Model, layers: list[str], dimensions: int) -> list[int]:
-    """D of each layer's features."""
-    found = []
+    """Return D of each layer's features.
+
+    Args:
+        model: the network.
+        layers: the layers.
+        dimensions: the largest D of a map.
+    """
+    widths = []
     for layer in layers:
-        shape = model.layers[layer]
-        side = grid(shape, dimensions)
-        found.append(int(np.prod([shape[0], *(min(side, one) for one in shape[1:])])))
-    return found
+        channels, *sides = model.layers[layer]
+        side = grid_side(model.layers[layer], dimensions)
+        widths.append(int(np.prod([channels, *(min(side, length) for length in sides)])))
+    return widths

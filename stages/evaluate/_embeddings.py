@@ -1,4 +1,4 @@
-"""Images as points on a sphere: what nearest neighbors are looked for among."""
+"""Embeddings of images: features of unit length, among which nearest neighbors are searched."""
 
 from __future__ import annotations
 
@@ -19,16 +19,28 @@ if TYPE_CHECKING:
 def embed_images(
     context: StageContext, model: Model, images: Images, layer: str, pool: int
 ) -> numpy.ndarray:
-    """(N, D) float32 of unit length: a layer averaged over a pool x pool grid."""
-    rows = []
+    """Return (N, D) float32 of unit length.
+
+    Args:
+        context: the stage that runs.
+        model: the network.
+        images: N images.
+        layer: the layer to read.
+        pool: side of the grid over which the layer's map is averaged.
+
+    Raises:
+        TransferError: a feature is not finite.
+    """
+    blocks = []
     with context.progress("reading", len(images), "images") as progress:
-        for _, found in extract_layers(model, images, [layer], context.runtime):
-            rows.append(
-                F.normalize(pool_features(found[layer], pool, "average"), dim=1).cpu().numpy()
-            )
-            progress.advance(len(rows[-1]))
+        for _, activations in extract_layers(model, images, [layer], context.runtime):
+            pooled = pool_features(activations[layer], pool, "average")
+            blocks.append(F.normalize(pooled, dim=1).cpu().numpy())
+            progress.advance(len(blocks[-1]))
             context.pause_point()
-    points = np.concatenate(rows)
-    if not np.isfinite(points).all():
-        raise TransferError("the network's features are not finite numbers")
-    return points
+    embeddings = np.concatenate(blocks)
+    if not np.isfinite(embeddings).all():
+        raise TransferError(
+            "the network's features are not finite numbers; check its weights or its training"
+        )
+    return embeddings

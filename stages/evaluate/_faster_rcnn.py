@@ -1,4 +1,4 @@
-"""torchvision's Faster R-CNN on the layers of a network, on one map, each image drawing its own examples."""
+"""torchvision's Faster R-CNN on one map of a network."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 from torchvision.models.detection import FasterRCNN
+from torchvision.models.detection._utils import BalancedPositiveNegativeSampler
 from torchvision.models.detection.faster_rcnn import TwoMLPHead
-from torchvision.models.detection.rpn import AnchorGenerator
+from torchvision.models.detection.roi_heads import RoIHeads
+from torchvision.models.detection.rpn import AnchorGenerator, RegionProposalNetwork
 from torchvision.ops import MultiScaleRoIAlign
 
 from stages.evaluate._frozen_batchnorm import Trunk
@@ -20,33 +22,58 @@ if TYPE_CHECKING:
     from transfer.utils.runtime import Runtime
 
 RATIOS = (0.5, 1.0, 2.0)  # height to width of anchors
-REGION = 7  # side that regions are pooled to, where the network has no fully connected layers that say theirs
-UNITS = 1024  # of the two fully connected layers that stand behind regions then
+# For networks without fully connected layers of their own:
+REGION_SIDE = 7  # side of the map that a region is pooled to
+HIDDEN_UNITS = 1024  # of the two fully connected layers behind regions
 
 
-class SampledRegions:
-    """Which anchors or regions are learned from: so many an image, at most a share of them objects, drawn at random."""
+class SampledRegions(BalancedPositiveNegativeSampler):
+    """Draws the anchors or regions of each image that are learned from.
 
-    def __init__(self, count: int, share: float):
-        self.count, self.share = count, share
-        self.rng: PerImageRng  # of the images that are learned from next
+    The draw of an image depends on the image alone, not on its batch.
+    """
 
-    def __call__(self, matched: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
-        """(n,) an image, 1 and more for an object, 0 for none, below for neither; to masks of what was drawn."""
-        orders = self.rng.uniform(max(map(len, matched)))
-        objects, grounds = [], []
-        for found, order in zip(matched, orders, strict=True):
-            order = order[: len(found)]
-            chosen = _lowest(order, found >= 1, int(self.count * self.share))
+    rng: PerImageRng  # of the images that are learned from next
+
+    def __call__(self, matched_idxs: list[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+        """Return two lists of (n,) uint8 masks: drawn objects, and drawn background.
+
+        `matched_idxs` has (n,) for each image: 1 or more for an object, 0 for background, below 0
+        for neither.
+        """
+        priorities = self.rng.uniform(max(map(len, matched_idxs)))
+        objects, backgrounds = [], []
+        for matched, priority in zip(matched_idxs, priorities, strict=True):
+            priority = priority[: len(matched)]
+            limit = int(self.batch_size_per_image * self.positive_fraction)
+            chosen = _lowest(priority, matched >= 1, limit)
             objects.append(chosen)
-            grounds.append(_lowest(order, found == 0, self.count - int(chosen.sum())))
-        return objects, grounds
+            rest = self.batch_size_per_image - int(chosen.sum())
+            backgrounds.append(_lowest(priority, matched == 0, rest))
+        return objects, backgrounds
 
 
-def _lowest(order: Tensor, allowed: Tensor, count: int) -> Tensor:
-    """(n,) uint8: 1 for the allowed entries of lowest order, so many at most."""
-    places = order.masked_fill(~allowed, 2.0).argsort(stable=True)[: min(count, int(allowed.sum()))]
-    return torch.zeros_like(allowed, dtype=torch.uint8).index_fill_(0, places, 1)
+def _lowest(priority: Tensor, allowed: Tensor, count: int) -> Tensor:
+    """Return (n,) uint8: 1 for the allowed entries of lowest priority, at most `count`."""
+    order = priority.masked_fill(~allowed, 2.0).argsort(stable=True)
+    chosen = order[: min(count, int(allowed.sum()))]
+    return torch.zeros_like(allowed, dtype=torch.uint8).index_fill_(0, chosen, 1)
+
+
+class Detector(FasterRCNN):
+    """Faster R-CNN whose examples are drawn by `SampledRegions`."""
+
+    def set_samplers(self, anchors: SampledRegions, regions: SampledRegions) -> None:
+        """Set what draws anchors for the proposal network and regions for the heads."""
+        assert isinstance(self.rpn, RegionProposalNetwork)
+        assert isinstance(self.roi_heads, RoIHeads)
+        self.rpn.fg_bg_sampler, self.roi_heads.fg_bg_sampler = anchors, regions
+        self.samplers = (anchors, regions)
+
+    def set_rng(self, rng: PerImageRng) -> None:
+        """Set the random numbers of the images that are learned from next."""
+        for sampler in self.samplers:
+            sampler.rng = rng
 
 
 def detector(
@@ -57,46 +84,55 @@ def detector(
     runtime: Runtime,
     anchors: Sequence[float],
     regions: int,
-    least_score: float,
+    score_threshold: float,
     seed: int,
-) -> FasterRCNN:
-    """For square images of `size` px that are normalized already; anchors: their sides as shares of the image's.
+) -> Detector:
+    """Build a detector for square images that are normalized already.
 
-    A network with fc6 and fc7, and the map that they were trained on, has them behind its regions, as in Fast R-CNN.
+    The layers fc6 and fc7 of a network are used behind its regions, as in Fast R-CNN, if their
+    input fits the map of `layer`.
+
+    Args:
+        network: the network, whose weights are used.
+        layer: the layer whose map is searched.
+        classes: the number of classes, without the background.
+        size: side of the images, px.
+        runtime: the device and precision.
+        anchors: sides of the anchors as shares of the image's side.
+        regions: regions of an image that are learned from.
+        score_threshold: boxes with a lower score are dropped.
+        seed: of the weights of new layers.
     """
     trunk = Trunk(network, layer, runtime)
     channels = trunk.out_channels = network.shapes(size)[layer][0]
     head, width, side = _fully_connected(network, channels)
+    sides = tuple(share * size for share in anchors)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         if head is None:
-            head, width, side = TwoMLPHead(channels * REGION**2, UNITS), UNITS, REGION
-        made = FasterRCNN(
+            head = TwoMLPHead(channels * REGION_SIDE**2, HIDDEN_UNITS)
+            width, side = HIDDEN_UNITS, REGION_SIDE
+        model = Detector(
             trunk,
             min_size=size,
             max_size=size,
             size_divisible=1,
             image_mean=[0.0] * 3,
             image_std=[1.0] * 3,
-            rpn_anchor_generator=AnchorGenerator(
-                (tuple(share * size for share in anchors),), (RATIOS,)
-            ),
+            rpn_anchor_generator=AnchorGenerator((sides,), (RATIOS,)),
             box_roi_pool=MultiScaleRoIAlign(["0"], side, 2),
             box_head=head,
             box_predictor=_Predictor(width, classes + 1),
             rpn_post_nms_top_n_test=300,
-            box_score_thresh=least_score,
+            box_score_thresh=score_threshold,
             box_nms_thresh=0.3,
         )
-    made.rpn.fg_bg_sampler, made.roi_heads.fg_bg_sampler = (
-        SampledRegions(256, 0.5),
-        SampledRegions(regions, 0.25),
-    )
-    return made
+    model.set_samplers(SampledRegions(256, 0.5), SampledRegions(regions, 0.25))
+    return model
 
 
 class _Predictor(nn.Module):
-    """(R, D) to the scores of the classes and, for each class, how a region's corners move; drawn as in Fast R-CNN."""
+    """Class scores and box offsets of each class for (R, D) regions, initialized as Fast R-CNN."""
 
     def __init__(self, width: int, classes: int):
         super().__init__()
@@ -111,12 +147,15 @@ class _Predictor(nn.Module):
 
 
 def _fully_connected(network: Network, channels: int) -> tuple[nn.Module | None, int, int]:
-    """fc6 and fc7, what they put out, and the side of the map that they take; None where they do not fit."""
+    """Return fc6 and fc7, the width of their output, and the side of the map that they take.
+
+    The first is None where the network lacks them, or where their input does not fit.
+    """
     if not {"fc6", "fc7"} <= {*network.layer_names}:
         return None, 0, 0
     both = nn.Sequential(network.get_submodule("fc6"), network.get_submodule("fc7"))
-    first, last = [one for one in both.modules() if isinstance(one, nn.Linear)]
+    first, last = [module for module in both.modules() if isinstance(module, nn.Linear)]
     side = round((first.in_features / channels) ** 0.5)
-    return (
-        (both, last.out_features, side) if channels * side**2 == first.in_features else (None, 0, 0)
-    )
+    if channels * side**2 != first.in_features:
+        return None, 0, 0
+    return both, last.out_features, side

@@ -1,9 +1,9 @@
-"""A network that is trained on with new parts behind it: its batch norms stay as they are."""
+"""Networks that are trained further with new parts, while their batch norms stay fixed."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -11,100 +11,148 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from transfer.models.blocks import fuse_batchnorm
 from transfer.models.build import layer_shapes
+from transfer.models.network import as_feature_map
 
 if TYPE_CHECKING:
     from transfer.artifacts import Model
     from transfer.models.backbone import Backbone
+    from transfer.models.network import Network
     from transfer.stage.base import PlannedStage
     from transfer.utils.runtime import Runtime
 
+LinearLayer = TypeVar("LinearLayer", nn.Linear, nn.Conv2d)
+
 
 class FrozenBatchNormNetwork(nn.ModuleDict):
-    """Parts that are trained together. Batch norms keep their statistics, as batches are small and their images few."""
+    """Parts that are trained together, with fixed statistics of batch norms.
+
+    Batches of the VOC protocols are too small, and their images too few, for new statistics.
+    """
 
     def __init__(self, parts: Mapping[str, nn.Module], frozen: Sequence[nn.Module] = ()):
-        """frozen: what is not trained at all, dropout and norms included."""
+        """Join the parts; modules in `frozen` are not trained, dropout and norms included."""
         super().__init__(parts)
-        self._frozen = tuple(frozen)  # in a tuple: they are no parts of their own
-        for one in frozen:
-            one.requires_grad_(False)
+        self._frozen = tuple(frozen)  # a tuple, so that they are not registered again
+        for module in frozen:
+            module.requires_grad_(False)
         for norm in self._norms():
             norm.requires_grad_(False)
 
     def train(self, mode: bool = True) -> FrozenBatchNormNetwork:
+        """Set the mode of all modules except frozen ones and norms, which stay in eval mode."""
         super().train(mode)
-        for one in (*self._frozen, *self._norms()):
-            one.train(False)
+        for module in (*self._frozen, *self._norms()):
+            module.train(False)
         return self
 
     def _norms(self) -> list[nn.Module]:
-        return [one for one in self.modules() if isinstance(one, _BatchNorm)]
+        return [module for module in self.modules() if isinstance(module, _BatchNorm)]
 
 
 class Trunk(nn.Module):
-    """The layers of a network up to one that gives a map: (B, 3, S, S) to float32 (B, C, H, W)."""
+    """The layers of a network up to one that is a map: (B, 3, S, S) to float32 (B, C, H, W)."""
 
-    def __init__(self, network: nn.Module, layer: str, runtime: Runtime):
+    out_channels: int  # C, which Faster R-CNN asks for
+
+    def __init__(self, network: Network, layer: str, runtime: Runtime):
+        """Take the layers of a network, with their weights.
+
+        Args:
+            network: the network.
+            layer: the last layer to take.
+            runtime: the precision.
+        """
         super().__init__()
-        self._machine = runtime
-        self.names = network.layer_names[
-            : network.layer_names.index(network.spec.resolve_layer(layer)) + 1
-        ]
+        self._runtime = runtime
+        end = network.layer_names.index(network.spec.resolve_layer(layer)) + 1
+        self.names = network.layer_names[:end]
         for name in self.names:
             self.add_module(name, network.get_submodule(name))
 
     def forward(self, images: Tensor) -> Tensor:
-        """In mixed precision where the machine has it; what follows computes places, which that would round."""
-        with self._machine.autocast():
+        """Return the map, computed in mixed precision where the runtime has it.
+
+        The result is float32, because the parts behind it compute positions, which mixed precision
+        would round.
+        """
+        with self._runtime.autocast():
             for name in self.names:
                 images = self.get_submodule(name)(images)
-        last = self.get_submodule(self.names[-1])
-        return (last.as_feature_map(images) if hasattr(last, "as_feature_map") else images).float()
+        return as_feature_map(self.get_submodule(self.names[-1]), images).float()
 
 
-def with_fused_batchnorm(model: Model) -> nn.Module:
-    """The network of a model, its batch norms multiplied into the convolutions before them where they can be."""
+def with_fused_batchnorm(model: Model) -> Network:
+    """Return the network of a model, its batch norms fused into convolutions where possible."""
     network = model.network()
     fuse_batchnorm(network)
     return network.requires_grad_(True)
 
 
-def init_normal(layer: nn.Module, deviation: float, bias: float = 0.0, seed: int = 0) -> nn.Module:
-    """`layer` with weights drawn from a normal distribution, and one value for its biases."""
-    draw = torch.Generator().manual_seed(seed)
-    nn.init.normal_(layer.weight, std=deviation, generator=draw)
+def init_normal(
+    layer: LinearLayer, deviation: float, bias: float = 0.0, seed: int = 0
+) -> LinearLayer:
+    """Return `layer` with new weights and biases.
+
+    Args:
+        layer: the layer, changed in place.
+        deviation: standard deviation of the normal distribution of weights.
+        bias: the value of all biases.
+        seed: of the weights.
+    """
+    assert layer.bias is not None, "the layer has biases"
+    generator = torch.Generator().manual_seed(seed)
+    nn.init.normal_(layer.weight, std=deviation, generator=generator)
     nn.init.constant_(layer.bias, bias)
     return layer
 
 
 def map_layer(
-    spec: Backbone, shapes: Mapping[str, Sequence[int]], asked: str | None, pools: bool
+    spec: Backbone, shapes: Mapping[str, Sequence[int]], requested: str | None, pools: bool
 ) -> str:
-    """The layer asked for, or the deepest that gives a map (with `pools`, a pooling may be that); ValueError if none.
+    """Return the requested layer, or the deepest one that is a map.
 
-    shapes: layer -> its output's, without the batch, from the first to the last.
+    Args:
+        spec: the network.
+        shapes: layer -> shape of its output without the batch, from the first to the last.
+        requested: the name of a layer; None for the deepest.
+        pools: whether a pooling may be the deepest.
+
+    Raises:
+        ValueError: the layer is not a map, or no layer is one.
     """
     maps = [
         name for name, shape in shapes.items() if len(shape) == 3 and (pools or "pool" not in name)
     ]
-    if asked is None and maps:
+    if requested is None:
+        if not maps:
+            raise ValueError(
+                f"{spec.name} has no layer that is a map, which this protocol needs; "
+                "choose another network"
+            )
         return maps[-1]
-    layer = None if asked is None else spec.resolve_layer(asked)
+    layer = spec.resolve_layer(requested)
     if layer not in maps:
-        what = (
-            f"layer {layer} of {spec.name} gives no map of places"
-            if layer
-            else f"no layer of {spec.name} does"
-        )
         raise ValueError(
-            f"{what}, which this protocol needs; there is: {', '.join(maps) or 'none'}"
+            f"layer {layer} of {spec.name} is not a map, which this protocol needs; "
+            f"choose from: {', '.join(maps) or 'none'}"
         )
     return layer
 
 
-def validate_map(planned: PlannedStage, asked: str | None, pools: bool) -> None:
-    """ValueError where the network that is planned has no such map for the images that are planned."""
+def validate_map(planned: PlannedStage[Any], requested: str | None, pools: bool) -> None:
+    """Check that the planned network has the map for the planned images.
+
+    Args:
+        planned: the stage of the protocol.
+        requested: the name of a layer; None for the deepest.
+        pools: whether a pooling may be the deepest.
+
+    Raises:
+        ValueError: it has not.
+    """
     backbone = planned.inputs["model"].stage.backbone_spec()
     if backbone is not None:
         size = planned.images["train"].stage.size
-        map_layer(backbone, layer_shapes(backbone, size), asked, pools)
+        # A frozen pydantic model has a hash, which type checkers do not see.
+        shapes = layer_shapes(backbone, size)  # pyright: ignore[reportArgumentType]
+        map_layer(backbone, shapes, requested, pools)

@@ -1,18 +1,21 @@
-"""How many labels a protocol gives a network: shares of each class, or so many of each."""
+"""Label budgets: the share of each class, or the number of images per class, that is labeled."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 from pydantic import Field
 
+from stages.evaluate._label_checks import true_labels
 from transfer.datasets.packed.subset import subset
-from transfer.datasets.spec import ImageSpec
+from transfer.datasets.spec import SubsetSpec
 from transfer.errors import InvalidOption, TransferError
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import numpy
 
     from transfer.artifacts import Images
@@ -21,47 +24,61 @@ if TYPE_CHECKING:
 LabelBudget = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, le=1)]
 
 
-def check_budgets(amounts: Sequence[LabelBudget], planned: PlannedStage) -> None:
-    """BadOption where no class can have so many images."""
+class LabelSample(NamedTuple):
+    """Training rows drawn for a budget."""
+
+    number: int  # of the draw, from 0
+    name: str  # for files
+    rows: numpy.ndarray  # (n,) int64, ascending
+
+
+def check_budgets(budgets: Sequence[LabelBudget], planned: PlannedStage[Any]) -> None:
+    """Raise InvalidOption for a budget per class that exceeds the whole training split."""
     count = planned.images["train"].stage.count
-    most = max((amount for amount in amounts if isinstance(amount, int)), default=0)
-    if most > count:
+    largest = max((budget for budget in budgets if isinstance(budget, int)), default=0)
+    if largest > count:
         raise InvalidOption(
             "label_budgets",
-            f"{most} labels of each class: the training split has {count} images in all",
+            f"{largest} labels of each class are more than the {count} images of the training "
+            "split; lower the budget",
         )
 
 
-def sample_budget(
-    images: Images, amount: float | int, draws: int
-) -> list[tuple[int, str, numpy.ndarray]]:
-    """(number, name for files, rows with labels) of each draw: so many of each class, or a share of each.
+def sample_budget(images: Images, budget: LabelBudget, repeats: int) -> list[LabelSample]:
+    """Draw labeled training rows `repeats` times.
 
-    A larger amount of the same number holds the smaller one. All labels (1.0) are one draw, whatever `draws` says.
-    TransferError for a class that has fewer.
+    A larger budget contains the smaller one of the same draw. All labels (1.0) need one draw only.
+
+    Raises:
+        TransferError: a class has fewer images than the budget.
     """
-    name = budget_text(amount).replace(" ", "-").replace("%", "percent")
-    if amount == 1.0 and isinstance(amount, float):
-        return [(0, f"{name}-draw-1", np.arange(len(images)))]
-    names = images.classes or [str(label) for label in range(int(images.labels.max()) + 1)]
-    labels, counts = np.unique(images.labels, return_counts=True)
-    if isinstance(amount, int) and counts.min() < amount:
-        least = f"{counts.min()} training images of class '{names[labels[counts.argmin()]]}'"
+    name = budget_text(budget).replace(" ", "-").replace("%", "percent")
+    if budget == 1.0 and isinstance(budget, float):
+        return [LabelSample(0, f"{name}-draw-1", np.arange(len(images)))]
+    labels = true_labels(images)
+    names = images.classes or [str(label) for label in range(int(labels.max()) + 1)]
+    present, counts = np.unique(labels, return_counts=True)
+    if isinstance(budget, int) and counts.min() < budget:
         raise TransferError(
-            f"`amounts` asks for {amount} labels of each class, and there are {least}"
+            f"`label_budgets` asks for {budget} labels of each class, but class "
+            f"'{names[int(present[counts.argmin()])]}' has {counts.min()} training images; "
+            "lower the budget"
         )
-    specs = [ImageSpec(folder="train", per_class=amount, subset_seed=draw) for draw in range(draws)]
     return [
-        (draw, f"{name}-draw-{draw + 1}", subset(spec, len(images), images.labels, names)[0])
-        for draw, spec in enumerate(specs)
+        LabelSample(
+            draw,
+            f"{name}-draw-{draw + 1}",
+            subset(SubsetSpec(per_class=budget, seed=draw), len(images), labels, names)[0],
+        )
+        for draw in range(repeats)
     ]
 
 
-def budget_text(amount: float | int) -> str:
-    """`10 %`, or `5 a class`."""
-    return f"{100 * amount:g} %" if isinstance(amount, float) else f"{amount} a class"
+def budget_text(budget: LabelBudget) -> str:
+    """Return a budget as text: `10 %`, or `5 a class`."""
+    return f"{100 * budget:g} %" if isinstance(budget, float) else f"{budget} a class"
 
 
-def budget_share(amount: float | int) -> float:
-    """For sorting: shares of a class are taken for more than numbers."""
-    return amount if isinstance(amount, int) else 1e9 * amount
+def largest_budget(budgets: Sequence[LabelBudget]) -> LabelBudget:
+    """Return the largest budget; a share of each class counts as larger than any number."""
+    return max(budgets, key=lambda budget: (isinstance(budget, float), budget))

@@ -1,4 +1,4 @@
-"""What every protocol asks of true labels."""
+"""Checks of true labels that all protocols share."""
 
 from __future__ import annotations
 
@@ -13,32 +13,56 @@ if TYPE_CHECKING:
     from transfer.artifacts import Images
     from transfer.stage.context import StageContext
 
-FEWEST = 20  # training images below which nothing can be said
+MIN_IMAGES = 20  # training images; with fewer, a figure means nothing
+LISTED = 5  # classes that a note names
 
 
-def check_several(labels: numpy.ndarray, which: str) -> None:
-    """TransferError where all have one label."""
+def true_labels(images: Images) -> numpy.ndarray:
+    """Return the (N,) int64 labels of images whose role has `needs_labels`."""
+    assert images.labels is not None, "the plan refuses sets without labels"
+    return images.labels
+
+
+def require_two_classes(labels: numpy.ndarray, which: str) -> None:
+    """Raise TransferError if all labels are the same; `which` names the images."""
     if len(np.unique(labels)) < 2:
-        raise TransferError(f"all {which} have one label: there is nothing to classify")
+        raise TransferError(f"all {which} have one label; choose a set with at least two classes")
 
 
 def check_labels(train: Images, test: Images, context: StageContext) -> int:
-    """The number of classes; TransferError where nothing can be learned. Classes that a split lacks are noted."""
-    if len(train) < FEWEST:
+    """Return the number of classes, and note the classes that one of the splits lacks.
+
+    Raises:
+        TransferError: the training split has too few images, or one class only.
+    """
+    if len(train) < MIN_IMAGES:
         raise TransferError(
-            f"{len(train)} training images are too few for a probe: at least {FEWEST}"
+            f"{len(train)} training images are too few to learn from; use at least {MIN_IMAGES}"
         )
-    check_several(train.labels, "training images")
-    for told, some, others in (
-        ("test images are of classes that no training image has, and count as wrong", test, train),
-        ("training images are of classes that no test image has", train, test),
-    ):
-        lost = np.setdiff1d(some.labels, others.labels)
-        if len(lost):
-            first = ", ".join(
-                dict(enumerate(some.classes)).get(label, str(label)) for label in lost[:5].tolist()
-            )
-            context.note(
-                f"{int(np.isin(some.labels, lost).sum())} {told}: {first}{', ...' if len(lost) > 5 else ''}"
-            )
-    return max(int(train.labels.max()), int(test.labels.max())) + 1
+    train_labels, test_labels = true_labels(train), true_labels(test)
+    require_two_classes(train_labels, "training images")
+    _note_missing_classes(
+        test,
+        train_labels,
+        "test images have a class without training images and count as wrong",
+        context,
+    )
+    _note_missing_classes(
+        train, test_labels, "training images have a class without test images", context
+    )
+    return max(int(train_labels.max()), int(test_labels.max())) + 1
+
+
+def _note_missing_classes(
+    images: Images, others: numpy.ndarray, text: str, context: StageContext
+) -> None:
+    """Note the images whose class is not among the labels `others`, with the names of classes."""
+    labels = true_labels(images)
+    missing = np.setdiff1d(labels, others)
+    if not len(missing):
+        return
+    names = dict(enumerate(images.classes))
+    listed = [names.get(label, str(label)) for label in missing[:LISTED].tolist()]
+    more = ", ..." if len(missing) > LISTED else ""
+    count = int(np.isin(labels, missing).sum())
+    context.note(f"{count} {text}: {', '.join(listed)}{more}")

@@ -1,4 +1,4 @@
-"""What layers say of images, as a linear probe reads them: pooled to a grid, and kept in files that are mapped."""
+"""Features of a network's layers for linear classifiers: pooled to a grid, kept in mapped files."""
 
 from __future__ import annotations
 
@@ -19,18 +19,29 @@ if TYPE_CHECKING:
     from transfer.artifacts import Images, Model
     from transfer.stage.context import StageContext
 
-LARGEST = 65504.0  # of float16
+FLOAT16_MAX = 65504.0
+MAX_LAYERS = 8  # layers that a probe reads by default
 
 
-def grid(shape: Sequence[int], dimensions: int) -> int:
-    """The largest side of a grid over a (C, H, W) map that leaves at most `dimensions` values; 1 for flat layers."""
+def grid_side(shape: Sequence[int], dimensions: int) -> int:
+    """Return the largest side of a grid over a (C, H, W) map with at most `dimensions` values.
+
+    It is 1 for a flat layer, (C,).
+    """
     return max(1, int((dimensions / shape[0]) ** 0.5)) if len(shape) == 3 else 1
 
 
-def pool_to_grid(activations: Tensor, dimensions: int, how: str) -> Tensor:
-    """(B, D) float32 of a layer's (B, C, H, W) or (B, D): averaged over the grid, or sampled bilinearly."""
-    side = grid(activations.shape[1:], dimensions)
-    if how == "bilinear" and activations.ndim == 4 and max(activations.shape[-2:]) > side:
+def pool_to_grid(activations: Tensor, dimensions: int, pooling: str) -> Tensor:
+    """Return (B, D) float32 features of a layer.
+
+    Args:
+        activations: (B, C, H, W), or (B, D) of a flat layer.
+        dimensions: the largest D of a map.
+        pooling: `average` over the cells of the grid, or `bilinear` sampling.
+    """
+    side = grid_side(activations.shape[1:], dimensions)
+    is_larger = activations.ndim == 4 and max(activations.shape[-2:]) > side
+    if pooling == "bilinear" and is_larger:
         activations = F.interpolate(
             activations.float(), size=(side, side), mode="bilinear", align_corners=False
         )
@@ -44,50 +55,75 @@ def read_layers(
     layers: Sequence[str],
     role: str,
     dimensions: int,
-    how: str = "average",
+    pooling: str = "average",
 ) -> dict[str, numpy.ndarray]:
-    """Layer -> (N, D) float16, in files that are mapped: all layers from one pass through the network."""
+    """Read all layers in one pass through the network, into mapped files.
+
+    Args:
+        context: the stage that runs; the files are in its checkpoints.
+        model: the network.
+        images: N images.
+        layers: the layers to read.
+        role: the name of the images in messages and file names.
+        dimensions: the largest number of values of a layer.
+        pooling: see `pool_to_grid`.
+
+    Returns:
+        Layer -> (N, D) float16.
+
+    Raises:
+        TransferError: a feature is not finite.
+    """
     files: dict[str, numpy.ndarray] = {}
     with context.progress(f"reading {role}", len(images), "images") as progress:
-        for first, found in extract_layers(model, images, layers, context.runtime):
+        for first, activations in extract_layers(model, images, layers, context.runtime):
+            rows = 0
             for number, layer in enumerate(layers):
-                block = pool_to_grid(found[layer], dimensions, how).cpu().numpy()
+                block = pool_to_grid(activations[layer], dimensions, pooling).cpu().numpy()
+                rows = len(block)
                 if layer not in files:
                     path = context.checkpoints / f"{role}-{number}.npy"
-                    files[layer] = np.lib.format.open_memmap(
-                        path, "w+", np.float16, (len(images), block.shape[1])
-                    )
-                if (bad := non_finite_row(block)) is not None:
+                    shape = len(images), block.shape[1]
+                    files[layer] = np.lib.format.open_memmap(path, "w+", np.float16, shape)
+                if (row := non_finite_row(block)) is not None:
                     raise TransferError(
-                        f"layer {layer} says of {images.ids[first + bad]} what is no finite number"
+                        f"layer {layer}: the features of image {images.ids[first + row]} are not "
+                        "finite numbers; check the network's weights or its training"
                     )
-                files[layer][first : first + len(block)] = block.clip(-LARGEST, LARGEST)
-            progress.advance(len(next(iter(found.values()))))
+                files[layer][first : first + rows] = block.clip(-FLOAT16_MAX, FLOAT16_MAX)
+            progress.advance(rows)
             context.pause_point()
     return files
 
 
 def resolve_layers(model: Model, layers: Sequence[str] | None) -> list[str]:
-    """The layers that names, which may be aliases, mean; [] for none."""
+    """Return the layers behind names that may be aliases; [] without names."""
     return [model.backbone.resolve_layer(layer) for layer in layers or []]
 
 
 def map_layers(model: Model) -> list[str]:
-    """Those of `probed_layers` that are maps; TransferError for a network without any."""
-    found = [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
-    if not found:
+    """Return those of `probed_layers` that are maps; TransferError if the network has none."""
+    maps = [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
+    if not maps:
         raise TransferError(
-            f"no layer of {model.backbone.name} gives a map: this protocol reads maps"
+            f"{model.backbone.name} has no layer that is a map, which this protocol needs; "
+            "choose another network"
         )
-    return found
+    return maps
 
 
 def probed_layers(model: Model) -> list[str]:
-    """The layers that a probe reads by default: all but poolings; of more than eight, the last before maps shrink."""
+    """Return the layers that a probe reads by default: all except poolings.
+
+    Of more than eight layers, only the last of each size of maps is read.
+    """
     shapes = model.layers
     layers = [name for name in shapes if not name.startswith("pool")]
+    if len(layers) <= MAX_LAYERS:
+        return layers
+    following = [*layers[1:], None]
     return [
-        a
-        for a, b in zip(layers, [*layers[1:], None], strict=True)
-        if b is None or len(layers) <= 8 or shapes[a][1:] != shapes[b][1:]
+        layer
+        for layer, after in zip(layers, following, strict=True)
+        if after is None or shapes[layer][1:] != shapes[after][1:]
     ]

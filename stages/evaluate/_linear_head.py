@@ -1,4 +1,4 @@
-"""Linear heads on frozen features: what stands before them, how they learn, and what they get right."""
+"""Linear heads on frozen features: their normalization, training and accuracy."""
 
 from __future__ import annotations
 
@@ -17,18 +17,33 @@ if TYPE_CHECKING:
 
     from stages.evaluate._probe_presets import Preset
 
+BLOCK = 1024  # rows that are read at once
+
 
 class Head(nn.Module):
-    """A linear classifier on (B, D) features, of zeros at first, after one of four norms.
+    """A linear classifier on (B, D) features. Its weights start at zero.
 
-    `exact`: standardized by all training features: batch norm without scale and shift, for a network that does not
-    change. `batch`: such a batch norm itself. `l2`: unit length, then as `exact`. `none`: nothing.
+    The features are normalized first:
+    - `exact`: standardized with the statistics of all training features. This is a batch norm
+      without scale and shift for a network that does not change.
+    - `batch`: such a batch norm itself.
+    - `l2`: scaled to unit length, then as `exact`.
+    - `none`: not at all.
     """
 
-    def __init__(self, norm: str, mean: Tensor, scale: Tensor, classes: int, channels: int = 0):
-        """mean, scale: (D,) of the training features (after `l2`); one over the deviation, 0 for a constant.
+    mean: Tensor
+    scale: Tensor
 
-        channels: of the map that features are the grid of, for `batch`, which normalizes each over its whole grid.
+    def __init__(self, norm: str, mean: Tensor, scale: Tensor, classes: int, channels: int = 0):
+        """Make a head with zero weights.
+
+        Args:
+            norm: see the class.
+            mean: (D,) of the training features, after `l2`.
+            scale: (D,) inverse standard deviation of the same; 0 for a constant.
+            classes: the number of classes.
+            channels: of the map that the features are the grid of. `batch` normalizes each
+                channel over its whole grid.
         """
         super().__init__()
         self.norm = norm
@@ -36,32 +51,32 @@ class Head(nn.Module):
         self.register_buffer("scale", scale)
         self.batch = nn.BatchNorm1d(channels, affine=False) if norm == "batch" else None
         self.linear = nn.Linear(len(mean), classes)
-        nn.init.zeros_(self.linear.weight), nn.init.zeros_(self.linear.bias)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        with torch.autocast(
-            features.device.type, enabled=False
-        ):  # as published: heads learn in float32
+        """Return (B, classes) float32 logits; heads learn in float32, as published."""
+        with torch.autocast(features.device.type, enabled=False):
             return self._logits(features.float())
 
     def _logits(self, features: Tensor) -> Tensor:
         if self.batch is not None:
-            return self.linear(
-                self.batch(features.unflatten(1, (self.batch.num_features, -1))).flatten(1)
-            )
+            grid = features.unflatten(1, (self.batch.num_features, -1))
+            return self.linear(self.batch(grid).flatten(1))
         if self.norm == "none":
             return self.linear(features)
         if self.norm == "l2":
             features = F.normalize(features, dim=1)
-        # Standardizing the weights instead of the features: there are fewer of them.
+        # The weights are standardized instead of the features, as they are fewer.
         weight = self.linear.weight * self.scale
         return F.linear(features, weight, self.linear.bias - weight @ self.mean)
 
 
 def make_optimizer(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
-    """Weight decay on weights, none on biases."""
-    weights = [one for one in head.parameters() if one.ndim > 1]
-    biases = [one for one in head.parameters() if one.ndim == 1]
+    """Return the preset's optimizer, with weight decay on weights and none on biases."""
+    parameters = list(head.parameters())
+    weights = [parameter for parameter in parameters if parameter.ndim > 1]
+    biases = [parameter for parameter in parameters if parameter.ndim == 1]
     groups = [
         {"params": weights, "weight_decay": preset.weight_decay},
         {"params": biases, "weight_decay": 0.0},
@@ -75,10 +90,11 @@ def make_optimizer(preset: Preset, head: nn.Module) -> torch.optim.Optimizer:
 
 
 def learning_rate_at(preset: Preset, share: float) -> float:
-    """The learning rate when `share` of the training is done."""
+    """Return the learning rate after `share` of the training, from 0 to 1."""
     if preset.milestones == "cosine":
         return preset.learning_rate * 0.5 * (1 + math.cos(math.pi * share))
-    return preset.learning_rate * 0.1 ** sum(share >= drop - 1e-9 for drop in preset.milestones)
+    passed = sum(share >= milestone - 1e-9 for milestone in preset.milestones)
+    return preset.learning_rate * 0.1**passed
 
 
 def fit_head(
@@ -89,21 +105,31 @@ def fit_head(
     order: Callable[[int], numpy.ndarray],
     device: torch.device,
 ) -> Iterator[int]:
-    """Train `head` on rows of (N, D) features, mapped or not; yields after each epoch. `order`: an epoch's rows."""
+    """Train a head, and yield the number of each epoch when it is done.
+
+    Args:
+        head: the head, trained in place.
+        preset: the recipe.
+        features: (N, D), mapped from a file or in memory.
+        labels: (N,) int64.
+        order: returns the rows of an epoch in their order, always equally many.
+        device: where the head is trained.
+    """
     head.to(device).train()
-    optimizer, wanted = make_optimizer(preset, head), torch.from_numpy(labels).to(device)
-    done, total = 0, preset.epochs * -(-len(order(0)) // preset.batch_size)
+    optimizer = make_optimizer(preset, head)
+    targets = torch.from_numpy(labels).to(device)
+    step, steps = 0, preset.epochs * -(-len(order(0)) // preset.batch_size)
     for epoch in range(preset.epochs):
         rows = order(epoch)
         for start in range(0, len(rows), preset.batch_size):
             batch = np.sort(rows[start : start + preset.batch_size])
             for group in optimizer.param_groups:
-                group["lr"] = learning_rate_at(preset, done / total)
-            seen = torch.from_numpy(np.ascontiguousarray(features[batch])).to(device)
-            F.cross_entropy(head(seen), wanted[batch]).backward()
+                group["lr"] = learning_rate_at(preset, step / steps)
+            inputs = torch.from_numpy(np.ascontiguousarray(features[batch])).to(device)
+            F.cross_entropy(head(inputs), targets[batch]).backward()
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-            done += 1
+            step += 1
         yield epoch
     head.eval()
 
@@ -111,33 +137,49 @@ def fit_head(
 def per_image_accuracy(
     head: Head, features: numpy.ndarray, labels: numpy.ndarray, rows: numpy.ndarray
 ) -> numpy.ndarray:
-    """(len(rows),) 100 where the head names the row right, 0 elsewhere."""
-    device, named = head.mean.device, []
+    """Return (len(rows),): 100 where the head is correct, 0 elsewhere.
+
+    Args:
+        head: a trained head.
+        features: (N, D).
+        labels: (N,) int64.
+        rows: the rows to classify.
+    """
+    device, correct = head.mean.device, []
     with torch.inference_mode():
-        for start in range(0, len(rows), 1024):
-            block = rows[start : start + 1024]
-            seen = torch.from_numpy(np.ascontiguousarray(features[block])).to(device)
-            named.append(head(seen).argmax(1).cpu().numpy() == labels[block])
-    return 100.0 * np.concatenate(named)
+        for start in range(0, len(rows), BLOCK):
+            block = rows[start : start + BLOCK]
+            inputs = torch.from_numpy(np.ascontiguousarray(features[block])).to(device)
+            correct.append(head(inputs).argmax(1).cpu().numpy() == labels[block])
+    return 100.0 * np.concatenate(correct)
 
 
 def feature_statistics(
     features: numpy.ndarray, rows: numpy.ndarray, norm: str
 ) -> tuple[Tensor, Tensor]:
-    """Mean and one over the deviation of each value, over the given rows; a constant value counts for nothing."""
+    """Return the (D,) mean and the inverse standard deviation of features over some rows.
+
+    A constant feature gets scale 0, so it does not affect the head.
+
+    Args:
+        features: (N, D).
+        rows: the rows to use.
+        norm: the norm of the head. `batch` and `none` need no statistics: zeros and ones.
+    """
     width = features.shape[1]
     if norm in ("batch", "none"):
         return torch.zeros(width), torch.ones(width)
     total = np.zeros(width, dtype=np.float64)
     squares = total.copy()
-    for start in range(0, len(rows), 1024):
-        block = features[rows[start : start + 1024]].astype(np.float64)
+    for start in range(0, len(rows), BLOCK):
+        block = features[rows[start : start + BLOCK]].astype(np.float64)
         if norm == "l2":
             block /= np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
         total += block.sum(axis=0)
         squares += np.square(block).sum(axis=0)
     mean = total / len(rows)
     variance = np.maximum(squares / len(rows) - mean**2, 0)
-    least = 1e-10 if norm == "exact" else 1e-10 / width  # of values that are 1/sqrt(width) or so
-    scale = np.where(variance > least, 1 / np.sqrt(np.maximum(variance, least)), 0)
+    # At unit length, values are about 1/sqrt(width).
+    smallest = 1e-10 if norm == "exact" else 1e-10 / width
+    scale = np.where(variance > smallest, 1 / np.sqrt(np.maximum(variance, smallest)), 0)
     return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()

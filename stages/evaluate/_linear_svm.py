@@ -1,10 +1,10 @@
-"""Linear SVMs for one class at a time, as VISSL fits them: cost chosen by folds, or tried on a few examples."""
+"""Linear SVMs of single classes, as VISSL fits them."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from transfer.numerics.average_precision import rankings
 from transfer.utils.lazy_imports import np
@@ -14,71 +14,94 @@ if TYPE_CHECKING:
     from sklearn.svm import LinearSVC
 
 FOLDS = 3
-TINY = 1e-5  # added to a row's length before the row is divided by it
+EPSILON = 1e-5  # added to the length of a row before the row is divided by it
+SETTINGS: dict[str, Any] = {
+    "class_weight": {True: 2, False: 1},
+    "penalty": "l2",
+    "loss": "squared_hinge",
+    "dual": True,
+    "tol": 1e-4,
+    "random_state": 0,
+}
 
 
 class LinearSVMs:
-    """Fits SVMs: squared hinge, L2, dual, positives weigh 2. `unfinished` counts those stopped by `iterations`."""
+    """Fits SVMs with squared hinge loss and L2 penalty, in the dual; positives weigh 2.
+
+    `fitted` counts the SVMs, `unfinished` those that reached the limit of `iterations`.
+    """
 
     def __init__(self, iterations: int):
         self.iterations, self.fitted, self.unfinished = iterations, 0, 0
 
-    def fit(self, cost: float, features: numpy.ndarray, shows: numpy.ndarray) -> LinearSVC:
-        """On (N, D) features, and (N,) bool of both kinds."""
+    def fit(self, cost: float, features: numpy.ndarray, positive: numpy.ndarray) -> LinearSVC:
+        """Fit an SVM.
+
+        Args:
+            cost: C of the SVM.
+            features: (N, D).
+            positive: (N,) bool, with both values.
+        """
         from sklearn.exceptions import ConvergenceWarning
         from sklearn.svm import LinearSVC
 
-        runtime = LinearSVC(
-            C=cost,
-            class_weight={True: 2, False: 1},
-            penalty="l2",
-            loss="squared_hinge",
-            dual=True,
-            tol=1e-4,
-            max_iter=self.iterations,
-            random_state=0,
-        )
+        svm = LinearSVC(C=cost, max_iter=self.iterations, **SETTINGS)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ConvergenceWarning)  # counted instead, to be told once
-            runtime.fit(features, shows)
+            # Unfinished SVMs are counted instead, for one note.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            svm.fit(features, positive)
         self.fitted += 1
-        self.unfinished += int(runtime.n_iter_ >= self.iterations)
-        return runtime
+        self.unfinished += int(svm.n_iter_ >= self.iterations)
+        return svm
 
     def best_cost(
-        self, costs: Sequence[float], features: numpy.ndarray, shows: numpy.ndarray
+        self, costs: Sequence[float], features: numpy.ndarray, positive: numpy.ndarray
     ) -> tuple[float, float]:
-        """The cost with the best average precision (by steps, as scikit-learn marks folds), and that, 0 to 1.
+        """Return the cost with the best mean average precision over folds, and that mean.
 
-        Where the class has one example, or only one is without it, there are no folds: the first cost, and 0.
+        The mean is from 0 to 1, by the rule `step`. A class with a single positive or a single
+        negative cannot be divided into folds: it gets the first cost, and 0.
+
+        Args:
+            costs: the candidates.
+            features: (N, D).
+            positive: (N,) bool.
         """
         from sklearn.model_selection import StratifiedKFold
 
-        folds = min(FOLDS, int(shows.sum()), int((~shows).sum()))
+        folds = min(FOLDS, int(positive.sum()), int((~positive).sum()))
         if folds < 2:
             return costs[0], 0.0
-        found = {}
+        means = {}
         for cost in costs:
-            marks = []
-            for fit, held in StratifiedKFold(folds).split(features, shows):
-                scores = self.fit(cost, features[fit], shows[fit]).decision_function(features[held])
-                (ranked,) = rankings(scores[:, None], np.where(shows[held], 1, -1)[:, None])
-                marks.append(ranked.precision("step"))
-            found[cost] = float(np.mean(marks))
-        best = max(costs, key=lambda cost: found[cost])
-        return best, found[best]
+            figures = []
+            for fit, held_out in StratifiedKFold(folds).split(features, positive):
+                svm = self.fit(cost, features[fit], positive[fit])
+                scores = svm.decision_function(features[held_out])
+                targets = np.where(positive[held_out], 1, -1)
+                (ranking,) = rankings(scores[:, None], targets[:, None])
+                figures.append(ranking.precision("step"))
+            means[cost] = float(np.mean(figures))
+        best = max(costs, key=lambda cost: means[cost])
+        return best, means[best]
 
 
 def sample_rows(target: numpy.ndarray, positives: int, negatives: int, seed: int) -> numpy.ndarray:
-    """Rows, rising, of a draw without replacement of a (N,) target: so many 1, and at most so many -1."""
+    """Draw rows without replacement, and return them in ascending order.
+
+    Args:
+        target: (N,), 1 for positives, -1 for negatives.
+        positives: how many positives are drawn.
+        negatives: how many negatives are drawn, at most.
+        seed: decides the draw.
+    """
     random = np.random.RandomState(seed % (1 << 32))
-    shown = random.permutation(np.flatnonzero(target == 1))[:positives]
-    return np.sort(
-        np.concatenate([shown, random.permutation(np.flatnonzero(target == -1))[:negatives]])
-    )
+    drawn_positives = random.permutation(np.flatnonzero(target == 1))[:positives]
+    drawn_negatives = random.permutation(np.flatnonzero(target == -1))[:negatives]
+    return np.sort(np.concatenate([drawn_positives, drawn_negatives]))
 
 
 def unit_length(features: numpy.ndarray) -> numpy.ndarray:
-    """(N, D) to float32 rows divided by their length."""
+    """Return (N, D) float32 rows divided by their length."""
     features = features.astype(np.float32)
-    return features / (np.linalg.norm(features, axis=1, keepdims=True) + TINY)
+    return features / (np.linalg.norm(features, axis=1, keepdims=True) + EPSILON)

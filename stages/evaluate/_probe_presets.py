@@ -1,6 +1,7 @@
-"""The published linear probes, each by its name: what is read, how the head is trained, and which crops are scored.
+"""The published linear probes: what is read, how the head is trained, which crops are scored.
 
-Numbers of different probes differ by two to four points for the same network, so none is compared with another's.
+The figures of two probes differ by two to four points for the same network, so they are not
+compared with one another.
 """
 
 from __future__ import annotations
@@ -11,34 +12,36 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Preset:
-    """One way of probing. Crops: shares of an image's side; `resized`: random areas (0.08 to 1) and shapes."""
+    """The settings of a probe.
+
+    A crop is a share of an image's side, or `resized`: random areas (0.08 to 1) and shapes.
+    """
 
     source: str
-    layers: Literal[
-        "all", "maps", "last"
-    ]  # all with a ReLU of their own; those of them that are maps; the last one
-    pooling: Literal["average", "bilinear"]  # to the largest grid that leaves `dimensions` values
+    # All layers with a ReLU of their own; those of them that are maps; the last one.
+    layers: Literal["all", "maps", "last"]
+    pooling: Literal["average", "bilinear"]  # to the largest grid with at most `dimensions` values
     dimensions: int
-    norm: Literal["exact", "batch", "none", "l2"]  # see `_heads.py`
+    norm: Literal["exact", "batch", "none", "l2"]  # see `Head`
     epochs: int
     batch_size: int
     optimizer: Literal["sgd", "nesterov", "adam"]  # momentum 0.9
     learning_rate: float
     weight_decay: float
-    milestones: (
-        tuple[float, ...] | Literal["cosine"]
-    )  # shares of the training after which the rate falls to a tenth
-    held_out: float = 0.0  # share of the training images that chooses the layer; 0: the test split does, as published
-    train_crop: float | Literal["resized"] | None = (
-        None  # None: whole images, put through the network once
-    )
+    # Shares of the training after which the learning rate falls to a tenth.
+    milestones: tuple[float, ...] | Literal["cosine"]
+    # Share of the training images that chooses the layer; 0: the test split does, as published.
+    held_out: float = 0.0
+    # None: whole images, which go through the network once.
+    train_crop: float | Literal["resized"] | None = None
     test_crop: float = 1.0
     ten_crops: bool = False
 
 
 PRESETS = {
     "pooled": Preset(
-        source="ours: layers and heads as in Zhang et al. 2016, but whole images, which the network sees once",
+        source="ours: layers and heads as in Zhang et al. 2016, but whole images, which go through "
+        "the network once",
         layers="all",
         pooling="average",
         dimensions=9216,
@@ -52,7 +55,8 @@ PRESETS = {
         held_out=0.1,
     ),
     "zhang2016": Preset(
-        source="Zhang, Isola & Efros, ECCV 2016: 140,000 steps, a tenth of the rate each 40,000; one center crop",
+        source="Zhang, Isola & Efros, ECCV 2016: 140,000 steps, a tenth of the rate each 40,000; "
+        "one center crop",
         layers="maps",
         pooling="bilinear",
         dimensions=9600,
@@ -67,7 +71,8 @@ PRESETS = {
         test_crop=227 / 256,
     ),
     "deepcluster": Preset(
-        source="Caron et al., ECCV 2018: no norm before the classifier; softmax averaged over ten crops",
+        source="Caron et al., ECCV 2018: no norm before the classifier; softmax averaged over ten "
+        "crops",
         layers="maps",
         pooling="average",
         dimensions=9600,
@@ -98,7 +103,8 @@ PRESETS = {
         test_crop=227 / 256,
     ),
     "relational2020": Preset(
-        source="Patacchiola & Storkey, NeurIPS 2020: the last layer, no augmentation; the last epoch counts",
+        source="Patacchiola & Storkey, NeurIPS 2020: the last layer, no augmentation; the last "
+        "epoch counts",
         layers="last",
         pooling="average",
         dimensions=9216,
@@ -111,7 +117,8 @@ PRESETS = {
         milestones=(),
     ),
     "compress": Preset(
-        source="Abbasi Koohpayegani et al., NeurIPS 2020: the last layer at unit length, then standardized",
+        source="Abbasi Koohpayegani et al., NeurIPS 2020: the last layer at unit length, then "
+        "standardized",
         layers="last",
         pooling="average",
         dimensions=9216,

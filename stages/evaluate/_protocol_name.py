@@ -1,4 +1,4 @@
-"""The name of a protocol, which says where a run departs from it."""
+"""The name of a protocol, with the options that depart from the published ones."""
 
 from __future__ import annotations
 
@@ -12,23 +12,30 @@ if TYPE_CHECKING:
 
 
 def protocol_name(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
-    """`protocol` for a stage whose options are as published, which their defaults are; else with those that are not.
+    """Return the name of the protocol as a stage runs it.
 
-    always: options that are told in any case.
+    The defaults of the options are the published settings; others are added to the name.
+
+    Args:
+        protocol: the name with published settings.
+        stage: the stage.
+        always: options that are part of the name even at their defaults.
     """
     inputs = stage.input_fields()
-    return protocol_name_with_overrides(
-        protocol,
-        {
-            name: value
-            for name, field in type(stage).model_fields.items()
-            if name not in inputs
-            and ((value := getattr(stage, name)) != field.default or name in always)
-        },
-    )
+    options = {
+        name: (getattr(stage, name), field.default)
+        for name, field in type(stage).model_fields.items()
+        if name not in inputs
+    }
+    changed = {
+        name: value
+        for name, (value, default) in options.items()
+        if value != default or name in always
+    }
+    return protocol_name_with_overrides(protocol, changed)
 
 
 def protocol_name_with_overrides(protocol: str, changed: dict[str, Any]) -> str:
-    """`protocol` with the options that depart from it, as in `voc_svm/vissl-v1 (samples 2)`."""
-    told = ", ".join(f"{name} {inline_yaml(value)}" for name, value in changed.items())
-    return protocol + (f" ({told})" if told else "")
+    """Return `protocol` with the changed options, as in `voc_svm/vissl-v1 (samples 2)`."""
+    overrides = ", ".join(f"{name} {inline_yaml(value)}" for name, value in changed.items())
+    return f"{protocol} ({overrides})" if overrides else protocol

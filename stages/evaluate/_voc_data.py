@@ -1,10 +1,11 @@
-"""What the VOC protocols ask of their image sets, and annotations brought to the packed squares."""
+"""Data of the VOC protocols: checks of annotated sets, and annotations of packed squares."""
 
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
 from transfer.datasets.readers.annotations import Boxes
 from transfer.errors import TransferError
@@ -20,107 +21,142 @@ if TYPE_CHECKING:
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
-READERS = {"voc"}  # those whose sets are annotated
-LEAST = 0.01  # px of a box's shorter side below which nothing of it is inside
-VISIBLE = (
-    0.3  # share of a box inside the square below which it is not counted, and not learned from
-)
-ADVICE = "take one that has, such as the card voc2007 or voc2012"
+READERS = {"voc"}  # of annotated sets
+MIN_SIDE = 0.01  # px; a box with a shorter side inside the square is dropped
+# A box with a smaller share inside the square is difficult: neither counted nor learned from.
+MIN_VISIBLE = 0.3
+REMEDY = "choose a set with annotations, such as the card voc2007 or voc2012"
 
 
-def check_annotated(planned: PlannedStage) -> None:
-    """ValueError, with the set's name, for one without annotations."""
+def check_annotated(planned: PlannedStage[Any]) -> None:
+    """Raise ValueError for a planned set without annotations."""
     for pack in planned.images.values():
-        spec, reader = pack.stage.spec, pack.stage.origin.reader
-        if reader not in READERS:
+        stage = pack.stage
+        assert isinstance(stage, Pack), "image sets are packed by Pack"
+        if stage.origin.reader not in READERS:
             raise ValueError(
-                f"image set '{spec.place}' has no annotations (classes, boxes, masks): {ADVICE}"
+                f"image set '{stage.spec.location}' has no annotations (classes, boxes, masks); "
+                f"{REMEDY}"
             )
 
 
 def load_annotations(images: Images) -> PackedAnnotations:
-    """The annotations of a packed set; TransferError where it has none."""
+    """Return the annotations of a packed set; TransferError where it has none."""
     if not has_annotations(images):
         raise TransferError(
-            f"the images of split '{images.card['split']}' have no annotations: {ADVICE}"
+            f"the images of split '{images.card['split']}' have no annotations; {REMEDY}"
         )
     return PackedAnnotations(images)
 
 
-def class_numbers(names: Sequence[str], device: torch.device) -> Tensor:
-    """(N,) int64 for `Draw`: an image of that name draws the same wherever it stands in its set."""
+def ids_from_names(names: Sequence[str], device: torch.device) -> Tensor:
+    """Return (N,) int64 ids for `PerImageRng`: the draw of an image depends on its name alone."""
     digests = (hashlib.sha256(name.encode()).digest()[:8] for name in names)
-    return torch.tensor([int.from_bytes(one, "big", signed=True) for one in digests], device=device)
+    ids = [int.from_bytes(digest, "big", signed=True) for digest in digests]
+    return torch.tensor(ids, device=device)
 
 
 def check_learnable(targets: numpy.ndarray) -> None:
-    """TransferError where the training targets (N, C) tell no image from another."""
-    if not ((targets == 1).any(axis=0) & (targets == -1).any(axis=0)).any():
-        shown = int((targets == 1).any(axis=0).sum())
+    """Raise TransferError if no class separates the training images.
+
+    `targets` (N, C) are 1 where the image shows the class, -1 where it does not, 0 where it is not
+    counted.
+    """
+    shown, absent = (targets == 1).any(axis=0), (targets == -1).any(axis=0)
+    if not (shown & absent).any():
         raise TransferError(
-            f"of {targets.shape[1]} classes the training images show {shown}, and none is shown by some of them and "
-            "not by others: there is nothing to learn"
+            f"the training images show {int(shown.sum())} of {targets.shape[1]} classes, and no "
+            "class is in some images but not in others; choose a set with several classes"
         )
 
 
 def classes_counted(
     context: StageContext, classes: Sequence[str], trained: numpy.ndarray, tested: numpy.ndarray
 ) -> numpy.ndarray:
-    """Labels of the classes that count: of which the test split has something. trained, tested (C,) bool.
+    """Return the labels of the classes that the test split shows, over which the mean is taken.
 
-    Those that it lacks are left out of the mean, which a note says, as of those that only the test split has;
-    TransferError where none is left.
+    Notes name the classes that it lacks, and those that only the test split shows.
+
+    Args:
+        context: the stage that runs.
+        classes: names of the C classes.
+        trained: (C,) bool, which classes the training split shows.
+        tested: (C,) bool, which classes the test split shows.
+
+    Raises:
+        TransferError: the test split shows no class.
     """
     counted = np.flatnonzero(tested)
     if not len(counted):
-        raise TransferError("the test split shows none of the classes: there is nothing to score")
-    if len(counted) < len(classes):
-        gone = ", ".join(classes[label] for label in np.flatnonzero(~tested))
-        context.note(f"left out of the mean, as the test split has none of them: {gone}")
-    if len(unseen := np.flatnonzero(tested & ~trained)):
-        context.note(f"only the test split shows: {', '.join(classes[label] for label in unseen)}")
+        raise TransferError(
+            "the test split shows none of the classes; choose a split with annotated objects"
+        )
+    missing = [name for name, is_tested in zip(classes, tested, strict=True) if not is_tested]
+    if missing:
+        context.note(
+            f"left out of the mean, because the test split lacks them: {', '.join(missing)}"
+        )
+    unseen = tested & ~trained
+    if unseen.any():
+        names = [name for name, is_unseen in zip(classes, unseen, strict=True) if is_unseen]
+        context.note(f"only the test split shows: {', '.join(names)}")
     return counted
 
 
 class Square:
-    """From pixels of an original to those of its packed square, as `decode.square` cuts it out."""
+    """Maps pixels of an original image to its packed square, which `decode.square` cuts out."""
 
     def __init__(self, width: int, height: int, size: int, fit: str):
-        """width, height of the original, px; size: side of the square, px."""
+        """Compute the part of the original that the square shows.
+
+        Args:
+            width: of the original, px.
+            height: of the original, px.
+            size: side of the square, px.
+            fit: `crop` or `stretch`, as the set was packed.
+        """
         self.size = size
         self.corner, self.extent = np.zeros(2), np.array([width, height], dtype=np.float64)
         if fit == "crop":
             short = min(width, height)
             resized = np.array([size * width // short, size * height // short], dtype=np.float64)
-            left = np.array(
-                [round((side - size) / 2) for side in resized.tolist()], dtype=np.float64
-            )
+            offsets = [round((side - size) / 2) for side in resized.tolist()]
             scale = self.extent / resized
-            self.corner, self.extent = left * scale, size * scale
+            self.corner = np.array(offsets, dtype=np.float64) * scale
+            self.extent = size * scale
 
-    def boxes(self, boxes: Boxes) -> tuple[numpy.ndarray, numpy.ndarray, numpy.ndarray]:
-        """Corners (n, 4) float32 on the borders of pixels, cut to the square; labels (n,); (n,) bool: difficult, or
-        cut so that less than `VISIBLE` of it is left. Those outside are dropped."""
+    def boxes(self, boxes: Boxes) -> Boxes:
+        """Return the boxes in the square, their corners on the borders of pixels.
+
+        Boxes are cut to the square, and those outside are dropped. A box is difficult if it was,
+        or if less than `MIN_VISIBLE` of it is inside.
+        """
         corners = boxes.corners.astype(np.float64).reshape(-1, 2, 2)
         corners[:, 1] += 1  # the last row and column belong to the box
-        whole = (corners - self.corner) * self.size / self.extent
-        cut = whole.clip(0, self.size)
-        areas, left = (np.prod(some[:, 1] - some[:, 0], axis=1) for some in (whole, cut))
-        kept = (cut[:, 1] - cut[:, 0]).min(axis=1, initial=np.inf) > LEAST
-        hard = boxes.difficult | (left < VISIBLE * areas)
-        return cut.reshape(-1, 4)[kept].astype(np.float32), boxes.labels[kept], hard[kept]
+        uncut = (corners - self.corner) * self.size / self.extent
+        cut = uncut.clip(0, self.size)
+        areas, visible = (np.prod(edges[:, 1] - edges[:, 0], axis=1) for edges in (uncut, cut))
+        kept = (cut[:, 1] - cut[:, 0]).min(axis=1, initial=np.inf) > MIN_SIDE
+        difficult = boxes.difficult | (visible < MIN_VISIBLE * areas)
+        corners = cut.reshape(-1, 4)[kept].astype(np.float32)
+        return Boxes(corners, boxes.labels[kept], difficult[kept])
 
     def mask(self, mask: numpy.ndarray) -> numpy.ndarray:
-        """(H, W) of the original to (S, S), each pixel's nearest."""
-        places = (np.arange(self.size) + 0.5) / self.size
-        across, down = (
-            (corner + places * extent).astype(np.int64).clip(0, side - 1)
+        """Return the (S, S) mask of the square: the nearest pixel of the (H, W) original."""
+        centers = (np.arange(self.size) + 0.5) / self.size
+        columns, rows = (
+            (corner + centers * extent).astype(np.int64).clip(0, side - 1)
             for corner, extent, side in zip(self.corner, self.extent, mask.shape[::-1], strict=True)
         )
-        return mask[down[:, None], across]
+        return mask[rows[:, None], columns]
 
 
-def square_of(found: PackedAnnotations, row: int, images: Images) -> Square:
-    """How the image in `row` was brought to its square."""
-    width, height = found.sizes[row].tolist()
+def square_of(annotations: PackedAnnotations, row: int, images: Images) -> Square:
+    """Return the map from the original of the image in `row` to its packed square."""
+    width, height = annotations.sizes[row].tolist()
     return Square(width, height, images.size, images.card.get("fit", "crop"))
+
+
+def row_blocks(count: int, size: int) -> list[numpy.ndarray]:
+    """Return the rows 0 ... count - 1 in blocks of `size`; the last may be smaller."""
+    return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]

@@ -1,10 +1,11 @@
-"""What clusters know of classes, and how even they are."""
+"""Agreement of clusters with true classes, and the balance of cluster sizes."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from stages.evaluate._label_checks import check_several
+from stages.evaluate._figure_text import percents
+from stages.evaluate._label_checks import require_two_classes, true_labels
 from transfer.artifacts import PseudoLabels, Scores
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import cluster_agreement, contingency, size_balance
@@ -21,41 +22,45 @@ if TYPE_CHECKING:
     from transfer.stage.context import StageContext
 
 PROTOCOL = "clusters/v1"
-DRAWS = 200
+RESAMPLES = 200
 
 
 class EvaluateClusters(Stage):
-    """Pseudo-labels against true ones: agreement, purity, evenness.
+    """Pseudo-labels against true labels: agreement, purity, balance of sizes.
 
-    NMI (arithmetic mean) and purity grow with k by construction: compare them at equal k, or take AMI and ARI. Two
-    accuracies: `hungarian`, with the best one-to-one matching of clusters and classes (with more clusters than classes
-    most images cannot be right), and `purity`, where each cluster stands for its most frequent class.
+    NMI (arithmetic mean) and purity grow with k by construction: compare them at equal k, or use
+    AMI and ARI. There are two accuracies. `hungarian` has the best one-to-one matching of clusters
+    and classes; with more clusters than classes, most images cannot be correct. In `purity`, each
+    cluster predicts its most frequent class.
     """
 
     produces = Scores
-    version = 3  # since its figures have intervals
+    version = 3  # 3: figures have intervals
     seeded = False
     images = {"images": ImageInput("train", same_as="labels", needs_labels=True)}
 
     labels: str = stage_input(PseudoLabels, "the pseudo-labels")
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """The images have true labels."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Check that the images have true labels."""
         if not planned.images["images"].stage.is_labeled:
             raise InvalidOption(
-                "labels", f"the images of '{planned.inputs['labels'].name}' have no true labels"
+                "labels",
+                f"the images of '{planned.inputs['labels'].name}' have no true labels; "
+                "choose a labeled set",
             )
 
     def run(self, context: StageContext) -> None:
+        """Compute all figures over the images that have a pseudo-label."""
         images, pseudo = context.images["images"], context.inputs["labels"]
-        given = labels_for_images(pseudo, images, context)
-        known = np.flatnonzero(given >= 0)
-        true, named = images.labels[known], given[known]
-        check_several(true, "images")
-        purity = majority_accuracy(true, named)
-        agreed = cluster_agreement(true, named)
-        figures = agreed | {"purity": float(purity.mean())}
-        sizes = size_figures(pseudo.cluster_ids[named], pseudo.k)
+        assigned = labels_for_images(pseudo, images, context)
+        rows = np.flatnonzero(assigned >= 0)
+        true, clusters = true_labels(images)[rows], assigned[rows]
+        require_two_classes(true, "images")
+        purity = majority_accuracy(true, clusters)
+        agreement = cluster_agreement(true, clusters)
+        figures = agreement | {"purity": float(purity.mean())}
+        sizes = size_figures(pseudo.cluster_ids[clusters], pseudo.k)
         figures["entropy"] = sizes.pop("entropy")
         Scores.write(
             context.folder,
@@ -65,45 +70,58 @@ class EvaluateClusters(Stage):
             main="ami",
             figures=figures,
             outcomes={"purity": purity},
-            intervals=intervals(agreed, true, named, context),
-            counts={"images": len(known)},
+            intervals=agreement_intervals(agreement, true, clusters, context),
+            counts={"images": len(rows)},
         )
-        context.figures.update(
-            {name: round(value, 2) for name, value in {**figures, **sizes}.items()}
-        )
+        context.figures.update(percents(figures))
+        context.figures.update({name: round(value, 2) for name, value in sizes.items()})
 
 
-def intervals(
-    figures: dict[str, float], true: numpy.ndarray, named: numpy.ndarray, context: StageContext
+def agreement_intervals(
+    figures: dict[str, float], true: numpy.ndarray, clusters: numpy.ndarray, context: StageContext
 ) -> dict[str, list[float]]:
-    """Figure of `agreement` -> [low, high], 95 %, by bootstrap over images.
+    """Return [low, high], 95 %, of each figure of `cluster_agreement`, by bootstrap over images.
 
-    An image that is drawn twice agrees with itself, which shifts what clusters seem to know: the spread of the draws
-    is told about the figure itself.
+    An image that is drawn twice agrees with itself, so the figures of the draws are biased. The
+    interval is therefore centered on the figure itself, and has the spread of the draws.
+
+    Args:
+        figures: over all images.
+        true: (N,) int, true labels.
+        clusters: (N,) int, numbers of clusters.
+        context: the stage that runs.
     """
-    random, drawn = np.random.RandomState(0), []
-    with context.progress("resampling", DRAWS, "draws") as progress:
-        for _ in range(DRAWS):
+    random, draws = np.random.RandomState(0), []
+    with context.progress("resampling", RESAMPLES, "draws") as progress:
+        for _ in range(RESAMPLES):
             rows = random.randint(0, len(true), len(true))
-            drawn.append(cluster_agreement(true[rows], named[rows]))
+            draws.append(cluster_agreement(true[rows], clusters[rows]))
             progress.advance(1)
             context.pause_point()
-    found = {}
-    for name, value in figures.items():
-        values = np.array([one[name] for one in drawn])
+    intervals = {}
+    for name, figure in figures.items():
+        values = np.array([draw[name] for draw in draws])
         ends = np.quantile(values - values.mean(), [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
-        found[name] = np.clip(value + ends, -100.0, 100.0).tolist()
-    return found
+        intervals[name] = np.clip(figure + ends, -100.0, 100.0).tolist()
+    return intervals
 
 
-def majority_accuracy(true: numpy.ndarray, named: numpy.ndarray) -> numpy.ndarray:
-    """(N,) 100 for an image of its cluster's most frequent class (the first of equals), else 0; the mean is purity."""
-    return 100.0 * (contingency(true, named).argmax(1)[named] == true)
+def majority_accuracy(true: numpy.ndarray, clusters: numpy.ndarray) -> numpy.ndarray:
+    """Return (N,): 100 for images of their cluster's most frequent class, 0 elsewhere.
+
+    Of equally frequent classes, the first counts. The mean is the purity.
+    """
+    return 100.0 * (contingency(true, clusters).argmax(1)[clusters] == true)
 
 
-def size_figures(named: numpy.ndarray, count: int) -> dict[str, float]:
-    """Entropy (percent), imbalance, smallest, largest and number of empty ones of `count` clusters."""
-    sizes = np.bincount(named, minlength=count)
+def size_figures(clusters: numpy.ndarray, count: int) -> dict[str, float]:
+    """Describe the sizes of `count` clusters, given the (N,) cluster of each image.
+
+    Returns:
+        Entropy (percent of that of equal clusters), imbalance, the smallest and largest size, and
+        the number of empty clusters.
+    """
+    sizes = np.bincount(clusters, minlength=count)
     entropy, imbalance = size_balance(sizes)
     return {
         "entropy": 100.0 * entropy,

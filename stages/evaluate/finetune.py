@@ -1,19 +1,20 @@
-"""Fine-tuning: the whole network learns the labels, beside the same network from random weights."""
+"""Fine-tuning: the whole network learns the labels, compared with one from random weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from stages.evaluate._figure_text import percents
 from stages.evaluate._finetune_recipe import FinetuneRecipe
 from stages.evaluate._label_budgets import (
     LabelBudget,
-    budget_share,
     budget_text,
     check_budgets,
+    largest_budget,
     sample_budget,
 )
 from stages.evaluate._label_checks import check_labels
-from stages.evaluate._probe_crops import resize
+from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.models.build import build_network
@@ -22,23 +23,27 @@ from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
+    from transfer.models.network import Network
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 PROTOCOL = "finetune/vissl-v1"
+FINETUNED = "finetuned"
+BASELINE = "random weights"
 
 
 class Finetune(FinetuneRecipe):
-    """Accuracy after fine-tuning on some or all labels, and the learning curves of both networks.
+    """Accuracy after fine-tuning on some or all labels, and learning curves.
 
-    Every amount of labels is drawn for each class, `draws` times; a larger draw of the same number holds the smaller
-    one. Both networks get the same head, images, order and crops (random areas of 0.08 to 1, mirrored); whole images
-    are scored, after the last epoch. The recipe is that of VISSL's semi-supervised evaluation: no weight decay, a tenth
-    of the rate after 30 of 70 epochs.
+    Each label budget is drawn `repeats` times, for each class; a larger budget of a draw contains
+    the smaller one. The network from random weights gets the same head, images, order and crops
+    (random areas of 0.08 to 1, mirrored). Whole images are scored, after the last epoch. The recipe
+    is that of VISSL's semi-supervised evaluation: no weight decay, and a tenth of the learning rate
+    after 30 of 70 epochs.
     """
 
     produces = Scores
-    version = 2  # since images are scored in the order of their ids
+    version = 2  # 2: images are scored in the order of their ids
     images = {
         "train": ImageInput("train", needs_labels=True),
         "test": ImageInput("test", needs_labels=True),
@@ -46,51 +51,50 @@ class Finetune(FinetuneRecipe):
 
     model: str = stage_input(Model, "the network")
     label_budgets: list[LabelBudget] = option(
-        [1.0], "labels: shares of each class, or so many of each class", min_length=1
+        [1.0], "labels: shares of each class, or numbers of images per class", min_length=1
     )
-    repeats: int = option(1, "times that an amount is drawn", ge=1)
-    random_baseline: bool = option(True, "teach the same network from random weights too")
+    repeats: int = option(1, "how often a label budget is drawn", ge=1)
+    random_baseline: bool = option(True, "also train the same network from random weights")
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """No class is asked for more labels than there are images."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Check that no budget exceeds the training split."""
         check_budgets(self.label_budgets, planned)
 
     def run(self, context: StageContext) -> None:
+        """Train and score a network for each budget, draw and start."""
         from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
 
-        model, train, test = (
-            context.inputs["model"],
-            context.images["train"],
-            context.images["test"],
-        )
-        classes = check_labels(train, test, context)
-        drawings = [
-            (amount, sample_budget(train, amount, self.repeats)) for amount in self.label_budgets
-        ]
-        starts = {"finetuned": lambda draw: model.network()}
-        if self.random_baseline:
-            starts["random weights"] = lambda draw: build_network(
-                model.backbone, context.seed_for("weights", draw)
-            )
-        lesson = FinetuneConfig(self, resize, classes, curve=True)
+        model = context.inputs["model"]
+        train, test = context.images["train"], context.images["test"]
+        config = FinetuneConfig(self, resized_crop, check_labels(train, test, context), curve=True)
+        samples = {
+            budget_text(budget): sample_budget(train, budget, self.repeats)
+            for budget in self.label_budgets
+        }
+        starts = [FINETUNED, *([BASELINE] if self.random_baseline else [])]
         outcomes, arrays, counts = {}, {}, {"test": len(test)}
-        for amount, some in drawings:
-            for name, start in starts.items():
-                figure = name if len(self.label_budgets) == 1 else f"{name}, {budget_text(amount)}"
-                rights, curves = [], []
-                for draw, drawing, rows in some:
-                    counts[f"train, {budget_text(amount)}"] = len(rows)
-                    label = f"{name.replace(' ', '-')}-{drawing}"
-                    right, curve = finetune(context, label, lesson, start(draw), model, rows)
-                    rights.append(right), curves.append(curve)
-                outcomes[figure] = np.mean(rights, axis=0)
+        for budget, draws in samples.items():
+            for start in starts:
+                figure = start if len(self.label_budgets) == 1 else f"{start}, {budget}"
+                accuracies, curves = [], []
+                for number, name, rows in draws:
+                    counts[f"train, {budget}"] = len(rows)
+                    accuracy, curve = finetune(
+                        context,
+                        f"{start.replace(' ', '-')}-{name}",
+                        config,
+                        _start(context, model, start, number),
+                        model,
+                        rows,
+                    )
+                    accuracies.append(accuracy)
+                    curves.append(curve)
+                outcomes[figure] = np.mean(accuracies, axis=0)
                 arrays[f"curve.{figure}"] = np.stack(curves).astype(np.float32)
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
-        main = (
-            next(iter(figures))
-            if len(self.label_budgets) == 1
-            else f"finetuned, {budget_text(max(self.label_budgets, key=budget_share))}"
-        )
+        main = FINETUNED
+        if len(self.label_budgets) > 1:
+            main = f"{FINETUNED}, {budget_text(largest_budget(self.label_budgets))}"
         Scores.write(
             context.folder,
             protocol=protocol_name(PROTOCOL, self),
@@ -102,4 +106,11 @@ class Finetune(FinetuneRecipe):
             counts=counts,
             arrays=arrays,
         )
-        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update(percents(figures))
+
+
+def _start(context: StageContext, model: Model, start: str, draw: int) -> Network:
+    """Return the network before its training: the model's, or one from random weights."""
+    if start == FINETUNED:
+        return model.network()
+    return build_network(model.backbone, context.seed_for("weights", draw))

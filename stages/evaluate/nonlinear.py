@@ -1,9 +1,10 @@
-"""The non-linear protocol (Noroozi & Favaro, ECCV 2016): layers up to one are locked, the others learn anew."""
+"""Non-linear protocol: the first layers stay frozen, the others learn from random weights."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
+from stages.evaluate._figure_text import percents
 from stages.evaluate._label_checks import check_labels
 from stages.evaluate._layer_features import map_layers, resolve_layers
 from stages.evaluate._probe_crops import random_crop
@@ -29,15 +30,16 @@ CROP = 227 / 256
 
 
 class Nonlinear(TrainableStage):
-    """For each locked layer: what the layers behind it, with fresh weights, learn from the labels on top of it.
+    """Accuracy of new layers, trained on labels, on top of frozen ones (Noroozi & Favaro 2016).
 
-    Published for ImageNet: 350,000 steps of 256 images (70 epochs), rate 0.01, a tenth of it each 100,000 steps; crops
-    of 227 of 256 px, mirrored. Whole images are scored here, after the last epoch. The deepest locked layer is the
-    figure that a comparison shows. Momentum is Nesterov's here.
+    There is a training for each layer up to which the network is frozen. Published for ImageNet:
+    350,000 steps of 256 images (70 epochs) at a learning rate of 0.01, a tenth of it each 100,000
+    steps; crops of 227 of 256 px, mirrored. Here, whole images are scored, after the last epoch,
+    and momentum is Nesterov's. The main figure is that of the deepest frozen layer.
     """
 
     produces = Scores
-    version = 2  # since images are scored in the order of their ids
+    version = 2  # 2: images are scored in the order of their ids
     images = {
         "train": ImageInput("train", needs_labels=True),
         "test": ImageInput("test", needs_labels=True),
@@ -46,39 +48,37 @@ class Nonlinear(TrainableStage):
     model: str = stage_input(Model, "the network")
     frozen_up_to: list[str] | None = option(
         None,
-        "up to which layers to lock, a training each; none: a probe's that are maps",
+        "layers up to which to freeze, each for a training; none: those of a probe that are maps",
         min_length=1,
     )
 
     epochs: int = option(70, "passes over the images", ge=1)
-    learning_rate: float = option(0.01, "the highest it gets", gt=0)
-    weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
+    learning_rate: float = option(0.01, "the highest learning rate", gt=0)
+    weight_decay: float = option(5e-4, "weight decay of weights; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "of the learning rate, after the warm-up"
+        "step", "schedule of the learning rate, after the warm-up"
     )
     milestones: list[float] = lr_milestones([2 / 7, 4 / 7, 6 / 7])
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """The model has the layers."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Check that the model has the layers."""
         check_layers(planned, "frozen_up_to", self.frozen_up_to or [])
 
     def run(self, context: StageContext) -> None:
+        """Train and score a network for each layer."""
         from stages.evaluate._supervised_training import FinetuneConfig, finetune  # imports torch
 
-        model, train, test = (
-            context.inputs["model"],
-            context.images["train"],
-            context.images["test"],
-        )
+        model = context.inputs["model"]
+        train, test = context.images["train"], context.images["test"]
         classes = check_labels(train, test, context)
         layers = resolve_layers(model, self.frozen_up_to) or map_layers(model)
         names, outcomes = list(model.layers), {}
         for layer in layers:
-            kept = names[: names.index(layer) + 1]
-            lesson = FinetuneConfig(self, crop, classes, locked=tuple(kept))
-            network = reinit_after(model, kept, context.seed_for("weights", layer))
+            frozen = names[: names.index(layer) + 1]
+            config = FinetuneConfig(self, published_crop, classes, frozen=tuple(frozen))
+            network = reinit_after(model, frozen, context.seed_for("weights", layer))
             outcomes[layer], _ = finetune(
-                context, f"{layer}-locked", lesson, network, model, np.arange(len(train))
+                context, f"{layer}-locked", config, network, model, np.arange(len(train))
             )
         deepest = max(layers, key=names.index)
         outcomes = {"deepest": outcomes[deepest], **outcomes}
@@ -93,19 +93,30 @@ class Nonlinear(TrainableStage):
             outcomes=outcomes,
             counts={"train": len(train), "test": len(test)},
         )
-        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        context.figures.update(percents(figures))
 
 
 def reinit_after(model: Model, kept: list[str], seed: int) -> Network:
-    """The network with the model's weights in the layers `kept`, and fresh ones behind them."""
-    network, taught = build_network(model.backbone, seed), model.network()
+    """Return the network with the model's weights in `kept` layers and random ones behind them.
+
+    Args:
+        model: the trained network.
+        kept: its first layers.
+        seed: of the random weights.
+    """
+    network, trained = build_network(model.backbone, seed), model.network()
     for layer in kept:
-        network.get_submodule(layer).load_state_dict(
-            taught.get_submodule(layer).state_dict(), strict=True
-        )
+        weights = trained.get_submodule(layer).state_dict()
+        network.get_submodule(layer).load_state_dict(weights, strict=True)
     return network
 
 
-def crop(images: Tensor, rng: PerImageRng, size: int) -> Tensor:
-    """Squares of 227 of 256 px, mirrored half of the time."""
+def published_crop(images: Tensor, rng: PerImageRng, size: int) -> Tensor:
+    """Return random squares of 227 of 256 px, mirrored half of the time.
+
+    Args:
+        images: (B, 3, S, S) uint8.
+        rng: draws for each image.
+        size: side of the result, px.
+    """
     return random_crop(images, rng, CROP, size)

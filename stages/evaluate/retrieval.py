@@ -1,14 +1,16 @@
-"""Retrieval: for each test image, do the nearest training images show the same class?"""
+"""Retrieval: whether the training images nearest to a test image show the same class."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from stages.evaluate._embeddings import embed_images
-from stages.evaluate._label_checks import check_several
+from stages.evaluate._figure_text import percents
+from stages.evaluate._label_checks import require_two_classes, true_labels
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
+from transfer.numerics.average_precision import ranked_precisions
 from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
@@ -17,6 +19,7 @@ from transfer.utils.lazy_imports import F, np, torch
 
 if TYPE_CHECKING:
     import numpy
+    from PIL import Image
     from torch import Tensor
 
     from transfer.artifacts import Images
@@ -24,28 +27,26 @@ if TYPE_CHECKING:
     from transfer.stage.context import StageContext
 
 PROTOCOL = "retrieval/cosine-v1"
-DEPTHS = (1, 5, 10)
-BLOCK = 128  # queries ranked at once
-QUERIES = 8  # of the picture
-SHOWN = 8  # nearest images beside each
+DEPTHS = (1, 5, 10)  # n of recall at n
+BLOCK = 128  # queries that are ranked at once
+QUERIES = 8  # rows of the picture
+NEIGHBORS = 8  # of each query in the picture
 FRAME = 6  # px
-FRAMES = {
-    None: (255, 255, 255),
-    True: (0, 158, 115),
-    False: (213, 94, 0),
-}  # told apart by color-blind people too
+# Colors of frames by whether the class is the query's; color-blind readers can distinguish them.
+FRAMES = {None: (255, 255, 255), True: (0, 158, 115), False: (213, 94, 0)}
 
 
 class Retrieval(Stage):
-    """Training images ranked by cosine for each test image: mAP over the whole ranking, and recall at 1, 5 and 10.
+    """Training images ranked by cosine for each test image: mAP, and recall at 1, 5 and 10.
 
-    Recall at n: the share of queries with an image of their class among the first n. Average precision of a query: the
-    mean of the precisions at each image of its class. A query whose class the training split does not have is left out.
-    The picture `nearest.png` shows some queries and what was found nearest.
+    mAP is the mean of the queries' average precision, which is the mean of the precisions at each
+    image of the query's class, over the whole ranking. Recall at n is the share of queries with an
+    image of their class among the first n. Queries whose class the training split lacks are left
+    out. The picture `nearest.png` shows a few queries with their nearest images.
     """
 
     produces = Scores
-    version = 2  # since images are scored in the order of their ids
+    version = 2  # 2: images are scored in the order of their ids
     seeded = False
     images = {
         "train": ImageInput("train", needs_labels=True),
@@ -56,46 +57,46 @@ class Retrieval(Stage):
     layer: str | None = option(None, "layer to read; none: the network's deepest convolutional one")
     pool: int = option(1, "side of the grid over which the layer's map is averaged", ge=1)
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """The model has the layer."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Check that the model has the layer."""
         check_layers(planned, "layer", [self.layer])
 
     def run(self, context: StageContext) -> None:
-        model, train, test = (
-            context.inputs["model"],
-            context.images["train"],
-            context.images["test"],
-        )
-        check_several(train.labels, "training images")
+        """Rank the training images for each test image, and draw a few rankings."""
+        model = context.inputs["model"]
+        train, test = context.images["train"], context.images["test"]
+        train_labels, test_labels = true_labels(train), true_labels(test)
+        require_two_classes(train_labels, "training images")
         layer = self.layer or model.card["default_layer"]
-        bank, queries = (
-            torch.from_numpy(embed_images(context, model, one, layer, self.pool))
-            for one in (train, test)
+        gallery, embeddings = (
+            torch.from_numpy(embed_images(context, model, images, layer, self.pool))
+            for images in (train, test)
         )
-        asked = np.flatnonzero(np.isin(test.labels, train.labels))
-        if not len(asked):
+        queries = np.flatnonzero(np.isin(test_labels, train_labels))
+        if not len(queries):
             raise TransferError(
-                "no class of the test split is in the training split: nothing can be found"
+                "the test split has no class of the training split; choose splits of one set"
             )
-        if len(asked) < len(test):
+        if len(queries) < len(test):
             context.note(
-                f"{len(test) - len(asked)} test images are of classes that no training image has: left out"
+                f"{len(test) - len(queries)} test images are left out, because no training image "
+                "has their class"
             )
-        precisions, firsts, nearest = [], [], []
-        labels = torch.from_numpy(train.labels)
-        with context.progress("ranking", len(asked), "images") as progress:
-            for start in range(0, len(asked), BLOCK):
-                rows = asked[start : start + BLOCK]
-                ranking = rank_gallery(queries[rows], bank)
-                hits = labels[ranking] == torch.from_numpy(test.labels[rows])[:, None]
-                precisions.append(average_precision(hits))
-                firsts.append(hits.int().argmax(1))
-                nearest.append(ranking[:, :SHOWN])
+        precisions, first_hits, nearest = [], [], []
+        labels = torch.from_numpy(train_labels)
+        with context.progress("ranking", len(queries), "images") as progress:
+            for start in range(0, len(queries), BLOCK):
+                rows = queries[start : start + BLOCK]
+                ranking = rank_gallery(embeddings[rows], gallery)
+                hits = labels[ranking] == torch.from_numpy(test_labels[rows])[:, None]
+                precisions.append(ranked_precisions(hits.numpy()))
+                first_hits.append(hits.int().argmax(1))
+                nearest.append(ranking[:, :NEIGHBORS])
                 progress.advance(len(rows))
                 context.pause_point()
-        first = torch.cat(firsts).numpy()
-        outcomes = {"mAP": 100.0 * torch.cat(precisions).numpy()}
-        outcomes |= {f"recall at {n}": 100.0 * (first < n) for n in DEPTHS}
+        first = torch.cat(first_hits).numpy()
+        outcomes = {"mAP": 100.0 * np.concatenate(precisions)}
+        outcomes |= {f"recall at {depth}": 100.0 * (first < depth) for depth in DEPTHS}
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
             context.folder,
@@ -105,46 +106,51 @@ class Retrieval(Stage):
             main="mAP",
             figures=figures,
             outcomes=outcomes,
-            counts={"train": len(train), "test": len(asked)},
+            counts={"train": len(train), "test": len(queries)},
         )
-        draw_nearest(train, test, asked, torch.cat(nearest).numpy()).save(
-            context.folder / "nearest.png", format="PNG"
-        )
-        context.figures.update({name: f"{value:.2f} %" for name, value in figures.items()})
+        picture = draw_nearest(train, test, queries, torch.cat(nearest).numpy())
+        picture.save(context.folder / "nearest.png", format="PNG")
+        context.figures.update(percents(figures))
 
 
-def rank_gallery(queries: Tensor, bank: Tensor) -> Tensor:
-    """(Q, D) and (N, D) of unit length to (Q, N): rows of the bank, the most similar first; equals in their order."""
-    return (queries @ bank.T).argsort(dim=1, descending=True, stable=True)
+def rank_gallery(queries: Tensor, gallery: Tensor) -> Tensor:
+    """Return (Q, N) rows of the gallery, the most similar first, ties in their order.
 
-
-def average_precision(hits: Tensor) -> Tensor:
-    """(Q, N) bool, by rank, to (Q,) float64: the mean over the hits of the precision at each; every row has one."""
-    hits = hits.double()
-    places = torch.arange(1, hits.shape[1] + 1, dtype=torch.float64)
-    return (hits.cumsum(1) / places * hits).sum(1) / hits.sum(1)
+    `queries` (Q, D) and `gallery` (N, D) are of unit length.
+    """
+    return (queries @ gallery.T).argsort(dim=1, descending=True, stable=True)
 
 
 def draw_nearest(
-    train: Images, test: Images, asked: numpy.ndarray, nearest: numpy.ndarray
-) -> object:
-    """Queries spread over the test split, a row each, and what was found: framed green where the class is the same."""
-    chosen = np.linspace(0, len(asked) - 1, min(QUERIES, len(asked))).astype(int)
-    queries = asked[chosen]
-    columns = {"query": _framed(test, queries, [None] * len(queries))}
-    for n, rows in enumerate(nearest[chosen].T):
-        same = (train.labels[rows] == test.labels[queries]).tolist()
-        columns[f"nearest {n + 1}"] = _framed(train, rows, same)
-    return montage(columns)
+    train: Images, test: Images, queries: numpy.ndarray, nearest: numpy.ndarray
+) -> Image.Image:
+    """Draw a few queries, a row each, with their nearest images.
+
+    A frame is green where the class is that of the query.
+
+    Args:
+        train: the ranked images.
+        test: the images of the queries.
+        queries: (Q,) rows of `test`; those drawn are spread over them.
+        nearest: (Q, n) rows of `train`, the nearest first.
+    """
+    chosen = np.linspace(0, len(queries) - 1, min(QUERIES, len(queries))).astype(int)
+    rows = queries[chosen]
+    query_labels, train_labels = true_labels(test)[rows], true_labels(train)
+    columns = {"query": _framed(test, rows, [None] * len(rows))}
+    for number, neighbors in enumerate(nearest[chosen].T, 1):
+        same = (train_labels[neighbors] == query_labels).tolist()
+        columns[f"nearest {number}"] = _framed(train, neighbors, same)
+    return cast("Image.Image", montage(columns))
 
 
 def _framed(images: Images, rows: numpy.ndarray, same: list[bool | None]) -> Tensor:
-    """(n, 3, SIDE, SIDE) uint8: the pictures in frames, white where there is nothing to tell."""
-    pictures = torch.from_numpy(np.stack([images.picture(int(row)) for row in rows])).permute(
-        0, 3, 1, 2
-    )
+    """Return (n, 3, SIDE, SIDE) uint8 images in frames, white for a query."""
+    pixels = np.stack([images.picture(int(row)) for row in rows])
+    pictures = torch.from_numpy(pixels).permute(0, 3, 1, 2)
     sheet = torch.empty(len(rows), 3, SIDE, SIDE, dtype=torch.uint8)
-    sheet[:] = torch.tensor([FRAMES[one] for one in same], dtype=torch.uint8)[:, :, None, None]
+    colors = torch.tensor([FRAMES[is_same] for is_same in same], dtype=torch.uint8)
+    sheet[:] = colors[:, :, None, None]
     inner = F.interpolate(pictures.float(), size=SIDE - 2 * FRAME, mode="nearest").byte()
     sheet[:, :, FRAME:-FRAME, FRAME:-FRAME] = inner
     return sheet

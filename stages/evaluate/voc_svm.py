@@ -1,9 +1,10 @@
-"""VOC by linear SVMs on frozen features: all training images, and a few of each class."""
+"""VOC by linear SVMs on frozen features: with all training images, and with a few of each class."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from stages.evaluate._figure_text import chosen_layer, percent, percents
 from stages.evaluate._layer_features import probed_layers, read_layers
 from stages.evaluate._linear_svm import FOLDS, LinearSVMs, sample_rows, unit_length
 from stages.evaluate._protocol_name import protocol_name
@@ -15,7 +16,13 @@ from stages.evaluate._voc_data import (
 )
 from transfer.artifacts import Model, Scores
 from transfer.errors import InvalidOption
-from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
+from transfer.numerics.average_precision import (
+    Ranking,
+    map_interval,
+    mean_precision,
+    precisions,
+    rankings,
+)
 from transfer.stage.base import ImageInput, Stage
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
@@ -26,27 +33,47 @@ if TYPE_CHECKING:
 
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
+    from transfer.utils.progress import Progress
 
 PROTOCOL = "voc_svm/vissl-v1"
 
 
+class Split(NamedTuple):
+    """Features and targets of the N images of a split."""
+
+    features: numpy.ndarray  # (N, D) float32 of unit length
+    targets: numpy.ndarray  # (N, C) int8: 1 shows the class, -1 does not, 0 is not counted
+
+
+class LayerResult(NamedTuple):
+    """SVMs of all classes on one layer."""
+
+    fold_precision: float  # mean over the classes of the average precision in folds, from 0 to 1
+    ranked: list[Ranking]  # of the test images, for each class
+    costs: dict[str, float]  # class -> C
+
+
 class VocSvm(Stage):
-    """A linear SVM a class on each of the network's layers (Goyal et al. 2019, VISSL); mean average precision.
+    """A linear SVM a class on each of the network's layers (Goyal et al. 2019, VISSL); mAP.
 
-    Activations after their ReLU are averaged over the largest grid that leaves at most `dimensions` values, and brought
-    to unit length. Squared hinge, L2, dual, positives weigh 2. Trained on `trainval`; a class's cost is that with the
-    best average precision in three folds of it, and the layer of `mAP` that with the best mean of those. A layer's
-    figure is the area under the interpolated precision on `test`; VOC's 11 points stand beside it.
+    Activations after their ReLU are averaged over the largest grid with at most `dimensions`
+    values, and scaled to unit length. SVMs have squared hinge loss and L2 penalty, in the dual;
+    positives weigh 2. They are trained on `trainval`. The cost of a class is the one with the best
+    average precision in three folds of it, and the layer of `mAP` the one with the best mean of
+    these. The figure of a layer is the area under the interpolated precision on `test`; another
+    figure is by VOC's 11 points.
 
-    Low-shot, on that layer: k images that show a class, and for each of them as many that do not as there are other
-    classes, drawn anew `samples` times; mean and deviation over these. As published, the cost of a k is that with the
-    best mean on the test split: too good by so much, for every network.
+    Low-shot, on the same layer: k images that show a class, and for each of them as many that do
+    not as there are other classes, drawn `samples` times; mean and deviation over the draws. As
+    published, the cost of a k is the one with the best mean on the test split, which flatters
+    every network.
 
-    What differs: difficult images are left out of the training too; images of equal score count at once.
+    Differences from the published protocol: difficult images are left out of the training too, and
+    images of equal score enter the ranking at once.
     """
 
     produces = Scores
-    version = 2  # since images are scored in the order of their ids
+    version = 2  # 2: images are scored in the order of their ids
     smoke = {"shots": [1, 2], "samples": 2, "shot_costs": [1.0]}
     images = {"train": ImageInput("trainval"), "test": ImageInput("test")}
 
@@ -56,7 +83,7 @@ class VocSvm(Stage):
         "layers to score; none: all with a ReLU of their own, from the first to the last",
         min_length=1,
     )
-    dimensions: int = option(9600, "values of a layer that the SVMs see, at most", ge=1)
+    dimensions: int = option(9600, "values of a layer for the SVMs, at most", ge=1)
     costs: list[float] = option(
         [0.1, 0.01], "the SVM's C, to choose from for all training images", min_length=1
     )
@@ -67,17 +94,19 @@ class VocSvm(Stage):
         min_length=1,
     )
     samples: int = option(5, "draws of a low-shot training set", ge=1)
-    iterations: int = option(2000, "of the SVM's solver, at most", ge=1)
+    iterations: int = option(2000, "largest number of iterations of the SVM solver", ge=1)
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """The sets are annotated, the model has the layers, and costs and shots can be."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Check that the sets are annotated, that layers exist, and that numbers are positive."""
         check_annotated(planned)
         check_layers(planned, "layers", self.layers or [])
-        for name in ("costs", "shots", "shot_costs"):
-            if any(value <= 0 for value in getattr(self, name)):
-                raise InvalidOption(name, f"above zero (found {getattr(self, name)})")
+        numbers = {"costs": self.costs, "shots": self.shots, "shot_costs": self.shot_costs}
+        for name, values in numbers.items():
+            if any(value <= 0 for value in values):
+                raise InvalidOption(name, f"must be above zero, not {values}")
 
     def run(self, context: StageContext) -> None:
+        """Score all layers with all images, and the chosen one with a few."""
         model, train = context.inputs["model"], context.images["train"]
         targets = {
             role: load_annotations(images).targets for role, images in context.images.items()
@@ -85,51 +114,39 @@ class VocSvm(Stage):
         check_learnable(targets["train"])
         trained, tested = ((targets[role] == 1).any(axis=0) for role in ("train", "test"))
         counted = classes_counted(context, train.classes, trained, tested)
-        names = [train.classes[label] for label in counted]
-        wanted, asked = targets["train"][:, counted], targets["test"][:, counted]
+        names = [train.classes[label] for label in counted.tolist()]
         layers = self.layers or probed_layers(model)
         files = {
             role: read_layers(context, model, images, layers, role, self.dimensions)
             for role, images in context.images.items()
         }
 
-        def features(layer: str) -> tuple[numpy.ndarray, numpy.ndarray]:
-            return tuple(unit_length(files[role][layer]) for role in ("train", "test"))
+        def split_of(role: str, layer: str) -> Split:
+            return Split(unit_length(files[role][layer]), targets[role][:, counted])
 
-        machines = LinearSVMs(self.iterations)
-        folded, ranked, costs = {}, {}, {}
+        svms = LinearSVMs(self.iterations)
+        results: dict[str, LayerResult] = {}
         with context.progress("classifying", len(layers) * len(counted), "classes") as progress:
             for layer in layers:
-                seen, unseen = features(layer)
-                scores, marks, costs[layer] = np.zeros(asked.shape), [], {}
-                for place, target in enumerate(wanted.T):
-                    rows = np.flatnonzero(target)
-                    # A class that every training image shows, or none, teaches nothing: its scores stay alike.
-                    if len(np.unique(target[rows])) == 2:
-                        shows = target[rows] == 1
-                        cost, mark = machines.best_cost(self.costs, seen[rows], shows)
-                        scores[:, place] = machines.fit(cost, seen[rows], shows).decision_function(
-                            unseen
-                        )
-                        costs[layer][names[place]] = cost
-                        marks.append(mark)
-                    progress.advance(1)
-                    context.pause_point()
-                folded[layer], ranked[layer] = (
-                    float(np.mean(marks or [0.0])),
-                    rankings(scores, asked),
+                train_split, test_split = split_of("train", layer), split_of("test", layer)
+                results[layer] = self._fit_layer(
+                    context, progress, svms, train_split, test_split, names
                 )
-        best = max(layers, key=lambda layer: folded[layer])
+        chosen = max(layers, key=lambda layer: results[layer].fold_precision)
+        ranked = results[chosen].ranked
         figures = {
-            "mAP": mean_precision(ranked[best], "area"),
-            "mAP (11 points)": mean_precision(ranked[best], "11 points"),
-            **{layer: mean_precision(ranked[layer], "area") for layer in layers},
+            "mAP": mean_precision(ranked, "area"),
+            "mAP (11 points)": mean_precision(ranked, "11 points"),
+            **{layer: mean_precision(results[layer].ranked, "area") for layer in layers},
         }
-        few, few_costs = self._low_shot(context, machines, *features(best), wanted, asked)
-        if machines.unfinished:
+        train_split, test_split = split_of("train", chosen), split_of("test", chosen)
+        few, few_costs = self._low_shot(context, svms, train_split, test_split)
+        if svms.unfinished:
             context.note(
-                f"{machines.unfinished} of {machines.fitted} SVMs were stopped after {self.iterations} iterations"
+                f"{svms.unfinished} of {svms.fitted} SVMs were stopped after {self.iterations} "
+                "iterations"
             )
+        count = len(test_split.targets)
         Scores.write(
             context.folder,
             protocol=protocol_name(PROTOCOL, self),
@@ -137,62 +154,94 @@ class VocSvm(Stage):
             main="mAP",
             figures=figures | few,
             selected={
-                "layer": best,
-                "costs": costs,
+                "layer": chosen,
+                "costs": {layer: results[layer].costs for layer in layers},
                 "on": f"{FOLDS} folds of the training split",
                 **few_costs,
             },
             intervals={
-                "mAP": map_interval(
-                    lambda counts: precisions(ranked[best], "area", counts), len(asked)
-                )
+                "mAP": map_interval(lambda counts: precisions(ranked, "area", counts), count)
             },
-            counts={"train": len(wanted), "test": len(asked), "classes": len(counted)},
+            counts={"train": len(train), "test": count, "classes": len(counted)},
         )
-        shown = {name: round(value, 2) for name, value in (figures | few).items()}
-        context.figures.update({"best": f"{best} {figures['mAP']:.2f} %", **shown})
+        context.figures[chosen_layer(chosen)] = percent(figures["mAP"])
+        context.figures.update(percents(figures | few))
 
-    def _low_shot(
+    def _fit_layer(
         self,
         context: StageContext,
-        machines: LinearSVMs,
-        seen: numpy.ndarray,
-        unseen: numpy.ndarray,
-        wanted: numpy.ndarray,
-        asked: numpy.ndarray,
+        progress: Progress,
+        svms: LinearSVMs,
+        train: Split,
+        test: Split,
+        names: list[str],
+    ) -> LayerResult:
+        """Fit and score the SVM of each class on all training images of one layer."""
+        scores = np.zeros(test.targets.shape)
+        fold_precisions, costs = [], {}
+        for number, target in enumerate(train.targets.T):
+            rows = np.flatnonzero(target)
+            # Nothing is learned of a class that all training images show, or none: its scores
+            # stay equal.
+            if len(np.unique(target[rows])) == 2:
+                features, positive = train.features[rows], target[rows] == 1
+                cost, fold_precision = svms.best_cost(self.costs, features, positive)
+                svm = svms.fit(cost, features, positive)
+                scores[:, number] = svm.decision_function(test.features)
+                costs[names[number]] = cost
+                fold_precisions.append(fold_precision)
+            progress.advance(1)
+            context.pause_point()
+        mean = float(np.mean(fold_precisions or [0.0]))
+        return LayerResult(mean, rankings(scores, test.targets), costs)
+
+    def _low_shot(
+        self, context: StageContext, svms: LinearSVMs, train: Split, test: Split
     ) -> tuple[dict[str, float], dict[str, Any]]:
-        """Mean and deviation of each k that every class has the images for, and how their costs were selected."""
+        """Score each k for which every class has enough images.
+
+        Returns:
+            Mean and deviation over the draws of each k; and the costs, with how they were selected.
+        """
         figures, selected = {}, {}
-        fewest, others = int((wanted == 1).sum(axis=0).min()), max(1, wanted.shape[1] - 1)
-        possible = [k for k in self.shots if k <= fewest and (wanted == -1).any(axis=0).all()]
-        if left := [str(k) for k in self.shots if k not in possible]:
+        fewest = int((train.targets == 1).sum(axis=0).min())
+        has_negatives = bool((train.targets == -1).any(axis=0).all())
+        possible = [k for k in self.shots if k <= fewest and has_negatives]
+        if left_out := [str(k) for k in self.shots if k not in possible]:
             context.note(
-                f"no low-shot with {', '.join(left)}: a class has {fewest} training images that show it"
+                f"no low-shot with {', '.join(left_out)}: a class has only {fewest} training "
+                "images that show it"
             )
         with context.progress("low-shot", len(possible) * self.samples, "draws") as progress:
             for k in possible:
-                marks = np.zeros((len(self.shot_costs), self.samples))
+                by_cost = np.zeros((len(self.shot_costs), self.samples))
                 for draw in range(self.samples):
-                    scores = np.zeros((len(self.shot_costs), *asked.shape))
-                    for place, target in enumerate(wanted.T):
-                        rows = sample_rows(
-                            target, k, k * others, context.seed_for("shots", k, draw, place)
-                        )
-                        for number, cost in enumerate(self.shot_costs):
-                            runtime = machines.fit(cost, seen[rows], target[rows] == 1)
-                            scores[number, :, place] = runtime.decision_function(unseen)
-                        context.pause_point()
-                    marks[:, draw] = [
-                        mean_precision(rankings(some, asked), "area") for some in scores
-                    ]
+                    by_cost[:, draw] = self._draw_figures(context, svms, train, test, k, draw)
                     progress.advance(1)
-                best = int(marks.mean(axis=1).argmax())
-                figures[f"{k} shot"] = float(marks[best].mean())
-                figures[f"{k} shot deviation"] = (
-                    float(marks[best].std(ddof=1)) if self.samples > 1 else 0.0
-                )
+                best = int(by_cost.mean(axis=1).argmax())
+                deviation = float(by_cost[best].std(ddof=1)) if self.samples > 1 else 0.0
+                figures[f"{k} shot"] = float(by_cost[best].mean())
+                figures[f"{k} shot deviation"] = deviation
                 selected[f"{k} shot"] = {
                     "cost": self.shot_costs[best],
                     "on": "the test split, as published",
                 }
         return figures, selected
+
+    def _draw_figures(
+        self, context: StageContext, svms: LinearSVMs, train: Split, test: Split, k: int, draw: int
+    ) -> list[float]:
+        """Return the mAP in percent of each cost of low-shot, for one draw of k images a class."""
+        others = max(1, train.targets.shape[1] - 1)
+        scores = np.zeros((len(self.shot_costs), *test.targets.shape))
+        for number, target in enumerate(train.targets.T):
+            seed = context.seed_for("shots", k, draw, number)
+            rows = sample_rows(target, k, k * others, seed)
+            for cost_number, cost in enumerate(self.shot_costs):
+                svm = svms.fit(cost, train.features[rows], target[rows] == 1)
+                scores[cost_number, :, number] = svm.decision_function(test.features)
+            context.pause_point()
+        return [
+            mean_precision(rankings(scores[cost_number], test.targets), "area")
+            for cost_number in range(len(self.shot_costs))
+        ]

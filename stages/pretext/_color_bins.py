@@ -1,4 +1,4 @@
-"""The colors that colorization tells apart, and how a pixel's own color is written in them."""
+"""The color bins of colorization, and the soft encoding of a pixel's color in them."""
 
 from __future__ import annotations
 
@@ -11,52 +11,59 @@ from transfer.utils.lazy_imports import torch
 if TYPE_CHECKING:
     from torch import Tensor
 
-GRID = 10  # between two bins, in a and in b
+GRID = 10  # distance between two bins, in a and in b
 NEIGHBORS = 10  # bins that a pixel's color is spread over
-SIGMA = 5.0  # of the Gaussian by which it is
+SIGMA = 5.0  # of the Gaussian that spreads it
 HALF = 128  # a and b lie within -128..127
-CELL = 5  # of a and b, in which colors have their near bins in common
+CELL = 5  # side in a and b of a cell, whose colors share their near bins
 
 
 @lru_cache(maxsize=1)
 def color_bins() -> Tensor:
-    """(261, 2): the points of a grid of 10 in a and b that are the nearest to at least one of the 2^24 sRGB colors.
+    """Return (261, 2): the bins in a and b, on a grid of 10.
 
-    The published list has 313, its rule unpublished; some of them no color is nearest to. It is enough to look at the
-    six faces of the color cube, 256 x 256 colors each: from any color inside, changing L alone leads to a face.
+    A grid point is a bin if it is the nearest one to at least one of the 2^24 sRGB colors. The
+    published list has 313 bins, and its rule is unpublished; some of them are nearest to no color.
+    The six faces of the color cube, 256 x 256 colors each, are enough: from any color inside, a
+    change of L alone leads to a face.
     """
-    with torch.inference_mode(False):  # what is kept must serve for gradients too
+    with torch.inference_mode(False):  # the cached tensor must work with gradients too
         line = torch.linspace(0, 1, 256)
         u, v = torch.meshgrid(line, line, indexing="ij")
-        ends = (torch.zeros_like(u), torch.ones_like(u))
-        faces = torch.stack(
-            [torch.stack(face) for end in ends for face in ((end, u, v), (u, end, v), (u, v, end))]
-        )
-        ab = rgb_to_lab(faces)[:, 1:].movedim(1, -1).flatten(0, 2)
+        faces = []
+        for end in (torch.zeros_like(u), torch.ones_like(u)):
+            faces += [torch.stack(face) for face in ((end, u, v), (u, end, v), (u, v, end))]
+        ab = rgb_to_lab(torch.stack(faces))[:, 1:].movedim(1, -1).flatten(0, 2)
         return (ab / GRID).round().unique(dim=0) * GRID
 
 
 @lru_cache(maxsize=1)
 def near_bins() -> Tensor:
-    """(52 * 52, K): for every cell of 5 x 5 in a and b, all bins that can be among the ten nearest of a color in it.
+    """Return (52 * 52, K): for each cell of 5 x 5 in a and b, the bins that can be near its colors.
 
-    Nothing is approximated: a bin that is farther from the cell's middle than the tenth nearest, by more than the
-    cell's diameter, is among the ten nearest of no color in the cell. Searching 22 bins takes a fifth of 261's time.
+    These are all bins that can be among the ten nearest of a color in the cell. The result is
+    exact: a bin that is farther from the cell's center than the tenth nearest, by more than the
+    cell's diameter, is among the ten nearest of no color in the cell. A search of 22 bins takes a
+    fifth of the time of a search of 261.
     """
     with torch.inference_mode(False):
         line = (torch.arange(2 * HALF // CELL + 1) - HALF // CELL) * float(CELL)
         distances = torch.cdist(torch.cartesian_prod(line, line), color_bins())
         ordered = distances.sort(dim=1, stable=True)
-        reach = (
-            ordered.values[:, NEIGHBORS - 1 : NEIGHBORS] + CELL * 2**0.5 + 0.01
-        )  # and some for rounding
+        tenth = ordered.values[:, NEIGHBORS - 1 : NEIGHBORS]
+        reach = tenth + CELL * 2**0.5 + 0.01  # 0.01 for rounding
         return ordered.indices[:, : int((distances <= reach).sum(1).max())].contiguous()
 
 
 def soft_bins(ab: Tensor, bins: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
-    """Colors (P, 2) to their ten nearest bins (P, 10), nearest first, and the shares of each, which sum to one.
+    """Return the ten nearest bins of each color (P, 10), nearest first, and their shares (P, 10).
 
-    `bins` and `near` are `color_bins()` and `near_bins()`, on the colors' device.
+    The shares of a color sum to 1.
+
+    Args:
+        ab: colors (P, 2).
+        bins: `color_bins()` on the colors' device.
+        near: `near_bins()` on the colors' device.
     """
     row, column = ((ab / CELL).round().long() + HALF // CELL).unbind(1)
     candidates = near[row * (2 * HALF // CELL + 1) + column]
@@ -67,21 +74,28 @@ def soft_bins(ab: Tensor, bins: Tensor, near: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def rebalancing_weights(prior: Tensor, alpha: float, gamma: float) -> Tensor:
-    """(Q,) shares of the bins to weights: 1 / ((1 - gamma) prior + gamma / Q)^alpha, of mean 1 over `prior`."""
+    """Return the bins' weights (Q,): 1 / ((1 - gamma) prior + gamma / Q)^alpha, of mean 1.
+
+    Args:
+        prior: (Q,), the bins' shares of all pixels; the mean is taken over them.
+        alpha: the weight of rare colors, 0 to 1.
+        gamma: share of the uniform distribution.
+    """
     weights = ((1 - gamma) * prior + gamma / len(prior)) ** -alpha
     return weights / (prior * weights).sum()
 
 
 def count_colors(ab: Tensor) -> Tensor:
-    """Colors (P, 2) to how often each was seen, to the unit: (65536,) int64, of any number of pixels."""
+    """Return (65536,) int64: how often each color of (P, 2), rounded to 1, occurs."""
     a, b = (ab.round().long() + HALF).unbind(1)
     return torch.bincount(2 * HALF * a + b, minlength=(2 * HALF) ** 2)
 
 
 def bin_shares(counts: Tensor) -> Tensor:
-    """(Q,), summing to one: the bins' shares of all counted pixels, each spread over its nearest bins as in the loss.
+    """Return (Q,): the bins' shares of all counted pixels, which sum to 1.
 
-    So the shares are smoothed as in the paper, by a Gaussian of the same sigma.
+    Each pixel is spread over its nearest bins as in the loss. So the shares are smoothed as in the
+    paper, by a Gaussian of the same sigma.
     """
     bins, seen = color_bins(), counts.nonzero()[:, 0]
     ab = torch.stack((seen // (2 * HALF), seen % (2 * HALF)), 1).float() - HALF

@@ -1,12 +1,12 @@
-"""From a vector or a map back to an image: the up-convolutions that several pretext tasks share.
+"""Decoders from a vector or a map to an image, by up-convolutions.
 
-The layout is DCGAN's (Radford, Metz & Chintala, ICLR 2016), which context encoders and BiGAN use too.
+The layout is DCGAN's (Radford, Metz & Chintala, ICLR 2016), as in context encoders and BiGAN.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from transfer.utils.lazy_imports import nn
 
@@ -15,16 +15,22 @@ if TYPE_CHECKING:
 
     from transfer.models.network import Network
 
-FIRST = 4  # px: the side of the map that a vector becomes, or the next size from which doubling leads to the image
+FIRST = 4  # px, the least side of the map that a vector becomes
 
 
 def decoder(
     shape: tuple[int, ...], side: int, outputs: int = 3, width: int = 64, widest: int = 512
 ) -> nn.Sequential:
-    """A vector (N, D) or a map (N, C, h, h) to (N, outputs, side, side), of any range.
+    """Return a decoder from (N, D) or (N, C, h, h) to (N, outputs, side, side), of any range.
 
-    shape: (D,) or (C, h, h). Up-convolutions double the side, or make it one px less than double, until it is there.
-    The last hidden map has `width` channels, each one before it twice as many, `widest` at most.
+    Each up-convolution doubles the side, or makes it one px less than double.
+
+    Args:
+        shape: (D,) or (C, h, h), the shape of an input.
+        side: side of the output in px.
+        outputs: channels of the output.
+        width: channels of the last hidden map; each map before it has twice as many.
+        widest: the largest number of channels.
     """
     layers: list[nn.Module] = []
     if len(shape) == 1:
@@ -40,28 +46,29 @@ def decoder(
         channels, start, _ = shape
         sides = doublings(start, side)
         if sides[0] != start:
-            layers.append(
-                nn.Upsample(size=sides[0], mode="nearest")
-            )  # other modes have no exact gradient on a GPU
+            # The gradient of other modes is not exact on a GPU.
+            layers.append(nn.Upsample(size=sides[0], mode="nearest"))
     if len(sides) == 1:
         layers.append(nn.Conv2d(channels, outputs, 3, padding=1))
-    for left, wanted in zip(range(len(sides) - 2, -1, -1), sides[1:], strict=True):
-        made = min(widest, width << (left - 1)) if left else outputs
-        kernel = 4 if wanted % 2 == 0 else 3
+    for remaining, next_side in zip(range(len(sides) - 2, -1, -1), sides[1:], strict=True):
+        next_channels = min(widest, width << (remaining - 1)) if remaining else outputs
+        kernel = 4 if next_side % 2 == 0 else 3
         layers.append(
-            nn.ConvTranspose2d(channels, made, kernel, stride=2, padding=1, bias=not left)
+            nn.ConvTranspose2d(
+                channels, next_channels, kernel, stride=2, padding=1, bias=not remaining
+            )
         )
-        if left:
-            layers += [nn.BatchNorm2d(made), nn.ReLU()]
-        channels = made
+        if remaining:
+            layers += [nn.BatchNorm2d(next_channels), nn.ReLU()]
+        channels = next_channels
     dcgan_init(layers)
     return nn.Sequential(*layers)
 
 
 def doublings(start: int, side: int) -> list[int]:
-    """The sides of the maps on the way to `side`, each twice the last or one less.
+    """Return the sides of the maps on the way to `side`, each twice the last, or one less.
 
-    The first is `start` or more, but below twice that; where `side` is below `start`, it is the only one.
+    The first is at least `start` and below twice that. A `side` below `start` is the only one.
     """
     sides = [side]
     while (half := -(-sides[0] // 2)) >= start and half < sides[0]:
@@ -69,29 +76,32 @@ def doublings(start: int, side: int) -> list[int]:
     return sides
 
 
-def deepest_map(backbone: Network, images: Tensor) -> Tensor:
-    """(N, C, h, h): the last output up to the backbone's default layer that still has places."""
+def deepest_map(backbone: nn.Module, images: Tensor) -> Tensor:
+    """Return (N, C, h, h), the last spatial output up to the backbone's default layer."""
+    network = cast("Network", backbone)  # a ModuleDict gives its parts the type nn.Module
     last = images
-    for name in _convolutional(backbone):
-        output = backbone.get_submodule(name)(last)
+    for name in _layers_to_default(network):
+        output = network.get_submodule(name)(last)
         if output.ndim == 4:
             last = output
     return last
 
 
 def deepest_map_shape(backbone: Network, size: int) -> tuple[int, int, int]:
-    """(C, h, h) of `deepest_map` for images of `size` px; ValueError where they are too small for the network."""
+    """Return (C, h, h) of `deepest_map` for images of `size` px; ValueError for too small ones."""
     shapes = backbone.shapes(size)
-    return [shapes[name] for name in _convolutional(backbone) if len(shapes[name]) == 3][-1]
+    spatial = [shapes[name] for name in _layers_to_default(backbone) if len(shapes[name]) == 3]
+    channels, height, width = spatial[-1]
+    return channels, height, width
 
 
-def _convolutional(backbone: Network) -> list[str]:
+def _layers_to_default(backbone: Network) -> list[str]:
     names = backbone.layer_names
     return names[: names.index(backbone.spec.default_layer()) + 1]
 
 
 def dcgan_init(layers: Iterable[nn.Module]) -> None:
-    """Weights from N(0, 0.02), those of norms from N(1, 0.02), no biases: as DCGAN starts."""
+    """Initialize as DCGAN: weights from N(0, 0.02), those of norms from N(1, 0.02), zero biases."""
     for layer in layers:
         for module in layer.modules():
             if isinstance(module, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):

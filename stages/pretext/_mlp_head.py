@@ -1,4 +1,4 @@
-"""The heads that several tasks put on a backbone."""
+"""The fully connected head of several pretext tasks."""
 
 from __future__ import annotations
 
@@ -13,7 +13,14 @@ if TYPE_CHECKING:
 def fully_connected(
     inputs: int, hidden: int, outputs: int, batch_norm: bool = True
 ) -> modules.Sequential:
-    """Two hidden layers as AlexNet has them, then the outputs: (N, inputs) to (N, outputs); `hidden` 0: none."""
+    """Return a head (N, inputs) -> (N, outputs) with two hidden layers, as in AlexNet.
+
+    Args:
+        inputs: values of a row of features.
+        hidden: units of each hidden layer; 0: no hidden layers.
+        outputs: values of a row of outputs.
+        batch_norm: whether the hidden layers have batch norms.
+    """
     steps: list[modules.Module] = []
     for _ in range(2 if hidden else 0):
         steps.append(nn.Linear(inputs, hidden, bias=not batch_norm))

@@ -13,21 +13,27 @@ if TYPE_CHECKING:
     from transfer.training.recipe import TrainableStage
 
 
-def check_views(
-    views: Callable[[Tensor, PerImageRng], Tensor], images: Tensor, rng: PerImageRng, count: int
+def stack_views(
+    augment: Callable[[Tensor, PerImageRng], Tensor], images: Tensor, rng: PerImageRng, count: int
 ) -> Tensor:
-    """(count * B, 3, S, S): `count` views of each of the (B, 3, H, W) images, all first views first.
+    """Return views of each image, (count * B, 3, S, S): all first views, then all second views, ...
 
-    One batch instead of `count`: a stream of random numbers of its own for each view of each image, from its draw.
+    All views are made as one batch instead of `count` batches. Each view of each image has its own
+    stream of random numbers.
+
+    Args:
+        augment: makes one view of each image.
+        images: (B, 3, H, W).
+        rng: random numbers for each image.
+        count: views of each image.
     """
     streams = rng.integers(1 << 53, count).T.flatten()
-    copies = (
-        images.permute(0, 2, 3, 1).repeat(count, 1, 1, 1).permute(0, 3, 1, 2)
-    )  # the layout of the packed set
-    return views(copies, PerImageRng(0, streams))
+    # The copies keep the memory layout of the packed images, channels last.
+    copies = images.permute(0, 2, 3, 1).repeat(count, 1, 1, 1).permute(0, 3, 1, 2)
+    return augment(copies, PerImageRng(0, streams))
 
 
 def smallest_part(recipe: TrainableStage, count: int) -> int:
-    """The fewest of `count` images that are ever put through the network together in training."""
+    """Return the least number of `count` images that go through the network together."""
     batch = min(recipe.batch_size, count)
     return batch // min(recipe.accumulation_steps, batch)

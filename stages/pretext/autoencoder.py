@@ -1,4 +1,4 @@
-"""Autoencoder (Hinton & Salakhutdinov, Science 2006), denoising too (Vincent et al., ICML 2008)."""
+"""Autoencoder (Hinton & Salakhutdinov, Science 2006), and denoising (Vincent et al., ICML 2008)."""
 
 from __future__ import annotations
 
@@ -22,83 +22,85 @@ if TYPE_CHECKING:
 
 
 class Autoencoder(Pretext):
-    """Draw the image again from the few numbers that the network made of it.
+    """Reconstruct the image from the small code that the network computes.
 
-    Loss: the mean squared error of normalized pixels, so that 1 is about what the mean color alone gets. `noise` and
-    `mask` spoil the input, never the goal: a denoising autoencoder. Sources: Hinton & Salakhutdinov (2006); Vincent et
-    al. (2008). There is no published recipe for networks of today: all defaults are ours.
-    The trap: a code as large as the image can copy it and learn nothing. `bottleneck` keeps it small, spoiling the
-    input makes a copy wrong.
+    Loss: the mean squared error of normalized pixels; the mean color alone gets about 1. `noise`
+    and `mask_ratio` corrupt the input but never the target: a denoising autoencoder. Sources:
+    Hinton & Salakhutdinov (2006); Vincent et al. (2008). No recipe is published for current
+    networks: all defaults are ours. The trap: a code as large as the image can copy it, and the
+    network learns nothing. `bottleneck` keeps the code small; a corrupted input makes a copy wrong.
     """
 
     paper = "Hinton & Salakhutdinov, Science 2006; denoising: Vincent et al., ICML 2008"
 
     batch_size: int = option(
-        128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        128, "images per step; an incomplete last batch is left to other epochs", ge=2
     )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
-    learning_rate: float = option(1e-3, "the highest it gets", gt=0)
-    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
+        "adam", "`sgd` uses Nesterov momentum"
+    )
+    learning_rate: float = option(1e-3, "peak learning rate", gt=0)
+    weight_decay: float = option(0.0, "weight decay; biases and norms have none", ge=0)
     bottleneck: int | None = option(
-        256, "numbers an image goes through; none: the backbone's deepest map itself", ge=1
+        256, "values of an image's code; none: the backbone's deepest map itself", ge=1
     )
     noise: float = option(
-        0.0, "deviation of the Gaussian noise on the input, of a range of 0 to 1 (usual: 0.1)", ge=0
+        0.0,
+        "standard deviation of the Gaussian noise on inputs from 0 to 1 (usual: 0.1)",
+        ge=0,
     )
     mask_ratio: float = option(
         0.0, "share of the input's pixels that become the mean color (usual: 0.25)", ge=0, lt=1
     )
-    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    flip: float = option(0.5, "share of images that are mirrored", ge=0, le=1)
     decoder_width: int = option(
-        64, "channels of the decoder's last hidden map; each one before it has twice as many", ge=1
+        64, "channels of the decoder's last hidden map; each map before it has twice as many", ge=1
     )
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """The backbone, the code that it is squeezed into, and the decoder."""
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone, the layer that computes the code, and the decoder."""
+        shape: tuple[int, ...]
         if self.bottleneck is None:
-            shape, code = deepest_map_shape(backbone, about.size), nn.Identity()
+            shape, code = deepest_map_shape(backbone, dataset.size), nn.Identity()
         else:
-            shape, code = (
-                (self.bottleneck,),
-                nn.Linear(backbone_feature_dim(backbone, about.size), self.bottleneck),
-            )
+            shape = (self.bottleneck,)
+            code = nn.Linear(backbone_feature_dim(backbone, dataset.size), self.bottleneck)
         return nn.ModuleDict(
             {
                 "backbone": backbone,
                 "code": code,
-                "decoder": decoder(shape, about.size, width=self.decoder_width),
+                "decoder": decoder(shape, dataset.size, width=self.decoder_width),
             }
         )
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        wanted, seen = self.pair(images, rng)
+        target, inputs = self.pair(images, rng)
         encode = deepest_map if self.bottleneck is None else backbone_features
-        drawn = network["decoder"](network["code"](encode(network["backbone"], seen)))
-        return F.mse_loss(drawn.float(), wanted), {}
+        decoded = network["decoder"](network["code"](encode(network["backbone"], inputs)))
+        return F.mse_loss(decoded.float(), target), {}
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: what is wanted, and what the network is shown."""
-        wanted, seen = self.pair(images, rng)
-        return {"wanted": wanted, "shown": seen}
+        """The target, and the input of the network."""
+        target, inputs = self.pair(images, rng)
+        return {"target": target, "input": inputs}
 
     def pair(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """(B, 3, S, S) uint8 to what is wanted and what is shown, both normalized, of the same shape."""
+        """Return the target and the input for (B, 3, S, S) uint8 images, both normalized."""
         images = to_float(random_flip(images, rng, self.flip))
-        wanted = seen = normalize(images, self.normalization)
+        target = inputs = normalize(images, self.normalization)
         if self.noise:
-            seen = normalize(
-                images + self.noise * gaussian(rng, *images.shape[1:]), self.normalization
-            )
+            noisy = images + self.noise * gaussian(rng, *images.shape[1:])
+            inputs = normalize(noisy, self.normalization)
         if self.mask_ratio:
-            dropped = rng.chance(self.mask_ratio, 1, *images.shape[2:])
-            seen = seen.masked_fill(dropped, 0.0)  # normalized, the mean color is zero
-        return wanted, seen
+            masked = rng.chance(self.mask_ratio, 1, *images.shape[2:])
+            inputs = inputs.masked_fill(masked, 0.0)  # the mean color of normalized images
+        return target, inputs
 
 
 def gaussian(rng: PerImageRng, *shape: int) -> Tensor:
-    """(B, *shape) from N(0, 1), by Box and Muller's transform of uniform numbers."""
+    """Draw (B, *shape) from N(0, 1) by the Box-Muller transform of uniform numbers."""
     half = -(-math.prod(shape) // 2)
     radius, angle = rng.uniform(2, half).unbind(1)
     radius = (-2 * torch.log1p(-radius)).sqrt()

@@ -1,10 +1,10 @@
-"""BYOL (Grill et al., NeurIPS 2020): predict what a slower copy of the network says of another view."""
+"""BYOL (Grill et al., NeurIPS 2020): predict the output of a slower copy for another view."""
 
 from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.pretext._batch_partners import check_batch
 from transfer.stage.base import DatasetInfo
@@ -23,40 +23,45 @@ if TYPE_CHECKING:
 
 
 class BYOL(Pretext):
-    """Two views; from one of them the online network predicts the target network's projection of the other one.
+    """From one view, the online network predicts the target network's projection of another view.
 
-    Loss: the squared distance of the two at unit length, 2 - 2 cos, in both directions, added up: 0 to 8. There are
-    no negatives. The target is a moving average of the online network that gets no gradients.
-    Source: the paper's ImageNet recipe, by its linear rule at a batch of 256; it has 4,096 and 1,000 epochs, which is
-    `batch_size: 4096`, `accumulation_steps: 16`, `learning_rate: 3.2`. Views are sampled bilinearly, not bicubically.
-    Traps: in training the target normalizes by its batch too, and its running statistics are its own, not averaged;
-    each view has its own batch statistics; only the online network has a predictor. Without it, or with gradients into
-    the target, all images soon look alike, which the figure `spread` shows (1: spread out, 0: all alike).
+    Loss: the squared distance of the two at unit length, 2 - 2 cos, summed over both directions: 0
+    to 8. There are no negatives. The target network is a moving average of the online network and
+    gets no gradients.
+    Source: the paper's ImageNet recipe, by its linear rule at a batch of 256. The paper has a batch
+    of 4,096 and 1,000 epochs, which is `batch_size: 4096`, `accumulation_steps: 16`,
+    `learning_rate: 3.2`, `epochs: 1000`. Views are sampled bilinearly, not bicubically.
+    Traps: in training the target normalizes by its batch too, and its running statistics are its
+    own, not averaged. Each view has its own batch statistics. Only the online network has a
+    predictor. Without it, or with gradients into the target, the outputs collapse, which the figure
+    `spread` shows (1: spread out, 0: all alike).
     """
 
     paper = "Grill et al., NeurIPS 2020"
 
     tau: float = option(
-        0.996, "share of the target that a step keeps: at the start, rising to 1", ge=0, le=1
+        0.996, "share of the target that the first step keeps; it rises to 1", ge=0, le=1
     )
-    hidden_dim: int = option(4096, "values of the hidden layers of projector and predictor", ge=1)
-    projection_dim: int = option(256, "values that are predicted", ge=1)
+    hidden_dim: int = option(4096, "units of the hidden layers of projector and predictor", ge=1)
+    projection_dim: int = option(256, "values of a projection", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     epochs: int = option(300, "passes over the images", ge=0)
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("lars", "SGD has Nesterov momentum")
-    learning_rate: float = option(
-        0.2, "the highest it gets; the paper: 0.2 for each 256 images of a batch", gt=0
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
+        "lars", "`sgd` uses Nesterov momentum"
     )
-    weight_decay: float = option(1.5e-6, "on weights; biases and norms have none", ge=0)
-    warmup_epochs: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
+    learning_rate: float = option(
+        0.2, "peak learning rate; the paper: 0.2 for each 256 images of a batch", gt=0
+    )
+    weight_decay: float = option(1.5e-6, "weight decay; biases and norms have none", ge=0)
+    warmup_epochs: float = option(10.0, "epochs over which the learning rate rises from zero", ge=0)
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """A batch has statistics."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise for a batch too small for the batch norms."""
         check_batch(self, planned, "projections are normalized over the batch")
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """Online: backbone, projector, predictor; `target`: a copy of the first two, without gradients."""
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return backbone, projector and predictor, and `target`, a copy of the first two."""
 
         def perceptron(inputs: int) -> nn.Sequential:
             # No bias before a norm, which would cancel it.
@@ -69,7 +74,7 @@ class BYOL(Pretext):
 
         online = {
             "backbone": backbone,
-            "projector": perceptron(backbone_feature_dim(backbone, about.size)),
+            "projector": perceptron(backbone_feature_dim(backbone, dataset.size)),
         }
         target = nn.ModuleDict(copy.deepcopy(online)).requires_grad_(False)
         return nn.ModuleDict(
@@ -81,44 +86,61 @@ class BYOL(Pretext):
     ) -> tuple[Tensor, dict[str, Tensor]]:
         views = [normalize(view, self.normalization) for view in self.views(images, rng)]
         predicted = [network["predictor"](project(network, view)) for view in views]
+        target = network["target"]
+        assert isinstance(target, nn.ModuleDict)  # as `network` builds it
         with torch.no_grad():
-            wanted = [project(network["target"], view) for view in reversed(views)]
-        loss = sum(cosine_distance(*pair).mean() for pair in zip(predicted, wanted, strict=True))
-        return loss, {"spread": feature_spread(wanted[0])}
+            targets = [project(target, view) for view in reversed(views)]
+        losses = [cosine_distance(*pair).mean() for pair in zip(predicted, targets, strict=True)]
+        return losses[0] + losses[1], {"spread": feature_spread(targets[0])}
 
     def after_step(self, network: nn.ModuleDict, share: float) -> None:
-        """The target follows the online weights; its statistics are its own."""
-        online = [*network["backbone"].parameters(), *network["projector"].parameters()]
-        torch._foreach_lerp_([*network["target"].parameters()], online, 1 - self.kept(share))
+        """Move the target's weights toward the online weights; its statistics are its own."""
+        online: list[Tensor] = [
+            *network["backbone"].parameters(),
+            *network["projector"].parameters(),
+        ]
+        target: list[Tensor] = [*network["target"].parameters()]
+        rate = 1 - self.momentum_at(share)
+        # Only the private function exists.
+        torch._foreach_lerp_(target, online, rate)  # pyright: ignore[reportPrivateImportUsage]
 
-    def kept(self, share: float) -> float:
-        """Share of the target that a step keeps when `share` of the training is done: a cosine from `tau` to 1."""
+    def momentum_at(self, share: float) -> float:
+        """Return the share of the target that a step keeps after `share` of the training.
+
+        A cosine from `tau` to 1.
+        """
         return 1 - (1 - self.tau) * (math.cos(math.pi * share) + 1) / 2
 
     def views(self, images: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """Two times (B, 3, S, S) float: the first all blurred, the second hardly ever, but some of it solarized."""
+        """Return two views (B, 3, S, S) float of each image.
+
+        The first views are all blurred. A tenth of the second views are, and a fifth solarized.
+        """
         size, scale, jitter = images.shape[-1], (self.crop, 1.0), (0.4, 0.4, 0.2, 0.1)
         first = SimCLRViews(size, scale=scale, jitter=jitter, blur=1.0)
         second = SimCLRViews(size, scale=scale, jitter=jitter, blur=0.1, solarize=0.2)
         return first(images, rng), second(images, rng)
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image and its two views."""
+        """The image and its two views."""
         first, second = self.views(images, rng)
         return {"image": images, "view 1": first, "view 2": second}
 
 
 def project(network: nn.ModuleDict, images: Tensor) -> Tensor:
-    """(B, projection), of the online or of the target network."""
+    """Return (B, projection_dim), the projections of the online or of the target network."""
     return network["projector"](backbone_features(network["backbone"], images))
 
 
-def cosine_distance(predicted: Tensor, wanted: Tensor) -> Tensor:
-    """(B,): squared distances of rows (B, D) at unit length, in float32."""
-    return 2 - 2 * F.cosine_similarity(predicted.float(), wanted.float(), dim=1)
+def cosine_distance(predicted: Tensor, target: Tensor) -> Tensor:
+    """Return (B,): squared distances of rows (B, D) at unit length, in float32."""
+    return 2 - 2 * F.cosine_similarity(predicted.float(), target.float(), dim=1)
 
 
 def feature_spread(rows: Tensor) -> Tensor:
-    """Standard deviation of rows (B, D) at unit length, times the root of D: 1 spread out, 0 collapsed."""
+    """Return the standard deviation of rows (B, D) at unit length, times the square root of D.
+
+    1: spread out; 0: collapsed.
+    """
     unit = F.normalize(rows.float(), dim=1)
     return unit.std(0, correction=0).mean() * unit.shape[1] ** 0.5

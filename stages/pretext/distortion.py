@@ -1,27 +1,24 @@
-"""Which change was made to the image: ten of our choice, or the six of Jenni, Jin & Favaro (CVPR 2020)."""
+"""Image distortions: ten of our choice, or the six of Jenni, Jin & Favaro (CVPR 2020)."""
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages.pretext._batch_partners import check_batch
+from stages.pretext._distortion_effects import EFFECTS, crop_and_warp
 from stages.pretext._lci import parts, repaint, sides, with_hidden
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
 from transfer.stage.base import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
-from transfer.transforms.color import adjust_hue, to_float
-from transfer.transforms.filters import gaussian_blur, solarize
-from transfer.transforms.geometry import quarter_turns, random_erase
+from transfer.transforms.color import to_float
+from transfer.transforms.geometry import quarter_turns
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from torch import Tensor
 
     from transfer.models.network import Network
@@ -32,23 +29,22 @@ CLASSES = {
     "ten": ("unchanged", *TURNS, "warped", "blurred", "solarized", "noisy", "erased", "other hues"),
     "lci": ("unchanged", "inpainted", *TURNS, "warped"),
 }
-ANGLE = (
-    0.07 * math.pi
-)  # the small angle by which half of the images are turned, at most, in radians
-WARP = 1 / 16  # of the seen side: how far a point is moved, at most
 
 
 class Distortion(Pretext):
-    """Which of several changes was made to the image, or none?
+    """Which of several distortions was applied to the image, or none?
 
-    `ten`, our choice: unchanged; turned by one, two or three quarters; warped (16 points, of a grid, moved by up to a
-    sixteenth of the side, the rest smoothly between them); blurred (sigma 1 to 2 px); bright pixels inverted; noise of
-    deviation 0.1; a gray box over 5 to 25 % of the area; hues turned by a quarter or more (a gray image has none: there
-    the answer cannot be known). `lci`: unchanged; a part inpainted from a thin border of it; the three turns; warped.
-    Loss: cross-entropy over the changes; `lci` adds those of the inpainter and of its discriminator.
-    The trap is to be told by how the change was computed. So every image is resampled once, warped or not, half of them
-    turned by a small angle too; no class shows what lies beyond the image's edge; and half of the images that are not
-    inpainted hold a patch that the inpainter has drawn from the whole of itself.
+    `ten`, our choice: unchanged; rotated by one, two or three quarter turns; warped (16 points of a
+    grid, shifted by up to a sixteenth of the side, with a smooth field between them); blurred
+    (sigma 1 to 2 px); bright pixels inverted; noise of standard deviation 0.1; a gray box over 5 to
+    25 % of the area; hues rotated by a quarter turn or more (a gray image has no hue, so its class
+    cannot be known). `lci`: unchanged; a patch inpainted from a thin border of it; the three
+    rotations; warped. Loss: cross-entropy over the classes; `lci` adds the losses of the inpainter
+    and of its discriminator.
+    The trap: the class could be visible in how the distortion is computed. So every image is
+    resampled once, warped or not, and half of them are rotated by a small angle. No class shows
+    what lies beyond the image's edge. Half of the images that are not inpainted hold a patch that
+    the inpainter reconstructed from the whole patch.
     Constants: the released code's of Limited Context Inpainting on STL-10.
     """
 
@@ -56,178 +52,130 @@ class Distortion(Pretext):
     lr_scales: ClassVar[dict[str, float]] = {"inpainter": 2 / 3, "discriminator": 2 / 3}
 
     variant: Literal["ten", "lci"] = option(
-        "ten", "ten changes, or the six with Limited Context Inpainting"
+        "ten", "ten distortions, or the six with Limited Context Inpainting"
     )
     copies: int | None = option(
-        None, "differently changed copies of an image; none: one of ten, all six of lci", ge=1
+        None, "copies of an image, each of another class; none: 1 for ten, all six for lci", ge=1
     )
     crop_side: float = option(
-        0.8, "side of the random part that is seen, of the image's", gt=0, le=0.85
+        0.8, "side of the random crop, as a share of the image's side", gt=0, le=0.85
     )
-    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    flip: float = option(0.5, "share of images that are mirrored", ge=0, le=1)
     hidden_dim: int = option(
-        4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
+        4096, "units of each of the head's two hidden layers; 0: no hidden layers", ge=0
     )
 
     epochs: int = option(200, "passes over the images", ge=0)
     batch_size: int = option(
-        64, "images a step, before copies; the rest of an epoch is left to other epochs", ge=2
+        64,
+        "images per step, before copies; an incomplete last batch is left to other epochs",
+        ge=2,
     )
     optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adamw", "SGD has Nesterov momentum"
+        "adamw", "`sgd` uses Nesterov momentum"
     )
     learning_rate: float = option(
-        3e-4, "the highest it gets; two thirds of it for the inpainter", gt=0
+        3e-4, "peak learning rate; the inpainter's is two thirds of it", gt=0
     )
-    momentum: float = option(0.5, "of SGD and LARS; of Adam, its first beta", ge=0, lt=1)
+    momentum: float = option(0.5, "momentum of SGD and LARS; first beta of Adam", ge=0, lt=1)
 
     @property
     def classes(self) -> tuple[str, ...]:
+        """The names of the distortions, in the order of their labels."""
         return CLASSES[self.variant]
 
     @property
-    def asked(self) -> int:
+    def copy_count(self) -> int:
         """Copies of an image in a batch."""
         return self.copies or (1 if self.variant == "ten" else len(self.classes))
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """There are so many changes, and room for the patch."""
-        if self.asked > len(self.classes):
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise for more copies than classes, or images without room for the patch."""
+        if self.copy_count > len(self.classes):
             raise InvalidOption(
                 "copies",
-                f"{self.copies} different copies, but there are {len(self.classes)} changes",
+                f"{self.copies} different copies of {len(self.classes)} classes: "
+                f"use {len(self.classes)} or fewer",
             )
         size = planned.images["images"].stage.size
         patch, border = sides(size)
         if self.variant == "lci" and (patch >= size or patch <= 2 * border):
             raise InvalidOption(
                 "variant",
-                f"images of {size} px have no room for a patch of {patch} px and its border",
+                f"images of {size} px have no room for a patch of {patch} px and its border: "
+                "use bigger images, or `variant: ten`",
             )
-        if self.asked == 1:
+        if self.copy_count == 1:
             check_batch(self, planned, "the head's batch norm goes over the images of a batch")
 
-    def chance(self, about: DatasetInfo) -> float:
+    def chance(self, dataset: DatasetInfo) -> float:
         return 1 / len(self.classes)
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        width = backbone_feature_dim(backbone, self.side(about.size))
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the head; for `lci`, the inpainter and its discriminator too."""
+        width = backbone_feature_dim(backbone, self.side(dataset.size))
         head = fully_connected(width, self.hidden_dim, len(self.classes))
-        more = parts(about.size) if self.variant == "lci" else {}
+        more = parts(dataset.size) if self.variant == "lci" else {}
         return nn.ModuleDict({"backbone": backbone, "head": head, **more})
 
     def side(self, size: int) -> int:
-        """What the network sees of images of `size` px, in px."""
+        """Return the side of the crop of images of `size` px, in px."""
         return round(self.crop_side * size)
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        labels = rng.permutations(len(self.classes))[:, : self.asked]
-        copies, more, figures = to_float(images)[:, None], 0.0, {}
+        labels = rng.permutations(len(self.classes))[:, : self.copy_count]
+        copies, figures = to_float(images)[:, None], {}
+        inpainting_loss: Tensor | float = 0.0
         if self.variant == "lci":
-            filled, rebuilt, more, figures = repaint(network, copies[:, 0], rng)
-            changed, own = (
-                labels[..., None, None, None],
-                rng.chance(0.5)[:, None, None, None, None],
-            )
-            warped, inpainted = (
-                changed == self.classes.index(name) for name in ("warped", "inpainted")
-            )
-            copies = torch.where(own & ~warped, rebuilt[:, None], copies)
+            filled, rebuilt, inpainting_loss, figures = repaint(network, copies[:, 0], rng)
+            classes = labels[..., None, None, None]
+            warped = classes == self.classes.index("warped")
+            inpainted = classes == self.classes.index("inpainted")
+            is_rebuilt = rng.chance(0.5)[:, None, None, None, None]
+            copies = torch.where(is_rebuilt & ~warped, rebuilt[:, None], copies)
             copies = torch.where(inpainted, filled[:, None], copies)
-        copies, labels = copies.expand(-1, self.asked, -1, -1, -1).flatten(0, 1), labels.flatten()
-        seen = normalize(self.changed(copies, labels, _each(rng, self.asked)), self.normalization)
-        logits = network["head"](backbone_features(network["backbone"], seen))
+        copies = copies.expand(-1, self.copy_count, -1, -1, -1).flatten(0, 1)
+        labels = labels.flatten()
+        distorted = self.distort(copies, labels, copy_rngs(rng, self.copy_count))
+        inputs = normalize(distorted, self.normalization)
+        logits = network["head"](backbone_features(network["backbone"], inputs))
         accuracy = (logits.argmax(1) == labels).float().mean()
-        return F.cross_entropy(logits, labels) + more, {"accuracy": accuracy, **figures}
+        loss = F.cross_entropy(logits, labels) + inpainting_loss
+        return loss, {"accuracy": accuracy, **figures}
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image, and what each change makes of it; of the inpainted part, what is hidden."""
+        """The image with each distortion; a patch to inpaint is shown with its hidden part gray."""
         columns, whole = {"image": images}, to_float(images)
         for label, name in enumerate(self.classes):
             copies = with_hidden(whole, rng) if name == "inpainted" else whole
-            columns[name] = self.changed(copies, torch.full_like(rng.ids, label), _each(rng, 1))
+            labels = torch.full_like(rng.ids, label)
+            columns[name] = self.distort(copies, labels, copy_rngs(rng, 1))
         return columns
 
-    def changed(self, images: Tensor, labels: Tensor, rng: PerImageRng) -> Tensor:
-        """(N, 3, S, S) float in [0, 1] to (N, 3, side, side): the part that is seen, changed as `labels` (N,) say."""
+    def distort(self, images: Tensor, labels: Tensor, rng: PerImageRng) -> Tensor:
+        """Return a distorted crop of each image.
+
+        Args:
+            images: (N, 3, S, S) float in [0, 1]; the crops are (N, 3, side, side).
+            labels: (N,), the class of each image.
+            rng: random numbers for each image.
+        """
         names = self.classes
-        seen = self.seen(images, labels == names.index("warped"), rng)
+        crops = crop_and_warp(
+            images, labels == names.index("warped"), rng, self.side(images.shape[-1]), self.flip
+        )
         turns = torch.tensor([TURNS.get(name, 0) for name in names], device=images.device)
-        seen = quarter_turns(seen, turns[labels])
-        for name, change in CHANGES.items():
+        crops = quarter_turns(crops, turns[labels])
+        for name, effect in EFFECTS.items():
             if name in names:
-                rows, own = (labels == names.index(name)).nonzero()[:, 0], rng.integers(1 << 53)
+                rows, streams = (labels == names.index(name)).nonzero()[:, 0], rng.integers(1 << 53)
                 if len(rows):
-                    seen.index_copy_(0, rows, change(seen[rows], PerImageRng(0, own[rows])))
-        return seen
-
-    def seen(self, images: Tensor, warped: Tensor, rng: PerImageRng) -> Tensor:
-        """A random part of each image, at a small angle or not, mirrored or not, warped or not: one resampling."""
-        size, side = images.shape[-1], self.side(images.shape[-1])
-        share, warp = (
-            side / size,
-            2 * WARP * side / size,
-        )  # coordinates go from -1 to 1: twice a share of the side
-        angle = torch.where(rng.chance(0.5), ANGLE * (2 * rng.uniform() - 1), 0.0)
-        cos, sin = torch.cos(angle), torch.sin(angle)
-        # So much of the image is there to be seen that a warped corner of a turned part still lies in it.
-        reach = share * (cos + sin.abs())
-        zoom = ((1 - warp) / reach).clamp(max=1.0)
-        room = 1 - warp - zoom * reach
-        middle = (2 * rng.uniform(2) - 1) * room[:, None]
-        line = ((2 * torch.arange(side, device=images.device) + 1) / side - 1) * share
-        mirror = torch.where(rng.chance(self.flip), -zoom, zoom)[:, None, None]
-        across, down = mirror * line, zoom[:, None, None] * line[:, None]
-        cos, sin = cos[:, None, None], sin[:, None, None]
-        places = (
-            torch.stack((cos * across - sin * down, sin * across + cos * down), dim=-1)
-            + middle[:, None, None]
-        )
-        moves, rows = 2 * rng.uniform(2, 4, 4) - 1, warped.nonzero()[:, 0]
-        if len(rows):
-            moves = F.interpolate(moves[rows], size=side, mode="bicubic", align_corners=True).clamp(
-                -1, 1
-            )
-            places.index_add_(0, rows, warp * moves.permute(0, 2, 3, 1))
-        return F.grid_sample(
-            images, places, mode="bilinear", padding_mode="border", align_corners=False
-        )
+                    crops.index_copy_(0, rows, effect(crops[rows], PerImageRng(0, streams[rows])))
+        return crops
 
 
-def _each(rng: PerImageRng, copies: int) -> PerImageRng:
-    """The draw of each copy: (B * copies), those of an image one after the other."""
+def copy_rngs(rng: PerImageRng, copies: int) -> PerImageRng:
+    """Return random numbers for each copy, (B * copies); the copies of an image are adjacent."""
     return PerImageRng(0, rng.integers(1 << 53, copies).flatten())
-
-
-def _blurred(images: Tensor, rng: PerImageRng) -> Tensor:
-    return gaussian_blur(images, 1 + rng.uniform(), kernel=9)
-
-
-def _solarized(images: Tensor, rng: PerImageRng) -> Tensor:
-    return solarize(images, torch.ones(len(images), dtype=torch.bool, device=images.device))
-
-
-def _noisy(images: Tensor, rng: PerImageRng) -> Tensor:
-    length, angle = rng.uniform(2, *images.shape[1:]).unbind(1)
-    noise = (-2 * (1 - length).log()).sqrt() * torch.cos(2 * math.pi * angle)
-    return (images + 0.1 * noise).clamp(0, 1)
-
-
-def _erased(images: Tensor, rng: PerImageRng) -> Tensor:
-    return random_erase(images, rng, p=1.0, scale=(0.05, 0.25), value=0.5)
-
-
-def _other_hues(images: Tensor, rng: PerImageRng) -> Tensor:
-    return adjust_hue(images, 0.25 + 0.5 * rng.uniform())
-
-
-# What is done to the part that is seen; turns and warps are done before.
-CHANGES: dict[str, Callable[[Tensor, PerImageRng], Tensor]] = {
-    "blurred": _blurred,
-    "solarized": _solarized,
-    "noisy": _noisy,
-    "erased": _erased,
-    "other hues": _other_hues,
-}

@@ -1,11 +1,15 @@
-"""Exemplar networks (Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014): every image is a class of its own."""
+"""Exemplar networks (Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014).
+
+Every image is a class of its own.
+"""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal
 
 from stages.pretext._batch_partners import check_batch
-from stages.pretext._multi_view import check_views, smallest_part
+from stages.pretext._exemplar_transforms import color_directions, move, recolor
+from stages.pretext._multi_view import smallest_part, stack_views
 from transfer.artifacts import PseudoLabels
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption
@@ -14,8 +18,7 @@ from transfer.stage.label_joining import labels_for_images
 from transfer.stage.options import option, stage_input
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.trainer import epoch_order
-from transfer.transforms.color import adjust_hue, mix_colors, random_grayscale, to_float
-from transfer.transforms.geometry import affine_map, compose, rotation_map, sample
+from transfer.transforms.color import random_grayscale
 from transfer.transforms.normalize import normalize
 from transfer.transforms.simclr_views import SimCLRViews
 from transfer.utils.lazy_imports import F, nn, np, torch
@@ -24,40 +27,39 @@ if TYPE_CHECKING:
     import numpy
     from torch import Tensor
 
+    from transfer.artifacts import Images
     from transfer.models.network import Network
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
-LARGEST = 1 << 30  # weights of the last layer: more are 4 GB, and 12 with gradients and momenta
-SAMPLED = 4096  # images whose pixels say which directions colors vary in
-JITTER = (
-    32 / 255,
-    0.5,
-    0.5,
-    0.2,
-)  # Inception's brightness, contrast, saturation, hue, as TensorFlow's models have it
+LARGEST_HEAD = 1 << 30  # weights: more are 4 GB, and 12 GB with gradients and momenta
+COLOR_SAMPLE = 4096  # images whose pixels give the principal directions of the colors
+# Brightness, contrast, saturation and hue of Inception, as in TensorFlow's models.
+JITTER = (32 / 255, 0.5, 0.5, 0.2)
 
 
 class Exemplar(Pretext):
-    """Which image is it, however it was moved, scaled, turned and recolored? Every image is a surrogate class.
+    """Which image is it, moved, scaled, rotated and recolored? Every image is a surrogate class.
 
-    Objective `classes`: cross-entropy over all images, by a last layer that grows with their number: the paper took
-    8,000 to 32,000. `triplet`: the large-scale variant (Doersch & Zisserman, ICCV 2017; Kolesnikov et al., CVPR 2019):
-    copies of an image are to be nearer than those of others, with semi-hard negatives. With `labels`, images were
-    clustered first, and a cluster is the class.
-    Sources: the paper for the transformations, but that the whole image is the seed, not a patch with edges in it, and
-    that beyond its border lies its mirror image; for `triplet` the code of the second one, which takes batches of 64
-    for 35 epochs. Epochs are ours: the paper made 150 copies of each image, and an epoch shows `views` of them.
-    Traps: embeddings are brought to unit length each by itself; the released code does it over the batch. Distances
-    are taken in float32 whatever the precision.
+    Objective `classes`: cross-entropy over all images, by a last layer that grows with their
+    number; the paper had 8,000 to 32,000. `triplet`: the large-scale variant (Doersch & Zisserman,
+    ICCV 2017; Kolesnikov et al., CVPR 2019): copies of an image must be nearer than those of other
+    images, with semi-hard negatives. With `labels`, images were clustered first, and a cluster is
+    the class.
+    Sources: the paper for the transformations, with two differences: the whole image is the seed,
+    not a patch with edges, and the area beyond its border is its mirror image. For `triplet` the
+    code of Kolesnikov et al., which has batches of 64 for 35 epochs. The epochs are ours: the paper
+    made 150 copies of each image, and an epoch shows `views` of them.
+    Traps: each embedding is scaled to unit length by itself; the released code does it over the
+    batch. Distances are computed in float32 at any precision.
     """
 
     paper = "Dosovitskiy, Springenberg, Riedmiller & Brox, NeurIPS 2014"
     images = {"images": ImageInput("unlabeled", same_as="labels")}
 
     labels: str | None = stage_input(
-        PseudoLabels, "clusters that are the classes; none: every image is one", optional=True
+        PseudoLabels, "clusters that are the classes; none: each image is a class", optional=True
     )
     objective: Literal["classes", "triplet"] = option(
         "classes", "classification, or distances of embeddings"
@@ -66,11 +68,11 @@ class Exemplar(Pretext):
         None, "copies of an image in a batch; none: 1 for classes, 8 for triplet", ge=1
     )
     embedding_dim: int = option(
-        1000, "values that are compared", applies_when={"objective": ["triplet"]}, ge=1
+        1000, "values of an embedding", applies_when={"objective": ["triplet"]}, ge=1
     )
     margin: float = option(
         0.5,
-        "how much farther negatives are to be, squared",
+        "margin between the squared distances of negatives and positives",
         applies_when={"objective": ["triplet"]},
         gt=0,
     )
@@ -84,48 +86,57 @@ class Exemplar(Pretext):
 
     epochs: int = option(150, "passes over the images", ge=0)
     batch_size: int = option(
-        128, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        128, "images per step; an incomplete last batch is left to other epochs", ge=2
     )
-    learning_rate: float = option(0.01, "the highest it gets", gt=0)
+    learning_rate: float = option(0.01, "peak learning rate", gt=0)
 
     @property
     def copies(self) -> int:
+        """Copies of an image in a batch."""
         return self.views or (8 if self.objective == "triplet" else 1)
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """A triplet has a positive and a negative."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise for triplets without a positive or a negative."""
         if self.objective == "triplet":
-            check_batch(self, planned, "a triplet has two images")
+            check_batch(self, planned, "a triplet needs two images")
             if self.copies == 1 and self.labels is None:
-                raise InvalidOption("views", "a triplet has two copies of an image: take 2 or more")
+                raise InvalidOption(
+                    "views", "a triplet needs two copies of an image: use 2 or more"
+                )
 
-    def chance(self, about: DatasetInfo) -> float | None:
+    def chance(self, dataset: DatasetInfo) -> float | None:
         if self.objective == "classes":
-            return 1 / self.classes(about)
-        copies = smallest_part(self, about.count) * self.copies
+            return 1 / self.classes(dataset)
+        copies = smallest_part(self, dataset.count) * self.copies
         return (self.copies - 1) / (copies - 1) if self.labels is None else None
 
     def dataset_info(self, context: StageContext) -> DatasetInfo:
-        found = super().dataset_info(context)
+        """Return the facts of the images; with `labels`, the classes are the clusters."""
+        dataset = super().dataset_info(context)
         if self.labels is None:
-            return found
-        return DatasetInfo(found.size, found.count, context.inputs["labels"].count)
+            return dataset
+        return DatasetInfo(dataset.size, dataset.count, context.inputs["labels"].count)
 
-    def classes(self, about: DatasetInfo) -> int:
-        """As many as images, or as pseudo-labels (of which a plan does not know the number: one)."""
-        return max(1, about.count if self.labels is None else about.classes)
+    def classes(self, dataset: DatasetInfo) -> int:
+        """Return the number of images, or of pseudo-labels; 1 where the plan does not know it."""
+        return max(1, dataset.count if self.labels is None else dataset.classes)
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """The backbone and one linear layer; which class an image is, and the directions in which colors vary."""
-        width = backbone_feature_dim(backbone, about.size)
-        outputs = self.classes(about) if self.objective == "classes" else self.embedding_dim
-        if outputs * width > LARGEST:
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and a linear head.
+
+        Buffers: `classes`, the class of each image, -1 for none; `mean` and `directions`, the mean
+        color and the principal directions of the colors.
+        """
+        width = backbone_feature_dim(backbone, dataset.size)
+        outputs = self.classes(dataset) if self.objective == "classes" else self.embedding_dim
+        if outputs * width > LARGEST_HEAD:
             raise ValueError(
-                f"{outputs:,} classes of {width:,} features are {4e-9 * outputs * width:.0f} GB of weights: take fewer "
-                "images (`data: {limit: ...}`), cluster them first (`labels`), or use `objective: triplet`"
+                f"{outputs:,} classes of {width:,} features are "
+                f"{4e-9 * outputs * width:.0f} GB of weights: use fewer images "
+                "(`data: {limit: ...}`), cluster them first (`labels`), or use `objective: triplet`"
             )
         network = nn.ModuleDict({"backbone": backbone, "head": nn.Linear(width, outputs)})
-        network.register_buffer("classes", torch.zeros(about.count, dtype=torch.int64))
+        network.register_buffer("classes", torch.zeros(dataset.count, dtype=torch.int64))
         network.register_buffer("mean", torch.zeros(3))
         network.register_buffer("directions", torch.eye(3))
         return network
@@ -137,125 +148,97 @@ class Exemplar(Pretext):
             if self.labels is None
             else labels_for_images(context.inputs["labels"], images, context)
         )
-        network.classes.copy_(torch.from_numpy(classes))
-        rows = np.linspace(0, len(images) - 1, min(SAMPLED, len(images))).astype(np.int64)
-        mean, axes = color_directions(sample_classes(images, rows, context))
-        network.mean.copy_(mean)
-        network.directions.copy_(axes)
+        network.get_buffer("classes").copy_(torch.from_numpy(classes))
+        rows = np.linspace(0, len(images) - 1, min(COLOR_SAMPLE, len(images))).astype(np.int64)
+        mean, axes = color_directions(read_images(images, rows, context))
+        network.get_buffer("mean").copy_(mean)
+        network.get_buffer("directions").copy_(axes)
 
     def order(self, network: nn.ModuleDict, context: StageContext, epoch: int) -> numpy.ndarray:
-        """The rows that have a class, shuffled."""
-        known = np.flatnonzero(network.classes.cpu().numpy() >= 0)
-        return known[epoch_order(context.seed_for("order", epoch), len(known))]
+        """Return the rows that have a class, shuffled."""
+        rows = np.flatnonzero(network.get_buffer("classes").cpu().numpy() >= 0)
+        return rows[epoch_order(context.seed_for("order", epoch), len(rows))]
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(
-            self.transform(images, rng, network.mean, network.directions), self.normalization
-        )
-        found = network["head"](backbone_features(network["backbone"], seen)).float()
-        classes = network.classes[rng.ids].repeat(self.copies)
-        if self.objective == "classes":
-            return F.cross_entropy(found, classes), {
-                "accuracy": (found.argmax(1) == classes).float().mean()
-            }
-        return semi_hard(found, classes, self.margin)
+        mean, axes = network.get_buffer("mean"), network.get_buffer("directions")
+        copies = normalize(self.transform(images, rng, mean, axes), self.normalization)
+        outputs = network["head"](backbone_features(network["backbone"], copies)).float()
+        classes = network.get_buffer("classes")[rng.ids].repeat(self.copies)
+        if self.objective == "triplet":
+            return semi_hard(outputs, classes, self.margin)
+        accuracy = (outputs.argmax(1) == classes).float().mean()
+        return F.cross_entropy(outputs, classes), {"accuracy": accuracy}
 
     def transform(self, images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Tensor:
-        """(copies * B, 3, S, S) float in [0, 1]: all first copies, then all second ones."""
+        """Return (copies * B, 3, S, S) float in [0, 1]: all first copies, then all second copies.
+
+        Args:
+            images: (B, 3, S, S) uint8.
+            rng: random numbers for each image.
+            mean: (3,), the mean color; only `objective: classes` uses it and `axes`.
+            axes: (3, 3), the principal directions of the colors as columns.
+        """
         if self.objective == "triplet":
-            make: Any = SimCLRViews(
+            augment = SimCLRViews(
                 images.shape[-1], scale=(0.05, 1.0), jitter=JITTER, jitter_p=1.0, gray=0.0, blur=0.0
             )
-            return check_views(
-                make, random_grayscale(images, rng, self.grayscale), rng, self.copies
-            )
+            grayed = random_grayscale(images, rng, self.grayscale)
+            return stack_views(augment, grayed, rng, self.copies)
 
-        def make(copies: Tensor, each: PerImageRng) -> Tensor:
-            return recolor(move(copies, each), each, mean, axes)
+        def move_and_recolor(copies: Tensor, copy_rng: PerImageRng) -> Tensor:
+            return recolor(move(copies, copy_rng), copy_rng, mean, axes)
 
-        return check_views(make, images, rng, self.copies)
+        return stack_views(move_and_recolor, images, rng, self.copies)
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image and some of its copies."""
-        some = self.model_copy(update={"views": 4})
-        found = some.transform(images, rng, *color_directions(images)).chunk(4)
-        return {"image": images, **{f"copy {i + 1}": copy for i, copy in enumerate(found)}}
-
-
-def move(images: Tensor, rng: PerImageRng) -> Tensor:
-    """Scaled by 0.7 to 1.4, turned by up to 20 degrees, moved by up to a fifth of the side; float, of the same size."""
-    scale, angle, across, down = rng.uniform(4).unbind(1)
-    shown = 1 / (0.7 * 2**scale)  # of the side: evenly over the logarithm
-    zero = torch.zeros_like(scale)
-    place = affine_map(shown, zero, 0.8 * across - 0.4, zero, shown, 0.8 * down - 0.4)
-    turned = compose(place, rotation_map(40 * angle - 20))
-    return sample(images, turned, images.shape[-1], padding="reflection")
-
-
-def recolor(images: Tensor, rng: PerImageRng, mean: Tensor, axes: Tensor) -> Tensor:
-    """The paper's three changes of color, the same for all pixels of an image; float in [0, 1].
-
-    Along each direction in which colors vary, times 0.5 to 2; saturation and value to the power of 0.25 to 4, times
-    0.7 to 1.4, plus -0.1 to 0.1; hue plus -0.1 to 0.1. Factors and powers are drawn evenly over their logarithms.
-    """
-    stretch = 4 ** rng.uniform(1, 3) / 2
-    # Sums instead of a product of matrices, which mixed precision would round.
-    matrix = (axes[:, None] * axes[None] * stretch[:, None]).sum(-1)
-    offset = mean - (matrix * mean).sum(-1)
-    images = mix_colors(to_float(images), torch.cat((matrix, offset[:, :, None]), dim=2)).clamp(
-        0, 1
-    )
-    images = adjust_hue(images, 0.2 * rng.uniform() - 0.1)
-    value, least = images.amax(1, keepdim=True), images.amin(1, keepdim=True)
-    chroma = value - least
-    # 0 for a pixel's strongest channel, 1 for its weakest; of a gray pixel, rounding must not be made a color.
-    falls = (value - images) / chroma.clamp(min=1 / 255)
-    saturation = chroma / value.clamp(min=1e-6)
-    power, factor, shift = rng.uniform(3, 2, 1, 1, 1).unbind(1)
-    both = torch.stack((saturation, value), dim=1) ** (16**power / 4)
-    saturation, value = (both * (0.7 * 2**factor) + (0.2 * shift - 0.1)).clamp(0, 1).unbind(1)
-    return value * (1 - saturation * falls)
-
-
-def color_directions(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Of uint8 (B, 3, H, W): the mean color (3,), and the principal directions of all pixels as columns (3, 3)."""
-    pixels = to_float(images).transpose(0, 1).flatten(1).double().cpu()
-    mean = pixels.mean(1)
-    covariance = (pixels - mean[:, None]) @ (pixels - mean[:, None]).T / pixels.shape[1]
-    axes = torch.linalg.eigh(covariance)[1]
-    return mean.float().to(images.device), axes.float().to(images.device)
+        """The image and four copies of it."""
+        stage = self.model_copy(update={"views": 4})
+        copies = stage.transform(images, rng, *color_directions(images)).chunk(4)
+        return {"image": images, **{f"copy {i + 1}": copy for i, copy in enumerate(copies)}}
 
 
 def semi_hard(embedded: Tensor, classes: Tensor, margin: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """Triplet loss (Schroff, Kalenichenko & Philbin 2015) of (n, D), of every anchor with every positive.
+    """Return the triplet loss of every anchor with every positive, and its accuracy.
 
-    The negative is the nearest one that is farther than the positive, or else the farthest; distances are squared, of
-    rows at unit length. The accuracy is that of an anchor's nearest neighbor.
+    Schroff, Kalenichenko & Philbin (2015). The negative is the nearest one that is farther
+    than the positive, or else the farthest. Distances are squared, of rows at unit length. The
+    accuracy is that of an anchor's nearest neighbor.
+
+    Args:
+        embedded: (n, D), the embeddings.
+        classes: (n,), the class of each row.
+        margin: by how much the distance of a negative must exceed that of the positive.
     """
     with torch.autocast(embedded.device.type, enabled=False):
         unit = F.normalize(embedded.float(), dim=1)
-        away = 2 - 2 * unit @ unit.T
+        distances = 2 - 2 * unit @ unit.T
     same = classes[:, None] == classes
-    itself = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
+    diagonal = torch.eye(len(classes), dtype=torch.bool, device=classes.device)
     with torch.no_grad():
-        nearest = away.masked_fill(itself, float("inf")).argmin(1, keepdim=True)
-        negatives, places = away.masked_fill(same, float("inf")).sort(dim=1)
+        nearest = distances.masked_fill(diagonal, float("inf")).argmin(1, keepdim=True)
+        negatives, places = distances.masked_fill(same, float("inf")).sort(dim=1)
         last = (~same).sum(1, keepdim=True) - 1
-        # Of each anchor its positives, in as many columns as the anchor with the most of them has.
-        positives = (same & ~itself).to(torch.uint8)
-        counted, positives = positives.topk(max(1, int(positives.sum(1).max())), dim=1)
-        beyond = torch.searchsorted(negatives, away.gather(1, positives), right=True)
+        # The positives of each anchor, in as many columns as the anchor with the most of them has.
+        positives = (same & ~diagonal).to(torch.uint8)
+        valid, positives = positives.topk(max(1, int(positives.sum(1).max())), dim=1)
+        beyond = torch.searchsorted(negatives, distances.gather(1, positives), right=True)
         chosen = places.gather(1, torch.minimum(beyond, last).clamp(min=0))
-        counted = counted.bool() & (last >= 0)
-    losses = F.relu(margin + away.gather(1, positives) - away.gather(1, chosen))
+        valid = valid.bool() & (last >= 0)
+    losses = F.relu(margin + distances.gather(1, positives) - distances.gather(1, chosen))
     accuracy = same.gather(1, nearest).float().mean()
-    return (losses * counted).sum() / counted.sum().clamp(min=1), {"accuracy": accuracy}
+    return (losses * valid).sum() / valid.sum().clamp(min=1), {"accuracy": accuracy}
 
 
-def sample_classes(images: Any, rows: numpy.ndarray, context: StageContext) -> Tensor:
-    """The images of `rows`, uint8 (n, 3, S, S) on the CPU."""
+def read_images(images: Images, rows: numpy.ndarray, context: StageContext) -> Tensor:
+    """Return images as uint8 (n, 3, S, S) on the CPU.
+
+    Args:
+        images: the packed images.
+        rows: (n,) int64, ascending, the rows to read.
+        context: the run of the stage, with its device.
+    """
     parts = np.array_split(rows, -(-len(rows) // 256))
     with Batches(images, context.runtime, 256) as feed:
         return torch.cat([pixels.cpu() for pixels in feed.each(parts)])

@@ -14,28 +14,31 @@ if TYPE_CHECKING:
 
 
 class Jigsaw(JigsawBase):
-    """Which of 100 permutations were the nine tiles put into?
+    """In which of 100 permutations are the nine tiles?
 
-    Loss: cross-entropy over the permutations, which are far apart, so that few tiles never decide between two of them.
-    Shortcuts that are closed: tiles never touch (jitter), a channel's edges do not line up (shift), colors tell little
-    (gray), and neither do brightness and contrast (each tile has its own mean and deviation removed).
-    Constants: tile, cell, head and recipe are the released code's (350,000 steps are 70 epochs of ImageNet); the shift
-    is that of Jigsaw++'s. The paper goes up to 1,000 permutations.
+    Loss: cross-entropy over the permutations. They are far apart, so that a few tiles never decide
+    between two of them. Shortcuts that are closed: tiles never touch (jitter), the edges of the
+    color channels do not line up (shift), color is a weak sign (`grayscale`), and so are brightness
+    and contrast (each tile is normalized by its own mean and standard deviation).
+    Constants: tile, cell, head and recipe are the released code's (350,000 steps are 70 epochs of
+    ImageNet); the shift is that of Jigsaw++. The paper has up to 1,000 permutations.
     """
 
     paper = "Noroozi & Favaro, ECCV 2016"
 
-    permutations: int = option(100, "how many permutations there are to tell apart", ge=2, le=1000)
-    grayscale: float = option(0.3, "share of images made gray", ge=0, le=1)
+    permutations: int = option(
+        100, "number of permutations, the classes of the task", ge=2, le=1000
+    )
+    grayscale: float = option(0.3, "share of images that are made gray", ge=0, le=1)
     color_projection: float = option(
         0.0, "share of the other images that lose one direction of color", ge=0, le=1
     )
 
     epochs: int = option(70, "passes over the images", ge=0)
-    learning_rate: float = option(0.01, "the highest it gets", gt=0)
-    weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
+    learning_rate: float = option(0.01, "peak learning rate", gt=0)
+    weight_decay: float = option(5e-4, "weight decay; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "of the learning rate, after the warm-up"
+        "step", "learning rate after the warm-up"
     )
     milestones: list[float] = lr_milestones([0.286, 0.571, 0.857])
 

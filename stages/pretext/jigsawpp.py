@@ -1,4 +1,4 @@
-"""Jigsaw++ (Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018): a puzzle with some pieces of another image."""
+"""Jigsaw++ (Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018): puzzles with occluding tiles."""
 
 from __future__ import annotations
 
@@ -18,24 +18,31 @@ if TYPE_CHECKING:
 
 
 class JigsawPP(JigsawBase):
-    """Which of 701 permutations were the nine tiles put into, when up to two of them are another image's?
+    """In which of 701 permutations are the nine tiles? Up to two of them are from another image.
 
-    Loss: cross-entropy over the permutations. The occluding tiles are not to be told, only to be seen through.
-    Shortcuts that are closed: tiles never touch (jitter), a channel's edges do not line up (shift), colors tell little
-    (gray, projection), and neither do brightness and contrast (each tile has its own mean and deviation removed).
+    Loss: cross-entropy over the permutations. The network need not identify the occluding tiles,
+    only be robust to them. Shortcuts that are closed: tiles never touch (jitter), the edges of the
+    color channels do not line up (shift), color is a weak sign (`grayscale`, `color_projection`),
+    and so are brightness and contrast (each tile is normalized by its own mean and standard
+    deviation).
     Constants: the released code's, and the paper's share of gray images (the code has 0.5).
     """
 
     paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
 
-    permutations: int = option(701, "how many permutations there are to tell apart", ge=2, le=5000)
+    permutations: int = option(
+        701, "number of permutations, the classes of the task", ge=2, le=5000
+    )
     min_hamming_distance: int = option(
-        3, "places in which any two permutations differ, at least", ge=2, le=9
+        3, "least number of places in which two permutations differ", ge=2, le=9
     )
     occlusions: int = option(
-        2, "up to this many tiles are another image's, each number equally often", ge=0, le=8
+        2,
+        "largest number of tiles from another image; 0 to that are equally frequent",
+        ge=0,
+        le=8,
     )
-    grayscale: float = option(0.7, "share of images made gray", ge=0, le=1)
+    grayscale: float = option(0.7, "share of images that are made gray", ge=0, le=1)
     color_projection: float = option(
         0.5, "share of the other images that lose one direction of color", ge=0, le=1
     )
@@ -44,9 +51,10 @@ class JigsawPP(JigsawBase):
         return spread_permutations(self.permutations, TILES, self.min_hamming_distance)
 
     def occlude(self, owner: Tensor, source: Tensor, rng: PerImageRng) -> tuple[Tensor, Tensor]:
-        """Some places are given tiles of one other image of the batch; a batch of one has no other.
+        """Replace up to `occlusions` tiles of each puzzle by tiles of another image of the batch.
 
-        They come from distinct places of that image and land in distinct places, as in the released code.
+        The tiles come from distinct places of one image and land in distinct places, as in the
+        released code. A batch of one image stays as it is. The arguments are those of the base.
         """
         batch, puzzles, _ = owner.shape
         if not self.occlusions or batch == 1:

@@ -1,9 +1,11 @@
-"""Pretrained: a network that somebody has trained already, from a file of its weights, or from timm."""
+"""A network that was trained elsewhere, from a file of its weights or from timm."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, did_you_mean
@@ -23,17 +25,19 @@ if TYPE_CHECKING:
     from transfer.models.network import Network
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
+    from transfer.stage.file_option import OptionFile
 
-SIZE = 224  # px: what networks for ImageNet are trained with
+SIZE = 224  # px, the usual image size of networks for ImageNet
 
 
 class Pretrained(Stage):
-    """A backbone with weights of your own choice, which are neither trained nor changed.
+    """A backbone with weights of your choice, which are neither trained nor changed.
 
-    The file's names may be those of our layers (a `model.safetensors` of the store), torchvision's for AlexNet, VGG and
-    ResNet (the table is in transfer/models/weight_conversion.py), timm's, or what timm knows to read (CLIP's image tower, DINO,
-    DINOv2, MAE, ConvNeXt as their authors saved them). Every name must fit; what is to be left out of the file is said.
-    Only tensors are loaded: nothing in the file is run. The result's key has the file's bytes in it, not its place.
+    The tensors in the file may have the names of our layers (a `model.safetensors` of the store),
+    torchvision's for AlexNet, VGG and ResNet (see transfer/models/weight_conversion.py), timm's, or
+    names that timm can convert (CLIP's image tower, DINO, DINOv2, MAE, ConvNeXt as their authors
+    saved them). Every name must match; `prefix` and `ignore` leave tensors out. Only tensors are
+    loaded: no code in the file is run. The result's key depends on the file's bytes, not its path.
     """
 
     produces = Model
@@ -48,34 +52,36 @@ class Pretrained(Stage):
     )
     weights: FileOption | None = option(
         None,
-        "a .safetensors file, or a state dict (.pth, .pt); none: those that timm publishes for timm:NAME.TAG, which it "
-        "fetches once",
+        "a .safetensors file or a state dict (.pth, .pt); none: the weights that timm publishes "
+        "for timm:NAME.TAG, which it fetches once",
     )
     entry: str | None = option(
-        None, "the part of the file that holds the weights, where it holds more: state_dict"
+        None, "entry of the file that holds the weights, such as state_dict; none: the whole file"
     )
     prefix: str = option(
-        "",
-        "what the names of this network begin with; it is taken off, and other names are left out",
+        "", "prefix of this network's names in the file; it is removed, and other names are ignored"
     )
     ignore: list[str] = option(
         [], "names to leave out, as the network has them, with wildcards: ['fc.*']"
     )
     random_weights: bool = option(
-        False, "random weights instead: to try a pipeline out, as `--smoke` does"
+        False, "random weights instead, to try a pipeline out, as `--smoke` does"
     )
     size: int | None = option(
         None,
-        f"side that images are resized to, px; none: as timm has it for the network, else {SIZE}",
+        f"side that images are resized to, px; none: timm's for the network, else {SIZE}",
         ge=8,
         le=1024,
     )
     mean: list[float] | None = option(
         None,
-        "of the images that it was trained with, by channel, for values from 0 to 1; none: timm's, or ImageNet's",
+        "mean of the training images by channel, for values from 0 to 1; none: timm's, "
+        "or ImageNet's",
     )
-    std: list[float] | None = option(None, "their deviation")
-    per_image: bool = option(False, "each image has its own mean and deviation removed instead")
+    std: list[float] | None = option(None, "standard deviation of the training images, like `mean`")
+    per_image: bool = option(
+        False, "normalize each image by its own mean and standard deviation instead"
+    )
 
     def backbone_spec(self) -> Backbone:
         return self.backbone
@@ -86,65 +92,65 @@ class Pretrained(Stage):
     def starts_from_weights(self) -> bool:
         return True
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """There is a source of weights, and normalization is said once."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption for missing weights, or for options that contradict one another."""
         if self.weights is None and not self.random_weights:
-            if not isinstance(self.backbone, Timm):
-                raise InvalidOption(
-                    "weights", "name the file of weights (only those of timm:NAME.TAG need none)"
-                )
-            if not self.backbone.tag:
-                lists = f"`timm.list_pretrained('{self.backbone.model}.*')` lists them"
-                raise InvalidOption(
-                    "backbone",
-                    f"say which weights too, {self.backbone.name}.TAG ({lists}), or name a file",
-                )
-            for name in ("entry", "prefix", "ignore"):
-                if getattr(self, name):
-                    raise InvalidOption(name, "is of a file, and no file of `weights` is named")
+            self._check_published()
         if self.weights is not None and self.random_weights:
-            raise InvalidOption("random_weights", "there are `weights`: leave one of the two out")
+            raise InvalidOption("random_weights", "`weights` is set too: remove one of the two")
         for name in ("mean", "std"):
             values = getattr(self, name)
             if values is not None and len(values) != 3:
-                raise InvalidOption(name, f"three values, one a channel (found {len(values)})")
+                raise InvalidOption(
+                    name, f"{len(values)} values: it needs three values, one for each channel"
+                )
             if values is not None and self.per_image:
-                raise InvalidOption(name, "with `per_image` each image has its own")
+                raise InvalidOption(
+                    name, "with `per_image` each image is normalized by its own values: remove it"
+                )
         if any(value <= 0 for value in self.std or []):
-            raise InvalidOption("std", "deviations are above zero")
+            raise InvalidOption("std", "standard deviations must be above zero")
 
-    def validate_build(self, planned: PlannedStage) -> None:
-        """The file can be read and fits the network, and the network its images."""
-        for at_fault, tried in (
-            ("backbone", lambda: build_network(self.backbone, 0)),
-            ("weights", lambda: self._loaded() if self.weights is not None else None),
-            (
-                "size" if self.size else "backbone",
-                lambda: layer_shapes(self.backbone, self.preprocessing()[0]),
-            ),
-        ):
-            try:
-                tried()
-            except InvalidOption:
-                raise
-            except ValueError as error:
-                raise InvalidOption(at_fault, str(error)) from error
+    def _check_published(self) -> None:
+        """Raise InvalidOption for a network without published weights, or options of a file."""
+        if not isinstance(self.backbone, Timm):
+            raise InvalidOption("weights", "name a file of weights (only timm:NAME.TAG needs none)")
+        if not self.backbone.tag:
+            listing = f"`timm.list_pretrained('{self.backbone.model}.*')` lists the tags"
+            raise InvalidOption(
+                "backbone",
+                f"{self.backbone.name} has no tag, which names the weights: use "
+                f"{self.backbone.name}.TAG ({listing}), or name a file with `weights`",
+            )
+        for name in ("entry", "prefix", "ignore"):
+            if getattr(self, name):
+                raise InvalidOption(name, "only applies when `weights` names a file")
+
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption where file, network and image size do not fit one another."""
+        with blame("backbone"):
+            build_network(self.backbone, 0)
+        if self.weights is not None:
+            with blame("weights"):
+                self._load_file(self.weights)
+        with blame("size" if self.size else "backbone"):
+            layer_shapes(self.backbone, self.preprocessing()[0])
 
     def run(self, context: StageContext) -> None:
         if self.weights is not None:
-            self.weights.verified_path()
-            network = self._loaded()
+            network = self._load_file(self.weights)
         elif self.random_weights:
             network = build_network(self.backbone, 0)
-            context.note("random weights: features of this network say little")
+            context.note("random weights: features of this network mean little")
         else:
-            network = self._published()
+            assert isinstance(self.backbone, Timm)  # `validate_plan` refuses others without a file
+            network = self._fetch(self.backbone)
         if isinstance(self.backbone, Timm) and not self.random_weights:
-            said = self.mean or self.std or self.per_image
-            for told in self.backbone.timm_notes() + (
-                [] if said else self.backbone.other_normalizations()
-            ):
-                context.note(told)
+            notes = self.backbone.timm_notes()
+            if not (self.mean or self.std or self.per_image):
+                notes = notes + self.backbone.other_normalizations()
+            for note in notes:
+                context.note(note)
         size, normalization = self.preprocessing()
         made_by = {"stage": type(self).__name__, "options": self.identity()}
         Model.write(
@@ -158,76 +164,87 @@ class Pretrained(Stage):
         context.figures["parameters"] = sum(parameter.numel() for parameter in network.parameters())
 
     def for_smoke_run(self) -> Stage:
-        """Nothing is fetched for a smoke run; what `check` has to tell of that is told then too."""
-        fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
-        faulty = self.entry or self.prefix or self.ignore
-        return self.model_copy(update={"random_weights": True}) if fetched and not faulty else self
+        """Return the stage with random weights instead of weights that timm would fetch.
 
-    def _loaded(self) -> Network:
-        """The network with the weights of the file; ValueError says what does not fit."""
-        network, path = build_network(self.backbone, 0), self.weights.verified_path()
+        A stage whose options are invalid is not changed, so that `validate_plan` reports them.
+        """
+        fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
+        invalid = self.entry or self.prefix or self.ignore
+        return self.model_copy(update={"random_weights": True}) if fetched and not invalid else self
+
+    def _load_file(self, weights: OptionFile) -> Network:
+        """Return the network with the weights of the file; ValueError lists what does not fit."""
+        network, path = build_network(self.backbone, 0), weights.verified_path()
         try:
-            chosen = self._chosen(network, read_weights(path, self.entry))
-            network.load_state_dict(load_matching(network, chosen, self.prefix), strict=True)
+            state = self._select(network, read_weights(path, self.entry))
+            network.load_state_dict(load_matching(network, state, self.prefix), strict=True)
         except InvalidOption as error:
             raise InvalidOption(error.option, f"{path} {error}") from error
         except ValueError as error:
-            raise ValueError(
-                str(error) if str(path) in str(error) else f"{path} {error}"
-            ) from error
+            message = str(error) if str(path) in str(error) else f"{path} {error}"
+            raise ValueError(message) from error
         return network
 
-    def _chosen(self, network: Network, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """What `prefix` and `ignore` leave of a file, under names that are known here."""
-        left = {
+    def _select(self, network: Network, state: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Return the tensors that `prefix` and `ignore` keep, under names that we can match."""
+        in_file = {
             name.removeprefix(self.prefix): value
             for name, value in state.items()
             if name.startswith(self.prefix)
         }
-        if not left:
-            starts = {
-                name[: place + 1]
+        if not in_file:
+            prefixes = {
+                name[: position + 1]
                 for name in state
-                for place, letter in enumerate(name)
+                for position, letter in enumerate(name)
                 if letter == "."
             }
-            raise InvalidOption(
-                "prefix",
-                f"has no name that begins with '{self.prefix}'{did_you_mean(self.prefix, starts)}",
-            )
-        written = left
+            hint = did_you_mean(self.prefix, prefixes)
+            raise InvalidOption("prefix", f"has no name that begins with '{self.prefix}'{hint}")
+        selected = in_file
         if isinstance(self.backbone, Timm):
-            left = self.backbone.renamed(left, network)
+            selected = self.backbone.renamed(in_file, network)
         for pattern in self.ignore:
-            if not any(fnmatchcase(name, pattern) for name in [*left, *written]):
-                told = f"has nothing that `ignore: {pattern}` could leave out{did_you_mean(pattern, left)}"
-                raise InvalidOption("ignore", told)
+            if not any(fnmatchcase(name, pattern) for name in [*selected, *in_file]):
+                hint = did_you_mean(pattern, selected)
+                raise InvalidOption("ignore", f"has no name that `ignore: {pattern}` matches{hint}")
         return {
             name: value
-            for name, value in left.items()
-            if not any(fnmatchcase(name, one) for one in self.ignore)
+            for name, value in selected.items()
+            if not any(fnmatchcase(name, pattern) for pattern in self.ignore)
         }
 
-    def _published(self) -> Network:
-        """The network with the weights that timm has for it."""
-        network = build_network(self.backbone, 0)
+    def _fetch(self, backbone: Timm) -> Network:
+        """Return the network with the weights that timm publishes for it."""
+        network = build_network(backbone, 0)
         try:
-            theirs = self.backbone.create(pretrained=True)
+            original = backbone.create(pretrained=True)
         except ValueError:
             raise
         except Exception as error:  # of the network, the hub or the disk
             raise TransferError(
-                f"timm cannot fetch the weights of {self.backbone.name} ({type(error).__name__}: {error}): fetch the "
-                "file by hand and name it with `weights`"
+                f"timm cannot fetch the weights of {backbone.name} "
+                f"({type(error).__name__}: {error}): download the file and name it with `weights`"
             ) from error
-        network.load_state_dict(load_matching(network, theirs.state_dict()), strict=True)
+        network.load_state_dict(load_matching(network, original.state_dict()), strict=True)
         return network
 
     def preprocessing(self) -> tuple[int, Normalization]:
-        """Side of the images that the network is fed, px, and how they are normalized."""
-        size, known = SIZE, Normalization()
+        """Return the side of the network's images in px, and their normalization."""
+        size, default = SIZE, Normalization()
         if isinstance(self.backbone, Timm):
             size, mean, std = self.backbone.pretrained_preprocessing()
-            known = Normalization(mean=mean, std=std)
-        mean, std = tuple(self.mean or known.mean), tuple(self.std or known.std)
+            default = Normalization(mean=mean, std=std)
+        mean, std = tuple(self.mean or default.mean), tuple(self.std or default.std)
         return self.size or size, Normalization(per_image=self.per_image, mean=mean, std=std)
+
+
+@contextmanager
+def blame(option: str) -> Iterator[None]:
+    """Turn a ValueError into an InvalidOption of `option`."""
+    try:
+        yield
+    except InvalidOption:
+        raise
+    except ValueError as error:
+        raise InvalidOption(option, str(error)) from error

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Random(Stage):
-    """The backbone as it is drawn, never trained. The images only say which size it is for, where `size` does not."""
+    """An untrained backbone. The images only give the input size where `size` is not set."""
 
     produces = Model
     images = {"images": ImageInput("unlabeled")}
@@ -26,7 +26,7 @@ class Random(Stage):
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
     size: int | None = option(
-        None, "side that it is fed, px; none: that of the images", ge=8, le=1024
+        None, "side of the network's input, px; none: that of the images", ge=8, le=1024
     )
 
     def backbone_spec(self) -> Backbone:
@@ -36,15 +36,15 @@ class Random(Stage):
         return self.size
 
     def identity(self) -> dict[str, Any]:
-        """Without `size` where it is that of the images."""
+        """The options, without `size` where it is not set."""
         return {
             name: value
             for name, value in super().identity().items()
             if (name, value) != ("size", None)
         }
 
-    def validate_build(self, planned: PlannedStage) -> None:
-        """The network takes images of that size."""
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Raise ValueError for images that are too small for the network."""
         layer_shapes(self.backbone, self.size or planned.images["images"].stage.size)
 
     def run(self, context: StageContext) -> None:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.pretext._batch_partners import check_batch
-from stages.pretext._multi_view import check_views, smallest_part
+from stages.pretext._multi_view import smallest_part, stack_views
 from transfer.errors import TransferError
 from transfer.stage.base import DatasetInfo
 from transfer.stage.options import option
@@ -23,20 +23,21 @@ if TYPE_CHECKING:
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
-KEPT = 5  # arrays of a value for each pair and hidden unit that a step holds at once, at least
+STORED = 5  # the least number of (pairs, hidden units) float32 arrays that a step holds at once
 
 
 class Relational(Pretext):
-    """K views of each image; a small network is asked of pairs of views whether they are of one image.
+    """Do two views show the same image? A small head decides for pairs of K views of each image.
 
-    Pairs: any two views of an image, and as many of two images: the second view's images moved on by 1, 2, ... places,
-    another number for each two views. Loss: binary cross-entropy, by default focal (hard pairs weigh more).
-    Source: the paper and its released code: Adam at 1e-3 throughout, no weight decay, K = 32, batches of 64. Colors
-    are normalized as everywhere here, not by each set's own statistics.
-    Traps: images moved on by a whole batch would make negatives of one image. Which image is next is decided by their
-    numbers, not by their places in the batch. The head's first layer is linear, so it is applied to each view once and
-    pairs are sums of what comes out, twice instead of 2 (K - 1) times for each view (not with `max`, which is not
-    linear).
+    Pairs: all pairs of views of an image, and as many of two images: in these, the images of the
+    second view are shifted by 1, 2, ... places, another number for each pair of views. Loss: binary
+    cross-entropy, by default focal (hard pairs weigh more).
+    Source: the paper and its released code: Adam at 1e-3 throughout, no weight decay, K = 32,
+    batches of 64. Colors are normalized as in all tasks here, not by each dataset's statistics.
+    Traps: a shift by a whole batch would make negatives of one image. The order of the images
+    depends on their ids, not on their places in the batch. The head's first layer is linear, so it
+    is applied to each view once, and a pair is the sum of two outputs: two products for each view
+    instead of 2 (K - 1). With `max`, which is not linear, this is not possible.
     """
 
     paper = "Patacchiola & Storkey, NeurIPS 2020"
@@ -44,126 +45,141 @@ class Relational(Pretext):
 
     views: int = option(32, "views of each image (K)", ge=2)
     aggregation: Literal["concatenation", "sum", "mean", "max"] = option(
-        "concatenation", "what makes one of two views"
+        "concatenation", "how the features of two views are combined"
     )
-    hidden_dim: int = option(256, "values of the relation head's hidden layer", ge=1)
+    hidden_dim: int = option(256, "units of the relation head's hidden layer", ge=1)
     focal_gamma: float = option(
-        2.0, "power by which easy pairs lose weight; 0: plain binary cross-entropy", ge=0
+        2.0, "exponent of the focal loss; 0: plain binary cross-entropy", ge=0
     )
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     epochs: int = option(200, "passes over the images", ge=0)
     batch_size: int = option(
-        64, "images a step; the rest of an epoch that fills no batch is left to other epochs", ge=2
+        64, "images per step; an incomplete last batch is left to other epochs", ge=2
     )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("adam", "SGD has Nesterov momentum")
-    learning_rate: float = option(1e-3, "the highest it gets", gt=0)
-    weight_decay: float = option(0.0, "on weights; biases and norms have none", ge=0)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
+        "adam", "`sgd` uses Nesterov momentum"
+    )
+    learning_rate: float = option(1e-3, "peak learning rate", gt=0)
+    weight_decay: float = option(0.0, "weight decay; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "constant", "of the learning rate, after the warm-up"
+        "constant", "learning rate after the warm-up"
     )
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """A batch has negatives."""
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise for a batch without negatives."""
         check_batch(self, planned, "half of the pairs are of two images")
 
-    def chance(self, about: DatasetInfo) -> float:
+    def chance(self, dataset: DatasetInfo) -> float:
         return 0.5
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """The backbone and the relation head."""
-        width = backbone_feature_dim(backbone, about.size) * (
-            2 if self.aggregation == "concatenation" else 1
-        )
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the relation head."""
+        width = backbone_feature_dim(backbone, dataset.size)
+        if self.aggregation == "concatenation":
+            width *= 2
         relation = nn.Sequential(
             nn.Linear(width, self.hidden_dim, bias=False),
-            nn.BatchNorm1d(self.hidden_dim),  # which would cancel a bias
+            nn.BatchNorm1d(self.hidden_dim),  # it would cancel a bias of the layer before
             nn.LeakyReLU(),
             nn.Linear(self.hidden_dim, 1),
         )
         return nn.ModuleDict({"backbone": backbone, "relation": relation})
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
-        """The pairs fit into memory: their number grows with the square of K."""
+        """Raise TransferError where the pairs, whose number grows with K², exceed the memory."""
         part = smallest_part(self, len(context.images["images"]))
-        values = self.views * (self.views - 1) * part * self.hidden_dim
-        wanted, there = KEPT * 4 * values, memory(context.runtime.device)
-        if there and wanted > there:
+        pair_count = self.views * (self.views - 1) * part
+        required = STORED * 4 * pair_count * self.hidden_dim
+        available = available_memory(context.runtime.device)
+        if available and required > available:
             raise TransferError(
-                f"{self.views} views of {part} images make {values // self.hidden_dim:,} pairs, which take more than "
-                f"{wanted / 1e9:.0f} GB; there are {there / 1e9:.0f}: lower `views` or `batch`, or raise `accumulate`"
+                f"{self.views} views of {part} images make {pair_count:,} pairs, which take more "
+                f"than {required / 1e9:.0f} GB of the {available / 1e9:.0f} GB of memory: "
+                "lower `views` or `batch_size`, or raise `accumulation_steps`"
             )
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.see(images, rng), self.normalization)
-        features = backbone_features(network["backbone"], seen).unflatten(
-            0, (self.views, len(images))
-        )
+        views = normalize(self.make_views(images, rng), self.normalization)
+        features = backbone_features(network["backbone"], views)
+        features = features.unflatten(0, (self.views, len(images)))
         features = features.index_select(1, rng.ids.argsort())
         logits = self.relate(network["relation"], features)
         same = torch.zeros_like(logits)
         same[: len(logits) // 2] = 1
         loss = F.binary_cross_entropy_with_logits(logits, same, reduction="none")
         if self.focal_gamma:
-            # exp(-loss) is the probability of the right answer; a half is the weight of either answer (alpha).
+            # exp(-loss) is the probability of the correct answer; 0.5 is the alpha of both answers.
             loss = 0.5 * loss * (-torch.expm1(-loss)).clamp(min=1e-6) ** self.focal_gamma
         return loss.mean(), {"accuracy": ((logits > 0) == same.bool()).float().mean()}
 
-    def relate(self, relation: nn.Sequential, features: Tensor) -> Tensor:
-        """(K, B, D) to float32 logits (pairs,): first all pairs of one image, then as many of two."""
-        one, two, others = pairs(*features.shape[:2], features.device)
-        first, *rest = relation
+    def relate(self, relation: nn.Module, features: Tensor) -> Tensor:
+        """Return float32 logits (pairs,) for features (K, B, D).
+
+        The pairs of one image come first, then as many of two images.
+        """
+        views, batch, _ = features.shape
+        left, right, other = pairs(views, batch, features.device)
+        first, *rest = relation.children()
+        flat = features.flatten(0, 1)
         if self.aggregation == "max":
-            flat = features.flatten(0, 1)
-            left = F.embedding(one, flat)
+            base = F.embedding(left, flat)
             joined = first(
                 torch.stack(
-                    [torch.maximum(left, F.embedding(right, flat)) for right in (two, others)]
+                    [torch.maximum(base, F.embedding(rows, flat)) for rows in (right, other)]
                 )
             )
         else:
-            left, right = self.halves(first, features.flatten(0, 1))
-            left = F.embedding(one, left)
-            joined = torch.stack(
-                [left + F.embedding(two, right), left + F.embedding(others, right)]
-            )
+            as_left, as_right = self.halves(first, flat)
+            base = F.embedding(left, as_left)
+            joined = torch.stack([base + F.embedding(rows, as_right) for rows in (right, other)])
         return nn.Sequential(*rest)(joined.flatten(0, 1)).squeeze(1).float()
 
-    def halves(self, first: nn.Linear, rows: Tensor) -> tuple[Tensor, Tensor]:
-        """What the first layer makes of views (N, D) as a pair's left and as its right one: the pair's is their sum."""
+    def halves(self, first: nn.Module, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the share of a pair's first-layer output of views (N, D), as left and right view.
+
+        The output of a pair is the sum of the left view's and the right view's share.
+        """
+        assert isinstance(first, nn.Linear)  # as `network` builds it
         if self.aggregation == "concatenation":
             left, right = first.weight.chunk(2, dim=1)
             return F.linear(rows, left), F.linear(rows, right)
         either = first(rows if self.aggregation == "sum" else rows / 2)
         return either, either
 
-    def see(self, images: Tensor, rng: PerImageRng) -> Tensor:
-        """(K * B, 3, S, S) float: all first views, then all second ones, and so on."""
+    def make_views(self, images: Tensor, rng: PerImageRng) -> Tensor:
+        """Return K views (K * B, 3, S, S) float: all first views, then all second views, ..."""
         make = SimCLRViews(images.shape[-1], scale=(self.crop, 1.0), blur=0.0)
-        return check_views(make, images, rng, self.views)
+        return stack_views(make, images, rng, self.views)
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image and some of its views."""
-        views = self.see(images, rng).unflatten(0, (self.views, len(images)))
+        """The image and its first four views."""
+        views = self.make_views(images, rng).unflatten(0, (self.views, len(images)))
         return {"image": images, **{f"view {i + 1}": view for i, view in enumerate(views[:4])}}
 
 
 def pairs(views: int, size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-    """Rows of (views * size) features, view by view: of each pair's left, of its right, and of the negative's right.
+    """Return rows of (views * size) features: each pair's left, its right, its negative's right.
 
-    Each (views * (views - 1) / 2 * size,) int64. The negative's is view j shifted by 1 .. size - 1 places, in turn.
+    Each is (views * (views - 1) / 2 * size,) int64; the features are ordered by view. The
+    negative's right is the right view shifted by 1 .. size - 1 places, in turn.
+
+    Args:
+        views: views of each image, K.
+        size: images of the batch, B.
+        device: where the rows are made.
     """
-    one, two = torch.triu_indices(views, views, 1, device=device)[:, :, None]
+    left, right = torch.triu_indices(views, views, 1, device=device)[:, :, None]
     row = torch.arange(size, device=device)
-    shift = torch.arange(len(one), device=device)[:, None] % max(1, size - 1) + 1
-    found = one * size + row, two * size + row, two * size + (row - shift) % size
-    return tuple(rows.flatten() for rows in found)
+    shift = torch.arange(len(left), device=device)[:, None] % max(1, size - 1) + 1
+    other = right * size + (row - shift) % size
+    return (left * size + row).flatten(), (right * size + row).flatten(), other.flatten()
 
 
-def memory(device: torch.device) -> int:
-    """Bytes of memory: free on a GPU, in all on a CPU; 0 where the system does not say."""
+def available_memory(device: torch.device) -> int:
+    """Return bytes of memory: free on a GPU, total on a CPU; 0 where the system hides it."""
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     try:

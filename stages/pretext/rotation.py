@@ -1,4 +1,4 @@
-"""RotNet (Gidaris, Singh & Komodakis, ICLR 2018): which quarter turn."""
+"""RotNet (Gidaris, Singh & Komodakis, ICLR 2018): the rotation of an image by quarter turns."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ TURNS = 4
 
 
 class Rotation(Pretext):
-    """By how many quarters was the image turned: 0, 1, 2 or 3?
+    """By how many quarter turns is the image rotated: 0, 1, 2 or 3?
 
-    All four copies of an image are in the batch, which counts images: the network is fed four times `batch`.
-    Loss: cross-entropy over the four.
-    The shortcut that is closed: a copy is turned by exchanging rows and columns, so that no pixel is computed anew and
-    none is missing; what the random crop computes is in all four alike.
+    All four copies of an image are in the batch. `batch_size` counts images, so the network gets
+    four times as many inputs. Loss: cross-entropy over the four.
+    The shortcut that is closed: a copy is rotated by an exchange of rows and columns, so that no
+    pixel is resampled and none is missing. The random crop is resampled before, alike in all four.
     Constants: the released code's for ImageNet and AlexNet with batch norm, head included.
     """
 
@@ -37,28 +37,29 @@ class Rotation(Pretext):
     crop: float = option(
         0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )
-    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
+    flip: float = option(0.5, "share of images that are mirrored", ge=0, le=1)
     hidden_dim: int = option(
-        4096, "values of each of the head's two hidden layers; 0: no such layers", ge=0
+        4096, "units of each of the head's two hidden layers; 0: no hidden layers", ge=0
     )
 
     epochs: int = option(50, "passes over the images", ge=0)
     batch_size: int = option(
         192,
-        "images a step, each in four copies; the rest of an epoch is left to other epochs",
+        "images per step, each in four copies; an incomplete last batch is left to other epochs",
         ge=2,
     )
-    weight_decay: float = option(5e-4, "on weights; biases and norms have none", ge=0)
+    weight_decay: float = option(5e-4, "weight decay; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "of the learning rate, after the warm-up"
+        "step", "learning rate after the warm-up"
     )
     milestones: list[float] = lr_milestones([0.3, 0.6, 0.9])
 
-    def chance(self, about: DatasetInfo) -> float:
+    def chance(self, dataset: DatasetInfo) -> float:
         return 1 / TURNS
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        head = fully_connected(backbone_feature_dim(backbone, about.size), self.hidden_dim, TURNS)
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the head."""
+        head = fully_connected(backbone_feature_dim(backbone, dataset.size), self.hidden_dim, TURNS)
         return nn.ModuleDict({"backbone": backbone, "head": head})
 
     def loss(
@@ -72,14 +73,17 @@ class Rotation(Pretext):
         }
 
     def copies(self, images: Tensor, rng: PerImageRng) -> Tensor:
-        """(B, 3, S, S) uint8 to (4B, 3, S, S) float in [0, 1]: all images turned by none, then all by one, ..."""
-        seen = random_resized_crop(images, rng, images.shape[-1], (self.crop, 1.0), flip=self.flip)
-        return torch.cat([torch.rot90(seen, turn, (-2, -1)) for turn in range(TURNS)])
+        """Return four copies of a random crop: (B, 3, S, S) uint8 -> (4B, 3, S, S) in [0, 1].
+
+        First all images without a turn, then all with one quarter turn, ...
+        """
+        crops = random_resized_crop(images, rng, images.shape[-1], (self.crop, 1.0), flip=self.flip)
+        return torch.cat([torch.rot90(crops, turn, (-2, -1)) for turn in range(TURNS)])
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image and its four copies."""
+        """The image and its four copies."""
         copies = self.copies(images, rng).chunk(TURNS)
         return {
             "image": images,
-            **{f"turned {90 * turn} degrees": copy for turn, copy in enumerate(copies)},
+            **{f"rotated {90 * turn} degrees": copy for turn, copy in enumerate(copies)},
         }

@@ -1,11 +1,11 @@
-"""SimCLR (Chen, Kornblith, Norouzi & Hinton, ICML 2020): which of the batch's views is of the same image?"""
+"""SimCLR (Chen, Kornblith, Norouzi & Hinton, ICML 2020): find the other view of the same image."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from stages.pretext._batch_partners import check_batch
-from stages.pretext._multi_view import check_views, smallest_part
+from stages.pretext._multi_view import smallest_part, stack_views
 from transfer.stage.base import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
@@ -22,44 +22,51 @@ if TYPE_CHECKING:
 
 
 class SimCLR(Pretext):
-    """Two views of each image; each view is to find the other one among all other views of the batch.
+    """Which of the batch's views shows the same image? Each image has two views.
 
-    Loss: NT-Xent, the cross-entropy of cosine similarities over a temperature, each view being asked in turn.
-    Source: the paper's ImageNet recipe at a batch of 256 (LARS, 0.3 for each 256 images); for small images it has
-    a temperature of 0.5 and no blur. The negatives are the other images that go through the network together, so
-    `accumulate` takes negatives away. The batch norms see both views at once, as in the released code.
-    Traps: similarities are taken in float32 whatever the precision, for at a temperature of 0.1 bfloat16 rounds
-    logits by 0.04; a view is never its own candidate; without the color changes a histogram would tell the answer.
+    Loss: NT-Xent, the cross-entropy of cosine similarities over a temperature, for each view in
+    turn. Source: the paper's ImageNet recipe at a batch of 256 (LARS, 0.3 for each 256 images); for
+    small images the paper has a temperature of 0.5 and no blur. The negatives are the other images
+    that go through the network together, so `accumulation_steps` reduces their number. The batch
+    norms see both views at once, as in the released code.
+    Traps: similarities are computed in float32 at any precision, because at a temperature of 0.1
+    bfloat16 rounds logits by 0.04. A view is never its own candidate. Without the color changes a
+    histogram would give the answer away.
     """
 
     paper = "Chen, Kornblith, Norouzi & Hinton, ICML 2020"
 
-    temperature: float = option(0.1, "what similarities are divided by", gt=0)
-    hidden_dim: int = option(2048, "values of the projector's hidden layer", ge=1)
-    projection_dim: int = option(128, "values that are compared", ge=1)
+    temperature: float = option(0.1, "temperature that similarities are divided by", gt=0)
+    hidden_dim: int = option(2048, "units of the projector's hidden layer", ge=1)
+    projection_dim: int = option(128, "values of a projection", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
-    strength: float = option(1.0, "of the changes of color; the paper's s", ge=0, le=1)
-    blur: float = option(0.5, "share of views blurred", ge=0, le=1)
+    strength: float = option(1.0, "strength of the color changes, the paper's s", ge=0, le=1)
+    blur: float = option(0.5, "share of views that are blurred", ge=0, le=1)
 
     epochs: int = option(200, "passes over the images", ge=0)
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("lars", "SGD has Nesterov momentum")
-    learning_rate: float = option(
-        0.3, "the highest it gets; the paper: 0.3 for each 256 images of a batch", gt=0
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
+        "lars", "`sgd` uses Nesterov momentum"
     )
-    weight_decay: float = option(1e-6, "on weights; biases and norms have none", ge=0)
-    warmup_epochs: float = option(10.0, "epochs over which the rate rises from zero", ge=0)
+    learning_rate: float = option(
+        0.3, "peak learning rate; the paper: 0.3 for each 256 images of a batch", gt=0
+    )
+    weight_decay: float = option(1e-6, "weight decay; biases and norms have none", ge=0)
+    warmup_epochs: float = option(10.0, "epochs over which the learning rate rises from zero", ge=0)
 
-    def validate_plan(self, planned: PlannedStage) -> None:
-        """A batch has negatives."""
-        check_batch(self, planned, "a view is told from those of other images")
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Raise for a batch without negatives."""
+        check_batch(self, planned, "the negatives of a view are the views of other images")
 
-    def chance(self, about: DatasetInfo) -> float:
-        return 1 / max(1, 2 * smallest_part(self, about.count) - 1)
+    def chance(self, dataset: DatasetInfo) -> float:
+        return 1 / max(1, 2 * smallest_part(self, dataset.count) - 1)
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """The backbone, and the projector that is thrown away; no biases before norms, which would cancel them."""
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and the projector, which is discarded after the training.
+
+        Layers before a batch norm have no bias, because the norm would cancel it.
+        """
         projector = nn.Sequential(
-            nn.Linear(backbone_feature_dim(backbone, about.size), self.hidden_dim, bias=False),
+            nn.Linear(backbone_feature_dim(backbone, dataset.size), self.hidden_dim, bias=False),
             nn.BatchNorm1d(self.hidden_dim),
             nn.ReLU(),
             nn.Linear(self.hidden_dim, self.projection_dim, bias=False),
@@ -70,31 +77,33 @@ class SimCLR(Pretext):
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.views(images, rng), self.normalization)
-        return nt_xent(
-            network["projector"](backbone_features(network["backbone"], seen)), self.temperature
-        )
+        views = normalize(self.views(images, rng), self.normalization)
+        projected = network["projector"](backbone_features(network["backbone"], views))
+        return nt_xent(projected, self.temperature)
 
     def views(self, images: Tensor, rng: PerImageRng) -> Tensor:
-        """(2B, 3, S, S) float: first views, then second views."""
+        """Return (2B, 3, S, S) float: all first views, then all second views."""
         make = SimCLRViews(
             images.shape[-1], scale=(self.crop, 1.0), strength=self.strength, blur=self.blur
         )
-        return check_views(make, images, rng, 2)
+        return stack_views(make, images, rng, 2)
 
     def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image and its two views."""
+        """The image and its two views."""
         first, second = self.views(images, rng).chunk(2)
         return {"image": images, "view 1": first, "view 2": second}
 
 
 def nt_xent(projected: Tensor, temperature: float) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of projections (2B, D), where rows i and B + i are of the same image, and how often it is found."""
+    """Return the loss of projections (2B, D), and the accuracy of the nearest candidate.
+
+    Rows i and B + i are of the same image.
+    """
     with torch.autocast(projected.device.type, enabled=False):
         unit = F.normalize(projected.float(), dim=1)
         logits = unit @ unit.T / temperature
-    itself = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
-    logits = logits.masked_fill(itself, float("-inf"))
+    diagonal = torch.eye(len(logits), dtype=torch.bool, device=logits.device)
+    logits = logits.masked_fill(diagonal, float("-inf"))
     partner = torch.arange(len(logits), device=logits.device).roll(len(logits) // 2)
     return F.cross_entropy(logits, partner), {
         "accuracy": (logits.argmax(1) == partner).float().mean()

@@ -8,8 +8,8 @@ from transfer.errors import TransferError
 from transfer.stage.backbone_option import BackboneOption
 from transfer.stage.base import DatasetInfo, ImageInput
 from transfer.stage.options import option
+from transfer.training.crop_augment import RandomResizedCropAugment
 from transfer.training.pretext_task import Pretext
-from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
 
@@ -21,61 +21,46 @@ if TYPE_CHECKING:
     from transfer.transforms.per_image_rng import PerImageRng
 
 
-class Supervised(Pretext):
-    """Which class does the image belong to? As people have labeled it.
+class Supervised(RandomResizedCropAugment, Pretext):
+    """Which class does the image belong to? The dataset's labels give the answer.
 
-    Loss: cross-entropy over the classes, images cropped and mirrored at random. Source: the recipe of the target
-    network (`target/pseudo_label`), so that the two differ in their labels alone.
-    Trap: labels are taken by the image's row in the set, never by its place in a batch.
+    Loss: cross-entropy over the classes, images cropped and mirrored at random. Source: the recipe
+    of the target network (`target/pseudo_label`), so that the two differ only in their labels.
+    Trap: labels are looked up by the image's row in the dataset, never by its place in a batch.
     """
 
     images = {"images": ImageInput("train", needs_labels=True)}
     needs = "labels"
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
-    crop: float = option(
-        0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
-    )
-    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
-    def chance(self, about: DatasetInfo) -> float:
-        return 1 / max(1, about.classes)
+    def chance(self, dataset: DatasetInfo) -> float:
+        return 1 / max(1, dataset.classes)
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
-        """One output a class, on the backbone's last layer."""
-        width = 1
-        for side in backbone.shapes(about.size)[backbone.layer_names[-1]]:
-            width *= side
-        network = nn.ModuleDict(
-            {"backbone": backbone, "head": nn.Linear(width, max(1, about.classes))}
-        )
-        network.register_buffer("labels", torch.zeros(about.count, dtype=torch.int64))
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
+        """Return the backbone and a head on its last layer; the buffer `labels` has all labels."""
+        head = nn.Linear(backbone.width(dataset.size), max(1, dataset.classes))
+        network = nn.ModuleDict({"backbone": backbone, "head": head})
+        network.register_buffer("labels", torch.zeros(dataset.count, dtype=torch.int64))
         return network
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         labels = context.images["images"].labels
         if labels is None or labels.min() < 0:
             raise TransferError(
-                "not every image has a label, and this task learns them: take a set or split with labels"
+                "not every image has a label, and this task learns labels: use a dataset or split "
+                "in which all images are labeled"
             )
         if labels.min() == labels.max():
-            raise TransferError("all images have one label: there is nothing to classify")
-        network.labels.copy_(torch.from_numpy(labels))
+            raise TransferError("all images have the same label: use a dataset with two classes")
+        network.get_buffer("labels").copy_(torch.from_numpy(labels))
 
     def loss(
         self, network: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        seen = normalize(self.augment(images, rng), self.normalization)
-        logits = network["head"](network["backbone"](seen).flatten(1)).float()
-        labels = network.labels[rng.ids]
+        crops = normalize(self.augment(images, rng), self.normalization)
+        logits = network["head"](network["backbone"](crops).flatten(1)).float()
+        labels = network.get_buffer("labels")[rng.ids]
         return F.cross_entropy(logits, labels), {
             "accuracy": (logits.argmax(1) == labels).float().mean()
         }
-
-    def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
-        """(B, 3, S, S) float in [0, 1]: a random part of each image at its size, mirrored or not."""
-        return random_resized_crop(images, rng, images.shape[-1], (self.crop, 1.0), flip=self.flip)
-
-    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image, and crops of it as different epochs draw them."""
-        return {"image": images, **{f"crop {i + 1}": self.augment(images, rng) for i in range(3)}}

@@ -1,4 +1,4 @@
-"""`transfer compare`: over made-up scores that lie in a real store, put there as a run would put them."""
+"""`transfer compare` on made-up scores in a real store, published as a run publishes them."""
 
 from __future__ import annotations
 
@@ -31,7 +31,11 @@ seed: ${seed}
 data: {card: drawings, limit: 64}
 matrix: {method: [rotation, random, supervised], k: [3, 5], seed: SEEDS}
 stages:
-  rotation: {uses: pretext/rotation, backbone: &deep {name: resnet18, width: 0.25, stem: small}, epochs: 1, batch_size: 32}
+  rotation:
+    uses: pretext/rotation
+    backbone: &deep {name: resnet18, width: 0.25, stem: small}
+    epochs: 1
+    batch_size: 32
   random: {uses: pretext/random, backbone: *deep}
   supervised: {uses: pretext/supervised, backbone: *deep, epochs: 1, batch_size: 32}
   features: {uses: extract/network, model: "${method}"}
@@ -60,14 +64,14 @@ TRAINED = 64
 
 
 def right(one: PlannedStage) -> int:
-    """How many of the test images a made-up score has right: each method, k and seed its own."""
+    """The correct test images of a made-up score, by method, k and seed."""
     method, seed = one.member.get("method", ""), one.member.get("seed", 0)
     base = {"rotation": 150, "random": 100, "supervised": 170}.get(method, 80)
     return base + one.member.get("k", 0) + [0, 4, 9][seed] + (len(method) * (seed + 1)) % 7
 
 
 def outcomes(one: PlannedStage) -> np.ndarray:
-    """Other images are right for each."""
+    """The outcomes of a made-up score: other images are correct for each."""
     order = np.random.RandomState(int(one.key[:8], 16) % 2**32).permutation(TESTED)
     return 100.0 * (order < right(one))
 
@@ -75,7 +79,7 @@ def outcomes(one: PlannedStage) -> np.ndarray:
 def finish(
     pipeline: Pipeline, skip: Callable[[PlannedStage], bool] = lambda one: False, **card: Any
 ) -> None:
-    """Put a finished artifact of every stage into the store; scores are real ones, of made-up outcomes."""
+    """Publish an artifact of every stage; scores are real ones of made-up outcomes."""
     made: dict[str, Manifest] = {}
     for one in pipeline.plan:
         if skip(one):
@@ -123,7 +127,7 @@ Invoke = Callable[..., Said]
 
 @pytest.fixture
 def made(pipeline: Write, tmp_path: Path) -> Make:
-    """Writes a pipeline file and finishes it in the store that is beside."""
+    """Write a pipeline file and finish its stages in a store."""
 
     def make(text: str, name: str = "pipeline.yaml", seeds: str = "[0, 1, 2]", **how: Any) -> Path:
         file = pipeline(text.replace("SEEDS", seeds), name)
@@ -138,6 +142,12 @@ def compare(invoke: Invoke, tmp_path: Path) -> Invoke:
     return lambda *words, check=0: invoke(
         "compare", *words, "--store", tmp_path / "store", check=check
     )
+
+
+def search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    assert match is not None, f"{pattern} is not in {text}"
+    return match
 
 
 def rows_of(said: Said) -> list[dict[str, Any]]:
@@ -212,7 +222,8 @@ def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_sa
 ) -> None:
     said = json.loads(compare(made(PRETEXTS), "--json").out)
     assert said["sections"][0]["notes"] == [
-        "'supervised' is conv4 taught by a supervised network: none learned the labels itself"
+        "'supervised' is conv4 as the student of a supervised teacher: no network of its kind was "
+        "trained on the labels"
     ]
     said = json.loads(compare(made(PRETEXTS + LABELED), "--json").out)
     assert said["sections"][0]["notes"] == []
@@ -236,7 +247,7 @@ def test_a_difference_is_over_the_seeds_that_both_rows_have(
     assert found["difference"] == pytest.approx((ours - theirs).mean())
     assert (found["seeds"], found["over"]) == (len(left), "seeds" if len(left) > 1 else "")
     assert (found["low"] is None) == (len(left) == 1)
-    note = "a difference is over the seeds that both rows have, where one has more than the other"
+    note = "where two rows have different seeds, a difference is over those they share"
     assert note in section["notes"]
     whole = made(PRETEXTS.replace("limit: 64", "limit: 48"), "whole.yaml")
     assert note not in json.loads(compare(whole, "--json").out)["sections"][0]["notes"]
@@ -265,7 +276,7 @@ def test_one_seed_has_the_interval_over_images_and_pairs_them_when_asked(
     assert paired["over"] == "test images"
     text = compare(file).out
     assert re.search(
-        rf"rotation .* {ours.mean():.1f} \[{row['low']:.1f}, {row['high']:.1f}\]  1 ", text
+        rf"rotation .* {ours.mean():.1f} % \[{row['low']:.1f}, {row['high']:.1f}\]  1 ", text
     )
 
 
@@ -275,7 +286,7 @@ def test_without_outcomes_of_single_images_there_is_no_interval_and_a_note(
     file = made(PRETEXTS, seeds="[0]", outcomes=None)
     row = row_of(rows_of(compare(file, "--json", "--paired")), pretext="rotation", target="itself")
     assert (row["low"], row["high"], row["random"]["low"]) == (None, None, None)
-    assert "keeps nothing of single images" in compare(file, "--paired").out
+    assert "keeps no outcomes of single images" in " ".join(compare(file, "--paired").out.split())
 
 
 def test_rows_are_sorted_and_carry_time_and_images(made: Make, compare: Invoke) -> None:
@@ -298,11 +309,11 @@ def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_pat
     file = made(PRETEXTS)
     rows = rows_of(compare(file, "--json"))
     whole = compare(file, "--plot").out
-    told = whole.split("accuracy over the time that the scored network was trained")[1].splitlines()
+    told = whole.split("accuracy over the training time of the evaluated network")[1].splitlines()
     lines = [line for line in told if "|" in line]
     trained = [row for row in rows if row["training_seconds"]]
-    assert float(lines[0].split("|")[0]) == pytest.approx(trained[0]["mean"], abs=0.06)
-    assert float(lines[-1].split("|")[0]) == pytest.approx(trained[-1]["mean"], abs=0.06)
+    assert float(lines[0].split("%")[0]) == pytest.approx(trained[0]["mean"], abs=0.06)
+    assert float(lines[-1].split("%")[0]) == pytest.approx(trained[-1]["mean"], abs=0.06)
     assert lines[0].split("|")[1].strip() in (
         "a",
         "*",
@@ -317,7 +328,7 @@ def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_pat
         + [row["mean"] for row in rows if not row["training_seconds"]],
         abs=0.06,
     )
-    assert "leave out the other form" in compare(file, "--plot", "--csv", check=2).err
+    assert "drop the other format" in compare(file, "--plot", "--csv", check=2).err
 
 
 TEACHERS = """\
@@ -328,7 +339,8 @@ stages:
   jigsaw: {uses: pretext/random, backbone: conv4}
   one: {uses: extract/network, model: rotation}
   two: {uses: extract/network, model: jigsaw}
-  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1, batch_size: 32}
+  target: {uses: target/regression, features: [one, two], backbone: conv4, epochs: 1,
+    batch_size: 32}
   again: {uses: extract/network, model: target}
   second: {uses: target/regression, features: again, backbone: conv4, epochs: 1, batch_size: 32}
   knn: {uses: evaluate/knn, model: target, k: 5}
@@ -428,7 +440,7 @@ def test_hand_made_features_and_clusters_have_rows_too(made: Make, compare: Invo
         "–",
     )
     assert row_of(rows, stages=["score"])["target"] == "conv4"
-    # Clusters are not of a target, and are held to those that random features of the same network fall into.
+    # Clusters have no target; their reference is the clusters of random features.
     clusters = row_of(rows, stages=["more_agreement"])
     assert (clusters["pretext"], clusters["network"], clusters["target"]) == (
         "rotation",
@@ -464,8 +476,11 @@ def test_real_scores_are_those_that_show_shows(finished: Tiny, invoke: Invoke) -
 
 
 def test_two_protocols_of_a_file_are_two_tables(made: Make, compare: Invoke) -> None:
-    more = "  other: {uses: evaluate/knn, model: pretext, k: 7}\n  third: {uses: evaluate/knn, model: pretext, k: 5, "
-    file = made(ONE + more + "data: {card: drawings, size: 48}}\n")
+    more = "  other: {uses: evaluate/knn, model: pretext, k: 7}\n"
+    third = (
+        "  third: {uses: evaluate/knn, model: pretext, k: 5, data: {card: drawings, size: 48}}\n"
+    )
+    file = made(ONE + more + third)
     sections = json.loads(compare(file, "--json").out)["sections"]
     assert [len(section["rows"]) for section in sections] == [1, 1, 1]
     assert [section["setting"]["options"]["k"] for section in sections] == [5, 7, 5]
@@ -549,13 +564,13 @@ def test_what_is_not_asked_for_may_still_be_what_is_compared_with(
     ("words", "hint"),
     [
         ((), "Missing argument 'FILE...'"),
-        (("FILE", "--stage", "scores"), "no evaluating stage 'scores'; did you mean 'score'?"),
-        (("FILE", "--stage", "pretext"), "no evaluating stage 'pretext'; there is: score"),
+        (("FILE", "--stage", "scores"), "no evaluation stage 'scores'; did you mean 'score'?"),
+        (("FILE", "--stage", "pretext"), "no evaluation stage 'pretext'; choose from: score"),
         (
             ("FILE", "--protocol", "knn/weighted-v2"),
             "no protocol 'knn/weighted-v2'; did you mean 'knn/weighted-v1'?",
         ),
-        (("FILE", "bare.yaml"), "bare.yaml: no stage of it evaluates anything"),
+        (("FILE", "bare.yaml"), "bare.yaml: no evaluation stage"),
         (("FILE", "none.yaml"), "none.yaml: cannot be read"),
     ],
 )
@@ -567,7 +582,7 @@ def test_faulty_words_end_with_2(
     assert hint in compare(*(file if word == "FILE" else word for word in words), check=2).err
 
 
-# What is not there, or not whole
+# Missing and damaged scores
 
 
 def test_what_is_missing_is_named_with_the_command_that_makes_it(
@@ -577,7 +592,7 @@ def test_what_is_missing_is_named_with_the_command_that_makes_it(
     file = made(PRETEXTS, skip=lambda one: one.label == gone)
     said = compare(file)
     assert f"missing: {gone}: not made yet" in said.out
-    command = shlex.split(re.search(r"to make it: (.*)", said.out)[1])
+    command = shlex.split(search(r"to make it: (.*)", said.out)[1])
     assert command[:4] == ["transfer", "run", str(file), gone]
     assert command[4] == "--store"
     found = json.loads(compare(file, "--json").out)
@@ -661,7 +676,7 @@ def test_scores_of_an_older_format_are_to_be_made_again(
     monkeypatch.setattr(Scores, "write", older)
     file = made(ONE)
     said = compare(file, check=1)
-    assert "score: of an older format" in said.err
+    assert "score: old format" in said.err
     assert f"transfer run {file} score --force --store {tmp_path / 'store'}" in said.err
 
 
@@ -680,7 +695,7 @@ def test_scores_of_what_was_made_again_since_are_to_be_made_again_too(
     assert [(one["stage"], one["why"]) for one in said["missing"]] == [
         (
             "knn[method=rotation,k=3,seed=0]",
-            "labels read clusters that were made again since, with other bytes",
+            "labels read clusters, which changed since",
         )
     ]
 
@@ -731,7 +746,7 @@ def test_latex_is_a_plain_tabular_with_everything_escaped(made: Make, compare: I
     body = [line for line in said.splitlines() if not line.startswith("%")]
     assert body[0] == r"\begin{tabular}{lllrrrrrr}"
     assert r"a\_b" in body[2]
-    assert r"accuracy \%" in body[2]
+    assert r"accuracy" in body[2]
     rows = [line for line in body if line.endswith(r"\\")]
     assert {line.count(" & ") for line in rows} == {8}
     assert not re.search(r"(?<!\\)[_%#]", "\n".join(body))
@@ -744,8 +759,8 @@ def test_text_is_aligned_and_says_what_its_signs_mean(made: Make, compare: Invok
     table = said[start : start + 11]
     assert max(map(len, said)) <= 120
     assert len({len(line) for line in table}) == 1
-    assert any("mean and deviation over n seeds" in line for line in said)
-    assert re.search(r"\d\d\.\d ± \d\.\d  3 ", table[1])
+    assert any("mean and standard deviation over n seeds" in line for line in said)
+    assert re.search(r"\d\d\.\d ± \d\.\d %  3 ", table[1])
 
 
 def test_a_table_goes_into_a_file_and_the_rest_is_told(
@@ -773,7 +788,8 @@ def test_a_comparison_imports_nothing_heavy(made: Make, tmp_path: Path) -> None:
     file = made(PRETEXTS)
     script = (
         "import sys\nfrom transfer.cli import main\n"
-        "try:\n    main()\nfinally:\n    print(*sorted({n.split('.')[0] for n in sys.modules}), file=sys.stderr)\n"
+        "try:\n    main()\nfinally:\n"
+        "    print(*sorted({n.split('.')[0] for n in sys.modules}), file=sys.stderr)\n"
     )
     words = ["compare", str(file), "--store", str(tmp_path / "store"), "--csv"]
     done = subprocess.run(

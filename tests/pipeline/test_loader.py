@@ -160,7 +160,7 @@ def test_all_faults_of_a_file_are_reported_at_once_each_with_its_place_and_the_n
         (
             f"{MODEL}, a: {{uses: evaluate/knn, model: model, k: 33}}",
             "k: 33",
-            "stages.a.k: 33 neighbors of 32 training images",
+            "stages.a.k: 33 neighbors are more than the 32 training images; lower k",
         ),
         (
             f"{MODEL}, f: {{uses: extract/network, model: model}}, "

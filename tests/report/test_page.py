@@ -1,4 +1,4 @@
-"""The page of pictures: through the command, read as a parser, a reader without eyes, and a browser would."""
+"""The report: its HTML, its accessibility, and its rendering in a browser."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -50,7 +51,7 @@ stages:
 
 
 class Page(HTMLParser):
-    """What a test asks of a page: its tags, its words, and whether it is well formed."""
+    """The tags and words of a page, which must be well formed."""
 
     def __init__(self, text: str):
         super().__init__(convert_charrefs=True)
@@ -103,7 +104,7 @@ def written(finished: Tiny) -> Path:
 
 @pytest.fixture(scope="module")
 def cheap(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
-    """A finished matrix of six members over a folder whose classes have names that HTML must not take for its own."""
+    """A finished matrix of six members over classes whose names must be escaped in HTML."""
     from PIL import Image
 
     folder = tmp_path_factory.mktemp("cheap")
@@ -124,6 +125,12 @@ def cheap(tmp_path_factory: pytest.TempPathFactory) -> Tiny:
 
 def read(path: Path) -> Page:
     return Page(path.read_text(encoding="utf-8"))
+
+
+def search(pattern: str, text: str) -> re.Match[str]:
+    match = re.search(pattern, text)
+    assert match is not None, f"{pattern} is not in {text}"
+    return match
 
 
 def artifacts(store: Path, stage: str) -> list[Path]:
@@ -195,7 +202,7 @@ def test_numbers_are_those_of_the_store_with_where_they_come_from(
         card = json.loads((folder / "scores.json").read_text())
         manifest = json.loads((folder / "manifest.json").read_text())
         assert f"{card['figures'][card['main']]:.1f} %" in page.text
-        assert all(f"{value:.2f}" in page.text for value in card["figures"].values())
+        assert all(f"{value:.1f} %" in page.text for value in card["figures"].values())
         assert card["protocol"] in page.text
         for told in (
             manifest["key"],
@@ -220,12 +227,12 @@ def test_numbers_are_those_of_the_store_with_where_they_come_from(
 
 def test_chance_is_drawn_beside_accuracy(written: Path) -> None:
     text = read(written).text
-    assert "chance (0.05)" in text  # of 20 permutations
+    assert "chance (5.0 %)" in text  # of 20 permutations
     plots = [
         one["aria-label"] for one in read(written).all("svg") if "plot" in one.get("class", "")
     ]
     assert any(
-        plot.startswith("accuracy of target") and "chance 0.2" in plot for plot in plots
+        plot.startswith("accuracy of target") and "chance 20.0 %" in plot for plot in plots
     )  # of five clusters
 
 
@@ -234,7 +241,7 @@ def test_nothing_done_is_an_error_that_says_what_to_run(
 ) -> None:
     target = tmp_path / "none.html"
     said = invoke("report", finished.file, "--store", tmp_path / "empty", "-o", target, check=1)
-    assert "there is nothing to report" in said.err
+    assert "nothing to report" in said.err
     assert f"transfer run {finished.file} --store {tmp_path / 'empty'}" in said.err
     assert not target.exists()
 
@@ -246,17 +253,17 @@ def test_what_is_missing_is_named_with_its_command(
     shutil.rmtree(tiny.store / "target")
     invoke("report", tiny.file, "--store", tiny.store, "-o", tmp_path / "part.html")
     page = read(tmp_path / "part.html")
-    assert "Not there yet: 3 of 8 stages" in page.text
+    assert "Missing: 3 of 8 stages" in page.text
     assert f"transfer run {tiny.file} --store {tiny.store}" in page.text
     assert {"clusters", "filters", "preview"} <= set(page.ids)
     assert "layers" not in page.ids
-    assert "nothing is finished that could be compared" in page.text
+    assert "no finished score to compare" in page.text
 
 
 def test_what_is_out_of_date_is_not_shown(
     invoke: Callable[..., Said], tiny: Tiny, tmp_path: Path
 ) -> None:
-    """With another number of clusters nothing that stands on them is a result of this pipeline."""
+    """With another number of clusters, what depends on them is no result of this pipeline."""
     words = ("--set", "stages.clusters.k=4", "-o", tmp_path / "other.html")
     invoke("report", tiny.file, "--store", tiny.store, *words)
     page = read(tmp_path / "other.html")
@@ -302,13 +309,13 @@ def test_of_a_matrix_some_members_are_shown_and_the_others_can_be(
     assert len(set(shown)) >= 4
     assert "labels ×6" in page.text
     assert "2 more members of the matrix not shown" in page.text
-    command = re.search(
+    command = search(
         r"not shown\. To see one: transfer (report .*?member\.html --store \S+)", page.text
     )
     invoke(*shlex.split(command[1]))  # nothing has to run for it
-    assert "Not there yet" not in read(tmp_path / "member.html").text
+    assert "Missing:" not in read(tmp_path / "member.html").text
     assert "comparison" not in page.ids  # nothing of it evaluates anything
-    assert ", as their features lie;" in page.text
+    assert ", compared by their features;" in page.text
 
 
 def test_the_page_is_the_same_each_time(
@@ -322,30 +329,39 @@ def test_the_page_is_the_same_each_time(
 def test_published_curves_stand_only_beside_the_same_protocol_network_and_images() -> None:
     from types import SimpleNamespace as Some
 
-    from transfer.report.published_results import IMAGENET, published
+    from transfer.datasets.packed.pack_stage import Pack
+    from transfer.datasets.spec import ImageSpec
+    from transfer.report.published_results import IMAGENET, published_results
 
     def score(
         card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object
-    ) -> Some:
-        packs = {"train": train, "test": 50_000}
+    ) -> Any:
         images = {
-            role: Some(stage=Some(spec=Some(card=card), count=count))
-            for role, count in packs.items()
+            role: Some(
+                stage=Pack.model_construct(
+                    spec=ImageSpec.model_validate({"card": card}),
+                    facts=Some(count=count),
+                    classes=[],
+                )
+            )
+            for role, count in {"train": train, "test": 50_000}.items()
         }
         network = Some(
             **{"name": name, "width": 1.0, "batch_norm": False, "stem": "imagenet", **options}
         )
-        return Some(images=images, inputs={"model": Some(stage=Some(backbone=network))})
+        return Some(
+            images=images, inputs={"model": Some(stage=Some(backbone_spec=lambda: network))}
+        )
 
-    assert published(score(), "linear/zhang2016-v1") == IMAGENET
-    assert published(score(), "linear/zhang2016-v1 (epochs 7)") == {}
-    assert published(score(), "linear/deepcluster-v1") == {}
-    assert published(score(train=128_116), "linear/zhang2016-v1") == {}
-    assert published(score(card="imagenet100"), "linear/zhang2016-v1") == {}
-    assert published(score(name="vgg16"), "linear/zhang2016-v1") == {}
-    assert published(score(width=0.5), "linear/zhang2016-v1") == {}
-    assert published(score(batch_norm=True), "linear/zhang2016-v1") == {}
-    assert published(score(stem="small"), "linear/zhang2016-v1") == {}
+    assert published_results(score(), "linear/zhang2016-v1") == IMAGENET
+    assert published_results(score(), "linear/zhang2016-v1 (epochs 7)") == {}
+    assert published_results(score(), "linear/deepcluster-v1") == {}
+    assert published_results(score(train=128_116), "linear/zhang2016-v1") == {}
+    assert published_results(score(card="imagenet100"), "linear/zhang2016-v1") == {}
+    assert published_results(score(name="vgg16"), "linear/zhang2016-v1") == {}
+    assert published_results(score(width=0.5), "linear/zhang2016-v1") == {}
+    assert published_results(score(batch_norm=True), "linear/zhang2016-v1") == {}
+    assert published_results(score(stem="small"), "linear/zhang2016-v1") == {}
 
 
 def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(
@@ -353,11 +369,11 @@ def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(
 ) -> None:
     from transfer.api import Pipeline
     from transfer.report.collect import ReportData
-    from transfer.report.pipeline_graph import drawing
+    from transfer.report.pipeline_graph import pipeline_svg
 
     for made in (cheap, finished):
         report = ReportData.read(Pipeline.load(made.file, store=made.store))
-        svg = str(drawing(report))
+        svg = str(pipeline_svg(report))
         rects = [
             tuple(map(float, one))
             for one in re.findall(r'<rect x="(\S+)" y="(\S+)" width="(\S+)" height="(\S+)"', svg)
@@ -368,15 +384,15 @@ def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(
                 assert x + width <= a or a + c <= x or y + height <= b or b + d <= y
         for start, end in re.findall(r'<path d="M(\d+) .*? (\d+) \d+"/>', svg):
             assert int(start) < int(end)
-        total, deep = map(float, re.search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
+        total, deep = map(float, search(r'viewBox="0 0 (\d+) (\d+)"', svg).groups())
         assert all(x >= 0 and y >= 0 and x + w <= total and y + h <= deep for x, y, w, h in rects)
 
 
 def test_round_numbers_reach_over_all_values() -> None:
-    from transfer.report.svg_plots import nice
+    from transfer.report.svg_axes import round_ticks
 
     for low, high in ((0, 1), (0.25, 0.31), (-3, 17), (5, 5), (0, 0), (1e-7, 3e-7), (12, 40_000)):
-        ticks = nice(low, high, 5)
+        ticks = round_ticks(low, high, 5)
         assert ticks[0] <= low
         assert ticks[-1] >= high
         assert 2 <= len(ticks) <= 9
@@ -384,15 +400,20 @@ def test_round_numbers_reach_over_all_values() -> None:
 
 
 def browse(page: Path, width: int, folder: Path, probe: str) -> tuple[dict[str, float], str]:
-    """What `probe`, a JavaScript object, is at this width; and what the browser's console was told.
+    """Return the JavaScript object `probe` at this width, and the browser's console output.
 
-    The page stands in a frame: a window is 500 px wide at least.
+    The page is in a frame, because a window is at least 500 px wide.
     """
-    script = f"<script>addEventListener('load', () => parent.postMessage(JSON.stringify({probe}), '*'))</script></body>"
+    assert CHROMIUM is not None
+    script = (
+        "<script>addEventListener('load', () => "
+        f"parent.postMessage(JSON.stringify({probe}), '*'))</script></body>"
+    )
     copy, around = folder / f"page-{width}.html", folder / f"around-{width}.html"
     copy.write_text(page.read_text(encoding="utf-8").replace("</body>", script), encoding="utf-8")
     around.write_text(
-        "<!DOCTYPE html><title></title><script>onmessage = said => document.title = said.data</script>"
+        "<!DOCTYPE html><title></title>"
+        "<script>onmessage = message => document.title = message.data</script>"
         f'<iframe src="{copy.name}" style="width: {width}px; height: 900px; border: 0"></iframe>',
         encoding="utf-8",
     )
@@ -413,17 +434,19 @@ def browse(page: Path, width: int, folder: Path, probe: str) -> tuple[dict[str, 
         env={**os.environ, "HOME": str(folder)},
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    said = Page(re.search(r"<title>.*?</title>", done.stdout, re.DOTALL)[0]).text
+    said = Page(search(r"(?s)<title>.*?</title>", done.stdout)[0]).text
     return json.loads(said), "\n".join(
         line for line in done.stderr.splitlines() if "CONSOLE" in line
     )
 
 
 PROBE = """{inner: innerWidth, page: document.documentElement.scrollWidth,
- loaded: performance.getEntriesByType('resource').filter(one => !one.name.startsWith('data:')).length,
+ loaded: performance.getEntriesByType('resource')
+   .filter(one => !one.name.startsWith('data:')).length,
  broken: [...document.images].filter(one => !one.complete || !one.naturalWidth).length,
- wide: [...document.querySelectorAll('body *')].filter(one => !one.closest('.scroll') && !one.closest('svg')
-   && one.getBoundingClientRect().right > innerWidth + 1).length,
+ wide: [...document.querySelectorAll('body *')]
+   .filter(one => !one.closest('.scroll') && !one.closest('svg'))
+   .filter(one => one.getBoundingClientRect().right > innerWidth + 1).length,
  images: document.images.length}"""
 
 
@@ -449,31 +472,20 @@ def test_in_a_browser_nothing_is_wrong_and_nothing_hangs_over(
 
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 def test_in_a_browser_a_link_opens_what_it_leads_to(written: Path, tmp_path: Path) -> None:
-    probe = """(() => { const link = document.querySelector('.best a'); const id = link.hash.slice(1);
-      const box = document.getElementById(id).closest('details'); const before = box.open; location.hash = link.hash;
+    probe = """(() => { const link = document.querySelector('.best a');
+      const box = document.getElementById(link.hash.slice(1)).closest('details');
+      const before = box.open; location.hash = link.hash;
       dispatchEvent(new Event('hashchange')); return {before: +before, after: +box.open}; })()"""
     found, console = browse(written, 390, tmp_path, probe)
     assert console == ""
     assert found == {"before": 0, "after": 1}
 
 
-class Taught:
-    """A finished fine-tuning: its scores alone."""
-
-    def __init__(self, folder: Path):
-        self.folder = folder
-
-    def checked(self, *names: str) -> object:
-        from transfer.artifacts import Scores
-
-        return Scores(self.folder)
-
-
 def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_number(
     tmp_path: Path,
 ) -> None:
     from transfer.artifacts import Scores
-    from transfer.report.scores import _taught
+    from transfer.report.label_curves import score_plots
 
     ways = {
         "finetuned, 10 %": 40.0,
@@ -495,14 +507,14 @@ def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_numbe
             for name, value in ways.items()
         },
     )
-    epochs, labels = map(str, _taught(Taught(tmp_path), "finetune"))
-    assert "finetuned, 10 % 2 to 40" in epochs  # the mean over the draws
-    assert "random weights, 100 % 2 to 60" in epochs
+    epochs, labels = map(str, score_plots(Scores(tmp_path), "finetune"))
+    assert "finetuned, 10 % 2.0 % to 40.0 %" in epochs  # the mean over the draws
+    assert "random weights, 100 % 2.0 % to 60.0 %" in epochs
     assert ">0<" in epochs  # before the first epoch
     assert ">2<" not in epochs
     assert (
-        'aria-label="test accuracy of finetune by labels: finetuned 40 to 70; random weights 20 to 60"'
-        in labels
+        'aria-label="test accuracy of finetune by labels: finetuned 40.0 % to 70.0 %; '
+        'random weights 20.0 % to 60.0 %"' in labels
     )
     assert ">50<" in labels
     assert ">500<" in labels
@@ -510,12 +522,12 @@ def test_what_labels_make_of_a_network_is_drawn_over_epochs_and_over_their_numbe
 
 def test_only_so_much_of_large_features_is_read(tmp_path: Path) -> None:
     from transfer.artifacts import Features
-    from transfer.report.nearest_neighbors import _ranked
+    from transfer.report.nearest_neighbors import _rankings
     from transfer.storage.hdf5_tables import write_table
 
     rows = np.random.RandomState(0).randn(300, 8).astype(np.float32)
     write_table(tmp_path / "features.h5", {"features": rows})
-    ranked = _ranked(Features(tmp_path), [3, 40], most=100)
+    ranked = _rankings(Features(tmp_path), [3, 40], limit=100)
     unit = rows[:100] / np.linalg.norm(rows[:100], axis=1, keepdims=True)
     for query, found in zip([3, 40], ranked, strict=True):
         assert (

@@ -1,4 +1,4 @@
-"""Runs a stage on handmade Features, without a pipeline."""
+"""Fixtures that run a stage on handmade features, without a pipeline."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACE = {"model": "teacher", "layer": "conv5", "pool": 1, "pooling": "max"}
 
 @pytest.fixture
 def features_of(tmp_path: Path) -> Callable[..., Features]:
-    """Features of (N, D) values, written as a stage writes them; ids are not in the order of their names."""
+    """Features of (N, D) values, as a stage writes them; their ids are not sorted."""
 
     def write(
         values: np.ndarray,
@@ -41,7 +41,7 @@ def features_of(tmp_path: Path) -> Callable[..., Features]:
 
 @pytest.fixture
 def work_for(tmp_path: Path) -> Callable[..., StageContext]:
-    """A Work on one CPU thread; the same name again is the same run, with the checkpoints that it left."""
+    """A context on one CPU thread; a repeated name resumes the run from its checkpoints."""
 
     def make(name: str = "work", seed: int = 0, **inputs: Any) -> StageContext:
         folders = tmp_path / f"{name}.made", tmp_path / f"{name}.checkpoints"
@@ -67,7 +67,7 @@ def work_for(tmp_path: Path) -> Callable[..., StageContext]:
 
 @pytest.fixture
 def blobs() -> Callable[..., np.ndarray]:
-    """(n, d) float32 rows about `k` centers that are far apart."""
+    """(n, d) float32 rows around `k` distant centers."""
 
     def draw(
         n: int = 400, d: int = 8, k: int = 5, seed: int = 0, apart: float = 10.0

@@ -25,7 +25,7 @@ def pack_images(
     name: str = "train",
     ids: list[str] | None = None,
 ) -> Images:
-    """A packed split of (N, S, S, 3) uint8 pixels."""
+    """Pack a split of (N, S, S, 3) uint8 pixels."""
     folder.mkdir(parents=True, exist_ok=True)
     np.save(folder / "images.npy", pixels)
     columns = {"ids": encode_strings(ids or [f"{name}/{row}" for row in range(len(pixels))])}
@@ -39,14 +39,15 @@ def pack_images(
 
 
 def shuffled(folder: Path, images: Images) -> Images:
-    """The same images with the same ids, lying in another order on disk."""
+    """Pack the same images with the same ids, in another order on disk."""
+    assert images.labels is not None
     order = np.random.RandomState(5).permutation(len(images))
     ids = [images.ids[row] for row in order]
     return pack_images(folder, np.array(images.pixels)[order], images.labels[order], ids=ids)
 
 
 def pinned(figures: dict[str, float], elsewhere: float) -> Any:
-    """Equal to the last digit that is written where figures were pinned; `elsewhere`, which rounds otherwise, near."""
+    """Equal to the written digits on the machine of the pins; within `elsewhere` on others."""
     here = (
         torch.__version__.partition("+")[0].rpartition(".")[0],
         torch.backends.cpu.get_cpu_capability(),
@@ -61,7 +62,7 @@ def make_work(
     seed: int = 0,
     **runtime: Any,
 ) -> StageContext:
-    """A Work on one CPU thread in float32."""
+    """Return a context on one CPU thread in float32."""
     (folder / "made").mkdir(parents=True, exist_ok=True)
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
     images, inputs = images or {}, inputs or {}
@@ -88,14 +89,14 @@ def make_work(
 def run_stage(
     stage: Stage, folder: Path, images: dict[str, Images] | None = None, **inputs: Any
 ) -> Any:
-    """The artifact that `stage` makes in `folder`."""
+    """Run `stage` in `folder`, and return its artifact."""
     work = make_work(folder, images, inputs)
     stage.run(work)
     return stage.produces(work.folder)
 
 
 def stop_after(work: StageContext, pauses: int) -> None:
-    """As a signal would: the flag is set at a pause point, and seen at the next step, which saves and stops."""
+    """Set the stop flag at a pause point; the next step saves and stops, as after a signal."""
     left, pause = iter(range(pauses)), work.pause_point
 
     def pause_point() -> None:
@@ -109,11 +110,14 @@ def stop_after(work: StageContext, pauses: int) -> None:
 
 
 class StopsAt(StageContext):
-    """Work that is asked to stop after so many pause points."""
+    """A context whose stop flag is set after `stop_at` pause points."""
+
+    stop_at: int
+    steps = 0
 
     def pause_point(self) -> None:
-        self.steps = getattr(self, "steps", 0) + 1
+        self.steps += 1
         if self.steps == self.stop_at - 1:
-            self.stop.number = 15  # seen after the next step, which is saved first
+            self.stop.number = 15  # the next step is saved first
         else:
             super().pause_point()

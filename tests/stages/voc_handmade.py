@@ -1,10 +1,11 @@
-"""Miniature VOC sets: squares of a color a class, with boxes and masks, packed at once or written as files."""
+"""Miniature VOC sets: a colored square for each class, with boxes and masks, packed or as files."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -12,7 +13,6 @@ from PIL import Image
 
 from tests.datasets.conftest import encode
 from tests.datasets.miniature import text
-from tests.datasets.readers.voc_files import annotation
 from transfer.artifacts import Images, Model, write_json
 from transfer.datasets.packed.decode import square
 from transfer.datasets.packed.packed_annotations import write_annotations
@@ -41,7 +41,7 @@ class Scene:
 
 
 def scene(name: str, number: int, difficult: float = 0.0) -> Scene:
-    """One or two squares of different colors on a dark ground, in the middle part that a square keeps."""
+    """Draw one or two colored squares on a dark ground, in the part that packing keeps."""
     random = np.random.RandomState(number)
     made = Scene(
         name,
@@ -65,30 +65,30 @@ def scenes(split: str, count: int, difficult: float = 0.0) -> list[Scene]:
 
 
 def targets(shown: Sequence[Scene]) -> np.ndarray:
-    found = np.full((len(shown), len(CLASSES)), -1, dtype=np.int8)
-    for row, one in enumerate(shown):
+    result = np.full((len(shown), len(CLASSES)), -1, dtype=np.int8)
+    for row, entry in enumerate(shown):
         for hard in (True, False):
-            for label, _, difficult in one.objects:
+            for label, _, difficult in entry.objects:
                 if difficult == hard:
-                    found[row, label] = 0 if hard else 1
-    return found
+                    result[row, label] = 0 if hard else 1
+    return result
 
 
-def boxes(one: Scene) -> Boxes:
+def boxes(entry: Scene) -> Boxes:
     return Boxes(
-        np.array([corners for _, corners, _ in one.objects], np.float32).reshape(-1, 4),
-        np.array([label for label, _, _ in one.objects], np.int64),
-        np.array([difficult for _, _, difficult in one.objects], bool),
+        np.array([corners for _, corners, _ in entry.objects], np.float32).reshape(-1, 4),
+        np.array([label for label, _, _ in entry.objects], np.int64),
+        np.array([difficult for _, _, difficult in entry.objects], bool),
     )
 
 
 def pack(
     folder: Path, shown: Sequence[Scene], split: str, masks: bool = True, annotate: bool = True
 ) -> Images:
-    """As `Pack` leaves them."""
+    """Pack scenes as the stage `Pack` does."""
     folder.mkdir(parents=True, exist_ok=True)
-    ids = [one.name for one in shown]
-    np.save(folder / "images.npy", np.stack([square(one.pixels, SIZE) for one in shown]))
+    ids = [entry.name for entry in shown]
+    np.save(folder / "images.npy", np.stack([square(entry.pixels, SIZE) for entry in shown]))
     write_table(folder / "index.h5", {"ids": encode_strings(ids)})
     write_json(folder / "images.json", {"size": SIZE, "split": split, "classes": CLASSES})
     if annotate:
@@ -110,13 +110,13 @@ def packed(folder: Path, train: Sequence[Scene], test: Sequence[Scene]) -> dict[
     }
 
 
-def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
-    """Random weights; `told`: the first layer of a conv4 hands the colors on as they are."""
+def model(folder: Path, spec: str | dict[str, Any] = "conv4", passes_colors: bool = False) -> Model:
+    """A network of random weights; `passes_colors`: the first layer of a conv4 keeps the colors."""
     folder.mkdir(parents=True)
     network = build_network(backbone(spec), 0)
-    if told:
+    if passes_colors:
         with torch.no_grad():
-            weight = network.conv1.conv.weight
+            weight = network.get_parameter("conv1.conv.weight")
             weight.zero_()
             for channel in range(3):
                 weight[channel, channel, 1, 1] = 1
@@ -125,23 +125,34 @@ def model(folder: Path, spec: object = "conv4", told: bool = False) -> Model:
     return Model(folder)
 
 
-def write_files(root: Path, splits: dict[str, Sequence[Scene]], names: Sequence[str]) -> None:
-    """A VOC2007 on disk, its segmentation splits `train` and `val` included; names: the classes as VOC calls them."""
+def annotation_xml(objects: Sequence[Object], names: Sequence[str]) -> str:
+    """Return an image's annotation file; pixels are counted from 1 in it."""
+    parts = []
+    for label, corners, difficult in objects:
+        left, top, right, bottom = (corner + 1 for corner in corners)
+        parts.append(
+            f"<object><name>{names[label]}</name><difficult>{int(difficult)}</difficult><bndbox>"
+            f"<xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax>"
+            "</bndbox></object>"
+        )
+    return f"<annotation>{''.join(parts)}</annotation>"
+
+
+def write_files(root: Path, splits: Mapping[str, Sequence[Scene]], names: Sequence[str]) -> None:
+    """Write a VOC2007 to disk, with its segmentation splits; `names` are the classes of VOC."""
     lists: dict[str, list[str]] = {}
     for split, shown in splits.items():
-        lists[f"Main/{split}"] = [one.name for one in shown]
-        lists[f"Segmentation/{'val' if split == 'test' else 'train'}"] = [one.name for one in shown]
-        for one in shown:
-            things = [
-                (names[label], *(c + 1 for c in corners), int(hard))
-                for label, corners, hard in one.objects
-            ]
-            text(root / f"Annotations/{one.name}.xml", annotation(one.name, things))
+        lists[f"Main/{split}"] = [entry.name for entry in shown]
+        lists[f"Segmentation/{'val' if split == 'test' else 'train'}"] = [
+            entry.name for entry in shown
+        ]
+        for entry in shown:
+            text(root / f"Annotations/{entry.name}.xml", annotation_xml(entry.objects, names))
             for folder, data in (
-                ("JPEGImages", encode(Image.fromarray(one.pixels), "JPEG")),
-                ("SegmentationClass", encode(Image.fromarray(one.mask))),
+                ("JPEGImages", encode(Image.fromarray(entry.pixels), "JPEG")),
+                ("SegmentationClass", encode(Image.fromarray(entry.mask))),
             ):
-                path = root / folder / f"{one.name}.{'jpg' if folder == 'JPEGImages' else 'png'}"
+                path = root / folder / f"{entry.name}.{'jpg' if folder == 'JPEGImages' else 'png'}"
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(data)
     for name, images in lists.items():

@@ -1,38 +1,39 @@
-"""Finished scores side by side: a row for each pretext, target and protocol, beside random weights and labels.
+"""Comparison of finished scores: a row for each pretext, target and protocol, over seeds.
 
-Nothing is trained and no weights are read: plans, manifests and `scores.json` say all of it, so that the answer
-comes at once. Only differences over test images read what each image added.
+It reads plans, manifests and `scores.json`, and trains nothing. Only differences over test images
+read more: the outcome of each image.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from transfer.api import Pipeline
+from transfer.comparison.columns import distinguishing_columns
 from transfer.comparison.compatibility import (
-    refuse_older,
-    refuse_other_protocols,
-    refuse_other_settings,
+    check_current_format,
+    check_same_protocol,
+    check_same_settings,
 )
-from transfer.comparison.lineage import SAME_NETWORK, describe_backbones
-from transfer.comparison.load_scores import (
-    SHOWN,
-    ManifestCache,
-    Score,
-    load_scores,
-    run_command,
-    scores_in,
-    select_scores,
-)
-from transfer.comparison.table import Comparison, Difference, Row, Section
+from transfer.comparison.figures import selection_note
+from transfer.comparison.lineage import SAME_NETWORK
+from transfer.comparison.load_scores import load_scores
+from transfer.comparison.manifest_cache import ManifestCache
+from transfer.comparison.rows import nearest_row, row_difference, rows_of
+from transfer.comparison.score_selection import run_command, scores_in, select_scores
+from transfer.comparison.score_status import FinishedScore, PendingReason, PendingScore
+from transfer.comparison.table import Comparison, OmittedScore, Row, Section
 from transfer.errors import TransferError
-from transfer.execution.rerun_reasons import NOT_MADE
-from transfer.numerics.confidence_intervals import paired_difference, t_interval
-from transfer.utils.formatting import member_label
 
 RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
+LISTED_CHANGES = 3
+SMOKE_NOTE = "these are smoke runs: they only show that everything works"
+COMMON_SEEDS_NOTE = "where two rows have different seeds, a difference is over those they share"
+UNPAIRED_NOTE = (
+    "a difference without an interval: one row has several seeds, or its score keeps no outcomes "
+    "of single images"
+)
 
 
 def compare(
@@ -40,236 +41,140 @@ def compare(
     *,
     protocols: Sequence[str] = (),
     stages: Sequence[str] = (),
-    images: bool = False,
+    paired: bool = False,
 ) -> Comparison:
-    """Compare all finished scores of some files; of `protocols` and `stages` only, where they are named.
+    """Compare the finished scores of pipeline files.
 
-    With `images`, single seeds are paired over their test images. UsageError where files have nothing to compare, or
-    would put into one column what was measured in different ways; TransferError where nothing is finished.
+    Args:
+        pipelines: the files. UsageError where one has no score to compare, or where two measured
+            the same in different ways; TransferError where no score is finished.
+        protocols: compare only these protocols; all where it is empty.
+        stages: compare only these evaluation stages; all where it is empty.
+        paired: pair single seeds over their test images.
     """
-    found, shelves = load_scores(pipelines)
-    picked = select_scores(pipelines, found, protocols, stages)
-    refuse_other_settings(pipelines, picked)
-    refuse_older(picked)
-    lost = [score for score in picked if score.card is None]
-    commands = [run_command(pipeline, lost) for pipeline in pipelines if scores_in(pipeline, lost)]
-    if len(lost) == len(picked) and not any(score.damaged for score in lost):
-        changed = [
-            f"  {score.label}: {score.missing_reason}"
-            for score in lost
-            if score.missing_reason != NOT_MADE
-        ]
-        more = [f"  and {len(changed) - SHOWN} more"] if len(changed) > SHOWN else []
-        told = [
-            "nothing is finished that could be compared",
-            *changed[:SHOWN],
-            *more,
-            "to make it:",
-            *commands,
-        ]
-        raise TransferError("\n".join(told))
-    # What is not asked for may still be what the others are compared with.
-    chosen = {id(score) for score in picked}
-    found = [
-        one
-        for one in [*picked, *(one for one in found if id(one) not in chosen)]
-        if one.is_complete
+    scores, caches = load_scores(pipelines)
+    requested = select_scores(pipelines, scores, protocols, stages)
+    check_same_settings(pipelines, requested)
+    check_current_format(requested)
+    pending = [score for score in requested if isinstance(score, PendingScore)]
+    commands = [
+        run_command(pipeline, pending) for pipeline in pipelines if scores_in(pipeline, pending)
     ]
-    settings = {
-        str(score.lineage.protocol_settings): None for score in found if id(score) in chosen
-    }
-    alike = [
-        [one for one in found if str(one.lineage.protocol_settings) == setting]
-        for setting in settings
-    ]
-    told = [
-        (
-            one.damaged,
-            {
-                "stage": one.planned.label,
-                "file": str(one.pipeline.plan.file),
-                "why": one.missing_reason,
-            },
-        )
-        for one in lost
-    ]
-    smoke = "these are smoke runs: they show that everything works, and nothing else"
+    damaged = [score for score in pending if score.reason is PendingReason.DAMAGED]
+    if len(pending) == len(requested) and not damaged:
+        raise _nothing_finished(pending, commands)
+    missing = [score for score in pending if score.reason is not PendingReason.DAMAGED]
+    # Scores that were not requested may be the reference of those that were.
+    ordered = [*requested, *(score for score in scores if score not in set(requested))]
+    finished = [score for score in ordered if isinstance(score, FinishedScore)]
+    shown = {score for score in finished if score in set(requested)}
+    groups: dict[str, list[FinishedScore]] = {}
+    for score in finished:
+        groups.setdefault(str(score.lineage.protocol_settings), []).append(score)
     return Comparison(
-        [_section(scores, chosen, shelves, images) for scores in alike],
-        missing=[one for damaged, one in told if not damaged],
-        damaged=[one for damaged, one in told if damaged],
+        [
+            _section(group, shown, caches, paired)
+            for group in groups.values()
+            if not shown.isdisjoint(group)
+        ],
+        missing=[_omitted(score) for score in missing],
+        damaged=[_omitted(score) for score in damaged],
         commands=commands,
-        notes=[smoke] if pipelines[0].plan.smoke else [],
+        notes=[SMOKE_NOTE] if pipelines[0].plan.smoke else [],
     )
+
+
+def _nothing_finished(pending: list[PendingScore], commands: list[str]) -> TransferError:
+    lines = ["no finished score to compare"]
+    changed = [score for score in pending if score.reason is not PendingReason.NOT_MADE]
+    lines += [f"  {score.label}: {score.text}" for score in changed[:LISTED_CHANGES]]
+    if len(changed) > LISTED_CHANGES:
+        lines.append(f"  and {len(changed) - LISTED_CHANGES} more")
+    return TransferError("\n".join([*lines, "to make it:", *commands]))
+
+
+def _omitted(score: PendingScore) -> OmittedScore:
+    return OmittedScore(score.planned.label, str(score.pipeline.plan.file), score.text)
 
 
 def _section(
-    scores: list[Score], chosen: set[int], shelves: dict[Any, ManifestCache], images: bool
+    scores: list[FinishedScore],
+    shown: set[FinishedScore],
+    caches: Mapping[Path, ManifestCache],
+    paired: bool,
 ) -> Section:
-    refuse_other_protocols([score for score in scores if id(score) in chosen])
-    card, setting = scores[0].card, scores[0].lineage.protocol_settings
+    """The table of scores with equal settings.
+
+    Args:
+        scores: the scores.
+        shown: those that get a row; the others are references only.
+        caches: the manifests of each store by its folder.
+        paired: pair single seeds over their test images.
+    """
+    check_same_protocol([score for score in scores if score in shown])
+    first = scores[0]
     scores = [
-        one
-        for one in scores
-        if (one.card["protocol"], one.card["main"]) == (card["protocol"], card["main"])
+        score for score in scores if score.protocol == first.protocol and score.main == first.main
     ]
-    groups: dict[str, dict[str, Score]] = {}
-    for score in scores:  # the same run in two files is one run
-        groups.setdefault(score.lineage.recipe, {}).setdefault(score.planned.key, score)
-    rows = [_row(list(group.values()), shelves) for group in groups.values()]
-    names = list(
-        describe_backbones([row.lineage.network for row in rows] + [_target(row) for row in rows])
-    )
-    for row, network, target in zip(rows, names[: len(rows)], names[len(rows) :], strict=True):
-        row.network, row.target = (
-            network,
-            SAME_NETWORK if row.lineage.target == SAME_NETWORK else target,
-        )
-    notes: list[str] = []
+    rows = rows_of(scores, caches)
+    notes = [selection_note(first)]
     for row in rows:
-        row.random = _difference(
-            row, _nearest(row, [one for one in rows if one.lineage.is_pretext(RANDOM)]), images
-        )
-        labeled = _nearest(row, [one for one in rows if one.lineage.is_pretext(SUPERVISED)])
-        if labeled is None and row.lineage.target != SAME_NETWORK:
-            labeled = _nearest(row, [one for one in rows if one.lineage.distilled_from(SUPERVISED)])
-            if labeled is not None:
-                notes.append(
-                    f"'supervised' is {row.target} taught by a supervised network: none learned the labels itself"
-                )
-        row.supervised = _difference(row, labeled, images)
+        notes.append(_add_differences(row, rows, paired))
     seeds = {row.label: len(row.runs) for row in rows}
-    rows = [row for row in rows if any(id(run) in chosen for run in row.runs)]
-    single = [
-        one for row in rows if len(row.runs) == 1 for one in (row.random, row.supervised) if one
+    rows = [row for row in rows if not shown.isdisjoint(row.runs)]
+    notes += _difference_notes(rows, seeds, paired)
+    rows.sort(key=lambda row: (-row.figure.mean, row.label))
+    return Section(
+        first.protocol,
+        first.main,
+        first.lineage.protocol_settings,
+        first.card.get("counts", {}),
+        rows,
+        distinguishing_columns(rows),
+        [note for note in dict.fromkeys(notes) if note],
+    )
+
+
+def _add_differences(row: Row, rows: list[Row], paired: bool) -> str:
+    """Set the differences to random weights and to labels; return a note on the reference."""
+    random = [other for other in rows if other.lineage.is_pretext(RANDOM)]
+    row.random = row_difference(row, nearest_row(row, random), paired)
+    supervised = [other for other in rows if other.lineage.is_pretext(SUPERVISED)]
+    reference, note = nearest_row(row, supervised), ""
+    if reference is None and row.lineage.target != SAME_NETWORK:
+        students = [other for other in rows if other.lineage.distilled_from(SUPERVISED)]
+        reference = nearest_row(row, students)
+        if reference is not None:
+            note = (
+                f"'supervised' is {row.target} as the student of a supervised teacher: no "
+                "network of its kind was trained on the labels"
+            )
+    row.supervised = row_difference(row, reference, paired)
+    return note
+
+
+def _difference_notes(rows: list[Row], seeds: Mapping[str, int], paired: bool) -> list[str]:
+    """Notes on differences over a part of the seeds, or without an interval.
+
+    Args:
+        rows: the rows of the table.
+        seeds: the number of runs of each row by its label, references included.
+        paired: whether single seeds were to be paired over their test images.
+    """
+    notes = []
+    differences = [
+        (row, difference)
+        for row in rows
+        for difference in (row.random, row.supervised)
+        if difference
     ]
     if any(
-        0 < one.seeds < max(len(row.runs), seeds[one.to])
-        for row in rows
-        for one in (row.random, row.supervised)
-        if one
+        0 < difference.seeds < max(len(row.runs), seeds[difference.to])
+        for row, difference in differences
     ):
-        notes.append(
-            "a difference is over the seeds that both rows have, where one has more than the other"
-        )
-    if images and any(not one.over for one in single):
-        notes.append(
-            "a difference without an interval: one side has more seeds, or keeps nothing of single images"
-        )
-    rows.sort(key=lambda row: (-row.figure.mean, row.label))
-    notes, counts = list(dict.fromkeys(notes)), card.get("counts", {})
-    return Section(card["protocol"], card["main"], setting, counts, rows, _columns(rows), notes)
-
-
-def _target(row: Row) -> Any:
-    return None if row.lineage.target == SAME_NETWORK else row.lineage.target
-
-
-def _row(runs: list[Score], shelves: dict[Any, ManifestCache]) -> Row:
-    figure, spans = t_interval([run.value for run in runs]), len(runs) > 1
-    interval = runs[0].card.get("intervals", {}).get(runs[0].card["main"])
-    if len(runs) == 1 and interval:
-        figure, spans = replace(figure, low=interval[0], high=interval[1]), True
-    members = [run.planned.member for run in runs]
-    variables = {
-        name: value
-        for name, value in members[0].items()
-        if name != "seed" and all(name in one and one[name] == value for one in members)
-    }
-    shelf = [(shelves[run.pipeline.store.root], run) for run in runs]
-    seconds = _mean([store.seconds(run) for store, run in shelf])
-    training = _mean([store.training(run) for store, run in shelf])
-    trained = _mean([store.images(run) for store, run in shelf])
-    trained = None if trained is None else round(trained)
-    name = (
-        runs[0].prefix
-        + runs[0].planned.name
-        + (f"[{member_label(variables)}]" if variables else "")
-    )
-    return Row(
-        name, runs, figure, spans, variables, seconds, training, trained, runs[0].lineage.pretext
-    )
-
-
-def _mean(values: list[float | None]) -> float | None:
-    return None if None in values else sum(values) / len(values)
-
-
-def _nearest(row: Row, others: list[Row]) -> Row | None:
-    """The row of the same network that agrees with it in most variables."""
-    alike = [other for other in others if other.lineage.backbone == row.lineage.backbone]
-    agree = [
-        sum(other.variables.get(name) == value for name, value in row.variables.items())
-        for other in alike
-    ]
-    return alike[agree.index(max(agree))] if alike else None
-
-
-def _difference(row: Row, other: Row | None, images: bool) -> Difference | None:
-    if other is None or other is row:
-        return None
-    common = [seed for seed in row.by_seed if seed in other.by_seed]
-    if images and len(row.runs) == len(other.runs) == 1:
-        ours, theirs = row.runs[0].outcomes(), other.runs[0].outcomes()
-        if ours is not None and theirs is not None and len(ours) == len(theirs):
-            found = paired_difference(ours, theirs, images=True)
-            return Difference(
-                found.mean, other.label, len(common), found.low, found.high, "test images"
-            )
-    if not common:
-        return Difference(row.figure.mean - other.figure.mean, other.label)
-    found = paired_difference(
-        [row.by_seed[seed] for seed in common], [other.by_seed[seed] for seed in common]
-    )
-    if len(common) == 1:
-        return Difference(found.mean, other.label, 1)
-    return Difference(found.mean, other.label, len(common), found.low, found.high, "seeds")
-
-
-# Columns
-
-
-def _columns(rows: list[Row]) -> list[str]:
-    """The matrix variables that differ; where these do not tell two rows apart, the options or the stages that do."""
-    names = dict.fromkeys(name for row in rows for name in row.variables)
-    columns = [name for name in names if _differs(rows, name) and not _says_the_same(rows, name)]
-    if twins := _twins(rows, columns):
-        options = [row.lineage.options() for row in twins]
-        names = dict.fromkeys(name for one in options for name in one)
-        apart = [name for name in names if len({str(one.get(name)) for one in options}) > 1]
-        if len(apart) <= SHOWN:
-            for row in rows:
-                known = row.lineage.options()
-                row.variables |= {name: known[name] for name in apart if name in known}
-            columns += apart
-    if _twins(rows, columns):
-        for row in rows:
-            row.variables |= {"scores": row.label}
-        columns.append("scores")
-    return columns
-
-
-def _twins(rows: list[Row], columns: list[str]) -> list[Row]:
-    looks = [
-        (row.pretext, row.network, row.target, *(str(row.variables.get(name)) for name in columns))
-        for row in rows
-    ]
-    return [row for row, look in zip(rows, looks, strict=True) if looks.count(look) > 1]
-
-
-def _differs(rows: list[Row], name: str) -> bool:
-    return len({str(row.variables[name]) for row in rows if name in row.variables}) > 1
-
-
-def _says_the_same(rows: list[Row], name: str) -> bool:
-    """Whether a column that is there anyway has the variable's value, as `method: rotation` and the pretext's name."""
-    rows = [row for row in rows if name in row.variables]
-    seen = (
-        lambda row: {
-            row.pretext,
-            *(word for one in row.lineage.teachers[-1:] for word in (one.name, one.uses)),
-        },
-        lambda row: {row.network, getattr(row.lineage.network, "name", "")},
-        lambda row: {row.target, getattr(row.lineage.backbone, "name", "")},
-    )
-    return any(all(str(row.variables[name]) in those(row) for row in rows) for those in seen)
+        notes.append(COMMON_SEEDS_NOTE)
+    if paired and any(
+        len(row.runs) == 1 and not difference.over for row, difference in differences
+    ):
+        notes.append(UNPAIRED_NOTE)
+    return notes

@@ -1,4 +1,4 @@
-"""What a comparison is: rows of scores, their differences, and the tables that they stand in."""
+"""The data of a comparison: sections of rows, with the differences between rows."""
 
 from __future__ import annotations
 
@@ -6,81 +6,93 @@ from dataclasses import dataclass
 from typing import Any
 
 from transfer.comparison.lineage import Lineage
-from transfer.comparison.load_scores import Score
+from transfer.comparison.score_status import FinishedScore
 from transfer.numerics.confidence_intervals import Estimate
 
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's figure less that of the row called `to`; where they pair, its 95 % interval over seeds or test images.
+    """The figure of a row minus that of a reference row, in percentage points.
 
-    seeds: how many both have, and the difference is of; 0 where none is known to pair.
+    Runs are paired by seed or by test image; the 95 % interval is over these pairs.
     """
 
     mean: float
-    to: str
-    seeds: int = 0
+    to: str  # the label of the reference row
+    seeds: int = 0  # seeds that both rows have; 0 where no runs pair
     low: float | None = None
     high: float | None = None
-    over: str = ""
+    over: str = ""  # "seeds" or "test images"; empty without an interval
 
 
 @dataclass
 class Row:
-    """Runs that differ in nothing but their seeds. Seconds and images are None where they are not known.
+    """Runs that differ only in their seeds."""
 
-    seconds: of all stages up to what is scored; training: of the network that is scored alone.
-    """
-
-    label: str  # what its scores are called, whatever their seed
-    runs: list[Score]
+    label: str  # of its scores, without the seed
+    runs: list[FinishedScore]
     figure: Estimate
-    has_interval: bool  # the estimate has an interval
-    variables: dict[str, Any]
-    seconds: float | None
-    training: float | None
-    images: int | None
+    has_interval: bool  # False: `low` and `high` of the figure say nothing
+    variables: dict[str, Any]  # matrix variables that its runs share
+    seconds: float | None  # of all stages up to the evaluated one; None: unknown
+    training_seconds: float | None  # of the evaluated network alone; 0: not trained
+    images: int | None  # on which its networks were trained; None: unknown
     pretext: str
     network: str = ""
     target: str = ""
-    random: Difference | None = None
-    supervised: Difference | None = None
+    random: Difference | None = None  # to random weights
+    supervised: Difference | None = None  # to supervised training
 
     @property
     def lineage(self) -> Lineage:
+        """The lineage of its runs, which differ in the seed alone."""
         return self.runs[0].lineage
 
     @property
-    def by_seed(self) -> dict[str, float]:
-        """The figure of each seed; empty where two runs have the same, for then nothing says how they pair."""
-        found = {run.lineage.seed: run.value for run in self.runs}
-        return found if len(found) == len(self.runs) else {}
+    def figure_by_seed(self) -> dict[str, float]:
+        """Seed -> figure; empty where two runs share a seed, because pairs are then ambiguous."""
+        figures = {run.lineage.seed: run.value for run in self.runs}
+        return figures if len(figures) == len(self.runs) else {}
 
 
 @dataclass
 class Section:
-    """Rows that can be compared: one protocol with the same settings, one set of test images. Best first."""
+    """Rows that can be compared: one protocol, its settings, one set of test images. Best first."""
 
     protocol: str
-    figure: str
+    figure: str  # the name of the main figure, as the scores give it
     protocol_settings: dict[str, Any]
-    counts: dict[str, int]
+    counts: dict[str, int]  # images of each split
     rows: list[Row]
-    columns: list[str]  # the variables that tell rows apart
+    columns: list[str]  # the variables in which rows differ
     notes: list[str]
 
     @property
-    def timed(self) -> list[Row]:
-        """The rows whose network was trained, and whose training's time is known."""
-        return [row for row in self.rows if row.training]
+    def trained_rows(self) -> list[tuple[Row, float]]:
+        """The rows whose network was trained, with the seconds that it took."""
+        return [(row, row.training_seconds) for row in self.rows if row.training_seconds]
+
+
+@dataclass(frozen=True)
+class OmittedScore:
+    """A score that is in no table, and why."""
+
+    stage: str
+    file: str
+    reason: str
 
 
 @dataclass
 class Comparison:
-    """All that `transfer compare` says; `commands` make what is missing and mend what is damaged."""
+    """The result of `transfer compare`; `commands` make what is missing and repair the damage."""
 
     sections: list[Section]
-    missing: list[dict[str, str]]
-    damaged: list[dict[str, str]]
+    missing: list[OmittedScore]
+    damaged: list[OmittedScore]
     commands: list[str]
     notes: list[str]
+
+    @property
+    def omitted(self) -> list[OmittedScore]:
+        """The requested scores that are in no table."""
+        return [*self.missing, *self.damaged]

@@ -2,12 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SIZES = (8, 1024)  # smallest and largest side of packed images, px
 PATH_HINTS = ("/", "\\", "~", ".")
+
+
+@dataclass(frozen=True)
+class SubsetSpec:
+    """Which images of a split are kept; the fields are those of `ImageSpec`."""
+
+    classes: list[str] | None = None
+    per_class: int | float | None = None
+    fraction: float | None = None
+    limit: int | None = None
+    seed: int = 0  # `subset_seed` of an image set
 
 
 class ImageSpec(BaseModel):
@@ -123,3 +135,7 @@ class ImageSpec(BaseModel):
     def location(self) -> str:
         """The name of the card, or the path, as the pipeline file has it."""
         return self.card or self.folder or self.hdf5 or self.tar or ""
+
+    def subset_spec(self) -> SubsetSpec:
+        """The options that choose images of the split."""
+        return SubsetSpec(self.classes, self.per_class, self.fraction, self.limit, self.subset_seed)

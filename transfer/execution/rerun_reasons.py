@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
 from transfer.errors import CorruptArtifact
@@ -12,6 +14,23 @@ from transfer.storage.store import Store
 
 SHOWN = 3  # differences in a line
 NOT_MADE = "not made yet"
+
+
+class RerunCause(Enum):
+    """The kind of reason for which a stage runs."""
+
+    NOT_MADE = "the pipeline made nothing under this name yet"
+    FORMER_MISSING = "the former result is missing"
+    RESULT_MISSING = "the result of the same settings is missing"
+    CHANGED = "the settings or the inputs changed"
+
+
+@dataclass(frozen=True)
+class RerunReason:
+    """Why a stage runs: the kind of reason, and its text."""
+
+    cause: RerunCause
+    text: str
 
 
 def rerun_reason(
@@ -24,20 +43,30 @@ def rerun_reason(
         planned: the stage that is to run.
         last: stage label -> `uses` and key of what the pipeline last made.
     """
+    return explain_rerun(store, planned, last).text
+
+
+def explain_rerun(
+    store: Store, planned: PlannedStage[Any], last: Mapping[str, Mapping[str, str]]
+) -> RerunReason:
+    """The text of `rerun_reason` with its cause; the arguments are the same."""
     former = last.get(planned.label)
     if former is None:
-        return NOT_MADE
+        return RerunReason(RerunCause.NOT_MADE, NOT_MADE)
     if former["uses"] != planned.uses:
-        return f"{former['uses']} → {planned.uses}"
+        return RerunReason(RerunCause.CHANGED, f"{former['uses']} → {planned.uses}")
     if former["key"] == planned.key:
-        return "its result is missing"
+        return RerunReason(RerunCause.RESULT_MISSING, "its result is missing")
     try:
         manifest = store.find(former["uses"], former["key"])
     except CorruptArtifact:
         manifest = None
     if manifest is None:
-        return f"{NOT_MADE} (its former result is missing)"
-    return differences(manifest, planned) or NOT_MADE
+        text = f"{NOT_MADE} (its former result is missing)"
+        return RerunReason(RerunCause.FORMER_MISSING, text)
+    if changes := differences(manifest, planned):
+        return RerunReason(RerunCause.CHANGED, changes)
+    return RerunReason(RerunCause.NOT_MADE, NOT_MADE)
 
 
 def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:

@@ -1,11 +1,11 @@
-"""Average precision, of a ranking of images or of detected boxes; and which detected boxes count as found.
+"""Average precision of ranked images or detected boxes, and the matching of boxes to true ones.
 
-Of one ranking there are three figures, which differ by points; a protocol names the one that it quotes:
-- `11 points`: the mean, over the recalls 0, 0.1 ... 1, of the highest precision at that recall or a higher one (the
-  devkit of VOC until 2009);
+Three rules summarize one ranking; their figures differ by points, so a protocol names its rule:
+- `11 points`: the mean over the recalls 0, 0.1 ... 1 of the highest precision at that recall or a
+  higher one (the devkit of VOC until 2009);
 - `area`: the area under that highest precision, over all recalls (the devkit since 2010);
-- `step`: the area under the precision as it is, without "highest" (scikit-learn's `average_precision_score`).
-What has the same score counts as found at once: the order of equals, which a sort invents, changes nothing.
+- `step`: the area under the precision itself (scikit-learn's `average_precision_score`).
+Entries of equal score enter the ranking at once, so the order of ties changes no figure.
 """
 
 from __future__ import annotations
@@ -24,86 +24,126 @@ POINTS = 10  # equal steps of recall from 0 to 1
 
 
 class Ranking:
-    """All that is ranked of one class, sorted once: to weigh the images anew costs one pass."""
+    """The ranked entries of one class, sorted once, so that a bootstrap draw costs one pass."""
 
     def __init__(
         self,
         scores: numpy.ndarray,
         hits: numpy.ndarray,
         images: numpy.ndarray,
-        wanted: numpy.ndarray,
+        positives: numpy.ndarray,
     ):
-        """scores (n,), higher is surer; hits (n,) bool; images (n,): which image each is of; wanted (images,): how many
-        there are to be found in each image, whether ranked or not."""
+        """Sort n entries by their score.
+
+        Args:
+            scores: (n,), the highest ranks first.
+            hits: (n,) bool, whether the entry is correct.
+            images: (n,) int, the image of each entry.
+            positives: (images,) int, how many true entries each image has, ranked or not.
+        """
         order = np.argsort(-scores, kind="stable")
         ordered = scores[order]
-        self.hits, self.images, self.wanted = (
-            hits[order].astype(np.int64),
-            images[order],
-            wanted.astype(np.int64),
-        )
+        self.hits = hits[order].astype(np.int64)
+        self.images = images[order]
+        self.positives = positives.astype(np.int64)
+        # Last entry of each group of equal scores.
         self.ends = (
             np.flatnonzero(np.append(ordered[1:] != ordered[:-1], True)) if len(scores) else order
         )
 
-    def precision(self, how: PrecisionRule, counts: numpy.ndarray | None = None) -> float:
-        """The average precision, 0 to 1; NaN where there is nothing to be found. counts (images,): how often each image
-        is there, such as in a bootstrap's draw."""
+    def precision(self, rule: PrecisionRule, counts: numpy.ndarray | None = None) -> float:
+        """Return the average precision, from 0 to 1; NaN without positives.
+
+        Args:
+            rule: see the module.
+            counts: (images,) int, how often each image occurs, as in a bootstrap draw; default: 1.
+        """
         if counts is None:
-            counts = np.ones(len(self.wanted), dtype=np.int64)
-        total = int(counts @ self.wanted)
+            counts = np.ones(len(self.positives), dtype=np.int64)
+        total = int(counts @ self.positives)
         if not total:
             return float("nan")
         weights = counts[self.images]
-        found = np.cumsum(weights * self.hits)[self.ends]
-        seen = np.cumsum(weights)[self.ends]
-        precision = found / np.maximum(seen, 1)
-        if how != "step":
+        hits = np.cumsum(weights * self.hits)[self.ends]
+        entries = np.cumsum(weights)[self.ends]
+        precision = hits / np.maximum(entries, 1)
+        if rule != "step":
             precision = np.maximum.accumulate(precision[::-1])[::-1]
-        if how == "11 points":
-            # In whole numbers: 3/10 is no less than 0.3, whatever floats make of it.
-            first = np.searchsorted(POINTS * found, total * np.arange(POINTS + 1))
+        if rule == "11 points":
+            # In integers: as floats, a recall of 3/10 may fall below 0.3.
+            first = np.searchsorted(POINTS * hits, total * np.arange(POINTS + 1))
             return float(np.append(precision, 0.0)[first].mean())
-        return float(np.diff(found, prepend=0) @ precision / total)
+        return _area(hits, precision, total)
+
+
+def ranked_precisions(hits: numpy.ndarray) -> numpy.ndarray:
+    """Return the average precision of each ranking, from 0 to 1, by the rule `step`.
+
+    `hits` (Q, N) bool are in the order of the ranks, without ties; every row has at least one hit.
+    """
+    totals = np.cumsum(hits, axis=1)
+    ranks = np.arange(1, hits.shape[1] + 1)
+    return np.array([_area(row, row / ranks, int(row[-1])) for row in totals])
+
+
+def _area(hits: numpy.ndarray, precision: numpy.ndarray, total: int) -> float:
+    """Return the area under the (n,) precision over the recall that n cumulative hits give."""
+    return float(np.diff(hits, prepend=0) @ precision / total)
 
 
 def rankings(scores: numpy.ndarray, targets: numpy.ndarray) -> list[Ranking]:
-    """One for each class, of (N, C) scores and (N, C) targets: 1 shows it, -1 does not, 0 is not counted."""
-    made = []
+    """Return the ranking of images for each class.
+
+    `scores` and `targets` are (N, C); a target is 1 where the image shows the class, -1 where it
+    does not, 0 where it is not counted.
+    """
+    ranked = []
     for column, target in zip(scores.T, targets.T, strict=True):
         rows = np.flatnonzero(target)
-        made.append(Ranking(column[rows], target[rows] == 1, rows, target == 1))
-    return made
+        ranked.append(Ranking(column[rows], target[rows] == 1, rows, target == 1))
+    return ranked
 
 
 def precisions(
-    ranked: Sequence[Ranking], how: PrecisionRule, counts: numpy.ndarray | None = None
+    ranked: Sequence[Ranking], rule: PrecisionRule, counts: numpy.ndarray | None = None
 ) -> numpy.ndarray:
-    """(C,) in percent, NaN for a class of which there is nothing to be found."""
-    return 100 * np.array([one.precision(how, counts) for one in ranked])
+    """Return the (C,) average precision of each class in percent; NaN without positives.
+
+    Args:
+        ranked: a ranking of each class.
+        rule: see the module.
+        counts: (images,) int, how often each image occurs; default: once.
+    """
+    return 100 * np.array([ranking.precision(rule, counts) for ranking in ranked])
 
 
-def mean_precision(ranked: Sequence[Ranking], how: PrecisionRule) -> float:
-    """In percent, over the classes of which there is something to be found; NaN if there is none."""
-    found = precisions(ranked, how)
-    known = found[~np.isnan(found)]
+def mean_precision(ranked: Sequence[Ranking], rule: PrecisionRule) -> float:
+    """Return the mean over the classes with positives, in percent; NaN where no class has any."""
+    values = precisions(ranked, rule)
+    known = values[~np.isnan(values)]
     return float(known.mean()) if len(known) else float("nan")
 
 
-def map_interval(each: Callable[[numpy.ndarray], numpy.ndarray], images: int) -> list[float]:
-    """[low, high], 95 %, of a mean over classes, by bootstrap over test images.
+def map_interval(
+    class_figures: Callable[[numpy.ndarray], numpy.ndarray], images: int
+) -> list[float]:
+    """Return [low, high], 95 %, of a mean over classes, by bootstrap over test images.
 
-    each: (images,) counts to (C,) figures of the classes, NaN for one that a draw lacks: it keeps the figure that it
-    has of all images, since a mean without the rare classes would be one of something else.
+    A class without positives in a draw keeps its figure over all images: a mean without the rare
+    classes would be the mean of something else.
+
+    Args:
+        class_figures: (images,) counts to the (C,) figures of the classes, NaN without positives.
+        images: the number of test images.
     """
-    whole = each(np.ones(images, dtype=np.int64))
+    figures = class_figures(np.ones(images, dtype=np.int64))
 
-    def mean(rows: numpy.ndarray) -> float:
-        found = each(np.bincount(rows, minlength=images))
-        return float(np.nanmean(np.where(np.isnan(found), whole, found)))
+    def resampled_mean(rows: numpy.ndarray) -> float:
+        resampled = class_figures(np.bincount(rows, minlength=images))
+        return float(np.nanmean(np.where(np.isnan(resampled), figures, resampled)))
 
-    drawn = bootstrap(mean, images, np.random.RandomState(0))
-    return [float(value) for value in np.quantile(drawn, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
+    means = bootstrap(resampled_mean, images, np.random.RandomState(0))
+    return [float(value) for value in np.quantile(means, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])]
 
 
 def match_boxes(
@@ -111,33 +151,40 @@ def match_boxes(
     scores: numpy.ndarray,
     truth: numpy.ndarray,
     difficult: numpy.ndarray,
-    least: float = 0.5,
+    min_overlap: float = 0.5,
 ) -> tuple[numpy.ndarray, numpy.ndarray]:
-    """Which of an image's (n, 4) boxes of a class are hits, and which count at all: two (n,) bool.
+    """Return two (n,) bool: which boxes of an image and a class are hits, and which are counted.
 
-    As the devkit has it: the surest box comes first; each is compared with the true box that it overlaps most, and is a
-    hit where the intersection over the union is `least` or more and nothing has hit that one before. What meets a
-    difficult one counts neither way. truth (m, 4), difficult (m,) bool; corners as x1, y1, x2, y2, without the pixel
-    that the devkit adds to sides: our corners lie on the borders of pixels.
+    As in the devkit of VOC, boxes are matched in the order of their scores. Each is compared with
+    the true box that it overlaps most. It is a hit if the overlap is large enough and no earlier
+    box has hit the same true box. A box that matches a difficult one is not counted. The devkit
+    adds a pixel to each side; here, corners are on the borders of pixels already.
+
+    Args:
+        boxes: (n, 4), corners as x1, y1, x2, y2.
+        scores: (n,), the highest is matched first.
+        truth: (m, 4), the true boxes.
+        difficult: (m,) bool.
+        min_overlap: the least intersection over union of a hit.
     """
-    hits, counts = np.zeros(len(boxes), dtype=bool), np.ones(len(boxes), dtype=bool)
+    hits, counted = np.zeros(len(boxes), dtype=bool), np.ones(len(boxes), dtype=bool)
     if not len(truth):
-        return hits, counts
-    shares = box_overlaps(boxes, truth)
-    taken = np.zeros(len(truth), dtype=bool)
+        return hits, counted
+    overlaps = box_overlaps(boxes, truth)
+    matched = np.zeros(len(truth), dtype=bool)
     for number in np.argsort(-scores, kind="stable"):
-        nearest = int(shares[number].argmax())
-        if shares[number, nearest] < least:
+        nearest = int(overlaps[number].argmax())
+        if overlaps[number, nearest] < min_overlap:
             continue
         if difficult[nearest]:
-            counts[number] = False
-        elif not taken[nearest]:
-            hits[number] = taken[nearest] = True
-    return hits, counts
+            counted[number] = False
+        elif not matched[nearest]:
+            hits[number] = matched[nearest] = True
+    return hits, counted
 
 
 def box_overlaps(boxes: numpy.ndarray, others: numpy.ndarray) -> numpy.ndarray:
-    """(n, m) intersection over union of (n, 4) and (m, 4) corners; 0 where both are empty."""
+    """Return the (n, m) intersection over union of (n, 4) and (m, 4) corners; 0 for empty boxes."""
     low = np.maximum(boxes[:, None, :2], others[None, :, :2])
     high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
     common = np.prod(np.maximum(high - low, 0), axis=2)

@@ -9,32 +9,48 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     import numpy
 
-VOID = 255  # borders of objects and what nobody labeled: counted neither way
+VOID = 255  # borders of objects and unlabeled pixels: not counted
 
 
-def confusion(wanted: numpy.ndarray, said: numpy.ndarray, classes: int) -> numpy.ndarray:
-    """(classes, classes) int64: pixels of class i that were said to be of class j; where `wanted` is 255, none.
+def confusion(true: numpy.ndarray, predicted: numpy.ndarray, classes: int) -> numpy.ndarray:
+    """Count pixels: entry (i, j) are those of class i that were predicted as class j.
 
-    Both masks have one shape, of class indices below `classes`; ValueError for another index.
+    Pixels whose true class is `VOID` are not counted.
+
+    Args:
+        true: class indices below `classes`, or `VOID`.
+        predicted: class indices below `classes`, of the same shape.
+        classes: the number of classes.
+
+    Returns:
+        (classes, classes) int64.
+
+    Raises:
+        ValueError: a mask holds another index.
     """
-    counted = wanted != VOID
-    wanted, said = wanted[counted].astype(np.int64), said[counted].astype(np.int64)
-    for name, values in (("true", wanted), ("predicted", said)):
+    counted = true != VOID
+    true, predicted = true[counted].astype(np.int64), predicted[counted].astype(np.int64)
+    for name, values in (("true", true), ("predicted", predicted)):
         if values.size and not 0 <= values.min() <= values.max() < classes:
-            raise ValueError(f"a {name} mask holds class {values.max()}, and there are {classes}")
-    return np.bincount(wanted * classes + said, minlength=classes**2).reshape(classes, classes)
+            raise ValueError(
+                f"a {name} mask holds class {values.max()}, but there are only {classes} classes"
+            )
+    pairs = np.bincount(true * classes + predicted, minlength=classes**2)
+    return pairs.reshape(classes, classes)
 
 
 def intersections(matrix: numpy.ndarray) -> numpy.ndarray:
-    """(classes,) intersection over union, 0 to 1, of a (classes, classes) confusion matrix; NaN for a class of which
-    there is no true pixel: it is left out of the mean, whatever was said."""
-    right, true, said = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
-    union = np.maximum(true + said - right, 1)
-    return np.where(true > 0, right / union, np.nan)
+    """Return the (classes,) intersection over union, from 0 to 1, of a confusion matrix.
+
+    A class without true pixels is NaN: it is left out of the mean, whatever was predicted.
+    """
+    correct, true, predicted = np.diag(matrix), matrix.sum(axis=1), matrix.sum(axis=0)
+    union = np.maximum(true + predicted - correct, 1)
+    return np.where(true > 0, correct / union, np.nan)
 
 
 def mean_iou(matrix: numpy.ndarray) -> float:
-    """In percent, over the classes of which there are true pixels; NaN where there are none at all."""
+    """Return the mean over the classes with true pixels, in percent; NaN without such pixels."""
     shares = intersections(matrix)
     known = shares[~np.isnan(shares)]
     return 100.0 * float(known.mean()) if len(known) else float("nan")

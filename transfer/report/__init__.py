@@ -1,1 +1,1 @@
-"""The page of pictures: what a pipeline's results are, and where each of them comes from."""
+"""The report: one HTML page with a pipeline's results and the provenance of each."""

@@ -1,215 +1,201 @@
-"""Clusters as montages: the purest, the largest, the most confused, some at random; nearest to the centroid first."""
+"""Clusters as montages: the purest, the largest, the most confused and random ones."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from markupsafe import Markup
-
-from transfer.artifacts import Clusters, Images, PseudoLabels
-from transfer.report.collect import ReportData, ReportStage, apart, by_name, chosen, drawn, left_out
-from transfer.report.image_sheets import GAP, ODD, EncodedImage, picture, sheet, tile
-from transfer.report.svg_plots import Series, lines
+from transfer.artifacts import Images, PseudoLabels
+from transfer.numerics.cluster_agreement import contingency
+from transfer.report.collect import FinishedStage, ReportData
+from transfer.report.image_sheets import GAP, ODD, Color, EncodedImage, encode_image, sheet, tile
+from transfer.report.members import (
+    HiddenMembers,
+    group_by_name,
+    hidden_members,
+    random_rows,
+    sample_members,
+)
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
-TILES, COLUMNS, SIDE = 12, 6, 56  # pictures of a cluster
-GROUP = 4  # clusters of a kind
-ALL = 8  # so many clusters are all shown
-TOLD = 3  # classes of a cluster that are named
-LINES = 8  # sizes in one plot
+TILES, COLUMNS, SIDE = 12, 6, 56  # images of a cluster; of a row; px of one
+FULL_WIDTH = COLUMNS * (SIDE + GAP) - GAP  # px of a montage
+GROUP_SIZE = 4  # clusters of a group
+SMALL_CLUSTERING = 8  # clusters, up to which all are shown
 
 
-@dataclass
+@dataclass(frozen=True)
 class ClusterView:
-    """One cluster: how large, of which classes (name and count, the most frequent first), and its nearest images."""
+    """A cluster with its classes (name and count, the most frequent first) and its montage."""
 
     number: int
     size: int
     classes: list[tuple[str, int]]
-    purity: float | None
+    purity: float | None  # percent; None without true labels
     picture: EncodedImage
 
 
-@dataclass
-class ClusterTable:
-    """Pseudo-labels joined with their images by id. `order`: rows by label, each label's nearest first."""
+@dataclass(frozen=True)
+class ClusterGroup:
+    """Clusters with a common title."""
 
-    labels: numpy.ndarray
-    clusters: numpy.ndarray  # label -> the cluster's number
-    rows: numpy.ndarray  # of the packed images
-    order: numpy.ndarray
-    starts: numpy.ndarray
-    true: numpy.ndarray | None  # -1 where not known
+    title: str
+    clusters: list[ClusterView]
+
+
+@dataclass(frozen=True)
+class Montage:
+    """The clusters of a stage."""
+
+    stage: FinishedStage
+    image_set: str
+    is_labeled: bool
+    groups: list[ClusterGroup]
+    count: int  # clusters with images
+
+
+@dataclass(frozen=True)
+class MontageSection:
+    """The montages of the section."""
+
+    montages: list[Montage]
+    hidden: HiddenMembers | None
+
+
+@dataclass(frozen=True)
+class ClusterTable:
+    """Pseudo-labels joined with the packed images by id."""
+
+    labels: numpy.ndarray  # (N,) the pseudo-label of each row
+    clusters: numpy.ndarray  # (labels,) the number of the cluster of each label
+    image_rows: numpy.ndarray  # (N,) rows of the packed images; -1 where an image is missing
+    order: numpy.ndarray  # rows by label, the nearest to the centroid first
+    starts: numpy.ndarray  # (labels + 1,) where each label starts in `order`
+    classes: numpy.ndarray | None  # (N,) true class, -1 where unknown; None without true labels
 
     @property
     def sizes(self) -> numpy.ndarray:
+        """(labels,) images of each label."""
         return np.diff(self.starts)
 
     def nearest(self, label: int, count: int) -> numpy.ndarray:
+        """The rows of a label that are nearest to its centroid."""
         return self.order[self.starts[label] : self.starts[label + 1]][:count]
 
-
-def montages(report: ReportData) -> dict[str, Any]:
-    """Some members' clusters, by groups; which members are left out, and how to see them."""
-    shown, others = [], []
-    for members in by_name(report.of(PseudoLabels)).values():
-        some, more = chosen(members)
-        shown += some
-        others += more
-    found = []
-    for one in shown:
-        with report.reading(one):
-            if (made := _montage(report, one)) is not None:
-                found.append(made)
-    return {
-        "members": found,
-        "full": COLUMNS * (SIDE + GAP) - GAP,
-        "left_out": left_out(report, others),
-    }
+    def class_counts(self, class_count: int) -> numpy.ndarray | None:
+        """(labels, classes) images of each class; None without true labels."""
+        if self.classes is None:
+            return None
+        counts = np.zeros((len(self.sizes), class_count), np.int64)
+        known = self.order[self.classes[self.order] >= 0]
+        if len(known):
+            # It ends at the last label and class with an image.
+            present = contingency(self.classes[known], self.labels[known])
+            counts[: present.shape[0], : present.shape[1]] = present
+        return counts
 
 
-def _montage(report: ReportData, one: ReportStage) -> dict[str, Any] | None:
-    pack = report.images_of(one.planned)
+def montage_section(report: ReportData) -> MontageSection:
+    """The clusters of a sample of the members of each stage."""
+    montages, hidden = [], []
+    for members in group_by_name(report.finished(PseudoLabels)).values():
+        shown, others = sample_members(members)
+        hidden += others
+        for stage in shown:
+            with report.reading(stage):
+                montage = _montage(report, stage)
+                if montage is not None:
+                    montages.append(montage)
+    return MontageSection(montages, hidden_members(report, hidden))
+
+
+def _montage(report: ReportData, stage: FinishedStage) -> Montage | None:
+    pack = report.images_of(stage.planned)
     if pack is None:
         return None
-    images = report.opened(pack)
-    table = _joined(one.checked("labels.h5"), images)
+    images = report.open_images(pack)
+    table = _cluster_table(stage.checked(PseudoLabels, "labels.h5"), images)
     if not len(table.order):
         return None
-    counts = _contingency(table, len(images.classes))
-    groups = [
-        {
-            "title": title,
-            "clusters": [
-                _cluster(images, table, counts, label) for label in labels if table.sizes[label]
-            ],
-        }
-        for title, labels in _groups(table.sizes, counts)
-        if labels
-    ]
-    return {
-        "found": one,
-        "set": pack.label,
-        "labeled": counts is not None,
-        "groups": groups,
-        "count": len(table.sizes),
-    }
+    counts = table.class_counts(len(images.classes))
+    groups = []
+    for title, labels in _groups(table.sizes, counts):
+        if labels:
+            clusters = [
+                _cluster_view(images, table, counts, label)
+                for label in labels
+                if table.sizes[label]
+            ]
+            groups.append(ClusterGroup(title, clusters))
+    return Montage(stage, pack.label, counts is not None, groups, len(table.sizes))
 
 
-def _joined(labels: PseudoLabels, images: Images) -> ClusterTable:
-    place = {name: row for row, name in enumerate(images.ids)}
-    rows = np.array([place.get(name, -1) for name in labels.ids], dtype=np.int64)
+def _cluster_table(labels: PseudoLabels, images: Images) -> ClusterTable:
+    image_rows = {name: row for row, name in enumerate(images.ids)}
+    rows = np.array([image_rows.get(name, -1) for name in labels.ids], dtype=np.int64)
     order = np.lexsort((labels.table.read("distance"), labels.labels))
     order = order[rows[order] >= 0]
     starts = np.searchsorted(labels.labels[order], np.arange(labels.count + 1))
-    true = None
+    classes = None
     if images.labels is not None and len(images.classes):
-        true = np.where(rows >= 0, images.labels[np.maximum(rows, 0)], -1)
-    return ClusterTable(labels.labels, labels.cluster_ids, rows, order, starts, true)
-
-
-def _contingency(table: ClusterTable, classes: int) -> numpy.ndarray | None:
-    """(labels, classes) how many images of each class each label has; None without true labels."""
-    if table.true is None:
-        return None
-    known = table.order[table.true[table.order] >= 0]
-    pairs = table.labels[known] * classes + table.true[known]
-    return np.bincount(pairs, minlength=len(table.sizes) * classes).reshape(-1, classes)
+        classes = np.where(rows >= 0, images.labels[np.maximum(rows, 0)], -1)
+    return ClusterTable(labels.labels, labels.cluster_ids, rows, order, starts, classes)
 
 
 def _groups(sizes: numpy.ndarray, counts: numpy.ndarray | None) -> list[tuple[str, list[int]]]:
     """Titles, and the labels to show under each."""
+    is_small = len(sizes) <= SMALL_CLUSTERING
     largest = np.lexsort((np.arange(len(sizes)), -sizes))
     if counts is None:
-        if len(sizes) <= ALL:
+        if is_small:
             return [("All clusters, the largest first", largest.tolist())]
-        told = [
-            ("The largest", largest[:GROUP].tolist()),
-            ("The smallest", largest[::-1][:GROUP].tolist()),
-        ]
+        rankings = {"The largest": largest, "The smallest": largest[::-1]}
     else:
-        total = np.maximum(1, counts.sum(1))
-        share = counts / total[:, None]
-        purity, entropy = share.max(1), -(share * np.log(np.where(share > 0, share, 1))).sum(1)
-        # A cluster of two images is pure by chance, or wholly confused.
-        enough = np.flatnonzero(sizes >= min(TILES, np.median(sizes)))
-        purest = enough[np.lexsort((-sizes[enough], -purity[enough]))]
-        if len(sizes) <= ALL:
+        shares = counts / np.maximum(1, counts.sum(1))[:, None]
+        purity = shares.max(1)
+        entropy = -(shares * np.log(np.where(shares > 0, shares, 1))).sum(1)
+        if is_small:
             return [("All clusters, the purest first", np.lexsort((-sizes, -purity)).tolist())]
-        confused = enough[np.lexsort((-sizes[enough], -entropy[enough]))]
-        told = [
-            ("The purest", purest[:GROUP].tolist()),
-            ("The largest", largest[:GROUP].tolist()),
-            ("The most confused", confused[:GROUP].tolist()),
-        ]
-    seen = {label for _, labels in told for label in labels}
-    rest = [label for label in range(len(sizes)) if label not in seen]
-    return [*told, ("At random", [rest[i] for i in drawn(len(rest), GROUP)])]
+        # Small clusters are pure, or confused, by chance.
+        ranked = np.flatnonzero(sizes >= min(TILES, np.median(sizes)))
+        purest = ranked[np.lexsort((-sizes[ranked], -purity[ranked]))]
+        confused = ranked[np.lexsort((-sizes[ranked], -entropy[ranked]))]
+        rankings = {"The purest": purest, "The largest": largest, "The most confused": confused}
+    groups = [(title, ranking[:GROUP_SIZE].tolist()) for title, ranking in rankings.items()]
+    shown = {label for _, labels in groups for label in labels}
+    rest = [label for label in range(len(sizes)) if label not in shown]
+    return [*groups, ("At random", [rest[row] for row in random_rows(len(rest), GROUP_SIZE)])]
 
 
-def _cluster(
+def _cluster_view(
     images: Images, table: ClusterTable, counts: numpy.ndarray | None, label: int
 ) -> ClusterView:
+    """The view of a cluster.
+
+    Args:
+        images: the packed images.
+        table: all pseudo-labels.
+        counts: (labels, classes) images of each class; None without true labels.
+        label: the label of the cluster.
+    """
     rows = table.nearest(label, TILES)
-    rows = rows[: len(rows) - len(rows) % 2] if len(rows) > COLUMNS else rows  # two full rows
-    classes: list[tuple[str, int]] = []
-    purity, frames = None, [None] * len(rows)
-    if counts is not None:
-        ranked = np.argsort(-counts[label], kind="stable")
-        classes = [(images.classes[i], int(counts[label, i])) for i in ranked if counts[label, i]]
-        purity = float(counts[label].max() / max(1, counts[label].sum()))
-        frames = [ODD if table.true[row] not in (-1, ranked[0]) else None for row in rows]
-    names = (
-        []
-        if table.true is None
-        else [images.classes[i] if i >= 0 else "unknown" for i in table.true[rows]]
-    )
-    number = int(table.clusters[label])
-    alt = f"cluster {number}: the {len(rows)} images nearest to its centroid" + (
-        f", of the classes {', '.join(names)}" if names else ""
-    )
-    columns = len(rows) if len(rows) <= COLUMNS else len(rows) // 2
-    tiles = [tile(images, row, SIDE) for row in table.rows[rows]]
-    return ClusterView(
-        number,
-        int(table.sizes[label]),
-        classes,
-        purity,
-        picture(sheet(tiles, columns, frames), alt),
-    )
-
-
-def sizes(report: ReportData) -> list[dict[str, Any]]:
-    """For each clustering stage, the sizes of its clusters from the largest on, a line a member."""
-    found = []
-    for name, members in by_name(report.of(Clusters)).items():
-        some, more = chosen(members, LINES)
-        series, even = [], []
-        for one, told in zip(some, apart([one.planned for one in some]), strict=True):
-            with report.reading(one):
-                values = np.sort(one.checked("clusters.h5").sizes)[::-1]
-                series.append(Series(told, np.arange(1, len(values) + 1).tolist(), values.tolist()))
-                even.append(values.mean())
-        level = (
-            ("all of one size", float(even[0]))
-            if even and len({round(one, 6) for one in even}) == 1
-            else None
-        )
-        plot: Markup = lines(
-            f"sizes of the clusters of {name}",
-            series,
-            "cluster, from the largest",
-            "images",
-            level=level,
-            floor=0.0,
-            steps=True,
-        )
-        if plot:
-            found.append(
-                {"name": name, "members": some, "plot": plot, "left_out": left_out(report, more)}
-            )
-    return found
+    if len(rows) > COLUMNS:  # an even number fills two rows
+        rows = rows[: len(rows) - len(rows) % 2]
+    columns = len(rows) // 2 if len(rows) > COLUMNS else len(rows)
+    number, classes, purity = int(table.clusters[label]), [], None
+    frames: list[Color | None] = [None] * len(rows)
+    alt = f"cluster {number}: the {len(rows)} images nearest to its centroid"
+    if counts is not None and table.classes is not None:
+        ranking = np.argsort(-counts[label], kind="stable")
+        classes = [(images.classes[i], int(counts[label, i])) for i in ranking if counts[label, i]]
+        purity = 100.0 * float(counts[label].max() / max(1, counts[label].sum()))
+        true = table.classes[rows]
+        frames = [None if name in (-1, ranking[0]) else ODD for name in true]
+        names = [images.classes[i] if i >= 0 else "unknown" for i in true]
+        alt += f", of the classes {', '.join(names)}"
+    tiles = [tile(images, row, SIDE) for row in table.image_rows[rows]]
+    picture = encode_image(sheet(tiles, columns, frames), alt)
+    return ClusterView(number, int(table.sizes[label]), classes, purity, picture)

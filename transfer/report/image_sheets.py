@@ -1,4 +1,4 @@
-"""Pictures inside the page: sheets of small images and of filters, as data that the page itself carries."""
+"""Sheets of small images and of filters, encoded into the page itself."""
 
 from __future__ import annotations
 
@@ -17,16 +17,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
     from torch import Tensor
 
+Color = tuple[int, int, int]
+
 QUALITY = 78  # of JPEG
 GAP, FRAME = 2, 2  # px between tiles, and of a frame
-GROUND = (128, 128, 128)  # neither white nor black: the page may be either
-ODD = (226, 100, 0)  # the frame of an image that is not what most beside it are
-LIKE = (0, 158, 115)  # and of one that is; told apart by color-blind people too
+FILTER_GAP = 6  # px between filters
+FILTER_SIDE = 24  # px: smaller filters are enlarged up to it
+BACKGROUND: Color = (128, 128, 128)  # fits a light and a dark page
+ODD: Color = (226, 100, 0)  # frames an image of another class
+LIKE: Color = (0, 158, 115)  # frames an image of the same class; distinct for color-blind readers
 
 
 @dataclass(frozen=True)
 class EncodedImage:
-    """An image of the page: its data, its size in px, and what it says to who cannot see it."""
+    """An image of the page: a data URL, its size in px, and its alternative text."""
 
     data: str
     width: int
@@ -34,86 +38,109 @@ class EncodedImage:
     alt: str
 
 
-def picture(image: Image, alt: str, lossless: bool = False) -> EncodedImage:
-    """Photographs as JPEG, drawings of single pixels as PNG."""
+def encode_image(image: Image, alt: str, lossless: bool = False) -> EncodedImage:
+    """Encode an image for the page.
+
+    Args:
+        image: the image.
+        alt: the text for readers who cannot see it.
+        lossless: PNG, for drawings of single pixels, instead of JPEG.
+    """
     file = io.BytesIO()
     if lossless:
         image.save(file, format="PNG", optimize=True)
     else:
-        image.convert("RGB").save(
-            file, format="JPEG", quality=QUALITY, optimize=True, progressive=True
-        )
+        image = image.convert("RGB")
+        image.save(file, format="JPEG", quality=QUALITY, optimize=True, progressive=True)
     kind = "png" if lossless else "jpeg"
     data = f"data:image/{kind};base64,{base64.b64encode(file.getvalue()).decode('ascii')}"
     return EncodedImage(data, *image.size, alt)
 
 
 def tile(images: Images, row: int, side: int) -> numpy.ndarray:
-    """(side, side, 3) uint8 of a packed image; Damaged where it cannot be decoded."""
+    """Return (side, side, 3) uint8 of a packed image.
+
+    Args:
+        images: the packed images.
+        row: of the image; CorruptArtifact where it cannot be decoded.
+        side: in px.
+    """
     from PIL import Image
 
     try:
-        found = Image.fromarray(np.ascontiguousarray(images.picture(int(row))))
+        image = Image.fromarray(np.ascontiguousarray(images.picture(int(row))))
     except OSError as error:
         raise CorruptArtifact(
             images.folder, f"image {images.ids[row]} cannot be read ({error})"
         ) from error
-    return np.asarray(
-        found.resize((side, side), Image.Resampling.BILINEAR if side < found.width else 0)
-    )
+    resampling = Image.Resampling.BILINEAR if side < image.width else Image.Resampling.NEAREST
+    return np.asarray(image.resize((side, side), resampling))
 
 
 def sheet(
     tiles: Sequence[numpy.ndarray],
     columns: int,
-    frames: Sequence[tuple[int, int, int] | None] = (),
+    frames: Sequence[Color | None] = (),
     gap: int = GAP,
-    frame: int = FRAME,
+    frame_width: int = FRAME,
 ) -> Image:
-    """Tiles (h, w, 3) uint8 of one size in rows of `columns`, some of them in a colored frame."""
+    """Arrange tiles in rows.
+
+    Args:
+        tiles: (h, w, 3) uint8, all of one size.
+        columns: the tiles of a row.
+        frames: the color of each tile's frame; None for no frame.
+        gap: px between tiles.
+        frame_width: px of a frame.
+    """
     from PIL import Image
 
-    high, wide = tiles[0].shape[:2]
+    height, width = tiles[0].shape[:2]
     rows = -(-len(tiles) // columns)
     columns = min(columns, len(tiles))
-    ground = np.zeros((rows * (high + gap) - gap, columns * (wide + gap) - gap, 4), np.uint8)
-    ground[..., :3] = GROUND  # for JPEG, which knows no transparency
-    for number, one in enumerate(tiles):
-        y, x = (high + gap) * (number // columns), (wide + gap) * (number % columns)
-        ground[y : y + high, x : x + wide, :3] = one
-        ground[y : y + high, x : x + wide, 3] = 255
-        if number < len(frames) and frames[number] is not None:
-            inside = np.s_[y + frame : y + high - frame, x + frame : x + wide - frame]
-            shown = ground[inside].copy()
-            ground[y : y + high, x : x + wide] = (*frames[number], 255)
-            ground[inside] = shown
-    return Image.fromarray(ground)
+    shape = (rows * (height + gap) - gap, columns * (width + gap) - gap, 4)
+    canvas = np.zeros(shape, np.uint8)
+    canvas[..., :3] = BACKGROUND  # for JPEG, which has no transparency
+    for number, pixels in enumerate(tiles):
+        y, x = (height + gap) * (number // columns), (width + gap) * (number % columns)
+        cell = canvas[y : y + height, x : x + width]
+        cell[..., :3], cell[..., 3] = pixels, 255
+        color = frames[number] if number < len(frames) else None
+        if color is not None:
+            inside = np.s_[frame_width : height - frame_width, frame_width : width - frame_width]
+            content = cell[inside].copy()
+            cell[:] = (*color, 255)
+            cell[inside] = content
+    return Image.fromarray(canvas)
 
 
-def stretched(batch: Tensor, side: int) -> list[numpy.ndarray]:
-    """(B, 3, h, w) of any range to B tiles of `side` px, each over its own range, as `transfer show --batch` has it."""
+def stretched_tiles(batch: Tensor, side: int) -> list[numpy.ndarray]:
+    """(B, 3, h, w) of any range to B tiles of `side` px, each stretched to its own range."""
     batch = batch.float()
     low, high = batch.amin((1, 2, 3), keepdim=True), batch.amax((1, 2, 3), keepdim=True)
-    shown = (batch - low) / (high - low).clamp(min=1e-6)
-    shown = (
-        F.interpolate(shown, size=side, mode="area")
-        if shown.shape[-1] > side
-        else F.interpolate(shown, size=side)
-    )
-    return list((shown * 255).round().byte().permute(0, 2, 3, 1).numpy())
+    scaled = (batch - low) / (high - low).clamp(min=1e-6)
+    mode = "area" if scaled.shape[-1] > side else "nearest"
+    scaled = F.interpolate(scaled, size=side, mode=mode)
+    return list((scaled * 255).round().byte().permute(0, 2, 3, 1).numpy())
 
 
-def filters(weight: Tensor, columns: int = 8, most: int = 64) -> Image:
-    """(N, 3 or 1, h, w) first weights as a sheet, each filter over its own range around zero, in whole pixels."""
-    weight = weight[:most].float()
-    reach = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
-    shown = ((weight / reach + 1) * 127.5).round().byte()
-    shown = shown.expand(-1, 3, -1, -1) if shown.shape[1] == 1 else shown
-    times = max(1, 24 // max(shown.shape[-2:]))
-    shown = shown.repeat_interleave(times, 2).repeat_interleave(times, 3)
-    return sheet(list(shown.permute(0, 2, 3, 1).numpy()), columns, gap=6)
+def filter_sheet(weight: Tensor, columns: int = 8, limit: int = 64) -> Image:
+    """The filters of a first convolution, each scaled to its own range; gray is zero.
+
+    Args:
+        weight: (N, 3 or 1, h, w).
+        columns: the filters of a row.
+        limit: the filters that are drawn, at most.
+    """
+    weight = weight[:limit].float()
+    largest = weight.abs().amax((1, 2, 3), keepdim=True).clamp(min=1e-12)
+    pixels = ((weight / largest + 1) * 127.5).round().byte()
+    pixels = pixels.expand(-1, 3, -1, -1) if pixels.shape[1] == 1 else pixels
+    scale = max(1, FILTER_SIDE // max(pixels.shape[-2:]))
+    pixels = pixels.repeat_interleave(scale, 2).repeat_interleave(scale, 3)
+    return sheet(list(pixels.permute(0, 2, 3, 1).numpy()), columns, gap=FILTER_GAP)
 
 
-def stacked(rows: Sequence[numpy.ndarray]) -> Tensor:
-    """Pictures (h, w, 3) uint8 as a batch (B, 3, h, w)."""
-    return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2)
+def image_batch(tiles: Sequence[numpy.ndarray]) -> Tensor:
+    """Images (h, w, 3) uint8 as a batch (B, 3, h, w)."""
+    return torch.from_numpy(np.stack(tiles)).permute(0, 3, 1, 2)

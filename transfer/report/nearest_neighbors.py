@@ -1,120 +1,152 @@
-"""Nearest neighbors: what retrieval found, or where nothing retrieved, what features in the store lie nearest."""
+"""Nearest neighbors: the pictures of retrieval stages, or neighbors of stored features."""
 
 from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from transfer.artifacts import Features, Scores
+from transfer.artifacts.images import Images
 from transfer.errors import CorruptArtifact
-from transfer.report.collect import ReportData, ReportStage, chosen, left_out, spread
-from transfer.report.image_sheets import LIKE, ODD, EncodedImage, picture, sheet, tile
+from transfer.report.collect import FinishedStage, ReportData
+from transfer.report.image_sheets import LIKE, ODD, Color, EncodedImage, encode_image, sheet, tile
+from transfer.report.members import (
+    HiddenMembers,
+    even_rows,
+    hidden_members,
+    sample_members,
+)
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     import numpy
 
 PICTURE = "nearest.png"
-WIDE = 1000  # px of retrieval's picture on the page
+PICTURE_WIDTH = 1000  # px of a retrieval picture on the page
 QUERIES, NEAREST, SIDE = 6, 7, 72
-VALUES = 1 << 26  # of features that are read at most: a page must not wait for what a large set has
+FRAME_WIDTH = 4
+MAX_VALUES = 1 << 26  # of features that are read, so that a large set does not delay the page
+LEAST_ROWS = 1000  # that are read in any case
 
 
-def neighbors(report: ReportData) -> dict[str, Any]:
-    """Pictures with the stage that each comes from; retrieval's own, or a row a query of features that are there."""
-    retrieved = [one for one in report.of(Scores) if PICTURE in one.manifest.files]
-    some, more = chosen(retrieved or _last(report))
-    found = []
-    for one in some:
-        with report.reading(one):
-            made = {"picture": _retrieved(one)} if retrieved else _nearest(report, one)
-            if made is not None:
-                found.append({"found": one, "retrieved": bool(retrieved), **made})
-    return {"pictures": found, "left_out": left_out(report, more)}
+@dataclass(frozen=True)
+class NeighborPicture:
+    """A row for each query: the image and its nearest neighbors."""
+
+    stage: FinishedStage
+    picture: EncodedImage
+    retrieved: bool  # made by a retrieval stage
+    image_set: str = ""
+    searched: int = 0  # rows that were compared, where these are not all
 
 
-def _last(report: ReportData) -> list[ReportStage]:
-    """Features that no other features are made from, of images that are labeled or clustered."""
-    features = report.of(Features)
-    read = {other.key for one in features for other in one.planned.inputs.values()}
-    return [one for one in features if one.planned.key not in read]
+@dataclass(frozen=True)
+class NeighborSection:
+    """The pictures of the section."""
+
+    pictures: list[NeighborPicture]
+    hidden: HiddenMembers | None
 
 
-def _retrieved(one: ReportStage) -> EncodedImage:
+def neighbor_section(report: ReportData) -> NeighborSection:
+    """The pictures of retrieval stages; without any, neighbors of the features in the store."""
+    retrieval = [stage for stage in report.finished(Scores) if PICTURE in stage.manifest.files]
+    shown, others = sample_members(retrieval or _final_features(report))
+    pictures = []
+    for stage in shown:
+        with report.reading(stage):
+            picture = _retrieval_picture(stage) if retrieval else _feature_picture(report, stage)
+            if picture is not None:
+                pictures.append(picture)
+    return NeighborSection(pictures, hidden_members(report, others))
+
+
+def _final_features(report: ReportData) -> list[FinishedStage]:
+    """Features from which no other features are made."""
+    features = report.finished(Features)
+    sources = {planned.key for stage in features for planned in stage.planned.inputs.values()}
+    return [stage for stage in features if stage.planned.key not in sources]
+
+
+def _retrieval_picture(stage: FinishedStage) -> NeighborPicture:
     from PIL import Image
 
-    folder = one.checked(PICTURE).folder
+    folder = stage.checked(Scores, PICTURE).folder
     try:
         with Image.open(io.BytesIO((folder / PICTURE).read_bytes()), formats=("PNG",)) as image:
-            image.thumbnail((WIDE, 4 * WIDE))
-            made = image.convert("RGB")
+            image.thumbnail((PICTURE_WIDTH, 4 * PICTURE_WIDTH))
+            picture = image.convert("RGB")
     except OSError as error:
         raise CorruptArtifact(folder, f"{PICTURE} cannot be read ({error})") from error
-    return picture(
-        made, f"a row a query of {one.label}: the image, and the training images nearest to it"
-    )
+    alt = f"{stage.label}: each row shows a query and the training images nearest to it"
+    return NeighborPicture(stage, encode_image(picture, alt), retrieved=True)
 
 
-def _nearest(report: ReportData, one: ReportStage) -> dict[str, Any] | None:
-    """A row a query: the image and those whose features lie nearest by cosine."""
-    pack = report.images_of(one.planned)
+def _feature_picture(report: ReportData, stage: FinishedStage) -> NeighborPicture | None:
+    """Queries with their neighbors by cosine similarity; None where no image is packed."""
+    pack = report.images_of(stage.planned)
     if pack is None:
         return None
-    images, features = report.opened(pack), one.checked("features.h5")
-    place = {name: row for row, name in enumerate(images.ids)}
-    most = max(1000, VALUES // features.shape[1])
-    rows = [place.get(name, -1) for name in features.ids[:most]]
-    asked = [row for row in spread(len(rows), QUERIES) if rows[row] >= 0]
-    if not asked:
+    images = report.open_images(pack)
+    features = stage.checked(Features, "features.h5")
+    limit = max(LEAST_ROWS, MAX_VALUES // features.shape[1])
+    image_rows = {name: row for row, name in enumerate(images.ids)}
+    rows = [image_rows.get(name, -1) for name in features.ids[:limit]]
+    queries = [query for query in even_rows(len(rows), QUERIES) if rows[query] >= 0]
+    if not queries:
         return None
-    ranked = _ranked(features, asked, len(rows))
-    tiles, frames = [], []
-    for query, order in zip(asked, ranked, strict=True):
-        near = [row for row in order if row != query and rows[row] >= 0][:NEAREST]
-        tiles += [tile(images, rows[row], SIDE) for row in (query, *near)]
-        true = images.labels
-        known = true is not None and true[rows[query]] >= 0
-        frames += [
-            None,
-            *(
-                (LIKE if true[rows[row]] == true[rows[query]] else ODD) if known else None
-                for row in near
-            ),
-        ]
-        tiles += [np.full((SIDE, SIDE, 3), 128, np.uint8)] * (NEAREST - len(near))
-        frames += [None] * (NEAREST - len(near))
-    alt = f"a row a query: the image, and the {NEAREST} whose features of {one.label} lie nearest to its own"
-    among = len(rows) if len(rows) < len(features) else 0
-    return {
-        "picture": picture(sheet(tiles, NEAREST + 1, frames, frame=4), alt),
-        "set": pack.label,
-        "among": among,
-    }
+    tiles: list[numpy.ndarray] = []
+    frames: list[Color | None] = []
+    for query, ranking in zip(queries, _rankings(features, queries, len(rows)), strict=True):
+        nearest = [rows[row] for row in ranking if row != query and rows[row] >= 0][:NEAREST]
+        blank = NEAREST - len(nearest)
+        tiles += [tile(images, row, SIDE) for row in (rows[query], *nearest)]
+        tiles += [np.full((SIDE, SIDE, 3), 128, np.uint8)] * blank
+        frames += [None, *_class_frames(images, rows[query], nearest), *[None] * blank]
+    alt = (
+        f"each row shows an image and the {NEAREST} nearest to it by the features of {stage.label}"
+    )
+    picture = sheet(tiles, NEAREST + 1, frames, frame_width=FRAME_WIDTH)
+    searched = len(rows) if len(rows) < len(features) else 0
+    return NeighborPicture(stage, encode_image(picture, alt), False, pack.label, searched)
 
 
-def _ranked(features: Features, asked: list[int], most: int) -> numpy.ndarray:
-    """(queries, n) of the first `most` rows, the most similar first; block by block, so that memory does not grow."""
-    queries = np.zeros((len(asked), features.shape[1]), np.float32)
-    for start, block in _first(features, most):
-        for place, row in enumerate(asked):
+def _class_frames(images: Images, query: int, rows: list[int]) -> list[Color | None]:
+    """A color for each row: whether it has the class of the query; None where that is unknown."""
+    labels = images.labels
+    if labels is None or labels[query] < 0:
+        return [None] * len(rows)
+    return [LIKE if labels[row] == labels[query] else ODD for row in rows]
+
+
+def _rankings(features: Features, queries: list[int], limit: int) -> numpy.ndarray:
+    """(queries, n) of the first `limit` rows, the most similar first.
+
+    It reads block by block, so that memory does not grow with the set.
+    """
+    vectors = np.zeros((len(queries), features.shape[1]), np.float32)
+    for start, block in _blocks(features, limit):
+        for place, row in enumerate(queries):
             if start <= row < start + len(block):
-                queries[place] = block[row - start]
-    queries /= np.maximum(np.linalg.norm(queries, axis=1, keepdims=True), 1e-12)
-    best, rows = np.zeros((len(asked), 0), np.float32), np.zeros((len(asked), 0), np.int64)
-    for start, block in _first(features, most):
+                vectors[place] = block[row - start]
+    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+    best = np.zeros((len(queries), 0), np.float32)
+    rows = np.zeros((len(queries), 0), np.int64)
+    for start, block in _blocks(features, limit):
         block = block / np.maximum(np.linalg.norm(block, axis=1, keepdims=True), 1e-12)
-        best = np.concatenate([best, queries @ block.T], axis=1)
-        rows = np.concatenate(
-            [rows, np.tile(np.arange(start, start + len(block)), (len(asked), 1))], axis=1
-        )
+        block_rows = np.tile(np.arange(start, start + len(block)), (len(queries), 1))
+        best = np.concatenate([best, vectors @ block.T], axis=1)
+        rows = np.concatenate([rows, block_rows], axis=1)
         kept = np.argsort(-best, axis=1, kind="stable")[:, : 4 * NEAREST]
         best, rows = np.take_along_axis(best, kept, 1), np.take_along_axis(rows, kept, 1)
     return rows
 
 
-def _first(features: Features, most: int) -> Iterator[tuple[int, numpy.ndarray]]:
+def _blocks(features: Features, limit: int) -> Iterator[tuple[int, numpy.ndarray]]:
+    """(first row, block) over the first `limit` rows."""
     for start, block in features.blocks():
-        if start >= most:
+        if start >= limit:
             return
-        yield start, block[: most - start]
+        yield start, block[: limit - start]

@@ -1,218 +1,173 @@
-"""The page: gather, draw, fill the template. One file that loads nothing from anywhere."""
+"""The page: one HTML file without any resource from elsewhere."""
 
 from __future__ import annotations
 
 import itertools
-import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from markupsafe import Markup, escape
 
 from transfer.api import Pipeline
-from transfer.artifacts import Scores
-from transfer.comparison.render import count_text
+from transfer.comparison.figures import percent
 from transfer.errors import TransferError
 from transfer.execution.expectation import verdicts
-from transfer.report import cluster_montages, nearest_neighbors, pipeline_graph, scores, training
-from transfer.report.collect import ReportData, ReportStage, by_name
+from transfer.report.cluster_montages import FULL_WIDTH, montage_section
+from transfer.report.cluster_sizes import size_plots
+from transfer.report.collect import ReportData, ReportStage
+from transfer.report.comparison_tables import compare_report, comparison_tables
+from transfer.report.first_filters import first_filters
+from transfer.report.label_curves import label_curves
+from transfer.report.members import group_by_name
+from transfer.report.nearest_neighbors import neighbor_section
+from transfer.report.pipeline_graph import pipeline_svg
+from transfer.report.probe_plots import probe_plots
+from transfer.report.provenance import stage_provenance
+from transfer.report.training import previews, training_curves
 from transfer.utils.formatting import duration, file_size
 from transfer.utils.paths import check_output_folder
 from transfer.version import __version__
 
-HERE = Path(__file__).parent
-MISSING = 30  # lines that say what is not there
-BEST = 6  # figures at the head of the page
+FOLDER = Path(__file__).parent
+MAX_PENDING_LINES = 30
+MAX_BEST = 6  # figures at the top of the page
 
 
 @dataclass(frozen=True)
-class Written:
-    """What became of a report: where it lies, how large it is, what could not be read."""
+class WrittenReport:
+    """A report that was written; `damaged`: label -> why an artifact is not shown."""
 
     path: Path
     size: int
     damaged: dict[str, str]
 
 
-def write(pipeline: Pipeline, target: Path) -> Written:
-    """Make the page and write it; TransferError where nothing of the pipeline is done."""
+@dataclass(frozen=True)
+class PendingStages:
+    """The stages that are not finished, those with one reason joined, and their command."""
+
+    stages: list[tuple[str, str, str]]  # label, method, reason
+    hidden: int
+    count: int
+    total: int
+    command: str
+
+
+def write(pipeline: Pipeline, target: Path) -> WrittenReport:
+    """Write the page; TransferError where no stage of the pipeline is finished."""
     check_output_folder(target)
     text, damaged = page(pipeline)
     data = text.encode("utf-8")
     target.write_bytes(data)
-    return Written(target, len(data), damaged)
+    return WrittenReport(target, len(data), damaged)
 
 
 def page(pipeline: Pipeline) -> tuple[str, dict[str, str]]:
-    """The whole page, and what of it is damaged and therefore not shown."""
+    """The HTML, and what is damaged and therefore not shown."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     report = ReportData.read(pipeline)
-    if not any(one.made for one in report.methods):
-        lines = [
-            f"{pipeline.plan.file}: nothing of it is made yet, there is nothing to report; to make it:"
-        ]
-        raise TransferError("\n".join([*lines, report.command("run", *report.pipeline.selected)]))
-    comparison, why = scores.compared(report)
-    provenance = [
-        _provenance(report, one) for some in by_name(report.stages).values() for one in some
-    ]
-    told = {
+    if not any(stage.is_finished for stage in report.methods):
+        command = report.command("run", *pipeline.selected)
+        raise TransferError(
+            f"{pipeline.plan.file}: nothing to report, no stage is made yet; make them:\n{command}"
+        )
+    comparison, no_comparison = compare_report(report)
+    members = itertools.chain(*group_by_name(report.stages).values())
+    values = {
         "name": pipeline.plan.name,
         "smoke": pipeline.plan.smoke,
         "version": __version__,
-        "about": about(pipeline.plan.file),
-        "sections": scores.sections(comparison),
-        "why": why,
-        "expected": verdicts(pipeline.store, [one.planned for one in report.stages if one.made]),
-        "most": BEST,
-        "missing": _missing(report),
-        "graph": pipeline_graph.drawing(report),
-        "packs": [one for one in report.stages if one.planned.is_pack],
-        "curves": training.curves(report),
-        "views": training.views(report),
-        "montages": cluster_montages.montages(report),
-        "sizes": cluster_montages.sizes(report),
-        "neighbors": nearest_neighbors.neighbors(report),
-        "filters": training.first_filters(report),
-        "probes": scores.probes(report, comparison),
-        "taught": scores.curves(report),
-        "provenance": provenance,
+        "about": file_comment(pipeline.plan.file),
+        "tables": comparison_tables(comparison),
+        "no_comparison": no_comparison,
+        "expected": verdicts(
+            pipeline.store, [stage.planned for stage in report.stages if stage.is_finished]
+        ),
+        "max_best": MAX_BEST,
+        "pending": _pending_stages(report),
+        "graph": pipeline_svg(report),
+        "packs": [stage for stage in report.stages if stage.planned.is_pack],
+        "curves": training_curves(report),
+        "previews": previews(report),
+        "clusters": montage_section(report),
+        "montage_width": FULL_WIDTH,
+        "sizes": size_plots(report),
+        "neighbors": neighbor_section(report),
+        "filters": first_filters(report),
+        "probes": probe_plots(report, comparison),
+        "label_curves": label_curves(report),
+        "provenance": [stage_provenance(report, stage) for stage in members],
         "compare_command": report.command("compare"),
+        "style": (FOLDER / "page.css").read_text(encoding="utf-8"),
         "duration": duration,
-        "bytes": file_size,
+        "file_size": file_size,
     }
-    told["damaged"] = report.damaged | {
-        one["stage"]: one["why"] for one in (comparison.damaged if comparison else [])
-    }
-    told["style"] = (HERE / "page.css").read_text(encoding="utf-8")
+    # After all sections, which record the damage that they meet.
+    damaged = dict(report.damaged)
+    damaged |= {score.stage: score.reason for score in (comparison.damaged if comparison else ())}
     environment = Environment(
         autoescape=True,
         undefined=StrictUndefined,
-        loader=FileSystemLoader(HERE),
+        loader=FileSystemLoader(FOLDER),
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["code"] = code
-    return environment.get_template("page.html").render(told), told["damaged"]
+    environment.filters["code"] = inline_code
+    environment.filters["percent"] = percent
+    template = environment.get_template("page.html")
+    return template.render(values, damaged=damaged), damaged
 
 
-def about(file: Path) -> list[tuple[str, str]]:
-    """The comment at the head of a pipeline file as (`text` or `code`, words): indented lines are commands."""
+def file_comment(file: Path) -> list[tuple[str, str]]:
+    """The comment at the top of a pipeline file as paragraphs.
+
+    Returns ("text" or "code", words) for each; indented lines are code.
+    """
     try:
-        written = file.read_text(encoding="utf-8-sig").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError):
         return []
-    head = itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), written)
-    told = [
-        line[1:].removeprefix(" ")
-        for line in head
-        if line.startswith("#") and "yaml-language-server" not in line
-    ]
+    head = itertools.takewhile(lambda line: line.startswith("#") or not line.strip(), lines)
     blocks: list[tuple[str, str]] = []
-    for line in told:
-        kind = "code" if line.startswith(" ") else "text"
-        if blocks and blocks[-1][0] == kind and line.strip() and blocks[-1][1]:
-            blocks[-1] = (
-                kind,
-                f"{blocks[-1][1]}{chr(10) if kind == 'code' else ' '}{line.strip()}",
-            )
+    for line in head:
+        if not line.startswith("#") or "yaml-language-server" in line:
+            continue
+        text = line[1:].removeprefix(" ")
+        kind = "code" if text.startswith(" ") else "text"
+        text = text.strip()
+        if text and blocks and blocks[-1][0] == kind and blocks[-1][1]:
+            separator = "\n" if kind == "code" else " "
+            blocks[-1] = (kind, blocks[-1][1] + separator + text)
         else:
-            blocks.append((kind, line.strip()))
+            blocks.append((kind, text))
     return [(kind, text) for kind, text in blocks if text]
 
 
-def code(text: str) -> Markup:
-    """What stands in backticks as code; all of it escaped."""
+def inline_code(text: str) -> Markup:
+    """Escaped text, with what is in backticks as code."""
     return Markup(re.sub("`([^`]+)`", r"<code>\1</code>", str(escape(text))))
 
 
-def _missing(report: ReportData) -> dict[str, Any] | None:
-    """The stages that are not there, why, and the command that makes them."""
-    pending = [one for one in report.methods if not one.made]
+def _pending_stages(report: ReportData) -> PendingStages | None:
+    """The stages that are not finished; None where all are."""
+    pending = [stage for stage in report.methods if not stage.is_finished]
     if not pending:
         return None
-    alike: dict[tuple[str, str, str], list[ReportStage]] = {}
-    for one in pending:
-        alike.setdefault(
-            (one.planned.name, one.planned.uses, one.state.reason or "not made yet"), []
-        ).append(one)
-    told = [
-        (some[0].label if len(some) == 1 else f"{name} ×{len(some)}", uses, why)
-        for (name, uses, why), some in alike.items()
-    ]
-    return {
-        "stages": told[:MISSING],
-        "more": len(told) - MISSING,
-        "count": len(pending),
-        "of": len(report.methods),
-        "command": report.command("run", *report.pipeline.selected),
-    }
-
-
-def _provenance(report: ReportData, one: ReportStage) -> dict[str, Any]:
-    """All that is known of a stage."""
-    identity = one.planned.identity
-    command = report.command("run", *([] if one.planned.is_pack else [one.label]))
-    told: dict[str, Any] = {
-        "found": one,
-        "command": command,
-        "options": _flat(identity["options"]),
-        "inputs": [
-            (name, report.by_key[other.key]) for name, other in one.planned.dependencies.items()
-        ],
-        "seed": identity.get("seed"),
-        "version": identity["version"],
-        "scores": [],
-        "figures": [],
-        "notes": [],
-    }
-    if not one.made:
-        return told
-    figures = one.manifest.figures
-    told["notes"] = one.manifest.notes
-    if issubclass(one.planned.stage.produces, Scores):
-        with report.reading(one):
-            told["scores"] = _scores(one.checked("scores.json").card)
-    if not told["scores"]:
-        told["figures"] = [
-            (name, f"{value:.4g}" if isinstance(value, float) else str(value))
-            for name, value in figures.items()
-        ]
-    return told
-
-
-def _scores(card: dict[str, Any]) -> dict[str, Any]:
-    """Every figure of a score with its interval, the main one first."""
-    main = card.get("main")
-    names = sorted(card["figures"], key=lambda name: name != main)
-    rows = [
-        (name, f"{card['figures'][name]:.2f}", _interval(card.get("intervals", {}).get(name)))
-        for name in names
-    ]
-    counts = count_text(card.get("counts", {}))
-    selected = ", ".join(f"{name}: {value}" for name, value in card.get("selected", {}).items())
-    return {
-        "protocol": card["protocol"],
-        "main": main,
-        "rows": rows,
-        "counts": counts,
-        "selected": selected,
-    }
-
-
-def _interval(span: list[float] | None) -> str:
-    return f"[{span[0]:.2f}, {span[1]:.2f}]" if span else "–"
-
-
-def _flat(value: Any, name: str = "") -> list[tuple[str, str]]:
-    """Options as `backbone.width` and what is given for it."""
-    if isinstance(value, dict) and value:
-        return [
-            one
-            for key, inner in value.items()
-            for one in _flat(inner, f"{name}.{key}" if name else str(key))
-        ]
-    return [(name, json.dumps(value, ensure_ascii=False) if not isinstance(value, str) else value)]
+    groups: dict[tuple[str, str, str], list[ReportStage]] = {}
+    for stage in pending:
+        reason = stage.status.reason or "not made yet"
+        key = (stage.planned.name, stage.planned.uses, reason)
+        groups.setdefault(key, []).append(stage)
+    lines = []
+    for (name, uses, reason), members in groups.items():
+        label = members[0].label if len(members) == 1 else f"{name} ×{len(members)}"
+        lines.append((label, uses, reason))
+    return PendingStages(
+        lines[:MAX_PENDING_LINES],
+        max(0, len(lines) - MAX_PENDING_LINES),
+        len(pending),
+        len(report.methods),
+        report.command("run", *report.pipeline.selected),
+    )

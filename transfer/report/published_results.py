@@ -1,19 +1,24 @@
-"""Published linear probes of AlexNet, layer by layer: drawn only beside what was measured in the same way.
+"""Published linear probes of AlexNet, layer by layer, for plots of the same protocol.
 
-Only rows of Zhang et al.'s own protocol: RotNet's and DeepCluster's tables pool, crop or train differently, which alone
-makes two to four points. The digits are second-hand, and the page says so.
+Only rows of Zhang et al.'s own protocol are here. RotNet's and DeepCluster's tables pool, crop or
+train differently, which alone makes two to four points. The digits are second-hand, and the page
+says so.
 """
 
 from __future__ import annotations
 
+from typing import Any
+
+from transfer.datasets.packed.pack_stage import Pack
 from transfer.stage.base import PlannedStage
 
 PROTOCOL = "linear/zhang2016-v1"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NOTE = (
-    "Published curves (Zhang et al. 2016 and 2017; Noroozi et al. 2017 and 2018; those that they quote) are of AlexNet "
-    "on the same images by the same protocol; theirs has 96, 256, 384, 384 and 256 channels, two groups and local "
-    "response normalization, ours is torchvision's. They are second-hand: check the papers before you quote them."
+    "The published curves (Zhang et al. 2016 and 2017; Noroozi et al. 2017 and 2018; results that "
+    "they quote) are of AlexNet on the same images with the same protocol. Their network has 96, "
+    "256, 384, 384 and 256 channels, two groups and local response normalization; ours is "
+    "torchvision's. The digits are second-hand: check the papers before you quote them."
 )
 IMAGENET = {
     "labels": (19.3, 36.3, 44.2, 48.3, 50.5),
@@ -25,24 +30,21 @@ IMAGENET = {
     "counting": (18.0, 30.6, 34.3, 32.5, 25.7),
     "Jigsaw++ of VGG-16, transferred": (19.2, 32.0, 37.3, 37.1, 34.6),
 }
-CARD, COUNTS = (
-    "imagenet",
-    {"train": 1_281_167, "test": 50_000},
-)  # a tenth of ImageNet is not ImageNet
-PLAIN = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # what the published networks are
+CARD = "imagenet"
+COUNTS = {"train": 1_281_167, "test": 50_000}  # all of ImageNet
+PUBLISHED_OPTIONS = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # of the networks
 
 
-def published(score: PlannedStage, protocol: str) -> dict[str, tuple[float, ...]]:
-    """Name -> a figure for each of LAYERS, where a score is of that protocol, network and images; else nothing."""
-    specs = (planned.stage.backbone_spec() for planned in score.inputs.values())
-    backbone = next(specs, None)
+def published_results(score: PlannedStage[Any], protocol: str) -> dict[str, tuple[float, ...]]:
+    """Name -> a figure for each of LAYERS; empty for another protocol, network or image set."""
+    backbones = [planned.stage.backbone_spec() for planned in score.inputs.values()]
+    backbone = backbones[0] if backbones else None
     if protocol != PROTOCOL or backbone is None or backbone.name != "alexnet":
         return {}
+    if any(getattr(backbone, name) != value for name, value in PUBLISHED_OPTIONS.items()):
+        return {}
     packs = {role: pack.stage for role, pack in score.images.items()}
-    alike = all(getattr(backbone, name) == value for name, value in PLAIN.items())
-    named = all(pack.spec.card == CARD for pack in packs.values())
-    return (
-        IMAGENET
-        if alike and named and {role: pack.count for role, pack in packs.items()} == COUNTS
-        else {}
-    )
+    if {role: pack.count for role, pack in packs.items()} != COUNTS:
+        return {}
+    cards = {pack.spec.card for pack in packs.values() if isinstance(pack, Pack)}
+    return IMAGENET if cards == {CARD} else {}

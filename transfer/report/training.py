@@ -1,218 +1,184 @@
-"""What networks went through: training curves, what they saw, and their first filters before and after."""
+"""Training curves, and previews of the images that a network is trained on."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
 
 from transfer.artifacts import Model
-from transfer.models import Timm
-from transfer.models.build import build_network
-from transfer.report.collect import (
-    ReportData,
-    ReportStage,
-    apart,
-    by_name,
-    chosen,
-    left_out,
-    spread,
+from transfer.report.collect import FinishedStage, ReportData
+from transfer.report.image_sheets import (
+    EncodedImage,
+    encode_image,
+    image_batch,
+    sheet,
+    stretched_tiles,
+    tile,
 )
-from transfer.report.image_sheets import filters, picture, sheet, stacked, stretched, tile
-from transfer.report.svg_plots import Series, legend, lines
-from transfer.stage.context import derived_seed
+from transfer.report.members import (
+    HiddenMembers,
+    even_rows,
+    group_by_name,
+    hidden_members,
+    sample_members,
+    short_labels,
+)
+from transfer.report.svg_plots import LinePlot, Series, legend
 from transfer.transforms.per_image_rng import PerImageRng
-from transfer.utils.lazy_imports import safetensors, torch
+from transfer.utils.lazy_imports import torch
 
-if TYPE_CHECKING:
-    from torch import Tensor
+MAX_CURVES = 40  # lines of a plot
+PREVIEW_IMAGES, PREVIEW_SIDE = 4, 88  # images of a preview, and their px
 
-CURVES = 40  # lines of a plot
-SEEN, SIDE = 4, 88  # images that a network's view is shown of, and their px
+History = list[dict[str, float]]
 
 
-def curves(report: ReportData) -> list[dict[str, Any]]:
-    """For each training stage, a plot for each figure that it told epoch by epoch; a line a member."""
-    found = []
-    for name, members in by_name(report.of(Model)).items():
-        some, more = chosen(members, CURVES)
-        histories = {}
-        for one in some:
-            with report.reading(one):
-                if history := one.checked("history.json").history:
-                    histories[one] = history
+@dataclass(frozen=True)
+class TrainingCurves:
+    """The plots of a training stage, a line for each member."""
+
+    name: str
+    members: list[FinishedStage]
+    plots: list[Markup]
+    legend: Markup
+    hidden: HiddenMembers | None
+
+
+@dataclass(frozen=True)
+class Preview:
+    """Images on their way into a network, a column for each step."""
+
+    name: str
+    stage: FinishedStage
+    image_set: str
+    columns: list[tuple[str, EncodedImage]]
+    members: int
+    error: str  # why there is no preview; empty otherwise
+
+
+def is_accuracy(figure: str) -> bool:
+    """Whether a training figure is an accuracy: recorded from 0 to 1, shown in percent."""
+    return figure == "accuracy" or figure.endswith(" accuracy")
+
+
+def training_curves(report: ReportData) -> list[TrainingCurves]:
+    """For each training stage, a plot of each figure that it recorded after every epoch."""
+    curves = []
+    for name, members in group_by_name(report.finished(Model)).items():
+        shown, others = sample_members(members, MAX_CURVES)
+        histories: dict[FinishedStage, History] = {}
+        for stage in shown:
+            with report.reading(stage):
+                history = stage.checked(Model, "history.json").history
+                if history:
+                    histories[stage] = history
         if not histories:
             continue
-        trained = [one.planned for one in histories]
-        told, colors = apart(trained), apart(trained, without=("seed",))
-        kinds = list(dict.fromkeys(colors))
-        plots = []
-        for figure in _figures(histories.values()):
-            series = [
-                Series(
-                    label,
-                    [entry["epoch"] for entry in history if figure in entry],
-                    [entry[figure] for entry in history if figure in entry],
-                    kind=kind,
-                )
-                for label, kind, history in zip(told, colors, histories.values(), strict=True)
-            ]
-            level = None
-            if figure == "accuracy":
-                levels = {report.chance(one) for one in histories}
-                level = (
-                    ("chance", levels.pop()) if len(levels) == 1 and None not in levels else None
-                )
-            floor = 0.0 if figure == "accuracy" else None
-            plots.append(
-                lines(
-                    f"{figure} of {name}",
-                    series,
-                    "epoch",
-                    figure,
-                    level=level,
-                    floor=floor,
-                    kinds=kinds,
-                )
-            )
-        found.append(
-            {
-                "name": name,
-                "members": list(histories),
-                "plots": plots,
-                "legend": legend(kinds),
-                "left_out": left_out(report, more),
-            }
-        )
-    return found
+        groups = short_labels([stage.planned for stage in histories], excluded=("seed",))
+        plots = [
+            _curve_plot(report, name, figure, histories, groups)
+            for figure in _figures(histories.values())
+        ]
+        key = legend(list(dict.fromkeys(groups)))
+        hidden = hidden_members(report, others)
+        curves.append(TrainingCurves(name, list(histories), plots, key, hidden))
+    return curves
 
 
-def _figures(histories: Any) -> list[str]:
-    """Loss and accuracy first."""
-    names = dict.fromkeys(
-        name for history in histories for entry in history for name in entry if name != "epoch"
+def _curve_plot(
+    report: ReportData,
+    name: str,
+    figure: str,
+    histories: dict[FinishedStage, History],
+    groups: Sequence[str],
+) -> Markup:
+    """The plot of a figure over the epochs.
+
+    Args:
+        report: all stages.
+        name: of the training stage.
+        figure: the figure.
+        histories: member -> its epochs.
+        groups: the color of each member: its variables without the seed.
+    """
+    scale = 100.0 if is_accuracy(figure) else 1.0
+    labels = short_labels([stage.planned for stage in histories])
+    series = []
+    for label, group, history in zip(labels, groups, histories.values(), strict=True):
+        entries = [entry for entry in history if figure in entry]
+        epochs = [entry["epoch"] for entry in entries]
+        values = [scale * entry[figure] for entry in entries]
+        series.append(Series(label, epochs, values, group=group))
+    chances = {report.chance(stage) for stage in histories} if figure == "accuracy" else set()
+    chance = chances.pop() if len(chances) == 1 else None
+    plot = LinePlot(
+        f"{figure} of {name}",
+        "epoch",
+        f"{figure}, %" if is_accuracy(figure) else figure,
+        level=None if chance is None else ("chance", scale * chance),
+        floor=0.0 if is_accuracy(figure) else None,
+        groups=list(dict.fromkeys(groups)),
     )
+    return plot.draw(series)
+
+
+def _figures(histories: Iterable[History]) -> list[str]:
+    """The names of all figures, loss and accuracy first."""
+    entries = [entry for history in histories for entry in history]
+    names = dict.fromkeys(name for entry in entries for name in entry if name != "epoch")
     return sorted(names, key=lambda name: (name != "loss", name != "accuracy"))
 
 
-def views(report: ReportData) -> list[dict[str, Any]]:
-    """For each stage that trains on images, what its network sees of a few; once for all members of one method."""
-    found = []
+def previews(report: ReportData) -> list[Preview]:
+    """For each method that trains on images, what the network sees of a few of them."""
+    stages = []
     for name, members in _by_method(report).items():
-        one = members[0]
-        pack = report.images_of(one.planned)
-        if pack is None or not one.planned.stage.has_preview():
+        stage = members[0]
+        pack = report.images_of(stage.planned)
+        if pack is None or not stage.planned.stage.has_preview():
             continue
         with report.reading(pack):
-            images = report.opened(pack)
-            rows = spread(len(images), SEEN)
-            batch = stacked([tile(images, row, images.size) for row in rows])
-            pictures, why = [], ""
-            try:
-                with torch.inference_mode():
-                    columns = one.planned.stage.preview(
-                        batch, PerImageRng(one.planned.seed, torch.tensor(rows))
-                    )
-                for caption, seen in columns.items():
-                    alt = f"{len(seen)} images as {name} has them: {caption}"
-                    pictures.append((caption, picture(sheet(stretched(seen, SIDE), 1), alt)))
-            except (
-                Exception
-            ) as error:  # a stranger's code; the rest of the page does not depend on it
-                why = f"{type(error).__name__}: {error}"
-            found.append(
-                {
-                    "name": name,
-                    "found": one,
-                    "set": pack.label,
-                    "columns": pictures,
-                    "count": len(members),
-                    "why": why,
-                }
-            )
-    return found
+            columns, error = _preview_columns(report, name, stage, pack)
+            stages.append(Preview(name, stage, pack.label, columns, len(members), error))
+    return stages
 
 
-def _by_method(report: ReportData) -> dict[str, list[ReportStage]]:
-    """The members of each stage that learn in one way, by its name; with the method where a stage has several."""
-    found = {}
-    for name, members in by_name(report.of(Model)).items():
-        uses = dict.fromkeys(one.planned.uses for one in members)
-        for method in uses:
-            label = name if len(uses) == 1 else f"{name} ({method})"
-            found[label] = [one for one in members if one.planned.uses == method]
-    return found
+def _preview_columns(
+    report: ReportData, name: str, stage: FinishedStage, pack: FinishedStage
+) -> tuple[list[tuple[str, EncodedImage]], str]:
+    """The columns of a preview, and why there are none.
+
+    Args:
+        report: all stages.
+        name: of the method.
+        stage: whose preview is drawn.
+        pack: its images.
+    """
+    images = report.open_images(pack)
+    rows = even_rows(len(images), PREVIEW_IMAGES)
+    batch = image_batch([tile(images, row, images.size) for row in rows])
+    rng = PerImageRng(stage.planned.seed, torch.tensor(rows))
+    columns = []
+    try:
+        with torch.inference_mode():
+            steps = stage.planned.stage.preview(batch, rng)
+        for caption, step in steps.items():
+            picture = sheet(stretched_tiles(step, PREVIEW_SIDE), 1)
+            alt = f"{len(step)} training images of {name}: {caption}"
+            columns.append((caption, encode_image(picture, alt)))
+    except Exception as error:  # a plug-in's preview must not prevent the report
+        return columns, f"{type(error).__name__}: {error}"
+    return columns, ""
 
 
-def first_filters(report: ReportData) -> list[dict[str, Any]]:
-    """The first convolution of each network, as its seed draws it and as it was learned."""
-    found, drawn = [], {}
-    for name, members in by_name(report.of(Model)).items():
-        some, more = chosen(members)
-        pairs = []
-        for one, told in zip(some, apart([one.planned for one in some]), strict=True):
-            with report.reading(one):
-                if (pair := _pair(one, told, drawn)) is not None:
-                    pairs.append(pair)
-        if pairs:
-            found.append({"name": name, "pairs": pairs, "left_out": left_out(report, more)})
-    return found
-
-
-def _pair(
-    one: ReportStage, told: str, drawn: dict[Any, tuple[str, Tensor] | None]
-) -> dict[str, Any] | None:
-    before = _drawn(one, drawn)
-    after = _first(one, before[0] if before else None)
-    if after is None:
-        return None
-    pair = {"found": one, "told": told, "shape": tuple(after.shape), "shown": min(64, len(after))}
-    trained = bool(one.checked("history.json").history)
-    if trained and before is not None and before[1].shape == after.shape:
-        start = before[1].float()
-        pair["before"] = picture(
-            filters(start), f"first filters of {told} before training", lossless=True
-        )
-        pair["moved"] = float((after.float() - start).norm() / start.norm().clamp(min=1e-12))
-    pair["after"] = picture(
-        filters(after), f"first filters of {told}{' after training' if trained else ''}", True
-    )
-    pair["trained"] = trained
-    return pair
-
-
-def _drawn(
-    one: ReportStage, known: dict[Any, tuple[str, Tensor] | None]
-) -> tuple[str, Tensor] | None:
-    """Name and weights of the first convolution as the stage's seed draws it; None where it starts elsewhere."""
-    backbone = one.planned.stage.backbone_spec()
-    if backbone is None or isinstance(backbone, Timm) or one.planned.stage.starts_from_weights():
-        return None
-    seed = derived_seed(one.planned.seed, "weights")  # as every training stage draws them
-    key = (backbone, seed)
-    if key not in known:
-        state = build_network(backbone, seed).state_dict()
-        known[key] = next(
-            ((name, value.clone()) for name, value in state.items() if _sees(value)), None
-        )
-    return known[key]
-
-
-def _first(one: ReportStage, name: str | None) -> Tensor | None:
-    """The same layer's weights after training; only they are read."""
-    one.checked("model.safetensors", "model.json")
-    with safetensors.safe_open(one.artifact.folder / "model.safetensors", framework="pt") as file:
-        names = (
-            [name]
-            if name
-            else [key for key in file.keys() if len(file.get_slice(key).get_shape()) == 4]
-        )
-        found = [
-            value
-            for value in (file.get_tensor(key) for key in names[:1] if key in file.keys())
-            if _sees(value)
-        ]
-    return found[0] if found else None
-
-
-def _sees(weight: Tensor) -> bool:
-    """Whether it is a convolution of an image, of three channels."""
-    return weight.ndim == 4 and weight.shape[1] in (1, 3) and min(weight.shape[-2:]) > 1
+def _by_method(report: ReportData) -> dict[str, list[FinishedStage]]:
+    """Stage name -> its members; with the method in the name where a stage has several."""
+    groups = {}
+    for name, members in group_by_name(report.finished(Model)).items():
+        methods = dict.fromkeys(stage.planned.uses for stage in members)
+        for method in methods:
+            label = name if len(methods) == 1 else f"{name} ({method})"
+            groups[label] = [stage for stage in members if stage.planned.uses == method]
+    return groups

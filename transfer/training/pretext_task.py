@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, cast
 
 from transfer.artifacts import Model
 from transfer.errors import TransferError
@@ -42,7 +42,7 @@ class Pretext(TrainableStage):
     def backbone_spec(self) -> Backbone:
         return self.backbone
 
-    def network(self, backbone: Network, about: DatasetInfo) -> nn.ModuleDict:
+    def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
         """All that is trained; the entry `backbone` is what is kept afterwards."""
         raise NotImplementedError
 
@@ -77,8 +77,8 @@ class Pretext(TrainableStage):
 
     def run(self, context: StageContext) -> None:
         images = context.images["images"]
-        about = self.dataset_info(context)
-        network = self._build(about, context.seed_for("weights"))
+        dataset = self.dataset_info(context)
+        network = self._build(dataset, context.seed_for("weights"))
         self.begin(network, context)
         history = train(
             context,
@@ -86,7 +86,7 @@ class Pretext(TrainableStage):
             network,
             self._checked_loss,
             images,
-            chance=self.chance(about),
+            chance=self.chance(dataset),
             order=lambda epoch: self.order(network, context, epoch),
             before_epoch=lambda epoch: self.before_epoch(network, context, epoch),
             after_step=lambda share: self.after_step(network, share),
@@ -106,12 +106,12 @@ class Pretext(TrainableStage):
         images = context.images["images"]
         return DatasetInfo(images.size, len(images), len(images.classes))
 
-    def _build(self, about: DatasetInfo, seed: int) -> nn.ModuleDict:
+    def _build(self, dataset: DatasetInfo, seed: int) -> nn.ModuleDict:
         backbone = build_network(self.backbone, seed)
-        backbone.shapes(about.size)
+        backbone.shapes(dataset.size)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            network = self.network(backbone, about)
+            network = self.network(backbone, dataset)
         kept = (
             network["backbone"]
             if isinstance(network, torch.nn.ModuleDict) and "backbone" in network
@@ -150,13 +150,14 @@ def _wrong(found: object) -> str:
     return f"'{bad[0]}', which is no scalar tensor" if bad else ""
 
 
-def backbone_features(backbone: Network, images: Tensor) -> Tensor:
+def backbone_features(backbone: nn.Module, images: Tensor) -> Tensor:
     """(B, D): what a head stands on, the backbone's deepest convolutional layer, flattened."""
-    layer = backbone.spec.default_layer()
+    network = cast("Network", backbone)  # a ModuleDict gives its parts the type nn.Module
+    layer = network.spec.default_layer()
     deepest = (
-        backbone(images)
-        if layer == backbone.layer_names[-1]
-        else backbone.layers(images, [layer])[layer]
+        network(images)
+        if layer == network.layer_names[-1]
+        else network.layers(images, [layer])[layer]
     )
     return deepest.flatten(1)
 

@@ -9,9 +9,9 @@ from transfer.artifacts import Model
 from transfer.models.build import build_network, layer_shapes
 from transfer.stage.backbone_option import BackboneOption
 from transfer.stage.options import option
+from transfer.training.crop_augment import RandomResizedCropAugment
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import shuffled_rows, train
-from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import nn, torch
 
@@ -31,7 +31,7 @@ TargetLoss = Callable[
 ]
 
 
-class Target(TrainableStage):
+class Target(RandomResizedCropAugment, TrainableStage):
     """Base of the strategies. One writes `run`, which finds out what there is to learn and calls `learn`."""
 
     produces = Model
@@ -42,10 +42,6 @@ class Target(TrainableStage):
     size: int | None = option(
         None, "side that it is fed, px; none: that of the images, which may be larger", ge=8
     )
-    crop: float = option(
-        0.08, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
-    )
-    flip: float = option(0.5, "share of images mirrored", ge=0, le=1)
 
     def backbone_spec(self) -> Backbone:
         return self.backbone
@@ -56,16 +52,6 @@ class Target(TrainableStage):
     def validate_build(self, planned: PlannedStage) -> None:
         """The network fits the images: found out without computing anything."""
         layer_shapes(self.backbone, self.size or planned.images["images"].stage.size)
-
-    def augment(self, images: Tensor, rng: PerImageRng) -> Tensor:
-        """(B, 3, S, S) uint8 to float in [0, 1]: a random part of each image, brought to one size, mirrored or not."""
-        return random_resized_crop(
-            images, rng, self.size or images.shape[-1], (self.crop, 1.0), flip=self.flip
-        )
-
-    def preview(self, images: Tensor, rng: PerImageRng) -> dict[str, Tensor]:
-        """For a picture: the image, and crops of it as different epochs draw them."""
-        return {"image": images, **{f"crop {i + 1}": self.augment(images, rng) for i in range(3)}}
 
     def learn(
         self,

@@ -18,7 +18,9 @@ LABELS = [row % 3 if row < 60 else 0 for row in range(90)]  # 50 cats, 20 dogs, 
 
 
 def chosen(**options: Any) -> tuple[np.ndarray, np.ndarray, list[str]]:
-    rows, labels, names = subset(ImageSpec(card="mine", **options), len(LABELS), LABELS, CLASSES)
+    rows, labels, names = subset(
+        ImageSpec(card="mine", **options).subset_spec(), len(LABELS), LABELS, CLASSES
+    )
     assert labels is not None
     return rows, labels, names
 
@@ -69,7 +71,7 @@ def test_the_draw_is_the_same_on_every_machine() -> None:
 def test_the_plan_never_promises_fewer_than_there_are(limit, fraction, seed, per_class) -> None:
     spec = ImageSpec(
         card="mine", limit=limit, fraction=fraction, per_class=per_class, subset_seed=seed
-    )
+    ).subset_spec()
     rows, labels, _ = subset(spec, len(LABELS), LABELS, CLASSES)
     assert labels is not None
     assert 1 <= len(rows) <= limit_per_class(spec, len(LABELS), len(CLASSES))
@@ -78,9 +80,9 @@ def test_the_plan_never_promises_fewer_than_there_are(limit, fraction, seed, per
 
 
 def test_what_cannot_be_had_is_told() -> None:
-    with pytest.raises(TransferError, match="has 20 images of class 'dog', not 21"):
+    with pytest.raises(TransferError, match="class 'dog' of image set '' has 20 images, not 21"):
         chosen(per_class=21)
     with pytest.raises(TransferError, match=r"no class 'dgo'.*dog"):
         chosen(classes=["dgo"])
     with pytest.raises(TransferError, match="has no labels"):
-        subset(ImageSpec(card="mine", per_class=1), 5, None, [])
+        subset(ImageSpec(card="mine", per_class=1).subset_spec(), 5, None, [])

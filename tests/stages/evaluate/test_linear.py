@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     }
 
 
-def model(folder: Path, spec: object = "conv4", spoil: float | None = None) -> Model:
+def model(folder: Path, spec: str | dict[str, Any] = "conv4", spoil: float | None = None) -> Model:
     folder.mkdir()
     network = build_network(backbone(spec), 0)
     if spoil is not None:
@@ -49,7 +50,7 @@ def test_a_probe_names_its_protocol_what_was_selected_on_what_and_every_count(
         Linear(model="model", epochs=5), tmp_path / "w", sets, model=model(tmp_path / "m")
     ).card
     assert card["protocol"] == "linear/pooled-v1 (epochs 5)"
-    assert Linear(model="model", epochs=40).protocol == "linear/pooled-v1"
+    assert Linear(model="model", epochs=40).protocol_name() == "linear/pooled-v1"
     assert card["counts"] == {"train": 270, "selection": 30, "test": 200}
     assert set(card["figures"]) == {"best", "conv1", "conv2", "conv3", "conv4", "avgpool"}
     assert card["figures"]["best"] == card["figures"][card["selected"]["layer"]]
@@ -153,7 +154,7 @@ PUBLISHED = {
 
 
 @pytest.mark.parametrize("variant", PUBLISHED)
-def test_published_probes_do_not_drift(variant: str, sets: dict, tmp_path: Path) -> None:
+def test_published_probes_do_not_drift(variant: Any, sets: dict, tmp_path: Path) -> None:
     probe = Linear(model="model", variant=variant, epochs=12)
     card = run_stage(probe, tmp_path / "w", sets, model=model(tmp_path / "m")).card
     assert card["protocol"] == f"linear/{variant}-v1 (epochs 12)"
@@ -167,7 +168,13 @@ def test_published_probes_do_not_drift(variant: str, sets: dict, tmp_path: Path)
 def test_a_probe_of_other_layers_or_another_recipe_is_another_result() -> None:
     probe = Linear(model="model")
     assert Linear(model="model", epochs=40, dimensions=9216).identity() == probe.identity()
-    for other in ({"layers": ["conv1"]}, {"epochs": 39}, {"variant": "vissl"}, {"batch_size": 128}):
+    others: list[dict[str, Any]] = [
+        {"layers": ["conv1"]},
+        {"epochs": 39},
+        {"variant": "vissl"},
+        {"batch_size": 128},
+    ]
+    for other in others:
         assert Linear(model="model", **other).identity() != probe.identity()
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -27,7 +28,7 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     )
 
 
-def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options: object) -> Scores:
+def run(folder: Path, sets: dict[str, Images], spec: Any = "conv4", **options: Any) -> Scores:
     stage = VocClassification(model="model", **{**QUICK, **options})
     return run_stage(stage, folder / "made", sets, model=model(folder / "model", spec))
 
@@ -103,15 +104,15 @@ def test_a_stopped_run_ends_as_a_straight_one(sets: dict, tmp_path: Path) -> Non
     [("all", []), ("fc6-8", ["conv1", "conv5"]), ("fc8", ["conv1", "conv5", "fc6", "fc7"])],
 )
 def test_a_row_trains_its_layers_and_no_other(
-    row: str, fixed: list[str], sets: dict, tmp_path: Path
+    row: Any, fixed: list[str], sets: dict, tmp_path: Path
 ) -> None:
     from stages.evaluate import voc_classification as module
 
     kept: dict[str, torch.Tensor] = {}
-    network = None
+    network: Any = None
 
     class Watched(VocClassification):
-        def _network(self, *arguments: object) -> object:
+        def _network(self, *arguments: Any) -> Any:
             nonlocal network
             network = super()._network(*arguments)
             kept.update(
@@ -194,19 +195,19 @@ def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(
         {"model": model(tmp_path / "m")},
     )
     VocClassification(model="model", epochs=0).run(work)
-    assert work.notes == ["left out of the mean, as the test split has none of them: blue"]
+    assert work.notes == ["left out of the mean, because the test split lacks them: blue"]
     assert "AP blue" not in Scores(work.folder).figures
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
-        ([], "show 0, and none"),
-        ([0], "show 1, and none is shown by some of them and not by others"),
+        ([], "show 0 of 3 classes, and no"),
+        ([0], "show 1 of 3 classes, and no class is in some images but not in others"),
     ],
 )
 def test_training_images_that_are_all_alike_are_refused(
-    labels: list[int], told: str, sets: dict, tmp_path: Path
+    labels: list[int], message: str, sets: dict, tmp_path: Path
 ) -> None:
     alike = scenes("trainval", 20)
     for one in alike:
@@ -216,7 +217,7 @@ def test_training_images_that_are_all_alike_are_refused(
         {**sets, "train": pack(tmp_path / "t", alike, "trainval")},
         {"model": model(tmp_path / "m")},
     )
-    with pytest.raises(TransferError, match=told):
+    with pytest.raises(TransferError, match=message):
         VocClassification(model="model").run(work)
 
 
@@ -224,9 +225,9 @@ def test_sets_without_annotations_and_networks_without_the_layers_are_refused(
     sets: dict, tmp_path: Path
 ) -> None:
     bare = {**sets, "test": pack(tmp_path / "bare", scenes("test", 5), "test", annotate=False)}
-    with pytest.raises(TransferError, match="split 'test' have no annotations: take one that has"):
+    with pytest.raises(TransferError, match="split 'test' have no annotations; choose a set"):
         run(tmp_path / "a", bare)
     with pytest.raises(
-        TransferError, match=r"conv4 has no layers fc6 and fc7 .* say `train: all` or `train: fc8`"
+        TransferError, match=r"conv4 has no layers fc6 and fc7 .* use `train: all` or `train: fc8`"
     ):
         run(tmp_path / "b", sets, train="fc6-8")

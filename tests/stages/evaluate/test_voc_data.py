@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from stages.evaluate._voc_data import Square, check_learnable, class_numbers, classes_counted
+from stages.evaluate._voc_data import Square, check_learnable, classes_counted, ids_from_names
 from tests.stages.handmade import make_work
 from tests.stages.voc_handmade import pack, scenes
 from transfer.datasets.packed.decode import square
@@ -74,7 +74,7 @@ def test_an_image_draws_by_its_name(tmp_path: Path) -> None:
     shown = scenes("test", 6)
     images, turned = pack(tmp_path / "a", shown, "test"), pack(tmp_path / "b", shown[::-1], "test")
     draws = [
-        PerImageRng(3, class_numbers(one.ids, torch.device("cpu"))).uniform(4)
+        PerImageRng(3, ids_from_names(one.ids, torch.device("cpu"))).uniform(4)
         for one in (images, turned)
     ]
     assert torch.equal(draws[0], draws[1].flip(0))
@@ -86,7 +86,7 @@ def test_classes_that_the_test_split_lacks_are_told_and_left_out(tmp_path: Path)
     yes, no = np.array([True, True, False]), np.array([True, False, True])
     assert classes_counted(work, ["cat", "cow", "dog"], yes, no).tolist() == [0, 2]
     left_out, unseen = work.notes
-    assert left_out == "left out of the mean, as the test split has none of them: cow"
+    assert left_out == "left out of the mean, because the test split lacks them: cow"
     assert unseen == "only the test split shows: dog"
     with pytest.raises(TransferError, match="the test split shows none of the classes"):
         classes_counted(work, ["cat", "cow", "dog"], yes, np.zeros(3, bool))
@@ -97,7 +97,8 @@ def test_targets_that_tell_no_image_from_another_are_refused(target: int) -> Non
     alike = np.full((5, 3), -1)
     alike[:, 1] = target
     with pytest.raises(
-        TransferError, match=f"of 3 classes the training images show {int(target == 1)}, and none"
+        TransferError,
+        match=f"the training images show {int(target == 1)} of 3 classes, and no class",
     ):
         check_learnable(alike)
     alike[0, 1], alike[1, 1] = 1, -1

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
 from stages.evaluate import _faster_rcnn
-from stages.evaluate.voc_detection import VocDetection, truth_of
+from stages.evaluate._voc_boxes import boxes_in_squares, detection_target
+from stages.evaluate.voc_detection import VocDetection
 from tests.stages.handmade import make_work, pinned, run_stage
 from tests.stages.voc_handmade import SIZE, model, pack, packed, scenes
 from transfer.artifacts import Images, Scores
@@ -26,7 +28,7 @@ QUICK = {
     "learning_rate": 2e-3,
     "schedule": "constant",
     "anchors": [0.35],
-    "regions": 32,
+    "regions_per_image": 32,
 }
 FC = {"name": "alexnet", "width": 0.03125, "stem": "small"}
 
@@ -41,10 +43,10 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
 @pytest.fixture(autouse=True)
 def small_heads(monkeypatch: pytest.MonkeyPatch) -> None:
 
-    monkeypatch.setattr(_faster_rcnn, "UNITS", 32)
+    monkeypatch.setattr(_faster_rcnn, "HIDDEN_UNITS", 32)
 
 
-def run(folder: Path, sets: dict[str, Images], spec: object = "conv4", **options: object) -> Scores:
+def run(folder: Path, sets: dict[str, Images], spec: Any = "conv4", **options: Any) -> Scores:
     stage = VocDetection(model="model", **{**QUICK, **options})
     return run_stage(stage, folder / "made", sets, model=model(folder / "model", spec))
 
@@ -102,12 +104,11 @@ def test_the_same_seed_gives_the_same_bytes(sets: dict, tmp_path: Path) -> None:
 
 
 def test_truth_lies_in_the_packed_square_and_is_mirrored_with_it(sets: dict) -> None:
-    from stages.evaluate.voc_detection import _target
-
-    truth = truth_of(sets["test"])
+    truth = boxes_in_squares(sets["test"])
     pixels = np.array(sets["test"].pixels)
-    for row, (corners, labels, hard) in enumerate(truth):
-        target = _target(corners, labels, hard, SIZE, torch.device("cpu"))
+    for row, boxes_of_image in enumerate(truth):
+        corners, labels, hard = boxes_of_image
+        target = detection_target(boxes_of_image, SIZE, torch.device("cpu"))
         for flipped, image in ((False, pixels[row]), (True, pixels[row][:, ::-1])):
             boxes = target["boxes"].numpy() if flipped else corners[~hard]
             for (left, top, right, bottom), label in zip(
@@ -126,7 +127,7 @@ def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
 
     def drawn(rows: list[int]) -> list[tuple[list[int], list[int]]]:
         examples = SampledRegions(40, 0.25)
-        examples.draw = PerImageRng(1, torch.tensor(rows))
+        examples.rng = PerImageRng(1, torch.tensor(rows))
         found = examples([matched[row] for row in rows])
         return [
             (a.nonzero()[:, 0].tolist(), b.nonzero()[:, 0].tolist())
@@ -145,7 +146,7 @@ def test_an_image_draws_its_examples_whatever_else_is_in_the_batch() -> None:
     ("spec", "layer", "own"), [(FC, None, True), (FC, "conv3", False), ("conv4", None, False)]
 )
 def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
-    spec: object, layer: str | None, own: bool
+    spec: Any, layer: str | None, own: bool
 ) -> None:
     from stages.evaluate._faster_rcnn import detector
     from stages.evaluate._frozen_batchnorm import FrozenBatchNormNetwork, map_layer
@@ -157,7 +158,7 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
     assert chosen == layer or chosen == {"conv4": "conv4"}.get(
         spec if isinstance(spec, str) else "", "conv5"
     )
-    held = {id(one) for one in made.roi_heads.box_head.parameters()}
+    held = {id(one) for one in made.get_submodule("roi_heads.box_head").parameters()}
     fc = {
         id(one)
         for name in ("fc6", "fc7")
@@ -170,9 +171,8 @@ def test_a_network_with_fully_connected_layers_has_them_behind_its_regions(
         torch.rand(2, 3, 64, 64),
         {"boxes": torch.tensor([[4.0, 4, 40, 40]]), "labels": torch.tensor([2])},
     )
-    for part in (made.rpn, made.roi_heads):
-        part.fg_bg_sampler.draw = PerImageRng(0, torch.arange(2))
-    sum(made(list(images), [target, target]).values()).backward()
+    made.set_rng(PerImageRng(0, torch.arange(2)))
+    torch.stack(list(made(list(images), [target, target]).values())).sum().backward()
     still = [
         name for name, one in whole.named_parameters() if one.requires_grad and one.grad is None
     ]
@@ -185,9 +185,7 @@ def test_boxes_that_all_lie_outside_or_are_difficult_teach_nothing(
     hard = scenes("trainval", 8)
     for one in hard:
         one.objects = [(0, (0, 0, 5, 35), False), (1, (10, 10, 20, 20), True)]
-    with pytest.raises(
-        TransferError, match="no training image has a box that could be learned from"
-    ):
+    with pytest.raises(TransferError, match="the training images have no box to learn from"):
         run(tmp_path, {**sets, "train": pack(tmp_path / "hard", hard, "trainval")})
 
 
@@ -197,7 +195,7 @@ def test_what_cannot_be_is_refused(sets: dict, tmp_path: Path) -> None:
         run(tmp_path / "a", bare)
     with pytest.raises(
         TransferError,
-        match=r"layer: layer avgpool of conv4 gives no map of places.*there is: conv1, ",
+        match=r"layer: layer avgpool of conv4 is not a map.*choose from: conv1, ",
     ):
         run(tmp_path / "b", sets, layer="avgpool")
 
@@ -212,5 +210,5 @@ def test_a_class_absent_from_the_test_split_is_left_out_with_a_note(
         {"model": model(tmp_path / "m")},
     )
     VocDetection(model="model", epochs=0, **QUICK).run(work)
-    assert work.notes == ["left out of the mean, as the test split has none of them: blue"]
+    assert work.notes == ["left out of the mean, because the test split lacks them: blue"]
     assert "AP50 blue" not in Scores(work.folder).figures

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,12 +34,16 @@ def sets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Images]:
     )
 
 
-def run(folder: Path, sets: dict[str, Images], told: bool = False, **options: object) -> Scores:
+def run(
+    folder: Path, sets: dict[str, Images], passes_colors: bool = False, **options: Any
+) -> Scores:
     stage, ordered = (
         VocSvm(model="model", **{**QUICK, **options}),
         {role: one.by_id() for role, one in sets.items()},
     )
-    return run_stage(stage, folder / "made", ordered, model=model(folder / "model", told=told))
+    return run_stage(
+        stage, folder / "made", ordered, model=model(folder / "model", passes_colors=passes_colors)
+    )
 
 
 def test_figures_are_pinned_and_say_what_was_selected(sets: dict, tmp_path: Path) -> None:
@@ -83,7 +88,12 @@ def test_a_network_that_is_told_the_answer_scores_100(tmp_path: Path) -> None:
                 one.pixels[..., label] = 230
         answers.append(shown)
     made = run(
-        tmp_path, packed(tmp_path, *answers), told=True, layers=["conv1"], costs=[10.0], shots=[4]
+        tmp_path,
+        packed(tmp_path, *answers),
+        passes_colors=True,
+        layers=["conv1"],
+        costs=[10.0],
+        shots=[4],
     )
     assert made.figures["conv1"] == made.figures["mAP"] == made.figures["mAP (11 points)"] == 100
     assert made.figures["4 shot"] == 100

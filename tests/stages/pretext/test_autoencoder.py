@@ -7,6 +7,7 @@ import torch
 from scipy import stats
 
 from stages.pretext.autoencoder import Autoencoder, gaussian
+from tests.stages.pretext.support import gradient, make_stage
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -16,7 +17,9 @@ STD = torch.tensor((0.229, 0.224, 0.225))[:, None, None]
 
 
 def stage(**options: object) -> Autoencoder:
-    return Autoencoder(backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options})
+    return make_stage(
+        Autoencoder, backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options}
+    )
 
 
 def noise_images(count: int = 8) -> torch.Tensor:
@@ -34,11 +37,11 @@ def test_the_loss_is_the_mean_squared_error_of_normalized_pixels() -> None:
     with torch.no_grad():
         loss, _ = task.loss(network, images, rng(2))
         mean = torch.tensor((0.485, 0.456, 0.406))[:, None, None]
-        wanted = (images / 255 - mean) / STD
-        drawn = network["decoder"](network["code"](network["backbone"](wanted)))
+        target = (images / 255 - mean) / STD
+        drawn = network["decoder"](network["code"](network["backbone"](target)))
     total = 0.0
-    for one, other in zip(drawn.flatten().tolist(), wanted.flatten().tolist(), strict=True):
-        total += (one - other) ** 2
+    for value, other in zip(drawn.flatten().tolist(), target.flatten().tolist(), strict=True):
+        total += (value - other) ** 2
     assert math.isclose(loss, total / drawn.numel(), rel_tol=1e-4)
 
 
@@ -54,15 +57,15 @@ def test_without_a_bottleneck_the_deepest_map_is_decoded() -> None:
     network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 8, 0))
     loss, _ = task.loss(network, noise_images(), rng())
     loss.backward()
-    assert all(weight.grad.abs().any() for weight in network.parameters())
+    assert all(gradient(weight).abs().any() for weight in network.parameters())
 
 
 def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:
     images = noise_images()
     clean, _ = stage().pair(images, rng())
-    wanted, seen = stage(noise=0.1).pair(images, rng())
-    assert torch.equal(wanted, clean)
-    added = (seen - wanted) * STD
+    target, seen = stage(noise=0.1).pair(images, rng())
+    assert torch.equal(target, clean)
+    added = (seen - target) * STD
     assert abs(added.mean()) < 2e-3
     assert abs(added.std() - 0.1) < 2e-3
 
@@ -70,13 +73,13 @@ def test_noise_is_on_what_is_shown_and_never_on_what_is_wanted() -> None:
 def test_masked_pixels_become_the_mean_color_in_all_channels() -> None:
     images = noise_images()
     clean, _ = stage().pair(images, rng())
-    wanted, seen = stage(mask_ratio=0.25).pair(images, rng())
-    assert torch.equal(wanted, clean)
+    target, seen = stage(mask_ratio=0.25).pair(images, rng())
+    assert torch.equal(target, clean)
     dropped = (seen == 0).all(1)
     assert torch.equal(dropped, (seen == 0).any(1))
-    assert torch.equal(seen.movedim(1, -1)[~dropped], wanted.movedim(1, -1)[~dropped])
+    assert torch.equal(seen.movedim(1, -1)[~dropped], target.movedim(1, -1)[~dropped])
     assert abs(dropped.float().mean() - 0.25) < 0.02
-    assert len({tuple(one.flatten().tolist()) for one in dropped}) == len(images)
+    assert len({tuple(value.flatten().tolist()) for value in dropped}) == len(images)
 
 
 @pytest.mark.parametrize("shape", [(5000,), (3, 41, 41)])
@@ -91,12 +94,12 @@ def test_gaussian_numbers_are_gaussian(shape: tuple[int, ...]) -> None:
 def test_an_image_is_shown_alike_in_any_batch() -> None:
     task, images, ids = stage(noise=0.1, mask_ratio=0.25), noise_images(), torch.arange(8)
     order = torch.randperm(8, generator=torch.Generator().manual_seed(1))
-    for one, other in zip(
+    for value, other in zip(
         task.pair(images, PerImageRng(7, ids)),
         task.pair(images[order], PerImageRng(7, ids[order])),
         strict=True,
     ):
-        assert torch.equal(one[order], other)
+        assert torch.equal(value[order], other)
 
 
 @pytest.mark.parametrize("bottleneck", [16, None])

@@ -1,12 +1,12 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
 
 import pytest
 import torch
 
 from stages.pretext.bigan import BiGAN
+from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -15,7 +15,9 @@ SIZE = 32
 
 
 def stage(**options: object) -> BiGAN:
-    return BiGAN(backbone="conv4", **{"decoder_width": 4, "hidden_dim": 16, "flip": 0.0, **options})
+    return make_stage(
+        BiGAN, backbone="conv4", **{"decoder_width": 4, "hidden_dim": 16, "flip": 0.0, **options}
+    )
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -30,21 +32,21 @@ def rng(count: int = 8, seed: int = 0) -> PerImageRng:
 def plain(
     task: BiGAN, network: torch.nn.ModuleDict, images: torch.Tensor, drawn: PerImageRng
 ) -> tuple[torch.Tensor, ...]:
-    """The discriminator's loss and the other two's, each from a pass of its own through live weights."""
+    """Return the three losses, each from its own forward pass, without frozen weights."""
 
     def judged(images: torch.Tensor, codes: torch.Tensor) -> torch.Tensor:
         return torch.sigmoid(network["judges"](torch.cat((network["looks"](images), codes), 1)))
 
     seen, real = task.views(images, drawn)
     codes = network["code"](network["backbone"](seen))
-    wanted = 2 * drawn.uniform(task.latent_dim) - 1
-    fake = torch.tanh(network["generator"](wanted))
+    random_codes = 2 * drawn.uniform(task.latent_dim) - 1
+    fake = torch.tanh(network["generator"](random_codes))
     discriminator = (
         -judged(real, codes.detach()).log().mean()
-        - (1 - judged(fake.detach(), wanted)).log().mean()
+        - (1 - judged(fake.detach(), random_codes)).log().mean()
     )
     encoder = -(1 - judged(real, codes)).log().mean()
-    generator = -judged(fake, wanted).log().mean()
+    generator = -judged(fake, random_codes).log().mean()
     return discriminator, encoder, generator
 
 
@@ -72,8 +74,8 @@ def test_each_part_gets_exactly_its_own_gradients() -> None:
         expected = torch.autograd.grad(
             goals.get(name, encoder), list(part.parameters()), retain_graph=True
         )
-        for weight, gradient in zip(network[name].parameters(), expected, strict=True):
-            assert torch.allclose(weight.grad, gradient, rtol=1e-3, atol=1e-6), name
+        for weight, goal in zip(network[name].parameters(), expected, strict=True):
+            assert torch.allclose(gradient(weight), goal, rtol=1e-3, atol=1e-6), name
 
 
 def test_each_side_wins_while_the_other_stands_still() -> None:
@@ -88,12 +90,12 @@ def test_each_side_wins_while_the_other_stands_still() -> None:
         optimizer, figures = torch.optim.Adam(weights, 1e-3, betas=(0.5, 0.999)), []
         for _ in range(40):
             network.zero_grad()
-            loss, found = task.loss(network, noise_images(), rng())
+            loss, values = task.loss(network, noise_images(), rng())
             loss.backward()
             optimizer.step()
-            figures.append({name: value.item() for name, value in found.items()})
+            figures.append({name: value.item() for name, value in values.items()})
         assert all(figures[-1][name] < 0.5 * figures[0][name] for name in losses)
-        assert figures[-1]["told apart"] == (1 if "judges" in parts else 0)
+        assert figures[-1]["discriminator accuracy"] == (1 if "judges" in parts else 0)
 
 
 def test_codes_are_drawn_uniformly_from_minus_one_to_one() -> None:
@@ -121,7 +123,7 @@ def test_images_and_fakes_have_one_range() -> None:
 
 
 def test_the_recipe_is_the_papers() -> None:
-    task = BiGAN(backbone="conv4")
+    task = make_stage(BiGAN, backbone="conv4")
     optimizer = task.make_optimizer(task._build(DatasetInfo(SIZE, 8, 0), seed=0))
     assert type(optimizer).__name__ == "Adam"
     assert {group["betas"] for group in optimizer.param_groups} == {(0.5, 0.999)}
@@ -131,14 +133,12 @@ def test_the_recipe_is_the_papers() -> None:
 
 
 def test_single_images_are_refused_for_their_batch_norm() -> None:
-    pack = SimpleNamespace(stage=SimpleNamespace(size=SIZE, count=1), label="images")
+    pack = namespace(stage=namespace(size=SIZE, count=1), label="images")
     with pytest.raises(ValueError, match="batch norms"):
-        stage().validate_plan(SimpleNamespace(images={"images": pack}))
+        stage().validate_plan(namespace(images={"images": pack}))
     pack.stage.count = 100
     with pytest.raises(InvalidOption, match="parts"):
-        stage(batch_size=8, accumulation_steps=8).validate_plan(
-            SimpleNamespace(images={"images": pack})
-        )
+        stage(batch_size=8, accumulation_steps=8).validate_plan(namespace(images={"images": pack}))
 
 
 @pytest.mark.parametrize("size", [16, 33, 48])

@@ -3,7 +3,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,6 +20,7 @@ from stages.pretext._color_bins import (
 )
 from stages.pretext.colorization import Colorization
 from tests.stages.handmade import make_work, pack_images, run_stage
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import Model, read_json, write_json
 from transfer.errors import InvalidOption, TransferError
 from transfer.stage.base import DatasetInfo
@@ -31,8 +32,8 @@ SIZE = 32
 
 
 def stage(**options: object) -> Colorization:
-    return Colorization(
-        backbone="conv4", **{"decoder_width": 8, "crop": 1.0, "flip": 0.0, **options}
+    return make_stage(
+        Colorization, backbone="conv4", **{"decoder_width": 8, "crop": 1.0, "flip": 0.0, **options}
     )
 
 
@@ -52,7 +53,7 @@ def gray_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
 
 
 def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
-    """Two sets (count, size, size, 3) of uint8 noise: a pixel's colors differ between them, its lightness does not."""
+    """Return two sets (count, size, size, 3) of uint8 noise of the same lightness, not color."""
     generator = torch.Generator().manual_seed(2)
     palette = torch.randint(0, 256, (400_000, 3), dtype=torch.uint8, generator=generator)
     light = rgb_to_lab(palette.T[None, :, :, None])[0, 0, :, 0]
@@ -61,7 +62,7 @@ def equally_light(count: int, size: int) -> tuple[np.ndarray, np.ndarray]:
     return chosen[..., 0, :].numpy(), chosen[..., 1, :].numpy()
 
 
-def prepared(task: Colorization, images: torch.Tensor, folder: Path) -> torch.nn.ModuleDict:
+def prepared(task: Colorization, images: torch.Tensor, folder: Path) -> Any:
     """The network of `task` after it has counted the colors of `images`."""
     packed = pack_images(folder / "set", images.permute(0, 2, 3, 1).numpy())
     network = task._build(DatasetInfo(images.shape[-1], len(images), 0), seed=0)
@@ -73,8 +74,8 @@ def test_261_bins_are_the_nearest_to_some_color_and_no_color_is_nearest_to_anoth
     bins = color_bins()
     assert bins.shape == (261, 2)
     assert len(bins.unique(dim=0)) == 261
-    known = {tuple(one) for one in bins.int().tolist()}
-    found = set()
+    known = {tuple(value) for value in bins.int().tolist()}
+    result = set()
     for level in range(256):  # all colors of the cube's faces, and a 27th of those inside
         line = np.arange(256) if level in (0, 255) else np.arange(0, 256, 3)
         for colors in ([[level], line, line], [line, [level], line], [line, line, [level]]):
@@ -83,8 +84,8 @@ def test_261_bins_are_the_nearest_to_some_color_and_no_color_is_nearest_to_anoth
             )
             ab = rgb_to_lab(torch.from_numpy(pixels))[0, 1:, :, 0]
             code = ((ab / 10).round().int() + 16).mul(torch.tensor([[32], [1]])).sum(0).unique()
-            found |= {(10 * (one // 32 - 16), 10 * (one % 32 - 16)) for one in code.tolist()}
-    assert found == known
+            result |= {(10 * (value // 32 - 16), 10 * (value % 32 - 16)) for value in code.tolist()}
+    assert result == known
 
 
 def test_a_color_is_spread_over_its_ten_nearest_bins_by_a_gaussian() -> None:
@@ -146,7 +147,7 @@ def test_the_loss_is_a_weighted_cross_entropy_pixel_by_pixel(tmp_path: Path) -> 
                 pixel = images[image, :, 4 + 8 * row, 4 + 8 * column]
                 ab = rgb_to_lab(pixel[None, :, None, None])[0, 1:, 0, 0]
                 index, shares = (
-                    found[0].tolist() for found in soft_bins(ab[None], bins, near_bins())
+                    result[0].tolist() for result in soft_bins(ab[None], bins, near_bins())
                 )
                 chances = logits[image, :, row, column].double().softmax(0)
                 weight = weights[index[0]].item()
@@ -185,10 +186,10 @@ def test_colors_are_counted_on_the_set_and_rare_ones_weigh_more(tmp_path: Path) 
     network = prepared(stage(), images, tmp_path)
     weights, bins = network["colors"].weights, color_bins()
     red, blue = (
-        soft_bins(rgb_to_lab(images[one : one + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[0][
-            0, 0
-        ]
-        for one in (0, 9)
+        soft_bins(rgb_to_lab(images[value : value + 1, :, :1, :1])[:, 1:, 0, 0], bins, near_bins())[
+            0
+        ][0, 0]
+        for value in (0, 9)
     )
     assert weights[blue] > 2 * weights[red]
     unseen = weights == weights.max()
@@ -234,10 +235,8 @@ def test_the_colors_asked_are_those_of_single_pixels_of_the_crop() -> None:
 
 
 def test_an_image_whose_pixels_are_all_between_those_asked_is_refused() -> None:
-    def plan(size: int) -> SimpleNamespace:
-        return SimpleNamespace(
-            images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=4))}
-        )
+    def plan(size: int) -> Any:
+        return namespace(images={"images": namespace(stage=namespace(size=size, count=4))})
 
     stage(stride=32).validate_plan(plan(32))
     with pytest.raises(InvalidOption, match="use 32 or less"):
@@ -259,11 +258,11 @@ def test_lightness_is_the_same_in_all_channels_and_of_about_unit_deviation() -> 
 
 
 def test_whatever_is_read_from_a_model_of_this_task_ignores_colors(tmp_path: Path) -> None:
-    one, other = equally_light(6, SIZE)
-    assert np.abs(one.astype(int) - other).mean() > 40
+    value, other = equally_light(6, SIZE)
+    assert np.abs(value.astype(int) - other).mean() > 40
     sets = {
         name: pack_images(tmp_path / name, pixels)
-        for name, pixels in (("one", one), ("other", other))
+        for name, pixels in (("one", value), ("other", other))
     }
     task = stage(epochs=1, batch_size=2, optimizer="adamw", learning_rate=1e-2)
     model = run_stage(task, tmp_path / "model", {"images": sets["one"]})
@@ -310,6 +309,6 @@ def test_mixed_precision_changes_little(tmp_path: Path) -> None:
 def test_what_is_seen_has_no_color_and_what_is_asked_has_the_crops() -> None:
     images = noise_images()
     pictures = stage().preview(images, PerImageRng(0, torch.arange(8)))
-    assert torch.equal(pictures["shown"][:, 0], pictures["shown"][:, 2])
-    light, asked = (rgb_to_lab(pictures[name])[:, 0] for name in ("crop", "asked"))
-    assert (light - asked).abs().median() < 1
+    assert torch.equal(pictures["input"][:, 0], pictures["input"][:, 2])
+    light, target = (rgb_to_lab(pictures[name])[:, 0] for name in ("crop", "target"))
+    assert (light - target).abs().median() < 1

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from scipy import ndimage
 from torch import nn
 
 from stages.pretext.counting import Counting
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -18,7 +20,7 @@ SIZE = 64
 
 
 def stage(**options: object) -> Counting:
-    return Counting(backbone="conv4", **{"hidden_dim": 16, "counts": 12, **options})
+    return make_stage(Counting, backbone="conv4", **{"hidden_dim": 16, "counts": 12, **options})
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -26,24 +28,24 @@ def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def network(task: Counting) -> nn.ModuleDict:
+def network(task: Counting) -> Any:
     return task._build(DatasetInfo(SIZE, 8, 0), seed=0)
 
 
 class Literal(nn.Module):
     """A backbone that answers with `function` of each image: (N, 3, S, S) to (N, D)."""
 
-    def __init__(self, function: object):
+    def __init__(self, function: Callable[[torch.Tensor], torch.Tensor]):
         super().__init__()
         self.function, self.layer_names = function, ["last"]
-        self.spec = SimpleNamespace(default_layer=lambda: "last")
+        self.spec = namespace(default_layer=lambda: "last")
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.stack([self.function(image) for image in x])
 
 
 def blobs(numbers: list[int]) -> torch.Tensor:
-    """Black images, each with so many white squares of 4 x 4 px, none across a line between quarters."""
+    """Return black images with so many white squares of 4 x 4 px, each in one quarter."""
     made = torch.zeros(len(numbers), 3, SIZE, SIZE, dtype=torch.uint8)
     for row, number in enumerate(numbers):
         cells = np.random.RandomState(row).permutation(64)[:number]
@@ -55,7 +57,8 @@ def blobs(numbers: list[int]) -> torch.Tensor:
 
 def test_the_loss_is_zero_for_a_network_that_counts() -> None:
     def count(image: torch.Tensor) -> torch.Tensor:
-        return torch.tensor([float(ndimage.label(image[0].numpy() > 0)[1])])
+        regions: Any = ndimage.label(image[0].numpy() > 0)
+        return torch.tensor([float(regions[1])])
 
     numbers = [3, 20, 40, 0, 31, 11]
     net = nn.ModuleDict({"backbone": Literal(count), "count": nn.Identity()})
@@ -73,7 +76,7 @@ def test_to_count_nothing_costs_the_margin() -> None:
 
 
 def test_the_margin_is_on_the_squared_length_of_the_whole_difference() -> None:
-    """Counts that differ by 2 in each of 12 numbers: 48 in all is beyond the margin, 4 in each would not be."""
+    """Counts differ by 2 in each of 12 numbers: 48 in all exceeds the margin, 4 does not."""
     counts = iter(
         [0.0] * 5 + [2.0] + [0.0] * 4
     )  # of two images: the first all zero, the second halved: two
@@ -103,7 +106,7 @@ def test_the_loss_is_that_of_a_plain_loop() -> None:
         count = [[net["count"](net["backbone"](part[None]))[0] for part in five] for five in inputs]
         losses = []
         for x, y in enumerate(partner):
-            total = sum(count[x][1:])
+            total: Any = sum(count[x][1:])
             own = sum((count[x][0][i] - total[i]) ** 2 for i in range(12))
             other = sum((count[y][0][i] - total[i]) ** 2 for i in range(12))
             losses.append(own + max(0, 30 - other))
@@ -118,9 +121,7 @@ def test_counts_are_not_negative() -> None:
     assert counted.max() > 0
 
 
-def test_quarters_make_up_the_part_and_the_whole_is_the_part_halved_by_each_filter_equally_often() -> (
-    None
-):
+def test_quarters_make_up_the_crop_and_each_filter_halves_equally_often() -> None:
     task, ids = stage(crop_size=SIZE, flip=0.0, grayscale=0.0), torch.arange(300)
     batch = images(300)
     inputs = task.wholes_and_quarters(batch, PerImageRng(0, ids))
@@ -156,23 +157,19 @@ def test_the_loss_does_not_depend_on_the_order_of_the_batch() -> None:
 
 
 def test_mixed_precision_gives_about_the_same_loss() -> None:
-    task, found = stage(counts=1000), []
+    task, values = stage(counts=1000), []
     for enabled in (False, True):
         net = network(task)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             loss, _ = task.loss(net, images(), PerImageRng(0, torch.arange(8)))
         assert loss.dtype == torch.float32
-        found.append(loss.item())
-    assert abs(found[0] - found[1]) < 0.03 * found[0]
+        values.append(loss.item())
+    assert abs(values[0] - values[1]) < 0.03 * values[0]
 
 
-def planned(size: int, count: int) -> SimpleNamespace:
-    return SimpleNamespace(
-        images={
-            "images": SimpleNamespace(
-                label="set/train", stage=SimpleNamespace(size=size, count=count)
-            )
-        }
+def planned(size: int, count: int) -> Any:
+    return namespace(
+        images={"images": namespace(label="set/train", stage=namespace(size=size, count=count))}
     )
 
 
@@ -180,11 +177,9 @@ def test_a_part_that_does_not_fit_or_has_no_quarters_is_refused() -> None:
     assert stage().side(64) == 56
     assert stage().side(32) == 28
     for crop in (63, 66):
-        with pytest.raises(
-            InvalidOption, match=f"no part of {crop} px of images of 64 px"
-        ) as error:
+        with pytest.raises(InvalidOption, match=f"{crop} px for images of 64 px") as error:
             stage(crop_size=crop).validate_plan(planned(64, 100))
-        assert error.value.option == "crop"
+        assert error.value.option == "crop_size"
 
 
 def test_a_batch_without_another_image_is_refused_before_training() -> None:

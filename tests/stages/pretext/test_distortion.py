@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +9,7 @@ import torch
 from stages.pretext import _lci as limited
 from stages.pretext.distortion import CLASSES, TURNS, Distortion
 from tests.stages.handmade import make_work, pack_images, stop_after
+from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption
 from transfer.stage.base import DatasetInfo
@@ -22,7 +22,7 @@ TEN = CLASSES["ten"]
 
 
 def stage(**options: object) -> Distortion:
-    return Distortion(backbone="conv4", **{"hidden_dim": 16, **options})
+    return make_stage(Distortion, backbone="conv4", **{"hidden_dim": 16, **options})
 
 
 def noise(count: int = COUNT) -> torch.Tensor:
@@ -40,14 +40,14 @@ def made(name: str, images: torch.Tensor, seed: int = 0, **options: object) -> t
     """What the change `name` makes of the images; the same parts of them for all names."""
     task = stage(**options)
     labels = torch.full((len(images),), task.classes.index(name))
-    return task.changed(images, labels, PerImageRng(seed, torch.arange(len(images))))
+    return task.distort(images, labels, PerImageRng(seed, torch.arange(len(images))))
 
 
 def spied(task: Distortion, shown: list[tuple[torch.Tensor, torch.Tensor]]) -> Distortion:
-    """The task, which notes images and labels instead of changing images."""
+    """Return the task; it records images and labels instead of distorting images."""
 
     class Spied(Distortion):
-        def changed(
+        def distort(
             self, images: torch.Tensor, labels: torch.Tensor, rng: PerImageRng
         ) -> torch.Tensor:
             shown.append((images, labels))
@@ -86,11 +86,11 @@ def test_bright_pixels_are_inverted() -> None:
 
 def test_noise_is_gaussian_of_deviation_a_tenth() -> None:
     gray = torch.full((COUNT, 3, SIZE, SIZE), 0.5)
-    found = made("noisy", gray) - made("unchanged", gray)
-    assert abs(found.std() - 0.1) < 0.002
-    assert abs(found.mean()) < 0.002
-    assert abs((found.abs() < 0.1).float().mean() - 0.683) < 0.01
-    assert abs(torch.corrcoef(found.flatten(1))[0, 1]) < 0.03
+    result = made("noisy", gray) - made("unchanged", gray)
+    assert abs(result.std() - 0.1) < 0.002
+    assert abs(result.mean()) < 0.002
+    assert abs((result.abs() < 0.1).float().mean() - 0.683) < 0.01
+    assert abs(torch.corrcoef(result.flatten(1))[0, 1]) < 0.03
 
 
 def test_a_gray_box_of_up_to_a_quarter_is_erased() -> None:
@@ -156,15 +156,15 @@ def test_half_of_the_images_are_turned_by_a_small_angle_whatever_the_class() -> 
 def test_each_image_is_changed_alike_in_any_batch() -> None:
     task, ids = stage(), torch.arange(40)
     labels = torch.arange(40) % 10
-    whole = task.changed(smooth(40), labels, PerImageRng(3, ids))
-    some = torch.tensor([31, 4, 26, 13])
+    whole = task.distort(smooth(40), labels, PerImageRng(3, ids))
+    subset = torch.tensor([31, 4, 26, 13])
     assert torch.allclose(
-        task.changed(smooth(40)[some], labels[some], PerImageRng(3, ids[some])),
-        whole[some],
+        task.distort(smooth(40)[subset], labels[subset], PerImageRng(3, ids[subset])),
+        whole[subset],
         atol=1e-6,
     )
     assert not torch.allclose(
-        task.changed(smooth(40), labels, PerImageRng(4, ids)), whole, atol=1e-2
+        task.distort(smooth(40), labels, PerImageRng(4, ids)), whole, atol=1e-2
     )
 
 
@@ -176,7 +176,7 @@ def test_the_loss_is_cross_entropy_over_the_changes_and_all_are_equally_likely()
         loss, figures = task.loss(net, noise(), PerImageRng(0, ids))
         rng = PerImageRng(0, ids)
         labels = rng.permutations(10)[:, 0]
-        seen = task.changed(noise().float() / 255, labels, PerImageRng(0, rng.integers(1 << 53)))
+        seen = task.distort(noise().float() / 255, labels, PerImageRng(0, rng.integers(1 << 53)))
         losses, right = [], []
         for image, label in zip(seen, labels, strict=True):
             fed = (image - mean[:, None, None]) / std[:, None, None]
@@ -209,20 +209,18 @@ def test_random_weights_guess() -> None:
 
 
 def test_mixed_precision_gives_about_the_same_loss() -> None:
-    found = []
+    result = []
     for enabled in (False, True):
         net = stage()._build(DatasetInfo(SIZE, COUNT, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(stage().loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
-    assert abs(found[0] - found[1]) < 0.1
+            result.append(stage().loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
+    assert abs(result[0] - result[1]) < 0.1
 
 
 def test_bad_options_are_refused() -> None:
-    planned = SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
-    )
+    planned = namespace(images={"images": namespace(stage=namespace(size=64, count=100))})
     stage().validate_plan(planned)
-    with pytest.raises(InvalidOption, match="7 different copies, but there are 6 changes") as error:
+    with pytest.raises(InvalidOption, match="7 different copies of 6 classes: use 6") as error:
         stage(variant="lci", copies=7).validate_plan(planned)
     assert error.value.option == "copies"
     with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
@@ -262,13 +260,13 @@ def test_the_inpainter_never_sees_what_it_is_to_draw() -> None:
     _, net = lci()
     net.eval()
     ids, patch, border = torch.arange(COUNT), *limited.sides(SIZE)
-    one = smooth()
+    first = smooth()
     corners = PerImageRng(5, ids).integers(SIZE - patch + 1, 1, 2)[:, 0] + border
-    other = one.clone()
+    other = first.clone()
     for image, (y, x) in zip(other, corners.tolist(), strict=True):
         image[:, y : y + patch - 2 * border, x : x + patch - 2 * border] = 0.123
     with torch.no_grad():
-        filled, rebuilt, *_ = limited.repaint(net, one, PerImageRng(5, ids))
+        filled, rebuilt, *_ = limited.repaint(net, first, PerImageRng(5, ids))
         refilled, otherwise, *_ = limited.repaint(net, other, PerImageRng(5, ids))
     for image in range(COUNT):
         y, x = (corners[image] - border).tolist()
@@ -277,8 +275,8 @@ def test_the_inpainter_never_sees_what_it_is_to_draw() -> None:
         assert not torch.equal(rebuilt[cut], otherwise[cut])
         outside = torch.ones(SIZE, SIZE, dtype=torch.bool)
         outside[y : y + patch, x : x + patch] = False
-        assert torch.equal(filled[image][:, outside], one[image][:, outside])
-        assert torch.equal(rebuilt[image][:, outside], one[image][:, outside])
+        assert torch.equal(filled[image][:, outside], first[image][:, outside])
+        assert torch.equal(rebuilt[image][:, outside], first[image][:, outside])
 
 
 def test_gradients_are_turned_round_and_values_stay_to_the_bit() -> None:
@@ -286,7 +284,7 @@ def test_gradients_are_turned_round_and_values_stay_to_the_bit() -> None:
     turned = limited.reverse_gradient(values)
     assert torch.equal(turned, values)
     (turned * torch.arange(1000.0)).sum().backward()
-    assert torch.equal(values.grad, -torch.arange(1000.0))
+    assert torch.equal(gradient(values), -torch.arange(1000.0))
 
 
 @pytest.mark.usefixtures("narrow")
@@ -295,16 +293,16 @@ def test_each_part_gets_its_own_gradients_alone(monkeypatch: pytest.MonkeyPatch)
         task, net = lci()
         task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].backward()
         return {
-            name: torch.cat([p.grad.flatten() for p in part.parameters()])
+            name: torch.cat([gradient(p).flatten() for p in part.parameters()])
             for name, part in net.items()
         }
 
     whole = gradients()
     assert all(part.abs().max() > 0 for part in whole.values())
-    with monkeypatch.context() as patch:  # nobody asks the discriminator what would fool it
-        patch.setattr(limited, "frozen", lambda part, x: torch.zeros(len(x), 1))
+    with monkeypatch.context() as patch:  # no loss for fooling the discriminator
+        patch.setattr(limited, "call_with_frozen_weights", lambda part, x: torch.zeros(len(x), 1))
         unfooled = gradients()
-    with monkeypatch.context() as patch:  # the classifier's say does not reach the inpainter
+    with monkeypatch.context() as patch:  # no gradients from the classifier to the inpainter
         patch.setattr(limited, "reverse_gradient", lambda values: values.detach())
         unheard = gradients()
     for name in ("backbone", "head", "discriminator"):
@@ -329,14 +327,14 @@ def test_half_of_the_images_that_are_not_inpainted_hold_a_rebuilt_patch_but_none
         net, torch.zeros(200, 3, SIZE, SIZE, dtype=torch.uint8), PerImageRng(0, torch.arange(200))
     )
     fed, labels = shown[0]
-    found = {
+    result = {
         name: fed[labels == label].flatten(1).mean(dim=1) for label, name in enumerate(task.classes)
     }
-    assert all(len(of) == 200 for of in found.values())  # all six of every image
-    assert (found["inpainted"] == 2).all()
-    assert (found["warped"] == 0).all()
+    assert all(len(of) == 200 for of in result.values())  # all six of every image
+    assert (result["inpainted"] == 2).all()
+    assert (result["warped"] == 0).all()
     for name in ("unchanged", *TURNS):
-        assert abs(found[name].mean() - 0.5) < 0.1
+        assert abs(result[name].mean() - 0.5) < 0.1
 
 
 @pytest.mark.usefixtures("narrow")
@@ -370,9 +368,9 @@ def test_it_learns_64_images_and_resumed_equals_straight(tmp_path: Path) -> None
 
 @pytest.mark.usefixtures("narrow")
 def test_with_inpainting_mixed_precision_gives_about_the_same_loss() -> None:
-    found = []
+    result = []
     for enabled in (False, True):
         task, net = lci()
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
-    assert abs(found[0] - found[1]) < 0.02 * found[0]
+            result.append(task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
+    assert abs(result[0] - result[1]) < 0.02 * result[0]

@@ -3,16 +3,16 @@ from __future__ import annotations
 import colorsys
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.pretext.exemplar import Exemplar, color_directions, move, recolor, semi_hard
 from tests.stages.handmade import make_work, pack_images
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import PseudoLabels
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
@@ -26,16 +26,17 @@ IMAGES = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
 
 def task(**options: Any) -> Exemplar:
-    return Exemplar(
-        **{"backbone": "conv4", "embedding_dim": 16, "batch_size": 8, "epochs": 1, **options}
+    return make_stage(
+        Exemplar,
+        **{"backbone": "conv4", "embedding_dim": 16, "batch_size": 8, "epochs": 1, **options},
     )
 
 
-def begun(one: Exemplar, work: StageContext) -> nn.ModuleDict:
+def begun(pretext: Exemplar, work: StageContext) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        network = one.network(build_network(one.backbone, 0), one.dataset_info(work))
-    one.begin(network, work)
+        network = pretext.network(build_network(pretext.backbone, 0), pretext.dataset_info(work))
+    pretext.begin(network, work)
     return network
 
 
@@ -55,19 +56,19 @@ def labeled(tmp_path: Path, ids: list[str], labels: list[int]) -> StageContext:
 
 
 def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: StageContext) -> None:
-    one = task(views=3)
-    network = begun(one, work)
+    pretext = task(views=3)
+    network = begun(pretext, work)
     assert network["head"].out_features == COUNT
     assert network.classes.tolist() == list(range(COUNT))
-    assert one.chance(one.dataset_info(work)) == 1 / COUNT
+    assert pretext.chance(pretext.dataset_info(work)) == 1 / COUNT
     network["head"].weight.data.zero_()
     network["head"].bias.data[5] = 9.0  # always says 5
-    _, figures = one.loss(
+    _, figures = pretext.loss(
         network, IMAGES[[3, 5, 7, 11]], PerImageRng(0, torch.tensor([3, 5, 7, 11]))
     )
     assert figures["accuracy"] == 0.25
     assert (
-        one.transform(
+        pretext.transform(
             IMAGES[:4], PerImageRng(0, torch.arange(4)), network.mean, network.directions
         ).shape[0]
         == 12
@@ -76,11 +77,11 @@ def test_every_image_is_a_class_of_its_own_and_its_copies_share_it(work: StageCo
 
 def test_copies_are_of_the_image_whose_class_they_have(work: StageContext) -> None:
     for objective in ("classes", "triplet"):
-        one = task(views=3, objective=objective, grayscale=0.0)
-        network = begun(one, work)
+        pretext = task(views=3, objective=objective, grayscale=0.0)
+        network = begun(pretext, work)
         black = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
         black[2] = 255
-        seen = one.transform(
+        seen = pretext.transform(
             black, PerImageRng(0, torch.arange(4)), torch.zeros(3), network.directions
         ).unflatten(0, (3, 4))
         assert (seen.flatten(2).mean(2).argmax(1) == 2).all()
@@ -91,10 +92,10 @@ def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_le
 ) -> None:
     known = [f"train/{row}" for row in (20, 3, 8, 9, 15)]
     work = labeled(tmp_path, known, [2, 0, 1, 1, 0])
-    one = task(labels="labels")
-    network = begun(one, work)
+    pretext = task(labels="labels")
+    network = begun(pretext, work)
     assert network["head"].out_features == 3
-    assert one.chance(one.dataset_info(work)) == 1 / 3
+    assert pretext.chance(pretext.dataset_info(work)) == 1 / 3
     assert {row: int(network.classes[row]) for row in (20, 3, 8, 9, 15)} == {
         20: 2,
         3: 0,
@@ -102,9 +103,9 @@ def test_with_pseudo_labels_a_cluster_is_the_class_and_images_without_one_are_le
         9: 1,
         15: 0,
     }
-    assert sorted(one.order(network, work, 0)) == [3, 8, 9, 15, 20]
+    assert sorted(pretext.order(network, work, 0)) == [3, 8, 9, 15, 20]
     assert work.notes == ["19 of 24 images have no pseudo-label and are left out"]
-    orders = {tuple(one.order(network, work, epoch)) for epoch in range(8)}
+    orders = {tuple(pretext.order(network, work, epoch)) for epoch in range(8)}
     assert len(orders) > 4
 
 
@@ -179,14 +180,14 @@ def test_copies_that_are_together_and_apart_from_others_have_no_triplet_loss() -
 def test_losses_are_near_under_mixed_precision_and_the_same_in_any_order(
     objective: str, work: StageContext
 ) -> None:
-    one, ids = task(objective=objective, views=3), torch.arange(8)
-    network = begun(one, work)
-    plain, _ = one.loss(network, IMAGES[:8], PerImageRng(0, ids))
+    pretext, ids = task(objective=objective, views=3), torch.arange(8)
+    network = begun(pretext, work)
+    plain, _ = pretext.loss(network, IMAGES[:8], PerImageRng(0, ids))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = one.loss(network, IMAGES[:8], PerImageRng(0, ids))
+        mixed, _ = pretext.loss(network, IMAGES[:8], PerImageRng(0, ids))
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
     order = torch.tensor([5, 0, 7, 2, 1, 6, 3, 4])
-    again, _ = one.loss(network, IMAGES[order], PerImageRng(0, order))
+    again, _ = pretext.loss(network, IMAGES[order], PerImageRng(0, order))
     assert torch.isclose(plain, again, atol=1e-4)
 
 
@@ -198,13 +199,16 @@ def test_moves_stay_within_the_papers_bounds_and_use_them() -> None:
         move(image, PerImageRng(1, torch.arange(count)))[:, 0]
         for image in (across, across.transpose(2, 3))
     ]
-    # The slopes in the middle are the map's matrix; beyond a border the image is mirrored, so only inner middles count.
-    middle = torch.stack([one[:, 16, 16] for one in seen], 1)
+    # The slopes in the center are the map's matrix. Beyond a border the image is mirrored, so
+    # only centers inside count.
+    middle = torch.stack([pixels[:, 16, 16] for pixels in seen], 1)
     inner = middle.abs().amax(1) < 0.3
     slopes = torch.stack(
         [
-            torch.stack((one[:, 16, 17] - one[:, 16, 16], one[:, 17, 16] - one[:, 16, 16]), 1)
-            for one in seen
+            torch.stack(
+                (pixels[:, 16, 17] - pixels[:, 16, 16], pixels[:, 17, 16] - pixels[:, 16, 16]), 1
+            )
+            for pixels in seen
         ],
         1,
     )
@@ -219,8 +223,8 @@ def test_moves_stay_within_the_papers_bounds_and_use_them() -> None:
     assert middle.abs().amax(0).min() > 0.18
 
 
-class Fixed:
-    """A draw that always gives the same number."""
+class Fixed(PerImageRng):
+    """Random numbers that are always the same number."""
 
     def __init__(self, value: float, count: int):
         self.value, self.count = value, count
@@ -233,7 +237,7 @@ class Fixed:
 def test_colors_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: float) -> None:
     image = torch.rand(1, 3, 4, 4, generator=torch.Generator().manual_seed(0))
     mean, axes = torch.tensor([0.4, 0.5, 0.6]), torch.linalg.qr(torch.randn(3, 3))[0]
-    found = recolor(image, Fixed(share, 1), mean, axes)[0]
+    result = recolor(image, Fixed(share, 1), mean, axes)[0]
     stretch = 4**share / 2
     for row in range(4):
         for column in range(4):
@@ -244,10 +248,10 @@ def test_colors_change_as_in_hue_saturation_and_value_pixel_by_pixel(share: floa
             hue = (hue + 0.2 * share - 0.1) % 1
             power, factor, shift = 16**share / 4, 0.7 * 2**share, 0.2 * share - 0.1
             saturation, value = (
-                min(1, max(0, one**power * factor + shift)) for one in (saturation, value)
+                min(1, max(0, value_**power * factor + shift)) for value_ in (saturation, value)
             )
             expected = torch.tensor(colorsys.hsv_to_rgb(hue, saturation, value))
-            assert torch.allclose(found[:, row, column], expected, atol=2e-3), (row, column)
+            assert torch.allclose(result[:, row, column], expected, atol=2e-3), (row, column)
 
 
 def test_gray_images_stay_gray_and_colors_stay_colors() -> None:
@@ -272,17 +276,17 @@ def test_directions_are_those_in_which_the_sets_colors_vary(work: StageContext) 
 
 
 def test_a_last_layer_that_no_memory_holds_is_refused_with_ways_out() -> None:
-    one = task()
+    pretext = task()
     with pytest.raises(
         ValueError, match=r"20,000,000 classes of 64 features are 5 GB.*cluster them first"
     ):
-        one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, 20_000_000, 0))
-    task(objective="triplet").network(build_network(one.backbone, 0), DatasetInfo(SIZE, 200, 0))
+        pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, 20_000_000, 0))
+    task(objective="triplet").network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, 200, 0))
 
 
 def test_a_triplet_needs_two_copies_and_two_images() -> None:
-    pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
-    planned = SimpleNamespace(images={"images": pack})
+    pack = namespace(stage=namespace(count=100), label="set/train")
+    planned = namespace(images={"images": pack})
     with pytest.raises(InvalidOption, match="two copies") as caught:
         task(objective="triplet", views=1).validate_plan(planned)
     assert caught.value.option == "views"
@@ -295,4 +299,4 @@ def test_a_triplet_needs_two_copies_and_two_images() -> None:
 def test_chance_is_that_of_an_images_other_copies() -> None:
     assert task(objective="triplet", batch_size=8).chance(DatasetInfo(SIZE, 100, 0)) == 7 / 63
     assert task(objective="triplet", labels="labels").chance(DatasetInfo(SIZE, 100, 5)) is None
-    assert (Exemplar(objective="triplet").copies, Exemplar().copies) == (8, 1)
+    assert (make_stage(Exemplar, objective="triplet").copies, make_stage(Exemplar).copies) == (8, 1)

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional as F
 
 from stages.pretext.inpainting import Inpainting
+from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
@@ -17,7 +18,9 @@ SIZE = 64
 
 
 def stage(**options: object) -> Inpainting:
-    return Inpainting(backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options})
+    return make_stage(
+        Inpainting, backbone="conv4", **{"decoder_width": 4, "bottleneck": 16, **options}
+    )
 
 
 def noise_images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -29,9 +32,9 @@ def rng(count: int = 8, seed: int = 0) -> PerImageRng:
     return PerImageRng(seed, torch.arange(count))
 
 
-def plan(size: int = SIZE, count: int = 100) -> SimpleNamespace:
-    pack = SimpleNamespace(stage=SimpleNamespace(size=size, count=count), label="images")
-    return SimpleNamespace(images={"images": pack})
+def plan(size: int = SIZE, count: int = 100) -> Any:
+    pack = namespace(stage=namespace(size=size, count=count), label="images")
+    return namespace(images={"images": pack})
 
 
 @pytest.mark.parametrize("hide", ["center", "random"])
@@ -75,7 +78,7 @@ def test_random_regions_hide_their_share_of_every_image_in_shapes_of_its_own(siz
     task = stage(mask="random", mask_ratio=0.25, overlap=2)
     _, _, hidden, region = task.puzzle(noise_images(16, size), rng(16))
     assert (hidden.sum((1, 2, 3)) == round(0.25 * size * size)).all()
-    assert len({tuple(one.flatten().tolist()) for one in hidden}) == 16
+    assert len({tuple(value.flatten().tolist()) for value in hidden}) == 16
     assert (region | ~hidden).all()
     edges = (hidden[..., 1:] != hidden[..., :-1]).float().mean()
     assert edges < 0.05  # smooth: for pixels drawn one by one it is 0.375
@@ -124,31 +127,31 @@ def test_each_part_gets_exactly_its_own_gradients(hide: str) -> None:
     loss.backward()
 
     plain = task._build(about, seed=0)
-    seen, wanted, hidden, region = task.puzzle(images, rng(4))
+    seen, target, hidden, region = task.puzzle(images, rng(4))
     drawn = torch.tanh(plain["decoder"](plain["bottleneck"](plain["backbone"](seen))))
     first, side = task.window(32)
     block = (..., slice(first, first + side), slice(first, first + side))
-    wanted, hidden, region = 2 * wanted[block] - 1, hidden[block], region[block]
-    filled = torch.where(region, drawn, wanted)
+    target, hidden, region = 2 * target[block] - 1, hidden[block], region[block]
+    filled = torch.where(region, drawn, target)
     judge = plain["discriminator"]
-    real, fake = judge(wanted), judge(filled.detach())
-    one, zero = torch.ones(4, 1), torch.zeros(4, 1)
-    judging = F.binary_cross_entropy_with_logits(real, one) + F.binary_cross_entropy_with_logits(
+    real, fake = judge(target), judge(filled.detach())
+    value, zero = torch.ones(4, 1), torch.zeros(4, 1)
+    judging = F.binary_cross_entropy_with_logits(real, value) + F.binary_cross_entropy_with_logits(
         fake, zero
     )
     weights = (1 + 9.0 * ~hidden) * region
-    squared = (((drawn - wanted) ** 2).mean(1, keepdim=True) * weights).sum((1, 2, 3)) / region.sum(
+    squared = (((drawn - target) ** 2).mean(1, keepdim=True) * weights).sum((1, 2, 3)) / region.sum(
         (1, 2, 3)
     )
-    drawing = 0.7 * squared.mean() + 0.3 * F.binary_cross_entropy_with_logits(judge(filled), one)
+    drawing = 0.7 * squared.mean() + 0.3 * F.binary_cross_entropy_with_logits(judge(filled), value)
 
     assert torch.allclose(loss, judging + drawing, rtol=1e-5)
     assert torch.allclose(figures["squared error"], squared.mean(), rtol=1e-5)
     for name, part in plain.items():
         goal = judging if name == "discriminator" else drawing
-        wanted_gradients = torch.autograd.grad(goal, list(part.parameters()), retain_graph=True)
-        for weight, gradient in zip(network[name].parameters(), wanted_gradients, strict=True):
-            assert torch.allclose(weight.grad, gradient, rtol=1e-3, atol=1e-6)
+        goals = torch.autograd.grad(goal, list(part.parameters()), retain_graph=True)
+        for weight, expected in zip(network[name].parameters(), goals, strict=True):
+            assert torch.allclose(gradient(weight), expected, rtol=1e-3, atol=1e-6)
 
 
 def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
@@ -159,7 +162,7 @@ def test_the_discriminator_learns_at_a_tenth_of_the_rate() -> None:
     for group in optimizer.param_groups:
         assert {id(weight) in slow for weight in group["params"]} == {group["scale"] == 0.1}
         assert group["betas"] == (0.5, 0.999)
-    assert Inpainting(backbone="conv4").bottleneck == 4000
+    assert make_stage(Inpainting, backbone="conv4").bottleneck == 4000
 
 
 def test_a_seam_that_hides_nothing_is_refused() -> None:
@@ -198,5 +201,5 @@ def test_an_image_is_hidden_alike_in_any_batch() -> None:
         task.puzzle(images, PerImageRng(7, ids)),
         task.puzzle(images[order], PerImageRng(7, ids[order])),
     )
-    assert all(torch.equal(one[order], other) for one, other in zip(whole, turned, strict=True))
+    assert all(torch.equal(value[order], other) for value, other in zip(whole, turned, strict=True))
     assert not torch.equal(whole[2], task.puzzle(images, PerImageRng(8, ids))[2])

@@ -10,6 +10,7 @@ import torch
 from stages.pretext._permutations import distant_permutations, puzzle_tiles
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
+from tests.stages.pretext.support import make_stage
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -17,7 +18,7 @@ SIZE = 64
 
 
 def stage(**options: object) -> Jigsaw:
-    return Jigsaw(backbone="conv4", **{"embedding_dim": 8, "hidden_dim": 16, **options})
+    return make_stage(Jigsaw, backbone="conv4", **{"embedding_dim": 8, "hidden_dim": 16, **options})
 
 
 def images(count: int = 16) -> torch.Tensor:
@@ -56,8 +57,8 @@ def test_each_permutation_is_the_greedy_choice() -> None:
         before = table[:chosen]
 
         def far(order: tuple[int, ...], before: np.ndarray = before) -> tuple[int, int]:
-            found = [sum(a != b for a, b in zip(order, other, strict=True)) for other in before]
-            return min(found), sum(found)
+            results = [sum(a != b for a, b in zip(order, other, strict=True)) for other in before]
+            return min(results), sum(results)
 
         assert far(tuple(table[chosen])) == max(far(order) for order in every)
 
@@ -70,7 +71,7 @@ def test_the_set_of_permutations_never_drifts_and_the_seed_decides_it() -> None:
 
 def test_more_permutations_than_there_are_is_refused() -> None:
     assert len(distant_permutations(23, 4)) == 23
-    with pytest.raises(ValueError, match="there are not 24 permutations of 4 tiles, only 23"):
+    with pytest.raises(ValueError, match="24 permutations of 4 tiles: only 23 exist"):
         distant_permutations(24, 4)
 
 
@@ -88,7 +89,7 @@ def test_the_permutation_is_the_one_that_the_label_says_and_every_tile_is_the_im
 
 def test_tiles_are_cut_and_colored_as_jigsawpp_does() -> None:
     task = stage(grayscale=0.7, color_projection=0.5)
-    other = JigsawPP(backbone="conv4")
+    other = make_stage(JigsawPP, backbone="conv4")
     assert torch.equal(
         task.tiles(images(), PerImageRng(5, torch.arange(16))),
         other.tiles(images(), PerImageRng(5, torch.arange(16))),
@@ -149,16 +150,16 @@ def test_random_weights_guess() -> None:
 
 def test_mixed_precision_gives_about_the_same_loss() -> None:
     task = stage(dropout=0.0)
-    found = []
+    results = []
     for enabled in (False, True):
         net = task._build(DatasetInfo(SIZE, 16, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
-            found.append(task.loss(net, images(), PerImageRng(0, torch.arange(16)))[0].item())
-    assert abs(found[0] - found[1]) < 0.05
+            results.append(task.loss(net, images(), PerImageRng(0, torch.arange(16)))[0].item())
+    assert abs(results[0] - results[1]) < 0.05
 
 
 def test_foreign_tiles_of_jigsawpp_do_not_depend_on_the_order_of_the_batch() -> None:
-    task = JigsawPP(backbone="conv4", puzzles_per_image=3)
+    task = make_stage(JigsawPP, backbone="conv4", puzzles_per_image=3)
     ids, order = (
         torch.arange(16) * 7,
         torch.randperm(16, generator=torch.Generator().manual_seed(1)),

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import hashlib
+from typing import Any
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import torch
 
 from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
+from tests.stages.pretext.support import make_stage
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -16,8 +18,14 @@ SIZE = 64
 
 
 def stage(**options: object) -> JigsawPP:
-    return JigsawPP(
-        backbone="conv4", tile_size=16, shift=1, grayscale=0.0, color_projection=0.0, **options
+    return make_stage(
+        JigsawPP,
+        backbone="conv4",
+        tile_size=16,
+        shift=1,
+        grayscale=0.0,
+        color_projection=0.0,
+        **options,
     )
 
 
@@ -34,8 +42,8 @@ def cut_corners(
     """(count, 9, 3) rows and columns of every channel's upper left corner."""
     rows, columns = positions(size, count)
     ids = torch.arange(count)
-    found = [task.cut(images, PerImageRng(1, ids)).numpy() for images in (rows, columns)]
-    return found[0][..., 0, 0].astype(int), found[1][..., 0, 0].astype(int)
+    cuts = [task.cut(images, PerImageRng(1, ids)).numpy() for images in (rows, columns)]
+    return cuts[0][..., 0, 0].astype(int), cuts[1][..., 0, 0].astype(int)
 
 
 def test_701_permutations_are_distinct_differ_in_three_places_and_leave_out_the_identity() -> None:
@@ -55,7 +63,7 @@ def test_the_set_of_permutations_never_drifts() -> None:
 
 
 def test_a_set_that_cannot_be_is_refused() -> None:
-    with pytest.raises(ValueError, match="there are not 100 permutations"):
+    with pytest.raises(ValueError, match="100 permutations of 4 tiles that differ in 4 places"):
         spread_permutations(100, 4, 4)
 
 
@@ -80,12 +88,12 @@ def test_no_two_tiles_touch(size: int) -> None:
     assert left.min() >= 0
     assert bottom.max() <= size
     assert right.max() <= size
-    for one in range(9):
-        for other in range(one + 1, 9):
-            if one % 3 == other % 3:
-                assert (top[:, other] > bottom[:, one]).all()  # at least one px between them
-            if one // 3 == other // 3:
-                assert (left[:, other] > right[:, one]).all()
+    for first in range(9):
+        for other in range(first + 1, 9):
+            if first % 3 == other % 3:
+                assert (top[:, other] > bottom[:, first]).all()  # at least one px between them
+            if first // 3 == other // 3:
+                assert (left[:, other] > right[:, first]).all()
 
 
 def test_jitter_and_channel_shift_use_all_of_their_range_and_no_more() -> None:
@@ -111,7 +119,7 @@ def test_the_permutation_is_the_one_that_the_label_says() -> None:
     assert len(labels.unique()) > 100
 
 
-def test_occluding_tiles_are_another_images_from_distinct_places_and_each_number_is_equally_likely() -> (
+def test_occluding_tiles_come_from_distinct_places_of_another_image_in_equally_likely_numbers() -> (
     None
 ):
     task, count = stage(puzzles_per_image=50, occlusions=2), 64
@@ -153,7 +161,9 @@ def test_every_tile_has_its_own_mean_and_deviation_removed() -> None:
 
 
 def test_colors_are_dropped_in_the_asked_shares_and_alike_in_all_tiles_of_an_image() -> None:
-    task = JigsawPP(backbone="conv4", tile_size=16, shift=0, grayscale=0.7, color_projection=0.5)
+    task = make_stage(
+        JigsawPP, backbone="conv4", tile_size=16, shift=0, grayscale=0.7, color_projection=0.5
+    )
     matrices = task.colors(PerImageRng(0, torch.arange(20_000)))
     gray = (matrices - 1 / 3).abs().amax(dim=(1, 2)) < 1e-6
     whole = (matrices - torch.eye(3)).abs().amax(dim=(1, 2)) < 1e-6
@@ -185,7 +195,7 @@ def test_an_image_has_the_same_tiles_in_any_batch() -> None:
 
 def test_the_head_is_as_wide_as_there_are_permutations() -> None:
     task = stage(permutations=50, embedding_dim=8, hidden_dim=16)
-    network = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 64, 0))
+    network: Any = task.network(build_network(task.backbone, 0), DatasetInfo(SIZE, 64, 0))
     images = torch.zeros(4, 3, SIZE, SIZE, dtype=torch.uint8)
     loss, figures = task.loss(network, images, PerImageRng(0, torch.arange(4)))
     assert network["head"][-1].out_features == 50

@@ -1,4 +1,4 @@
-"""Weights of others: under which names they are taken, what is refused and how, and what a key has of their file."""
+"""Pretrained networks: the names that a file may have, the errors, and the cache key."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,9 +21,10 @@ from torch import Tensor, nn
 from stages.pretext.pretrained import Pretrained
 from tests.conftest import Said
 from tests.stages.handmade import make_work, run_stage
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError, UsageError
-from transfer.models import backbone
+from transfer.models import Timm, backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
 from transfer.models.weight_conversion import torchvision_names
@@ -48,7 +48,7 @@ def drawn(options: Any = SMALL, seed: int = 3) -> Network:
 
 
 def theirs_of(network: Network) -> State:
-    """The network's weights under torchvision's names, with a classifier, as a file of theirs has them."""
+    """Return the network's weights as a file of torchvision: its names, with a classifier."""
     state, names = network.state_dict(), torchvision_names(network.spec, network.state_dict())
     return {names[name]: value for name, value in state.items()} | {
         "fc.weight": torch.zeros(10, 32),
@@ -65,9 +65,11 @@ def saved(path: Path, state: Any) -> OptionFile:
 
 
 def rehearsed(**options: Any) -> str:
-    """What is said before anything runs."""
+    """Return the message of the check before a run."""
     with pytest.raises(ValueError) as caught:
-        Pretrained(**{"backbone": SMALL, "size": 32} | options).validate_build(SimpleNamespace())
+        make_stage(Pretrained, **{"backbone": SMALL, "size": 32} | options).validate_build(
+            namespace()
+        )
     return str(caught.value)
 
 
@@ -79,13 +81,13 @@ def same(model: Model, network: Network, size: int = 32) -> bool:
 
 @pytest.mark.parametrize("suffix", [".pth", ".pt", ".safetensors"])
 def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, suffix: str) -> None:
-    theirs = torchvision.models.resnet18(weights=None).eval()
+    theirs: Any = torchvision.models.resnet18(weights=None).eval()
     for name, value in theirs.state_dict().items():
         if name.endswith(("running_mean", "running_var", "bias")):
             value.uniform_(0.5, 1.5)
     weights = saved(tmp_path / f"resnet18{suffix}", theirs.state_dict())
-    stage = Pretrained(backbone="resnet18", weights=weights, ignore=["fc.*"], size=64)
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone="resnet18", weights=weights, ignore=["fc.*"], size=64)
+    stage.validate_build(namespace())
     model = run_stage(stage, tmp_path)
     images = torch.rand(2, 3, 64, 64, generator=torch.Generator().manual_seed(1))
     theirs.fc = nn.Identity()
@@ -102,7 +104,7 @@ def test_torchvisions_own_resnet_gives_what_torchvision_gives(tmp_path: Path, su
 def test_a_model_of_the_store_is_taken_as_it_is(tmp_path: Path) -> None:
     network = drawn({"name": "conv4"})
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
-    model = run_stage(Pretrained(backbone="conv4", weights=weights), tmp_path)
+    model = run_stage(make_stage(Pretrained, backbone="conv4", weights=weights), tmp_path)
     assert same(model, network)
     assert model.card["size"] == 224
 
@@ -121,15 +123,15 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
         "prefix": "module.encoder_q.",
         "ignore": ["fc.*"],
     }
-    assert same(run_stage(Pretrained(backbone=SMALL, **chosen), tmp_path), network)
+    assert same(run_stage(make_stage(Pretrained, backbone=SMALL, **chosen), tmp_path), network)
     assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
     assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
         weights=weights, entry="state_dikt"
     )
-    said = rehearsed(weights=weights, entry="state_dict")
-    assert said.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
-    told = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
-    assert "begins with 'module.encoder.'; did you mean 'module.encoder" in told
+    output = rehearsed(weights=weights, entry="state_dict")
+    assert output.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
+    message = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
+    assert "begins with 'module.encoder.'; did you mean 'module.encoder" in message
 
 
 def test_a_file_from_before_batch_norms_counted_their_batches(tmp_path: Path) -> None:
@@ -137,7 +139,10 @@ def test_a_file_from_before_batch_norms_counted_their_batches(tmp_path: Path) ->
     state = {name: value for name, value in theirs_of(network).items() if "num_batches" not in name}
     weights = saved(tmp_path / "old.pth", state)
     assert same(
-        run_stage(Pretrained(backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path), network
+        run_stage(
+            make_stage(Pretrained, backbone=SMALL, weights=weights, ignore=["fc.*"]), tmp_path
+        ),
+        network,
     )
 
 
@@ -147,7 +152,7 @@ def test_half_precision_is_taken_to_single(tmp_path: Path) -> None:
         tmp_path / "half.safetensors",
         {n: v.half() for n, v in network.state_dict().items() if v.ndim},
     )
-    model = run_stage(Pretrained(backbone=SMALL, weights=weights), tmp_path)
+    model = run_stage(make_stage(Pretrained, backbone=SMALL, weights=weights), tmp_path)
     assert same(model, network)
     assert model.network().conv1.conv.weight.dtype == torch.float32
 
@@ -171,7 +176,7 @@ def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -
 def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
     assert rehearsed(weights=weights).endswith("to leave out what is too many: `ignore: ['fc.*']`")
-    assert "nothing that `ignore: fcc.*` could leave out" in rehearsed(
+    assert "has no name that `ignore: fcc.*` matches" in rehearsed(
         weights=weights, ignore=["fc.*", "fcc.*"]
     )
     assert "does not fit conv4" in rehearsed(weights=weights, backbone="conv4")
@@ -183,8 +188,8 @@ def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
         "layer1.extra.w": torch.zeros(1),
         "layer1.extra.b": torch.zeros(1),
     }
-    told = rehearsed(weights=saved(tmp_path / "d.pth", deeper))
-    assert told.endswith(
+    message = rehearsed(weights=saved(tmp_path / "d.pth", deeper))
+    assert message.endswith(
         "`ignore: ['fc.*', 'layer1.extra.*']`"
     )  # not layer1.*, which the network needs
 
@@ -195,14 +200,14 @@ def test_weights_of_a_variant_with_more_tokens_are_not_cut_down_to_fit(
     state = timm.create_model("test_vit", num_classes=0).state_dict() | {
         "register_tokens": torch.zeros(1, 4, 64)
     }
-    told = rehearsed(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state))
-    assert told.endswith(
+    message = rehearsed(backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state))
+    assert message.endswith(
         "a network with register_tokens computes with it: these are weights of another variant"
     )
 
 
 @pytest.mark.parametrize(
-    ("name", "options", "told"),
+    ("name", "options", "message"),
     [
         (
             "vit_tiny_patch16_224",
@@ -218,30 +223,31 @@ def test_how_images_are_normalized_is_told_where_a_name_leaves_it_open(
     timm: Any,
     name: str,
     options: dict[str, Any],
-    told: str,
+    message: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     facts, published = timm.get_pretrained_cfg, timm.list_pretrained
     if "vit_tiny" in name:  # so that the test does not change with timm's lists
-        other = SimpleNamespace(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tag="dino")
+        other = namespace(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), tag="dino")
         monkeypatch.setattr(
-            timm, "get_pretrained_cfg", lambda one: other if one == "other" else facts(one)
+            timm, "get_pretrained_cfg", lambda item: other if item == "other" else facts(item)
         )
-        monkeypatch.setattr(timm, "list_pretrained", lambda one: [*published(one), "other"])
+        monkeypatch.setattr(timm, "list_pretrained", lambda item: [*published(item), "other"])
     weights = saved(tmp_path / "w.pth", timm.create_model(name, num_classes=0).state_dict())
     work = make_work(tmp_path / "made", {}, {})
-    Pretrained(backbone=f"timm:{name}", weights=weights, **options).run(work)
+    make_stage(Pretrained, backbone=f"timm:{name}", weights=weights, **options).run(work)
     (note,) = work.notes or [""]
-    assert re.search(told, note)
-    assert bool(note) == bool(told)
+    assert re.search(message, note)
+    assert bool(note) == bool(message)
 
 
 def test_what_timm_remarks_on_weights_is_told(timm: Any) -> None:
     plain, own = (
-        backbone(f"timm:vit_base_patch32_clip_{kind}224.openai") for kind in ("", "quickgelu_")
+        Timm.model_validate({"name": f"timm:vit_base_patch32_clip_{kind}224.openai"})
+        for kind in ("", "quickgelu_")
     )
-    assert any("QuickGELU" in one for one in plain.timm_notes())
+    assert any("QuickGELU" in item for item in plain.timm_notes())
     assert own.timm_notes() == []
 
 
@@ -297,10 +303,10 @@ def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
         "optimizer": {"state": {0: {"step": torch.ones(1)}}},
     }
     weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
-    told = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
-    assert told.endswith("say which of its entries does: checkpoint.model.ema")
+    message = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
+    assert message.endswith("say which of its entries does: checkpoint.model.ema")
     assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
-    chosen = Pretrained(backbone="conv4", weights=weights, entry="checkpoint.model.ema")
+    chosen = make_stage(Pretrained, backbone="conv4", weights=weights, entry="checkpoint.model.ema")
     assert same(run_stage(chosen, tmp_path), network)
 
 
@@ -309,14 +315,16 @@ def test_safetensors_are_known_by_what_they_begin_with(tmp_path: Path) -> None:
     weights = saved(tmp_path / "model.safetensors", network.state_dict())
     (tmp_path / "model.safetensors").rename(tmp_path / "model.pth")
     renamed = weights.model_copy(update={"path": str(tmp_path / "model.pth")})
-    assert same(run_stage(Pretrained(backbone="conv4", weights=renamed), tmp_path), network)
+    assert same(
+        run_stage(make_stage(Pretrained, backbone="conv4", weights=renamed), tmp_path), network
+    )
 
 
 def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
     state = {f"module.encoder{name}": value for name, value in theirs_of(drawn()).items()}
     weights = saved(
         tmp_path / "w.pth",
-        {name.replace("encoder", "encoder."): one for name, one in state.items()},
+        {name.replace("encoder", "encoder."): item for name, item in state.items()},
     )
     assert rehearsed(weights=weights, prefix="module.encoder").endswith(
         "say `prefix: module.encoder.`"
@@ -326,30 +334,32 @@ def test_a_prefix_that_is_cut_short_is_told_whole(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("options", "option", "words"),
     [
-        ({}, "weights", "name the file of weights"),
-        ({"backbone": "timm:resnet18"}, "backbone", "say which weights too"),
-        ({"backbone": "timm:resnet18.a1_in1k", "prefix": "x."}, "prefix", "is of a file"),
+        ({}, "weights", "name a file of weights"),
+        ({"backbone": "timm:resnet18"}, "backbone", "has no tag"),
+        ({"backbone": "timm:resnet18.a1_in1k", "prefix": "x."}, "prefix", "only applies when"),
         ({"weights": "w", "mean": [0.5]}, "mean", "three values"),
         ({"weights": "w", "std": [0.5, 0.5, 0.0]}, "std", "above zero"),
-        ({"weights": "w", "per_image": True, "std": [1.0, 1.0, 1.0]}, "std", "of its own|its own"),
+        ({"weights": "w", "per_image": True, "std": [1.0, 1.0, 1.0]}, "std", "its own values"),
     ],
 )
 def test_options_that_cannot_be_are_found_in_the_plan(
     options: dict[str, Any], option: str, words: str
 ) -> None:
     with pytest.raises(InvalidOption, match=words) as caught:
-        Pretrained(**{"backbone": "conv4"} | options).validate_plan(SimpleNamespace())
+        make_stage(Pretrained, **{"backbone": "conv4"} | options).validate_plan(namespace())
     assert caught.value.option == option
 
 
 def test_normalization_and_size_are_what_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", drawn().state_dict())
-    said = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
-    model = run_stage(Pretrained(backbone=SMALL, weights=weights, **said), tmp_path / "a")
+    options = {"mean": [0.5, 0.4, 0.3], "std": [0.1, 0.2, 0.3], "size": 48}
+    model = run_stage(
+        make_stage(Pretrained, backbone=SMALL, weights=weights, **options), tmp_path / "a"
+    )
     assert (model.normalization.mean, model.normalization.std) == ((0.5, 0.4, 0.3), (0.1, 0.2, 0.3))
     assert model.card["size"] == 48
     assert run_stage(
-        Pretrained(backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
+        make_stage(Pretrained, backbone=SMALL, weights=weights, per_image=True), tmp_path / "b"
     ).normalization.per_image
 
 
@@ -391,7 +401,7 @@ def test_a_key_has_the_bytes_of_the_file_and_not_its_place(
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert (
         key(written, "stages.model.weights=v.pt") == first
-    )  # of --set: from where the person stands
+    )  # of --set: relative to the working folder
     saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
     assert key(written) != first
 
@@ -420,17 +430,17 @@ def test_another_file_in_its_place_is_noticed_even_where_nothing_else_was_to_do(
 def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
     written: Path, invoke: Callable[..., Said], tmp_path: Path
 ) -> None:
-    said = invoke(
+    output = invoke(
         "run", written, "--set", "stages.model.backbone.name=resnet8", "--threads", 1, check=2
     ).err
-    assert said.startswith(
+    assert output.startswith(
         f"{written}:4:62: stages.model.weights: {tmp_path / 'w.pth'} does not fit resnet8\n"
     )
     (tmp_path / "w.pth").unlink()
-    assert f"{written}:4:" in (said := invoke("run", written, check=2).err)
+    assert f"{written}:4:" in (output := invoke("run", written, check=2).err)
     assert (
         f"stages.model.weights: {tmp_path / 'w.pth'} cannot be read (No such file or directory)"
-        in said
+        in output
     )
     assert (
         "is not a regular file"
@@ -447,7 +457,7 @@ def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(
 ) -> None:
     stage = load_plan(written, Store(tmp_path / "store")).find("model")[0].stage
     saved(tmp_path / "w.pth", drawn("conv4", seed=9).state_dict())
-    with pytest.raises(TransferError, match="has changed since this run looked at it"):
+    with pytest.raises(TransferError, match="has changed since this run read it"):
         stage.run(make_work(tmp_path))
 
 
@@ -474,33 +484,33 @@ def test_a_file_in_timms_format_gives_what_timm_gives(
     theirs = timm.create_model(name, num_classes=10).eval()
     weights = saved(tmp_path / "model.safetensors", theirs.state_dict())
     ignore = ["head.fc.*"] if name == "test_convnext" else [f"{head}.*"]
-    stage = Pretrained(backbone=f"timm:{name}", weights=weights, ignore=ignore)
-    stage.validate_plan(SimpleNamespace())
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone=f"timm:{name}", weights=weights, ignore=ignore)
+    stage.validate_plan(namespace())
+    stage.validate_build(namespace())
     model = run_stage(stage, tmp_path)
     images = torch.rand(2, 3, 160, 160)
     theirs.reset_classifier(0)
     with torch.inference_mode():
-        found = model.network().layers(images, ["features", "embedding"])
-        torch.testing.assert_close(found["embedding"], theirs(images))
+        result = model.network().layers(images, ["features", "embedding"])
+        torch.testing.assert_close(result["embedding"], theirs(images))
         features = theirs.forward_features(images)
     if name == "test_vit":  # a class token, then the patches row by row
         features = features[:, 1:].reshape(2, 10, 10, 64).permute(0, 3, 1, 2)
-    torch.testing.assert_close(found["features"], features)
+    torch.testing.assert_close(result["features"], features)
     assert model.card["layers"] == layers
     assert model.card["size"] == 160
     assert list(model.normalization.mean) == list(theirs.pretrained_cfg["mean"])
 
 
 def test_maps_with_channels_last_are_handed_on_with_channels_first(timm: Any) -> None:
-    network = build_network(backbone("timm:test_mambaout"), 0).eval()
+    network: Any = build_network(backbone("timm:test_mambaout"), 0).eval()
     images = torch.rand(2, 3, 96, 96)
     with torch.inference_mode():
-        found = network.layers(images, ["features", "embedding"])
-        torch.testing.assert_close(found["embedding"], network.features.model(images))
+        result = network.layers(images, ["features", "embedding"])
+        torch.testing.assert_close(result["embedding"], network.features.model(images))
     assert network.features.model.output_fmt == "NHWC"
-    assert {name: tuple(value.shape[1:]) for name, value in found.items()} == network.shapes(96)
-    assert found["features"].shape == (2, 64, 3, 3)
+    assert {name: tuple(value.shape[1:]) for name, value in result.items()} == network.shapes(96)
+    assert result["features"].shape == (2, 64, 3, 3)
 
 
 def test_a_network_of_timm_is_a_backbone_like_any_other(timm: Any, tmp_path: Path) -> None:
@@ -523,9 +533,9 @@ def test_weights_that_timm_publishes_are_taken_by_name(
     save_file(theirs.state_dict(), tmp_path / "hub.safetensors")
     hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "hub.safetensors")}}
     monkeypatch.setattr(timm, "create_model", lambda name, **flags: create(name, **flags | hub))
-    stage = Pretrained(backbone="timm:test_vit.r160_in1k")
-    stage.validate_plan(SimpleNamespace())
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone="timm:test_vit.r160_in1k")
+    stage.validate_plan(namespace())
+    stage.validate_build(namespace())
     network = run_stage(stage, tmp_path).network()
     theirs.reset_classifier(0)
     images = torch.rand(2, 3, 160, 160)
@@ -552,7 +562,7 @@ def test_what_timm_does_not_have_is_told(timm: Any, name: str, words: str) -> No
 
 
 def clips(state: State) -> State:
-    """As CLIP's file has it: an image tower under its own names, beside a text tower and a projection."""
+    """Return weights as CLIP's file: an image tower, a text tower and a projection."""
     swaps = [
         ("patch_embed.proj", "conv1"),
         ("pos_embed", "positional_embedding"),
@@ -565,7 +575,7 @@ def clips(state: State) -> State:
         (".norm1", ".ln_1"),
         (".norm2", ".ln_2"),
     ]
-    found = {"text_projection": torch.zeros(4, 4), "visual.proj": torch.zeros(64, 32)}
+    result = {"text_projection": torch.zeros(4, 4), "visual.proj": torch.zeros(64, 32)}
     for name, value in state.items():
         for ours, theirs in swaps:
             name = name.replace(ours, theirs)
@@ -577,8 +587,8 @@ def clips(state: State) -> State:
             if name == "class_embedding"
             else value
         )
-        found[f"visual.{name}"] = value
-    return found
+        result[f"visual.{name}"] = value
+    return result
 
 
 def facebooks(state: State) -> State:
@@ -591,12 +601,12 @@ def facebooks(state: State) -> State:
         (r"mlp\.fc", "pwconv"),
         (r"^head\.norm", "norm"),
     ]
-    found = {"head.weight": torch.zeros(10, 64), "head.bias": torch.zeros(10)}
+    result = {"head.weight": torch.zeros(10, 64), "head.bias": torch.zeros(10)}
     for name, value in state.items():
         for ours, theirs in swaps:
             name = re.sub(ours, theirs, name)
-        found[name] = value.flatten(1) if "pwconv" in name and name.endswith("weight") else value
-    return found
+        result[name] = value.flatten(1) if "pwconv" in name and name.endswith("weight") else value
+    return result
 
 
 MASK = {"mask_token": torch.zeros(1, 64)}
@@ -632,18 +642,16 @@ def test_teachers_are_read_as_their_authors_saved_them(
     torch.manual_seed(3)
     theirs = timm.create_model(name, num_classes=0).eval()
     weights = saved(tmp_path / "w.pth", written(theirs.state_dict()))
-    stage = Pretrained(backbone=f"timm:{name}", weights=weights, **options)
-    stage.validate_build(SimpleNamespace())
+    stage = make_stage(Pretrained, backbone=f"timm:{name}", weights=weights, **options)
+    stage.validate_build(namespace())
     images = torch.rand(2, 3, 160, 160)
     with torch.inference_mode():
         torch.testing.assert_close(run_stage(stage, tmp_path).network()(images), theirs(images))
-    if options.get(
-        "ignore"
-    ):  # strict all the same: what is too many is told, and how to leave it out
-        told = rehearsed(
+    if options.get("ignore"):  # loading is still strict, and the message lists what to ignore
+        message = rehearsed(
             **({"backbone": f"timm:{name}", "weights": weights} | options | {"ignore": []})
         )
-        assert re.search(r"unexpected: .*\n.*ignore: \[", told, flags=re.DOTALL)
+        assert re.search(r"unexpected: .*\n.*ignore: \[", message, flags=re.DOTALL)
 
 
 @pytest.mark.parametrize("sizes", [{"patch_size": 32}, {"img_size": 224}])
@@ -651,28 +659,33 @@ def test_weights_for_other_patches_or_images_are_not_resampled(
     timm: Any, sizes: dict[str, int], tmp_path: Path
 ) -> None:
     theirs = timm.create_model("test_vit", num_classes=10, **sizes).state_dict()
-    told = rehearsed(
+    message = rehearsed(
         backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", theirs), ignore=["head.*"]
     )
-    assert "of another patch or image size" in told
+    assert "of another patch or image size" in message
 
 
 def test_what_timm_leaves_out_by_itself_may_be_named_too(timm: Any, tmp_path: Path) -> None:
     state = timm.create_model("test_vit", num_classes=0).state_dict() | MASK
-    stage = Pretrained(
-        backbone="timm:test_vit", weights=saved(tmp_path / "w.pth", state), ignore=["mask_token"]
+    stage = make_stage(
+        Pretrained,
+        backbone="timm:test_vit",
+        weights=saved(tmp_path / "w.pth", state),
+        ignore=["mask_token"],
     )
-    stage.validate_build(SimpleNamespace())
-    found = run_stage(stage, tmp_path).network().state_dict()
+    stage.validate_build(namespace())
+    result = run_stage(stage, tmp_path).network().state_dict()
     assert all(
-        torch.equal(found[f"features.model.{name}"], state[name])
+        torch.equal(result[f"features.model.{name}"], state[name])
         for name in state.keys() - MASK.keys()
     )
 
 
 def test_a_transformer_takes_every_size_that_its_patches_fill(timm: Any, tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
-    model = run_stage(Pretrained(backbone="timm:test_vit", weights=weights, size=64), tmp_path)
+    model = run_stage(
+        make_stage(Pretrained, backbone="timm:test_vit", weights=weights, size=64), tmp_path
+    )
     assert model.card["layers"]["features"] == [64, 4, 4]
 
 
@@ -685,14 +698,14 @@ def test_weights_that_are_not_there_have_a_stand_in_in_smoke_runs_only(
     tmp_path: Path,
 ) -> None:
     text = PIPELINE.replace("{name: conv4}", "timm:test_resnet")
-    said = invoke(
+    output = invoke(
         "run", pipeline(text), "--threads", 1, "--dry-run", *flags, check=0 if flags else 2
     )
     if flags:
-        stand_in = r"`random_weights: true` stands in for .*w\.pth, which is not there"
-        assert re.search(stand_in, said.out), said.out
+        stand_in = r"`random_weights: true` replaces .*w\.pth, which is missing"
+        assert re.search(stand_in, output.out), output.out
     else:
-        assert "w.pth cannot be read (No such file or directory)" in said.err
+        assert "w.pth cannot be read (No such file or directory)" in output.err
 
 
 def test_without_timm_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -705,9 +718,9 @@ def test_features_of_a_network_of_timm_are_extracted_at_its_own_size(
 ) -> None:
     saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
     text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace(", size: 32", "")
-    said = invoke("run", pipeline(text), "--threads", 1).out
-    assert "features: done" in said
-    assert "dimensions 64" in said
+    output = invoke("run", pipeline(text), "--threads", 1).out
+    assert "features: done" in output
+    assert "dimensions 64" in output
     with pytest.raises(
         UsageError, match="no layer of timm:test_vit is called 'embeding'; did you mean embedding"
     ):
@@ -728,20 +741,20 @@ def test_weights_of_timm_are_taken_by_pretrained_only(
         text = f"data: {{card: drawings, limit: 32}}\nstages:\n  x: {stage}\n"
         with pytest.raises(
             UsageError,
-            match=r"backbone: timm:test_resnet.r160_in1k starts with random weights here",
+            match=r"backbone: timm:test_resnet.r160_in1k names published weights",
         ):
             load_plan(pipeline(text), Store(tmp_path / "s"))
         assert load_plan(pipeline(text.replace(".r160_in1k", "")), Store(tmp_path / "s")).find("x")
 
 
 @pytest.mark.parametrize(
-    ("options", "place", "told"),
+    ("options", "place", "message"),
     [
         ("size: 100", "4:78: stages.model.size", "does not take images of 100 px"),
         (
             "size: 64, ignore: ['x']",
             "4:88: stages.model.ignore",
-            "has nothing that `ignore: x` could leave out",
+            "has no name that `ignore: x` matches",
         ),
         ("size: 64, prefix: x.", "4:88: stages.model.prefix", "has no name that begins with 'x.'"),
         ("size: 64, entry: x", "4:88: stages.model.entry", "has no entry 'x'"),
@@ -754,13 +767,13 @@ def test_what_does_not_fit_is_told_at_its_option(
     tmp_path: Path,
     options: str,
     place: str,
-    told: str,
+    message: str,
 ) -> None:
     saved(tmp_path / "w.pth", timm.create_model("test_vit", num_classes=0).state_dict())
     text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace("size: 32", options)
-    said = invoke("run", pipeline(text), "--threads", 1, check=2).err
-    assert place in said
-    assert told in said
+    output = invoke("run", pipeline(text), "--threads", 1, check=2).err
+    assert place in output
+    assert message in output
 
 
 def test_how_wide_the_features_of_a_pretrained_network_are_is_known_before_it_is_asked(
@@ -770,6 +783,6 @@ def test_how_wide_the_features_of_a_pretrained_network_are_is_known_before_it_is
     text = PIPELINE.replace("{name: conv4}", "timm:test_vit").replace("size: 32", "size: 64")
     wide = f"{text}  wide: {{uses: prepare, features: features, components: 65}}\n"
     wide = wide.replace("limit: 32", "limit: 128")
-    said = invoke("run", pipeline(wide), "--threads", 1, check=2)
-    assert "stages.wide.components: 65 of features of 64 values" in said.err
-    assert "done" not in said.out
+    output = invoke("run", pipeline(wide), "--threads", 1, check=2)
+    assert "stages.wide.components: 65 of features of 64 values" in output.err
+    assert "done" not in output.out

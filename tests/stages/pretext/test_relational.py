@@ -2,15 +2,16 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from stages.pretext import relational
 from stages.pretext.relational import Relational, pairs
 from tests.stages.handmade import make_work, pack_images
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
@@ -23,13 +24,13 @@ AGGREGATIONS = ["concatenation", "sum", "mean", "max"]
 
 
 def task(**options: object) -> Relational:
-    return Relational(**{"backbone": "conv4", "views": 4, "hidden_dim": 16, **options})
+    return make_stage(Relational, **{"backbone": "conv4", "views": 4, "hidden_dim": 16, **options})
 
 
-def network(one: Relational) -> nn.ModuleDict:
+def network(pretext: Relational) -> Any:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        return one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
+        return pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, COUNT, 0))
 
 
 @pytest.fixture
@@ -38,16 +39,16 @@ def images() -> Tensor:
     return torch.randint(0, 256, (COUNT, 3, SIZE, SIZE), dtype=torch.uint8, generator=generator)
 
 
-def joined(one: Tensor, other: Tensor, aggregation: str) -> Tensor:
+def joined(first: Tensor, other: Tensor, aggregation: str) -> Tensor:
     if aggregation == "concatenation":
-        return torch.cat((one, other))
-    return {"sum": one + other, "mean": (one + other) / 2, "max": torch.maximum(one, other)}[
+        return torch.cat((first, other))
+    return {"sum": first + other, "mean": (first + other) / 2, "max": torch.maximum(first, other)}[
         aggregation
     ]
 
 
 def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
-    """Every pair written out, view by view and image by image, as the paper's pseudo-code goes through them."""
+    """Return all pairs in the order of the paper's pseudo-code: by view, then by image."""
     views, size, _ = features.shape
     rows, same, shift = [], [], 1
     for i in range(views):
@@ -67,10 +68,12 @@ def literally(features: Tensor, aggregation: str) -> tuple[Tensor, list[int]]:
 def test_the_loss_is_that_of_a_literal_double_loop(
     aggregation: str, focal: float, images: Tensor
 ) -> None:
-    one = task(aggregation=aggregation, focal_gamma=focal)
-    net = network(one)
-    loss, figures = one.loss(net, images, PerImageRng(5, torch.arange(COUNT)))
-    seen = normalize(one.see(images, PerImageRng(5, torch.arange(COUNT))), one.normalization)
+    pretext = task(aggregation=aggregation, focal_gamma=focal)
+    net = network(pretext)
+    loss, figures = pretext.loss(net, images, PerImageRng(5, torch.arange(COUNT)))
+    seen = normalize(
+        pretext.make_views(images, PerImageRng(5, torch.arange(COUNT))), pretext.normalization
+    )
     features = backbone_features(net["backbone"], seen).unflatten(0, (4, COUNT))
     rows, same = literally(features, aggregation)
     total, right = 0.0, 0
@@ -86,18 +89,18 @@ def test_the_loss_is_that_of_a_literal_double_loop(
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_gradients_are_those_of_written_out_pairs(aggregation: str) -> None:
-    one = task(aggregation=aggregation)
-    relation = network(one)["relation"].double()
+    pretext = task(aggregation=aggregation)
+    relation = network(pretext)["relation"].double()
     features = torch.randn(
         4, 5, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(1)
     )
     weights = torch.randn(2 * 6 * 5, generator=torch.Generator().manual_seed(2))
 
-    def gradients(logits: Tensor, order: Tensor) -> list[Tensor]:
+    def gradients(logits: Tensor, order: Tensor) -> tuple[Tensor, ...]:
         return torch.autograd.grad((logits * weights[order]).sum(), [given, *relation.parameters()])
 
     given = features.clone().requires_grad_()
-    ours = gradients(one.relate(relation, given).double(), torch.arange(60))
+    ours = gradients(pretext.relate(relation, given).double(), torch.arange(60))
     # A literal loop alternates between positives and negatives; ours has all positives first.
     rows, same = literally(given, aggregation)
     order = torch.tensor(same).argsort(descending=True, stable=True)
@@ -107,20 +110,20 @@ def test_gradients_are_those_of_written_out_pairs(aggregation: str) -> None:
 
 
 def test_there_are_as_many_negatives_as_positives_and_none_is_of_one_image() -> None:
-    one, two, others = pairs(32, 64, torch.device("cpu"))
-    assert len(one) + len(others) == 63_488  # the released code's number for 32 views of 64 images
-    assert torch.equal(one % 64, two % 64)
-    assert (one // 64 < two // 64).all()
-    assert torch.equal(two // 64, others // 64)
-    assert not (one % 64 == others % 64).any()
-    shifts = (one - others).remainder(64).unflatten(0, (-1, 64))
+    left, right, others = pairs(32, 64, torch.device("cpu"))
+    assert len(left) + len(others) == 63_488  # the released code's number for 32 views of 64 images
+    assert torch.equal(left % 64, right % 64)
+    assert (left // 64 < right // 64).all()
+    assert torch.equal(right // 64, others // 64)
+    assert not (left % 64 == others % 64).any()
+    shifts = (left - others).remainder(64).unflatten(0, (-1, 64))
     assert torch.equal(shifts[:, 0], torch.arange(496) % 63 + 1)
     assert (shifts == shifts[:, :1]).all()
 
 
 def test_two_images_are_negatives_of_one_another() -> None:
-    one, _, others = pairs(3, 2, torch.device("cpu"))
-    assert torch.equal(others % 2, 1 - one % 2)
+    left, _, others = pairs(3, 2, torch.device("cpu"))
+    assert torch.equal(others % 2, 1 - left % 2)
 
 
 def test_the_views_of_an_image_are_of_that_image() -> None:
@@ -128,7 +131,7 @@ def test_the_views_of_an_image_are_of_that_image() -> None:
         COUNT, 3, SIZE, SIZE
     )
     # Contrast and brightness change gray images, but a black one stays black.
-    seen = task().see(flat, PerImageRng(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
+    seen = task().make_views(flat, PerImageRng(0, torch.arange(COUNT))).unflatten(0, (4, COUNT))
     assert (seen[:, 0] == 0).all()
     assert (seen[:, 1:].flatten(2).amax(2) > 0.02).all()
     assert len(seen[:, 3].flatten(1).mean(1).unique()) > 1
@@ -136,19 +139,19 @@ def test_the_views_of_an_image_are_of_that_image() -> None:
 
 @pytest.mark.parametrize("aggregation", AGGREGATIONS)
 def test_a_batch_in_another_order_gives_the_same_loss(aggregation: str, images: Tensor) -> None:
-    one, order = task(aggregation=aggregation), torch.tensor([4, 0, 5, 2, 1, 3])
-    net = network(one)
-    loss, _ = one.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
-    again, _ = one.loss(net, images[order], PerImageRng(0, order))
+    pretext, order = task(aggregation=aggregation), torch.tensor([4, 0, 5, 2, 1, 3])
+    net = network(pretext)
+    loss, _ = pretext.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
+    again, _ = pretext.loss(net, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-5)
 
 
 def test_under_mixed_precision_the_loss_is_near(images: Tensor) -> None:
-    one = task()
-    net = network(one)
-    plain, _ = one.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
+    pretext = task()
+    net = network(pretext)
+    plain, _ = pretext.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        mixed, _ = one.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
+        mixed, _ = pretext.loss(net, images, PerImageRng(0, torch.arange(COUNT)))
     assert mixed.dtype == torch.float32
     assert mixed.item() == pytest.approx(plain.item(), rel=0.05)
 
@@ -156,31 +159,29 @@ def test_under_mixed_precision_the_loss_is_near(images: Tensor) -> None:
 def test_more_pairs_than_memory_are_refused_before_training(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = task(views=32)
+    pretext = task(views=32)
     work = make_work(
         tmp_path, {"images": pack_images(tmp_path / "set", torch.zeros(70, 8, 8, 3).byte().numpy())}
     )
-    one.begin(network(one), work)
-    monkeypatch.setattr(relational, "memory", lambda device: 10_000_000)
+    pretext.begin(network(pretext), work)
+    monkeypatch.setattr(relational, "available_memory", lambda device: 10_000_000)
     with pytest.raises(
         TransferError, match=r"32 views of 64 images make 63,488 pairs.*lower `views`"
     ):
-        one.begin(network(one), work)
-    task(views=4).begin(network(one), work)
-    monkeypatch.setattr(relational, "memory", lambda device: 0)  # a system that does not say
-    one.begin(network(one), work)
+        pretext.begin(network(pretext), work)
+    task(views=4).begin(network(pretext), work)
+    monkeypatch.setattr(relational, "available_memory", lambda device: 0)  # unknown
+    pretext.begin(network(pretext), work)
 
 
 def test_parts_of_one_image_are_refused() -> None:
-    pack = SimpleNamespace(stage=SimpleNamespace(count=100), label="set/train")
+    pack = namespace(stage=namespace(count=100), label="set/train")
     with pytest.raises(InvalidOption, match="half of the pairs are of two images"):
-        task(batch_size=8, accumulation_steps=5).validate_plan(
-            SimpleNamespace(images={"images": pack})
-        )
+        task(batch_size=8, accumulation_steps=5).validate_plan(namespace(images={"images": pack}))
 
 
 def test_defaults_are_those_of_the_released_code() -> None:
-    published = Relational()
+    published = make_stage(Relational)
     assert (published.views, published.batch_size, published.epochs) == (32, 64, 200)
     assert (published.aggregation, published.hidden_dim, published.focal_gamma) == (
         "concatenation",

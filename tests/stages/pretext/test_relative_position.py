@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 import torch.nn.functional as F
 
 from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
@@ -15,7 +14,9 @@ SIZE = 64
 
 
 def stage(**options: object) -> RelativePosition:
-    return RelativePosition(backbone="conv4", **{"embedding_dim": 16, "hidden_dim": 16, **options})
+    return make_stage(
+        RelativePosition, backbone="conv4", **{"embedding_dim": 16, "hidden_dim": 16, **options}
+    )
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -42,7 +43,7 @@ def test_the_published_layout_follows_from_the_published_patch() -> None:
 def test_the_second_patch_lies_where_the_label_says() -> None:
     task = stage(patch_size=12)
     patch, gap, jitter, _ = task.layout(SIZE)
-    found, labels = corners(task, 500)
+    result, labels = corners(task, 500)
     names = {
         0: (-1, -1),
         1: (-1, 0),
@@ -53,10 +54,10 @@ def test_the_second_patch_lies_where_the_label_says() -> None:
         6: (1, 0),
         7: (1, 1),
     }
-    wanted = torch.tensor([names[label] for label in labels.flatten().tolist()]).view(500, 8, 2) * (
-        patch + gap
-    )
-    moved = found[:, 1:] - found[:, :1] - wanted
+    expected = torch.tensor([names[label] for label in labels.flatten().tolist()]).view(
+        500, 8, 2
+    ) * (patch + gap)
+    moved = result[:, 1:] - result[:, :1] - expected
     assert moved.abs().max() == 2 * jitter  # each of the two is moved
     assert (labels.sort(dim=1).values == torch.arange(8)).all()
     assert len(NEIGHBORS) == 8
@@ -66,18 +67,18 @@ def test_the_second_patch_lies_where_the_label_says() -> None:
 def test_patches_lie_in_the_image_and_never_touch(size: int) -> None:
     task = stage()
     patch, *_ = task.layout(size)
-    found, _ = corners(task, 200, size)
-    assert found.min() >= 0
-    assert found.max() + patch <= size
-    apart = (found[:, 1:] - found[:, :1]).abs().amax(dim=-1)
+    result, _ = corners(task, 200, size)
+    assert result.min() >= 0
+    assert result.max() + patch <= size
+    apart = (result[:, 1:] - result[:, :1]).abs().amax(dim=-1)
     assert apart.min() > patch
 
 
 def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
-    found, labels = corners(stage(patch_size=10, pairs=1), 8000)
-    center = found[:, 0].float()
+    result, labels = corners(stage(patch_size=10, pairs=1), 8000)
+    center = result[:, 0].float()
     means = torch.stack([center[labels[:, 0] == label].mean(0) for label in range(8)])
-    assert center.std(0).min() > 4  # it is moved all over the room that there is
+    assert center.std(0).min() > 4  # it uses all of the room
     assert (means - center.mean(0)).abs().max() < 1
     assert torch.allclose(torch.bincount(labels[:, 0]) / 8000, torch.full((8,), 1 / 8), atol=0.02)
 
@@ -85,30 +86,28 @@ def test_the_place_of_the_first_patch_does_not_tell_the_neighbor() -> None:
 @pytest.mark.parametrize(
     ("size", "options", "option", "message"),
     [
-        (64, {"patch_size": 24}, "patch", "use patches of 16 px or less"),
-        (20, {"patch_size": 7}, "patch", "use patches of 4 px or less, or bigger images"),
+        (64, {"patch_size": 24}, "patch_size", "use patches of 16 px or less"),
+        (20, {"patch_size": 7}, "patch_size", "use patches of 4 px or less, or bigger images"),
         (64, {"patch_size": 8, "gap": 4, "jitter": 2}, "gap", "a gap of 5 px or more"),
-        (64, {"gap": 16}, "patch", "use patches of 10 px or less"),
+        (64, {"gap": 16}, "patch_size", "use patches of 10 px or less"),
     ],
 )
 def test_a_layout_that_does_not_fit_is_refused_with_what_would(
     size: int, options: dict[str, int], option: str, message: str
 ) -> None:
     task = stage(**options)
-    planned = SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(size=size, count=9))}
-    )
+    planned = namespace(images={"images": namespace(stage=namespace(size=size, count=9))})
     with pytest.raises(InvalidOption, match=message) as error:
         task.validate_plan(planned)
     assert error.value.option == option
-    if option == "patch":
+    if option == "patch_size":
         advised = int(message.split()[3])
-        assert stage(**{**options, "patch": advised}).layout(size)[0] == advised
+        assert stage(**{**options, "patch_size": advised}).layout(size)[0] == advised
 
 
 def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
     patches = torch.rand(12, 3, 12, 12, generator=torch.Generator().manual_seed(0))
-    found = resharpen(patches, torch.arange(1, 13))
+    result = resharpen(patches, torch.arange(1, 13))
     for side in range(1, 13):
         small = (
             F.interpolate(patches[side - 1 : side], size=side, mode="area")
@@ -116,26 +115,24 @@ def test_down_sampling_is_by_areas_and_up_sampling_bilinear() -> None:
             else None
         )
         if small is not None:
-            wanted = F.interpolate(small, size=12, mode="bilinear")
-            assert torch.allclose(found[side - 1 : side], wanted, atol=1e-5), side
-    assert torch.equal(found[11], patches[11])
-    assert torch.allclose(found.mean(dim=(2, 3)), patches.mean(dim=(2, 3)), atol=0.05)
+            expected = F.interpolate(small, size=12, mode="bilinear")
+            assert torch.allclose(result[side - 1 : side], expected, atol=1e-5), side
+    assert torch.equal(result[11], patches[11])
+    assert torch.allclose(result.mean(dim=(2, 3)), patches.mean(dim=(2, 3)), atol=0.05)
 
 
 def test_a_third_of_the_patches_is_down_sampled() -> None:
     ids, task = torch.arange(400), stage(color="keep")
     patches, _ = task.patches(images(400), PerImageRng(0, ids))
-    sharp = stage(color="keep", downsample=0.0).disguised(patches, PerImageRng(2, ids))
-    same = (task.disguised(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
+    sharp = stage(color="keep", downsample=0.0).disguise(patches, PerImageRng(2, ids))
+    same = (task.disguise(patches, PerImageRng(2, ids)) - sharp).abs().amax(dim=(2, 3, 4)) == 0
     assert abs(same.float().mean() - 0.67) < 0.03
 
 
-def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_kept_equally_often() -> (
-    None
-):
+def test_two_colors_of_each_patch_become_faint_noise_and_each_color_is_kept_equally_often() -> None:
     task, ids = stage(downsample=0.0), torch.arange(500)
     patches, _ = task.patches(images(500), PerImageRng(0, ids))
-    seen = task.disguised(patches, PerImageRng(2, ids))
+    seen = task.disguise(patches, PerImageRng(2, ids))
     spread = seen.std(dim=(3, 4))
     assert ((spread < 0.02).sum(dim=2) == 2).all()
     kept = spread.argmax(dim=2)
@@ -155,10 +152,10 @@ def test_two_colors_of_each_patch_are_dropped_for_faint_noise_and_each_color_is_
 def test_projection_removes_the_direction_of_green_against_magenta() -> None:
     task = stage(color="project")
     patches, _ = task.patches(images(), PerImageRng(0, torch.arange(8)))
-    seen = task.disguised(patches, PerImageRng(2, torch.arange(8)))
+    seen = task.disguise(patches, PerImageRng(2, torch.arange(8)))
     direction = torch.tensor([-1.0, 2.0, -1.0])
     assert torch.einsum("bpchw,c->bphw", seen, direction).abs().max() < 1e-4
-    kept = stage(color="keep").disguised(patches, PerImageRng(2, torch.arange(8)))
+    kept = stage(color="keep").disguise(patches, PerImageRng(2, torch.arange(8)))
     assert torch.einsum("bpchw,c->bphw", kept, direction).abs().max() > 1
 
 
@@ -169,7 +166,7 @@ def test_loss_and_accuracy_are_those_of_a_plain_loop_over_pairs() -> None:
         loss, figures = task.loss(net, images(), PerImageRng(0, ids))
         rng = PerImageRng(0, ids)
         patches, labels = task.patches(images(), rng)
-        seen = task.disguised(patches, rng)
+        seen = task.disguise(patches, rng)
         losses, right = [], []
         for image in range(8):
             embedded = [net["embed"](net["backbone"](patch[None])) for patch in seen[image]]
@@ -193,7 +190,7 @@ def test_an_image_has_the_same_patches_in_any_batch() -> None:
     task, ids = stage(), torch.arange(8)
 
     def seen(batch: torch.Tensor, rng: PerImageRng) -> torch.Tensor:
-        return task.disguised(task.patches(batch, rng)[0], rng)
+        return task.disguise(task.patches(batch, rng)[0], rng)
 
     whole = seen(images(), PerImageRng(7, ids))
     assert torch.allclose(
@@ -203,15 +200,15 @@ def test_an_image_has_the_same_patches_in_any_batch() -> None:
 
 
 def test_mixed_precision_gives_about_the_same_loss_and_the_same_inputs() -> None:
-    task, ids, found, seen = stage(color="project"), torch.arange(8), [], []
+    task, ids, result, seen = stage(color="project"), torch.arange(8), [], []
     for enabled in (False, True):
         net = task._build(DatasetInfo(SIZE, 8, 0), seed=0)
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             rng = PerImageRng(0, ids)
-            seen.append(task.disguised(task.patches(images(), rng)[0], rng))
-            found.append(task.loss(net, images(), PerImageRng(0, ids))[0].item())
+            seen.append(task.disguise(task.patches(images(), rng)[0], rng))
+            result.append(task.loss(net, images(), PerImageRng(0, ids))[0].item())
     assert torch.equal(*seen)
-    assert abs(found[0] - found[1]) < 0.05
+    assert abs(result[0] - result[1]) < 0.05
 
 
 def test_a_flat_patch_gives_numbers() -> None:
@@ -224,9 +221,7 @@ def test_a_flat_patch_gives_numbers() -> None:
 
 
 def test_a_single_pair_needs_more_than_one_image_in_each_part_of_a_batch() -> None:
-    planned = SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(size=64, count=100))}
-    )
+    planned = namespace(images={"images": namespace(stage=namespace(size=64, count=100))})
     stage(pairs=8, batch_size=4, accumulation_steps=4).validate_plan(planned)
     with pytest.raises(InvalidOption, match="use 2 parts or fewer"):
         stage(pairs=1, batch_size=4, accumulation_steps=4).validate_plan(planned)

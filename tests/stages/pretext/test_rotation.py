@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 
 from stages.pretext.rotation import Rotation
+from tests.stages.pretext.support import make_stage
 from transfer.stage.base import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
@@ -10,7 +13,7 @@ SIZE = 32
 
 
 def stage(**options: object) -> Rotation:
-    return Rotation(backbone="conv4", **{"hidden_dim": 16, **options})
+    return make_stage(Rotation, backbone="conv4", **{"hidden_dim": 16, **options})
 
 
 def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
@@ -18,7 +21,7 @@ def images(count: int = 8, size: int = SIZE) -> torch.Tensor:
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=generator)
 
 
-def network(task: Rotation) -> torch.nn.ModuleDict:
+def network(task: Rotation) -> Any:
     return task._build(DatasetInfo(SIZE, 8, 0), seed=0)
 
 
@@ -105,5 +108,5 @@ def test_the_head_has_two_hidden_layers_or_none() -> None:
 
 def test_the_picture_shows_the_image_and_its_four_copies() -> None:
     columns = stage().preview(images(), PerImageRng(0, torch.arange(8)))
-    assert list(columns) == ["image", *(f"turned {angle} degrees" for angle in (0, 90, 180, 270))]
+    assert list(columns) == ["image", *(f"rotated {angle} degrees" for angle in (0, 90, 180, 270))]
     assert all(column.shape == (8, 3, SIZE, SIZE) for column in columns.values())

@@ -1,13 +1,14 @@
 from __future__ import annotations
 
 import math
-from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 
-from stages.pretext._multi_view import check_views
+from stages.pretext._multi_view import stack_views
 from stages.pretext.simclr import SimCLR, nt_xent
+from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
 from transfer.stage.base import DatasetInfo
@@ -17,7 +18,9 @@ SIZE = 32
 
 
 def task(**options: object) -> SimCLR:
-    return SimCLR(**{"backbone": "conv4", "hidden_dim": 32, "projection_dim": 16, **options})
+    return make_stage(
+        SimCLR, **{"backbone": "conv4", "hidden_dim": 32, "projection_dim": 16, **options}
+    )
 
 
 def photographs(count: int, size: int = SIZE) -> torch.Tensor:
@@ -30,18 +33,16 @@ def photographs(count: int, size: int = SIZE) -> torch.Tensor:
     )
 
 
-def planned(count: int) -> object:
-    return SimpleNamespace(
-        images={"images": SimpleNamespace(stage=SimpleNamespace(count=count), label="set/train")}
-    )
+def planned(count: int) -> Any:
+    return namespace(images={"images": namespace(stage=namespace(count=count), label="set/train")})
 
 
 def literally(projected: list[list[float]], temperature: float) -> float:
     """NT-Xent of the paper, pair by pair."""
 
-    def similarity(one: list[float], other: list[float]) -> float:
-        dot = sum(a * b for a, b in zip(one, other, strict=True))
-        return dot / math.sqrt(sum(a * a for a in one)) / math.sqrt(sum(b * b for b in other))
+    def similarity(first: list[float], other: list[float]) -> float:
+        dot = sum(a * b for a, b in zip(first, other, strict=True))
+        return dot / math.sqrt(sum(a * a for a in first)) / math.sqrt(sum(b * b for b in other))
 
     count, total = len(projected) // 2, 0.0
     for i in range(2 * count):
@@ -127,22 +128,22 @@ def test_each_view_of_each_image_has_numbers_of_its_own() -> None:
     def numbers(images: torch.Tensor, rng: PerImageRng) -> torch.Tensor:
         return rng.uniform()
 
-    drawn = check_views(numbers, photographs(50), PerImageRng(9, torch.arange(50)), 40)
+    drawn = stack_views(numbers, photographs(50), PerImageRng(9, torch.arange(50)), 40)
     assert len(drawn.unique()) == 2000
     assert drawn.mean().item() == pytest.approx(0.5, abs=0.03)
-    again = check_views(numbers, photographs(50)[:10], PerImageRng(9, torch.arange(10)), 40)
+    again = stack_views(numbers, photographs(50)[:10], PerImageRng(9, torch.arange(10)), 40)
     assert torch.equal(again.unflatten(0, (40, 10)), drawn.unflatten(0, (40, 50))[:, :10])
 
 
 def test_a_batch_in_another_order_gives_the_same_loss() -> None:
-    one, images, order = (
+    pretext, images, order = (
         task(),
         photographs(12),
         torch.randperm(12, generator=torch.Generator().manual_seed(3)),
     )
-    network = one.network(build_network(one.backbone, 0), DatasetInfo(SIZE, 12, 0))
-    loss, _ = one.loss(network, images, PerImageRng(0, torch.arange(12)))
-    again, _ = one.loss(network, images[order], PerImageRng(0, order))
+    network = pretext.network(build_network(pretext.backbone, 0), DatasetInfo(SIZE, 12, 0))
+    loss, _ = pretext.loss(network, images, PerImageRng(0, torch.arange(12)))
+    again, _ = pretext.loss(network, images[order], PerImageRng(0, order))
     assert torch.isclose(loss, again, atol=1e-4)
 
 
@@ -161,9 +162,11 @@ def test_chance_is_one_of_the_other_views_that_are_there() -> None:
 def test_parts_of_one_image_have_no_negatives_and_are_refused(
     options: dict[str, int], count: int
 ) -> None:
-    with pytest.raises(InvalidOption, match="a view is told from those of other images") as caught:
+    with pytest.raises(
+        InvalidOption, match="the negatives of a view are the views of other images"
+    ) as caught:
         task(**options).validate_plan(planned(count))
-    assert caught.value.option == "accumulate"
+    assert caught.value.option == "accumulation_steps"
 
 
 def test_one_image_is_refused_and_two_are_enough() -> None:
@@ -173,7 +176,7 @@ def test_one_image_is_refused_and_two_are_enough() -> None:
 
 
 def test_defaults_are_those_of_the_paper_at_a_batch_of_256() -> None:
-    published = SimCLR()
+    published = make_stage(SimCLR)
     assert (published.temperature, published.hidden_dim, published.projection_dim) == (
         0.1,
         2048,

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 
 from stages.pretext.supervised import Supervised
 from tests.stages.handmade import make_work, pack_images
+from tests.stages.pretext.support import make_stage
 from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
 from transfer.models.build import build_network
@@ -23,20 +25,20 @@ LABELS = np.arange(20) % 4
 
 
 def task(**options: object) -> Supervised:
-    return Supervised(**{"backbone": "conv4", "epochs": 1, "batch_size": 8, **options})
+    return make_stage(Supervised, **{"backbone": "conv4", "epochs": 1, "batch_size": 8, **options})
 
 
 def test_labels_go_by_the_row_in_the_set_not_by_the_place_in_the_batch(tmp_path: Path) -> None:
-    one, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
-    network = one.network(build_network(one.backbone, 0), DatasetInfo(16, 20, 4))
-    one.begin(network, make_work(tmp_path, {"images": images}))
+    stage, images = task(), pack_images(tmp_path / "set", PIXELS, LABELS)
+    network: Any = stage.network(build_network(stage.backbone, 0), DatasetInfo(16, 20, 4))
+    stage.begin(network, make_work(tmp_path, {"images": images}))
     rows = torch.tensor([17, 2, 9, 4])
     batch = torch.from_numpy(PIXELS[rows.numpy()]).permute(0, 3, 1, 2)
     network["head"].weight.data.zero_()
     network["head"].bias.data.copy_(
         torch.tensor([0.0, 9.0, 0.0, 0.0])
     )  # always says 1, which two of the rows are
-    _, figures = one.loss(network, batch, PerImageRng(0, rows))
+    _, figures = stage.loss(network, batch, PerImageRng(0, rows))
     assert LABELS[rows.numpy()].tolist() == [1, 2, 1, 0]
     assert figures["accuracy"] == 0.5
 
@@ -45,25 +47,25 @@ def test_it_learns_labels_that_can_be_seen(tmp_path: Path) -> None:
     pixels = np.random.RandomState(0).randint(0, 40, (64, 16, 16, 3)).astype(np.uint8)
     labels = np.arange(64) % 3
     pixels[np.arange(64), :, :, labels] += 150
-    one = task(epochs=15, batch_size=16, optimizer="adamw", learning_rate=1e-2)
+    stage = task(epochs=15, batch_size=16, optimizer="adamw", learning_rate=1e-2)
     work = make_work(tmp_path, {"images": pack_images(tmp_path / "set", pixels, labels)})
-    one.run(work)
+    stage.run(work)
     assert Model(work.folder).history[-1]["accuracy"] > 0.9
-    assert one.chance(one.dataset_info(work)) == pytest.approx(1 / 3)
+    assert stage.chance(stage.dataset_info(work)) == pytest.approx(1 / 3)
 
 
 @pytest.mark.parametrize(
-    ("labels", "told"),
+    ("labels", "message"),
     [
         (None, "not every image has a label"),
         (LABELS - 1, "not every image has a label"),
-        (LABELS * 0, "one label"),
+        (LABELS * 0, "the same label"),
     ],
 )
 def test_labels_that_teach_nothing_are_refused(
-    labels: np.ndarray | None, told: str, tmp_path: Path
+    labels: np.ndarray | None, message: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(TransferError, match=told):
+    with pytest.raises(TransferError, match=message):
         task().run(make_work(tmp_path, {"images": pack_images(tmp_path / "set", PIXELS, labels)}))
 
 
@@ -74,7 +76,8 @@ def test_a_set_without_labels_is_refused_before_anything_runs(
     for number in range(3):
         Image.new("RGB", (16, 16)).save(tmp_path / "photos" / f"{number}.png")
     file = pipeline(
-        "data: {folder: photos, split: all}\nstages:\n  a: {uses: pretext/supervised, backbone: conv4}\n"
+        "data: {folder: photos, split: all}\n"
+        "stages:\n  a: {uses: pretext/supervised, backbone: conv4}\n"
     )
     with pytest.raises(UsageError, match="has no labels, and this stage needs them"):
         load_plan(file, Store(tmp_path / "store"))

@@ -73,7 +73,7 @@ class Pack(ImagePack):
     @property
     def count(self) -> int:
         """The largest number of images that the subset can have."""
-        return limit_per_class(self.spec, self.facts.count, len(self.classes))
+        return limit_per_class(self.spec.subset_spec(), self.facts.count, len(self.classes))
 
     @property
     def set_name(self) -> str:
@@ -107,7 +107,13 @@ class Pack(ImagePack):
         """Write the packed images, their index, annotations and card into the artifact's folder."""
         source = self.origin.open()
         listing = source.listing(self.split)
-        rows, labels, classes = subset(self.spec, len(listing.ids), listing.labels, self.classes)
+        rows, labels, classes = subset(
+            self.spec.subset_spec(),
+            len(listing.ids),
+            listing.labels,
+            self.classes,
+            self.spec.location,
+        )
         if not len(rows):
             raise TransferError(
                 f"{self.spec.location}: the subset of split '{self.split}' is empty; "

@@ -13,11 +13,15 @@ if TYPE_CHECKING:
 
     import numpy
 
-    from transfer.datasets.spec import ImageSpec
+    from transfer.datasets.spec import SubsetSpec
 
 
 def subset(
-    spec: ImageSpec, count: int, labels: Sequence[int] | None, classes: Sequence[str]
+    spec: SubsetSpec,
+    count: int,
+    labels: Sequence[int] | numpy.ndarray | None,
+    classes: Sequence[str],
+    set_name: str = "",
 ) -> tuple[numpy.ndarray, numpy.ndarray | None, list[str]]:
     """Return the rows of a subset in the order of the set, their labels, and the class names.
 
@@ -30,14 +34,15 @@ def subset(
         count: images of the split.
         labels: their labels; None if the split has none.
         classes: the class names in the order of the labels.
+        set_name: the image set, for messages.
     """
     # numpy guarantees that the stream of RandomState never changes.
-    order = np.random.RandomState(spec.subset_seed).permutation(count)
+    order = np.random.RandomState(spec.seed).permutation(count)
     names = list(classes)
     if labels is None:
         if spec.classes or spec.per_class:
             raise TransferError(
-                f"image set '{spec.location}' has no labels: `classes` and `per_class` need them"
+                f"image set '{set_name}' has no labels: `classes` and `per_class` need them"
             )
         return np.sort(_take_share(spec, order)), None, names
     numbers = np.asarray(labels, dtype=np.int64)
@@ -45,7 +50,7 @@ def subset(
         unknown = next((name for name in spec.classes if name not in names), None)
         if unknown is not None:
             hint = did_you_mean(unknown, names)
-            raise TransferError(f"image set '{spec.location}' has no class '{unknown}'{hint}")
+            raise TransferError(f"image set '{set_name}' has no class '{unknown}'{hint}")
         renumbered = np.full(len(names), -1)
         renumbered[[names.index(name) for name in spec.classes]] = np.arange(len(spec.classes))
         numbers, names = renumbered[numbers], list(spec.classes)
@@ -55,17 +60,17 @@ def subset(
             _take_of_class(
                 spec,
                 order[numbers[order] == label],
-                names[label] if label < len(names) else str(label),
+                f"class '{names[label] if label < len(names) else label}' of image set '{set_name}'",
             )
             for label in np.unique(numbers[order])
         ]
         order = np.concatenate(parts)
-        order = order[np.random.RandomState(spec.subset_seed).permutation(len(order))]
+        order = order[np.random.RandomState(spec.seed).permutation(len(order))]
     rows = np.sort(_take_share(spec, order))
     return rows, numbers[rows], names
 
 
-def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
+def limit_per_class(spec: SubsetSpec, count: int, classes: int) -> int:
     """Return the largest number of images that a subset can have, before the labels are read.
 
     Args:
@@ -82,21 +87,18 @@ def limit_per_class(spec: ImageSpec, count: int, classes: int) -> int:
     return min(count, spec.limit or count)
 
 
-def _take_share(spec: ImageSpec, order: numpy.ndarray) -> numpy.ndarray:
+def _take_share(spec: SubsetSpec, order: numpy.ndarray) -> numpy.ndarray:
     """Return the first rows of a random order, by `fraction` and `limit`."""
     if spec.fraction:
         order = order[: max(1, round(spec.fraction * len(order)))]
     return order[: spec.limit]
 
 
-def _take_of_class(spec: ImageSpec, rows: numpy.ndarray, name: str) -> numpy.ndarray:
+def _take_of_class(spec: SubsetSpec, rows: numpy.ndarray, where: str) -> numpy.ndarray:
     """Return the first rows of a class, by `per_class`; at least one."""
     if isinstance(spec.per_class, float):
         return rows[: max(1, round(spec.per_class * len(rows)))]
     assert spec.per_class is not None, "the caller checks `per_class`"
     if len(rows) < spec.per_class:
-        raise TransferError(
-            f"image set '{spec.location}' has {plural(len(rows), 'image')} of class '{name}', "
-            f"not {spec.per_class}"
-        )
+        raise TransferError(f"{where} has {plural(len(rows), 'image')}, not {spec.per_class}")
     return rows[: spec.per_class]
