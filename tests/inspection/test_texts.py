@@ -1,4 +1,4 @@
-"""Facts as text: counts with their nouns, figures with their units."""
+"""Facts as text: plurals of counts, and units of figures."""
 
 from __future__ import annotations
 

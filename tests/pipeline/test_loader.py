@@ -181,7 +181,7 @@ def test_all_faults_of_a_file_are_reported_at_once_each_with_its_place_and_the_n
         (
             f"{MODEL}, a: {{uses: pretext/jigsawpp, backbone: conv4, tile_size: 30}}",
             "a:",
-            "stages.a: images of 64 px have cells of 21 px: no room",
+            "stages.a: images of 64 px have cells of 21 px",
         ),
         (
             "a: {uses: prepare, features: b}, b: {uses: prepare, features: a}",

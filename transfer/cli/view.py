@@ -141,14 +141,14 @@ def compare(
     """
     from transfer.api import Pipeline
     from transfer.comparison import render
-    from transfer.comparison.compare import compare as compare_pipelines
+    from transfer.comparison.compare import compare as compare_scores
 
     if plot and form:
-        raise click.UsageError("--plot is drawn below a text table; leave out the other format")
+        raise click.UsageError("--plot adds to a table of text; drop the other format")
     if output is not None:
         check_output_folder(output)
     pipelines = [Pipeline.load(file, **loading) for file in dict.fromkeys(files)]
-    comparison = compare_pipelines(pipelines, protocols=protocols, stages=stages, paired=paired)
+    comparison = compare_scores(pipelines, protocols=protocols, stages=stages, paired=paired)
     table = render.FORMATS[form or "text"](comparison)
     if plot:
         from transfer.comparison.terminal_plot import time_plot
