@@ -1,4 +1,4 @@
-"""Print the requirements of the package and its tests, without torch, for CI on the oldest torch."""
+"""Print the requirements of the package and its tests without torch, for the oldest torch."""
 
 from __future__ import annotations
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
+from transfer.artifacts.scores import ScoreCard
 from transfer.comparison.lineage import score_stages
 from transfer.comparison.manifest_cache import ManifestCache
 from transfer.comparison.score_status import (
@@ -64,8 +65,8 @@ def _load(score: PlannedScore, cache: ManifestCache) -> Score:
         return _pending(score, PendingReason.DAMAGED, str(error))
 
 
-def _finished(score: PlannedScore, manifest: Manifest, card: dict[str, Any]) -> Score:
-    if card.get("main") not in card["figures"]:
+def _finished(score: PlannedScore, manifest: Manifest, card: ScoreCard) -> Score:
+    if not card.is_complete:
         return _pending(score, PendingReason.OLD_FORMAT, "old format, without a main figure")
     return FinishedScore(score.pipeline, score.planned, score.prefix, manifest, card)
 

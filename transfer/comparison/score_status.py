@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import Scores
+from transfer.artifacts.scores import ScoreCard
 from transfer.comparison.lineage import Lineage
 from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest
@@ -65,12 +66,12 @@ class FinishedScore(PlannedScore):
     """A score that can be compared: its card names a main figure."""
 
     manifest: Manifest
-    card: dict[str, Any]  # `scores.json`
+    card: ScoreCard
 
     @property
     def protocol(self) -> str:
         """The name of the protocol, as the scores give it."""
-        return str(self.card.protocol)
+        return self.card.protocol
 
     @property
     def main(self) -> str:

@@ -82,7 +82,8 @@ def _budget_series(scores: Scores) -> list[Series]:
         way, _, budget = figure.rpartition(", ")
         count = scores.card.counts.get(f"train, {budget}")
         if way and count:
-            interval = tuple(intervals[figure]) if figure in intervals else None
+            ends = intervals.get(figure)
+            interval = (ends[0], ends[1]) if ends else None
             points.setdefault(way, []).append((count, value, interval))
     series = []
     for way, budgets in points.items():

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from transfer.artifacts import Model, Scores
+from transfer.artifacts.scores import ScoreCard
 from transfer.comparison.figures import figure_name, percent
 from transfer.comparison.text_table import count_text
 from transfer.report.collect import FinishedStage, ReportData, ReportStage
@@ -64,18 +65,18 @@ def stage_provenance(report: ReportData, stage: ReportStage) -> Provenance:
     return provenance
 
 
-def score_table(card: dict[str, Any]) -> ScoreTable:
+def score_table(card: ScoreCard) -> ScoreTable:
     """The table of a card, `scores.json`."""
-    main, selected = card.get("main"), card.get("selected", {})
+    main, selected = card.main, card.selected
     rows = []
-    for figure in sorted(card["figures"], key=lambda figure: figure != main):
-        interval = card.get("intervals", {}).get(figure)
+    for figure in sorted(card.figures, key=lambda figure: figure != main):
+        interval = card.intervals.get(figure)
         text = f"[{interval[0]:.1f}, {interval[1]:.1f}] %" if interval else MISSING
         name = _figure_name(figure, main, selected)
-        rows.append((name, percent(card["figures"][figure]), text))
+        rows.append((name, percent(card.figures[figure]), text))
     return ScoreTable(
-        card["protocol"],
-        count_text(card.get("counts", {})),
+        card.protocol,
+        count_text(card.counts),
         _selection_text(selected),
         _figure_name(main, main, selected) if main else "",
         rows,

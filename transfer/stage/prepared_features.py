@@ -110,11 +110,11 @@ def write_prepared(
     for step in steps:
         width = step["matrix"].shape[1] if "matrix" in step else width
     # Ids stay encoded: a million texts would take 100 MB.
-    extra = {"ids": first.table.read("ids")}
+    extra: dict[str, numpy.ndarray] = {"ids": first.table.read("ids")}
     if first.labels is not None:
         extra["labels"] = first.labels
     columns: dict[str, tuple[tuple[int, ...], str]] = {"features": ((width,), dtype)}
-    columns |= {name: ((), values.dtype.str) for name, values in extra.items()}
+    columns |= {name: ((), str(values.dtype.str)) for name, values in extra.items()}
     mapped = panel_transform(steps)
     with (
         TableWriter(context.folder / "features.h5", len(first), columns, **attributes) as table,

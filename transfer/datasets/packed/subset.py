@@ -60,7 +60,7 @@ def subset(
             _take_of_class(
                 spec,
                 order[numbers[order] == label],
-                f"class '{names[label] if label < len(names) else label}' of image set '{set_name}'",
+                f"class '{_class_name(names, label)}' of image set '{set_name}'",
             )
             for label in np.unique(numbers[order])
         ]
@@ -68,6 +68,10 @@ def subset(
         order = order[np.random.RandomState(spec.seed).permutation(len(order))]
     rows = np.sort(_take_share(spec, order))
     return rows, numbers[rows], names
+
+
+def _class_name(names: Sequence[str], label: int) -> str:
+    return names[label] if label < len(names) else str(label)
 
 
 def limit_per_class(spec: SubsetSpec, count: int, classes: int) -> int:
