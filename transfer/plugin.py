@@ -3,9 +3,9 @@
     from transfer.plugin import Pretext, option
 
 Names in other modules may move between versions; those here stay. `docs/bring_a_method.md` shows
-how a pretext task, a target and a stage are written with them. The heavy libraries `torch`, `nn`, `F` and `np`
-are imported when they are first used, so a plug-in that takes them from here costs nothing until it
-runs.
+how to write a pretext task, a target and a stage with them. The heavy libraries `torch`, `nn`, `F`
+`np` are imported when they are first used, so a plug-in that takes them from here costs nothing
+until it runs.
 """
 
 from __future__ import annotations

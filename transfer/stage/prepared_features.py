@@ -110,7 +110,7 @@ def write_prepared(
     for step in steps:
         width = step["matrix"].shape[1] if "matrix" in step else width
     # Ids stay encoded: a million texts would take 100 MB.
-    extra: dict[str, numpy.ndarray] = {"ids": first.table.read("ids")}
+    extra: dict[str, numpy.ndarray[Any, Any]] = {"ids": first.table.read("ids")}
     if first.labels is not None:
         extra["labels"] = first.labels
     columns: dict[str, tuple[tuple[int, ...], str]] = {"features": ((width,), dtype)}
