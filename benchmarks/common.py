@@ -18,8 +18,8 @@ from stages.pretext.jigsawpp import JigsawPP
 from transfer.artifacts import Images, Model, PseudoLabels, write_json
 from transfer.models import Backbone, backbone
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.stage.context import StageContext, StopFlag
+from transfer.stage.image_input import DatasetInfo
 from transfer.storage.hdf5_tables import encode_strings, write_table
 from transfer.training.pretext_task import Pretext
 from transfer.transforms.normalize import Normalization

@@ -100,7 +100,7 @@ def twice(transform: Callable[[Image.Image], object], image: Image.Image) -> tup
 def pil_views(report: Report) -> tuple[str, Callable[[Image.Image], object]]:
     """Who makes the alternative's two views, and how."""
     try:
-        from lightly.transforms import SimCLRTransform  # pyright: ignore[reportMissingImports]
+        from lightly.transforms import SimCLRTransform  # pyright: ignore[reportMissingImports]  # optional
     except ImportError:
         report.remark("lightly is not installed: views are beside torchvision's of the same recipe")
         recipe = [

@@ -28,7 +28,7 @@ from benchmarks.history import Report, options_parser, parsed
 from stages.pretext.jigsawpp import JigsawPP
 from transfer.artifacts import Images
 from transfer.datasets.drawings import render
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.training.trainer import train
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.runtime import Runtime

@@ -37,7 +37,8 @@ from stages.target.pseudo_label import PseudoLabel
 from transfer.artifacts import Images
 from transfer.models import backbone
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import DatasetInfo
 from transfer.training.inference import BLOCK
 from transfer.training.pretext_task import backbone_features
 from transfer.training.recipe import TrainableStage

@@ -3,9 +3,9 @@
     from transfer.plugin import Pretext, option
 
 Names in other modules may move between versions; those here stay. `docs/bring_a_method.md` shows
-how to write a pretext task, a target and a stage with them. The heavy libraries `torch`, `nn`, `F`
-`np` are imported when they are first used, so a plug-in that takes them from here costs nothing
-until it runs.
+how to write a pretext task, a target and a stage with them. The heavy libraries `torch`, `nn`,
+`F` and `np` are imported when they are first used, so a plug-in that takes them from here costs
+nothing until it runs.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ from transfer.artifacts import (
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network, layer_shapes
 from transfer.stage.backbone_option import BackboneOption
-from transfer.stage.base import DatasetInfo, ImageInput, PlannedStage, Stage
+from transfer.stage.base import PlannedStage, Stage
 from transfer.stage.context import StageContext
 from transfer.stage.file_option import FileOption
+from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import OneOrMoreStages, inputs_named, option, stage_input
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import TrainableStage

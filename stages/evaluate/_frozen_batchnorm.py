@@ -154,5 +154,5 @@ def validate_map(planned: PlannedStage[Any], requested: str | None, pools: bool)
     if backbone is not None:
         size = planned.images["train"].stage.size
         # A frozen pydantic model has a hash, which type checkers do not see.
-        shapes = layer_shapes(backbone, size)  # pyright: ignore[reportArgumentType]
+        shapes = layer_shapes(backbone, size)
         map_layer(backbone, shapes, requested, pools)

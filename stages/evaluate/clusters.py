@@ -10,7 +10,8 @@ from transfer.artifacts import PseudoLabels, Scores
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import cluster_agreement, contingency, size_balance
 from transfer.numerics.confidence_intervals import LEVEL
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.label_joining import labels_for_images
 from transfer.stage.options import stage_input
 from transfer.utils.lazy_imports import np

@@ -8,7 +8,8 @@ from stages.evaluate._figure_text import percents
 from transfer.artifacts import Model, PseudoLabels, Scores
 from transfer.datasets.split_roles import within
 from transfer.errors import CorruptArtifact, InvalidOption, TransferError
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.label_joining import labels_for_images
 from transfer.stage.options import stage_input
 from transfer.training.inference import extract_layers

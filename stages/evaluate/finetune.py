@@ -18,7 +18,7 @@ from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.models.build import build_network
-from transfer.stage.base import ImageInput
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 

@@ -10,7 +10,8 @@ from stages.evaluate._label_checks import check_labels, true_labels
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import InvalidOption
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import faiss, np, torch

@@ -11,7 +11,8 @@ from stages.evaluate._layer_features import map_layers, probed_layers, read_laye
 from stages.evaluate._probe_presets import PRESETS, Preset
 from stages.evaluate._protocol_name import protocol_name_with_overrides
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.training.trainer import epoch_order

@@ -18,7 +18,7 @@ from stages.evaluate._layer_features import read_layers
 from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
-from transfer.stage.base import ImageInput
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np

@@ -11,7 +11,7 @@ from stages.evaluate._probe_crops import random_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.models.build import build_network
-from transfer.stage.base import ImageInput
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.training.recipe import TrainableStage, lr_milestones

@@ -11,7 +11,8 @@ from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.numerics.average_precision import ranked_precisions
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.transforms.montage import SIDE, montage

@@ -19,7 +19,7 @@ from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.average_precision import map_interval, mean_precision, precisions, rankings
-from transfer.stage.base import ImageInput
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import option, stage_input
 from transfer.training import trainer
 from transfer.training.inference import BLOCK

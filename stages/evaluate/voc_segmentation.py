@@ -11,7 +11,7 @@ from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.numerics.average_precision import map_interval
 from transfer.numerics.iou import VOID, confusion, intersections, mean_iou
-from transfer.stage.base import ImageInput
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.training.inference import iter_batches

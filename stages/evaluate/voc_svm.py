@@ -23,7 +23,8 @@ from transfer.numerics.average_precision import (
     precisions,
     rankings,
 )
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Images
 from transfer.errors import InvalidOption
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import option
 from transfer.utils.lazy_imports import np
 from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.extract._resumable_writer import write_features
 from transfer.artifacts import Features, Model
 from transfer.models.build import layer_shapes
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.training.inference import extract_layers

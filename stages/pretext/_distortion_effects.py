@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from transfer.transforms.color import adjust_hue
+from transfer.transforms.erasing import random_erase
 from transfer.transforms.filters import gaussian_blur, solarize
-from transfer.transforms.geometry import random_erase
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F, torch
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from stages.pretext._permutations import puzzle_tiles
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
-from transfer.transforms.geometry import tiles
 from transfer.transforms.montage import mosaic
 from transfer.transforms.normalize import Normalization, normalize
+from transfer.transforms.tiles import tiles
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from stages.pretext._decoder import dcgan_init, decoder
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
-from transfer.transforms.geometry import tiles
+from transfer.transforms.tiles import tiles
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:

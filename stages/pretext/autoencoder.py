@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING, Literal
 
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import to_float

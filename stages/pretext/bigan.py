@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones

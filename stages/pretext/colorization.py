@@ -15,7 +15,7 @@ from stages.pretext._color_bins import (
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption, TransferError
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext
 from transfer.training.recipe import lr_milestones

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.pretext._batch_partners import check_batch, partners
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import mix_colors, to_float
-from transfer.transforms.geometry import random_flip, tiles
+from transfer.transforms.geometry import random_flip
 from transfer.transforms.normalize import normalize
+from transfer.transforms.tiles import tiles
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from transfer.numerics.kmeans import (
 )
 from transfer.numerics.nearest_centroids import Assigner, faiss_gpu
 from transfer.numerics.pca import Whitening, fit_pca
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.label_joining import class_balanced_order
 from transfer.stage.options import option
 from transfer.training.crop_augment import RandomResizedCropAugment

@@ -9,7 +9,7 @@ from stages.pretext._distortion_effects import EFFECTS, crop_and_warp
 from stages.pretext._lci import parts, repaint, sides, with_hidden
 from stages.pretext._mlp_head import fully_connected
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import to_float

@@ -13,7 +13,7 @@ from stages.pretext._multi_view import smallest_part, stack_views
 from transfer.artifacts import PseudoLabels
 from transfer.datasets.packed.batch_loader import Batches
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.label_joining import labels_for_images
 from transfer.stage.options import option, stage_input
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features

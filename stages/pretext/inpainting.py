@@ -9,12 +9,13 @@ from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
 from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy, gan_bce, trunk
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.color import to_float
-from transfer.transforms.geometry import random_flip, tiles
+from transfer.transforms.geometry import random_flip
 from transfer.transforms.normalize import normalize
+from transfer.transforms.tiles import tiles
 from transfer.utils.lazy_imports import F, nn, torch
 
 if TYPE_CHECKING:

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from transfer.artifacts import Model
 from transfer.models.build import build_network, layer_shapes
 from transfer.stage.backbone_option import BackboneOption
-from transfer.stage.base import ImageInput, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import option
 from transfer.transforms.normalize import Normalization
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import smallest_part, stack_views
 from transfer.errors import TransferError
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.transforms.normalize import normalize

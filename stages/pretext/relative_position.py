@@ -7,13 +7,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from stages.pretext._batch_partners import check_batch
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
 from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
-from transfer.transforms.geometry import tiles
 from transfer.transforms.normalize import Normalization, normalize
+from transfer.transforms.tiles import tiles
 from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
 from transfer.stage.backbone_option import BackboneOption
-from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import option
 from transfer.training.crop_augment import RandomResizedCropAugment
 from transfer.training.pretext_task import Pretext

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from transfer.artifacts import PseudoLabels
 from transfer.errors import TransferError
-from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_each_once
+from transfer.stage.image_input import ImageInput
 from transfer.stage.label_joining import labels_for_images
 from transfer.stage.options import OneOrMoreStages, inputs_named, stage_input
 from transfer.training.target_task import Target

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from transfer.artifacts import PseudoLabels
-from transfer.stage.base import ImageInput
+from transfer.stage.image_input import ImageInput
 from transfer.stage.label_joining import class_balanced_order, labels_for_images
 from transfer.stage.options import option, stage_input
 from transfer.training.target_task import Target

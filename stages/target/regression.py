@@ -11,8 +11,8 @@ from stages.target._projection_heads import (
 )
 from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Features, Model
-from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_each_once
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import OneOrMoreStages, inputs_named, option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, torch

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 from stages.target._teacher import check_live, rows_with_features, teachers
 from transfer.artifacts import Clusters, Features, Model
 from transfer.errors import TransferError
-from transfer.stage.base import ImageInput
 from transfer.stage.feature_space import check_same_space
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import option, stage_input
 from transfer.training.target_task import Target
 from transfer.utils.lazy_imports import F, nn, np, torch

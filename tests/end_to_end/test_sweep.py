@@ -16,7 +16,8 @@ from transfer.artifacts import Images, Model, Scores
 from transfer.errors import Interrupted
 from transfer.inspection.listing import describe
 from transfer.models import backbone_names
-from transfer.stage.base import DatasetInfo, Stage
+from transfer.stage.base import Stage
+from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import conditions
 from transfer.stage.registry import find_stage, stage_names
 from transfer.training.pretext_task import Pretext

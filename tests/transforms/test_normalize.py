@@ -9,9 +9,11 @@ from torchvision.transforms import functional as tv
 from tests.datasets.pictures import noise
 from transfer.transforms import color, filters, geometry, jitter
 from transfer.transforms.color import to_float
+from transfer.transforms.erasing import random_erase
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.transforms.simclr_views import SimCLRViews
+from transfer.transforms.tiles import tiles
 
 Transform = Callable[[torch.Tensor, PerImageRng], torch.Tensor]
 
@@ -24,8 +26,8 @@ RANDOM: dict[str, tuple[Transform, bool]] = {
     ),
     "turns": (lambda images, rng: geometry.quarter_turns(images, rng.integers(4)), True),
     "flip": (geometry.random_flip, True),
-    "tiles": (lambda images, rng: geometry.tiles(images, 3, 3, 8, rng.integers(24, 9, 2)), True),
-    "erasing": (geometry.random_erase, True),
+    "tiles": (lambda images, rng: tiles(images, 3, 3, 8, rng.integers(24, 9, 2)), True),
+    "erasing": (random_erase, True),
     "jitter": (
         lambda images, rng: jitter.color_jitter(images, rng, 0.8, 0.8, 0.8, 0.2, 0.8),
         False,

@@ -10,12 +10,9 @@ from scipy import stats
 from torchvision.transforms import functional as tv
 
 from tests.datasets.pictures import noise
-from transfer.transforms.geometry import (
-    erase,
-    erased_boxes,
-    tiles,
-)
+from transfer.transforms.erasing import erase, erased_boxes
 from transfer.transforms.per_image_rng import PerImageRng
+from transfer.transforms.tiles import tiles
 
 side = st.integers(1, 24)
 

@@ -11,7 +11,8 @@ from typing import Any
 from transfer.artifacts import Artifact, Model, Scores
 from transfer.models.backbone import Backbone
 from transfer.pipeline.plan import Plan
-from transfer.stage.base import PlannedPack, PlannedStage, upstream_stages
+from transfer.stage.base import PlannedPack, PlannedStage
+from transfer.stage.upstream import upstream_stages
 from transfer.storage.manifest import key_for
 from transfer.utils.formatting import MISSING
 

@@ -19,7 +19,8 @@ from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
 from transfer.export.model_card import ExportFacts, model_card, usage_code
-from transfer.stage.base import PlannedStage, upstream_stages
+from transfer.stage.base import PlannedStage
+from transfer.stage.upstream import upstream_stages
 from transfer.utils.files import FULL, flush, free_bytes, full_disk
 from transfer.utils.formatting import file_size, plural
 from transfer.utils.lazy_imports import np

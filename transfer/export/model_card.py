@@ -19,7 +19,8 @@ from transfer.export.card_stages import (
     summary,
     training_section,
 )
-from transfer.stage.base import PlannedStage, upstream_stages
+from transfer.stage.base import PlannedStage
+from transfer.stage.upstream import upstream_stages
 from transfer.utils.formatting import plural
 
 

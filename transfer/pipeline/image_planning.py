@@ -10,8 +10,10 @@ from transfer.datasets.split_roles import overlap, spec_for, split_fault
 from transfer.errors import TransferError, UsageError
 from transfer.pipeline.draft_stage import DraftStage
 from transfer.pipeline.yaml_document import Faults, Mark, Node
-from transfer.stage.base import PACK, ImageInput, PlannedPack, PlannedStage, Stage, source_pack
+from transfer.stage.base import PACK, PlannedPack, PlannedStage, Stage
+from transfer.stage.image_input import ImageInput
 from transfer.stage.options import inputs_named
+from transfer.stage.upstream import source_pack
 
 SMOKE_IMAGES = 256
 

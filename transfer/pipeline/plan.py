@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError, did_you_mean
-from transfer.stage.base import PlannedStage, upstream_stages
+from transfer.stage.base import PlannedStage
+from transfer.stage.upstream import upstream_stages
 
 COMMON_OPTIONS = {
     "uses": "the method: see `transfer list stages`",

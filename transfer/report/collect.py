@@ -15,7 +15,9 @@ from transfer.api import Pipeline
 from transfer.artifacts import Artifact, Images, PseudoLabels
 from transfer.errors import CorruptArtifact
 from transfer.execution.status import StageStatus, find_manifest
-from transfer.stage.base import DatasetInfo, PlannedStage, source_pack
+from transfer.stage.base import PlannedStage
+from transfer.stage.image_input import DatasetInfo
+from transfer.stage.upstream import source_pack
 from transfer.storage.manifest import MANIFEST, Manifest
 
 ArtifactT = TypeVar("ArtifactT", bound=Artifact)

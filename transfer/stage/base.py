@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict
 
 from transfer.artifacts import Artifact
 from transfer.errors import did_you_mean
+from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import conditions, input_kind, option_text
 from transfer.storage.manifest import key_for
 from transfer.utils.formatting import member_label
@@ -39,29 +40,6 @@ if TYPE_CHECKING:
     from transfer.transforms.per_image_rng import PerImageRng
 
 PACK = "images"  # the `uses:` word of the stages that pack image sets; no file can write it
-
-
-class ImageInput:
-    """The images that a stage reads if the pipeline file names no split.
-
-    Args:
-        split: the preferred split. A set without `unlabeled` gives its `train`; a set of one split
-            gives that one.
-        same_as: an input whose images are read instead, such as pseudo-labels.
-        needs_labels: refuse a split without labels.
-    """
-
-    def __init__(self, split: str, same_as: str | None = None, needs_labels: bool = False):
-        self.split, self.same_as, self.needs_labels = split, same_as, needs_labels
-
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """Facts about packed images, available before any image is read."""
-
-    size: int  # side in px
-    count: int  # images
-    classes: int  # classes of the labels; 0 without labels
 
 
 class Stage(BaseModel):
@@ -287,32 +265,3 @@ class PlannedStage(Generic[StageT]):
 
 
 PlannedPack = PlannedStage[ImagePack]
-
-
-def upstream_stages(planned: PlannedStage[Any], images: bool = False) -> list[PlannedStage[Any]]:
-    """Return the dependencies of a stage in topological order, ending with the stage itself.
-
-    Args:
-        planned: the stage.
-        images: include the stages that pack images.
-    """
-    ordered: dict[str, PlannedStage[Any]] = {}
-
-    def visit(planned: PlannedStage[Any]) -> None:
-        if planned.key in ordered:
-            return
-        for dependency in (planned.dependencies if images else planned.inputs).values():
-            visit(dependency)
-        ordered[planned.key] = planned
-
-    visit(planned)
-    return list(ordered.values())
-
-
-def source_pack(planned: PlannedStage[Any]) -> PlannedPack | None:
-    """Return the packed images of a stage, or of the nearest one upstream; None if none has any."""
-    while not planned.images:
-        if not planned.inputs:
-            return None
-        planned = next(iter(planned.inputs.values()))
-    return next(iter(planned.images.values()))

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.errors import InvalidOption
-from transfer.stage.base import PlannedStage, source_pack
+from transfer.stage.base import PlannedStage
+from transfer.stage.upstream import source_pack
 
 
 def planned_space(features: PlannedStage[Any]) -> Any:

@@ -10,14 +10,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import socket
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
-from transfer.errors import CorruptArtifact, LockHeld
+from transfer.errors import CorruptArtifact
 from transfer.storage.layout import ANSWERS
+from transfer.storage.locks import hold_lock, is_locked
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import flush, hash_file, write_atomic
 
@@ -101,7 +101,6 @@ class Store:
             if digest != facts["sha256"]:
                 raise CorruptArtifact(folder, f"{name} is not what was written (sha256 differs)")
 
-    @contextmanager
     def lock(
         self,
         key: str,
@@ -109,55 +108,14 @@ class Store:
         wait: bool,
         waiting: Callable[[str], None],
         pause_point: Callable[[], None],
-    ) -> Iterator[None]:
-        """Hold the lock of `key`.
-
-        Args:
-            key: the artifact's key.
-            wait: wait for another holder; False raises LockHeld instead.
-            waiting: called once, before waiting, with a description of the holder.
-            pause_point: called while waiting; it may raise.
-        """
-        from filelock import FileLock, Timeout
-
+    ) -> AbstractContextManager[None]:
+        """Hold the lock of `key`: see `hold_lock`."""
         path = self._lock_path(key)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        holder = path.with_suffix(".holder")
-        lock, reported = FileLock(path), False
-        while True:
-            try:
-                lock.acquire(timeout=0)
-                break
-            except Timeout:
-                name = _read_text(holder) or "another process"
-                if not wait:
-                    raise LockHeld(f"held by {name}, and --no-wait was given") from None
-                if not reported:
-                    waiting(name)
-                    reported = True
-                pause_point()
-                time.sleep(0.2)
-        try:
-            since = time.strftime("%H:%M:%S")
-            text = f"process {os.getpid()} on {socket.gethostname()}, since {since}"
-            holder.write_text(text, encoding="utf-8")
-            yield
-        finally:
-            holder.unlink(missing_ok=True)
-            lock.release()
+        return hold_lock(path, wait=wait, waiting=waiting, pause_point=pause_point)
 
     def is_locked(self, key: str) -> bool:
         """Whether a running process holds the key's lock."""
-        from filelock import FileLock, Timeout
-
-        path = self._lock_path(key)
-        if not path.exists():
-            return False
-        try:
-            with FileLock(path).acquire(timeout=0):
-                return False
-        except Timeout:
-            return True
+        return is_locked(self._lock_path(key))
 
     def begin(self, key: str) -> Path:
         """Create an empty folder to build the artifact in. The caller must hold the lock."""
@@ -279,10 +237,3 @@ def _replaced_by(previous: Path) -> Path:
 def _rename(source: Path, target: Path) -> None:
     os.rename(source, target)
     flush(target.parent)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return ""

@@ -8,7 +8,7 @@ from transfer.artifacts import Model
 from transfer.errors import TransferError
 from transfer.models.build import build_network
 from transfer.stage.backbone_option import BackboneOption
-from transfer.stage.base import DatasetInfo, ImageInput
+from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import option
 from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import shuffled_rows, train

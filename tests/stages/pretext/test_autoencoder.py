@@ -9,7 +9,7 @@ from scipy import stats
 from stages.pretext.autoencoder import Autoencoder, gaussian
 from tests.stages.pretext.support import gradient, make_stage
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

@@ -8,7 +8,7 @@ import torch
 from stages.pretext.bigan import BiGAN
 from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

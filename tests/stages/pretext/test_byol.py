@@ -10,7 +10,7 @@ from stages.pretext.byol import BYOL, cosine_distance, feature_spread, project
 from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng
 

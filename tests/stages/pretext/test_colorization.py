@@ -23,7 +23,7 @@ from tests.stages.handmade import make_work, pack_images, run_stage
 from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import Model, read_json, write_json
 from transfer.errors import InvalidOption, TransferError
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.color import rgb_to_lab
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.per_image_rng import PerImageRng

@@ -13,7 +13,7 @@ from torch import nn
 from stages.pretext.counting import Counting
 from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

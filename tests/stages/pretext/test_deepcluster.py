@@ -16,8 +16,8 @@ from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption, TransferError
 from transfer.models.build import build_network
 from transfer.numerics.cluster_agreement import normalized_mutual_information
-from transfer.stage.base import DatasetInfo
 from transfer.stage.context import StageContext
+from transfer.stage.image_input import DatasetInfo
 from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 

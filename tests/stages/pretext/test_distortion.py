@@ -12,7 +12,7 @@ from tests.stages.handmade import make_work, pack_images, stop_after
 from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.artifacts import Model
 from transfer.errors import Interrupted, InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.filters import gaussian_blur
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import F

@@ -16,8 +16,8 @@ from tests.stages.pretext.support import make_stage, namespace
 from transfer.artifacts import PseudoLabels
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
 from transfer.stage.context import StageContext
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 COUNT, SIZE = 24, 32

@@ -11,7 +11,7 @@ from stages.pretext.inpainting import Inpainting
 from tests.stages.pretext.support import gradient, make_stage, namespace
 from transfer.errors import InvalidOption
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

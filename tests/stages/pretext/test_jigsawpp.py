@@ -11,7 +11,7 @@ from stages.pretext._permutations import puzzle_tiles, spread_permutations
 from stages.pretext.jigsawpp import JigsawPP
 from tests.stages.pretext.support import make_stage
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

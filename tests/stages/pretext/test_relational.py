@@ -14,7 +14,7 @@ from tests.stages.handmade import make_work, pack_images
 from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.training.pretext_task import backbone_features
 from transfer.transforms.normalize import normalize
 from transfer.transforms.per_image_rng import PerImageRng

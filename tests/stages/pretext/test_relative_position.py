@@ -7,7 +7,7 @@ import torch.nn.functional as F
 from stages.pretext.relative_position import NEIGHBORS, RelativePosition, resharpen
 from tests.stages.pretext.support import make_stage, namespace
 from transfer.errors import InvalidOption
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 64

@@ -6,7 +6,7 @@ import torch
 
 from stages.pretext.rotation import Rotation
 from tests.stages.pretext.support import make_stage
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.transforms.per_image_rng import PerImageRng
 
 SIZE = 32

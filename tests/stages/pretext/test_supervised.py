@@ -16,7 +16,7 @@ from transfer.artifacts import Model
 from transfer.errors import TransferError, UsageError
 from transfer.models.build import build_network
 from transfer.pipeline.loader import load_plan
-from transfer.stage.base import DatasetInfo
+from transfer.stage.image_input import DatasetInfo
 from transfer.storage.store import Store
 from transfer.transforms.per_image_rng import PerImageRng
 
