@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, ClassVar
 
 from transfer.stage.options import option
-from transfer.training.recipe import TrainableStage, lr_milestones
+from transfer.training.recipe import TrainableStage
 
 
 class FinetuneRecipe(TrainableStage):
@@ -15,9 +15,9 @@ class FinetuneRecipe(TrainableStage):
     """
 
     epochs: int = option(70, "passes over the images", ge=1)
-    learning_rate: float = option(0.05, "the highest learning rate", gt=0)
-    weight_decay: float = option(0.0, "weight decay of weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "schedule of the learning rate, after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([30 / 70])
+    defaults: ClassVar[dict[str, Any]] = {
+        "learning_rate": 0.05,
+        "weight_decay": 0.0,
+        "schedule": "step",
+        "milestones": [30 / 70],
+    }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.evaluate._figure_text import percents
 from stages.evaluate._label_checks import check_labels
@@ -14,7 +14,7 @@ from transfer.models.build import build_network
 from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
-from transfer.training.recipe import TrainableStage, lr_milestones
+from transfer.training.recipe import TrainableStage
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
@@ -53,12 +53,12 @@ class Nonlinear(TrainableStage):
     )
 
     epochs: int = option(70, "passes over the images", ge=1)
-    learning_rate: float = option(0.01, "the highest learning rate", gt=0)
-    weight_decay: float = option(5e-4, "weight decay of weights; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "schedule of the learning rate, after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([2 / 7, 4 / 7, 6 / 7])
+    defaults: ClassVar[dict[str, Any]] = {
+        "learning_rate": 0.01,
+        "weight_decay": 5e-4,
+        "schedule": "step",
+        "milestones": [2 / 7, 4 / 7, 6 / 7],
+    }
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that the model has the layers."""

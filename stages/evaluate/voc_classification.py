@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages.evaluate._figure_text import percents
 from stages.evaluate._probe_crops import SHORTER, WINDOW, window_maps
@@ -73,10 +73,7 @@ class VocClassification(TrainableStage):
     epochs: int = option(
         255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0
     )
-    batch_size: int = option(
-        16, "images per step; an incomplete last batch of an epoch is skipped", ge=2
-    )
-    learning_rate: float = option(1e-3, "the highest learning rate", gt=0)
+    defaults: ClassVar[dict[str, Any]] = {"batch_size": 16, "learning_rate": 1e-3}
     weight_decay: float = option(1e-6, "weight decay of weights; biases have none", ge=0)
     schedule: Literal["halving", "cosine", "step", "constant"] = option(
         "halving", "schedule of the learning rate; halving: by half after each eighth"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.evaluate._figure_text import percents
 from stages.evaluate._protocol_name import protocol_name
@@ -20,7 +20,7 @@ from transfer.numerics.average_precision import map_interval, mean_precision, pr
 from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
-from transfer.training.recipe import TrainableStage, lr_milestones
+from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import train
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import np, torch
@@ -69,15 +69,13 @@ class VocDetection(TrainableStage):
     epochs: int = option(
         60, "passes over the images (60 of VOC 2007 are the published 150,000 steps)", ge=0
     )
-    batch_size: int = option(
-        2, "images per step; an incomplete last batch of an epoch is skipped", ge=2
-    )
-    learning_rate: float = option(1e-3, "the highest learning rate", gt=0)
+    defaults: ClassVar[dict[str, Any]] = {
+        "batch_size": 2,
+        "learning_rate": 1e-3,
+        "schedule": "step",
+        "milestones": [1 / 3, 2 / 3],
+    }
     weight_decay: float = option(5e-4, "weight decay of weights; biases have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "schedule of the learning rate"
-    )
-    milestones: list[float] = lr_milestones([1 / 3, 2 / 3])
     anchors: list[float] = option(
         [0.1, 0.2, 0.4, 0.8],
         "sides of the anchors, as shares of the image's; each in three shapes",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.evaluate._figure_text import percents
 from stages.evaluate._protocol_name import protocol_name
@@ -15,7 +15,7 @@ from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
 from transfer.training.inference import iter_batches
-from transfer.training.recipe import TrainableStage, lr_milestones
+from transfer.training.recipe import TrainableStage
 from transfer.training.trainer import train
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
@@ -57,15 +57,13 @@ class VocSegmentation(TrainableStage):
     epochs: int = option(
         2049, "passes over the images (2049 of VOC 2012's are the published 150,000 steps)", ge=0
     )
-    batch_size: int = option(
-        20, "images per step; an incomplete last batch of an epoch is skipped", ge=2
-    )
-    learning_rate: float = option(1e-4, "the highest learning rate", gt=0)
+    defaults: ClassVar[dict[str, Any]] = {
+        "batch_size": 20,
+        "learning_rate": 1e-4,
+        "schedule": "step",
+        "milestones": [1 / 3, 2 / 3],
+    }
     weight_decay: float = option(5e-4, "weight decay of weights; biases have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "schedule of the learning rate"
-    )
-    milestones: list[float] = lr_milestones([1 / 3, 2 / 3])
     flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:

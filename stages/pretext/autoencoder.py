@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._decoder import decoder, deepest_map, deepest_map_shape
 from transfer.stage.image_input import DatasetInfo
@@ -33,14 +33,12 @@ class Autoencoder(Pretext):
 
     paper = "Hinton & Salakhutdinov, Science 2006; denoising: Vincent et al., ICML 2008"
 
-    batch_size: int = option(
-        128, "images per step; an incomplete last batch is left to other epochs", ge=2
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adam", "`sgd` uses Nesterov momentum"
-    )
-    learning_rate: float = option(1e-3, "peak learning rate", gt=0)
-    weight_decay: float = option(0.0, "weight decay; biases and norms have none", ge=0)
+    defaults: ClassVar[dict[str, Any]] = {
+        "batch_size": 128,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+    }
     bottleneck: int | None = option(
         256, "values of an image's code; none: the backbone's deepest map itself", ge=1
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._decoder import dcgan_init, decoder
@@ -10,7 +10,6 @@ from stages.pretext._gan import call_with_frozen_weights, discriminator_accuracy
 from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
-from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import to_float
 from transfer.transforms.geometry import random_flip
 from transfer.transforms.normalize import normalize
@@ -41,20 +40,16 @@ class BiGAN(Pretext):
 
     paper = "Donahue, Krähenbühl & Darrell, ICLR 2017"
 
-    epochs: int = option(100, "passes over the images", ge=0)
-    batch_size: int = option(
-        128, "images per step; an incomplete last batch is left to other epochs", ge=2
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adam", "`sgd` uses Nesterov momentum"
-    )
-    learning_rate: float = option(2e-4, "peak learning rate", gt=0)
-    momentum: float = option(0.5, "momentum of SGD and LARS; first beta of Adam", ge=0, lt=1)
-    weight_decay: float = option(2.5e-5, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "learning rate after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([0.625, 0.875])
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 100,
+        "batch_size": 128,
+        "optimizer": "adam",
+        "learning_rate": 2e-4,
+        "momentum": 0.5,
+        "weight_decay": 2.5e-5,
+        "schedule": "step",
+        "milestones": [0.625, 0.875],
+    }
     latent_dim: int = option(200, "values of a code", ge=1)
     hidden_dim: int = option(1024, "units of the discriminator's joint layers", ge=1)
     flip: float = option(0.5, "share of images that are mirrored", ge=0, le=1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._batch_partners import check_batch
 from transfer.stage.image_input import DatasetInfo
@@ -46,15 +46,15 @@ class BYOL(Pretext):
     projection_dim: int = option(256, "values of a projection", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
-    epochs: int = option(300, "passes over the images", ge=0)
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "lars", "`sgd` uses Nesterov momentum"
-    )
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 300,
+        "optimizer": "lars",
+        "weight_decay": 1.5e-6,
+        "warmup_epochs": 10.0,
+    }
     learning_rate: float = option(
         0.2, "peak learning rate; the paper: 0.2 for each 256 images of a batch", gt=0
     )
-    weight_decay: float = option(1.5e-6, "weight decay; biases and norms have none", ge=0)
-    warmup_epochs: float = option(10.0, "epochs over which the learning rate rises from zero", ge=0)
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise for a batch too small for the batch norms."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._color_bins import (
     bin_shares,
@@ -18,7 +18,6 @@ from transfer.errors import InvalidOption, TransferError
 from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext
-from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import lab_to_rgb, rgb_to_lab
 from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import Normalization, normalize
@@ -59,19 +58,15 @@ class Colorization(Pretext):
     paper = "Zhang, Isola & Efros, ECCV 2016"
     needs = "color images"
 
-    epochs: int = option(28, "passes over the images", ge=0)
-    batch_size: int = option(
-        80, "images per step; an incomplete last batch is left to other epochs", ge=2
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adam", "`sgd` uses Nesterov momentum"
-    )
-    learning_rate: float = option(3e-5, "peak learning rate", gt=0)
-    weight_decay: float = option(1e-3, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "learning rate after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([0.6])
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 28,
+        "batch_size": 80,
+        "optimizer": "adam",
+        "learning_rate": 3e-5,
+        "weight_decay": 1e-3,
+        "schedule": "step",
+        "milestones": [0.6],
+    }
     crop: float = option(
         0.5, "smallest share of an image's area that a crop keeps; 1: the whole image", gt=0, le=1
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._batch_partners import check_batch, partners
 from stages.pretext._mlp_head import fully_connected
@@ -57,10 +57,7 @@ class Counting(Pretext):
         4096, "units of each of the head's two hidden layers; 0: no hidden layers", ge=0
     )
 
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adam", "`sgd` uses Nesterov momentum"
-    )
-    learning_rate: float = option(1e-4, "peak learning rate", gt=0)
+    defaults: ClassVar[dict[str, Any]] = {"optimizer": "adam", "learning_rate": 1e-4}
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise for a crop that does not fit, or a batch without another image."""

@@ -71,12 +71,12 @@ class DeepCluster(RandomResizedCropAugment, Pretext):
         "balanced", "uniform: every image once per epoch; balanced: every cluster equally often"
     )
 
-    epochs: int = option(200, "passes over the images", ge=0)
-    learning_rate: float = option(0.05, "peak learning rate", gt=0)
-    weight_decay: float = option(1e-5, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "constant", "learning rate after the warm-up"
-    )
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 200,
+        "learning_rate": 0.05,
+        "weight_decay": 1e-5,
+        "schedule": "constant",
+    }
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise InvalidOption for more clusters than images, or too many directions."""

@@ -65,19 +65,15 @@ class Distortion(Pretext):
         4096, "units of each of the head's two hidden layers; 0: no hidden layers", ge=0
     )
 
-    epochs: int = option(200, "passes over the images", ge=0)
+    defaults: ClassVar[dict[str, Any]] = {"epochs": 200, "optimizer": "adamw", "momentum": 0.5}
     batch_size: int = option(
         64,
         "images per step, before copies; an incomplete last batch is left to other epochs",
         ge=2,
     )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adamw", "`sgd` uses Nesterov momentum"
-    )
     learning_rate: float = option(
         3e-4, "peak learning rate; the inpainter's is two thirds of it", gt=0
     )
-    momentum: float = option(0.5, "momentum of SGD and LARS; first beta of Adam", ge=0, lt=1)
 
     @property
     def classes(self) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ Every image is a class of its own.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._exemplar_transforms import color_directions, move, recolor
@@ -84,11 +84,7 @@ class Exemplar(Pretext):
         le=1,
     )
 
-    epochs: int = option(150, "passes over the images", ge=0)
-    batch_size: int = option(
-        128, "images per step; an incomplete last batch is left to other epochs", ge=2
-    )
-    learning_rate: float = option(0.01, "peak learning rate", gt=0)
+    defaults: ClassVar[dict[str, Any]] = {"epochs": 150, "batch_size": 128, "learning_rate": 0.01}
 
     @property
     def copies(self) -> int:

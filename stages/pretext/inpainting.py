@@ -47,19 +47,15 @@ class Inpainting(Pretext):
     paper = "Pathak, Krähenbühl, Donahue, Darrell & Efros, CVPR 2016"
     lr_scales: ClassVar[dict[str, float]] = {"discriminator": 0.1}
 
-    batch_size: int = option(
-        64, "images per step; an incomplete last batch is left to other epochs", ge=2
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adam", "`sgd` uses Nesterov momentum"
-    )
+    defaults: ClassVar[dict[str, Any]] = {
+        "batch_size": 64,
+        "optimizer": "adam",
+        "momentum": 0.5,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+    }
     learning_rate: float = option(
         2e-3, "peak learning rate; the discriminator's is a tenth of it", gt=0
-    )
-    momentum: float = option(0.5, "momentum of SGD and LARS; first beta of Adam", ge=0, lt=1)
-    weight_decay: float = option(0.0, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "constant", "learning rate after the warm-up"
     )
     mask: Literal["center", "random"] = option(
         "center", "center: a block of half the image's side; random: regions of any shape"

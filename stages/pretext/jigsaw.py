@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import distant_permutations
 from transfer.stage.options import option
-from transfer.training.recipe import lr_milestones
 
 if TYPE_CHECKING:
     import numpy
@@ -34,13 +33,13 @@ class Jigsaw(JigsawBase):
         0.0, "share of the other images that lose one direction of color", ge=0, le=1
     )
 
-    epochs: int = option(70, "passes over the images", ge=0)
-    learning_rate: float = option(0.01, "peak learning rate", gt=0)
-    weight_decay: float = option(5e-4, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "learning rate after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([0.286, 0.571, 0.857])
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 70,
+        "learning_rate": 0.01,
+        "weight_decay": 5e-4,
+        "schedule": "step",
+        "milestones": [0.286, 0.571, 0.857],
+    }
 
     def table(self) -> numpy.ndarray:
         return distant_permutations(self.permutations, TILES)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import smallest_part, stack_views
@@ -53,18 +53,14 @@ class Relational(Pretext):
     )
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
-    epochs: int = option(200, "passes over the images", ge=0)
-    batch_size: int = option(
-        64, "images per step; an incomplete last batch is left to other epochs", ge=2
-    )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "adam", "`sgd` uses Nesterov momentum"
-    )
-    learning_rate: float = option(1e-3, "peak learning rate", gt=0)
-    weight_decay: float = option(0.0, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "constant", "learning rate after the warm-up"
-    )
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 200,
+        "batch_size": 64,
+        "optimizer": "adam",
+        "learning_rate": 1e-3,
+        "weight_decay": 0.0,
+        "schedule": "constant",
+    }
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise for a batch without negatives."""

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from stages.pretext._batch_partners import check_batch
 from transfer.errors import InvalidOption
 from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
-from transfer.training.recipe import lr_milestones
 from transfer.transforms.color import PROJECTION, mix_colors, to_float
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.tiles import tiles
@@ -74,12 +73,12 @@ class RelativePosition(Pretext):
     embedding_dim: int = option(4096, "values of a patch's embedding", ge=1)
     hidden_dim: int = option(4096, "units of each of the two layers that see both patches", ge=1)
 
-    epochs: int = option(70, "passes over the images", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "learning rate after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([0.429, 0.714])
-    warmup_epochs: float = option(5.0, "epochs over which the learning rate rises from zero", ge=0)
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 70,
+        "schedule": "step",
+        "milestones": [0.429, 0.714],
+        "warmup_epochs": 5.0,
+    }
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise for images without room for the grid, or batches too small for the norms."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._mlp_head import fully_connected
 from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
-from transfer.training.recipe import lr_milestones
 from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, torch
@@ -42,17 +41,17 @@ class Rotation(Pretext):
         4096, "units of each of the head's two hidden layers; 0: no hidden layers", ge=0
     )
 
-    epochs: int = option(50, "passes over the images", ge=0)
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 50,
+        "weight_decay": 5e-4,
+        "schedule": "step",
+        "milestones": [0.3, 0.6, 0.9],
+    }
     batch_size: int = option(
         192,
         "images per step, each in four copies; an incomplete last batch is left to other epochs",
         ge=2,
     )
-    weight_decay: float = option(5e-4, "weight decay; biases and norms have none", ge=0)
-    schedule: Literal["cosine", "step", "constant"] = option(
-        "step", "learning rate after the warm-up"
-    )
-    milestones: list[float] = lr_milestones([0.3, 0.6, 0.9])
 
     def chance(self, dataset: DatasetInfo) -> float:
         return 1 / TURNS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._batch_partners import check_batch
 from stages.pretext._multi_view import smallest_part, stack_views
@@ -43,15 +43,15 @@ class SimCLR(Pretext):
     strength: float = option(1.0, "strength of the color changes, the paper's s", ge=0, le=1)
     blur: float = option(0.5, "share of views that are blurred", ge=0, le=1)
 
-    epochs: int = option(200, "passes over the images", ge=0)
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
-        "lars", "`sgd` uses Nesterov momentum"
-    )
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 200,
+        "optimizer": "lars",
+        "weight_decay": 1e-6,
+        "warmup_epochs": 10.0,
+    }
     learning_rate: float = option(
         0.3, "peak learning rate; the paper: 0.3 for each 256 images of a batch", gt=0
     )
-    weight_decay: float = option(1e-6, "weight decay; biases and norms have none", ge=0)
-    warmup_epochs: float = option(10.0, "epochs over which the learning rate rises from zero", ge=0)
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise for a batch without negatives."""

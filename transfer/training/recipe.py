@@ -35,20 +35,22 @@ class TrainableStage(Stage):
 
     epochs: int = option(90, "passes over the images", ge=0)
     batch_size: int = option(
-        256, "images per step; the last, incomplete batch is left to other epochs", ge=2
+        256, "images per step; an incomplete last batch is left to other epochs", ge=2
     )
     accumulation_steps: int = option(
         1, "parts of a batch whose gradients are summed: less memory", ge=1
     )
-    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option("sgd", "SGD has Nesterov momentum")
-    learning_rate: float = option(0.1, "the highest learning rate", gt=0)
-    momentum: float = option(0.9, "of SGD and LARS; for Adam, its first beta", ge=0, lt=1)
-    weight_decay: float = option(1e-4, "of weights; biases and norms have none", ge=0)
+    optimizer: Literal["sgd", "adam", "adamw", "lars"] = option(
+        "sgd", "`sgd` uses Nesterov momentum"
+    )
+    learning_rate: float = option(0.1, "peak learning rate", gt=0)
+    momentum: float = option(0.9, "momentum of SGD and LARS; first beta of Adam", ge=0, lt=1)
+    weight_decay: float = option(1e-4, "weight decay; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
-        "cosine", "of the learning rate, after the warm-up"
+        "cosine", "learning rate after the warm-up"
     )
     milestones: list[float] = lr_milestones([0.33, 0.67, 0.89])
-    warmup_epochs: float = option(0.0, "epochs over which the rate rises from zero", ge=0)
+    warmup_epochs: float = option(0.0, "epochs over which the learning rate rises from zero", ge=0)
 
     # Part of the network -> factor of its learning rate.
     lr_scales: ClassVar[dict[str, float]] = {}
