@@ -69,7 +69,7 @@ def test_help_names_every_command_and_each_has_help(invoke: Callable[..., Said])
         ),
         (
             ["list", "backbones", "efficientnet_lite0"],
-            "without its prefix: write timm:efficientnet_lite0",
+            "without its prefix; write timm:efficientnet_lite0",
         ),
         (["list", "backbones", "vgg17"], "no backbone is called 'vgg17'; did you mean vgg19"),
         (["list", "data", "drawing"], "no image set called 'drawing'; did you mean 'drawings'?"),

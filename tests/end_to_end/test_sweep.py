@@ -99,7 +99,7 @@ def test_every_stage_is_described_from_its_code(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STAGES)
-def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
+def test_applies_when_names_values_of_another_option(name: str) -> None:
     kind = find_stage(name, HERE)
     for field in kind.model_fields.values():
         for other, values in conditions(field).items():
@@ -108,7 +108,7 @@ def test_what_an_option_counts_with_is_another_options_value(name: str) -> None:
             for value in ([each] for each in values) if type(possible.default) is list else values:
                 assert (
                     adapter.validate_python(value) == value
-                )  # pydantic refuses what the other one cannot be
+                )  # pydantic refuses what the other option cannot be
 
 
 @pytest.mark.parametrize("name", backbone_names())

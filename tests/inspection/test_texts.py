@@ -66,7 +66,13 @@ def test_doctor_counts_threads(threads: int, text: str) -> None:
 
 
 def test_option_without_effect_names_the_condition() -> None:
-    option = {"name": "k", "type": "number", "default": "1", "help": "h", "counts": "`head: mlp`"}
+    option = {
+        "name": "k",
+        "type": "number",
+        "default": "1",
+        "help": "h",
+        "applies_when": "`head: mlp`",
+    }
     assert description_lines([option]) == [
         "  k  h",
         "     (number, default 1, has no effect unless `head: mlp`)",

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
-from collections.abc import Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +19,7 @@ from transfer.cli.options import (
     file_options,
     print_value,
 )
+from transfer.cli.resume_command import resume_command
 from transfer.errors import TransferError, UsageError
 from transfer.execution.child_events import errors_as_events, write_report
 from transfer.utils.paths import default_store
@@ -196,7 +195,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     except UsageError:
         raise
     except TransferError as error:
-        command = _resume_command(options.force, error.remaining)
+        command = resume_command(run, options.force, error.remaining)
         error.args = (f"{error}\nTo resume: {command}",)
         raise
     lines = verdicts(pipeline.store, [stage for stage in pipeline.plan if stage in selected])
@@ -225,34 +224,3 @@ def _cache_answer(pipeline: Pipeline, text: str) -> None:
 def _print_line(line: str) -> None:
     click.echo(line)
     sys.stdout.flush()
-
-
-def _resume_command(force: bool, remaining: Sequence[str]) -> str:
-    """This command without `--restart`, so that checkpoints are used.
-
-    With `--force`, it names the stages that were not made again.
-    """
-    words = [word for word in sys.argv[1:] if word != "--restart"]
-    if force and remaining:
-        _, file, *stages = _argument_positions(words)
-        words = [
-            word
-            for position, word in enumerate(words)
-            if position not in stages and word != "--from"
-        ]
-        words[file + 1 : file + 1] = remaining
-    return shlex.join(["transfer", *words])
-
-
-def _argument_positions(words: list[str]) -> list[int]:
-    """The positions of `run`, the file and the stages: all words but options and their values."""
-    with_value = {
-        name
-        for parameter in run.params
-        if isinstance(parameter, click.Option) and not parameter.is_flag
-        for name in parameter.opts
-    }
-    positions = [position for position, word in enumerate(words) if not word.startswith("-")]
-    return [
-        position for position in positions if position == 0 or words[position - 1] not in with_value
-    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
 from transfer.utils.runtime import Runtime
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -26,7 +29,7 @@ class RunOptions:
         quiet: show no progress.
         jobs: how many stages run at once.
         runtime: device, precision and threads.
-        report: called with each line about the run.
+        report: called with each line about the run; by default they go to `logging`.
     """
 
     stages: Sequence[str] = ()
@@ -39,7 +42,7 @@ class RunOptions:
     quiet: bool = False
     jobs: int = 1
     runtime: Runtime = field(default_factory=Runtime)
-    report: Callable[[str], None] = lambda text: None
+    report: Callable[[str], None] = logger.info
 
     def selected_stages(self, plan: Plan) -> list[PlannedStage[Any]]:
         """Return the stages to run, in the plan's order."""

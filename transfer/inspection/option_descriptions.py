@@ -49,7 +49,7 @@ def _description(name: str, field: FieldInfo) -> dict[str, str]:
         "bounds": ", ".join(bounds),
         "default": "required" if field.is_required() else _default_text(field.default),
         "help": field.description or "",
-        "counts": " and ".join(needed),  # what gives it an effect
+        "applies_when": " and ".join(needed),  # what gives it an effect
     }
 
 
@@ -59,8 +59,8 @@ def description_lines(options: list[dict[str, str]]) -> list[str]:
     lines = []
     for option in options:
         facts = [option["type"], option.get("bounds", ""), _default_fact(option["default"])]
-        if option.get("counts"):
-            facts.append(f"has no effect unless {option['counts']}")
+        if option.get("applies_when"):
+            facts.append(f"has no effect unless {option['applies_when']}")
         lines.append(f"  {option['name']:<{width}}  {option['help']}")
         lines.append(f"  {'':<{width}}  ({', '.join(filter(None, facts))})")
     return lines

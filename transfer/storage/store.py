@@ -16,7 +16,6 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from transfer.errors import CorruptArtifact
-from transfer.storage.layout import ANSWERS
 from transfer.storage.locks import hold_lock, is_locked
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import flush, hash_file, write_atomic
@@ -43,11 +42,6 @@ class Store:
     def survey_cache(self) -> Path:
         """The folder that caches surveys of image sets."""
         return self.root / ".surveys"
-
-    @property
-    def answer_cache(self) -> Path:
-        """The folder that caches the output of commands with nothing to do."""
-        return self.root / ANSWERS
 
     def log_path(self, key: str) -> Path:
         """Return the file for the traceback of a failed stage."""

@@ -14,12 +14,6 @@ if TYPE_CHECKING:
     from torch.optim import Optimizer
 
 
-def lr_milestones(shares: list[float]) -> Any:
-    """Declare the option `milestones` with a default."""
-    help = "shares of the training after which the rate falls to a tenth"
-    return option(shares, help, applies_when={"schedule": ["step"]})
-
-
 class TrainableStage(Stage):
     """Base of the stages that train a network.
 
@@ -49,7 +43,11 @@ class TrainableStage(Stage):
     schedule: Literal["cosine", "step", "constant"] = option(
         "cosine", "learning rate after the warm-up"
     )
-    milestones: list[float] = lr_milestones([0.33, 0.67, 0.89])
+    milestones: list[float] = option(
+        [0.33, 0.67, 0.89],
+        "shares of the training after which the rate falls to a tenth",
+        applies_when={"schedule": ["step"]},
+    )
     warmup_epochs: float = option(0.0, "epochs over which the learning rate rises from zero", ge=0)
 
     # Part of the network -> factor of its learning rate.
