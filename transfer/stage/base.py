@@ -123,11 +123,11 @@ class Stage(BaseModel):
         return None
 
     def prepared_from(self, planned: PlannedStage[Any]) -> list[PlannedStage[Any]]:
-        """The features on which the steps of planned features were fitted; empty without steps."""
+        """Return the features on which the steps of planned features were fitted; empty without steps."""
         return []
 
     def source_model(self, planned: PlannedStage[Any]) -> PlannedStage[Any] | None:
-        """The network of which planned features are one layer, unchanged; None for others."""
+        """Return the network of which planned features are an unchanged layer; None for others."""
         return None
 
     @classmethod
