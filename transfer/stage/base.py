@@ -123,7 +123,7 @@ class Stage(BaseModel):
         return None
 
     def prepared_from(self, planned: PlannedStage[Any]) -> list[PlannedStage[Any]]:
-        """Return the features on which the steps of planned features were fitted; empty without steps."""
+        """Return the features on which the steps of planned features were fitted, if any."""
         return []
 
     def source_model(self, planned: PlannedStage[Any]) -> PlannedStage[Any] | None:
