@@ -168,7 +168,8 @@ class Prepare(Stage):
                 if (self.components or 0) > width:
                     raise InvalidOption(
                         "components",
-                        f"{self.components} components of features of {width} values",
+                        f"{self.components} components are more than the {width} values of "
+                        "the features",
                     )
                 count = planned_count(planned)
                 width = self.components or (min(width, count - 1) if count else width)
@@ -176,8 +177,8 @@ class Prepare(Stage):
                 if self.projection_dim >= width:
                     raise InvalidOption(
                         "projection_dim",
-                        f"{self.projection_dim} values of features of {width}; lower it, or leave "
-                        "`project` out",
+                        f"{self.projection_dim} values are not fewer than the {width} of the "
+                        "features; lower it, or leave `project` out",
                     )
                 width = self.projection_dim
         return width

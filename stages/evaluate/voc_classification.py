@@ -74,7 +74,7 @@ class VocClassification(TrainableStage):
         255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0
     )
     defaults: ClassVar[dict[str, Any]] = {"batch_size": 16, "learning_rate": 1e-3}
-    weight_decay: float = option(1e-6, "weight decay of weights; biases have none", ge=0)
+    weight_decay: float = option(1e-6, "weight decay; biases have none", ge=0)
     schedule: Literal["halving", "cosine", "step", "constant"] = option(
         "halving", "schedule of the learning rate; halving: by half after each eighth"
     )

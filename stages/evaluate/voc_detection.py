@@ -75,7 +75,7 @@ class VocDetection(TrainableStage):
         "schedule": "step",
         "milestones": [1 / 3, 2 / 3],
     }
-    weight_decay: float = option(5e-4, "weight decay of weights; biases have none", ge=0)
+    weight_decay: float = option(5e-4, "weight decay; biases have none", ge=0)
     anchors: list[float] = option(
         [0.1, 0.2, 0.4, 0.8],
         "sides of the anchors, as shares of the image's; each in three shapes",

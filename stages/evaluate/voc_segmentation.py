@@ -63,7 +63,7 @@ class VocSegmentation(TrainableStage):
         "schedule": "step",
         "milestones": [1 / 3, 2 / 3],
     }
-    weight_decay: float = option(5e-4, "weight decay of weights; biases have none", ge=0)
+    weight_decay: float = option(5e-4, "weight decay; biases have none", ge=0)
     flip: float = option(0.0, "share of images mirrored", ge=0, le=1)
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:

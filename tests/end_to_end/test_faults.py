@@ -42,7 +42,7 @@ stages:
   linear: {uses: evaluate/linear, model: target, epochs: 3}
   knn: {uses: evaluate/knn, model: target, k: 5}
 """
-KILLS = 30
+KILLS = 15
 
 
 class Folder:

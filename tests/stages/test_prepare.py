@@ -584,17 +584,27 @@ def test_widths_are_known_before_anything_is_run(
 @pytest.mark.parametrize(
     ("features", "step", "option", "message"),
     [
-        ("flat", "pca", "components: 33", "components: 33 components of features of 32 values"),
-        ("few", "whiten", "components: 8", "components: 8 components of features of 7 values"),
+        (
+            "flat",
+            "pca",
+            "components: 33",
+            "components: 33 components are more than the 32 values of the features",
+        ),
+        (
+            "few",
+            "whiten",
+            "components: 8",
+            "components: 8 components are more than the 7 values of the features",
+        ),
         (
             "[few, flat]",
             "project",
             "projection_dim: 39",
-            "projection_dim: 39 values of features of 39; lower it, or leave `project` out",
+            "projection_dim: 39 values are not fewer than the 39 of the features; lower it",
         ),
     ],
 )
-def test_more_values_than_there_are_is_told_before_anything_is_run(
+def test_more_values_than_there_are_is_refused_before_the_run(
     features: str,
     step: str,
     option: str,

@@ -124,12 +124,12 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
         "ignore": ["fc.*"],
     }
     assert same(run_stage(make_stage(Pretrained, backbone=SMALL, **chosen), tmp_path), network)
-    assert "say which of its entries does: state_dict" in rehearsed(weights=weights)
+    assert "name one of its entries: state_dict" in rehearsed(weights=weights)
     assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
         weights=weights, entry="state_dikt"
     )
     output = rehearsed(weights=weights, entry="state_dict")
-    assert output.endswith("say `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
+    assert output.endswith("set `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
     message = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
     assert "begins with 'module.encoder.'; did you mean 'module.encoder" in message
 
@@ -175,7 +175,9 @@ def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -
 
 def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
-    assert rehearsed(weights=weights).endswith("to leave out what is too many: `ignore: ['fc.*']`")
+    assert rehearsed(weights=weights).endswith(
+        "to leave out unexpected tensors: `ignore: ['fc.*']`"
+    )
     assert "has no name that `ignore: fcc.*` matches" in rehearsed(
         weights=weights, ignore=["fc.*", "fcc.*"]
     )
@@ -304,7 +306,7 @@ def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
     }
     weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
     message = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
-    assert message.endswith("say which of its entries does: checkpoint.model.ema")
+    assert message.endswith("name one of its entries: checkpoint.model.ema")
     assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
     chosen = make_stage(Pretrained, backbone="conv4", weights=weights, entry="checkpoint.model.ema")
     assert same(run_stage(chosen, tmp_path), network)
@@ -784,5 +786,5 @@ def test_how_wide_the_features_of_a_pretrained_network_are_is_known_before_it_is
     wide = f"{text}  wide: {{uses: prepare, features: features, components: 65}}\n"
     wide = wide.replace("limit: 32", "limit: 128")
     output = invoke("run", pipeline(wide), "--threads", 1, check=2)
-    assert "stages.wide.components: 65 of features of 64 values" in output.err
+    assert "stages.wide.components: 65 components are more than the 64 values" in output.err
     assert "done" not in output.out

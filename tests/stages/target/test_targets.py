@@ -721,7 +721,7 @@ def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
             "accumulation_steps",
         ):
             ours, theirs = (
-                str(one.model_fields[option].description).split()[:2]
-                for one in (kind, TrainableStage)
+                str(base.model_fields[option].description).split(";")[0]
+                for base in (kind, TrainableStage)
             )
             assert ours == theirs, option
