@@ -81,6 +81,7 @@ def test_stages_import_the_framework_and_their_own_family(path: Path) -> None:
             assert other not in FORBIDDEN["stages"], where
 
 
+@pytest.mark.slow
 def test_no_module_imports_itself_in_a_cycle() -> None:
     assert cycles() == []
 

@@ -13,6 +13,8 @@ import pytest
 
 from tests.conftest import Tiny, command_line
 
+pytestmark = pytest.mark.slow
+
 PROBE = """
 import sys
 sys.argv = ["transfer", *{words!r}]

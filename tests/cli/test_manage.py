@@ -17,6 +17,7 @@ from tests.conftest import TINY, Said, Tiny
 from transfer.utils.paths import shipped_folder
 
 
+@pytest.mark.slow
 def test_doctor_says_what_is_installed_and_ends_with_1_where_something_is_wrong(
     transfer: Callable[..., subprocess.CompletedProcess[str]], tmp_path: Path
 ) -> None:
@@ -47,6 +48,7 @@ def test_init_puts_the_shipped_files_there_and_leaves_alone_what_is(
     assert "is a file; name a folder" in invoke("init", copies[0], check=2).err
 
 
+@pytest.mark.slow
 def test_verify_reads_everything_and_ends_with_4_on_damage_and_its_advice_mends_it(
     invoke: Callable[..., Said],
     transfer: Callable[..., subprocess.CompletedProcess[str]],
@@ -80,6 +82,7 @@ def test_gc_of_a_store_whose_results_are_all_needed_finds_nothing(
     assert "0 entries, 0 bytes" in invoke("gc", "--store", tmp_path / "none").out
 
 
+@pytest.mark.slow
 def test_gc_lists_in_bytes_and_deletes_only_on_demand_what_no_pipeline_needs(
     invoke: Callable[..., Said],
     transfer: Callable[..., subprocess.CompletedProcess[str]],

@@ -117,6 +117,7 @@ class Fails(Stage):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "made"),
     [([], False), (["-k"], True), (["-k", "-j", "2"], True)],
@@ -167,6 +168,7 @@ def test_a_stage_that_fails_ends_with_1_and_stops_or_keeps_going(
     assert "cached" in said["features"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "left"),
     [([], ["bad", "clusters"]), (["--keep-going"], ["bad"]), (["--keep-going", "-j", 2], ["bad"])],
@@ -208,6 +210,7 @@ def test_to_go_on_makes_again_what_was_forced_and_not_made(
     assert line.split()[5 + len(left) :] == [*store, *map(str, flags)]
 
 
+@pytest.mark.slow
 def test_stages_run_side_by_side_and_the_figures_are_those_of_one_after_another(
     transfer: Callable[..., subprocess.CompletedProcess[str]],
     finished: Tiny,

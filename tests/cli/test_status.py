@@ -136,6 +136,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_images_without_labels_do_for_all_that_needs_none(
     invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:

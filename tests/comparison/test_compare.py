@@ -167,6 +167,7 @@ def row_of(rows: list[dict[str, Any]], **wanted: Any) -> dict[str, Any]:
 # Rows
 
 
+@pytest.mark.slow
 def test_a_row_is_the_mean_over_seeds_and_its_differences_pair_them(
     made: Make, compare: Invoke
 ) -> None:
@@ -217,6 +218,7 @@ def test_what_a_row_is_compared_with_has_its_network(made: Make, compare: Invoke
     assert row_of(rows, pretext="random", target="conv4", k=3)["random"]["to"] == "knn_untaught"
 
 
+@pytest.mark.slow
 def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_says_where_not(
     made: Make, compare: Invoke
 ) -> None:
@@ -231,6 +233,7 @@ def test_a_target_is_held_to_labels_of_its_own_where_there_are_any_and_a_note_sa
     assert row["supervised"]["to"] == "knn_labeled"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("left", [[0, 2], [2]])
 def test_a_difference_is_over_the_seeds_that_both_rows_have(
     left: list[int], made: Make, compare: Invoke
@@ -305,6 +308,7 @@ def test_rows_are_sorted_and_carry_time_and_images(made: Make, compare: Invoke) 
     assert row_of(rows, pretext="random", network="conv4")["training_seconds"] == 0
 
 
+@pytest.mark.slow
 def test_a_plot_has_every_row_at_its_figure(made: Make, compare: Invoke, tmp_path: Path) -> None:
     file = made(PRETEXTS)
     rows = rows_of(compare(file, "--json"))

@@ -174,6 +174,7 @@ def test_no_page_has_a_gap() -> None:
         assert not re.search(r"\b(RESULTS|TODO|FIXME|N minutes)\b", text), page
 
 
+@pytest.mark.slow
 def test_the_drawing_of_the_rooms_is_up_to_date() -> None:
     from tests.architecture import TARGET, svg
 

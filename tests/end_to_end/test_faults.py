@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 PIPELINE = """
 name: faults
 data: {card: drawings, limit: 96}

@@ -118,6 +118,7 @@ def test_every_backbone_is_described_from_its_code(name: str) -> None:
     assert len(described["layers"]) == len(set(described["layers"])) > 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
 def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
@@ -134,6 +135,7 @@ def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) ->
         assert all(lowest <= figure <= 100 for figure in [score.figures[score.card.main], *ends])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_every_pretext_learns_64_images(name: str, images: Images, tmp_path: Path) -> None:
     task, work = small(name, "conv4"), make_work(tmp_path, {"images": images})
@@ -143,6 +145,7 @@ def test_every_pretext_learns_64_images(name: str, images: Images, tmp_path: Pat
     assert history[-1][figure] < 0.9 * history[0][figure]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", BACKBONES)
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
@@ -166,6 +169,7 @@ def test_gradients_reach_every_trained_part_and_eval_changes_no_statistics(
     assert all(torch.equal(before[n], b) for n, b in network.named_buffers())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PRETEXTS)
 def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
     name: str, images: Images, tmp_path: Path

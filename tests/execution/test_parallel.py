@@ -46,6 +46,7 @@ def test_report_is_one_line_of_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert read_event(written) == ("report", "done\n  é")
 
 
+@pytest.mark.slow
 def test_child_prints_events_only(transfer: Command, tiny: Tiny) -> None:
     words = ["run", tiny.file, "clusters", "--only", "--child", "--force", "--store", tiny.store]
     done = transfer(*words, "--threads", 1, "--device", "cpu")
@@ -55,6 +56,7 @@ def test_child_prints_events_only(transfer: Command, tiny: Tiny) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "code", "text"),
     [
@@ -90,6 +92,7 @@ class Noisy(Stage):
 """
 
 
+@pytest.mark.slow
 def test_what_a_plugin_prints_and_its_error_reach_the_user(
     transfer: Command, tiny: Tiny, pipeline: Callable[..., Path]
 ) -> None:
@@ -118,6 +121,7 @@ def children_of(parent: int) -> list[int]:
     return pids
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="needs /proc")
 def test_killed_child_is_reported_with_its_stage(tiny: Tiny) -> None:
     longer = TINY.replace("epochs: 1\n    batch_size: 32\n    tile", "epochs: 4000\n    tile")

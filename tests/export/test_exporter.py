@@ -36,6 +36,8 @@ from transfer.models.torchvision_compat import Compatibility, find_compatible
 from transfer.storage.manifest import Manifest, describe_files
 from transfer.transforms.normalize import Normalization, normalize
 
+pytestmark = pytest.mark.slow
+
 FILES = ["README.md", "model.json", "model.pt2", "model.safetensors", "state_dict.pt"]
 NETWORKS = """\
 name: networks

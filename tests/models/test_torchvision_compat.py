@@ -44,6 +44,7 @@ def with_weights_of(network: Network, theirs: nn.Module) -> Network:
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "options"),
     [

@@ -60,6 +60,7 @@ stages:
 """
 
 
+@pytest.mark.slow
 def test_a_stage_in_a_file_beside_the_pipeline_runs_like_any_other(
     transfer: Callable[..., subprocess.CompletedProcess[str]],
     pipeline: Callable[..., Path],
@@ -180,6 +181,7 @@ def distribution(tmp_path: Path) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 def test_a_stage_of_an_installed_package_is_found_by_its_entry_point(
     pipeline: Callable[..., Path], distribution: dict[str, str]
 ) -> None:

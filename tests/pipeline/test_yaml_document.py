@@ -69,6 +69,7 @@ def test_values_are_those_of_yaml_1_2(text: str, value: Any) -> None:
     assert type(found) is type(value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "place", "words"),
     [
@@ -151,6 +152,7 @@ def test_anchors_and_aliases_are_written_out() -> None:
     }
 
 
+@pytest.mark.slow
 def test_aliases_of_aliases_do_not_fill_the_memory() -> None:
     lines = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     lines += [f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]" for i in range(1, 12)]
@@ -306,6 +308,7 @@ SCRAPS = st.sampled_from(
 TEXTS = st.one_of(st.text(max_size=60), st.lists(SCRAPS, max_size=25).map("".join))
 
 
+@pytest.mark.slow
 @given(text=TEXTS, assignment=TEXTS)
 @example(text="a: !!int ''", assignment="a=!!int ''")
 @example(text="stages: {a: {uses: pretext/random, backbone: 5}}", assignment="seed=.inf")

@@ -20,6 +20,8 @@ import pytest
 
 from tests.conftest import Said, Tiny, command_line
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
 )

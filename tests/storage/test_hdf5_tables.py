@@ -101,6 +101,7 @@ def test_rows_in_other_blocks_give_the_same_bytes(tmp_path: Path) -> None:
     ).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_blocks", [False, True])
 def test_a_flipped_byte_anywhere_is_noticed_or_means_nothing(
     tmp_path: Path, by_blocks: bool
@@ -125,6 +126,7 @@ def test_a_flipped_byte_anywhere_is_noticed_or_means_nothing(
     assert noticed > len(places) / 4
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     values=arrays.arrays(

@@ -54,6 +54,7 @@ def hold(store: Store, key: str, wait: bool = False, waiting: Any = print) -> An
     return store.lock(key, wait=wait, waiting=waiting, pause_point=lambda: None)
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.text(), JSON, max_size=5))
 def test_a_key_does_not_depend_on_the_order_of_options(identity: dict[str, object]) -> None:
     assert key_for(identity) == key_for(dict(reversed(identity.items())))

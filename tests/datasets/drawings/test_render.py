@@ -121,10 +121,12 @@ def ridge_accuracy(train: np.ndarray, test: np.ndarray, weight: float) -> float:
     return float((guesses == render.labels("test")).mean())
 
 
+@pytest.mark.slow
 def test_raw_pixels_do_not_give_the_class_away(train: np.ndarray, whole: np.ndarray) -> None:
     assert 0.15 < ridge_accuracy(train, whole, weight=10) < 0.4
 
 
+@pytest.mark.slow
 def test_colors_do_not_give_the_class_away(train: np.ndarray, whole: np.ndarray) -> None:
     assert ridge_accuracy(train.mean(axis=(1, 2)), whole.mean(axis=(1, 2)), weight=0.01) < 0.15
     thumbnails = (x.reshape(-1, 4, 16, 4, 16, 3).mean(axis=(2, 4)) for x in (train, whole))

@@ -28,6 +28,7 @@ def labelling(
     return PseudoLabels(folder)
 
 
+@pytest.mark.slow
 def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -> None:
     images = sets["train"]
     renamed = (images.labels + 3) % 10
@@ -50,6 +51,7 @@ def test_clusters_that_are_classes_score_a_hundred(sets: dict, tmp_path: Path) -
     assert made.card.counts == {"images": 100}
 
 
+@pytest.mark.slow
 def test_intervals_of_clusters_lie_about_their_figures_and_shrink_with_images(
     tmp_path: Path,
 ) -> None:

@@ -153,6 +153,7 @@ PUBLISHED = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variant", PUBLISHED)
 def test_published_probes_do_not_drift(variant: Any, sets: dict, tmp_path: Path) -> None:
     probe = Linear(model="model", variant=variant, epochs=12)

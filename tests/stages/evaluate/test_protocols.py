@@ -65,6 +65,7 @@ def test_figures_of_fixed_weights_do_not_drift(name: str, sets: dict, tmp_path: 
         assert made.outcomes(figure).mean() == pytest.approx(made.figures[figure], abs=1e-3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PINNED)
 def test_a_second_run_gives_the_same_bytes(name: str, sets: dict, tmp_path: Path) -> None:
     stage, fixed = PINNED[name][0], model(tmp_path / "m")
@@ -73,6 +74,7 @@ def test_a_second_run_gives_the_same_bytes(name: str, sets: dict, tmp_path: Path
         assert (made[0] / file).read_bytes() == (made[1] / file).read_bytes()
 
 
+@pytest.mark.slow
 def test_a_lesson_that_was_stopped_goes_on_where_it_was(sets: dict, tmp_path: Path) -> None:
     stage, fixed = Finetune(model="model", epochs=3, batch_size=32), model(tmp_path / "m")
     straight = run_stage(stage, tmp_path / "a", sets, model=fixed)
@@ -112,6 +114,7 @@ ORDERED = {name: stage for name, (stage, _) in PINNED.items()} | {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ORDERED)
 def test_the_order_in_which_images_lie_changes_nothing(
     name: str, sets: dict, tmp_path: Path

@@ -65,6 +65,7 @@ def test_published_settings_are_the_defaults() -> None:
     ] == pytest.approx([1e-3, 1e-4, 1e-5])
 
 
+@pytest.mark.slow
 def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     made = run(tmp_path, sets, epochs=12)
     # Half-learned, and so at the mercy of another processor's rounding.
@@ -79,6 +80,7 @@ def test_the_figure_is_pinned_and_named(sets: dict, tmp_path: Path) -> None:
     assert card.counts == {"train": 24, "test": 12, "classes": 3, "boxes": wanted}
 
 
+@pytest.mark.slow
 def test_it_learns_where_squares_are(sets: dict, tmp_path: Path) -> None:
     assert run(tmp_path, sets, epochs=40).figures["AP50"] > 90
 

@@ -46,6 +46,7 @@ def write(pipeline: Callable[..., Path], tmp_path: Path, **changes: str) -> Path
     return pipeline(FILE.format(**{name: changes.get(name, "") for name in ("data", *PROTOCOLS)}))
 
 
+@pytest.mark.slow
 def test_all_protocols_run_on_files_in_the_layout_of_voc(
     pipeline: Callable[..., Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

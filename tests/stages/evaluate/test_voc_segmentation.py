@@ -62,6 +62,7 @@ def test_the_order_of_test_images_changes_nothing(sets: dict, tmp_path: Path) ->
     assert here.card.intervals == there.card.intervals
 
 
+@pytest.mark.slow
 def test_masks_are_mirrored_with_their_images(sets: dict, tmp_path: Path) -> None:
     shown = scenes("trainval", 32)
     for one in shown:

@@ -337,6 +337,7 @@ def test_half_of_the_images_that_are_not_inpainted_hold_a_rebuilt_patch_but_none
         assert abs(result[name].mean() - 0.5) < 0.1
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("narrow")
 def test_it_learns_64_images_and_resumed_equals_straight(tmp_path: Path) -> None:
     from transfer.datasets.drawings import render

@@ -62,6 +62,7 @@ def test_the_set_of_permutations_never_drifts() -> None:
     assert (spread_permutations(100, 9, 3) == table[:100]).all()
 
 
+@pytest.mark.slow
 def test_a_set_that_cannot_be_is_refused() -> None:
     with pytest.raises(ValueError, match="100 permutations of 4 tiles that differ in 4 places"):
         spread_permutations(100, 4, 4)
