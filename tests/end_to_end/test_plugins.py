@@ -62,6 +62,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "site"
 
 
+@pytest.mark.slow
 def test_the_task_of_an_installed_package_is_listed_and_runs_by_its_entry_point(
     installed: Path, pipeline: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
@@ -147,6 +148,7 @@ def faulty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return site
 
 
+@pytest.mark.slow
 def test_stages_of_a_package_that_cannot_be_used_are_told_together_and_hide_no_other(
     faulty: Path, pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -193,6 +195,7 @@ def test_the_file_in_the_readme_fits_on_a_screen_and_runs(
     )
 
 
+@pytest.mark.slow
 def test_the_task_in_the_readme_is_learned(tmp_path: Path) -> None:
     from transfer.datasets.drawings import render
 
@@ -327,6 +330,7 @@ def test_what_is_known_only_when_a_task_runs_is_told_then(
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jobs", [1, 2])
 def test_a_task_that_fails_beside_others_does_not_take_them_along(
     pipeline: Callable[..., Path], tmp_path: Path, jobs: int
@@ -364,6 +368,7 @@ class Order(Stage):
 """
 
 
+@pytest.mark.slow
 def test_a_protocol_is_given_images_in_the_order_of_their_ids(
     pipeline: Callable[..., Path], tmp_path: Path
 ) -> None:
