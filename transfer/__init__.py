@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +12,6 @@ from transfer.version import __version__
 if TYPE_CHECKING:
     from transfer.api import Pipeline
     from transfer.export.loaded_model import LoadedModel
-
-# Applications decide where messages go; without a handler, Python would print warnings.
-logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 __all__ = ["__version__", "load", "load_model"]
 

@@ -19,9 +19,7 @@ from transfer.cli.options import (
     file_options,
     print_value,
 )
-from transfer.cli.resume_command import resume_command
 from transfer.errors import TransferError, UsageError
-from transfer.execution.child_events import errors_as_events, write_report
 from transfer.utils.paths import default_store
 
 if TYPE_CHECKING:
@@ -117,6 +115,7 @@ def run(
     if not child and not flags["force"] and _print_cached_answer(file, store):
         return
     from transfer.api import Pipeline
+    from transfer.execution.child_events import errors_as_events
 
     with errors_as_events() if child else nullcontext():
         planned = () if flags["from_here"] else stages
@@ -154,6 +153,7 @@ def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **loa
 
 
 def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) -> RunOptions:
+    from transfer.execution.child_events import write_report
     from transfer.execution.options import RunOptions
     from transfer.utils.runtime import Runtime
 
@@ -179,6 +179,7 @@ def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) ->
 
 def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_code: bool) -> None:
     """Print the plan, run it, and compare the scores with the expected ranges of the file."""
+    from transfer.cli.resume_command import resume_command
     from transfer.execution.expectation import verdicts
     from transfer.inspection.views import plan_text
 

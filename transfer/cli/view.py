@@ -11,7 +11,6 @@ import click
 
 from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, print_value
 from transfer.errors import UsageError
-from transfer.utils.formatting import file_size
 from transfer.utils.paths import check_output_folder
 
 
@@ -187,6 +186,7 @@ def report(file: Path, output: Path, **loading: Any) -> None:
     """
     from transfer.api import Pipeline
     from transfer.report import page
+    from transfer.utils.formatting import file_size
 
     written = page.write(Pipeline.load(file, **loading), output)
     click.echo(f"{output} written ({file_size(written.size)})")

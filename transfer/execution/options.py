@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
+from transfer.utils.logger import logger
 from transfer.utils.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import logging
 import signal
 import time
 from dataclasses import dataclass, field
@@ -17,10 +16,9 @@ from typing import Any
 from transfer.artifacts import Images, read_json
 from transfer.errors import CorruptArtifact, Interrupted
 from transfer.utils.files import write_atomic
+from transfer.utils.logger import logger
 from transfer.utils.progress import Progress
 from transfer.utils.runtime import Runtime
-
-logger = logging.getLogger(__name__)
 
 PROGRESS = "progress.json"
 
