@@ -97,15 +97,18 @@ def test_status_tells_another_method_and_a_result_that_is_gone(
 
 
 def test_smoke_results_are_apart_and_a_missing_image_set_has_a_stand_in(
-    invoke: Callable[..., Said], finished: Tiny
+    invoke: Callable[..., Said], finished: Tiny, tmp_path: Path
 ) -> None:
     words = ["status", finished.file, "--store", finished.store, "--smoke"]
     said = invoke(*words).out
     assert str(finished.store / "smoke") in said
     assert "11 of 11 stages pending" in said
-    told = invoke(*words, "--set", "data=./nowhere").out
-    assert "drawings replace " in told
-    assert "nowhere, which is missing" in told
+    missing = invoke(*words, "--set", "data=./nowhere").out
+    assert "drawings replace " in missing
+    assert "nowhere, which is missing" in missing
+    (tmp_path / "empty").mkdir()
+    empty = invoke(*words, "--set", f"data={tmp_path / 'empty'}").out
+    assert "empty, which has no readable images" in empty
 
 
 def test_the_store_is_beside_the_pipelines_folder_unless_a_variable_or_an_option_says_otherwise(

@@ -94,7 +94,9 @@ class ImagePlanner:
                 self.sets.survey(spec)
             except UsageError:
                 _, size = self.sets.locate(spec)
-                note = f"drawings replace {spec.location}, which is missing"
+                exists = Path(spec.location).exists()
+                problem = "has no readable images" if exists else "is missing"
+                note = f"drawings replace {spec.location}, which {problem}"
                 spec = ImageSpec(
                     card="drawings", split=None, limit=spec.limit, size=spec.size or size
                 )
