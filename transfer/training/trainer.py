@@ -19,6 +19,7 @@ from transfer.training.clock import Clock
 from transfer.training.recipe import TrainableStage
 from transfer.training.state import TrainingState
 from transfer.transforms.per_image_rng import PerImageRng
+from transfer.utils.formatting import figure_texts
 from transfer.utils.lazy_imports import np, torch
 
 if TYPE_CHECKING:
@@ -188,8 +189,8 @@ def _progress_text(
     means: dict[str, float], epoch: int, recipe: TrainableStage, chance: float | None, clock: Clock
 ) -> str:
     """The text after the progress bar."""
-    figures = ", ".join(f"{name} {value:.3f}" for name, value in means.items())
-    guessing = "" if chance is None else f" (chance {chance:.3f})"
+    figures = ", ".join(figure_texts(means))
+    guessing = "" if chance is None else f" (chance {100 * chance:.3g} %)"
     waiting = f"waiting {clock.waiting_percent:.0f} %"
     return f"epoch {epoch + 1}/{recipe.epochs}, {figures}{guessing}, {waiting}"
 
@@ -212,6 +213,6 @@ def _end_epoch(
     if means["accuracy"] < chance + noise:
         context.note(
             f"still at chance after {tenth} of {recipe.epochs} epochs (accuracy "
-            f"{means['accuracy']:.4f}, chance {chance:.4f}): some tasks stay there for long; if it "
-            "lasts, try another learning rate or more epochs"
+            f"{100 * means['accuracy']:.2f} %, chance {100 * chance:.3g} %): some tasks stay there "
+            "for long; if it lasts, try another learning rate or more epochs"
         )
