@@ -8,15 +8,18 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Model, read_json, write_json
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.errors import TransferError, UsageError
+from transfer.errors import Interrupted, TransferError, UsageError
 from transfer.execution.status import find_manifest
 from transfer.export.model_card import ExportFacts, model_card, usage_code
 from transfer.stage.base import PlannedStage
@@ -122,9 +125,12 @@ def _draft_folder(folder: Path) -> Iterator[Path]:
             if not _is_running(abandoned.name.split(".")[-2]):
                 shutil.rmtree(abandoned, ignore_errors=True)
         draft.mkdir()
-        yield draft
-        for path in [*draft.iterdir(), draft]:
-            flush(path)
+        with _recorded_signals() as signals:
+            yield draft
+            for path in [*draft.iterdir(), draft]:
+                flush(path)
+            if signals:
+                raise Interrupted(signals[0])
         _check_folder(folder)  # another process may have filled it meanwhile
         os.rename(draft, target)
     except Exception as error:
@@ -133,6 +139,41 @@ def _draft_folder(folder: Path) -> Iterator[Path]:
         raise TransferError(f"{folder}: {problem}; the unfinished export was removed") from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
+
+
+@contextmanager
+def _recorded_signals() -> Iterator[list[int]]:
+    """Yield the numbers of SIGINT and SIGTERM as they arrive; each is still handled as before.
+
+    The handlers raise, and a library may catch what they raise while it imports or traces; without
+    the record, such an export would go on to its end.
+    """
+    signals: list[int] = []
+    if threading.current_thread() is not threading.main_thread():  # Python allows no handlers
+        yield signals
+        return
+    handlers = {
+        number: handler
+        for number in (signal.SIGINT, signal.SIGTERM)
+        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
+    }
+
+    def record(number: int, frame: FrameType | None) -> None:
+        signals.append(number)
+        handler = handlers[signal.Signals(number)]
+        if callable(handler):
+            handler(number, frame)
+        else:
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
+
+    try:
+        for number in handlers:
+            signal.signal(number, record)
+        yield signals
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
 
 
 def _is_running(process: str) -> bool:
