@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+from transfer.datasets.readers.picture_suffixes import readable_suffixes
+
+SUFFIXES = readable_suffixes()
 
 
 def is_image(name: str) -> bool:
-    """Whether the suffix is that of a supported image format."""
+    """Whether the suffix is that of an image format that this machine reads."""
     return name.lower().endswith(SUFFIXES)
 
 
