@@ -164,6 +164,7 @@ def test_imports_of_third_parties_are_declared() -> None:
         "skimage",
         "sklearn",
         "threadpoolctl",
+        "tifffile",
         "timm",
         "torch",
         "torchvision",

@@ -597,7 +597,7 @@ def test_a_picture_is_turned_and_laid_on_white_as_packing_does(
     ("images", "hint"),
     [
         ("none.jpg", "none.jpg: No such file or directory"),
-        (["text.jpg"], "text.jpg: not a JPEG, PNG or WebP picture"),
+        (["text.jpg"], "text.jpg: a text, not a picture"),
         ([], "no images to embed"),
         (np.zeros((8, 8, 3), np.float32), r"an array of float32 \(8, 8, 3\) is not an image"),
         (np.zeros((8, 8), np.uint8), r"an array of uint8 \(8, 8\) is not an image"),

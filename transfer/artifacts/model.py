@@ -30,6 +30,8 @@ class ModelCard:
     made_by: dict[str, Any]  # class and options of the stage
     size: int  # side of the images in px
     fit: str  # of an exported model, how images become squares: `crop` or `stretch`
+    # Of an exported model, the values of deep images that become black and white.
+    value_range: tuple[float, float] | None
 
     @classmethod
     def from_json(cls, path: Path) -> ModelCard:
@@ -45,6 +47,9 @@ class ModelCard:
         except TypeError as error:
             problem = f"{path.name}: `normalization` is invalid ({error})"
             raise CorruptArtifact(path.parent, problem) from error
+        value_range = card.field("value_range", list, [])
+        if value_range and [type(value) in (int, float) for value in value_range] != [True, True]:
+            raise CorruptArtifact(path.parent, f"{path.name}: `value_range` is not two numbers")
         return cls(
             backbone=card.field("backbone", dict),
             default_layer=card.field("default_layer", str),
@@ -53,6 +58,7 @@ class ModelCard:
             made_by=card.field("made_by", dict),
             size=card.field("size", int),
             fit=card.field("fit", str, "crop"),
+            value_range=(value_range[0], value_range[1]) if value_range else None,
         )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SIZES = (8, 1024)  # smallest and largest side of packed images, px
+MAX_PIXELS = 250_000_000  # of a picture; telephones take 200 million
 PATH_HINTS = ("/", "\\", "~", ".")
 
 
@@ -20,6 +22,13 @@ class SubsetSpec:
     fraction: float | None = None
     limit: int | None = None
     seed: int = 0  # `subset_seed` of an image set
+
+
+class DecodeOptions(NamedTuple):
+    """How pictures are decoded; the fields are those of `ImageSpec`."""
+
+    max_pixels: int = MAX_PIXELS
+    value_range: tuple[float, float] | None = None
 
 
 class ImageSpec(BaseModel):
@@ -97,6 +106,16 @@ class ImageSpec(BaseModel):
         default="auto",
         description="raw: pixels; jpeg: JPEG, decoded for each batch; auto: raw up to 16 GiB",
     )
+    value_range: Annotated[list[int | float], Field(min_length=2, max_length=2)] | None = Field(
+        default=None,
+        description="values of images of more than 8 bits that become black and white, as in "
+        "[0, 4095]; default: of 16-bit images all, 0 to 65535",
+    )
+    max_pixels: int = Field(
+        default=MAX_PIXELS,
+        ge=1,
+        description="images of more pixels cannot be used; what they take in memory grows with it",
+    )
     on_bad_image: Literal["refuse", "skip"] = Field(
         default="refuse",
         description="refuse: an image that cannot be decoded is an error; skip: leave it out "
@@ -127,6 +146,10 @@ class ImageSpec(BaseModel):
             raise ValueError("labels: false applies to folders only")
         if self.path is not None and self.card is None:
             raise ValueError("`path` needs a `card`: it is where the files of the card are")
+        if self.value_range is not None:
+            low, high = self.value_range
+            if not (math.isfinite(low) and math.isfinite(high) and low < high):
+                raise ValueError("value_range: name the value of black, then a higher one of white")
         if not self.labels and (self.classes or self.per_class):
             raise ValueError("labels: false leaves no labels, which `classes` and `per_class` need")
         return self
@@ -139,3 +162,10 @@ class ImageSpec(BaseModel):
     def subset_spec(self) -> SubsetSpec:
         """The options that choose images of the split."""
         return SubsetSpec(self.classes, self.per_class, self.fraction, self.limit, self.subset_seed)
+
+    def decode_options(self) -> DecodeOptions:
+        """The options that decode its pictures."""
+        if self.value_range is None:
+            return DecodeOptions(self.max_pixels)
+        low, high = self.value_range
+        return DecodeOptions(self.max_pixels, (low, high))

@@ -210,7 +210,7 @@ def _write_files(
 
     shutil.copyfile(artifact.folder / "model.safetensors", folder / "model.safetensors")
     card = read_json(artifact.folder / "model.json")
-    write_json(folder / "model.json", card | {"fit": _square_fit(planned)})
+    write_json(folder / "model.json", card | _pixel_options(planned))
     model = load_model(folder)
     pixels, compared_on = _comparison_images(pipeline, planned, model)
     # All are compared with the store's own network, so that a bad copy is noticed too.
@@ -252,13 +252,14 @@ def _write_files(
     }
 
 
-def _square_fit(planned: PlannedStage[Any]) -> str:
-    """How the training images of the model became squares: `crop` or `stretch`."""
+def _pixel_options(planned: PlannedStage[Any]) -> dict[str, Any]:
+    """How the training images of the model were packed: `fit`, and `value_range` if there is."""
     for stage in reversed(upstream_stages(planned, images=True)):
         for pack in stage.images.values():
             assert isinstance(pack.stage, Pack)
-            return pack.stage.spec.fit
-    return "crop"
+            options = {"fit": pack.stage.spec.fit, "value_range": pack.stage.spec.value_range}
+            return {name: value for name, value in options.items() if value is not None}
+    return {"fit": "crop"}
 
 
 def _comparison_images(

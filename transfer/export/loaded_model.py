@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from transfer.artifacts import Model
 from transfer.datasets.packed.decode import as_rgb, decode_file, square, upright
+from transfer.datasets.spec import MAX_PIXELS, DecodeOptions
 from transfer.errors import BadImage, UsageError
 from transfer.models.network import Network
 from transfer.transforms.normalize import Normalization, normalize
@@ -72,17 +73,21 @@ class LoadedModel(Model):
         return PixelEmbedding(self._network, name, self.normalization).eval().requires_grad_(False)
 
     def embed(
-        self, images: ImageLike | Iterable[ImageLike], layer: str | None = None
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        layer: str | None = None,
+        max_pixels: int = MAX_PIXELS,
     ) -> np.ndarray:
         """Compute the embeddings of images.
 
         The other images of a call may change an embedding by rounding: by 1e-5 of its length.
 
         Args:
-            images: one image or several, of any size: paths (JPEG, PNG, WebP), PIL images, or uint8
+            images: one image or several, of any size: paths of pictures, PIL images, or uint8
                 arrays (H, W, 3). An array (N, H, W, 3) is several. Each becomes a square of the
                 network's size, in the same way as the training images.
             layer: replaces the card's `default_layer`.
+            max_pixels: files with larger pictures are refused.
 
         Returns:
             float32 (D,) of one image, (N, D) of several.
@@ -95,15 +100,16 @@ class LoadedModel(Model):
         embeddings = []
         while block := list(islice(remaining, BLOCK)):
             with torch.inference_mode():
-                embeddings.append(module(self.pixels(block)).numpy())
+                embeddings.append(module(self.pixels(block, max_pixels)).numpy())
         if not embeddings:
             raise UsageError("no images to embed")
         return embeddings[0][0] if is_single else np.concatenate(embeddings)
 
-    def pixels(self, images: Sequence[ImageLike]) -> Tensor:
+    def pixels(self, images: Sequence[ImageLike], max_pixels: int = MAX_PIXELS) -> Tensor:
         """Decode images into squares, as image sets are packed: uint8 (N, 3, S, S)."""
         size, fit = self.card.size, self.card.fit
-        squares = [square(_decode(image), size, fit) for image in images]
+        options = DecodeOptions(max_pixels, self.card.value_range)
+        squares = [square(_decode(image, options), size, fit) for image in images]
         return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2).contiguous()
 
 
@@ -119,17 +125,17 @@ def _as_sequence(
     return images, False
 
 
-def _decode(image: ImageLike) -> np.ndarray:
+def _decode(image: ImageLike, options: DecodeOptions) -> np.ndarray:
     """Return (H, W, 3) uint8; UsageError for an argument that is not an image."""
     if isinstance(image, Image.Image):
         try:
-            return np.asarray(as_rgb(upright(image)))
+            return np.asarray(as_rgb(upright(image), options.value_range))
         except Exception as error:  # PIL decodes late, and its decoders raise many kinds
             reason = " ".join(str(error).split())
             raise UsageError(f"an image cannot be decoded: {reason}") from error
     if isinstance(image, str | os.PathLike):
         try:
-            return decode_file(Path(image).expanduser())
+            return decode_file(Path(image).expanduser(), options)
         except BadImage as error:
             raise UsageError(f"{os.fspath(image)}: {error}") from error
     if not isinstance(image, np.ndarray):

@@ -94,6 +94,12 @@ def _input_steps(facts: ExportFacts) -> str:
         resize = f"Resize the shorter side to {size} px, and cut out the center square."
     else:
         resize = f"Resize to {size} x {size} px, without keeping the proportions."
+    if facts.card.value_range is not None:
+        low, high = facts.card.value_range
+        resize = (
+            f"Of images of more than 8 bits, scale the values {low:g} to {high:g} to 0 to 255. "
+            + resize
+        )
     if normalization.lightness:
         normalize = "Replace all three channels by (L - 50) / 25, where L is the CIE lightness."
     elif normalization.per_image:

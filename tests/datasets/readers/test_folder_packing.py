@@ -20,8 +20,8 @@ from transfer.errors import TransferError
 
 BAD = {
     "cut.jpg": (encode(picture(width=200, height=200), "JPEG")[:-500], "(?i)truncated"),
-    "huge.png": (png(20_000, 20_000), "20000 x 20000 pixels, more than 100 million"),
-    "text.jpg": (b"these are words", "not a JPEG, PNG or WebP picture"),
+    "huge.png": (png(20_000, 20_000), "cannot hold 20000 x 20000 pixels"),
+    "text.jpg": (b"these are words", "a text, not a picture"),
     "zero.webp": (b"", "empty file"),
 }
 
@@ -60,7 +60,10 @@ def test_of_many_bad_pictures_ten_are_shown(
         packed(plan(folder=folder))
     lines = str(error.value).splitlines()
     assert lines[0].startswith("15 of 15 images")
-    assert lines[10:12] == ["  09.jpg: empty file", "  ... and 5 more"]
+    assert lines[10:12] == [
+        "  09.jpg: an empty file: copy or download it again",
+        "  ... and 5 more",
+    ]
 
 
 @pytest.mark.parametrize(

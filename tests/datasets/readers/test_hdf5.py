@@ -221,8 +221,8 @@ def test_bad_pictures_are_listed_with_their_rows(
     with pytest.raises(TransferError) as error:
         packed(plan(hdf5=file))
     assert str(error.value).splitlines()[1:3] == [
-        "  train/1: empty file",
-        "  train/2: not a JPEG, PNG or WebP picture",
+        "  train/1: an empty file: copy or download it again",
+        "  train/2: a text, not a picture",
     ]
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from transfer.datasets.packed.decode_workers import Decoders, wait
+from transfer.datasets.packed.decode_workers import Decoders, Square, wait
 from transfer.errors import CorruptArtifact
 from transfer.utils.lazy_imports import np, torch
 
@@ -53,7 +53,12 @@ class Batches:
         else:
             slots = PREFETCH + 1
             decoders = Decoders(
-                images.picture, images.size, batch_size, slots, runtime.threads, len(images)
+                lambda row: Square(images.picture(row)),
+                images.size,
+                batch_size,
+                slots,
+                runtime.threads,
+                len(images),
             )
             self._decoders = self._open.enter_context(decoders)
             self._start_read = self._decode
@@ -109,9 +114,10 @@ class Batches:
 
         def finish() -> Tensor:
             if faults := wait(loading):
-                place, fault = next(iter(faults.items()))
+                place, outcome = next(iter(faults.items()))
                 raise CorruptArtifact(
-                    self.images.folder, f"images.bin: {self.images.ids[rows[place]]}: {fault!s}"
+                    self.images.folder,
+                    f"images.bin: {self.images.ids[rows[place]]}: {outcome.fault}",
                 )
             # Copied, because the slot is filled again while this batch is in use.
             squares = torch.from_numpy(self._decoders.slots[slot][: len(rows)].copy())

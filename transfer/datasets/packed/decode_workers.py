@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import mmap
+import warnings
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
 from transfer.errors import BadImage
 from transfer.utils.lazy_imports import np
@@ -14,14 +15,28 @@ from transfer.utils.process_pool import CAN_FORK, forked_pool, pool_errors
 if TYPE_CHECKING:
     import numpy
 
-    ReadSquare: TypeAlias = Callable[[int], numpy.ndarray | bytes]
-
 MIN_IMAGES_TO_FORK = 256  # fewer images do not pay for the start of processes
 IMAGES_PER_TASK = 16
 
-# Place in the slot -> the fault of the image (text), or its encoded bytes; decoded images are in
-# the slot itself.
-Outcomes: TypeAlias = "dict[int, str | bytes]"
+
+class Square(NamedTuple):
+    """An image as (S, S, 3) uint8 or as encoded bytes, and remarks on it."""
+
+    content: numpy.ndarray | bytes
+    remarks: tuple[str, ...] = ()
+
+
+class Outcome(NamedTuple):
+    """A fault of an image, or its encoded bytes, and remarks on it."""
+
+    fault: str = ""
+    encoded: bytes | None = None
+    remarks: tuple[str, ...] = ()
+
+
+ReadSquare: TypeAlias = "Callable[[int], Square]"
+# Place in the slot -> its outcome; none for an image of which only the pixels matter.
+Outcomes: TypeAlias = "dict[int, Outcome]"
 
 _decoders_of_process: Decoders | None = None
 
@@ -40,14 +55,15 @@ class Decoders:
         """Allocate the slots and start the pool.
 
         Args:
-            square: row -> (size, size, 3) uint8 pixels or encoded bytes; raises BadImage or
-                OSError for an image without either.
+            square: row -> its square; raises BadImage or OSError for an image without one.
             size: side of a square in px.
             block: squares of a slot.
             slots: number of slots.
             workers: number of workers.
             images: images that will be decoded in all, which decides between processes and threads.
         """
+        # Pillow warns of damaged metadata, without the name of the image; faults are reported.
+        warnings.filterwarnings("ignore", module=r"PIL\.")
         self.square = square
         shape = (block, size, size, 3)
         length = block * size * size * 3
@@ -80,14 +96,16 @@ class Decoders:
         outcomes: Outcomes = {}
         for place, row in enumerate(rows, first):
             try:
-                picture = self.square(row)
+                content, remarks = self.square(row)
             except (BadImage, OSError) as error:
-                outcomes[place] = str(error)
+                outcomes[place] = Outcome(fault=str(error))
                 continue
-            if isinstance(picture, bytes):
-                outcomes[place] = picture
+            if isinstance(content, bytes):
+                outcomes[place] = Outcome(encoded=content, remarks=remarks)
             else:
-                self.slots[slot][place] = picture
+                self.slots[slot][place] = content
+                if remarks:
+                    outcomes[place] = Outcome(remarks=remarks)
         return outcomes
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import time
+from collections import Counter
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.artifacts import Images, write_json
 from transfer.datasets.origin import Origin
+from transfer.datasets.packed.decode_remarks import decode_notes
 from transfer.datasets.packed.packed_annotations import write_annotations
-from transfer.datasets.packed.squares import ImageSquarer, square_blocks
+from transfer.datasets.packed.squares import ImageSquarer, split_outcomes, square_blocks
 from transfer.datasets.packed.subset import limit_per_class, subset
 from transfer.datasets.packed.writers import JpegFile, PackedFile, RawFile
 from transfer.datasets.readers.base import Listing, Source, Split
@@ -22,11 +25,8 @@ from transfer.utils.lazy_imports import np
 from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy
 
-    from transfer.datasets.packed.decode_workers import Outcomes
     from transfer.stage.context import StageContext
 
 BLOCK_IMAGES = 1024
@@ -43,7 +43,7 @@ class Pack(ImagePack):
 
     produces = Images
     seeded = False
-    version: ClassVar[int] = 3
+    version: ClassVar[int] = 4
 
     spec: ImageSpec
     split: str
@@ -55,12 +55,13 @@ class Pack(ImagePack):
 
     def identity(self) -> dict[str, Any]:
         """Return what the packed bytes depend on; the files are known by their fingerprint."""
-        options = {"classes", "per_class", "fraction", "limit", "subset_seed", "fit"}
+        subset_options = {"classes", "per_class", "fraction", "limit", "subset_seed"}
+        pixel_options = {"fit", "value_range", "max_pixels", "on_bad_image"}
         return {
             "fingerprint": self.facts.fingerprint,
             "size": self.size,
             "pack": self.form,
-            **self.spec.model_dump(include={*options, "on_bad_image"}),
+            **self.spec.model_dump(include=subset_options | pixel_options),
         }
 
     def shares_ids(self, other: ImagePack) -> bool:
@@ -121,11 +122,13 @@ class Pack(ImagePack):
             )
         kind = RawFile if self.form == "raw" else JpegFile
         packed = kind(context.checkpoints, len(rows), self.size)
-        bad = self._write_images(context, listing, rows, packed)
+        bad, remarks = self._write_images(context, listing, rows, packed)
         # Checked once, after all was read, so that changes before and during the run are
         # reported alike.
         self._check_unchanged(source)
         self._check_faults(context, bad, len(rows))
+        for note in decode_notes(remarks, self.spec.decode_options().value_range):
+            context.note(note)
         kept = np.array([str(row) not in bad for row in rows.tolist()])
         packed.finish(context.folder)
         kept_labels = None if labels is None else labels[kept]
@@ -133,19 +136,25 @@ class Pack(ImagePack):
 
     def _write_images(
         self, context: StageContext, listing: Listing, rows: numpy.ndarray, packed: PackedFile
-    ) -> dict[str, str]:
-        """Write the squares of `rows`; return the faults of bad images, row -> message."""
-        rows_read, bad = self._resume(context, packed)
+    ) -> tuple[dict[str, str], Counter[str]]:
+        """Write the squares of `rows`.
+
+        Return the faults of bad images, row -> message, and how many images have which remark.
+        """
+        rows_read, bad, remarks = self._resume(context, packed)
         block = max(1, min(BLOCK_IMAGES, BLOCK_BYTES // (self.size * self.size * 3)))
         save_every = min(SAVE_EVERY, context.runtime.save_every)
         saved = time.monotonic()
-        squarer = ImageSquarer(listing, self.size, self.spec.fit, jpeg=self.form == "jpeg")
+        squarer = ImageSquarer(
+            listing, self.size, self.spec.fit, self.form == "jpeg", self.spec.decode_options()
+        )
         blocks = square_blocks(
             squarer, listing, rows[rows_read:].tolist(), block, context.runtime.threads
         )
         with context.progress("packing", len(rows), "images", rows_read) as progress:
             for block_rows, pixels, outcomes in blocks:
-                faults, squares = _split_outcomes(block_rows, pixels, outcomes)
+                faults, squares = split_outcomes(block_rows, pixels, outcomes)
+                remarks.update(chain.from_iterable(each.remarks for each in outcomes.values()))
                 bad |= {str(row): f"{listing.ids[row]}: {text}" for row, text in faults.items()}
                 rows_read += len(block_rows)
                 # A set that will be refused is read to its end, to report all its faults at once.
@@ -156,20 +165,23 @@ class Pack(ImagePack):
                             f"image {rows_read} of {len(rows)}",
                             images=rows_read,
                             bad=bad,
+                            remarks=dict(remarks),
                             **packed.flushed(),
                         )
                         saved = time.monotonic()
                 progress.advance(len(block_rows))
                 context.pause_point()
-        return bad
+        return bad, remarks
 
-    def _resume(self, context: StageContext, packed: PackedFile) -> tuple[int, dict[str, str]]:
-        """Return how many rows an interrupted run has read, and the faults of bad ones."""
+    def _resume(
+        self, context: StageContext, packed: PackedFile
+    ) -> tuple[int, dict[str, str], Counter[str]]:
+        """Return how many rows an interrupted run has read, with their faults and remarks."""
         saved = context.saved_progress()
         if saved and packed.resume(saved):
-            return saved["images"], saved["bad"]
+            return saved["images"], saved["bad"], Counter(saved["remarks"])
         packed.start()
-        return 0, {}
+        return 0, {}, Counter()
 
     def _check_unchanged(self, source: Source) -> None:
         """Raise TransferError if the files differ from those of the key."""
@@ -229,18 +241,3 @@ class Pack(ImagePack):
         }
         write_json(context.folder / "images.json", {**card, "skipped": list(bad.values())})
         context.figures.update(images=len(rows))
-
-
-def _split_outcomes(
-    rows: Sequence[int], pixels: numpy.ndarray, outcomes: Outcomes
-) -> tuple[dict[int, str], list[numpy.ndarray | bytes]]:
-    """Return the faults of a block, row -> message, and the squares of its other rows."""
-    faults: dict[int, str] = {}
-    squares: list[numpy.ndarray | bytes] = []
-    for place, row in enumerate(rows):
-        outcome = outcomes.get(place)
-        if isinstance(outcome, str):
-            faults[row] = outcome
-        else:
-            squares.append(pixels[place] if outcome is None else outcome)
-    return faults, squares

@@ -49,12 +49,11 @@ def write_annotations(folder: Path, listing: Listing, rows: Sequence[int]) -> No
 
 def _size(listing: Listing, row: int) -> tuple[int, int]:
     """Return width and height of an image, of which only the header is read."""
-    from PIL import Image
+    from transfer.datasets.packed.picture_files import picture_size
 
     data = listing.read(row)
     assert isinstance(data, bytes), "images with annotations are stored as files"
-    with Image.open(io.BytesIO(data)) as image:
-        return image.size
+    return picture_size(data)
 
 
 def _no_boxes() -> Boxes:

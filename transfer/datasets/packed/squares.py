@@ -11,13 +11,14 @@ from transfer.utils.lazy_imports import np
 if TYPE_CHECKING:
     import numpy
 
-    from transfer.datasets.packed.decode_workers import Outcomes
+    from transfer.datasets.packed.decode import DecodeOptions
+    from transfer.datasets.packed.decode_workers import Outcomes, Square
 
 
 class ImageSquarer:
     """A function from a row of a listing to its square: pixels, or JPEG bytes to pack as JPEG."""
 
-    def __init__(self, listing: Listing, size: int, fit: str, jpeg: bool):
+    def __init__(self, listing: Listing, size: int, fit: str, jpeg: bool, options: DecodeOptions):
         """Choose the form of the squares.
 
         Args:
@@ -25,19 +26,31 @@ class ImageSquarer:
             size: side of a square in px.
             fit: `crop` or `stretch`, as `decode.square` has it.
             jpeg: whether squares are JPEG bytes, not (size, size, 3) uint8.
+            options: how encoded images are decoded.
         """
         self.read, self.size, self.fit, self.jpeg = listing.read, size, fit, jpeg
+        self.options = options
 
-    def __call__(self, row: int) -> numpy.ndarray | bytes:
+    def __call__(self, row: int) -> Square:
         """Return the square of a row; BadImage or OSError if it has none."""
-        from transfer.datasets.packed.decode import decode, is_square_jpeg, square, to_jpeg
+        from transfer.datasets.packed.decode import (
+            decode_picture,
+            is_square_jpeg,
+            square,
+            to_jpeg,
+        )
+        from transfer.datasets.packed.decode_workers import Square
 
-        data = self.read(row)
-        picture = decode(data) if isinstance(data, bytes) else data
-        if self.jpeg and isinstance(data, bytes) and is_square_jpeg(data, self.size):
-            return data  # unchanged, because encoding it again would lose quality
-        picture = square(picture, self.size, self.fit)
-        return to_jpeg(picture) if self.jpeg else picture
+        data, remarks = self.read(row), ()
+        if isinstance(data, bytes):
+            pixels, remarks = decode_picture(data, self.options)
+            if self.jpeg and is_square_jpeg(data, self.size):
+                # Unchanged, because encoding it again would lose quality.
+                return Square(data, remarks)
+        else:
+            pixels = data
+        pixels = square(pixels, self.size, self.fit)
+        return Square(to_jpeg(pixels) if self.jpeg else pixels, remarks)
 
 
 def square_blocks(
@@ -76,3 +89,19 @@ def square_blocks(
             if number + 1 < len(blocks):
                 loading = decoders.load((number + 1) % 2, blocks[number + 1])
             yield block_rows, decoders.slots[number % 2], outcomes
+
+
+def split_outcomes(
+    rows: Sequence[int], pixels: numpy.ndarray, outcomes: Outcomes
+) -> tuple[dict[int, str], list[numpy.ndarray | bytes]]:
+    """Return the faults of a block, row -> message, and the squares of its other rows."""
+    faults: dict[int, str] = {}
+    squares: list[numpy.ndarray | bytes] = []
+    for place, row in enumerate(rows):
+        outcome = outcomes.get(place)
+        if outcome is not None and outcome.fault:
+            faults[row] = outcome.fault
+        else:
+            encoded = outcome.encoded if outcome is not None else None
+            squares.append(pixels[place] if encoded is None else encoded)
+    return faults, squares

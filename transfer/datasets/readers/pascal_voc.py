@@ -170,10 +170,12 @@ def _read_mask(tree: Tree, ids: list[str], row: int) -> bytes | None:
     """Return the bytes of an image's mask, if any; UsageError where it is damaged."""
     from PIL import Image
 
+    from transfer.datasets.packed.picture_files import png_without_metadata
+
     name = f"SegmentationClass/{ids[row]}.png"
     if not tree.is_file(name):
         return None
-    data = tree.read(name)
+    data = png_without_metadata(tree.read(name))
     # PIL raises errors of many types for damaged files.
     problem = report_errors(tree.path / name, "not a readable mask", Exception)
     with problem, Image.open(io.BytesIO(data)) as image:

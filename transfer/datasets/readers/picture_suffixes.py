@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from typing import NamedTuple
 
 # Pillow reads these in every installation.
@@ -66,7 +66,9 @@ def unread_reason(name: str) -> str:
 
 
 def _is_installed(module: str) -> bool:
-    try:
-        return find_spec(module) is not None
-    except (ImportError, ValueError):
-        return False
+    """Whether a module is there; it is not imported, nor is the package that it is in."""
+    package, _, _ = module.partition(".")
+    spec = PathFinder.find_spec(package)
+    if spec is None or package == module:
+        return spec is not None
+    return PathFinder.find_spec(module, spec.submodule_search_locations) is not None
