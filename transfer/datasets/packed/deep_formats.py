@@ -1,28 +1,34 @@
 """Where each format has values of more than 8 bits, and what white is there.
 
 Pillow keeps gray values of 16 and 32 bits; of a color it keeps the upper byte. Where all bits of a
-color are needed, torchvision reads PNG and tifffile reads TIFF.
+color are needed, PNG and TIFF are decoded twice.
 """
 
 from __future__ import annotations
 
+import sys
+import zlib
 from typing import Any, cast
 
 import numpy as np
 from PIL import Image
 
 from transfer.datasets.packed.deep_values import DeepValues
-from transfer.datasets.packed.picture_files import png_without_metadata
+from transfer.datasets.packed.picture_files import read_header
 from transfer.datasets.packed.tiff_values import (
+    EXTRA_SAMPLES,
     PHOTOMETRIC,
+    PREMULTIPLIED,
     WHITE_IS_ZERO,
     gray_type,
+    has_planes,
     tag,
     tiff_values,
     tiff_white,
 )
 from transfer.errors import BadImage
 
+GRAY_WITH_ALPHA, RGBA = 4, 6  # a PNG's types of color
 _CODESTREAM = b"\xff\x4f\xff\x51"  # where the sizes of a JPEG 2000 begin
 _PRECISION = 40  # from there to the bits of its first channel
 
@@ -74,8 +80,8 @@ def deep_values(
         return DeepValues(np.asarray(image).view(np.int8), None)
     if kind == "png" and (all_bits or key is not None):
         return _png_values(data, key)
-    if kind == "tiff" and all_bits:
-        return tiff_values(data, image.width * image.height)
+    if kind == "tiff" and white == 65535 and (all_bits or has_planes(image, packed=False)):
+        return _tiff_colors(image, data)
     if all_bits:
         raise BadImage("`value_range` reads colors of more than 8 bits from PNG and TIFF only")
     return None
@@ -94,18 +100,59 @@ def _gray_values(kind: str, image: Image.Image, white: int | None) -> np.ndarray
 
 
 def _png_values(data: bytes, key: Any) -> DeepValues:
-    """Return the values of a PNG of 16 bits that is not plain gray."""
-    import torch
-    from torchvision.io import ImageReadMode, decode_png
+    """Return the values of a PNG of 16-bit colors, or of 16-bit gray with alpha."""
+    if data[25] == GRAY_WITH_ALPHA:
+        # A pixel of four bytes, whose filters are those of 8-bit RGBA.
+        header = data[12:24] + bytes((8, RGBA)) + data[26:29]
+        as_rgba = data[:12] + header + zlib.crc32(header).to_bytes(4, "big") + data[33:]
+        with read_header(as_rgba) as image:
+            halves = np.asarray(image).astype(np.uint16)
+        return DeepValues(halves[..., 0] << 8 | halves[..., 1], 65535, np.asarray(image)[..., 2])
+    values = _whole_colors(data)
+    if values.shape[2] == 4:
+        return DeepValues(values[..., :3], 65535, (values[..., 3] >> 8).astype(np.uint8))
+    alpha = None if key is None else _alpha((values != np.array(key)).any(2))
+    return DeepValues(values, 65535, alpha)
 
-    encoded = torch.frombuffer(bytearray(png_without_metadata(data)), dtype=torch.uint8)
-    values = decode_png(encoded, ImageReadMode.UNCHANGED).permute(1, 2, 0).numpy()
-    alpha = None
-    if values.shape[2] in (2, 4):
-        values, alpha = values[..., :-1], (values[..., -1] >> 8).astype(np.uint8)
-    elif key is not None:
-        alpha = _alpha((values != np.array(key)).any(2))
-    return DeepValues(values[..., 0] if values.shape[2] == 1 else values, 65535, alpha)
+
+def _tiff_colors(image: Image.Image, data: bytes) -> DeepValues:
+    """Return the values of a TIFF of 16-bit colors."""
+    if has_planes(image):
+        return tiff_values(data, image.width * image.height)
+    if image.mode not in ("RGB", "RGBA") or tag(image, EXTRA_SAMPLES, 0) == PREMULTIPLIED:
+        form = "CMYK" if image.mode == "CMYK" else "of premultiplied alpha"
+        raise BadImage(
+            f"`value_range` cannot be applied to a TIFF {form}: export it as gray or RGB"
+        )
+    values = _whole_colors(data)
+    alpha = (values[..., 3] >> 8).astype(np.uint8) if values.shape[2] == 4 else None
+    return DeepValues(values[..., :3], 65535, alpha)
+
+
+def _whole_colors(data: bytes) -> np.ndarray:
+    """Return the 16-bit channels (H, W, C) of a picture.
+
+    Pillow keeps the upper byte of each. With the order of the bytes reversed it keeps the lower.
+    """
+    halves = []
+    for reverse in (False, True):
+        with read_header(data) as image:
+            if reverse:
+                cast(Any, image).tile = [_reversed(tile) for tile in cast(Any, image).tile]
+            image.load()
+            halves.append(np.asarray(image).astype(np.uint16))
+    return halves[0] << 8 | halves[1]
+
+
+def _reversed(tile: Any) -> Any:
+    """Return a tile of Pillow with the other order of bytes: `RGB;16B` becomes `RGB;16L`."""
+    decoder, extents, offset, arguments = tile
+    mode, *others = (arguments,) if isinstance(arguments, str) else arguments
+    orders = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}
+    mode = mode[:-1] + orders[mode[-1]]
+    changed = mode if isinstance(arguments, str) else (mode, *others)
+    make = getattr(type(tile), "_make", tuple)  # older versions have plain tuples
+    return make((decoder, extents, offset, changed))
 
 
 def _alpha(opaque: np.ndarray) -> np.ndarray:

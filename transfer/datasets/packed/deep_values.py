@@ -36,7 +36,7 @@ class DeepValues(NamedTuple):
             pixels = np.empty(self.values.shape, dtype=np.uint8)
             for start in range(0, len(pixels), ROWS):
                 rows = self.values[start : start + ROWS].astype(np.float64).clip(low, high)
-                pixels[start : start + ROWS] = np.rint((rows - low) * (255 / (high - low)))
+                pixels[start : start + ROWS] = np.rint((rows - low) * 255 / (high - low))
         image = Image.fromarray(255 - pixels if self.is_inverted else pixels)
         if self.alpha is not None:
             image = image.convert("RGB")

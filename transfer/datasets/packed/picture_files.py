@@ -6,6 +6,7 @@ The first bytes decide what a file is, never its suffix.
 from __future__ import annotations
 
 import io
+import logging
 import zlib
 from collections.abc import Iterator
 from importlib import import_module
@@ -16,6 +17,10 @@ from PIL import Image
 from transfer.datasets.readers.picture_suffixes import OPTIONAL_FORMATS
 from transfer.errors import BadImage
 from transfer.utils.file_kinds import FileKind, file_kind
+
+# Without a handler, what decoders log of a damaged picture would be printed without its name.
+for _decoder in ("PIL", "tifffile"):
+    logging.getLogger(_decoder).addHandler(logging.NullHandler())
 
 # Kind -> the class of Pillow that reads it. `Image.open` is avoided: beyond its own limit of pixels
 # it first warns, and then raises an error without the size.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import logging
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -17,10 +16,11 @@ if TYPE_CHECKING:
 
 # Tags, and values of them.
 BITS, PHOTOMETRIC, SUBFILE, SAMPLE_FORMAT, DNG_VERSION, ORIENTATION = 258, 262, 254, 339, 50706, 274
-UNSIGNED = 1
+EXTRA_SAMPLES, PLANES, COMPRESSION = 338, 284, 259
+UNSIGNED = NO_COMPRESSION = 1
 WHITE_IS_ZERO, RGB = 0, 2
 SEPARATE_PLANES = 2
-PREMULTIPLIED, OPACITY = 1, 2
+UNSPECIFIED, PREMULTIPLIED, OPACITY = 0, 1, 2
 PREVIEW = (
     "a TIFF that begins with a preview, as a camera's raw picture does: export it as JPEG, PNG or "
     "TIFF"
@@ -31,6 +31,15 @@ def tag(image: Image, number: int, default: int) -> int:
     """Return the first value of a tag of Pillow's TIFF."""
     value = cast(Any, image).tag_v2.get(number, default)
     return int(value[0] if isinstance(value, tuple) else value)
+
+
+def has_planes(image: Image, packed: bool = True) -> bool:
+    """Whether the channels of a TIFF lie apart; with `packed` also where they are compressed.
+
+    Of those that are not compressed, Pillow takes 16-bit values for 8-bit ones.
+    """
+    is_packed = tag(image, COMPRESSION, NO_COMPRESSION) != NO_COMPRESSION
+    return tag(image, PLANES, 1) == SEPARATE_PLANES and (packed or not is_packed)
 
 
 def is_paged(image: Image) -> bool:
@@ -61,8 +70,6 @@ def tiff_values(data: bytes, max_pixels: int) -> DeepValues:
     """
     import tifffile
 
-    # Without a handler, its warnings would be printed.
-    logging.getLogger("tifffile").addHandler(logging.NullHandler())
     with tifffile.TiffFile(io.BytesIO(data)) as file:
         if not len(file.pages):
             raise ValueError("its first page lies beyond the end of the file")
@@ -72,7 +79,8 @@ def tiff_values(data: bytes, max_pixels: int) -> DeepValues:
             raise BadImage(too_many_pixels(width, height, max_pixels))
         extra = tuple(page.extrasamples)
         colors = channels - len(extra)
-        if page.photometric > RGB or colors not in (1, 3) or PREMULTIPLIED in extra:
+        is_known = extra in ((), (OPACITY,)) or (colors == 3 and extra == (UNSPECIFIED,))
+        if page.photometric > RGB or colors not in (1, 3) or not is_known:
             form = f"{channels} channels of {page.dtype or 'unknown'} values"
             raise BadImage(f"a TIFF picture of {form}: export it as gray or RGB")
         is_separate = page.planarconfig == SEPARATE_PLANES and channels > 1
