@@ -14,13 +14,19 @@ from PIL.ExifTags import Base
 from transfer.datasets.packed.decode_remarks import PAGED, deep_remarks, upper_byte_remarks
 from transfer.datasets.packed.deep_formats import declared_white, deep_values
 from transfer.datasets.packed.deep_values import DeepValues
-from transfer.datasets.packed.picture_files import decoder_fault, read_header, too_many_pixels
+from transfer.datasets.packed.picture_files import (
+    decoder_fault,
+    read_header,
+    too_many_pixels,
+    without_pixel_limit,
+)
 from transfer.datasets.packed.tiff_values import is_paged, tiff_values
 from transfer.datasets.spec import DecodeOptions
 from transfer.errors import BadImage
 from transfer.utils.file_kinds import FileKind, file_kind
 
 REDUCED_PIXELS = 100_000_000  # larger pictures are decoded at, or reduced to, a part of their size
+STRIP_PIXELS = 16_000_000  # that are laid on white together
 
 # EXIF orientation -> the operation that turns the stored picture upright.
 TRANSPOSITIONS = {
@@ -67,7 +73,11 @@ def decode_picture(data: bytes, options: DecodeOptions = DEFAULTS) -> Decoded:
     """
     kind = file_kind(data)
     try:
-        image, remarks = _decode(kind, data, options)
+        try:
+            image, remarks = _decode(kind, data, options)
+        except Image.DecompressionBombError:  # Pillow's limit is lower than `max_pixels`
+            with without_pixel_limit():
+                image, remarks = _decode(kind, data, options)
         if (pixels := image.width * image.height) > REDUCED_PIXELS:
             image = image.reduce(math.ceil(math.sqrt(pixels / REDUCED_PIXELS)))
         return Decoded(np.asarray(image), remarks)
@@ -152,9 +162,20 @@ def as_rgb(image: Image.Image, value_range: tuple[float, float] | None = None) -
         is_16_bit = image.mode[0] == "I" and values.min() >= 0 and values.max() <= 65535
         image = DeepValues(values, 65535 if is_16_bit else None).to_8_bits(value_range)
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
-        image = image.convert("RGBA")
-        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+        return _on_white(image)
     return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """Return a picture as RGB with its alpha laid on white, in strips to save memory."""
+    if image.height > (rows := max(1, STRIP_PIXELS // image.width)):
+        result = Image.new("RGB", image.size)
+        for top in range(0, image.height, rows):
+            strip = image.crop((0, top, image.width, min(top + rows, image.height)))
+            result.paste(_on_white(strip), (0, top))
+        return result
+    image = image.convert("RGBA")
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def square(image: np.ndarray, size: int, fit: str = "crop") -> np.ndarray:

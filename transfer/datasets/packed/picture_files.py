@@ -9,7 +9,9 @@ import io
 import logging
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from threading import Lock
 from typing import Any
 
 from PIL import Image
@@ -54,6 +56,7 @@ SIGNS_OF_DAMAGE = (
     *("truncated", "broken data stream", "could not create decoder", "parsing failed"),
     *("decoder error -2", "beyond the end"),
 )
+_limit_lock = Lock()
 MAX_RATIO = 1100  # no PNG is compressed further
 
 
@@ -97,6 +100,17 @@ def picture_size(data: bytes) -> tuple[int, int]:
         raise
     except Exception as error:  # decoders raise almost any error on invalid bytes
         raise decoder_fault(file_kind(data), error) from error
+
+
+@contextmanager
+def without_pixel_limit() -> Iterator[None]:
+    """Lift Pillow's own limit of pixels, which is one for the whole process."""
+    with _limit_lock:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def too_many_pixels(width: int, height: int, limit: int) -> str:
