@@ -14,6 +14,7 @@ from PIL import Image
 from torchvision.transforms import InterpolationMode, v2
 
 from tests.datasets.conftest import encode, picture
+from transfer.datasets.packed import decode as decode_module
 from transfer.datasets.packed.decode import BadImage, decode, decode_file, square
 from transfer.datasets.spec import DecodeOptions
 
@@ -199,6 +200,41 @@ def test_a_picture_of_too_many_pixels_is_refused_by_its_header(side: int) -> Non
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 5_000_000
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "TIFF"])
+@pytest.mark.parametrize(("width", "height"), [(120, 80), (81, 50), (333, 64)])
+def test_a_large_picture_is_decoded_at_a_part_of_its_size(
+    form: str, width: int, height: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(3, width, height)
+    monkeypatch.setattr(decode_module, "REDUCED_PIXELS", 2_000)
+    pixels = decode(encode(image, form, **({"quality": 98} if form == "JPEG" else {})))
+    assert pixels.shape[0] * pixels.shape[1] <= 2_000
+    assert pixels.shape[1] / pixels.shape[0] == pytest.approx(width / height, rel=0.1)
+    small = np.asarray(image.resize(pixels.shape[1::-1], Image.Resampling.BOX)).astype(int)
+    assert np.abs(pixels - small).mean() < 8
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "L"])
+def test_alpha_in_strips_is_alpha_at_once(mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (50, 31, 4), dtype=np.uint8)
+    image = Image.fromarray(values)
+    if mode == "P":
+        image = image.convert("RGB").quantize(16)
+    data = encode(image.convert(mode), **({} if "A" in mode else {"transparency": 3}))
+    whole = decode(data)
+    monkeypatch.setattr(decode_module, "STRIP_PIXELS", 31 * 7)
+    assert np.array_equal(decode(data), whole)
+
+
+def test_pillows_own_limit_of_pixels_is_lifted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for form in ("WEBP", "TIFF", "GIF"):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            assert decode(encode(picture(1, 40, 30), form)).shape == (30, 40, 3)
+    assert Image.MAX_IMAGE_PIXELS == 100
 
 
 @pytest.mark.parametrize("side", [5_000, 9_900])

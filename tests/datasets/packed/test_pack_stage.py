@@ -16,9 +16,10 @@ from tests.datasets.conftest import fill, split_of, write_h5
 from transfer.artifacts import Images
 from transfer.datasets.drawings import render
 from transfer.datasets.packed import decode_workers
+from transfer.datasets.packed import pack_stage as pack_module
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers.hdf5 import Hdf5Source
-from transfer.errors import TransferError
+from transfer.errors import Interrupted, TransferError
 from transfer.stage.context import StageContext
 from transfer.utils.stamp_cache import StampCache
 
@@ -141,6 +142,35 @@ def test_photographs_pack(
             pixels = np.asarray(images.pixels)
             assert 60 < pixels.mean() < 190
             assert pixels.std(axis=(1, 2, 3)).min() > 1
+
+
+@pytest.mark.parametrize("fork_from", [1, 1000])
+def test_remarks_are_counted_over_processes_and_interruptions(
+    tmp_path: Path,
+    plan: Callable[..., Pack],
+    work: Callable[..., StageContext],
+    monkeypatch: pytest.MonkeyPatch,
+    fork_from: int,
+) -> None:
+    monkeypatch.setattr(decode_workers, "MIN_IMAGES_TO_FORK", fork_from)
+    monkeypatch.setattr(pack_module, "BLOCK_IMAGES", 3)
+    (tmp_path / "set").mkdir()
+    for number in range(8):
+        values = np.full((20, 20), 4000 if number % 4 else 60_000, np.uint16)
+        Image.fromarray(values).save(tmp_path / f"set/{number}.png")
+    pack, job = plan(folder=tmp_path / "set"), work()
+    pause = job.pause_point
+
+    def stop_after_two_blocks() -> None:
+        job.stop.number = 15 if job.saved_progress().get("images") == 6 else 0
+        pause()
+
+    monkeypatch.setattr(job, "pause_point", stop_after_two_blocks)
+    with pytest.raises(Interrupted):
+        pack.run(job)
+    again = work()
+    pack.run(again)
+    assert "use only the values 0..4095 in 6 of 8" in again.notes[0]
 
 
 @pytest.mark.parametrize("form", ["raw", "jpeg"])

@@ -115,7 +115,7 @@ class Survey:
 class Listing:
     """The images of a split in a fixed order.
 
-    `read(row)` returns the encoded bytes of an image (JPEG, PNG, WebP), or its (H, W, 3) uint8
+    `read(row)` returns the encoded bytes of an image (JPEG, PNG, ...), or its (H, W, 3) uint8
     pixels where the dataset stores pixels. BadImage or OSError explains why an image cannot be
     used. It may be called from several threads and in a forked process: it opens no file before its
     first call. `render`, where present, returns the (n, H, W, 3) uint8 pixels of several rows at

@@ -1,7 +1,7 @@
 """Reader `tar`: WebDataset shards: files with one name and several suffixes are a sample.
 
 The path is a pattern (`shards/train-{000..146}.tar`, `shards/*.tar`), one file, or a folder.
-A sample has one image (jpg, jpeg, png, webp) and, in a labeled dataset, `cls` (a number or a name
+A sample has one image (jpg, png, webp, tif, ...) and, in a labeled dataset, `cls` (a number or a name
 as text) or `json` with a field `label`.
 """
 
