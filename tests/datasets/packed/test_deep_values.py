@@ -89,6 +89,15 @@ def test_zero_is_white_where_a_tiff_says_so() -> None:
     assert (pixels == 255 - (values >> 8)[..., None]).all()
 
 
+def test_of_a_jpeg_2000_of_16_bits_the_upper_byte_is_kept() -> None:
+    values = ramp(65535, 40, 40)
+    pixels, remarks = decode_picture(encode(Image.fromarray(values), "JPEG2000"))
+    assert (pixels == (values >> 8)[..., None]).all()
+    assert remarks == ("bits 16",)
+    data = encode(Image.fromarray(ramp(4095, 40, 40)), "JPEG2000")
+    assert decode(data, TWELVE_BITS).max() == 255
+
+
 def test_a_format_that_names_its_white_is_scaled_by_it() -> None:
     values = ramp(4095, 20, 21)
     for data in (pgm(values, 4095), pgm(values * 16, 65535)):

@@ -30,7 +30,7 @@ from transfer.errors import BadImage
 
 GRAY_WITH_ALPHA, RGBA = 4, 6  # a PNG's types of color
 _CODESTREAM = b"\xff\x4f\xff\x51"  # where the sizes of a JPEG 2000 begin
-_PRECISION = 40  # from there to the bits of its first channel
+_PRECISION = 42  # from there to the bits of its first channel
 
 
 def declared_white(kind: str, image: Image.Image, data: bytes) -> int | None:
