@@ -1,8 +1,8 @@
 """Reader `tar`: WebDataset shards: files with one name and several suffixes are a sample.
 
 The path is a pattern (`shards/train-{000..146}.tar`, `shards/*.tar`), one file, or a folder.
-A sample has one image (jpg, png, webp, tif, ...) and, in a labeled dataset, `cls` (a number or a name
-as text) or `json` with a field `label`.
+A sample has one image (jpg, png, webp, tif, ...) and, in a labeled dataset, `cls` (a number or a
+name as text) or `json` with a field `label`.
 """
 
 from __future__ import annotations
