@@ -17,6 +17,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
+from transfer.datasets.readers.picture_suffixes import readable_suffixes
 from transfer.storage.layout import ANSWERS
 from transfer.utils.files import TICK, file_stamp, write_atomic
 
@@ -53,7 +54,11 @@ def store_answer(root: Path, text: str, files: Iterable[Path]) -> None:
 
 
 def _file(root: Path) -> Path:
-    """The file of this command's output: arguments, folder, variables and Python name it."""
-    command = [sys.version, os.getcwd(), os.environ.get("TRANSFER_STORE"), *sys.argv[1:]]
+    """The file of this command's output: arguments, folder, variables and Python name it.
+
+    So do the kinds of pictures that are read, which an installed package may add to.
+    """
+    place = [os.getcwd(), os.environ.get("TRANSFER_STORE")]
+    command = [sys.version, *readable_suffixes(), *place, *sys.argv[1:]]
     digest = hashlib.sha256(json.dumps(command).encode()).hexdigest()
     return root / ANSWERS / f"{digest[:24]}.json"

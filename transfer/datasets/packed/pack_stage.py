@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.artifacts import Images, write_json
 from transfer.datasets.origin import Origin
+from transfer.datasets.packed.bad_images import check_bad_images
 from transfer.datasets.packed.decode_remarks import decode_notes
 from transfer.datasets.packed.packed_annotations import write_annotations
 from transfer.datasets.packed.squares import ImageSquarer, split_outcomes, square_blocks
@@ -126,7 +127,7 @@ class Pack(ImagePack):
         # Checked once, after all was read, so that changes before and during the run are
         # reported alike.
         self._check_unchanged(source)
-        self._check_faults(context, bad, len(rows))
+        check_bad_images(context, self.spec, list(bad.values()), len(rows))
         for note in decode_notes(remarks, self.spec.decode_options().value_range):
             context.note(note)
         kept = np.array([str(row) not in bad for row in rows.tolist()])
@@ -195,24 +196,6 @@ class Pack(ImagePack):
                 f"{self.spec.location} has changed since this run looked at it:"
                 f"{fault_list(survey.changes or ['its bytes differ'])}\nRun the same command again."
             )
-
-    def _check_faults(self, context: StageContext, bad: dict[str, str], count: int) -> None:
-        """Raise TransferError for bad images, or note them if they are to be skipped."""
-        faults = list(bad.values())
-        if faults and self.spec.on_bad_image == "refuse":
-            raise TransferError(
-                f"{len(faults)} of {count} images of {self.spec.location} cannot be used:"
-                f"{fault_list(faults)}\nRepair or remove them, or set `on_bad_image: skip` for "
-                "this set, then run the same command again."
-            )
-        if len(faults) == count:
-            raise TransferError(
-                f"none of the {count} images of {self.spec.location} can be used:"
-                f"{fault_list(faults)}"
-            )
-        if faults:
-            context.note(f"{len(faults)} of {count} images were skipped:{fault_list(faults)}")
-            context.figures["skipped"] = len(faults)
 
     def _write_index(
         self,
