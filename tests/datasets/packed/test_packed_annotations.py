@@ -7,9 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL.PngImagePlugin import PngInfo
 
+from tests.datasets.conftest import encode, picture
 from tests.datasets.miniature import opened
-from tests.datasets.readers.voc_files import voc
+from tests.datasets.readers.voc_files import mask, voc
 from transfer.artifacts import Images
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
@@ -47,3 +49,20 @@ def test_other_sets_have_none(
     tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
 ) -> None:
     assert not has_annotations(packed(plan(card="drawings", size=16, limit=3)))
+
+
+def test_large_texts_in_pictures_and_masks_are_no_fault(
+    tmp_path: Path, plan: Callable[..., Pack], packed: Callable[..., Images]
+) -> None:
+    voc(tmp_path / "voc" / "VOCdevkit" / "VOC2007")
+    folder = tmp_path / "voc/VOCdevkit/VOC2007"
+    info = PngInfo()
+    info.add_text("history", "step " * 300_000, zip=True)
+    (folder / "JPEGImages/000005.jpg").write_bytes(encode(picture(), "PNG", pnginfo=info))
+    (folder / "SegmentationClass/000005.png").write_bytes(encode(mask(), pnginfo=info))
+    images = packed(plan(card="voc2007", path=tmp_path / "voc", split="train_seg"))
+    annotations = PackedAnnotations(images)
+    assert annotations.sizes.tolist() == [[24, 20]]
+    packed_mask = annotations.mask(0)
+    assert packed_mask is not None
+    assert np.array_equal(packed_mask, np.asarray(mask()))
