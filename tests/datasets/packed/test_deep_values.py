@@ -125,6 +125,22 @@ def test_colors_that_pillow_does_not_know_need_a_range_too(kind: str) -> None:
     assert (pixels == scaled(values, -50, 100)).all()
 
 
+def test_a_tiff_of_complex_values_is_refused() -> None:
+    with pytest.raises(BadImage, match="a TIFF picture of complex64 values"):
+        decode(tiff(np.ones((9, 9), np.complex64)), TWELVE_BITS)
+
+
+def test_a_tiff_without_all_its_strips_is_refused() -> None:
+    data = bytearray(tiff(ramp(65535, 20, 20)))
+    start = int.from_bytes(data[4:8], "little")
+    count = int.from_bytes(data[start : start + 2], "little")
+    entries = range(start + 2, start + 2 + 12 * count, 12)
+    height = next(at for at in entries if int.from_bytes(data[at : at + 2], "little") == 257)
+    data[height + 8 : height + 12] = (9_000_000).to_bytes(4, "little")
+    with pytest.raises(BadImage, match=r"cut off \(1 of 450000 strips\)"):
+        decode(bytes(data))
+
+
 def test_values_that_are_not_numbers_are_refused() -> None:
     values = np.ones((20, 20), np.float32)
     values[3, 4] = np.nan

@@ -120,10 +120,8 @@ def _tiff_colors(image: Image.Image, data: bytes) -> DeepValues:
     if has_planes(image):
         return tiff_values(data, image.width * image.height)
     if image.mode not in ("RGB", "RGBA") or tag(image, EXTRA_SAMPLES, 0) == PREMULTIPLIED:
-        form = "CMYK" if image.mode == "CMYK" else "of premultiplied alpha"
-        raise BadImage(
-            f"`value_range` cannot be applied to a TIFF {form}: export it as gray or RGB"
-        )
+        form = "CMYK" if image.mode == "CMYK" else "premultiplied alpha"
+        raise BadImage(f"a TIFF with {form} takes no `value_range`: export it as gray or RGB")
     values = _whole_colors(data)
     alpha = (values[..., 3] >> 8).astype(np.uint8) if values.shape[2] == 4 else None
     return DeepValues(values[..., :3], 65535, alpha)

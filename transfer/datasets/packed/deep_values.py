@@ -9,7 +9,7 @@ from PIL import Image
 
 from transfer.errors import BadImage
 
-ROWS = 256  # that are converted together; a large picture of floats would not fit into memory
+BLOCK = 1 << 22  # values that are converted together; floats of all would not fit into memory
 
 
 class DeepValues(NamedTuple):
@@ -34,9 +34,10 @@ class DeepValues(NamedTuple):
         else:
             low, high = value_range
             pixels = np.empty(self.values.shape, dtype=np.uint8)
-            for start in range(0, len(pixels), ROWS):
-                rows = self.values[start : start + ROWS].astype(np.float64).clip(low, high)
-                pixels[start : start + ROWS] = np.rint((rows - low) * 255 / (high - low))
+            step = max(1, BLOCK * len(pixels) // self.values.size)
+            for start in range(0, len(pixels), step):
+                rows = self.values[start : start + step].astype(np.float64).clip(low, high)
+                pixels[start : start + step] = np.rint((rows - low) * 255 / (high - low))
         image = Image.fromarray(255 - pixels if self.is_inverted else pixels)
         if self.alpha is not None:
             image = image.convert("RGB")

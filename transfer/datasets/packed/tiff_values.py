@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 # Tags, and values of them.
 BITS, PHOTOMETRIC, SUBFILE, SAMPLE_FORMAT, DNG_VERSION, ORIENTATION = 258, 262, 254, 339, 50706, 274
-EXTRA_SAMPLES, PLANES, COMPRESSION = 338, 284, 259
+EXTRA_SAMPLES, PLANES, COMPRESSION, CHANNELS = 338, 284, 259, 277
+HEIGHT, STRIPS, STRIP_HEIGHT = 257, 273, 278
 UNSIGNED = NO_COMPRESSION = 1
 WHITE_IS_ZERO, RGB = 0, 2
 SEPARATE_PLANES = 2
@@ -51,10 +53,25 @@ def tiff_white(image: Image) -> int | None:
     """Return the value of white: 255 for up to 8 bits, None for signed, long and float values."""
     if tag(image, DNG_VERSION, 0) or tag(image, SUBFILE, 0) & 1:
         raise BadImage(PREVIEW)
+    _check_strips(image)
     bits = tag(image, BITS, 1)
     if tag(image, SAMPLE_FORMAT, UNSIGNED) != UNSIGNED or bits > 16:
         return None
     return max(255, (1 << bits) - 1)
+
+
+def _check_strips(image: Image) -> None:
+    """Raise BadImage for a TIFF without all strips; Pillow leaves the others black."""
+    tags: Any = cast(Any, image).tag_v2
+    height = tag(image, HEIGHT, 0)
+    planes = tag(image, CHANNELS, 1) if has_planes(image) else 1
+    expected = planes * math.ceil(height / max(1, min(height, tag(image, STRIP_HEIGHT, height))))
+    present = len(tags.get(STRIPS, ()))
+    if present and present < expected:
+        raise BadImage(
+            f"a TIFF picture that is damaged or cut off ({present} of {expected} strips): "
+            "copy or download it again"
+        )
 
 
 def gray_type(image: Image) -> np.dtype[Any]:
@@ -79,6 +96,8 @@ def tiff_values(data: bytes, max_pixels: int) -> DeepValues:
             raise BadImage(too_many_pixels(width, height, max_pixels))
         extra = tuple(page.extrasamples)
         colors = channels - len(extra)
+        if page.dtype is not None and page.dtype.kind not in "uif":
+            raise BadImage(f"a TIFF picture of {page.dtype} values: export it as gray or RGB")
         is_known = extra in ((), (OPACITY,)) or (colors == 3 and extra == (UNSPECIFIED,))
         if page.photometric > RGB or colors not in (1, 3) or not is_known:
             form = f"{channels} channels of {page.dtype or 'unknown'} values"
