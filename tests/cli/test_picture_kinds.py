@@ -23,7 +23,7 @@ Pack: TypeAlias = Callable[..., "tuple[Said, list[Images]]"]
 NOT_PICTURES = {
     "cut.tif": (encode(picture(0, 90, 90), "TIFF")[:9000], "a TIFF picture that is damaged or cut"),
     "empty.gif": (b"", "an empty file: copy or download it again"),
-    "heic.jpg": (b"\0\0\0\x18ftypheic\0\0\0\0mif1heic", "`pip install pillow-heif` makes it"),
+    "drawing.jpg": (b"<svg xmlns='http://www.w3.org/2000/svg'/>", "an SVG drawing: export it as"),
     "lfs.png": (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "`git lfs pull`"),
     "page.bmp": (b"<!DOCTYPE html><html></html>", "a web page (HTML), not a picture"),
     "scan.pgm": (b"%PDF-1.7\n", "a PDF document: export its pages as pictures"),

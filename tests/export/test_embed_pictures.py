@@ -61,8 +61,8 @@ def test_files_that_are_no_pictures_are_named_and_good_ones_embedded(
     exported: Path, tmp_path: Path
 ) -> None:
     model = transfer.load_model(exported)
-    (tmp_path / "a.jpg").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
-    with pytest.raises(UsageError, match=r"a\.jpg: a HEIC picture: `pip install pillow-heif`"):
+    (tmp_path / "a.jpg").write_bytes(b"<svg xmlns='http://www.w3.org/2000/svg'/>")
+    with pytest.raises(UsageError, match=r"a\.jpg: an SVG drawing: export it as"):
         model.embed(tmp_path / "a.jpg")
     info = PngImagePlugin.PngInfo()
     info.add_text("history", "step " * 300_000, zip=True)

@@ -6,6 +6,7 @@ import io
 import struct
 import sys
 import zlib
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image, ImageCms, PngImagePlugin, features
 
 from tests.datasets.conftest import encode, picture
 from transfer.datasets.packed.decode import decode, decode_picture
+from transfer.datasets.readers import picture_suffixes
 from transfer.datasets.readers.member_names import is_image
 from transfer.datasets.readers.picture_suffixes import unread_reason
 from transfer.errors import BadImage
@@ -227,6 +229,16 @@ def test_the_orientation_in_the_text_of_a_png_is_kept() -> None:
 # What is not read
 
 
+@pytest.fixture
+def _no_plugins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hide plug-ins of Pillow that this machine may have."""
+    own = picture_suffixes._is_installed
+    monkeypatch.setattr(
+        picture_suffixes, "_is_installed", lambda name: name.startswith("PIL.") and own(name)
+    )
+
+
+@pytest.mark.usefixtures("_no_plugins")
 @pytest.mark.parametrize(
     ("data", "message"),
     [
@@ -297,6 +309,7 @@ def register_heif_opener():
 """
 
 
+@pytest.mark.skipif(find_spec("pillow_heif") is not None, reason="the plug-in is installed")
 def test_a_plugin_makes_heic_readable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = b"\0\0\0\x18ftypheic".ljust(40, b"\0") + bytes(range(48))
     with pytest.raises(BadImage, match="pip install pillow-heif"):
