@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
-from fnmatch import fnmatchcase
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import field_serializer
 
 from transfer.artifacts import Model
-from transfer.errors import InvalidOption, TransferError, did_you_mean
+from transfer.errors import InvalidOption, TransferError
 from transfer.models import Timm
 from transfer.models.build import build_network, layer_shapes
-from transfer.models.weight_files import read_weights
-from transfer.models.weight_matching import load_matching
+from transfer.models.weight_assignment import WeightOptions
+from transfer.models.weight_conversion import torchvision_names
+from transfer.models.weight_loading import check_weights, load_weights
 from transfer.stage.backbone_option import PublishedBackbone
 from transfer.stage.base import Stage
 from transfer.stage.file_option import FileOption
@@ -20,13 +23,10 @@ from transfer.stage.options import option
 from transfer.transforms.normalize import Normalization
 
 if TYPE_CHECKING:
-    from torch import Tensor
-
     from transfer.models.backbone import Backbone
     from transfer.models.network import Network
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
-    from transfer.stage.file_option import OptionFile
 
 SIZE = 224  # px, the usual image size of networks for ImageNet
 
@@ -35,10 +35,12 @@ class Pretrained(Stage):
     """A backbone with weights of your choice, which are neither trained nor changed.
 
     The tensors in the file may have the names of our layers (a `model.safetensors` of the store),
-    torchvision's for AlexNet, VGG and ResNet (see transfer/models/weight_conversion.py), timm's, or
-    names that timm can convert (CLIP's image tower, DINO, DINOv2, MAE, ConvNeXt as their authors
-    saved them). Every name must match; `prefix` and `ignore` leave tensors out. Only tensors are
-    loaded: no code in the file is run. The result's key depends on the file's bytes, not its path.
+    torchvision's, timm's, those of other code that transfer/models/weight_dialects.py lists, or
+    names that timm can convert (CLIP's image tower, DINOv2, ConvNeXt as their authors saved them).
+    Every tensor of the network must be in the file. Entry, prefix and wrappers are found without
+    options, and what only a head needs is left out; a note says so. `match: order` and `rename`
+    are for other names. Only tensors are loaded: no code in the file is run. The result's key
+    depends on the file's bytes, not its path.
     """
 
     produces = Model
@@ -57,13 +59,29 @@ class Pretrained(Stage):
         "for timm:NAME.TAG, which it fetches once",
     )
     entry: str | None = option(
-        None, "entry of the file that holds the weights, such as state_dict; none: the whole file"
+        None,
+        "entry of the file that holds the weights, such as state_dict or checkpoint.model; none: "
+        "the one that fits (of several: ema or teacher, else encoder_q, base_encoder or online)",
     )
     prefix: str = option(
-        "", "prefix of this network's names in the file; it is removed, and other names are ignored"
+        "",
+        "prefix of this network's names in the file; it is removed, and other names are left out; "
+        "'': the one that fits",
+    )
+    rename: dict[str, str] = option(
+        {},
+        "regular expressions and what replaces them in the file's names after `prefix`, in this "
+        r"order, as by Python's re.sub: {'^stem\.': 'conv1.'}",
+    )
+    match: Literal["name", "order"] = option(
+        "name",
+        "name: by name; order: the tensors of file and network in their order, where their number "
+        "and all shapes agree",
     )
     ignore: list[str] = option(
-        [], "names to leave out, as the network has them, with wildcards: ['fc.*']"
+        [],
+        "names to leave out, as the network has them, with wildcards: ['layer5.*']; classifiers "
+        "and heads are left out anyway",
     )
     random_weights: bool = option(
         False, "random weights instead, to try a pipeline out, as `--smoke` does"
@@ -111,6 +129,12 @@ class Pretrained(Stage):
                 )
         if any(value <= 0 for value in self.std or []):
             raise InvalidOption("std", "standard deviations must be above zero")
+        for pattern in self.rename:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                problem = f"'{pattern}' is no regular expression ({error})"
+                raise InvalidOption("rename", problem) from error
 
     def _check_published(self) -> None:
         """Raise InvalidOption for a network without published weights, or options of a file."""
@@ -123,23 +147,37 @@ class Pretrained(Stage):
                 f"{self.backbone.name} has no tag, which names the weights: use "
                 f"{self.backbone.name}.TAG ({listing}), or name a file with `weights`",
             )
-        for name in ("entry", "prefix", "ignore"):
-            if getattr(self, name):
+        for name, default in self._file_options().items():
+            if getattr(self, name) != default:
                 raise InvalidOption(name, "only applies when `weights` names a file")
+
+    def _file_options(self) -> dict[str, Any]:
+        """Return the options of a file of weights with their defaults."""
+        names = ("entry", "prefix", "rename", "match", "ignore")
+        return {name: type(self).model_fields[name].default for name in names}
+
+    @field_serializer("rename")
+    def _ordered(self, rename: dict[str, str]) -> list[list[str]]:
+        """Write `rename` into the key as a list, as its order matters."""
+        return [[pattern, replacement] for pattern, replacement in rename.items()]
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Raise InvalidOption where file, network and image size do not fit one another."""
+        self.check_weights()
         with blame("backbone"):
             build_network(self.backbone, 0)
         if self.weights is not None:
             with blame("weights"):
-                self._load_file(self.weights)
+                load_weights(self.backbone, self.weights.verified_path(), self._weight_options())
         with blame("size" if self.size else "backbone"):
             layer_shapes(self.backbone, self.preprocessing()[0])
 
     def run(self, context: StageContext) -> None:
         if self.weights is not None:
-            network = self._load_file(self.weights)
+            path, options = self.weights.verified_path(), self._weight_options()
+            network, notes = load_weights(self.backbone, path, options)
+            for note in notes:
+                context.note(note)
         elif self.random_weights:
             network = build_network(self.backbone, 0)
             context.note("random weights: features of this network mean little")
@@ -170,50 +208,28 @@ class Pretrained(Stage):
         A stage whose options are invalid is not changed, so that `validate_plan` reports them.
         """
         fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
-        invalid = self.entry or self.prefix or self.ignore
+        invalid = any(
+            getattr(self, name) != default for name, default in self._file_options().items()
+        )
         return self.model_copy(update={"random_weights": True}) if fetched and not invalid else self
 
-    def _load_file(self, weights: OptionFile) -> Network:
-        """Return the network with the weights of the file; ValueError lists what does not fit."""
-        network, path = build_network(self.backbone, 0), weights.verified_path()
-        try:
-            state = self._select(network, read_weights(path, self.entry))
-            network.load_state_dict(load_matching(network, state, self.prefix), strict=True)
-        except InvalidOption as error:
-            raise InvalidOption(error.option, f"{path} {error}") from error
-        except ValueError as error:
-            message = str(error) if str(path) in str(error) else f"{path} {error}"
-            raise ValueError(message) from error
-        return network
+    def check_weights(self) -> list[str]:
+        """Return notes on what a file's tensors would be; nothing of its values is read.
 
-    def _select(self, network: Network, state: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return the tensors that `prefix` and `ignore` keep, under names that we can match."""
-        in_file = {
-            name.removeprefix(self.prefix): value
-            for name, value in state.items()
-            if name.startswith(self.prefix)
-        }
-        if not in_file:
-            prefixes = {
-                name[: position + 1]
-                for name in state
-                for position, letter in enumerate(name)
-                if letter == "."
-            }
-            hint = did_you_mean(self.prefix, prefixes)
-            raise InvalidOption("prefix", f"has no name that begins with '{self.prefix}'{hint}")
-        selected = in_file
-        if isinstance(self.backbone, Timm):
-            selected = self.backbone.renamed(in_file, network)
-        for pattern in self.ignore:
-            if not any(fnmatchcase(name, pattern) for name in [*selected, *in_file]):
-                hint = did_you_mean(pattern, selected)
-                raise InvalidOption("ignore", f"has no name that `ignore: {pattern}` matches{hint}")
-        return {
-            name: value
-            for name, value in selected.items()
-            if not any(fnmatchcase(name, pattern) for pattern in self.ignore)
-        }
+        Raises:
+            InvalidOption: file, options and network do not fit one another.
+        """
+        if self.weights is None:
+            return []
+        with blame("weights"):
+            return check_weights(
+                self.backbone, self.weights.verified_path(), self._weight_options()
+            )
+
+    def _weight_options(self) -> WeightOptions:
+        return WeightOptions(
+            self.entry, self.prefix, tuple(self.rename.items()), self.match, tuple(self.ignore)
+        )
 
     def _fetch(self, backbone: Timm) -> Network:
         """Return the network with the weights that timm publishes for it."""
@@ -227,7 +243,9 @@ class Pretrained(Stage):
                 f"timm cannot fetch the weights of {backbone.name} "
                 f"({type(error).__name__}: {error}): download the file and name it with `weights`"
             ) from error
-        network.load_state_dict(load_matching(network, original.state_dict()), strict=True)
+        names = torchvision_names(backbone, network.state_dict())
+        state = original.state_dict()
+        network.load_state_dict({ours: state[name] for ours, name in names.items()}, strict=True)
         return network
 
     def preprocessing(self) -> tuple[int, Normalization]:

@@ -22,6 +22,14 @@ def build_network(spec: Backbone, seed: int) -> Network:
         return Network(spec.make_layers(), spec=spec)
 
 
+def outline_network(spec: Backbone) -> Network:
+    """Build the network on the meta device: its tensors have shapes, but no values or memory."""
+    from transfer.models.network import Network  # imports torch
+
+    with torch.device("meta"):
+        return Network(spec.make_layers(), spec=spec)
+
+
 @lru_cache(maxsize=64)
 def layer_shapes(spec: Backbone, size: int) -> dict[str, tuple[int, ...]]:
     """Return each layer's output shape for images of `size` px; ValueError if too small."""

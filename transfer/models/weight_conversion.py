@@ -46,7 +46,7 @@ def torchvision_names(spec: Backbone, names: Iterable[str]) -> dict[str, str]:
     if isinstance(spec, Timm):
         return {name: name.removeprefix("features.model.") for name in names}
     if isinstance(spec, ResNet):
-        return {name: _residual_name(name) for name in names}
+        return {name: residual_name(name) for name in names}
     if not isinstance(spec, AlexNet | VGG):
         return {}
     modules = _numbered_modules(spec)
@@ -57,7 +57,8 @@ def torchvision_names(spec: Backbone, names: Iterable[str]) -> dict[str, str]:
     return theirs
 
 
-def _residual_name(name: str) -> str:
+def residual_name(name: str) -> str:
+    """Return torchvision's name of a tensor of a ResNet."""
     for pattern, replacement in RESIDUAL:
         name = re.sub(pattern, replacement, name)
     return name

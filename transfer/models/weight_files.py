@@ -1,99 +1,131 @@
-"""Reads files of trained weights: .safetensors, or what torch.save wrote."""
+"""Reads files of trained weights: .safetensors, .npz, or what torch.save or pickle wrote."""
 
 from __future__ import annotations
 
-import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.errors import InvalidOption, did_you_mean
-from transfer.utils.lazy_imports import safetensors, torch
+from transfer.models.checkpoint_files import read_checkpoint, read_pickles
+from transfer.models.stored_tensor import StoredTensor
+from transfer.models.weight_contents import named_parts
+from transfer.models.weight_kinds import AGAIN, weight_kind, wrong_kind
+from transfer.utils.lazy_imports import np, torch
+from transfer.utils.pickle_interpreter import UnsafePickle
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-DEPTH = 3  # levels of nested dictionaries in a file: `checkpoint.model.ema`
+SAFETENSORS_TYPES = {
+    "F64": "float64",
+    "F32": "float32",
+    "F16": "float16",
+    "BF16": "bfloat16",
+    "I64": "int64",
+    "I32": "int32",
+    "I16": "int16",
+    "I8": "int8",
+    "U64": "uint64",
+    "U32": "uint32",
+    "U16": "uint16",
+    "U8": "uint8",
+    "BOOL": "bool",
+    "C64": "complex64",
+    "F8_E4M3": "float8_e4m3fn",
+    "F8_E5M2": "float8_e5m2",
+}
 
 
-def read_weights(path: Path, entry: str | None = None) -> dict[str, Tensor]:
-    """Return the named tensors in a file; ValueError states what is wrong with it.
+@dataclass(frozen=True)
+class WeightFile:
+    """The tensors in a file by name, in nested dicts, and classes that were not loaded."""
 
-    Only tensors and plain values are loaded. A file with other objects is refused.
+    path: Path
+    content: dict[str, Any]
+    foreign: list[str] = field(default_factory=list[str])
+
+
+def read_weight_file(path: Path) -> WeightFile:
+    """Read the names, types and shapes in a file; ValueError states what is wrong with it.
+
+    Values are read later. Only tensors are: nothing in the file is run.
+    """
+    readers = {
+        "safetensors": _read_safetensors,
+        "pickle": read_pickles,
+        "checkpoint": read_checkpoint,
+        "arrays": _read_arrays,
+    }
+    try:
+        kind = weight_kind(path)
+        problem = "" if kind in readers else wrong_kind(path, kind)
+        content, foreign = ({}, []) if problem else readers[kind](path)
+    except Exception as error:  # the libraries have types of their own
+        raise ValueError(f"{path} {_problem(error)}") from error
+    if problem:
+        raise ValueError(f"{path} {problem}")
+    return WeightFile(path, named_parts(content), foreign)
+
+
+def read_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tensor]:
+    """Read the values of tensors; ValueError where they are damaged or not finite.
 
     Args:
-        path: a .safetensors file, or any other that torch.save wrote.
-        entry: the part of the file that has the tensors, if there are other parts.
+        tensors: descriptions of tensors in the file.
+        path: the file, for messages.
     """
     try:
-        if _is_safetensors(path):
-            content: Any = safetensors.load_file(path)
-        else:
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # of many types, some of them the libraries' own
+        values = {name: stored.read() for name, stored in tensors.items()}
+    except Exception as error:
         raise ValueError(f"{path} {_problem(error)}") from error
-    if entry is not None:
-        parts = _parts(content)
-        if entry not in parts:
-            raise InvalidOption("entry", f"has no entry '{entry}'{did_you_mean(entry, parts)}")
-        content = parts[entry]
-    if not _is_state_dict(content):
-        raise ValueError(
-            f"{path} is not a plain state dict (names mapped to tensors)"
-            f"{_entry_hint(content, entry)}"
-        )
-    bad = [str(name) for name, value in content.items() if not torch.isfinite(value).all()]
+    bad = [name for name, value in values.items() if not _is_finite(value)]
     if bad:
         raise ValueError(f"{path} has values that are not finite, in {', '.join(bad[:3])}")
-    return {str(name): value for name, value in content.items()}
-
-
-def _entry_hint(content: Any, entry: str | None) -> str:
-    """Suggest the entries of a file that are state dicts."""
-    names = [name for name, value in _parts(content).items() if _is_state_dict(value)]
-    # Optimizers have tensors too, at deeper levels.
-    names = [name for name in names if "." not in name] or names
-    choices = ", ".join(f"{entry}.{name}" if entry else name for name in names)
-    return f"; name one of its entries: {choices}" if names else ""
-
-
-def _parts(content: Any, depth: int = DEPTH) -> dict[str, Any]:
-    """Return the dictionaries in a file with those nested in them: `checkpoint.model`."""
-    parts: dict[str, Any] = {}
-    if not isinstance(content, dict) or not depth:
-        return parts
-    for name, value in content.items():
-        if isinstance(value, dict):
-            parts[str(name)] = value
-            nested = _parts(value, depth - 1)
-            parts |= {f"{name}.{inner}": part for inner, part in nested.items()}
-    return parts
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, dict) and bool(value) and all(map(torch.is_tensor, value.values()))
-
-
-def _is_safetensors(path: Path) -> bool:
-    """Whether a file starts like .safetensors: the length of a JSON header, then the header."""
-    with open(path, "rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        return file.read(1) == b"{" and length < path.stat().st_size
+    return values
 
 
 def _problem(error: Exception) -> str:
     """Describe why a file cannot be read."""
-    text = str(error).strip()
-    unsafe = re.search(r"GLOBAL (\S+)", text)
-    if unsafe:
-        return (
-            f"has an object of {unsafe[1]}, which only running the file's own code could load; "
-            "save only the state dict where the file was written, best as .safetensors"
-        )
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error})"
-    if "TorchScript" in text:
-        return "is a TorchScript program; load it with torch.jit.load, and save its state_dict()"
-    return (
-        "is not a complete file of weights: neither .safetensors nor what torch.save writes "
-        f"({type(error).__name__})"
-    )
+    reason = " ".join(str(error).split()) or type(error).__name__
+    if isinstance(error, UnsafePickle) and reason.startswith(("asks for", "has values")):
+        return reason
+    if isinstance(error, UnsafePickle) and reason.startswith("is "):
+        return f"{reason}; {AGAIN}"
+    return f"is damaged or cut short ({reason}); {AGAIN}"
+
+
+def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        names = file.keys()
+        return {name: _safetensor(path, name, file.get_slice(name)) for name in names}, []
+
+
+def _safetensor(path: Path, name: str, part: Any) -> StoredTensor:
+    def read() -> Tensor:
+        from safetensors import safe_open
+
+        with safe_open(path, framework="pt") as file:
+            return file.get_tensor(name)
+
+    dtype = SAFETENSORS_TYPES.get(part.get_dtype(), "float32")
+    return StoredTensor(tuple(part.get_shape()), dtype, read)
+
+
+def _read_arrays(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
+    """Describe the arrays of an .npz file, which are small enough to be read at once."""
+    with np.load(path, allow_pickle=False) as arrays:
+        return {name: _array(arrays[name]) for name in arrays.files}, []
+
+
+def _array(value: Any) -> StoredTensor:
+    tensor = torch.from_numpy(value)
+    return StoredTensor(tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."), tensor.clone)
+
+
+def _is_finite(value: Tensor) -> bool:
+    small = value.is_floating_point() and value.element_size() == 1  # float8 has no test
+    return bool(torch.isfinite(value.float() if small else value).all())

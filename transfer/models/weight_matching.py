@@ -1,131 +1,276 @@
-"""Matches a state dict with a network: every tensor must have its name and shape."""
+"""Matches the tensors in a file with a network: every tensor must have its name and shape."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from difflib import get_close_matches
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
+from typing import Any
 
-from transfer.models.timm_backbone import Timm
-from transfer.models.weight_conversion import torchvision_names
+from transfer.models.stored_tensor import StoredTensor
+from transfer.models.weight_dialects import HEADS, Names, rank
 
-if TYPE_CHECKING:
-    from torch import Tensor
-
-    from transfer.models.network import Network
-
-# A tensor of batch norms that older files lack, and that nothing here reads.
-COUNTER = ".num_batches_tracked"
-TOKENS = re.compile(r"(^|_)(cls|dist|reg|register)_tokens?$")
+# Tensors of batch norms that older files lack, and that nothing here reads.
+COUNTER = "num_batches_tracked"
+SUFFIXES = {"weight", "bias", "running_mean", "running_var"}
+Shape = tuple[int, ...]
 
 
-def load_matching(
-    network: Network, state: Mapping[str, Tensor], prefix: str = ""
-) -> dict[str, Tensor]:
-    """Return `state` under our names, as the whole state dict of `network`.
+@dataclass(frozen=True)
+class Expected:
+    """The tensors of a network: name -> shape, and its names in each dialect."""
 
-    ValueError lists every name that is missing, is unexpected or has another shape, each with the
-    nearest name on the other side.
+    shapes: dict[str, Shape]
+    dialects: dict[str, Names]
+
+    @property
+    def count(self) -> int:
+        """The number of tensors, without counters of batches."""
+        return sum(not is_counter(name) for name in self.shapes)
+
+
+@dataclass(frozen=True)
+class Part:
+    """A dict of tensors in a file, under names to match."""
+
+    entry: str
+    tensors: dict[str, StoredTensor]  # name to match -> tensor
+    originals: Names  # name to match -> name in the file
+    prefix: str = ""  # that was removed at the user's wish
+
+    def without(self, patterns: Iterable[str]) -> Part:
+        """Return the part without the names that patterns match."""
+        patterns = list(patterns)
+        kept = {
+            name: tensor
+            for name, tensor in self.tensors.items()
+            if not is_ignored(name, patterns) and not is_ignored(self.originals[name], patterns)
+        }
+        return replace(self, tensors=kept)
+
+
+@dataclass(frozen=True)
+class Match:
+    """A part of a file compared with a network under one prefix and one dialect."""
+
+    part: Part
+    prefix: str
+    dialect: str
+    names: Names  # our name -> the name to match, without prefix
+    tensors: Mapping[str, Any]  # name without prefix -> tensor
+    misshapen: list[str]  # our names
+    missing: list[str]  # names to match
+    unexpected: list[str]
+    heads: list[str]  # unexpected, and of no use without a classifier
+    converted: bool = False  # timm's own function has changed the names
+    elsewhere: list[str] = field(default_factory=list[str])  # names outside of the prefix
+    ignored: list[str] = field(default_factory=list[str])  # at the user's wish
+
+    @property
+    def complete(self) -> bool:
+        """Whether every tensor of the network is there."""
+        return not (self.missing or self.misshapen)
+
+    @property
+    def fits(self) -> bool:
+        """Whether the file has what the network has, and nothing else that may matter."""
+        return self.complete and not self.unexpected
+
+    @property
+    def hits(self) -> int:
+        """The number of names that agree, without counters of batches."""
+        return sum(name in self.tensors for name in self.names.values() if not is_counter(name))
+
+    @property
+    def place(self) -> str:
+        """The entry and prefix, as in `state_dict.encoder_q`."""
+        return ".".join(filter(None, [self.part.entry, self.part.prefix, self.prefix]))
+
+    @property
+    def original_prefix(self) -> str:
+        """The prefix as the file has it, with the words of wrappers."""
+        for name in self.tensors:
+            original = self.part.originals.get(self.prefix + name, "")
+            if original.endswith(name):
+                return original.removesuffix(name)
+        return self.prefix
+
+    def inside(self) -> dict[str, StoredTensor]:
+        """Return the tensors of the file under the prefix, without it."""
+        return {
+            name.removeprefix(self.prefix): tensor
+            for name, tensor in self.part.tensors.items()
+            if name.startswith(self.prefix)
+        }
+
+    def order(self) -> tuple[Any, ...]:
+        """Return what sorts matches from the best to the worst."""
+        inside = bool(self.place) if self.fits else False
+        return not self.fits, not self.complete, -self.hits, rank(self.place), inside
+
+
+def is_counter(name: str) -> bool:
+    """Whether a tensor counts the batches of a batch norm."""
+    return name.rpartition(".")[2] == COUNTER
+
+
+def matches(expected: Expected, part: Part, prefixes: bool) -> list[Match]:
+    """Compare a part of a file with a network, under each prefix and dialect that may fit.
 
     Args:
-        network: the network to load the tensors into.
-        state: tensors under our names, or torchvision's or timm's.
-        prefix: a prefix that was removed from the names of `state`, for the message.
+        expected: the network.
+        part: the part.
+        prefixes: look for prefixes of the names.
     """
-    expected = network.state_dict()
-    names = _naming(network, state)
-    known = set(names.values())
-    missing = [name for name in names.values() if name not in state and not name.endswith(COUNTER)]
-    unexpected = [name for name in state if name not in known]
-    lines = [
-        *_list_modules("missing", missing, unexpected or state),
-        *_list_modules("unexpected", unexpected, missing or known),
-    ]
-    for ours, theirs in names.items():
-        if theirs in state and state[theirs].shape != expected[ours].shape:
-            in_file, in_network = tuple(state[theirs].shape), tuple(expected[ours].shape)
-            lines.append(f"shape of {theirs}: {in_file} in the file, {in_network} in the network")
-    if lines:
-        advice = _advice(known, state, missing, unexpected, prefix)
-        raise ValueError("\n  ".join([f"does not fit {network.spec.name}", *lines, *advice]))
-    return {ours: state.get(theirs, expected[ours]) for ours, theirs in names.items()}
+    compared = []
+    for dialect, names in expected.dialects.items():
+        likely = _prefixes(names, part.tensors) if prefixes else []
+        for prefix in dict.fromkeys(["", *likely]):
+            compared.append(compare(expected, part, prefix, dialect))
+    return compared
 
 
-def _naming(network: Network, state: Mapping[str, Tensor]) -> dict[str, str]:
-    """Return our name -> name in the file: ours, or torchvision's if these fit better."""
-    expected = network.state_dict()
-    own = {name: name for name in expected}
-    theirs = torchvision_names(network.spec, expected)
-    suffixes = {
-        name[start:]
-        for name in state
-        for start in (0, *(i + 1 for i, letter in enumerate(name) if letter == "."))
-    }
-    # `max` takes the first of equal ones.
-    candidates = (theirs, own) if isinstance(network.spec, Timm) else (own, theirs)
-    return max(candidates, key=lambda names: len(suffixes & set(names.values())))
-
-
-def _list_modules(problem: str, names: Iterable[str], others: Iterable[str]) -> list[str]:
-    """Return a line for each module of `names`, with the nearest module of `others`."""
-    choices, lines = _tensors_by_module(others), []
-    for module, tensors in _tensors_by_module(names).items():
-        near = get_close_matches(module, choices, n=1, cutoff=0.8) if module else []
-        hint = f"; nearest: {_module_text(near[0], choices[near[0]])}" if near else ""
-        lines.append(f"{problem}: {_module_text(module, tensors)}{hint}")
-    return lines
-
-
-def _module_text(module: str, tensors: list[str]) -> str:
-    return f"{module}: {', '.join(tensors)}" if module else ", ".join(tensors)
-
-
-def _tensors_by_module(names: Iterable[str]) -> dict[str, list[str]]:
-    modules: dict[str, list[str]] = {}
-    for name in names:
-        module, _, tensor = name.rpartition(".")
-        modules.setdefault(module, []).append(tensor)
-    return modules
-
-
-def _advice(
-    known: set[str],
-    state: Mapping[str, Tensor],
-    missing: list[str],
-    unexpected: list[str],
+def compare(
+    expected: Expected,
+    part: Part,
     prefix: str,
-) -> list[str]:
-    """Suggest what makes the file fit: a prefix, or tensors to ignore."""
-    if prefixes := _likely_prefixes(known, state, missing):
-        options = ", or ".join(f"`prefix: {prefix}{likely}`" for likely in prefixes)
-        return [f"the names have a prefix: set {options}"]
-    if not unexpected or missing:
-        return []
-    if tokens := [name for name in unexpected if TOKENS.search(name)]:
-        names = " and ".join(tokens)
-        return [f"a network with {names} computes with it: these are weights of another variant"]
-    patterns = dict.fromkeys(_widest_pattern(name, known) for name in unexpected)
-    return [f"to leave out unexpected tensors: `ignore: [{', '.join(map(repr, patterns))}]`"]
+    dialect: str,
+    converted: Mapping[str, Any] | None = None,
+) -> Match:
+    """Compare a part of a file with a network.
+
+    Args:
+        expected: the network.
+        part: the part.
+        prefix: what its names begin with; other names are left out.
+        dialect: the names of the network to look for.
+        converted: tensors under other names, which timm made of those of the part.
+    """
+    names = expected.dialects[dialect]
+    tensors: Mapping[str, Any] = (
+        {
+            name.removeprefix(prefix): tensor
+            for name, tensor in part.tensors.items()
+            if name.startswith(prefix)
+        }
+        if converted is None
+        else converted
+    )
+    known = set(names.values())
+    unexpected = [name for name in tensors if name not in known]
+    return Match(
+        part,
+        prefix,
+        dialect,
+        names,
+        tensors,
+        misshapen=[
+            ours
+            for ours, theirs in names.items()
+            if theirs in tensors and tuple(tensors[theirs].shape) != expected.shapes[ours]
+        ],
+        missing=[name for name in known_order(names) if name not in tensors],
+        unexpected=[name for name in unexpected if not HEADS.search(name)],
+        heads=[name for name in unexpected if HEADS.search(name)],
+        converted=converted is not None,
+        elsewhere=[name for name in part.tensors if not name.startswith(prefix)],
+    )
 
 
-def _likely_prefixes(known: set[str], state: Mapping[str, Tensor], missing: list[str]) -> list[str]:
-    """Return the prefixes under which more than half of the known names are in the file."""
-    if not missing:
-        return []
-    suffix = f".{missing[0]}"
-    candidates = {name.removesuffix(missing[0]) for name in state if name.endswith(suffix)}
-    return [
-        candidate
-        for candidate in sorted(candidates)
-        if len({candidate + name for name in known} & state.keys()) > len(known) // 2
+def known_order(names: Names) -> list[str]:
+    """Return the names to look for, without counters, which older files lack."""
+    return [name for name in names.values() if not is_counter(name)]
+
+
+def best_match(compared: list[Match]) -> tuple[Match, list[Match]]:
+    """Return the match to take, and others that fit as well, of other networks in the file.
+
+    Where two have the same rank, both are returned, and the caller refuses them.
+    """
+    fitting = [match for match in compared if match.fits]
+    ordered = sorted((_without_others(match, fitting) for match in compared), key=Match.order)
+    first = ordered[0]
+    others = {match.place: match for match in ordered if match.fits and match.place != first.place}
+    return first, list(others.values())
+
+
+def _without_others(match: Match, fitting: list[Match]) -> Match:
+    """Return a match whose unexpected names are not those of other networks beside it."""
+    inner = [
+        other.prefix.removeprefix(match.prefix)
+        for other in fitting
+        if other.part is match.part
+        and other.prefix.startswith(match.prefix)
+        and other.prefix != match.prefix
     ]
+    if not (match.complete and inner):
+        return match
+    other = {name for name in match.unexpected if name.startswith(tuple(inner))}
+    return replace(
+        match,
+        unexpected=[name for name in match.unexpected if name not in other],
+        elsewhere=[
+            *match.elsewhere,
+            *(match.prefix + name for name in match.unexpected if name in other),
+        ],
+    )
 
 
-def _widest_pattern(name: str, known: set[str]) -> str:
-    """Return the shortest pattern, such as `fc.*`, that matches `name` and no known name."""
-    for i, letter in enumerate(name):
-        part = name[: i + 1]
-        if letter == "." and not any(other.startswith(part) for other in known):
-            return f"{part}*"
-    return name
+def without_ignored(match: Match, patterns: Iterable[str]) -> Match:
+    """Return a match without names that patterns match, with the prefix or without."""
+    patterns = list(patterns)
+
+    def kept(name: str) -> bool:
+        original = match.part.originals.get(match.prefix + name, name)
+        return not is_ignored(name, patterns) and not is_ignored(original, patterns)
+
+    if not patterns:
+        return match
+    tensors = {name: value for name, value in match.tensors.items() if kept(name)}
+    return replace(
+        match,
+        tensors=tensors,
+        missing=[name for name in known_order(match.names) if name not in tensors],
+        misshapen=[ours for ours in match.misshapen if match.names[ours] in tensors],
+        unexpected=[name for name in match.unexpected if kept(name)],
+        heads=[name for name in match.heads if kept(name)],
+        ignored=[name for name in match.tensors if name not in tensors],
+    )
+
+
+def is_ignored(name: str, patterns: list[str]) -> bool:
+    """Whether a name matches one of the patterns of `ignore`."""
+    return any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _prefixes(names: Names, tensors: Mapping[str, Any]) -> list[str]:
+    """Return prefixes under which the first, the middle or the last name is in a file."""
+    sought = known_order(names)
+    prefixes = {}
+    for anchor in (sought[0], sought[len(sought) // 2], sought[-1]):
+        for name in tensors:
+            if name.endswith(f".{anchor}"):
+                prefixes[name.removesuffix(anchor)] = None
+    return list(prefixes)
+
+
+def in_order(expected: Expected, part: Part) -> tuple[Names, str]:
+    """Return our name -> the name at the same place in a file, or the first difference.
+
+    Args:
+        expected: the network; counters of batches are left out on both sides.
+        part: the part of the file; heads are left out.
+    """
+    ours = [name for name in expected.shapes if not is_counter(name)]
+    theirs = [name for name in part.tensors if not is_counter(name) and not HEADS.search(name)]
+    if len(ours) != len(theirs):
+        return {}, f"{len(theirs)} tensors in the file, {len(ours)} in the network"
+    for number, (own, name) in enumerate(zip(ours, theirs, strict=True), 1):
+        shape = tuple(part.tensors[name].shape)
+        kinds = {own.rpartition(".")[2], name.rpartition(".")[2]}
+        if shape != expected.shapes[own] or (len(kinds) == 2 and kinds <= SUFFIXES):
+            return {}, (
+                f"tensor {number} is {name} {shape} in the file, and {own} "
+                f"{expected.shapes[own]} in the network"
+            )
+    return dict(zip(ours, theirs, strict=True)), ""

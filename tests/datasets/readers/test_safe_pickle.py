@@ -14,7 +14,8 @@ from tests.datasets.miniature import count_refused, noise
 from tests.datasets.readers.record_files import (
     python2_pickle,
 )
-from transfer.datasets.readers.safe_pickle import UnsafePickle, read_plain_pickle
+from transfer.datasets.readers.safe_pickle import read_plain_pickle
+from transfer.utils.pickle_interpreter import UnsafePickle
 
 
 @pytest.mark.parametrize("protocol", [0, 1, 2, 3, 4])
@@ -73,7 +74,7 @@ PICKLES = {
     "asks for what is elsewhere": (b"\x80\x02}U\x01aU\x011Qs.", "operation BINPERSID"),
     "asks for an extension": (b"\x80\x02\x82\x01.", "operation EXT1|not a readable pickle"),
     "objects in an array": (array_of(b"O8", (2, 3), bytes(6)), "an array of type 'O8'"),
-    "numbers of eight bytes": (array_of(b"i8", (2, 3), bytes(6)), "an array of type 'i8'"),
+    "numbers of eight bytes": (array_of(b"i8", (2, 3), bytes(48)), "an array of type 'i8'"),
     "an array larger than its bytes": (
         array_of(b"u1", (200, 200), bytes(6)),
         r"shape \(200, 200\) in 6 bytes",

@@ -124,12 +124,12 @@ def test_a_part_of_a_checkpoint_under_a_prefix_is_found(tmp_path: Path) -> None:
         "ignore": ["fc.*"],
     }
     assert same(run_stage(make_stage(Pretrained, backbone=SMALL, **chosen), tmp_path), network)
-    assert "name one of its entries: state_dict" in rehearsed(weights=weights)
     assert "no entry 'state_dikt'; did you mean 'state_dict'?" in rehearsed(
         weights=weights, entry="state_dikt"
     )
-    output = rehearsed(weights=weights, entry="state_dict")
-    assert output.endswith("set `prefix: module.encoder_k.`, or `prefix: module.encoder_q.`")
+    assert same(
+        run_stage(make_stage(Pretrained, backbone=SMALL, weights=weights), tmp_path), network
+    )
     message = rehearsed(weights=weights, entry="state_dict", prefix="module.encoder.")
     assert "begins with 'module.encoder.'; did you mean 'module.encoder" in message
 
@@ -163,37 +163,28 @@ def test_every_name_that_does_not_fit_is_told_with_the_nearest(tmp_path: Path) -
     state["bn1.bias"] = torch.zeros(5)
     del state["layer4.1.bn2.running_var"]
     lines = rehearsed(weights=saved(tmp_path / "w.pth", state)).splitlines()
-    assert lines[0] == f"{tmp_path / 'w.pth'} does not fit resnet18"
+    assert lines[0] == f"{tmp_path / 'w.pth'} does not fit resnet18: 98 of 100 names fit"
     assert [line.strip() for line in lines[1:]] == [
         "missing: layer1.0.conv1: weight; nearest: layer1.0.konv1: weight",
         "missing: layer4.1.bn2: running_var",
-        "unexpected: fc: weight, bias",
         "unexpected: layer1.0.konv1: weight; nearest: layer1.0.conv1: weight",
         "shape of bn1.bias: (5,) in the file, (4,) in the network",
+        "to rename tensors of the file: `rename: {'PATTERN': 'REPLACEMENT'}`, as by re.sub",
     ]
 
 
 def test_what_would_make_a_file_fit_is_said(tmp_path: Path) -> None:
     weights = saved(tmp_path / "w.pth", theirs_of(drawn()))
-    assert rehearsed(weights=weights).endswith(
-        "to leave out unexpected tensors: `ignore: ['fc.*']`"
-    )
     assert "has no name that `ignore: fcc.*` matches" in rehearsed(
         weights=weights, ignore=["fc.*", "fcc.*"]
     )
-    assert "does not fit conv4" in rehearsed(weights=weights, backbone="conv4")
-    wrapped = saved(
-        tmp_path / "p.pth", {f"module.{name}": value for name, value in theirs_of(drawn()).items()}
-    )
-    assert rehearsed(weights=wrapped).endswith("set `prefix: module.`")
+    assert "does not fit conv4: 0 of 20 names fit" in rehearsed(weights=weights, backbone="conv4")
     deeper = theirs_of(drawn()) | {
         "layer1.extra.w": torch.zeros(1),
         "layer1.extra.b": torch.zeros(1),
     }
     message = rehearsed(weights=saved(tmp_path / "d.pth", deeper))
-    assert message.endswith(
-        "`ignore: ['fc.*', 'layer1.extra.*']`"
-    )  # not layer1.*, which the network needs
+    assert message.endswith("`ignore: ['layer1.extra.*']`")  # not layer1.*, which the network needs
 
 
 def test_weights_of_a_variant_with_more_tokens_are_not_cut_down_to_fit(
@@ -261,54 +252,59 @@ class Evil:
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (lambda: {"fc": 3}, "is not a plain state dict"),
-        (lambda: [torch.zeros(3)], "is not a plain state dict"),
-        (lambda: {}, "is not a plain state dict"),
+        (lambda: {"fc": 3}, "holds no tensors by name"),
+        (lambda: [torch.zeros(3)], "holds no tensors by name"),
+        (lambda: {}, "holds no tensors by name"),
+        (lambda: {"args": argparse.Namespace(a=1)}, "holds no tensors by name"),
         (
-            lambda: {"w": torch.tensor([1.0, float("nan")])},
-            "values that are not finite, in w",
+            lambda: drawn().state_dict() | {"conv1.norm.bias": torch.full([4], float("nan"))},
+            "values that are not finite, in conv1.norm.bias",
         ),
+        (lambda: {"args": Evil()}, "asks for `(posix|nt).mkdir`, which can run programs"),
         (
-            lambda: {"args": argparse.Namespace(a=1)},
-            "has an object of argparse.Namespace, which only running",
+            lambda: {"state_dict": drawn().state_dict(), "hook": Evil()},
+            "asks for `(posix|nt).mkdir`, which can run programs",
         ),
-        (lambda: {"args": Evil()}, "has an object of "),
     ],
 )
 def test_a_file_of_anything_else_is_refused_and_nothing_in_it_is_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: Callable[[], Any], words: str
 ) -> None:
     monkeypatch.setenv("EVIL", str(tmp_path / "was here"))
-    assert words in rehearsed(weights=saved(tmp_path / "w.pth", content()))
+    assert re.search(words, rehearsed(weights=saved(tmp_path / "w.pth", content())))
     assert not (tmp_path / "was here").exists()
 
 
 @pytest.mark.parametrize("name", ["w.pth", "w.safetensors"])
 @pytest.mark.parametrize(
-    "damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: b"\0" * 1000, lambda b: b[5:]]
+    ("damage", "words"),
+    [
+        (lambda data: data[: len(data) // 2], "is (damaged or )?cut short"),
+        (lambda data: b"", "is an empty file, not a file of weights"),
+        (lambda data: bytes(1000), "is a file of zeros only, not a file of weights"),
+        (lambda data: data[5:], "is not a file of weights, or is damaged"),
+    ],
 )
 def test_a_broken_file_is_refused(
-    tmp_path: Path, name: str, damage: Callable[[bytes], bytes]
+    tmp_path: Path, name: str, damage: Callable[[bytes], bytes], words: str
 ) -> None:
     weights = saved(tmp_path / name, drawn().state_dict())
     (tmp_path / name).write_bytes(damage((tmp_path / name).read_bytes()))
-    assert (
-        "is not a complete file of weights: neither .safetensors nor what torch.save writes"
-        in rehearsed(weights=weights)
-    )
+    assert re.search(words, rehearsed(weights=weights))
 
 
 def test_what_is_inside_of_an_entry_is_reached_by_dots(tmp_path: Path) -> None:
     network = drawn("conv4")
     inside = {
-        "model": {"ema": network.state_dict()},
+        "model": {"best": network.state_dict(), "last": drawn("conv4", seed=4).state_dict()},
         "optimizer": {"state": {0: {"step": torch.ones(1)}}},
     }
     weights = saved(tmp_path / "w.pth", {"checkpoint": inside})
-    message = rehearsed(weights=weights, backbone="conv4", entry="checkpoint.model")
-    assert message.endswith("name one of its entries: checkpoint.model.ema")
-    assert "checkpoint.model.ema" in rehearsed(weights=weights, backbone="conv4")
-    chosen = make_stage(Pretrained, backbone="conv4", weights=weights, entry="checkpoint.model.ema")
+    message = rehearsed(weights=weights, backbone="conv4")
+    assert message.endswith("`entry: checkpoint.model.best`; `entry: checkpoint.model.last`")
+    chosen = make_stage(
+        Pretrained, backbone="conv4", weights=weights, entry="checkpoint.model.best"
+    )
     assert same(run_stage(chosen, tmp_path), network)
 
 
@@ -436,7 +432,7 @@ def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
         "run", written, "--set", "stages.model.backbone.name=resnet8", "--threads", 1, check=2
     ).err
     assert output.startswith(
-        f"{written}:4:62: stages.model.weights: {tmp_path / 'w.pth'} does not fit resnet8\n"
+        f"{written}:4:62: stages.model.weights: {tmp_path / 'w.pth'} does not fit resnet8: "
     )
     (tmp_path / "w.pth").unlink()
     assert f"{written}:4:" in (output := invoke("run", written, check=2).err)
@@ -649,11 +645,10 @@ def test_teachers_are_read_as_their_authors_saved_them(
     images = torch.rand(2, 3, 160, 160)
     with torch.inference_mode():
         torch.testing.assert_close(run_stage(stage, tmp_path).network()(images), theirs(images))
-    if options.get("ignore"):  # loading is still strict, and the message lists what to ignore
-        message = rehearsed(
-            **({"backbone": f"timm:{name}", "weights": weights} | options | {"ignore": []})
-        )
-        assert re.search(r"unexpected: .*\n.*ignore: \[", message, flags=re.DOTALL)
+    plain = make_stage(Pretrained, backbone=f"timm:{name}", weights=weights)
+    with torch.inference_mode():  # without any option too
+        found = run_stage(plain, tmp_path / "plain").network()(images)
+        torch.testing.assert_close(found, theirs(images))
 
 
 @pytest.mark.parametrize("sizes", [{"patch_size": 32}, {"img_size": 224}])

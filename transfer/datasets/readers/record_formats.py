@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 from transfer.datasets.card_schema import Block
 from transfer.datasets.readers.read_errors import read_range
-from transfer.datasets.readers.safe_pickle import UnsafePickle, read_plain_pickle
+from transfer.datasets.readers.safe_pickle import read_plain_pickle
 from transfer.errors import UsageError
 from transfer.utils.lazy_imports import np
+from transfer.utils.pickle_interpreter import UnsafePickle
 
 if TYPE_CHECKING:
     import numpy

@@ -1,0 +1,224 @@
+"""What a checkpoint of torch.save holds: tensors and plain values; nothing else is loaded.
+
+An object of any other class becomes a placeholder with its data. Nothing of the file is imported
+or called, and a file that asks for what can run programs is refused.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import IO, TYPE_CHECKING, Any
+
+from transfer.models.stored_tensor import StoredTensor
+from transfer.utils.lazy_imports import torch
+from transfer.utils.pickle_interpreter import (
+    Name,
+    PickleInterpreter,
+    Placeholder,
+    UnsafePickle,
+    class_name,
+)
+from transfer.utils.pickled_arrays import PickledArray, array_name
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STORAGES = {
+    "DoubleStorage": "float64",
+    "FloatStorage": "float32",
+    "HalfStorage": "float16",
+    "BFloat16Storage": "bfloat16",
+    "LongStorage": "int64",
+    "IntStorage": "int32",
+    "ShortStorage": "int16",
+    "CharStorage": "int8",
+    "ByteStorage": "uint8",
+    "BoolStorage": "bool",
+    "ComplexFloatStorage": "complex64",
+    "ComplexDoubleStorage": "complex128",
+    "UntypedStorage": "uint8",
+}
+# Modules that run programs or code, open files or connections, or end the process. No checkpoint
+# needs them.
+DANGEROUS_MODULES = {
+    *("os", "posix", "nt", "subprocess", "commands", "pty", "sys", "shutil", "socket"),
+    *("importlib", "imp", "runpy", "zipimport", "pkgutil", "ctypes", "_ctypes", "code", "codeop"),
+    *("pdb", "bdb", "timeit", "cProfile", "profile", "trace", "webbrowser", "io", "_io"),
+    *("pickle", "_pickle", "cPickle", "marshal", "urllib", "urllib2", "urllib3", "requests"),
+    *("http", "httplib", "aiohttp", "ftplib", "smtplib", "telnetlib", "pip", "ensurepip"),
+    *("venv", "distutils", "setuptools", "idlelib", "ptyprocess", "pexpect"),
+}
+DANGEROUS_BUILTINS = {
+    *("eval", "exec", "execfile", "compile", "open", "file", "input", "raw_input", "__import__"),
+    *("breakpoint", "globals", "locals", "vars", "apply", "exit", "quit", "help", "delattr"),
+    *("setattr", "memoryview"),
+}
+BUILTINS = ("builtins", "__builtin__")
+# Their objects are plain values, such as paths, dates and options; others are named in a note.
+PLAIN_MODULES = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "numpy", "torch"}
+
+
+class TensorDict(dict[Any, Any]):
+    """An ordered dict of the file, whose further attributes are not needed."""
+
+    def set_state(self, state: Any) -> None:
+        """Ignore attributes, such as the version numbers of torch's modules."""
+
+
+@dataclass(frozen=True, eq=False)
+class Storage:
+    """The bytes behind tensors, read from the file when a tensor is needed."""
+
+    dtype: str
+    count: int  # values
+    read: Callable[[], bytes | bytearray]
+
+
+@dataclass(eq=False)
+class CheckpointObjects:
+    """Decides what stands for the names in a checkpoint, and remembers those it does not know.
+
+    Args:
+        load_storage: returns the storage of a persistent identity.
+        load_nested: returns the object in the bytes of a checkpoint within the checkpoint.
+    """
+
+    load_storage: Callable[[Any], Any]
+    load_nested: Callable[[bytes], Any]
+    foreign: dict[str, None] = field(default_factory=dict[str, None])  # classes not loaded
+
+    def run(self, data: bytes | IO[bytes]) -> Any:
+        """Return what a pickle describes; UnsafePickle where it is damaged or dangerous."""
+        try:
+            return PickleInterpreter(self.find, self.load_storage).run(data)
+        except (UnsafePickle, OSError):
+            raise
+        except Exception as error:  # damaged operations pop from an empty stack, for example
+            raise UnsafePickle(f"not a readable pickle ({type(error).__name__})") from error
+
+    def find(self, text: str) -> Any:
+        """Return what stands for a name of the pickle."""
+        module, _, name = text.partition(" ")
+        refuse_dangerous(module, name)
+        if module.partition(".")[0] == "torch":
+            if name in STORAGES:
+                return Placeholder(f"torch.{name}", state=STORAGES[name])
+            if module == "torch" and isinstance(_dtype(name), str):
+                return Placeholder(f"torch.{name}", state=name)
+        if (array := array_name(text)) is not None:
+            return array
+        if text == "torch.storage _load_from_bytes":
+            return Name(text, self.load_nested)
+        if text in MAKERS:
+            return Name(text, MAKERS[text])
+        if module.partition(".")[0] not in PLAIN_MODULES:
+            self.foreign[class_name(text)] = None
+        return Placeholder(class_name(text))
+
+
+def refuse_dangerous(module: str, name: str) -> None:
+    """Raise UnsafePickle for a name that can run programs."""
+    first = name.partition(".")[0]
+    if module.partition(".")[0] in DANGEROUS_MODULES or (
+        module in BUILTINS and first in DANGEROUS_BUILTINS
+    ):
+        raise UnsafePickle(
+            f"asks for `{class_name(f'{module} {name}')}`, which can run programs: nothing of it "
+            "was run; do not load it elsewhere, and get the weights from another source"
+        )
+
+
+def _dtype(name: str) -> str | None:
+    return name if isinstance(getattr(torch, name, None), torch.dtype) else None
+
+
+def tensor_of(storage: Any, offset: Any, shape: Any, stride: Any, *_: Any) -> Any:
+    """Return the tensor that torch would rebuild from a storage."""
+    if not isinstance(storage, Storage):
+        raise UnsafePickle("a tensor without its values")
+    return _strided(storage, storage.dtype, offset, shape, stride)
+
+
+def typed_tensor_of(
+    storage: Any, offset: Any, shape: Any, stride: Any, _: Any, __: Any, kind: Any, *___: Any
+) -> Any:
+    """Return a tensor of a storage without a type; the arguments are torch's."""
+    if not isinstance(storage, Storage) or not isinstance(kind, Placeholder):
+        raise UnsafePickle("a tensor without its values")
+    return _strided(storage, str(kind.state), offset, shape, stride)
+
+
+def _strided(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any) -> StoredTensor:
+    shape, stride = tuple(shape), tuple(stride)
+    numbers = (offset, *shape, *stride)
+    if len(shape) != len(stride) or any(type(value) is not int or value < 0 for value in numbers):
+        raise UnsafePickle(f"a tensor of shape {shape}")
+    item = getattr(torch, dtype).itemsize
+    held = storage.count * getattr(torch, storage.dtype).itemsize // item
+    last = offset + sum((size - 1) * step for size, step in zip(shape, stride, strict=True))
+    if all(shape) and last >= held:
+        raise UnsafePickle(f"a tensor of shape {shape} in {held} values")
+
+    def read() -> Tensor:
+        data = storage.read()
+        if not all(shape):
+            return torch.empty(shape, dtype=getattr(torch, dtype))
+        values = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))
+        return values.as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)
+
+    return StoredTensor(shape, dtype, read)
+
+
+def array_tensor(array: PickledArray) -> StoredTensor | None:
+    """Return a numpy array of numbers as a tensor; None for another one."""
+    value = array.value
+    if value is None or not isinstance(_dtype(value.dtype.name), str):
+        return None
+    native = value.astype(value.dtype.newbyteorder("="))
+    return StoredTensor(value.shape, value.dtype.name, lambda: torch.from_numpy(native.copy()))
+
+
+def _first(value: Any, *_: Any) -> Any:
+    return value
+
+
+def _from_type(function: Any, _: Any, arguments: Any, *__: Any) -> Any:
+    """Return the plain tensor of a subclass of torch.Tensor."""
+    return function.make(*arguments) if isinstance(function, Name | Placeholder) else None
+
+
+def _instance(kind: Any, *_: Any) -> Any:
+    """Return what stands for an object of a class, without its constructor."""
+    return kind.make()
+
+
+def _mapping(*arguments: Any) -> TensorDict:
+    """Return a dict; the factory of a defaultdict is left out."""
+    (content,) = arguments[-1:] or ((),)
+    return TensorDict(content if isinstance(content, dict | list | tuple) else ())
+
+
+MAKERS: dict[str, Callable[..., Any]] = {
+    "torch._utils _rebuild_tensor": tensor_of,
+    "torch._utils _rebuild_tensor_v2": tensor_of,
+    "torch._utils _rebuild_tensor_v3": typed_tensor_of,
+    "torch._utils _rebuild_parameter": _first,
+    "torch._utils _rebuild_parameter_with_state": _first,
+    "torch.nn.parameter Parameter": _first,
+    "torch.nn.parameter Buffer": _first,
+    "torch._tensor _rebuild_from_type_v2": _from_type,
+    "collections OrderedDict": _mapping,
+    "collections defaultdict": _mapping,
+    "collections Counter": _mapping,
+    **{f"{module} dict": _mapping for module in BUILTINS},
+    **{f"{module} object": lambda *_: None for module in BUILTINS},
+    **{f"{module} _reconstructor": _instance for module in ("copyreg", "copy_reg")},
+    **{f"{module} __newobj__": _instance for module in ("copyreg", "copy_reg")},
+    **{f"{module} list": lambda *items: list(*items) for module in BUILTINS},
+    **{f"{module} set": lambda *items: list(*items) for module in BUILTINS},
+    **{f"{module} frozenset": lambda *items: list(*items) for module in BUILTINS},
+    **{f"{module} tuple": lambda *items: tuple(*items) for module in BUILTINS},
+    "torch Size": lambda *sizes: tuple(*sizes),
+}

@@ -1,0 +1,181 @@
+"""Finds the tensor of a file for each tensor of a network."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from transfer.errors import InvalidOption, did_you_mean
+from transfer.models.stored_tensor import StoredTensor
+from transfer.models.timm_backbone import Timm
+from transfer.models.weight_dialects import dialects, rank
+from transfer.models.weight_faults import mismatch_text, place_options
+from transfer.models.weight_files import WeightFile, read_tensors
+from transfer.models.weight_matching import (
+    Expected,
+    Match,
+    Part,
+    best_match,
+    compare,
+    in_order,
+    matches,
+    without_ignored,
+)
+from transfer.models.weight_notes import match_notes, objects_note, order_note
+from transfer.models.weight_parts import file_parts
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from transfer.models.network import Network
+
+
+@dataclass(frozen=True)
+class WeightOptions:
+    """Which tensors of a file are taken, and how they find their places.
+
+    Args:
+        entry: the part of the file that has them; None: what fits is looked for.
+        prefix: what their names begin with; it is removed, and other names are left out.
+        rename: patterns as of `re.sub` and their replacements, applied in this order.
+        match: by name, or by their order in file and network.
+        ignore: names to leave out, with wildcards.
+    """
+
+    entry: str | None = None
+    prefix: str = ""
+    rename: tuple[tuple[str, str], ...] = ()
+    match: Literal["name", "order"] = "name"
+    ignore: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """Our name -> tensor of the file, of all tensors but counters of batches."""
+
+    tensors: dict[str, StoredTensor]
+    notes: list[str]
+    conversion: Match | None = None  # timm's function makes the tensors of this one
+
+    def read(self, network: Network, path: Path) -> dict[str, Tensor]:
+        """Read the values; ValueError where they are damaged or not finite.
+
+        Args:
+            network: the network that they are for.
+            path: the file.
+        """
+        match = self.conversion
+        if match is None:
+            return read_tensors(self.tensors, path)
+        assert isinstance(network.spec, Timm)
+        renamed = network.spec.renamed(read_tensors(match.inside(), path), network)
+        return {ours: renamed[name] for ours, name in match.names.items() if name in renamed}
+
+
+def assign(network: Network, file: WeightFile, options: WeightOptions) -> Assignment:
+    """Find the tensors of a network in a file.
+
+    Args:
+        network: the network; its weights may be on the meta device.
+        file: the names and shapes in the file.
+        options: which tensors are taken.
+
+    Raises:
+        InvalidOption: an option does not fit the file.
+        ValueError: the file does not fit the network.
+    """
+    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
+    expected = Expected(shapes, dialects(network.spec, shapes))
+    parts = file_parts(file, options.entry, options.prefix, options.rename, set(shapes))
+    if options.match == "order":
+        assignment = _by_order(expected, parts, options)
+    else:
+        assignment = _by_name(expected, parts, network, options)
+    notes = [*assignment.notes, *objects_note(file.foreign)]
+    return Assignment(assignment.tensors, notes, assignment.conversion)
+
+
+def _by_name(
+    expected: Expected, parts: list[Part], network: Network, options: WeightOptions
+) -> Assignment:
+    prefixes = not options.prefix
+    compared = [match for part in parts for match in matches(expected, part, prefixes)]
+    best, others = best_match([without_ignored(match, options.ignore) for match in compared])
+    if not best.fits and isinstance(network.spec, Timm):
+        candidates = _conversions(expected, compared, network, network.spec)
+        candidates = [without_ignored(match, options.ignore) for match in candidates]
+        best, others = best_match([best, *candidates])
+    _check_ignored(options.ignore, best)
+    if not best.fits:
+        raise ValueError(mismatch_text(expected, best, network.spec.name))
+    rivals = [match for match in others if rank(match.place) == rank(best.place)]
+    if rivals and best.place:
+        choices = "; ".join(place_options(match) for match in [best, *rivals])
+        raise ValueError(f"holds several networks that fit: choose with {choices}")
+    originals = {name: best.part.tensors.get(best.prefix + name) for name in best.tensors}
+    tensors = {
+        ours: stored
+        for ours, theirs in best.names.items()
+        if (stored := originals.get(theirs)) is not None
+    }
+    notes = match_notes(best, others, len(parts), network.spec, options.entry or "")
+    return Assignment(tensors, notes, best if best.converted else None)
+
+
+def _by_order(expected: Expected, parts: list[Part], options: WeightOptions) -> Assignment:
+    """Take tensors in their order; InvalidOption states the first that differs."""
+    problems = []
+    for part in sorted(parts, key=lambda part: rank(part.entry)):
+        left = part.without(options.ignore)
+        names, difference = in_order(expected, left)
+        if names:
+            tensors = {ours: left.tensors[theirs] for ours, theirs in names.items()}
+            return Assignment(tensors, [order_note(part, names)])
+        place = f"{part.entry}: " if part.entry else ""
+        problems.append((abs(len(left.tensors) - len(expected.shapes)), f"{place}{difference}"))
+    raise InvalidOption(
+        "match",
+        f"cannot be matched by order: {min(problems)[1]}; leave out what the network lacks with "
+        "`ignore`, `prefix` or `entry`",
+    )
+
+
+def _conversions(
+    expected: Expected, compared: list[Match], network: Network, spec: Timm
+) -> list[Match]:
+    """Compare the tensors as timm's own function converts them, of CLIP or DINOv2 for example.
+
+    The function gets tensors without values, and those with values where it needs them.
+    """
+    candidates: list[Match] = []
+    faults: list[ValueError] = []
+    for match in {(id(match.part), match.prefix): match for match in compared}.values():
+        inside = match.inside()
+        for tensors in (
+            lambda inside=inside: {name: item.outline() for name, item in inside.items()},
+            lambda inside=inside: {name: item.read() for name, item in inside.items()},
+        ):
+            try:
+                renamed: dict[str, Any] = spec.renamed(tensors(), network)
+            except ValueError as error:
+                faults.append(error)
+                break
+            if renamed.keys() == inside.keys():
+                continue
+            candidates.append(compare(expected, match.part, match.prefix, "timm", renamed))
+            break
+    if faults and not any(match.fits for match in [*compared, *candidates]):
+        raise faults[0]
+    return candidates
+
+
+def _check_ignored(patterns: tuple[str, ...], match: Match) -> None:
+    """Raise InvalidOption for a pattern that matches no name."""
+    originals = match.part.originals
+    names = [*originals, *originals.values(), *match.tensors, *match.ignored]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for name in names):
+            hint = did_you_mean(pattern, set(names))
+            raise InvalidOption("ignore", f"has no name that `ignore: {pattern}` matches{hint}")
