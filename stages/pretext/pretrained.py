@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from pydantic import field_serializer
 
 from transfer.artifacts import Model
-from transfer.errors import InvalidOption, TransferError
+from transfer.errors import InvalidOption
 from transfer.models import Timm
 from transfer.models.build import build_network, layer_shapes
+from transfer.models.published_weights import check_published, published_module
 from transfer.models.weight_assignment import WeightOptions
 from transfer.models.weight_conversion import torchvision_names
 from transfer.models.weight_loading import check_weights, load_weights
@@ -171,6 +172,10 @@ class Pretrained(Stage):
                 load_weights(self.backbone, self.weights.verified_path(), self._weight_options())
         with blame("size" if self.size else "backbone"):
             layer_shapes(self.backbone, self.preprocessing()[0])
+        if self.weights is None and not self.random_weights:
+            assert isinstance(self.backbone, Timm)  # `validate_plan` refuses others without a file
+            with blame("backbone"):
+                check_published(self.backbone)
 
     def run(self, context: StageContext) -> None:
         if self.weights is not None:
@@ -234,17 +239,8 @@ class Pretrained(Stage):
     def _fetch(self, backbone: Timm) -> Network:
         """Return the network with the weights that timm publishes for it."""
         network = build_network(backbone, 0)
-        try:
-            original = backbone.create(pretrained=True)
-        except ValueError:
-            raise
-        except Exception as error:  # of the network, the hub or the disk
-            raise TransferError(
-                f"timm cannot fetch the weights of {backbone.name} "
-                f"({type(error).__name__}: {error}): download the file and name it with `weights`"
-            ) from error
         names = torchvision_names(backbone, network.state_dict())
-        state = original.state_dict()
+        state = published_module(backbone).state_dict()
         network.load_state_dict({ours: state[name] for ours, name in names.items()}, strict=True)
         return network
 

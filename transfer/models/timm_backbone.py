@@ -8,8 +8,9 @@ their patch.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
 
@@ -70,11 +71,12 @@ class Timm(Backbone):
         features = TimmFeatures(self.create(), self.name)
         return {"features": features, "embedding": TimmEmbedding(features)}
 
-    def create(self, pretrained: bool = False) -> nn.Module:
+    def create(self, file: Path | None = None, pretrained: bool = False) -> nn.Module:
         """Make timm's module without its classifier; ValueError if timm or the name is missing.
 
         Args:
-            pretrained: load the weights that timm publishes under this name, from its hub or cache.
+            file: the file of its published weights; None: where timm finds it.
+            pretrained: load the weights that timm publishes under this name.
         """
         timm, tag = self._timm(), self.tag
         architecture = self.model.partition(".")[0]
@@ -83,11 +85,22 @@ class Timm(Backbone):
         published = [name.partition(".")[2] for name in timm.list_pretrained(f"{architecture}.*")]
         if tag and tag not in published:
             raise unknown(f"set of weights of {architecture}", tag, published)
-        settings = {"pretrained": pretrained, "num_classes": 0}
+        settings: dict[str, Any] = {"num_classes": 0, "pretrained": pretrained}
+        if file:
+            # `custom_load: true` is about the file at timm's other address, not that of the hub.
+            custom = self.published_facts().custom_load == "hf"
+            settings["pretrained_cfg_overlay"] = {"file": str(file), "custom_load": custom}
         try:
             return timm.create_model(self.model, **ANY_SIZE, **settings)
         except TypeError:  # of networks that take every size anyway
             return timm.create_model(self.model, **settings)
+
+    def published_facts(self) -> Any:
+        """Return what timm knows of the weights of this name; ValueError if it has none."""
+        facts = self._timm().get_pretrained_cfg(self.model)
+        if facts is None or not (facts.hf_hub_id or facts.url):
+            raise ValueError(f"timm publishes no weights of {self.name}")
+        return facts
 
     def constructor_call(self) -> str:
         """Return the code that makes the same module with timm alone."""

@@ -50,9 +50,9 @@ def _pairs(match: Match, mapping: dict[str, str]) -> list[str]:
     """Return modules of file and network at the same place whose names differ."""
     pairs: dict[str, str] = {}
     for ours, theirs in mapping.items():
-        sought = match.prefix + match.names[ours]
-        if theirs != sought:
-            pairs.setdefault(theirs.rpartition(".")[0], sought.rpartition(".")[0])
+        name = theirs.removeprefix(match.prefix)
+        if name != match.names[ours]:
+            pairs.setdefault(name.rpartition(".")[0], match.names[ours].rpartition(".")[0])
     lines = [f"{theirs} in the file is at the place of {ours}" for theirs, ours in pairs.items()]
     more = len(lines) - SIDE
     return [*lines[:SIDE], *([f"and {more} more"] if more > 0 else [])]

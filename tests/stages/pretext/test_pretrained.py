@@ -523,27 +523,6 @@ def test_a_network_of_timm_is_a_backbone_like_any_other(timm: Any, tmp_path: Pat
     assert backbone(described.model_dump()) == described
 
 
-def test_weights_that_timm_publishes_are_taken_by_name(
-    timm: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    torch.manual_seed(6)
-    theirs, create = timm.create_model("test_vit", num_classes=1000).eval(), timm.create_model
-    save_file(theirs.state_dict(), tmp_path / "hub.safetensors")
-    hub = {"pretrained_cfg_overlay": {"file": str(tmp_path / "hub.safetensors")}}
-    monkeypatch.setattr(timm, "create_model", lambda name, **flags: create(name, **flags | hub))
-    stage = make_stage(Pretrained, backbone="timm:test_vit.r160_in1k")
-    stage.validate_plan(namespace())
-    stage.validate_build(namespace())
-    network = run_stage(stage, tmp_path).network()
-    theirs.reset_classifier(0)
-    images = torch.rand(2, 3, 160, 160)
-    with torch.inference_mode():
-        torch.testing.assert_close(network(images), theirs(images))
-    (tmp_path / "hub.safetensors").unlink()
-    with pytest.raises(TransferError, match="timm cannot fetch the weights of timm:test_vit"):
-        run_stage(stage, tmp_path)
-
-
 @pytest.mark.parametrize(
     ("name", "words"),
     [
