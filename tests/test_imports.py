@@ -150,6 +150,7 @@ def test_imports_of_third_parties_are_declared() -> None:
         "faiss",
         "filelock",
         "h5py",
+        "huggingface_hub",
         "markupsafe",
         "jinja2",
         "numpy",

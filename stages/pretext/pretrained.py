@@ -5,14 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from pydantic import field_serializer
 
 from transfer.artifacts import Model
-from transfer.errors import InvalidOption
+from transfer.errors import InvalidOption, TransferError
 from transfer.models import Timm
-from transfer.models.build import build_network, layer_shapes
+from transfer.models.build import build_network, layer_shapes, outline_network
 from transfer.models.published_weights import check_published, published_module
 from transfer.models.weight_assignment import WeightOptions
 from transfer.models.weight_conversion import torchvision_names
@@ -163,13 +164,15 @@ class Pretrained(Stage):
         return [[pattern, replacement] for pattern, replacement in rename.items()]
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
-        """Raise InvalidOption where file, network and image size do not fit one another."""
-        self.check_weights()
+        """Raise InvalidOption where file, network and image size do not fit one another.
+
+        Of the file, only names and shapes are read.
+        """
         with blame("backbone"):
-            build_network(self.backbone, 0)
+            outline_network(self.backbone)
         if self.weights is not None:
             with blame("weights"):
-                load_weights(self.backbone, self.weights.verified_path(), self._weight_options())
+                check_weights(self.backbone, Path(self.weights.path), self._weight_options())
         with blame("size" if self.size else "backbone"):
             layer_shapes(self.backbone, self.preprocessing()[0])
         if self.weights is None and not self.random_weights:
@@ -180,7 +183,10 @@ class Pretrained(Stage):
     def run(self, context: StageContext) -> None:
         if self.weights is not None:
             path, options = self.weights.verified_path(), self._weight_options()
-            network, notes = load_weights(self.backbone, path, options)
+            try:
+                network, notes = load_weights(self.backbone, path, options)
+            except ValueError as error:  # of values; `validate_build` has read names and shapes
+                raise TransferError(str(error)) from error
             for note in notes:
                 context.note(note)
         elif self.random_weights:
@@ -217,19 +223,6 @@ class Pretrained(Stage):
             getattr(self, name) != default for name, default in self._file_options().items()
         )
         return self.model_copy(update={"random_weights": True}) if fetched and not invalid else self
-
-    def check_weights(self) -> list[str]:
-        """Return notes on what a file's tensors would be; nothing of its values is read.
-
-        Raises:
-            InvalidOption: file, options and network do not fit one another.
-        """
-        if self.weights is None:
-            return []
-        with blame("weights"):
-            return check_weights(
-                self.backbone, self.weights.verified_path(), self._weight_options()
-            )
 
     def _weight_options(self) -> WeightOptions:
         return WeightOptions(

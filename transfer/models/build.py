@@ -23,11 +23,17 @@ def build_network(spec: Backbone, seed: int) -> Network:
 
 
 def outline_network(spec: Backbone) -> Network:
-    """Build the network on the meta device: its tensors have shapes, but no values or memory."""
+    """Build the network on the meta device: its tensors have shapes, but no values or memory.
+
+    Networks of timm that compute with values while they are built get values.
+    """
     from transfer.models.network import Network  # imports torch
 
-    with torch.device("meta"):
-        return Network(spec.make_layers(), spec=spec)
+    try:
+        with torch.device("meta"):
+            return Network(spec.make_layers(), spec=spec)
+    except (NotImplementedError, RuntimeError):
+        return build_network(spec, 0)
 
 
 @lru_cache(maxsize=64)

@@ -58,7 +58,9 @@ def read_pickles(path: Path) -> tuple[Any, list[str]]:
 def _read_stream(open_stream: Opener) -> tuple[Any, list[str]]:
     waiting: dict[str, tuple[str, list[int]]] = {}  # key -> type, and the place of its bytes
 
-    def load_storage(identity: Any) -> Storage:
+    def load_storage(identity: Any) -> Any:
+        if isinstance(identity, tuple) and identity[:1] in (("module",), (b"module",)):
+            return identity[1]  # a class, followed by its source code
         dtype, key, count = _storage_identity(identity)
         place = waiting.setdefault(key, (dtype, []))[1]
         view = identity[5] if len(identity) > 5 else None

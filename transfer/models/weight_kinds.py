@@ -7,6 +7,7 @@ import zipfile
 from pathlib import Path
 
 from transfer.utils.file_kinds import HEAD, KINDS, file_kind
+from transfer.utils.formatting import plural
 
 AGAIN = "copy or download it again"
 EXPECTED = "weights are .safetensors, or what torch.save writes (.pth, .pt)"
@@ -93,7 +94,7 @@ def _zip_names(path: Path) -> list[str] | None:
 
 def _listing(names: list[str]) -> str:
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return f"{len(names)} files ({', '.join(names[:3])}{more})"
+    return f"{plural(len(names), 'file')} ({', '.join(names[:3])}{more})"
 
 
 def _is_onnx(start: bytes) -> bool:
