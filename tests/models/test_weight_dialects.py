@@ -338,6 +338,14 @@ def test_two_networks_of_equal_rank_are_not_chosen_between(
             "unexpected: layer1.0.se.fc: weight",
         ),
         (
+            lambda state: state.update({"conv1.weight": torch.zeros(4, 3, 3, 3, dtype=torch.int8)}),
+            "values of conv1.weight: int8 in the file, floating-point in the network",
+        ),
+        (
+            lambda state: state.update({"conv1.weight": state["conv1.weight"].to_sparse()}),
+            "not loaded: objects of torch._utils._rebuild_sparse_tensor",
+        ),
+        (
             lambda state: state.update({"conv1.weight": torch.zeros(4, 1, 3, 3)}),
             "shape of conv1.weight: (4, 1, 3, 3) in the file, (4, 3, 3, 3) in the network",
         ),
@@ -437,6 +445,15 @@ def test_names_are_replaced_by_patterns_in_their_order(
     rename = r", rename: {'_block(\d)': '.\1', 'stage(\d)\.': 'layer\1.'}"
     invoke("run", written(pipeline, options=rename), "--threads", 1)
     assert_equal(loaded(tmp_path), resnet())
+
+
+def test_ignored_tensors_that_the_network_needs_are_an_error(
+    pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    torch.save(theirs(), tmp_path / "w.pth")
+    file = written(pipeline, options=", ignore: ['conv1*']")
+    output = invoke("run", file, "--threads", 1, check=2).err
+    assert "`ignore` leaves out 1 tensor that the network needs" in output
 
 
 @pytest.mark.parametrize(

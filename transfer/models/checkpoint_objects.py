@@ -113,7 +113,9 @@ class CheckpointObjects:
             return Name(text, self.load_nested)
         if text in MAKERS:
             return Name(text, MAKERS[text])
-        if module.partition(".")[0] not in PLAIN_MODULES:
+        # torch rebuilds quantized, sparse and distributed tensors, which are not read.
+        special = "_rebuild" in name or "distributed" in module
+        if special or module.partition(".")[0] not in PLAIN_MODULES:
             self.foreign[class_name(text)] = None
         return Placeholder(class_name(text))
 

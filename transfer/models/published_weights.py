@@ -7,15 +7,12 @@ time-out, before it is downloaded.
 from __future__ import annotations
 
 import os
-import socket
-import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
-from urllib.request import getproxies
 
 from transfer.errors import TransferError
 from transfer.models.timm_backbone import Timm
@@ -142,6 +139,8 @@ def _within(seconds: float, look_up: Callable[[], Any], spec: Timm, file: Publis
 
     It runs in a thread, as the resolution of names has no time-out.
     """
+    import threading
+
     results: list[Any] = []
     errors: list[Exception] = []
 
@@ -162,6 +161,9 @@ def _within(seconds: float, look_up: Callable[[], Any], spec: Timm, file: Publis
 
 def _connect(url: str) -> None:
     """Connect with the server of a URL, or with the proxy for it."""
+    import socket
+    from urllib.request import getproxies
+
     proxy = getproxies().get(urlsplit(url).scheme)
     server = urlsplit(proxy or url)
     port = server.port or (80 if server.scheme == "http" else 443)

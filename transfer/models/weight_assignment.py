@@ -86,15 +86,22 @@ def assign(network: Network, file: WeightFile, options: WeightOptions) -> Assign
         InvalidOption: an option does not fit the file.
         ValueError: the file does not fit the network.
     """
-    shapes = {name: tuple(value.shape) for name, value in network.state_dict().items()}
-    expected = Expected(shapes, dialects(network.spec, shapes))
+    state = network.state_dict()
+    shapes = {name: tuple(value.shape) for name, value in state.items()}
+    floating = frozenset(name for name, value in state.items() if value.is_floating_point())
+    expected = Expected(shapes, dialects(network.spec, shapes), floating)
     parts = file_parts(file, options.entry, options.prefix, options.rename, set(shapes))
+    others = objects_note(file.foreign)
     if options.match == "order":
         assignment = _by_order(expected, parts, options)
     else:
-        assignment = _by_name(expected, parts, network, options)
-    notes = [*assignment.notes, *objects_note(file.foreign)]
-    return Assignment(assignment.tensors, notes, assignment.conversion)
+        try:
+            assignment = _by_name(expected, parts, network, options)
+        except InvalidOption:
+            raise
+        except ValueError as error:
+            raise ValueError("\n  ".join([str(error), *others])) from error
+    return Assignment(assignment.tensors, [*assignment.notes, *others], assignment.conversion)
 
 
 def _by_name(

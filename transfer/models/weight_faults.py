@@ -24,7 +24,8 @@ def mismatch_text(expected: Expected, match: Match, name: str) -> str:
         match: the comparison that came closest.
         name: the network's name.
     """
-    mapping, difference = in_order(expected, match.part)
+    needed = [name for name in match.ignored if name in match.names.values()]
+    mapping, difference = ({}, "") if needed else in_order(expected, match.part)
     same = "; same number of tensors, same shapes, same order" if mapping else ""
     place = f" in {place_options(match)}" if match.place else ""
     summary = f"{match.hits} of {plural(expected.count, 'name')} fit{place}{same}"
@@ -35,7 +36,9 @@ def mismatch_text(expected: Expected, match: Match, name: str) -> str:
     else:
         lines = _both_sides(expected, match)
     advice = _advice(match, bool(mapping))
-    if not (match.hits or mapping):
+    if needed:
+        advice = [f"`ignore` leaves out {plural(len(needed), 'tensor')} that the network needs"]
+    elif not (match.hits or mapping):
         advice = [*_other_network(expected, match), f"`match: order` does not fit: {difference}"]
     return "\n  ".join([f"does not fit {name}: {summary}", *lines, *advice])
 
@@ -78,8 +81,13 @@ def _examples(expected: Expected, match: Match) -> list[str]:
     ]
     for ours in match.misshapen:
         theirs = match.names[ours]
-        in_file, in_network = tuple(match.tensors[theirs].shape), expected.shapes[ours]
-        lines.append(f"shape of {theirs}: {in_file} in the file, {in_network} in the network")
+        tensor, shape = match.tensors[theirs], expected.shapes[ours]
+        if tuple(tensor.shape) != shape:
+            in_file = tuple(tensor.shape)
+            lines.append(f"shape of {theirs}: {in_file} in the file, {shape} in the network")
+        else:
+            kind = str(tensor.dtype).removeprefix("torch.")
+            lines.append(f"values of {theirs}: {kind} in the file, floating-point in the network")
     more = len(lines) - EXAMPLES
     return [*lines[:EXAMPLES], *([f"and {more} more"] if more > 0 else [])]
 

@@ -12,16 +12,18 @@ from transfer.models.weight_dialects import HEADS, Names, rank
 
 # Tensors of batch norms that older files lack, and that nothing here reads.
 COUNTER = "num_batches_tracked"
+ANCHORS = 8  # names of a network that are looked for with prefixes
 SUFFIXES = {"weight", "bias", "running_mean", "running_var"}
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Expected:
-    """The tensors of a network: name -> shape, and its names in each dialect."""
+    """The tensors of a network: their shapes, and their names in each dialect."""
 
     shapes: dict[str, Shape]
     dialects: dict[str, Names]
+    floating: frozenset[str]  # tensors of floating-point numbers
 
     @property
     def count(self) -> int:
@@ -167,13 +169,22 @@ def compare(
         misshapen=[
             ours
             for ours, theirs in names.items()
-            if theirs in tensors and tuple(tensors[theirs].shape) != expected.shapes[ours]
+            if theirs in tensors and not agrees(expected, ours, tensors[theirs])
         ],
         missing=[name for name in known_order(names) if name not in tensors],
         unexpected=[name for name in unexpected if not HEADS.search(name)],
         heads=[name for name in unexpected if HEADS.search(name)],
         converted=converted is not None,
         elsewhere=[name for name in part.tensors if not name.startswith(prefix)],
+    )
+
+
+def agrees(expected: Expected, name: str, tensor: Any) -> bool:
+    """Whether a tensor has the shape and the kind of numbers of the network's tensor `name`."""
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    floating = dtype.startswith(("float", "bfloat"))
+    return tuple(tensor.shape) == expected.shapes[name] and (
+        floating or name not in expected.floating
     )
 
 
@@ -244,10 +255,10 @@ def is_ignored(name: str, patterns: list[str]) -> bool:
 
 
 def _prefixes(names: Names, tensors: Mapping[str, Any]) -> list[str]:
-    """Return prefixes under which the first, the middle or the last name is in a file."""
+    """Return prefixes under which one of some names of the network is in a file."""
     sought = known_order(names)
     prefixes = {}
-    for anchor in (sought[0], sought[len(sought) // 2], sought[-1]):
+    for anchor in {*sought[:: max(1, len(sought) // ANCHORS)], sought[-1]}:
         for name in tensors:
             if name.endswith(f".{anchor}"):
                 prefixes[name.removesuffix(anchor)] = None
@@ -266,11 +277,11 @@ def in_order(expected: Expected, part: Part) -> tuple[Names, str]:
     if len(ours) != len(theirs):
         return {}, f"{len(theirs)} tensors in the file, {len(ours)} in the network"
     for number, (own, name) in enumerate(zip(ours, theirs, strict=True), 1):
-        shape = tuple(part.tensors[name].shape)
         kinds = {own.rpartition(".")[2], name.rpartition(".")[2]}
-        if shape != expected.shapes[own] or (len(kinds) == 2 and kinds <= SUFFIXES):
+        tensor = part.tensors[name]
+        if not agrees(expected, own, tensor) or (len(kinds) == 2 and kinds <= SUFFIXES):
             return {}, (
-                f"tensor {number} is {name} {shape} in the file, and {own} "
+                f"tensor {number} is {name} {tuple(tensor.shape)} in the file, and {own} "
                 f"{expected.shapes[own]} in the network"
             )
     return dict(zip(ours, theirs, strict=True)), ""
