@@ -40,7 +40,7 @@ class Pretrained(Stage):
     torchvision's, timm's, those of other code that transfer/models/weight_dialects.py lists, or
     names that timm can convert (CLIP's image tower, DINOv2, ConvNeXt as their authors saved them).
     Every tensor of the network must be in the file. Entry, prefix and wrappers are found without
-    options, and what only a head needs is left out; a note says so. `match: order` and `rename`
+    options, and what features do not need is left out; a note says so. `match: order` and `rename`
     are for other names. Only tensors are loaded: no code in the file is run. The result's key
     depends on the file's bytes, not its path.
     """

@@ -29,6 +29,7 @@ data: {card: drawings, limit: 8}
 stages:
   model: {uses: pretext/pretrained, backbone: BACKBONE, weights: w.pth, size: 32OPTIONS}
 """
+ONE = torch.tensor(1.0)
 HEAD = {"fc.weight": torch.zeros(10, 32), "fc.bias": torch.zeros(10)}
 
 
@@ -79,7 +80,7 @@ def optimizer() -> dict[str, Any]:
 
 # Layout -> the file, and what the run says of it. The sources are named in weight_dialects.py.
 LAYOUTS: dict[str, tuple[Callable[[], Any], str]] = {
-    "torchvision": (theirs, "left out, as only a head needs it: fc.* (2)"),
+    "torchvision": (theirs, "left out, as features do not need it: fc.* (2)"),
     "DistributedDataParallel": (lambda: prefixed("module.", theirs()), ""),
     "torch.compile of it": (lambda: prefixed("_orig_mod.module.", theirs()), ""),
     "DataParallel within": (
@@ -142,7 +143,7 @@ LAYOUTS: dict[str, tuple[Callable[[], Any], str]] = {
                 "module.prototypes.weight": HEAD["fc.bias"],
             }
         ),
-        "left out, as only a head needs it: projection_head.*, prototypes.*",
+        "left out, as features do not need it: projection_head.*, prototypes.*",
     ),
     "Barlow Twins": (
         lambda: {
@@ -195,6 +196,11 @@ LAYOUTS: dict[str, tuple[Callable[[], Any], str]] = {
         "entry `state_dict_ema`",
     ),
     "an average beside the model": (lambda: {"model": other(), "model_ema": theirs()}, "model_ema"),
+    "torch's AveragedModel": (
+        lambda: {"model": other(), "ema": prefixed("module.", theirs()) | {"n_averaged": ONE}},
+        "entry `ema`",
+    ),
+    "a temperature beside the model": (lambda: theirs() | {"logit_scale": ONE}, "logit_scale"),
     "kuangliu's": (
         lambda: {
             "net": {
@@ -282,6 +288,20 @@ def test_the_names_of_open_lth(
     assert (
         "facebookresearch/open_lth" in invoke("run", written(pipeline, CIFAR), "--threads", 1).out
     )
+    assert_equal(loaded(tmp_path), own)
+
+
+def test_the_names_of_relational_reasoning(
+    pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    own = drawn("conv4", 0)
+    names = [name.replace("norm", "bn").replace("conv", "layer", 1) for name in own]
+    names = [name if ".bn" in name else re.sub(r"\.\w+\.", ".conv.", name) for name in names]
+    assert names[:2] == ["layer1.conv.weight", "layer1.bn.weight"]
+    content = {"backbone": dict(zip(names, own.values(), strict=True)), "relation": HEAD}
+    torch.save(content, tmp_path / "w.pth")
+    output = invoke("run", written(pipeline, "conv4"), "--threads", 1).out
+    assert "entry `backbone`, names of mpatacchiola/self-supervised-relational-reasoning" in output
     assert_equal(loaded(tmp_path), own)
 
 

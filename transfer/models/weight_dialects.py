@@ -6,6 +6,8 @@
 | kuangliu/pytorch-cifar, models/resnet.py           | torchvision's, with `shortcut`           |
 | lightly, a Sequential of a ResNet's children       | 0.weight, 1.weight, 4.0.conv1.weight     |
 | facebookresearch/open_lth, models/cifar_resnet.py  | conv, bn, blocks.0.conv1                 |
+| mpatacchiola/self-supervised-relational-reasoning, | torchvision's; of Conv4: layer1.conv,    |
+|   backbones                                        | layer1.bn                                |
 | lukemelas/EfficientNet-PyTorch, model.py, for timm | _conv_stem, _bn0, _blocks.0._expand_conv |
 
 Wrappers put words before or between these names, and files hold several networks; see `WRAPPERS`
@@ -19,6 +21,7 @@ from collections.abc import Iterable
 
 from transfer.models.backbone import Backbone
 from transfer.models.cifar_resnet import CifarResNet
+from transfer.models.conv4 import Conv4
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
 from transfer.models.weight_conversion import residual_name, torchvision_names
@@ -50,6 +53,8 @@ HEADS = re.compile(
     r"|projection_heads?|projections?|projectors?|project|proj_head|predictors?|prediction_heads?"
     r"|contrastive_head|prototypes\d*|queue\w*|mlp|decoder\w*|mask_token|aux\d?|AuxLogits"
     r"|center|criterion|loss\w*)(\.|$)"
+    # Counts that tools add: torch's AveragedModel, thop.
+    r"|^n_averaged$|(^|\.)total_(ops|params)$"
 )
 EFFICIENTNET = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
 SQUEEZE = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
@@ -90,6 +95,10 @@ def dialects(spec: Backbone, names: Iterable[str]) -> dict[str, Names]:
                 ours: _numbered_child(theirs, first) for ours, theirs in residual.items()
             }
         tables["facebookresearch/open_lth"] = _open_lth_names(residual)
+    elif isinstance(spec, Conv4):
+        tables["mpatacchiola/self-supervised-relational-reasoning"] = {
+            name: re.sub(r"^conv(\d)\.(conv|norm)", _relational_name, name) for name in own
+        }
     elif theirs := torchvision_names(spec, own):
         tables["torchvision"] = theirs
     return tables
@@ -134,6 +143,10 @@ def _numbered_child(name: str, first: int) -> str:
     word, _, rest = name.partition(".")
     numbers = {"conv1": 0, "bn1": 1, **{f"layer{i}": first + i - 1 for i in range(1, 5)}}
     return f"{numbers[word]}.{rest}"
+
+
+def _relational_name(match: re.Match[str]) -> str:
+    return f"layer{match[1]}.{'bn' if match[2] == 'norm' else 'conv'}"
 
 
 def _open_lth_names(residual: Names) -> Names:

@@ -63,7 +63,7 @@ class Match:
     misshapen: list[str]  # our names
     missing: list[str]  # names to match
     unexpected: list[str]
-    heads: list[str]  # unexpected, and of no use without a classifier
+    heads: list[str]  # unexpected, and of no use for features
     converted: bool = False  # timm's own function has changed the names
     elsewhere: list[str] = field(default_factory=list[str])  # names outside of the prefix
     ignored: list[str] = field(default_factory=list[str])  # at the user's wish
@@ -172,11 +172,16 @@ def compare(
             if theirs in tensors and not agrees(expected, ours, tensors[theirs])
         ],
         missing=[name for name in known_order(names) if name not in tensors],
-        unexpected=[name for name in unexpected if not HEADS.search(name)],
-        heads=[name for name in unexpected if HEADS.search(name)],
+        unexpected=[name for name in unexpected if not _is_spare(name, tensors[name])],
+        heads=[name for name in unexpected if _is_spare(name, tensors[name])],
         converted=converted is not None,
         elsewhere=[name for name in part.tensors if not name.startswith(prefix)],
     )
+
+
+def _is_spare(name: str, tensor: Any) -> bool:
+    """Whether an unexpected tensor is of no use for features: of a head, or a number by itself."""
+    return bool(HEADS.search(name)) or ("." not in name and not tuple(tensor.shape))
 
 
 def agrees(expected: Expected, name: str, tensor: Any) -> bool:

@@ -39,7 +39,7 @@ def match_notes(
         choices = "; ".join(place_options(other) for other in others[:SHOWN])
         notes.append(f"the file holds other networks that fit; to take another: {choices}")
     if match.heads:
-        notes.append(f"left out, as only a head needs it: {_modules(match.heads)}")
+        notes.append(f"left out, as features do not need it: {_modules(match.heads)}")
     if match.elsewhere:
         rest = [name for name in match.elsewhere if not _belongs(name, others)]
         if rest:
