@@ -13,8 +13,10 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torchvision import models
 
 from tests.conftest import Said
+from transfer.artifacts import Model
 from transfer.models import backbone
 from transfer.models.build import build_network
 from transfer.models.weight_conversion import residual_name
@@ -334,6 +336,35 @@ def test_the_names_of_efficientnet_pytorch(
     output = invoke("run", written(pipeline, f"timm:{name}"), "--threads", 1).out
     assert ("TensorFlow's padding" in output) == (name == "efficientnet_b0")
     assert_equal(loaded(tmp_path), own)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "theirs_name"),
+    [("efficientnet_b0", "efficientnet_b0"), ("mobilenetv2_100", "mobilenet_v2")],
+)
+@pytest.mark.parametrize("options", ["", ", match: order"])
+def test_torchvisions_weights_compute_the_same_in_timms_network(
+    name: str,
+    theirs_name: str,
+    options: str,
+    pipeline: Callable[..., Path],
+    invoke: Callable[..., Said],
+    tmp_path: Path,
+) -> None:
+    pytest.importorskip("timm")
+    torch.manual_seed(0)
+    model: Any = models.get_model(theirs_name, weights=None).eval()
+    for value in model.state_dict().values():
+        if value.ndim == 1:
+            value.uniform_(0.5, 1.5)
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    invoke("run", written(pipeline, f"timm:{name}", options), "--threads", 1)
+    network = Model(next(tmp_path.glob(".transfer/pretext/pretrained/*"))).network()
+    model.classifier = nn.Identity()
+    images = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        torch.testing.assert_close(network(images), model(images))
 
 
 def test_two_networks_of_equal_rank_are_not_chosen_between(

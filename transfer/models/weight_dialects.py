@@ -3,6 +3,7 @@
 | where the names are from                           | what they look like                      |
 |----------------------------------------------------|------------------------------------------|
 | this package; torchvision; timm                    | see `weight_conversion.py`               |
+| torchvision's EfficientNet, MobileNetV2, for timm  | features.1.0.block.0.0                   |
 | kuangliu/pytorch-cifar, models/resnet.py           | torchvision's, with `shortcut`           |
 | lightly, a Sequential of a ResNet's children       | 0.weight, 1.weight, 4.0.conv1.weight     |
 | facebookresearch/open_lth, models/cifar_resnet.py  | conv, bn, blocks.0.conv1                 |
@@ -25,6 +26,7 @@ from transfer.models.conv4 import Conv4
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
 from transfer.models.weight_conversion import residual_name, torchvision_names
+from transfer.utils.lazy_imports import torch
 
 Names = dict[str, str]  # our name -> the name in a file
 
@@ -56,6 +58,11 @@ HEADS = re.compile(
     # Counts that tools add: torch's AveragedModel, thop.
     r"|^n_averaged$|(^|\.)total_(ops|params)$"
 )
+# timm's network -> torchvision's, which computes the same and has its tensors in the same order.
+TORCHVISION_TWINS = {
+    **{f"efficientnet_b{size}": f"efficientnet_b{size}" for size in range(5)},
+    "mobilenetv2_100": "mobilenet_v2",
+}
 EFFICIENTNET = {"conv_stem": "_conv_stem", "bn1": "_bn0", "conv_head": "_conv_head", "bn2": "_bn1"}
 SQUEEZE = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
 EXPANDED = {  # blocks that begin with an expansion
@@ -80,6 +87,8 @@ def dialects(spec: Backbone, names: Iterable[str]) -> dict[str, Names]:
     if isinstance(spec, Timm):
         plain = torchvision_names(spec, own)
         tables = {"timm": plain, "": own}
+        if twin := TORCHVISION_TWINS.get(spec.model.partition(".")[0]):
+            tables["torchvision"] = dict(zip(own, _torchvision_names(twin), strict=False))
         if "efficientnet" in spec.model:
             tables["lukemelas/EfficientNet-PyTorch"] = _efficientnet_names(plain)
         return tables
@@ -136,6 +145,15 @@ def dialect_notes(dialect: str, spec: Backbone) -> list[str]:
         f"these weights are for TensorFlow's padding and batch norm; timm:tf_{spec.model} computes "
         f"as they were trained, {spec.name} does not"
     ]
+
+
+def _torchvision_names(name: str) -> list[str]:
+    """Return the names of a network of torchvision without its classifier, in their order."""
+    import torchvision
+
+    with torch.device("meta"):
+        state = torchvision.models.get_model(name, weights=None).state_dict()
+    return [tensor for tensor in state if not tensor.startswith("classifier.")]
 
 
 def _numbered_child(name: str, first: int) -> str:

@@ -278,7 +278,11 @@ def in_order(expected: Expected, part: Part) -> tuple[Names, str]:
         part: the part of the file; heads are left out.
     """
     ours = [name for name in expected.shapes if not is_counter(name)]
-    theirs = [name for name in part.tensors if not is_counter(name) and not HEADS.search(name)]
+    theirs = [name for name in part.tensors if not is_counter(name)]
+    while len(theirs) > len(ours) and HEADS.search(theirs[-1]):
+        del theirs[-1]  # a classifier; what begins like it may belong to the network
+    if len(theirs) != len(ours):
+        theirs = [name for name in theirs if not HEADS.search(name)]
     if len(ours) != len(theirs):
         return {}, f"{len(theirs)} tensors in the file, {len(ours)} in the network"
     for number, (own, name) in enumerate(zip(ours, theirs, strict=True), 1):
