@@ -425,6 +425,35 @@ def test_any_damage_gives_a_message_or_weights(zipped: bool, tmp_path: Path) -> 
     assert refused > 50
 
 
+def nested_dicts() -> Any:
+    """Return dicts of dicts, which share their values: 60 ** 8 tensors by name."""
+    inner: Any = {"w": torch.zeros(1)}
+    for _ in range(8):
+        inner = {str(number): inner for number in range(60)}
+    return inner
+
+
+def nested_modules() -> nn.Module:
+    module = nn.Module()
+    module.add_module("a", nn.Module())
+    module._modules["a"] = module._modules["b"] = module
+    return module
+
+
+@pytest.mark.parametrize("content", [nested_dicts, nested_modules])
+def test_a_small_file_that_describes_endless_values_is_refused(
+    content: Callable[[], Any], tmp_path: Path
+) -> None:
+    torch.save(content(), tmp_path / "w.pth")
+    with pytest.raises(ValueError, match="has values nested in one another"):
+        read_weight_file(tmp_path / "w.pth")
+
+
+def test_names_that_are_no_texts_are_left_out(tmp_path: Path) -> None:
+    torch.save({("a", 1): torch.zeros(1), 3: conv4()}, tmp_path / "w.pth")
+    assert [name for name, _ in state_dicts(read_weight_file(tmp_path / "w.pth").content)] == ["3"]
+
+
 def test_a_file_of_many_gigabytes_is_checked_by_its_names_and_shapes(tmp_path: Path) -> None:
     state = conv4() | {"optimizer": torch.zeros(1).expand(1 << 40)}
     torch.save({"model": state}, tmp_path / "w.pth")  # a view of a number, of 4 TB

@@ -60,11 +60,12 @@ def read_weight_file(path: Path) -> WeightFile:
         kind = weight_kind(path)
         problem = "" if kind in readers else wrong_kind(path, kind)
         content, foreign = ({}, []) if problem else readers[kind](path)
+        parts = named_parts(content)
     except Exception as error:  # the libraries have types of their own
         raise ValueError(f"{path} {_problem(error)}") from error
     if problem:
         raise ValueError(f"{path} {problem}")
-    return WeightFile(path, named_parts(content), foreign)
+    return WeightFile(path, parts, foreign)
 
 
 def read_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tensor]:

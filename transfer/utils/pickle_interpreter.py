@@ -120,6 +120,8 @@ class PickleInterpreter:
             stack.append(tuple(self._pop(TUPLES[name])))
         elif name in ("TUPLE", "LIST", "FROZENSET"):
             items = self._pop_to_mark()
+            if name == "FROZENSET":
+                _check_keys(items)
             made = {"TUPLE": tuple, "FROZENSET": frozenset}.get(name, list)(items)
             stack.append(made)
         elif name in ("APPEND", "APPENDS"):
@@ -129,11 +131,13 @@ class PickleInterpreter:
             items = self._pop_to_mark()
             if not isinstance(stack[-1], set):
                 raise UnsafePickle("a set is required")
+            _check_keys(items)
             stack[-1].update(items)
         elif name in ("SETITEM", "SETITEMS", "DICT"):
             items = self._pop(2) if name == "SETITEM" else self._pop_to_mark()
             if name == "DICT":
                 stack.append({})
+            _check_keys(items[::2])
             _items(stack[-1]).update(zip(items[::2], items[1::2], strict=True))
         else:
             return False
@@ -189,6 +193,15 @@ class PickleInterpreter:
         while (item := self._stack.pop()) is not MARK:
             items.append(item)
         return items[::-1]
+
+
+def _check_keys(keys: list[Any], depth: int = 3) -> None:
+    """Refuse keys of tuples in tuples: to hash some of a few bytes takes forever."""
+    for key in keys:
+        if isinstance(key, tuple | frozenset):
+            if not depth:
+                raise UnsafePickle("a key of tuples in tuples")
+            _check_keys(list(key), depth - 1)
 
 
 def _call(function: Any, arguments: Any) -> Any:

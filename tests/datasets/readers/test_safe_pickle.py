@@ -81,6 +81,10 @@ PICKLES = {
     ),
     "lists within lists": (NESTED, "a list of anything but numbers and texts"),
     "a list that holds itself": (b"\x80\x02}U\x01a]q\x00h\x00as.", "a list of anything but"),
+    "a key of tuples in tuples": (
+        b"\x80\x02}U\x01a" + b"2\x86" * 60 + b"K\x01s.",
+        "a key of tuples in tuples",
+    ),
     "no dict": (pickle.dumps([1, 2]), "a dict is required"),
     "cut": (python2_pickle({b"data": noise(2, 4).reshape(2, -1)})[:-30], "not a readable pickle"),
     "nothing": (b"", "not a readable pickle"),
