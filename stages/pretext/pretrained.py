@@ -149,14 +149,13 @@ class Pretrained(Stage):
                 f"{self.backbone.name} has no tag, which names the weights: use "
                 f"{self.backbone.name}.TAG ({listing}), or name a file with `weights`",
             )
-        for name, default in self._file_options().items():
-            if getattr(self, name) != default:
-                raise InvalidOption(name, "only applies when `weights` names a file")
+        for name in self._given_file_options():
+            raise InvalidOption(name, "only applies when `weights` names a file")
 
-    def _file_options(self) -> dict[str, Any]:
-        """Return the options of a file of weights with their defaults."""
-        names = ("entry", "prefix", "rename", "match", "ignore")
-        return {name: type(self).model_fields[name].default for name in names}
+    def _given_file_options(self) -> list[str]:
+        """Return the options of a file of weights that differ from their defaults."""
+        fields, names = type(self).model_fields, ("entry", "prefix", "rename", "match", "ignore")
+        return [name for name in names if getattr(self, name) != fields[name].default]
 
     @field_serializer("rename")
     def _ordered(self, rename: dict[str, str]) -> list[list[str]]:
@@ -219,10 +218,8 @@ class Pretrained(Stage):
         A stage whose options are invalid is not changed, so that `validate_plan` reports them.
         """
         fetched = self.weights is None and isinstance(self.backbone, Timm) and self.backbone.tag
-        invalid = any(
-            getattr(self, name) != default for name, default in self._file_options().items()
-        )
-        return self.model_copy(update={"random_weights": True}) if fetched and not invalid else self
+        changed = fetched and not self._given_file_options()
+        return self.model_copy(update={"random_weights": True}) if changed else self
 
     def _weight_options(self) -> WeightOptions:
         return WeightOptions(

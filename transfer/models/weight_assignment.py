@@ -13,10 +13,8 @@ from transfer.models.timm_backbone import Timm
 from transfer.models.weight_dialects import dialects, rank
 from transfer.models.weight_faults import mismatch_text, place_options
 from transfer.models.weight_files import WeightFile, read_tensors
+from transfer.models.weight_match import Expected, Match, Part
 from transfer.models.weight_matching import (
-    Expected,
-    Match,
-    Part,
     best_match,
     compare,
     in_order,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from transfer.models.backbone import Backbone
 from transfer.models.weight_dialects import Names, dialect_notes
 from transfer.models.weight_faults import place_options
-from transfer.models.weight_matching import Match, Part
+from transfer.models.weight_match import Match, Part
 from transfer.utils.formatting import plural
 
 SHOWN = 4

@@ -10,7 +10,7 @@ from transfer.models.stored_tensor import StoredTensor
 from transfer.models.weight_contents import entry_of, state_dicts
 from transfer.models.weight_dialects import unwrapped
 from transfer.models.weight_files import WeightFile
-from transfer.models.weight_matching import Part
+from transfer.models.weight_match import Part
 
 Rename = tuple[tuple[str, str], ...]
 
