@@ -125,25 +125,6 @@ Write = Make = Callable[..., Path]
 Invoke = Callable[..., Said]
 
 
-@pytest.fixture
-def made(pipeline: Write, tmp_path: Path) -> Make:
-    """Write a pipeline file and finish its stages in a store."""
-
-    def make(text: str, name: str = "pipeline.yaml", seeds: str = "[0, 1, 2]", **how: Any) -> Path:
-        file = pipeline(text.replace("SEEDS", seeds), name)
-        finish(Pipeline.load(file, store=tmp_path / "store"), **how)
-        return file
-
-    return make
-
-
-@pytest.fixture
-def compare(invoke: Invoke, tmp_path: Path) -> Invoke:
-    return lambda *words, check=0: invoke(
-        "compare", *words, "--store", tmp_path / "store", check=check
-    )
-
-
 def search(pattern: str, text: str) -> re.Match[str]:
     match = re.search(pattern, text)
     assert match is not None, f"{pattern} is not in {text}"
@@ -248,8 +229,9 @@ def test_a_difference_is_over_the_seeds_that_both_rows_have(
         for name in ("knn[method=rotation,k=3,seed={}]", "knn_untaught[seed={}]")
     )
     assert found["difference"] == pytest.approx((ours - theirs).mean())
-    assert (found["seeds"], found["over"]) == (len(left), "seeds" if len(left) > 1 else "")
-    assert (found["low"] is None) == (len(left) == 1)
+    assert (found["seeds"], found["over"]) == (len(left), "")
+    assert (found["low"], found["high"]) == (None, None)
+    assert found["values"] == pytest.approx((ours - theirs).tolist())
     note = "where two rows have different seeds, a difference is over those they share"
     assert note in section["notes"]
     whole = made(PRETEXTS.replace("limit: 64", "limit: 48"), "whole.yaml")

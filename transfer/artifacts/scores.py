@@ -110,7 +110,7 @@ class Scores(Artifact):
         """
         outcomes = outcomes or {}
         estimates = {name: bootstrap_mean(values) for name, values in outcomes.items()}
-        computed = {name: [span.low, span.high] for name, span in estimates.items()}
+        computed = {name: list(span.interval or ()) for name, span in estimates.items()}
         card = {
             "protocol": protocol,
             "settings": settings,

@@ -9,6 +9,7 @@ from transfer.comparison.table import Row, Section
 
 # Main figures that are of one layer of several, and what they are called.
 LAYER_FIGURES = {"best": "chosen layer", "deepest": "deepest layer"}
+CHANCE_ADJUSTED = ("ami", "ari")  # figures that are zero for chance, and negative below it
 
 
 def percent(value: float) -> str:
@@ -30,7 +31,8 @@ def row_figure(row: Row) -> str:
 
 def row_interval(row: Row) -> list[str]:
     """`[90.8, 93.4]`; empty where the row has no interval."""
-    return [f"[{row.figure.low:.1f}, {row.figure.high:.1f}]"] if row.has_interval else []
+    interval = row.figure.interval
+    return [f"[{interval[0]:.1f}, {interval[1]:.1f}]"] if interval else []
 
 
 def figure_name(figure: str, layers: Iterable[str | None] = ()) -> str:
@@ -44,6 +46,17 @@ def figure_name(figure: str, layers: Iterable[str | None] = ()) -> str:
         return figure
     names = ", ".join(sorted({layer for layer in layers if layer}))
     return LAYER_FIGURES[figure] + (f" ({names})" if names else "")
+
+
+def figure_bounds(figure: str, values: Iterable[float] = ()) -> tuple[float, float]:
+    """The range that an axis of a figure in percent may cover: 0 to 100, or what its values need.
+
+    Args:
+        figure: the name that the scores give it.
+        values: of the figure; a plug-in may measure what is no share of 100.
+    """
+    lowest = -100.0 if figure in CHANCE_ADJUSTED else 0.0
+    return min([lowest, *values]), max([100.0, *values])
 
 
 def row_figure_name(section: Section, row: Row) -> str:

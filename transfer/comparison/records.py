@@ -67,8 +67,8 @@ def _record(section: Section, row: Row) -> Record:
         "figure": section.figure,
         "mean": row.figure.mean,
         "deviation": row.figure.deviation,
-        "low": row.figure.low if row.has_interval else None,
-        "high": row.figure.high if row.has_interval else None,
+        "low": row.figure.low,
+        "high": row.figure.high,
         "n": row.figure.n,
         "seeds": [run.lineage.seed for run in row.runs],
         "values": [run.value for run in row.runs],
@@ -93,6 +93,7 @@ def _difference_record(difference: Difference | None) -> Record | None:
         "high": difference.high,
         "over": difference.over,
         "seeds": difference.seeds,
+        "values": list(difference.values),
         "to": difference.to,
     }
 
@@ -133,6 +134,7 @@ _PLAIN_FIELDS = (
     "high",
     "n",
     "seeds",
+    "values",
 )
 _COST_FIELDS = ("seconds", "images", "stages", "keys", "files")
 _FIELDS: dict[str, Callable[[Record], Any]] = {
@@ -140,7 +142,7 @@ _FIELDS: dict[str, Callable[[Record], Any]] = {
     **{
         f"{reference}_{name}": _field(reference, name)
         for reference in ("random", "supervised")
-        for name in ("difference", "low", "high", "over", "seeds", "to")
+        for name in ("difference", "low", "high", "over", "seeds", "values", "to")
     },
     **{name: _field(name) for name in _COST_FIELDS},
 }

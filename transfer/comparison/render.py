@@ -15,8 +15,9 @@ LISTED_STAGES = 6  # named for each reason
 LEGEND = (
     "pretext: how the teacher was trained. target: the student, or 'itself' for the teacher.",
     "a ± b: mean and standard deviation over n seeds. [low, high]: 95 % interval, of one seed over",
-    "its test images, of a difference over pairs. Differences are in percentage points. time: all",
-    "stages up to the evaluated one. images: those that the network and its pretext trained on.",
+    "its test images, of a difference over pairs. (a, b): both differences of two seeds, too few",
+    "for an interval. Differences are in percentage points. time: all stages up to the evaluated",
+    "one. images: those that the network and its pretext trained on.",
 )
 COMMAND_LINE = "to make "  # begins the lines of the footer that hold a command
 LATEX = {

@@ -58,11 +58,16 @@ def row_difference(row: Row, reference: Row | None, paired: bool) -> Difference 
             return replace(difference, to=reference.label, seeds=len(seeds))
     if not seeds:
         return Difference(row.figure.mean - reference.figure.mean, reference.label)
-    estimate = paired_difference([ours[seed] for seed in seeds], [theirs[seed] for seed in seeds])
-    if len(seeds) == 1:
-        return Difference(estimate.mean, reference.label, 1)
+    pairs = [(ours[seed], theirs[seed]) for seed in seeds]
+    estimate = paired_difference([ours for ours, _ in pairs], [theirs for _, theirs in pairs])
     return Difference(
-        estimate.mean, reference.label, len(seeds), estimate.low, estimate.high, "seeds"
+        estimate.mean,
+        reference.label,
+        len(seeds),
+        estimate.low,
+        estimate.high,
+        over="seeds" if estimate.interval else "",
+        values=tuple(ours - theirs for ours, theirs in pairs),
     )
 
 
@@ -75,11 +80,11 @@ def _difference_over_images(run: FinishedScore, reference: FinishedScore) -> Dif
 
 
 def _row(runs: list[FinishedScore], caches: Mapping[Path, ManifestCache]) -> Row:
-    estimate, has_interval = t_interval([run.value for run in runs]), len(runs) > 1
+    estimate = t_interval([run.value for run in runs])
     interval = runs[0].intervals.get(runs[0].main)
     if len(runs) == 1 and interval:
         low, high = interval
-        estimate, has_interval = replace(estimate, low=low, high=high), True
+        estimate = replace(estimate, low=low, high=high)
     variables = _shared_variables([run.planned.member for run in runs])
     label = runs[0].prefix + runs[0].planned.name
     if variables:
@@ -95,7 +100,6 @@ def _row(runs: list[FinishedScore], caches: Mapping[Path, ManifestCache]) -> Row
         label,
         runs,
         estimate,
-        has_interval,
         variables,
         _mean(seconds),
         _mean(training_seconds),

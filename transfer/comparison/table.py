@@ -14,7 +14,8 @@ from transfer.numerics.confidence_intervals import Estimate
 class Difference:
     """The figure of a row minus that of a reference row, in percentage points.
 
-    Runs are paired by seed or by test image; the 95 % interval is over these pairs.
+    Runs are paired by seed or by test image; the 95 % interval is over these pairs. Fewer than
+    three seeds have none.
     """
 
     mean: float
@@ -23,6 +24,7 @@ class Difference:
     low: float | None = None
     high: float | None = None
     over: str = ""  # "seeds" or "test images"; empty without an interval
+    values: tuple[float, ...] = ()  # of each pair of seeds
 
 
 @dataclass
@@ -31,8 +33,7 @@ class Row:
 
     label: str  # of its scores, without the seed
     runs: list[FinishedScore]
-    figure: Estimate
-    has_interval: bool  # False: `low` and `high` of the figure say nothing
+    figure: Estimate  # the interval is over seeds; of a single seed, over its test images
     variables: dict[str, Any]  # matrix variables that its runs share
     seconds: float | None  # of all stages up to the evaluated one; None: unknown
     training_seconds: float | None  # of the evaluated network alone; 0: not trained

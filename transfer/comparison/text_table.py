@@ -117,6 +117,8 @@ def _difference(difference: Difference | None) -> str:
     if difference is None:
         return MISSING
     text = points(difference.mean)
+    if len(difference.values) == 2:
+        return f"{text} ({', '.join(map(points, difference.values))})"
     if difference.low is None or difference.high is None:
         return text
     return f"{text} [{difference.low:.1f}, {difference.high:.1f}]".replace("-", "−")

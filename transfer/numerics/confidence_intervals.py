@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 RESAMPLES = 2000
 MAX_LEVELS = 16  # distinct outcomes that `bootstrap_mean` counts instead of drawing rows
 LEVEL = 0.95
+MIN_SEEDS = 3  # Student's interval of two is 12.7 deviations over the root of two: it says nothing
 NORMAL = 1.959964  # the two-sided 95 % point
 # Points of Student's t for 1, 2, 3, 4 degrees of freedom. Above, the series of `student_t` has four
 # correct decimals.
@@ -23,13 +24,18 @@ STUDENT = (12.706205, 4.302653, 3.182446, 2.776445)
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean with its 95 % interval."""
+    """A mean with its 95 % interval; `low` and `high` are None where there is none."""
 
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     n: int  # number of values
     deviation: float | None = None  # of single values (n - 1); None for one value and for images
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of the interval; None without one."""
+        return None if self.low is None or self.high is None else (self.low, self.high)
 
 
 def bootstrap_mean(outcomes: numpy.ndarray, seed: int = 0) -> Estimate:
@@ -66,7 +72,7 @@ def bootstrap(
 
 
 def t_interval(values: Sequence[float]) -> Estimate:
-    """Return the mean over seeds with Student's interval, which is empty for a single value.
+    """Return the mean over seeds with Student's interval, which fewer than MIN_SEEDS do not have.
 
     The interval is mean +- t(n - 1) * deviation / sqrt(n). ValueError for no values.
     """
@@ -75,8 +81,10 @@ def t_interval(values: Sequence[float]) -> Estimate:
         raise ValueError("the mean of no values is not defined")
     mean = sum(values) / n
     if n == 1:
-        return Estimate(mean, mean, mean, 1)
+        return Estimate(mean, None, None, 1)
     deviation = math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1))
+    if n < MIN_SEEDS:
+        return Estimate(mean, None, None, n, deviation)
     reach = student_t(n - 1) * deviation / math.sqrt(n)
     return Estimate(mean, mean - reach, mean + reach, n, deviation)
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from transfer.comparison.compare import RANDOM, SUPERVISED
-from transfer.comparison.figures import figure_name, percent
+from transfer.comparison.figures import figure_bounds, figure_name, row_figure
 from transfer.comparison.table import Row, Section
-from transfer.report.svg_axes import round_ticks
+from transfer.numerics.confidence_intervals import MIN_SEEDS
+from transfer.report.svg_axes import YAxis
 from transfer.report.svg_plots import LinePlot, Series
 
 MAX_ROWS = 60  # of a plot of intervals
@@ -24,8 +25,9 @@ class IntervalRow:
     label: str
     text: str
     place: float
-    low: float | None  # None without an interval
-    high: float | None
+    interval: tuple[float, float] | None  # as far as the axis goes
+    beyond: list[tuple[str, float]]  # marks where the interval goes on beyond the axis
+    values: list[float]  # of single seeds that are too few for an interval
     anchor: str
     is_reference: bool  # of random weights or of supervised training
 
@@ -47,33 +49,40 @@ def is_reference(row: Row, uses: str) -> bool:
 def interval_plot(section: Section, titles: list[str]) -> IntervalPlot:
     """The figures of a table with their intervals."""
     rows = section.rows[:MAX_ROWS]
-    lows = [row.figure.low if row.has_interval else row.figure.mean for row in rows]
-    highs = [row.figure.high if row.has_interval else row.figure.mean for row in rows]
-    ticks = round_ticks(min(lows), max(highs), TICKS)
+    values = [value for row in rows for value in (*_seed_values(row), row.figure.mean)]
+    ends = [end for row in rows for end in row.figure.interval or ()]
+    axis = YAxis.over(values + ends, figure_bounds(section.figure, values), TICKS)
 
     def place(value: float) -> float:
-        return round(100 * (value - ticks[0]) / (ticks[-1] - ticks[0]), 2)
+        return round(100 * (value - axis.low) / (axis.high - axis.low), 2)
 
     plotted = []
     for title, row in zip(titles[:MAX_ROWS], rows, strict=True):
-        text = percent(row.figure.mean)
-        if row.figure.deviation:
-            text = f"{row.figure.mean:.1f} ± {percent(row.figure.deviation)}"
-        low = place(row.figure.low) if row.has_interval else None
-        high = place(row.figure.high) if row.has_interval else None
+        interval, beyond = row.figure.interval, []
+        if interval:
+            low, high = axis.clipped(interval)
+            beyond = [("‹", 0.0)] if low > interval[0] else []
+            beyond += [("›", 100.0)] if high < interval[1] else []
+            interval = place(low), place(high)
         plotted.append(
             IntervalRow(
                 title,
-                text,
+                row_figure(row).partition(" [")[0],
                 place(row.figure.mean),
-                low,
-                high,
+                interval,
+                beyond,
+                [place(value) for value in _seed_values(row)],
                 f"made-{row.runs[0].planned.key}",
                 is_reference(row, RANDOM) or is_reference(row, SUPERVISED),
             )
         )
-    labels = [(f"{tick:g} %", place(tick)) for tick in ticks]
+    labels = [(f"{tick:g} %", place(tick)) for tick in axis.ticks]
     return IntervalPlot(plotted, labels, len(section.rows) - len(rows))
+
+
+def _seed_values(row: Row) -> list[float]:
+    """The figures of several seeds that are too few for an interval."""
+    return [run.value for run in row.runs] if 1 < len(row.runs) < MIN_SEEDS else []
 
 
 def time_plot(section: Section) -> Markup:
@@ -91,10 +100,7 @@ def time_plot(section: Section) -> Markup:
                 name,
                 [seconds / 60 for _, seconds in trained],
                 [row.figure.mean for row, _ in trained],
-                [
-                    (row.figure.low, row.figure.high) if row.has_interval else None
-                    for row, _ in trained
-                ],
+                [row.figure.interval for row, _ in trained],
                 group=name,
             )
         )
@@ -106,6 +112,7 @@ def time_plot(section: Section) -> Markup:
         "minutes of training of the evaluated network",
         f"{figure}, %",
         level=("random weights", random[0]) if len(random) == 1 else None,
+        bounds=figure_bounds(section.figure, [row.figure.mean for row in section.rows]),
         log=True,
         dots=True,
     )

@@ -87,7 +87,7 @@ def _probed_layers(row: Row) -> tuple[str, ...]:
 
 
 def _series(row: Row, layers: tuple[str, ...], name: str, offset: float) -> Series:
-    """The mean over seeds with Student's interval; of one seed, the interval over test images.
+    """The mean over seeds with Student's interval, which two do not have; of one, that over images.
 
     Args:
         row: the runs.
@@ -99,7 +99,7 @@ def _series(row: Row, layers: tuple[str, ...], name: str, offset: float) -> Seri
         t_interval([run.figures[layer] for run in row.runs if layer in run.figures])
         for layer in layers
     ]
-    intervals: list[Interval | None] = [(estimate.low, estimate.high) for estimate in estimates]
+    intervals: list[Interval | None] = [estimate.interval for estimate in estimates]
     if len(row.runs) == 1:
         known = row.runs[0].intervals
         intervals = [

@@ -10,9 +10,12 @@ from markupsafe import Markup
 
 WIDTH, HEIGHT = 360, 210  # what a phone shows without shrinking it
 LEFT, RIGHT, TOP, BOTTOM = 46, 10, 10, 36
+BEYOND = 4.0  # px of the mark of an interval that goes beyond the axis
 LETTER = 6.2  # px of a letter of the axes, at most, roughly
 X_TICKS, Y_TICKS = 6, 5
 MAX_LOG_VALUES = 6  # up to which a logarithmic axis has a tick at each value
+Bounds = tuple[float, float]
+UNBOUNDED: Bounds = (-math.inf, math.inf)
 LINE = '<line class="{}" x1="{:.1f}" x2="{:.1f}" y1="{:.1f}" y2="{:.1f}"/>'
 
 
@@ -96,14 +99,26 @@ class YAxis:
     ticks: Sequence[float]
 
     @staticmethod
-    def over(values: Sequence[float]) -> YAxis:
-        """An axis that covers the values, with round ticks."""
-        ticks = round_ticks(min(values, default=0.0), max(values, default=1.0), Y_TICKS)
-        return YAxis(min([ticks[0], *values]), max([ticks[-1], *values]), ticks)
+    def over(values: Sequence[float], bounds: Bounds = UNBOUNDED, count: int = Y_TICKS) -> YAxis:
+        """An axis that covers the values, with round ticks.
+
+        Args:
+            values: of all points, and the ends of their intervals.
+            bounds: which the axis does not exceed, whatever the intervals do.
+            count: of ticks, roughly.
+        """
+        values = [min(max(value, bounds[0]), bounds[1]) for value in values]
+        ticks = round_ticks(min(values, default=0.0), max(values, default=1.0), count)
+        low, high = max(ticks[0], bounds[0]), min(ticks[-1], bounds[1])
+        return YAxis(low, high, [tick for tick in ticks if low <= tick <= high])
 
     def px(self, value: float) -> float:
         """The y coordinate of a value."""
         return TOP + (self.high - value) / (self.high - self.low) * (HEIGHT - TOP - BOTTOM)
+
+    def clipped(self, interval: tuple[float, float]) -> tuple[float, float]:
+        """The part of an interval that the axis covers."""
+        return max(interval[0], self.low), min(interval[1], self.high)
 
     def svg(self) -> Markup:
         """The grid with its labels."""
@@ -150,6 +165,20 @@ def line_svg(css_class: str, x1: float, x2: float, y1: float, y2: float) -> Mark
         y2: where it ends.
     """
     return Markup(LINE).format(css_class, x1, x2, y1, y2)
+
+
+def beyond_svg(css_class: str, x: float, y: float, up: bool) -> Markup:
+    """A mark at the end of the axis: the interval goes on beyond it.
+
+    Args:
+        css_class: of the style sheet.
+        x: of the interval.
+        y: of the end of the axis.
+        up: whether it is the upper end.
+    """
+    tip = y - BEYOND if up else y + BEYOND
+    svg = Markup('<path class="{} beyond" d="M{:.1f} {:.1f}L{:.1f} {:.1f}L{:.1f} {:.1f}"/>')
+    return svg.format(css_class, x - BEYOND, y, x, tip, x + BEYOND, y)
 
 
 def text_svg(text: str, x: float, y: float, anchor: str = "middle") -> Markup:

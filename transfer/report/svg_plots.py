@@ -14,9 +14,11 @@ from transfer.report.svg_axes import (
     LEFT,
     RIGHT,
     TOP,
+    UNBOUNDED,
     WIDTH,
     XAxis,
     YAxis,
+    beyond_svg,
     line_svg,
     number_text,
 )
@@ -62,6 +64,8 @@ class LinePlot:
         names: of the places 0, 1, 2, ... of the x axis.
         log: a logarithmic x axis.
         floor: a value that the y axis includes.
+        bounds: the range of the y axis, however long the intervals are; by default, percents are
+            from 0 to 100 and other values have none.
         steps: lines are stairs.
         dots: points without lines.
         groups: all groups in the order of their colors, where one legend serves several plots;
@@ -75,6 +79,7 @@ class LinePlot:
     names: Sequence[str] = ()
     log: bool = False
     floor: float | None = None
+    bounds: Interval | None = None
     steps: bool = False
     dots: bool = False
     groups: Sequence[str] = ()
@@ -86,7 +91,7 @@ class LinePlot:
             return Markup("")
         xs = [x for line in series for x in line.xs]
         x_axis = XAxis.over(xs, self.log, self.names)
-        y_axis = YAxis.over(self._y_values(series))
+        y_axis = YAxis.over(self._y_values(series), self._bounds())
         groups = list(self.groups or dict.fromkeys(line.color_name for line in series))
         parts = [y_axis.svg(), x_axis.svg(xs)]
         if self.level:
@@ -101,9 +106,17 @@ class LinePlot:
         quiet = [line.color_name for line in series if line.quiet]
         return plot + legend([] if self.groups else groups, self._level_text(), quiet)
 
+    @property
+    def is_percent(self) -> bool:
+        """Whether the values of the y axis are percents."""
+        return self.y_title.endswith(", %")
+
     def value_text(self, value: float) -> str:
         """A value of the y axis."""
-        return f"{value:.1f} %" if self.y_title.endswith(", %") else number_text(value)
+        return f"{value:.1f} %" if self.is_percent else number_text(value)
+
+    def _bounds(self) -> Interval:
+        return self.bounds or ((0.0, 100.0) if self.is_percent else UNBOUNDED)
 
     def _y_values(self, series: Sequence[Series]) -> list[float]:
         """All values that the y axis must cover."""
@@ -138,10 +151,21 @@ class LinePlot:
             parts += [circle.format(css_class, x, y) for x, y in points]
         for (x, _), interval in zip(points, line.intervals, strict=False):
             if interval:
-                low, high = map(y_axis.px, interval)
-                parts.append(line_svg(css_class, x, x, low, high))
+                low, high = y_axis.clipped(interval)
+                parts.append(line_svg(css_class, x, x, y_axis.px(low), y_axis.px(high)))
+                for end, shown in zip(interval, (low, high), strict=True):
+                    if end != shown:
+                        parts.append(beyond_svg(css_class, x, y_axis.px(shown), end > shown))
         group = Markup("<g><title>{}: {}</title>{}</g>")
-        return group.format(line.name, self.value_text(line.ys[-1]), Markup("").join(parts))
+        return group.format(line.name, self._line_text(line, y_axis), Markup("").join(parts))
+
+    def _line_text(self, line: Series, y_axis: YAxis) -> str:
+        """The last value of a line, and whether an interval is cut off."""
+        beyond = any(
+            interval != y_axis.clipped(interval) for interval in line.intervals if interval
+        )
+        text = self.value_text(line.ys[-1])
+        return f"{text}; an interval goes beyond the axis" if beyond else text
 
     def _titles(self) -> Markup:
         x_middle, y_middle = (LEFT + WIDTH - RIGHT) / 2, (TOP + HEIGHT - BOTTOM) / 2

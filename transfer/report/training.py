@@ -30,6 +30,7 @@ from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import torch
 
 MAX_CURVES = 40  # lines of a plot
+BOUNDED = {"nmi": (0.0, 1.0)}  # figures besides accuracies that have bounds
 PREVIEW_IMAGES, PREVIEW_SIDE = 4, 88  # images of a preview, and their px
 
 History = list[dict[str, float]]
@@ -119,6 +120,7 @@ def _curve_plot(
         f"{figure}, %" if is_accuracy(figure) else figure,
         level=None if chance is None else ("chance", scale * chance),
         floor=0.0 if is_accuracy(figure) else None,
+        bounds=BOUNDED.get(figure),
         groups=list(dict.fromkeys(groups)),
     )
     return plot.draw(series)
