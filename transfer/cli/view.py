@@ -13,6 +13,8 @@ from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, print_valu
 from transfer.errors import UsageError
 from transfer.utils.paths import check_output_folder
 
+IN_TERMINAL = "-"  # the plot of `compare --plot` without a picture
+
 
 @click.command("list")
 @click.argument(
@@ -91,7 +93,21 @@ def graph(file: Path, mermaid: bool, as_json: bool, **loading: Any) -> None:
     print_value(value, as_json, views.graph_mermaid if mermaid else views.graph_text)
 
 
-@click.command()
+class _CompareCommand(click.Command):
+    """The command `compare`, whose `--plot` takes the name of a picture or nothing."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Parse; a pipeline file after `--plot` is no picture."""
+        words, end = [], args.index("--") if "--" in args else len(args)
+        for place, word in enumerate(args):
+            following = args[place + 1 : place + 2]
+            is_picture = following and Path(following[0]).suffix.lower() not in (".yaml", ".yml")
+            bare = word == "--plot" and place < end and not is_picture
+            words.append(f"--plot={IN_TERMINAL}" if bare else word)
+        return super().parse_args(ctx, words)
+
+
+@click.command(cls=_CompareCommand)
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
@@ -115,7 +131,13 @@ def graph(file: Path, mermaid: bool, as_json: bool, **loading: Any) -> None:
 @click.option("--csv", "form", flag_value="csv", help="Print CSV, with every digit.")
 @click.option("--markdown", "form", flag_value="markdown", help="Print Markdown.")
 @click.option("--latex", "form", flag_value="latex", help="Print LaTeX.")
-@click.option("--plot", is_flag=True, help="Plot the scores over training time, below the table.")
+@click.option(
+    "--plot",
+    metavar="[PICTURE]",
+    is_flag=False,
+    flag_value=IN_TERMINAL,
+    help="Plot the scores over training time, below the table; or to a .png, .svg or .pdf.",
+)
 @click.option(
     "-o",
     "--output",
@@ -129,7 +151,7 @@ def compare(
     protocols: tuple[str, ...],
     paired: bool,
     form: str | None,
-    plot: bool,
+    plot: str | None,
     output: Path | None,
     **loading: Any,
 ) -> None:
@@ -142,14 +164,21 @@ def compare(
     from transfer.comparison import render
     from transfer.comparison.compare import compare as compare_scores
 
-    if plot and form:
-        raise click.UsageError("--plot adds to a table of text; drop the other format")
+    picture = Path(plot) if plot not in (None, IN_TERMINAL) else None
+    if plot == IN_TERMINAL and form:
+        raise click.UsageError(
+            "--plot adds to a table of text; drop the other format, or name a picture: --plot x.png"
+        )
     if output is not None:
         check_output_folder(output)
+    if picture is not None:
+        from transfer.report.drawing import check_picture
+
+        check_picture(picture)
     pipelines = [Pipeline.load(file, **loading) for file in dict.fromkeys(files)]
     comparison = compare_scores(pipelines, protocols=protocols, stages=stages, paired=paired)
     table = render.FORMATS[form or "text"](comparison)
-    if plot:
+    if plot == IN_TERMINAL:
         from transfer.comparison.terminal_plot import time_plot
 
         table += "\n" + time_plot(comparison)
@@ -158,6 +187,11 @@ def compare(
     else:
         output.write_text(table + "\n", encoding="utf-8")
         click.echo(f"{output} written")
+    if picture is not None:
+        from transfer.report.comparison_picture import comparison_picture
+
+        comparison_picture(comparison).save(picture)
+        click.echo(f"{picture} written", err=output is None)
     if output is not None or form == "csv":  # the table itself has no room for the notes
         for line in render.footer_lines(comparison):
             click.echo(line, err=True)

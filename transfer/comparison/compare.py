@@ -17,7 +17,7 @@ from transfer.comparison.compatibility import (
     check_same_settings,
 )
 from transfer.comparison.figures import selection_note
-from transfer.comparison.lineage import SAME_NETWORK
+from transfer.comparison.lineage import RANDOM, SAME_NETWORK, SUPERVISED
 from transfer.comparison.load_scores import load_scores
 from transfer.comparison.manifest_cache import ManifestCache
 from transfer.comparison.rows import nearest_row, row_difference, rows_of
@@ -26,7 +26,6 @@ from transfer.comparison.score_status import FinishedScore, PendingReason, Pendi
 from transfer.comparison.table import Comparison, OmittedScore, Row, Section
 from transfer.errors import TransferError
 
-RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
 LISTED_CHANGES = 3
 SMOKE_NOTE = "these are smoke runs: they only show that everything works"
 COMMON_SEEDS_NOTE = "where two rows have different seeds, a difference is over those they share"

@@ -17,6 +17,7 @@ from transfer.storage.manifest import key_for
 from transfer.utils.formatting import MISSING
 
 SAME_NETWORK = "itself"
+RANDOM, SUPERVISED = "pretext/random", "pretext/supervised"
 
 
 def score_stages(plan: Plan) -> list[PlannedStage[Any]]:

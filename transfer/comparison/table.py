@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.comparison.lineage import Lineage
+from transfer.comparison.lineage import RANDOM, Lineage
 from transfer.comparison.score_status import FinishedScore
 from transfer.numerics.confidence_intervals import Estimate
 
@@ -72,6 +72,11 @@ class Section:
     def trained_rows(self) -> list[tuple[Row, float]]:
         """The rows whose network was trained, with the seconds that it took."""
         return [(row, row.training_seconds) for row in self.rows if row.training_seconds]
+
+    @property
+    def baselines(self) -> list[Row]:
+        """The rows of networks with random weights, which nothing was taught."""
+        return [row for row in self.rows if row.lineage.is_pretext(RANDOM)]
 
 
 @dataclass(frozen=True)

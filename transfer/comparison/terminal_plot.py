@@ -2,42 +2,22 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass
+import textwrap
 from string import ascii_letters
 
-from transfer.comparison.figures import figure_name, percent
+from transfer.comparison.figures import figure_bounds, figure_name, percent
 from transfer.comparison.table import Comparison, Row, Section
 from transfer.comparison.text_table import row_titles
+from transfer.comparison.time_axis import TimeAxis
 from transfer.utils.formatting import duration
 
-WIDTH, HEIGHT = 64, 14  # characters
-SEVERAL, UNLETTERED, UNTRAINED = "*", ".", "-"  # rows at one place, after z and Z, without time
-LEAST_LOG_SECONDS, LEAST_PERCENT = 0.1, 0.5  # the smallest ranges of the axes
-SECONDS, MINUTES, HOURS, DAYS = (1, 2, 5, 10, 30), (1, 2, 5, 10, 30), (1, 2, 5, 10), (1, 2, 7)
-TICKS = (
-    *SECONDS,
-    *(60 * minutes for minutes in MINUTES),
-    *(3600 * hours for hours in HOURS),
-    *(86400 * days for days in DAYS),
-)
-
-
-@dataclass(frozen=True)
-class Axis:
-    """A linear axis of `length` characters."""
-
-    low: float
-    high: float
-    length: int
-
-    def place(self, value: float) -> int:
-        """The character of a value, from 0."""
-        return round((value - self.low) / (self.high - self.low) * (self.length - 1))
-
-    def value(self, place: int) -> float:
-        """The value at a character."""
-        return self.low + (self.high - self.low) * place / (self.length - 1)
+SCREEN = 80  # columns of a terminal
+WIDTH, HEIGHT = 64, 15  # characters of the plot
+LABELED = 2  # each second line has a number
+LABELS = 10  # columns of the numbers to its left
+SEVERAL, UNLETTERED, UNTIMED = "*", ".", " "  # rows at one place, after z and Z, without time
+BASELINES = "-=~"  # lines at the figures of random weights
+LEAST_PERCENT = 0.5  # the smallest range of the figures
 
 
 def time_plot(comparison: Comparison) -> str:
@@ -51,56 +31,75 @@ def time_plot(comparison: Comparison) -> str:
 
 def _plot(section: Section) -> list[str]:
     trained = section.trained_rows
-    times = _axis([math.log(seconds) for _, seconds in trained], LEAST_LOG_SECONDS, WIDTH)
-    figures = _axis([row.figure.mean for row, _ in trained], LEAST_PERCENT, HEIGHT)
-    letters = [
-        ascii_letters[i] if i < len(ascii_letters) else UNLETTERED for i in range(len(trained))
-    ]
+    times = TimeAxis.over([seconds for _, seconds in trained])
+    marks = _marks(section)
+    low, high = _range(section, [row for row in section.rows if marks[id(row)] != UNTIMED])
+
+    def line_of(value: float) -> int:
+        return round((high - value) / (high - low) * (HEIGHT - 1))
+
     grid = [[" "] * WIDTH for _ in range(HEIGHT)]
-    for letter, (row, seconds) in zip(letters, trained, strict=True):
-        line = grid[HEIGHT - 1 - figures.place(row.figure.mean)]
-        column = times.place(math.log(seconds))
-        line[column] = letter if line[column] == " " else SEVERAL
+    for row in reversed(section.baselines):
+        grid[line_of(row.figure.mean)] = [marks[id(row)]] * WIDTH
+    taken = set()
+    for row, seconds in trained:
+        place = line_of(row.figure.mean), round(times.share(seconds) * (WIDTH - 1))
+        grid[place[0]][place[1]] = SEVERAL if place in taken else marks[id(row)]
+        taken.add(place)
     name = figure_name(section.figure)
-    lines = [f"{name} over the training time of the evaluated network ({section.protocol})"]
+    title = f"{name} over the training time of the evaluated network ({section.protocol})"
+    lines = textwrap.wrap(title, SCREEN, subsequent_indent="  ")
     for number, line in enumerate(grid):
-        value = percent(figures.value(HEIGHT - 1 - number))
-        lines.append(f"{value:>8} |" + "".join(line).rstrip())
-    lines += [" " * 9 + "+" + "-" * WIDTH, " " * 10 + _tick_line(times)]
-    return lines + _legend(section, letters)
+        value = high - (high - low) * number / (HEIGHT - 1)
+        label = percent(value) if number % LABELED == 0 else ""
+        lines.append(f"{label:>{LABELS - 2}} |" + "".join(line).rstrip())
+    lines += [" " * (LABELS - 1) + "+" + "-" * WIDTH, " " * LABELS + _tick_line(times)]
+    return lines + _legend(section, marks)
 
 
-def _legend(section: Section, letters: list[str]) -> list[str]:
-    """A line for each row: its letter, figure, training time and title."""
+def _marks(section: Section) -> dict[int, str]:
+    """The character of each row by its identity."""
+    marks = {id(row): UNTIMED for row in section.rows}
+    for i, (row, _) in enumerate(section.trained_rows):
+        marks[id(row)] = ascii_letters[i] if i < len(ascii_letters) else UNLETTERED
+    for i, row in enumerate(section.baselines):
+        marks[id(row)] = BASELINES[i % len(BASELINES)]
+    return marks
+
+
+def _range(section: Section, rows: list[Row]) -> tuple[float, float]:
+    """The ends of the figures' axis: at least LEAST_PERCENT apart, within the figure's bounds."""
+    figures = [row.figure.mean for row in rows]
+    low, high = min(figures), max(figures)
+    if high - low < LEAST_PERCENT:
+        low, high = (low + high - LEAST_PERCENT) / 2, (low + high + LEAST_PERCENT) / 2
+    lowest, highest = figure_bounds(section.figure, figures)
+    return max(low, lowest), min(high, highest)
+
+
+def _legend(section: Section, marks: dict[int, str]) -> list[str]:
+    """A line for each row: its character, figure, training time and title."""
     titles = {id(row): text for row, text in zip(section.rows, row_titles(section), strict=True)}
-    trained = section.trained_rows
-    width = max(len(duration(seconds)) for _, seconds in trained)
-
-    def line(letter: str, row: Row, time: str) -> str:
-        return f"  {letter}  {percent(row.figure.mean):>7}  {time:>{width}}  {titles[id(row)]}"
-
-    lines = [
-        line(letter, row, duration(seconds))
-        for letter, (row, seconds) in zip(letters, trained, strict=True)
-    ]
-    return lines + [line(UNTRAINED, row, "") for row in section.rows if not row.training_seconds]
-
-
-def _axis(values: list[float], least: float, length: int) -> Axis:
-    """An axis over the values, at least `least` long."""
-    low, high = min(values), max(values)
-    if high - low < least:
-        low, high = (low + high - least) / 2, (low + high + least) / 2
-    return Axis(low, high, length)
+    times = {id(row): duration(seconds) for row, seconds in section.trained_rows}
+    width = max(map(len, times.values()))
+    trained = [row for row, _ in section.trained_rows]
+    lines = []
+    for row in [*trained, *(row for row in section.rows if id(row) not in times)]:
+        title = titles[id(row)] + (" (baseline)" if row in section.baselines else "")
+        time = f"{times.get(id(row), ''):>{width}}"
+        head = f"  {marks[id(row)]}  {percent(row.figure.mean):>7}  {time}  "
+        indent = " " * len(head)
+        lines += textwrap.wrap(head + title, SCREEN, subsequent_indent=indent) or [head.rstrip()]
+    return lines
 
 
-def _tick_line(times: Axis) -> str:
+def _tick_line(times: TimeAxis) -> str:
     """The labels below the axis; those that would overlap the one before are left out."""
-    line = [" "] * (WIDTH + 8)
+    line = [" "] * (SCREEN - LABELS)
     free = 0
-    for tick in TICKS:
-        place, label = times.place(math.log(tick)), duration(tick).replace(".0", "")
-        if free <= place < WIDTH:
+    for share, label in times.ticks():
+        place = min(round(share * (WIDTH - 1)), len(line) - len(label))
+        if free <= place:
             line[place : place + len(label)] = label
             free = place + len(label) + 2
     return "".join(line).rstrip()

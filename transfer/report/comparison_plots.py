@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from transfer.comparison.compare import RANDOM, SUPERVISED
 from transfer.comparison.figures import figure_bounds, figure_name, row_figure
+from transfer.comparison.lineage import RANDOM, SUPERVISED
 from transfer.comparison.table import Row, Section
 from transfer.numerics.confidence_intervals import MIN_SEEDS
 from transfer.report.svg_axes import YAxis

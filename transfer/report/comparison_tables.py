@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from transfer.artifacts import Scores
-from transfer.comparison.compare import RANDOM, SUPERVISED, compare
+from transfer.comparison.compare import compare
 from transfer.comparison.figures import (
     figure_name,
     percent,
@@ -15,6 +15,7 @@ from transfer.comparison.figures import (
     row_figure_name,
     row_interval,
 )
+from transfer.comparison.lineage import RANDOM, SUPERVISED
 from transfer.comparison.table import Comparison, Row, Section
 from transfer.comparison.text_table import TextTable, row_titles, section_title, text_table
 from transfer.errors import TransferError, UsageError
