@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
 from transfer.artifacts import KINDS, Artifact
 from transfer.datasets.cards import card_files
@@ -14,7 +15,9 @@ from transfer.datasets.packed.pack_stage import Pack
 from transfer.errors import TransferError, UsageError
 from transfer.execution.execute import execute
 from transfer.execution.options import RunOptions
+from transfer.execution.results import STATUS_TITLES, Results, RunPlan, status_cells
 from transfer.execution.run import Run
+from transfer.execution.signal_handlers import signal_handlers_kept
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
 from transfer.pipeline.loader import load_plan
 from transfer.pipeline.plan import Plan
@@ -22,7 +25,23 @@ from transfer.stage.base import PlannedStage
 from transfer.stage.file_option import option_files
 from transfer.storage.manifest import MANIFEST
 from transfer.storage.store import Store
+from transfer.utils.argument_checks import (
+    check_choice,
+    check_count,
+    check_flags,
+    check_number,
+    check_text,
+    names_argument,
+    path_argument,
+)
 from transfer.utils.paths import default_store
+from transfer.utils.repr_tables import ReprTable
+from transfer.utils.runtime import Runtime
+
+if TYPE_CHECKING:
+    from transfer.comparison.score_comparison import ScoreComparison
+
+Precision: TypeAlias = Literal["auto", "float32", "bfloat16"]
 
 
 class Pipeline:
@@ -50,11 +69,11 @@ class Pipeline:
 
     @staticmethod
     def load(
-        path: str | Path,
+        path: str | os.PathLike[str],
         *,
         sets: Sequence[str] = (),
         smoke: bool = False,
-        store: str | Path | None = None,
+        store: str | os.PathLike[str] | None = None,
         stages: Sequence[str] = (),
     ) -> Pipeline:
         """Read and check a pipeline file.
@@ -66,8 +85,12 @@ class Pipeline:
             store: the folder of the results; by default `.transfer/` beside the pipelines' folder.
             stages: plan only these and their dependencies; other images may be missing.
         """
-        path = Path(path)
-        root = Path(store).expanduser().resolve() if store else default_store(path)
+        path, stages = path_argument("path", path), names_argument("stages", stages, "clusters")
+        sets = names_argument("sets", sets, "stages.clusters.k=100")
+        check_flags(smoke=smoke)
+        if store is not None:
+            store = path_argument("store", store)
+        root = store.expanduser().resolve() if store is not None else default_store(path)
         if root.exists() and not root.is_dir():
             raise UsageError(
                 f"{root}: the store is a file; name a folder with --store or TRANSFER_STORE"
@@ -120,20 +143,136 @@ class Pipeline:
             raise TransferError(f"{name} is not made yet; make it: {command}")
         return artifact
 
-    def run(self, *stages: str, **options: Any) -> dict[str, Artifact]:
+    @overload
+    def run(
+        self,
+        *stages: str,
+        dry_run: Literal[True],
+        only: bool = False,
+        from_: bool = False,
+        force: bool = False,
+        restart: bool = False,
+    ) -> RunPlan: ...
+
+    @overload
+    def run(
+        self,
+        *stages: str,
+        dry_run: Literal[False] = False,
+        only: bool = False,
+        from_: bool = False,
+        force: bool = False,
+        restart: bool = False,
+        keep_going: bool = False,
+        jobs: int = 1,
+        wait: bool = True,
+        quiet: bool = False,
+        device: str = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        compile: bool = False,
+        save_every: float = 30.0,
+    ) -> Results: ...
+
+    def run(
+        self,
+        *stages: str,
+        dry_run: bool = False,
+        only: bool = False,
+        from_: bool = False,
+        force: bool = False,
+        restart: bool = False,
+        keep_going: bool = False,
+        jobs: int = 1,
+        wait: bool = True,
+        quiet: bool = False,
+        device: str = "auto",
+        precision: Precision = "auto",
+        threads: int | None = None,
+        compile: bool = False,
+        save_every: float = 30.0,
+    ) -> Results | RunPlan:
         """Run what is not cached; return the artifact of each selected stage by its label.
+
+        Each argument is an option of `transfer run`. A failure raises TransferError; UsageError
+        means that nothing was started.
 
         Args:
             stages: the stages to run, with their dependencies; all by default.
-            options: fields of `RunOptions`, such as `force=True` or `jobs=2`.
+            dry_run: start nothing, and return what would run and why: a RunPlan.
+            only: run the named stages alone; what they read must exist.
+            from_: run the named stages and all that depend on them (`--from`).
+            force: run cached stages again: the named ones, or all.
+            restart: discard checkpoints; interrupted stages start from the beginning.
+            keep_going: after a failure, run the stages that do not depend on it.
+            jobs: run up to so many stages at once.
+            wait: wait for stages that another run holds; False raises LockHeld (`--no-wait`).
+            quiet: show no progress.
+            device: auto, cpu, cuda, cuda:1, ...
+            precision: auto, float32 or bfloat16; auto takes bfloat16 where it is faster.
+            threads: CPU threads; all cores by default.
+            compile: compile the networks with torch.compile.
+            save_every: seconds between checkpoints.
         """
-        run_options = RunOptions(stages=stages, **options)
-        self.execute(run_options)
-        artifacts = {
-            planned.label: self._artifact(planned)
-            for planned in run_options.selected_stages(self.plan)
-        }
-        return {label: artifact for label, artifact in artifacts.items() if artifact is not None}
+        check_flags(dry_run=dry_run, only=only, from_=from_, force=force, restart=restart)
+        check_flags(keep_going=keep_going, wait=wait, quiet=quiet, compile=compile)
+        check_count("jobs", jobs)
+        check_text("device", device, "cuda:0")
+        check_choice("precision", precision, get_args(Precision))
+        check_number("save_every", save_every)
+        if threads is not None:
+            check_count("threads", threads)
+        options = RunOptions(
+            stages=names_argument("stages", stages, "clusters"),
+            only=only,
+            from_here=from_,
+            force=force,
+            keep_going=keep_going,
+            restart=restart,
+            wait=wait,
+            quiet=quiet,
+            jobs=jobs,
+            runtime=Runtime(device, precision, threads, compile, save_every),
+        )
+        selected = options.selected_stages(self.plan)
+        if dry_run:
+            statuses = self.statuses(options.forced_stages(self.plan))
+            kept = [status for status in statuses if status.planned in selected]
+            return RunPlan(self.plan.name, kept)
+        with signal_handlers_kept():
+            self.execute(options)
+        artifacts = {planned.label: self._artifact(planned) for planned in selected}
+        return Results({label: made for label, made in artifacts.items() if made is not None})
+
+    def compare(
+        self,
+        *,
+        stages: Sequence[str] = (),
+        protocols: Sequence[str] = (),
+        paired: bool = False,
+    ) -> ScoreComparison:
+        """Compare the finished scores; `transfer.compare` takes several files.
+
+        Args:
+            stages: compare only these evaluation stages.
+            protocols: compare only these protocols.
+            paired: where there is one seed, pair test images for intervals of differences.
+        """
+        from transfer.comparison.score_comparison import compare_scores
+
+        return compare_scores([self], stages, protocols, paired)
+
+    def __repr__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> ReprTable:
+        rows = [status_cells(status) for status in self.statuses()]
+        smoke = "smoke run of " if self.plan.smoke else ""
+        caption = f"{smoke}{self.plan.name} ({self.plan.file}), results in {self.store.root}"
+        return ReprTable(caption, STATUS_TITLES, rows)
 
     def execute(self, options: RunOptions) -> None:
         """Run what `options` select."""

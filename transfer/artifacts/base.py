@@ -7,6 +7,9 @@ from pathlib import Path
 from typing import Any, ClassVar, TypeVar
 
 from transfer.errors import CorruptArtifact
+from transfer.storage.manifest import MANIFEST, Manifest
+from transfer.utils.formatting import named_figure_text
+from transfer.utils.repr_tables import ReprTable
 
 T = TypeVar("T")
 
@@ -19,8 +22,29 @@ class Artifact:
     def __init__(self, folder: Path | str):
         self.folder = Path(folder)
 
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The figures in its manifest, such as counts; empty for a folder outside of a store."""
+        return Manifest.read(self.folder).figures if (self.folder / MANIFEST).is_file() else {}
+
+    def shown_figures(self) -> dict[str, Any]:
+        """Name -> figure as a table shows it."""
+        return self.figures
+
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({str(self.folder)!r})"
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> ReprTable:
+        try:
+            figures, note = self.shown_figures(), ""
+        except CorruptArtifact as error:
+            figures, note = {}, str(error)
+        rows = [(name, named_figure_text(name, value)) for name, value in figures.items()]
+        caption = f"{type(self).__name__}({str(self.folder)!r})"
+        return ReprTable(caption, ("figure", "value"), rows, note)
 
 
 class JsonCard:

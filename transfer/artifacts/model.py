@@ -83,6 +83,12 @@ class Model(Artifact):
         path = self.folder / "history.json"
         return read_json(path) if path.exists() else []
 
+    def shown_figures(self) -> dict[str, Any]:
+        """The network with its images and its default layer, and the figures of its training."""
+        card = self.card
+        facts = {"network": card.backbone.get("name", ""), "images": f"{card.size} px"}
+        return {**facts, "layer": card.default_layer, **self.figures}
+
     @cached_property
     def backbone(self) -> Backbone:
         """The description of the network: its options and layers, without weights."""

@@ -69,6 +69,15 @@ class Scores(Artifact):
         """Figure -> value in percent."""
         return self.card.figures
 
+    def shown_figures(self) -> dict[str, str]:
+        """Figure -> `92.1 % [90.8, 93.4]`, the main one first; the interval is over images."""
+        card, texts = self.card, {}
+        for name in sorted(card.figures, key=lambda name: name != card.main):
+            ends = card.intervals.get(name)
+            span = f" [{ends[0]:.1f}, {ends[1]:.1f}]" if ends else ""
+            texts[name] = f"{card.figures[name]:.1f} %{span}"
+        return texts
+
     def outcomes(self, figure: str) -> numpy.ndarray | None:
         """Return (N,) values of the test images, sorted by id; None if the figure is not a mean."""
         table = TableReader(self.folder / "scores.h5")

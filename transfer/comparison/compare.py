@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from transfer.api import Pipeline
 from transfer.comparison.columns import distinguishing_columns
 from transfer.comparison.compatibility import (
     check_current_format,
@@ -25,6 +24,7 @@ from transfer.comparison.score_selection import run_command, scores_in, select_s
 from transfer.comparison.score_status import FinishedScore, PendingReason, PendingScore
 from transfer.comparison.table import Comparison, OmittedScore, Row, Section
 from transfer.errors import TransferError
+from transfer.execution.open_pipeline import OpenPipeline
 
 LISTED_CHANGES = 3
 SMOKE_NOTE = "these are smoke runs: they only show that everything works"
@@ -36,7 +36,7 @@ UNPAIRED_NOTE = (
 
 
 def compare(
-    pipelines: Sequence[Pipeline],
+    pipelines: Sequence[OpenPipeline],
     *,
     protocols: Sequence[str] = (),
     stages: Sequence[str] = (),

@@ -6,18 +6,18 @@ from collections.abc import Sequence
 from itertools import combinations
 from typing import Any
 
-from transfer.api import Pipeline
 from transfer.comparison.load_scores import Score
 from transfer.comparison.score_selection import run_command, scores_in
 from transfer.comparison.score_status import FinishedScore, PendingReason, PendingScore
 from transfer.errors import TransferError, UsageError
+from transfer.execution.open_pipeline import OpenPipeline
 
 LISTED_DIFFERENCES = 3
 MAX_VALUE_LENGTH = 60  # characters of a value in a message
 ADVICE = "Evaluate both in the same way, or select scores with --stage NAME or --protocol NAME."
 
 
-def check_same_settings(pipelines: Sequence[Pipeline], scores: list[Score]) -> None:
+def check_same_settings(pipelines: Sequence[OpenPipeline], scores: list[Score]) -> None:
     """Raise UsageError for two scores of two files that used one method with different settings.
 
     Within a file, other settings are another table. Between files it is unknown which scores the

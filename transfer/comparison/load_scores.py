@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
-from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.artifacts.scores import ScoreCard
 from transfer.comparison.lineage import score_stages
@@ -20,13 +19,14 @@ from transfer.comparison.score_status import (
     PlannedScore,
 )
 from transfer.errors import CorruptArtifact, UsageError
+from transfer.execution.open_pipeline import OpenPipeline
 from transfer.execution.rerun_reasons import RerunCause, explain_rerun
 from transfer.storage.manifest import Manifest
 
 Score: TypeAlias = FinishedScore | PendingScore
 
 
-def load_scores(pipelines: Sequence[Pipeline]) -> tuple[list[Score], dict[Path, ManifestCache]]:
+def load_scores(pipelines: Sequence[OpenPipeline]) -> tuple[list[Score], dict[Path, ManifestCache]]:
     """Load the scores of all evaluation stages.
 
     Returns the scores, and the manifests of each store by the store's folder. UsageError for a file

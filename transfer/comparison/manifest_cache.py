@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from transfer.api import Pipeline
 from transfer.comparison.lineage import Lineage
+from transfer.execution.open_pipeline import OpenPipeline
 from transfer.execution.status import find_manifest
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
@@ -15,7 +15,7 @@ from transfer.storage.manifest import Manifest
 class ManifestCache:
     """A store whose manifests are read once."""
 
-    def __init__(self, pipeline: Pipeline):
+    def __init__(self, pipeline: OpenPipeline):
         self.store = pipeline.store
         self._manifests: dict[str, Manifest | None] = {}
         self._last_runs: dict[str, dict[str, Any]] = {}

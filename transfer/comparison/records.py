@@ -19,17 +19,30 @@ def to_csv(comparison: Comparison) -> str:
 
     A variable with the name of a column becomes `matrix.NAME`.
     """
-    records = [_record(section, row) for section in comparison.sections for row in section.rows]
-    fixed = [name for name in _FIELDS if name != "variables"]
-    variables = list(dict.fromkeys(name for record in records for name in record["variables"]))
+    records = flat_records(comparison)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
-    writer.writerow([*fixed, *(f"matrix.{name}" if name in fixed else name for name in variables)])
-    for record in records:
-        cells = [_FIELDS[name](record) for name in fixed]
-        cells += [record["variables"].get(name) for name in variables]
-        writer.writerow([_csv_cell(cell) for cell in cells])
+    writer.writerow(dict.fromkeys(name for record in records for name in record))
+    writer.writerows([map(_csv_cell, record.values()) for record in records])
     return file.getvalue().removesuffix("\n")
+
+
+def row_records(comparison: Comparison) -> list[Record]:
+    """The rows of all sections as `to_json` writes them."""
+    return [_record(section, row) for section in comparison.sections for row in section.rows]
+
+
+def flat_records(comparison: Comparison) -> list[Record]:
+    """The rows of all sections with equal columns: those of `to_csv`."""
+    records = row_records(comparison)
+    fixed = [name for name in _FIELDS if name != "variables"]
+    variables = dict.fromkeys(name for record in records for name in record["variables"])
+    columns = {f"matrix.{name}" if name in fixed else name: name for name in variables}
+    return [
+        {name: _FIELDS[name](record) for name in fixed}
+        | {column: record["variables"].get(name) for column, name in columns.items()}
+        for record in records
+    ]
 
 
 def to_json(comparison: Comparison) -> str:
@@ -105,17 +118,19 @@ def _omitted_record(score: OmittedScore) -> Record:
 def _csv_cell(value: Any) -> str | int | float:
     if value is None:
         return ""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
     return value if isinstance(value, (str, int, float)) else inline_yaml(value)
 
 
 def _field(*path: str) -> Callable[[Record], Any]:
-    """Read a nested value of a record; lists are joined with spaces."""
+    """Read a nested value of a record."""
 
     def read(record: Record) -> Any:
         value: Any = record
         for name in path:
             value = None if value is None else value[name]
-        return " ".join(map(str, value)) if isinstance(value, list) else value
+        return value
 
     return read
 

@@ -6,21 +6,21 @@ import shlex
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
-from transfer.api import Pipeline
 from transfer.comparison.load_scores import Score
 from transfer.comparison.score_status import PlannedScore
 from transfer.errors import UsageError, did_you_mean
+from transfer.execution.open_pipeline import OpenPipeline
 
 LISTED_STAGES = 3  # above that, a command names stages without their members
 ScoreT = TypeVar("ScoreT", bound=PlannedScore)
 
 
-def scores_in(pipeline: Pipeline, scores: Iterable[ScoreT]) -> list[ScoreT]:
+def scores_in(pipeline: OpenPipeline, scores: Iterable[ScoreT]) -> list[ScoreT]:
     """The scores of one pipeline file."""
     return [score for score in scores if score.pipeline is pipeline]
 
 
-def run_command(pipeline: Pipeline, scores: Sequence[PlannedScore], *flags: str) -> str:
+def run_command(pipeline: OpenPipeline, scores: Sequence[PlannedScore], *flags: str) -> str:
     """The command that makes the scores of one file."""
     stages = [score.planned for score in scores_in(pipeline, scores)]
     names = [planned.label for planned in stages]
@@ -30,7 +30,7 @@ def run_command(pipeline: Pipeline, scores: Sequence[PlannedScore], *flags: str)
 
 
 def select_scores(
-    pipelines: Sequence[Pipeline],
+    pipelines: Sequence[OpenPipeline],
     scores: list[Score],
     protocols: Sequence[str],
     stages: Sequence[str],

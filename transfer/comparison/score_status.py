@@ -7,10 +7,10 @@ from enum import Enum
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.artifacts.scores import ScoreCard
 from transfer.comparison.lineage import Lineage
+from transfer.execution.open_pipeline import OpenPipeline
 from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import Manifest
 
@@ -33,7 +33,7 @@ class PendingReason(Enum):
 class PlannedScore:
     """An evaluation stage of a pipeline file."""
 
-    pipeline: Pipeline
+    pipeline: OpenPipeline
     planned: PlannedStage[Any]
     prefix: str  # `FILE: ` where several files are compared
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from transfer.utils.formatting import duration
 
 LEAST_LOG_RANGE = 0.1  # of the logarithm of seconds
-SECONDS, MINUTES, HOURS, DAYS = (1, 2, 5, 10, 30), (1, 2, 5, 10, 30), (1, 2, 5, 10), (1, 2, 7, 30, 90)
+SECONDS, MINUTES, HOURS, DAYS = (1, 2, 5, 10, 30), (1, 2, 5, 10, 30), (1, 2, 5, 10), (1, 7, 30, 90)
 TICKS = (
     *(10.0**power * factor for power in (-3, -2, -1) for factor in (1, 2, 5)),
     *SECONDS,

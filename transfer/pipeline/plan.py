@@ -14,6 +14,7 @@ from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError, did_you_mean
 from transfer.stage.base import PlannedStage
 from transfer.stage.upstream import upstream_stages
+from transfer.utils.repr_tables import ReprTable
 
 COMMON_OPTIONS = {
     "uses": "the method: see `transfer list stages`",
@@ -45,7 +46,7 @@ class PipelineHeader(BaseModel):
     )
 
 
-@dataclass
+@dataclass(repr=False)
 class Plan:
     """The stages of all members, each after its dependencies; members share equal stages."""
 
@@ -57,6 +58,29 @@ class Plan:
 
     def __iter__(self) -> Iterator[PlannedStage[Any]]:
         return iter(self.stages)
+
+    def __len__(self) -> int:
+        return len(self.stages)
+
+    def __repr__(self) -> str:
+        return self._table().text()
+
+    def _repr_html_(self) -> str:
+        return self._table().html()
+
+    def _table(self) -> ReprTable:
+        rows = [
+            (
+                planned.label,
+                planned.uses,
+                planned.stage.produces.__name__,
+                ", ".join(dict.fromkeys(source.label for source in planned.dependencies.values())),
+            )
+            for planned in self
+        ]
+        smoke = "smoke run of " if self.smoke else ""
+        caption = f"stages of {smoke}{self.name} ({self.file})"
+        return ReprTable(caption, ("stage", "uses", "artifact", "reads"), rows)
 
     def narrowed(self, names: Sequence[str]) -> Plan:
         """Return the plan of the named stages and their dependencies; all where none is named."""

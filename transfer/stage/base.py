@@ -202,7 +202,7 @@ def images_input(role: str) -> str:
     return f"{role} images"
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, repr=False)
 class PlannedStage(Generic[StageT]):
     """A stage of a plan: its options, its dependencies, and the key of its artifact."""
 
@@ -218,6 +218,9 @@ class PlannedStage(Generic[StageT]):
     expected: tuple[float, float] | None = None  # range of the main figure in the file, percent
     # Option -> FILE:LINE:COLUMN; "": the stage itself.
     marks: dict[str, str] = field(default_factory=dict[str, str])
+
+    def __repr__(self) -> str:
+        return f"PlannedStage({self.label!r}, uses={self.uses!r}, key={self.key!r})"
 
     @property
     def label(self) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 import signal
+import threading
 import time
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -110,7 +111,12 @@ class StopFlag:
         self.number = 0
 
     def listen(self) -> None:
-        """Set the flag on the next signal instead of ending the process."""
+        """Set the flag on the next signal instead of ending the process.
+
+        Only the main thread of a process gets signals; a run in another one cannot be interrupted.
+        """
+        if threading.current_thread() is not threading.main_thread():
+            return
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._received)
 

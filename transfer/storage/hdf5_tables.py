@@ -155,6 +155,9 @@ class TableReader:
             self.shapes = {name: tuple(column.shape) for name, column in columns.items()}
             self.dtypes = {name: column.dtype.str for name, column in columns.items()}
 
+    def __repr__(self) -> str:
+        return f"TableReader({str(self.path)!r}, columns={self.shapes})"
+
     def __contains__(self, name: str) -> bool:
         return name in self.shapes
 

@@ -30,6 +30,9 @@ class Store:
     def __init__(self, root: Path):
         self.root = Path(root)
 
+    def __repr__(self) -> str:
+        return f"Store({str(self.root)!r})"
+
     def folder(self, stage: str, key: str) -> Path:
         """Return the folder of an artifact."""
         return self.root / stage / key
