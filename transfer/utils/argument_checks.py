@@ -14,7 +14,7 @@ MAX_SHOWN = 80  # characters of a value in a message
 
 
 def path_argument(name: str, value: Any) -> Path:
-    """Return a path; UsageError for what is none."""
+    """Return a path; UsageError for anything else."""
     if not isinstance(value, str | os.PathLike) or not os.fspath(value):
         raise _wrong(name, value, "a path, as text or Path")
     return Path(os.fsdecode(value))
@@ -58,13 +58,13 @@ def check_flags(**flags: Any) -> None:
 
 
 def check_count(name: str, value: Any) -> None:
-    """Raise UsageError for what is no whole number above zero."""
+    """Raise UsageError for anything but a whole number above zero."""
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise _wrong(name, value, "a whole number from 1")
 
 
 def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
-    """Raise UsageError for what is none of the choices.
+    """Raise UsageError for anything but one of the choices.
 
     Args:
         name: of the argument.
@@ -79,7 +79,7 @@ def check_choice(name: str, value: Any, choices: Iterable[str]) -> None:
 
 
 def check_text(name: str, value: Any, example: str) -> None:
-    """Raise UsageError for what is no text.
+    """Raise UsageError for anything but a text.
 
     Args:
         name: of the argument.
@@ -91,7 +91,7 @@ def check_text(name: str, value: Any, example: str) -> None:
 
 
 def check_number(name: str, value: Any) -> None:
-    """Raise UsageError for what is no number from zero."""
+    """Raise UsageError for anything but a number from zero."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
         raise _wrong(name, value, "a number from 0")
 
