@@ -129,6 +129,7 @@ class Pipeline:
 
     def stage(self, name: str) -> PlannedStage[Any]:
         """Return the stage called `name`, or `name[member]`; UsageError for several members."""
+        check_text("name", name, "clusters")
         matches = self.plan.find(name)
         if len(matches) > 1:
             labels = ", ".join(planned.label for planned in matches)
@@ -269,10 +270,13 @@ class Pipeline:
         return self._table().html()
 
     def _table(self) -> ReprTable:
-        rows = [status_cells(status) for status in self.statuses()]
         smoke = "smoke run of " if self.plan.smoke else ""
         caption = f"{smoke}{self.plan.name} ({self.plan.file}), results in {self.store.root}"
-        return ReprTable(caption, STATUS_TITLES, rows)
+        try:
+            rows, note = [status_cells(status) for status in self.statuses()], ""
+        except (OSError, TransferError) as error:
+            rows, note = [], str(error)
+        return ReprTable(caption, STATUS_TITLES, rows, note)
 
     def execute(self, options: RunOptions) -> None:
         """Run what `options` select."""

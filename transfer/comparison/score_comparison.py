@@ -8,7 +8,7 @@ from typing import Any
 
 from transfer.comparison.compare import compare
 from transfer.comparison.records import Record, flat_records, row_records, to_csv, to_json
-from transfer.comparison.render import footer_lines, to_latex, to_markdown, to_text
+from transfer.comparison.render import LEGEND, footer_lines, to_latex, to_markdown, to_text
 from transfer.comparison.table import Comparison
 from transfer.comparison.text_table import section_title, text_table
 from transfer.execution.open_pipeline import OpenPipeline
@@ -44,7 +44,8 @@ class ScoreComparison:
             table = text_table(section)
             notes = "; ".join(section.notes)
             tables.append(ReprTable(section_title(section), table.titles, table.rows, notes).html())
-        ends = [ReprTable(line, (), ()).html() for line in footer_lines(self._comparison)]
+        lines = [" ".join(LEGEND), *footer_lines(self._comparison)]
+        ends = [ReprTable(line, (), ()).html() for line in lines]
         return "\n".join([*tables, *ends])
 
     def to_pandas(self) -> Any:

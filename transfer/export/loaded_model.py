@@ -21,6 +21,7 @@ from transfer.errors import BadImage, UsageError
 from transfer.models.network import Network
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.transforms.pooling import pool_features
+from transfer.utils.argument_checks import path_argument
 
 BLOCK = 64  # images of a forward pass, so that memory does not grow with their number
 
@@ -152,7 +153,7 @@ def _decode(image: ImageLike, options: DecodeOptions) -> np.ndarray:
 
 def load_model(folder: str | os.PathLike[str]) -> LoadedModel:
     """Load a model that `transfer export` wrote, or a Model of a store; UsageError without one."""
-    folder = Path(folder).expanduser()
+    folder = path_argument("folder", folder).expanduser()
     absent = [name for name in Model.required if not (folder / name).is_file()]
     if absent:
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from transfer.comparison.figures import figure_bounds, figure_name, row_figure
 from transfer.comparison.table import Comparison, Row, Section
@@ -22,6 +22,7 @@ BASELINE = 56  # right of the plot over time, for the names of baselines
 FIGURES_WIDTH, TIMES_WIDTH, TIMES_HEIGHT = 360, 340, 190
 MAX_LABEL = 44  # characters of a row's name
 SMALL = 11.0
+MAX_ROWS = 60  # of a table; the number of the others is shown
 KEY = (
     "Large dots: means over seeds. Lines: 95 % intervals, over three seeds or more, or of one seed "
     "over its test images; an arrow: it goes beyond the axis. Small dots: two seeds, too few for "
@@ -54,6 +55,8 @@ def comparison_picture(comparison: Comparison) -> Drawing:
 
 def _add_section(drawing: Drawing, section: Section) -> None:
     """Draw a table below what is there: its title, the figures, and the figures over time."""
+    hidden = len(section.rows) - MAX_ROWS
+    section = replace(section, rows=section.rows[:MAX_ROWS])
     marks = _marks(section)
     labels = MARGIN + max(text_width(mark.label) for mark in marks) + 12
     texts = max(text_width(row_figure(mark.row)) for mark in marks) + 12
@@ -72,6 +75,9 @@ def _add_section(drawing: Drawing, section: Section) -> None:
         left, end = right + GAP + 46, right + GAP + 46 + TIMES_WIDTH
         bottom = max(bottom, top + TIMES_HEIGHT)
         _add_times(drawing, section, marks, axis, (left, end, top, bottom))
+    if hidden > 0:
+        text = f"and {hidden} more in the table"
+        drawing.shapes.append(Text(MARGIN, top + ROW * len(marks) + 16, text, SOFT, size=SMALL))
     drawing.height = bottom + AXIS + MARGIN
 
 

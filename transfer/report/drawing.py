@@ -135,7 +135,7 @@ class Drawing:
     def save(self, path: Path) -> None:
         """Write the format of the path's suffix."""
         if path.suffix.lower() == ".svg":
-            path.write_text(self.svg(), encoding="utf-8")
+            path.write_text(self.svg(), encoding="utf-8", errors="backslashreplace")
         else:
             self.image().save(path, dpi=(DPI, DPI), resolution=DPI, title=self.title)
 
