@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shlex
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 
@@ -86,7 +86,8 @@ class Pipeline:
             stages: plan only these and their dependencies; other images may be missing.
         """
         path, stages = path_argument("path", path), names_argument("stages", stages, "clusters")
-        sets = names_argument("sets", sets, "stages.clusters.k=100")
+        if not isinstance(sets, Mapping):
+            sets = names_argument("sets", sets, "stages.clusters.k=100")
         check_flags(smoke=smoke)
         if store is not None:
             store = path_argument("store", store)

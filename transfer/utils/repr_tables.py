@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 MAX_ROWS = 60  # of a table; the number of the others is shown
+MAX_UNBROKEN = 44  # characters of a cell that HTML does not break
 MAX_CELL = 72  # characters of a cell of text
 STYLE = "text-align:left;vertical-align:top;padding:2px 12px 2px 0"
 
@@ -37,9 +38,9 @@ class ReprTable:
 
         title, cell = Markup('<th scope="col" style="{}">{}</th>'), Markup('<td style="{}">{}</td>')
         row = Markup("<tr>{}</tr>")
-        head = Markup("").join(title.format(STYLE, name) for name in self.titles)
+        head = Markup("").join(title.format(_style(name), name) for name in self.titles)
         body = [
-            row.format(Markup("").join(cell.format(STYLE, value) for value in cells))
+            row.format(Markup("").join(cell.format(_style(value), value) for value in cells))
             for cells in self.rows[:MAX_ROWS]
         ]
         notes = [text for text in (self._more(), self.note) if text]
@@ -47,7 +48,8 @@ class ReprTable:
             '<table style="border-collapse:collapse"><thead>{}</thead><tbody>{}</tbody></table>'
         )
         page = Markup(
-            '<div style="overflow-x:auto"><div style="overflow-wrap:anywhere">{}</div>{}{}</div>'
+            '<div style="overflow-x:auto;margin-bottom:12px">'
+            '<div style="overflow-wrap:anywhere">{}</div>{}{}</div>'
         )
         return str(
             page.format(
@@ -60,6 +62,11 @@ class ReprTable:
     def _more(self) -> str:
         more = len(self.rows) - MAX_ROWS
         return f"and {more} more" if more > 0 else ""
+
+
+def _style(cell: str) -> str:
+    """Short cells stay in one line, and long ones are wide, so that no word stands alone."""
+    return STYLE + (";white-space:nowrap" if len(cell) <= MAX_UNBROKEN else ";min-width:18em")
 
 
 def _cut(cell: str) -> str:
