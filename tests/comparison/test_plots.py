@@ -146,3 +146,37 @@ def test_a_picture_without_fonts_of_the_system(
     compare(made(PRETEXTS, seeds="[0, 1]"), "--plot", "x.png")
     _font.cache_clear()
     assert (tmp_path / "x.png").stat().st_size > 10_000
+
+
+def test_a_figure_below_zero_is_inside_the_plots(
+    made: Make, compare: Invoke, tmp_path: Path
+) -> None:
+    file = made(
+        PRETEXTS, main="ami", figures={"ami": -2.5}, intervals={"ami": [-6.0, 1.0]}, outcomes=None
+    )
+    lines = plot_lines(compare(file, "--plot"))
+    figures = [float(line.split("%")[0]) for line in lines if re.match(r" *-?\d+\.\d % \|", line)]
+    assert figures[-1] < -2.5 < figures[0] < 1
+    compare(file, "--plot", "x.svg")
+    texts = [node.text or "" for node in ElementTree.parse(tmp_path / "x.svg").iter()]
+    assert "ami, %" in texts
+    assert min(float(text) for text in texts if re.fullmatch(r"-?\d+(\.\d+)?", text)) < -2.5
+
+
+def test_rows_without_training_time_are_in_the_picture(
+    made: Make, compare: Invoke, tmp_path: Path
+) -> None:
+    untrained = ONE.replace("rotation", "random").replace(", epochs: 1, batch_size: 32", "")
+    compare(made(untrained), "--plot", "x.svg")
+    texts = [node.text or "" for node in ElementTree.parse(tmp_path / "x.svg").iter()]
+    assert any("random" in text for text in texts)
+    assert "training time of the network" not in texts
+
+
+@pytest.mark.slow
+def test_a_picture_of_many_rows_shows_sixty(made: Make, compare: Invoke, tmp_path: Path) -> None:
+    text = PRETEXTS.replace("k: [3, 5]", f"k: {list(range(2, 34))}")
+    compare(made(text, seeds="[0]"), "--plot", "x.svg")
+    texts = [node.text or "" for node in ElementTree.parse(tmp_path / "x.svg").iter()]
+    assert sum(bool(re.match(r"\d+ \w+ · ", text)) for text in texts) == 60
+    assert any(re.match(r"and \d+ more in the table", text) for text in texts)
