@@ -115,9 +115,9 @@ def run(
     if not child and not flags["force"] and _print_cached_answer(file, store):
         return
     from transfer.api import Pipeline
-    from transfer.execution.child_events import errors_as_events
+    from transfer.execution.child_events import output_as_events
 
-    with errors_as_events() if child else nullcontext():
+    with output_as_events() if child else nullcontext():
         planned = () if flags["from_here"] else stages
         pipeline = Pipeline.load(file, sets=sets, smoke=smoke, store=store, stages=planned)
         options = _run_options(stages, flags, child)

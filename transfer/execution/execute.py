@@ -21,6 +21,7 @@ def execute(run: Run) -> None:
         run.record(run.selected)
         return
     _validate(run, pending)
+    run.schedule.plan(run.plan, run.store, [status.planned for status in pending])
     run.stop.listen()
     if run.options.jobs > 1:
         pending_stages = {status.planned for status in pending}

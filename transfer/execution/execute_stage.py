@@ -11,6 +11,7 @@ from transfer.errors import CorruptArtifact, Interrupted, LockHeld, TransferErro
 from transfer.stage.base import PlannedStage, images_input
 from transfer.stage.context import StageContext, StopFlag
 from transfer.stage.registry import source_digest
+from transfer.stage.run_place import RunPlace
 from transfer.storage.manifest import Manifest, describe_files
 from transfer.storage.store import Store
 from transfer.utils.files import full_disk
@@ -26,6 +27,7 @@ def execute_stage(
     runtime: Runtime,
     stop: StopFlag,
     quiet: bool,
+    place: RunPlace,
 ) -> Manifest:
     """Run a stage and publish its artifact. Call with the lock on its key held.
 
@@ -36,6 +38,7 @@ def execute_stage(
         runtime: device, precision and threads.
         stop: the flag that signals set.
         quiet: show no progress.
+        place: of the stage in the run.
     """
     building = store.begin(planned.key)
     context = StageContext(
@@ -50,6 +53,7 @@ def execute_stage(
         key=planned.key,
         input_keys={name: source.key for name, source in planned.dependencies.items()},
         quiet=quiet,
+        place=place,
     )
     produces = planned.stage.produces
     try:

@@ -1,8 +1,8 @@
 """`-j`: stages that do not depend on one another run at once, each in a process of its own.
 
 A child is the same command with one stage, `--only` and `--child`. Locks and keys are the store's,
-so nothing else is shared. It writes events to stdout (`child_events.py`); what it writes to stderr,
-such as its progress, is passed on.
+so nothing else is shared. It writes events to stdout (`child_events.py`); its progress is shown in
+this process, and what it writes to stderr is passed on.
 """
 
 from __future__ import annotations
@@ -14,13 +14,15 @@ import sys
 import threading
 import time
 from contextlib import suppress
+from dataclasses import replace
 from typing import IO, Any
 
 from transfer.errors import Interrupted, TransferError
-from transfer.execution.child_events import ERROR, read_event
+from transfer.execution.child_events import ERROR, PROGRESS, read_event, read_progress
 from transfer.execution.run import Run
 from transfer.stage.base import PlannedStage
 from transfer.utils.paths import CHECKOUT
+from transfer.utils.progress_display import shared_display
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.05
@@ -78,6 +80,8 @@ class _Child:
 
     def __init__(self, run: Run, planned: PlannedStage[Any]):
         self.planned, self.error = planned, ""
+        self.place = run.schedule.begin(planned).text
+        self.tasks: set[str] = set()  # in the display
         # The parent's own code, whatever folders of the same names are in the working directory.
         paths = os.pathsep.join(filter(None, [str(CHECKOUT), os.environ.get("PYTHONPATH")]))
         self.process = subprocess.Popen(
@@ -109,6 +113,8 @@ class _Child:
             self._kill_workers()
         for reader in self.readers:
             reader.join()
+        for task in self.tasks:
+            shared_display().remove(task)
         number = _signal_number(code)
         if number in STOP_SIGNALS:
             run.stop.number = run.stop.number or number
@@ -130,8 +136,21 @@ class _Child:
             kind, text = read_event(line)
             if kind == ERROR:
                 self.error = text
+            elif kind == PROGRESS:
+                self._show(text)
             else:
                 run.report(text)
+
+    def _show(self, text: str) -> None:
+        """Show the state of a task of the child, with the place of its stage in the whole run."""
+        name, snapshot = read_progress(text)
+        task = f"{self.planned.key} {name}"
+        if snapshot is None:
+            shared_display().remove(task)
+            self.tasks.discard(task)
+        else:
+            self.tasks.add(task)
+            shared_display().show(task, replace(snapshot, stage=self.place, run_left=None))
 
 
 def _signal_number(code: int) -> int:

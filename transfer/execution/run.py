@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,14 @@ from transfer.artifacts import KINDS, Artifact
 from transfer.errors import CorruptArtifact, Interrupted, TransferError
 from transfer.execution.execute_stage import execute_stage
 from transfer.execution.options import RunOptions
+from transfer.execution.schedule import Schedule
 from transfer.execution.status import changed_input, find_manifest
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
 from transfer.stage.context import StopFlag
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
+from transfer.utils.progress_display import bars_hidden
 
 MAX_REPAIRS = 3
 
@@ -34,12 +37,22 @@ class Run:
 
     def __init__(self, plan: Plan, store: Store, options: RunOptions, flags: Sequence[str] = ()):
         self.plan, self.store, self.options, self.flags = plan, store, options, flags
-        self.report, self.stop = options.report, StopFlag()
+        self.stop = StopFlag()
         self.selected = options.selected_stages(plan)
         self.forced = options.forced_stages(plan)
         # (folder, digest) of the inputs whose bytes this run has checked.
         self.verified: set[tuple[str, str]] = set()
         self.failed: dict[str, TransferError] = {}  # key -> error
+
+    @cached_property
+    def schedule(self) -> Schedule:
+        """The order of the stages, and how long each is expected to take."""
+        return Schedule(self.options.runtime.hardware())
+
+    def report(self, text: str) -> None:
+        """Report a line about the run."""
+        with bars_hidden():
+            self.options.report(text)
 
     def remaining(self) -> list[str]:
         """The stages that `--force` applies to and that were not made again, or members of them."""
@@ -120,12 +133,15 @@ class Run:
         if manifest is not None and planned not in self.forced:
             changed = changed_input(self.store, planned, manifest)
             if changed is None:
+                self.schedule.skip(planned)
                 return False
         inputs = {name: self._open(source) for name, source in planned.dependencies.items()}
         if self.options.restart:
             shutil.rmtree(self.store.checkpoints(planned.key), ignore_errors=True)
         runtime, quiet = self.options.runtime, self.options.quiet
-        manifest = execute_stage(planned, inputs, self.store, runtime, self.stop, quiet)
+        place = self.schedule.begin(planned)
+        manifest = execute_stage(planned, inputs, self.store, runtime, self.stop, quiet, place)
+        self.schedule.record(manifest)
         self.forced.discard(planned)
         self.report(manifest.done_text(planned.label))
         return True

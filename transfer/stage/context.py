@@ -16,9 +16,11 @@ from typing import Any
 
 from transfer.artifacts import Images, read_json
 from transfer.errors import CorruptArtifact, Interrupted
+from transfer.stage.run_place import RunPlace
 from transfer.utils.files import write_atomic
 from transfer.utils.logger import logger
 from transfer.utils.progress import Progress
+from transfer.utils.progress_display import restore_terminal
 from transfer.utils.runtime import Runtime
 
 PROGRESS = "progress.json"
@@ -50,6 +52,7 @@ class StageContext:
     figures: dict[str, Any] = field(default_factory=dict[str, Any])  # printed and recorded
     notes: list[str] = field(default_factory=list[str])  # for the user, about the result
     quiet: bool = False
+    place: RunPlace | None = None  # in the run
     started: float = field(default_factory=time.monotonic)
 
     @cached_property
@@ -66,16 +69,27 @@ class StageContext:
         """Return the seed of a purpose, such as `seed_for("weights")`: see `derived_seed`."""
         return derived_seed(self.seed, *purpose)
 
-    def progress(self, task: str, total: int, unit: str, done: int = 0) -> Progress:
+    def progress(self, task: str, total: int | None, unit: str, done: int = 0) -> Progress:
         """Return a progress bar: `with context.progress("packing", n, "images") as bar: ...`.
 
         Args:
             task: what is done, as in "packing".
-            total: units in all.
+            total: units in all; None where that is not known.
             unit: the plural of what is counted, as in "images".
             done: units that an interrupted run has done.
         """
-        return Progress(f"{self.label}: {task}", total, unit, done, quiet=self.quiet)
+        return Progress(
+            f"{self.label}: {task}",
+            total,
+            unit,
+            done,
+            quiet=self.quiet,
+            stage=self.place.text if self.place else "",
+            run_left=self._run_left,
+        )
+
+    def _run_left(self, task_left: float | None) -> float | None:
+        return self.place.seconds_left(self.seconds, task_left) if self.place else None
 
     def note(self, text: str) -> None:
         """Record a note for the user with the result; it is printed when the stage is done."""
@@ -122,6 +136,7 @@ class StopFlag:
 
     def _received(self, number: int, frame: FrameType | None) -> None:
         if self.number:
+            restore_terminal()
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
         self.number = number

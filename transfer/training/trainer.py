@@ -190,7 +190,7 @@ def _progress_text(
 ) -> str:
     """The text after the progress bar."""
     figures = ", ".join(figure_texts(means))
-    guessing = "" if chance is None else f" (chance {100 * chance:.3g} %)"
+    guessing = "" if chance is None else f", chance {100 * chance:.3g} %"
     waiting = f"waiting {clock.waiting_percent:.0f} %"
     return f"epoch {epoch + 1}/{recipe.epochs}, {figures}{guessing}, {waiting}"
 

@@ -1,15 +1,18 @@
-"""Progress with speed and time left: a live bar on a terminal, a line every 15 s elsewhere."""
+"""Counts the units of a task that are done, with speed and time left."""
 
 from __future__ import annotations
 
-import sys
+import itertools
 import time
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from dataclasses import replace
 
-if TYPE_CHECKING:
-    import rich.progress
+from transfer.utils.progress_display import shared_display
+from transfer.utils.progress_layout import Snapshot
 
-LINE_EVERY = 15.0  # seconds between lines where stderr is not a terminal
+SHOW_EVERY = 0.1  # seconds between reports to the display
+
+_numbers = itertools.count()
 
 
 class Progress:
@@ -19,29 +22,41 @@ class Progress:
         progress.advance(batch)
     """
 
-    def __init__(self, task: str, total: int, unit: str, done: int = 0, quiet: bool = False):
+    def __init__(
+        self,
+        task: str,
+        total: int | None,
+        unit: str,
+        done: int = 0,
+        quiet: bool = False,
+        stage: str = "",
+        run_left: Callable[[float | None], float | None] | None = None,
+    ):
         """Describe the task.
 
         Args:
             task: what is done, as in "packing".
-            total: units in all.
+            total: units in all; None where that is not known.
             unit: the plural of what is counted, as in "images".
             done: units that an interrupted run has done.
             quiet: print nothing.
+            stage: the place of its stage in the run, as in "stage 3 of 12".
+            run_left: returns the seconds left of the run from those of the task; either may be
+                unknown.
         """
         self.task, self.total, self.unit, self.done, self.quiet = task, total, unit, done, quiet
+        self.stage, self.run_left = stage, run_left
         self._start_done, self._text = done, ""
-        self._bar: rich.progress.Progress | None = None
+        self._name = f"{next(_numbers)} {task}"  # of the task in the display
 
     def __enter__(self) -> Progress:
-        self._start = self._last_line = time.monotonic()
-        if sys.stderr.isatty() and not self.quiet:
-            self._open_bar()
+        self._start = time.monotonic()
+        self._show()
         return self
 
     def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+        if not self.quiet:
+            shared_display().remove(self._name)
 
     @property
     def rate(self) -> float:
@@ -51,46 +66,20 @@ class Progress:
     def advance(self, count: int) -> None:
         """Report that `count` more units are done."""
         self.done += count
-        if self._bar is not None:
-            rate = f"{self.rate:,.0f} {self.unit}/s"
-            self._bar.update(self._bar_id, completed=self.done, rate=rate, text=self._text)
-        elif not self.quiet and time.monotonic() - self._last_line > LINE_EVERY:
-            self._last_line = time.monotonic()
-            self._print_line()
+        if time.monotonic() - self._shown >= SHOW_EVERY:
+            self._show()
 
     def say(self, text: str) -> None:
-        """Set the text after the bar, such as the loss."""
+        """Set the text after the bar, such as the loss; its parts are separated by ", "."""
         self._text = text
 
-    def _open_bar(self) -> None:
-        from rich import progress as bars
-        from rich.console import Console
-
-        columns = [
-            bars.TextColumn("{task.description}"),
-            bars.BarColumn(bar_width=24),
-            bars.TaskProgressColumn(),
-            bars.TextColumn("{task.fields[rate]}"),
-            bars.TextColumn("{task.fields[text]}"),
-            bars.TimeRemainingColumn(compact=True),
-        ]
-        self._bar = bars.Progress(*columns, console=Console(stderr=True), transient=True)
-        self._bar_id = self._bar.add_task(
-            self.task, total=self.total, completed=self.done, rate="", text=""
+    def _show(self) -> None:
+        self._shown = time.monotonic()
+        if self.quiet:
+            return
+        shown = Snapshot(
+            self.task, self.unit, self.done, self.total, self.rate, self._text, self.stage
         )
-        self._bar.start()
-
-    def _print_line(self) -> None:
-        left = (self.total - self.done) / max(self.rate, 1e-9)
-        share = 100 * self.done // max(1, self.total)
-        speed = f"{self.rate:,.0f} {self.unit}/s"
-        text = f"  {self.task} {share} %, {speed}, {_clock(left)} left"
-        text += self._text and f"; {self._text}"
-        print(text, file=sys.stderr, flush=True)
-
-
-def _clock(seconds: float) -> str:
-    """`4:05`, `1:04:05`."""
-    minutes, rest = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+        if self.run_left is not None:
+            shown = replace(shown, run_left=self.run_left(shown.seconds_left))
+        shared_display().show(self._name, shown)

@@ -102,8 +102,8 @@ class Runtime:
         threadpool_limits(self.threads)
         retain_freed_memory()
 
-    def describe(self) -> dict[str, Any]:
-        """Return what is recorded with a result: the hardware and the versions of software."""
+    def hardware(self) -> dict[str, Any]:
+        """Return what decides the speed of a stage, as it is recorded with a result."""
         device = (
             torch.cuda.get_device_name(self.device)
             if self.device.type == "cuda"
@@ -113,6 +113,11 @@ class Runtime:
             "device": f"{self.device} ({device})",
             "precision": self.precision,
             "threads": self.threads,
+        }
+
+    def describe(self) -> dict[str, Any]:
+        """Return what is recorded with a result: the hardware and the versions of software."""
+        return self.hardware() | {
             "python": platform.python_version(),
             "platform": platform.platform(),
             "versions": versions(),
