@@ -82,3 +82,67 @@ def test_graph_as_mermaid_has_a_node_a_stage_and_an_arrow_an_input(
     ]
     assert nodes == [one["stage"] for one in found]
     assert sum("-->" in line for line in lines) == sum(len(one["reads"]) for one in found)
+
+
+FAULTY = """\
+name: faulty
+matrix: {k: [4, 5]}
+data: {card: drawings, limit: 64}
+expected: {spread: [1, 2]}
+stages:
+  random: {uses: pretext/random, backbone: {name: conv4, width: 0.5}}
+  features: {uses: extract/network, model: random, layer: conv4, pool: 2}
+  clusters: {uses: cluster, features: features, k: "${k}"}
+  FAULT
+"""
+
+
+@pytest.mark.parametrize(
+    ("fault", "problem"),
+    [
+        ("bad: {uses: pretext/nope}", "stages.bad.uses: unknown stage"),
+        ("bad: {uses: nope.py:Nope}", "stages.bad.uses: the file"),
+        ("bad: 5", "stages.bad: must be a mapping"),
+        ("bad: {uses: cluster, features: features, k: many}", "stages.bad.k: should be"),
+        ("bad: {uses: cluster, features: nope}", "stages.bad.features: no stage 'nope'"),
+        ('bad: {uses: cluster, features: features, k: "${x}"}', "no matrix variable 'x'"),
+        ("bad: {uses: cluster, features: features, k: 3, k: 4}", "k: key repeated"),
+        ("bad: {uses: assign, features: features, clusters: bad}", "needs Clusters, but 'bad'"),
+        ("bad: {uses: pretext/random, data: /nowhere, backbone: {name: conv4}}", "/nowhere"),
+        ("bad name: {uses: pretext/random}", "the name of a stage may have"),
+        ("spread: {uses: pretext/random, backbone: {name: conv4}}", "name one that makes Scores"),
+    ],
+)
+def test_fault_of_another_stage_does_not_hinder(
+    invoke: Callable[..., Said], pipeline: Callable[..., Path], fault: str, problem: str
+) -> None:
+    text = FAULTY if "spread" in fault else FAULTY.replace("expected: {spread: [1, 2]}\n", "")
+    file = pipeline(text.replace("FAULT", fault))
+    assert problem in invoke("show", file, check=2).err
+    assert "  pool: 2\n" in invoke("show", file, "features").out
+    assert "  k: 5\n" in invoke("show", file, "clusters[k=5]").out
+    assert "clusters[k=4]" in invoke("status", file, "clusters").out
+    name = fault.partition(":")[0]
+    if name == "bad":
+        assert problem in invoke("show", file, "bad", check=2).err
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (("pool: 2", "pool: many"), "stages.features.pool: "),
+        (("model: random", "model: nope"), "stages.features.model: no stage 'nope'"),
+        (("uses: pretext/random", "uses: pretext/nope"), "stages.random.uses: unknown stage"),
+        (("name: faulty", "name: faulty\nseed: x"), "seed: should be"),
+        (("limit: 64", "limit: x"), "data.limit: should be"),
+        (("name: faulty", "nam: faulty"), "nam: unknown key"),
+    ],
+)
+def test_fault_of_what_a_stage_needs_is_reported(
+    invoke: Callable[..., Said],
+    pipeline: Callable[..., Path],
+    change: tuple[str, str],
+    problem: str,
+) -> None:
+    text = FAULTY.replace("expected: {spread: [1, 2]}\n", "").replace("  FAULT\n", "")
+    assert problem in invoke("show", pipeline(text.replace(*change)), "features", check=2).err

@@ -24,7 +24,7 @@ from transfer.pipeline.image_planning import ImagePlanner
 from transfer.pipeline.plan import PipelineHeader, Plan
 from transfer.pipeline.stage_reader import StageReader
 from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.yaml_document import Faults, Node, read_document
+from transfer.pipeline.yaml_document import Faults, Node, key_spans, read_document
 from transfer.stage.base import PlannedStage, Stage
 from transfer.storage.store import Store
 from transfer.utils.stamp_cache import StampCache
@@ -47,8 +47,8 @@ def load_plan(
         store: where surveys of image sets are cached.
         sets: replacements, as for `--set`.
         smoke: make every stage small, and replace image sets that are missing.
-        stages: plan only these and their dependencies. Images of other stages may be missing, so a
-            set without labels is enough for the first stages of a file.
+        stages: plan only these and their dependencies. Other stages may be faulty and their images
+            missing, so a set without labels is enough for the first stages of a file.
     """
     faults = Faults()
     root = read_document(path, faults)
@@ -77,6 +77,7 @@ class _Loader:
         self.images = ImagePlanner(ImageSets(surveys, base_dir), smoke, faults)
         self.by_key: dict[str, PlannedStage[Any]] = {}
         self.names: dict[str, list[PlannedStage[Any]]] = {}
+        self.required: set[str] = set()  # names of the stages to plan, of all members
         self.expects = True  # the file's expected scores hold for what is planned
 
     def load(self, root: Node) -> Plan:
@@ -92,7 +93,7 @@ class _Loader:
             if isinstance(stages.value, dict):
                 self._plan_member(root, top, header, member)
         self.images.report_unreadable()
-        self.faults.raise_if_any()
+        self._relevant_faults(root).raise_if_any()
         name = header.name or self.path.stem
         return Plan(name, self.path, list(self.by_key.values()), self.names, self.smoke)
 
@@ -116,6 +117,7 @@ class _Loader:
             problem = f"dependency cycle: {' -> '.join(cycle)}"
             self.faults.add(nodes[cycle[0]].mark, f"stages.{cycle[0]}", problem)
         required = required_stages(self.selected, order, inputs)
+        self.required |= required if self.selected <= required else nodes.keys()
         planned: dict[str, PlannedStage[Stage]] = {}
         for name in order:
             draft = self.reader.read(name, nodes[name], kinds[name], header)
@@ -126,8 +128,19 @@ class _Loader:
                 stage.expected = expected.get(name) if self.expects else None
                 planned[name] = stage
                 self._validate_plan(stage, draft)
-        if not self.faults and not self.images.unreadable:
+        if not required <= planned.keys() and not self._relevant_faults(root):
+            self.required |= nodes.keys()  # the reason lies in a stage that could not be read
+        if not self._relevant_faults(root) and not self.images.unreadable:
             self._add(list(planned.values()))
+
+    def _relevant_faults(self, root: Node) -> Faults:
+        """Return the faults that do not lie in stages that are not planned."""
+        if not self.selected or not self.required:
+            return self.faults
+        spans = key_spans(root, "stages")
+        return self.faults.without(
+            {name: span for name, span in spans.items() if name not in self.required}
+        )
 
     def _plan_stage(
         self,

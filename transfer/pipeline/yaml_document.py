@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -76,7 +77,7 @@ class Faults:
     """Collects faults, so that all of them are reported at once."""
 
     def __init__(self) -> None:
-        self._marks: dict[str, Mark] = {}  # line -> place
+        self._lines: dict[str, tuple[Mark, str]] = {}  # line -> place, path of the value
 
     def add(self, mark: Mark, where: str, problem: str) -> None:
         """Add a fault; the same one counts once.
@@ -87,17 +88,52 @@ class Faults:
             problem: what is wrong, and the remedy.
         """
         line = f"{mark}: {where}: {problem}" if where else f"{mark}: {problem}"
-        self._marks.setdefault(line, mark)
+        self._lines.setdefault(line, (mark, where))
+
+    def without(self, stages: Mapping[str, tuple[Mark, Mark | None]]) -> Faults:
+        """Return the faults outside of some stages.
+
+        Args:
+            stages: the name of each, where it begins, and where it ends in the file.
+        """
+        kept = Faults()
+        kept._lines = {
+            line: (mark, path)
+            for line, (mark, path) in self._lines.items()
+            if not any(_lies_in(name, span, path, mark) for name, span in stages.items())
+        }
+        return kept
 
     def __bool__(self) -> bool:
-        return bool(self._marks)
+        return bool(self._lines)
 
     def raise_if_any(self) -> None:
         """Raise UsageError with all faults, in the order of the file."""
-        if not self._marks:
+        if not self._lines:
             return
-        lines = sorted(self._marks, key=lambda line: _position(self._marks[line]))
+        lines = sorted(self._lines, key=lambda line: _position(self._lines[line][0]))
         raise UsageError("\n".join([*lines, f"{plural(len(lines), 'fault')}; nothing was started"]))
+
+
+def key_spans(parent: Node, name: str) -> dict[str, tuple[Mark, Mark | None]]:
+    """Return where each key of the mapping `name` in `parent` begins and ends in the file."""
+    inner = parent.value[name].keys
+    starts = sorted([*inner.values(), *parent.keys.values()], key=_position)
+    later = dict(zip(starts, [*starts[1:], None], strict=True))
+    return {key: (mark, later[mark]) for key, mark in inner.items()}
+
+
+def _lies_in(name: str, span: tuple[Mark, Mark | None], path: str, mark: Mark) -> bool:
+    """Whether a fault belongs to a stage: by its path, or else by its place."""
+    if path.startswith(("stages.", "expected.")):
+        return any(f"{path}.".startswith(f"{key}.{name}.") for key in ("stages", "expected"))
+    start, end = span
+    return (
+        bool(mark.line)
+        and mark.file == start.file
+        and _position(start) <= _position(mark)
+        and (end is None or _position(mark) < _position(end))
+    )
 
 
 def read_document(path: Path, faults: Faults) -> Node:
