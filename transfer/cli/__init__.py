@@ -41,6 +41,7 @@ for command in (
     manage.export,
     manage.doctor,
     manage.init,
+    manage.docs,
 ):
     cli.add_command(command)
 

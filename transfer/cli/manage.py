@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,25 +11,56 @@ import click
 
 from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, print_value
 from transfer.errors import UsageError
-from transfer.utils.paths import default_store
+from transfer.utils.paths import default_store, shipped_folder
+
+
+class PartType(click.ParamType):
+    """A part such as `1/30`, as a pair of numbers."""
+
+    name = "part"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        """Return the number of the part and the number of parts."""
+        match = re.fullmatch(r"\s*([0-9]+)\s*/\s*([0-9]+)\s*", str(value))
+        number, total = (int(match[1]), int(match[2])) if match else (0, 0)
+        if not 1 <= number <= total:
+            self.fail(f"'{value}' is not a part; write 1/30, 2/30, ... 30/30", param, ctx)
+        return number, total
 
 
 @click.command()
-@FILE
+@click.argument("file", type=click.Path(path_type=Path), required=False)
 @STAGES
 @file_options
+@click.option(
+    "--part",
+    type=PartType(),
+    metavar="N/TOTAL",
+    default="1/1",
+    help="Read one of TOTAL equal parts: 1/30 today, 2/30 tomorrow, and all in 30 days.",
+)
 @AS_JSON
-def verify(file: Path, as_json: bool, **loading: Any) -> None:
+def verify(file: Path | None, part: tuple[int, int], as_json: bool, **loading: Any) -> None:
     """Compare every byte of the results with its checksum.
 
-    Checks all results of FILE, or those of STAGES and what they depend on. Exits with code 4 if
-    one is damaged.
+    Reads all results of FILE, or those of STAGES and what they depend on. Without FILE, reads the
+    whole store. Exits with code 4 if one is damaged.
     """
     from transfer.api import Pipeline
-    from transfer.inspection import maintenance
+    from transfer.inspection import verification
 
-    result = maintenance.verify(Pipeline.load(file, **loading))
-    print_value(result, as_json, maintenance.verify_text)
+    chosen = verification.Part(*part)
+    if file is not None:
+        result = verification.verify_pipeline(Pipeline.load(file, **loading), chosen)
+    elif loading["sets"]:
+        raise UsageError("--set replaces values of a pipeline file; name one: transfer verify FILE")
+    else:
+        store = loading["store"]
+        root = store.expanduser().resolve() if store else default_store()
+        result = verification.verify_store(root, loading["smoke"], chosen)
+    print_value(result, as_json, verification.verify_text)
     if result["damaged"]:
         sys.exit(4)
 
@@ -96,12 +128,37 @@ def doctor(store: Path | None, as_json: bool) -> None:
 
 @click.command()
 @click.argument("folder", type=click.Path(path_type=Path), default=".")
-def init(folder: Path) -> None:
+@click.option("--force", is_flag=True, help="Replace files that exist.")
+def init(folder: Path, force: bool) -> None:
     """Copy the example pipeline files to FOLDER.
 
     They go to FOLDER/pipelines. Files that exist are not changed.
     """
-    from transfer.inspection import maintenance
+    from transfer.inspection.shipped_files import copy_pipelines
 
-    for line in maintenance.initialize(folder):
+    for line in copy_pipelines(folder, force):
         click.echo(line)
+
+
+@click.command()
+@click.argument("page", required=False)
+@click.option("--path", is_flag=True, help="Print the path of the page instead.")
+def docs(page: str | None, path: bool) -> None:
+    """Show a PAGE of the documentation, such as `run` or `docs/run.md`.
+
+    Without PAGE, list all pages.
+    """
+    from transfer.inspection import shipped_files
+
+    if page is None:
+        folder = str(shipped_folder("docs"))
+        titles = shipped_files.page_titles()
+        click.echo(folder if path else shipped_files.titles_text(titles))
+        return
+    file = shipped_files.find_page(page)
+    if path:
+        click.echo(str(file))
+    elif sys.stdout.isatty():
+        click.echo_via_pager(file.read_text(encoding="utf-8"))
+    else:
+        click.echo(file.read_text(encoding="utf-8"), nl=False)

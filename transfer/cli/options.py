@@ -36,6 +36,19 @@ EXIT_CODE = click.option(
 )
 
 
+class Kind(click.Choice[str]):
+    """What `transfer list` lists; the singular is accepted too."""
+
+    def __init__(self) -> None:
+        super().__init__(["stages", "pretexts", "targets", "protocols", "backbones", "data"])
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> str:
+        plural = f"{value}s"
+        return super().convert(plural if plural in self.choices else value, param, ctx)
+
+
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--set`, `--smoke` and `--store`, the options of all commands that read a pipeline file.
 

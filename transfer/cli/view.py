@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, print_value
+from transfer.cli.options import AS_JSON, FILE, STAGES, Kind, file_options, print_value
 from transfer.errors import UsageError
 from transfer.utils.paths import check_output_folder
 
@@ -17,18 +17,17 @@ IN_TERMINAL = "-"  # the plot of `compare --plot` without a picture
 
 
 @click.command("list")
-@click.argument(
-    "what", type=click.Choice(["stages", "pretexts", "backbones", "data"]), default="stages"
-)
+@click.argument("what", type=Kind(), default="stages")
 @click.argument("name", required=False)
 @AS_JSON
 @click.option(
     "--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors."
 )
 def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
-    """List the stages, backbones or image sets to choose from.
+    """List what a pipeline file can use.
 
-    With NAME, describe one of them with all of its options.
+    WHAT is stages, pretexts, targets, protocols (how a network is evaluated), backbones or data
+    (image sets). With NAME, describe one of them with all of its options.
     """
     from transfer.inspection import listing
 

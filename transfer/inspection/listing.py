@@ -17,22 +17,26 @@ from transfer.pipeline.plan import COMMON_OPTIONS
 from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage, stage_names
 
+FAMILIES = {"pretexts": "pretext/", "targets": "target/", "protocols": "evaluate/"}
 COMMON_TYPES = {"data": "image set", "seed": "whole number"}
 CARD_FACTS = ("card", "place", "layout", "fetch", "splits", "classes", "size", "license", "cite")
 
 
 def listing(what: str) -> list[dict[str, str]]:
-    """Return the name and one line of each stage, pretext, backbone or image set.
+    """Return the name and one line of each stage, backbone or image set.
 
-    Pretexts have their paper and what they need too.
+    Pretexts have their paper and what they need too; targets and protocols are stages as well.
     """
     if what == "backbones":
         return _backbone_entries()
     if what == "data":
         return [_card_entry(name) for name in card_files(Path.cwd())]
-    pretexts = what == "pretexts"
-    names = [name for name in stage_names() if not pretexts or name.startswith("pretext/")]
-    return [_stage_entry(name, pretexts) for name in names]
+    return [_stage_entry(name, what == "pretexts") for name in family_names(what)]
+
+
+def family_names(what: str) -> list[str]:
+    """Return the names of all stages, or of all pretexts, targets or protocols."""
+    return [name for name in stage_names() if name.startswith(FAMILIES.get(what, ""))]
 
 
 def listing_text(entries: list[dict[str, str]]) -> str:
@@ -48,15 +52,15 @@ def listing_text(entries: list[dict[str, str]]) -> str:
 
 
 def describe(what: str, name: str) -> dict[str, Any]:
-    """Return everything about a stage, pretext, backbone or image set."""
+    """Return everything about a stage, backbone or image set."""
     if what == "backbones":
         return _describe_backbone(name)
     if what == "data":
         card, file = load_card(name, Path.cwd())
         facts = card.described(file, find_place(card, file, Path.cwd()))
         return {**facts, "options": option_descriptions(ImageSpec)}
-    if what == "pretexts" and "/" not in name and ".py:" not in name:
-        name = f"pretext/{name}"
+    if "/" not in name and ".py:" not in name:
+        name = FAMILIES.get(what, "") + name
     return _describe_stage(name)
 
 

@@ -11,11 +11,10 @@ from transfer.errors import UsageError, did_you_mean
 from transfer.pipeline.plan import PipelineHeader
 from transfer.pipeline.yaml_document import FAULTY, Faults, Node
 from transfer.stage.base import Stage
-from transfer.storage.manifest import KEY_LENGTH
+from transfer.storage.manifest import KEY
 
 PIPELINE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
 STAGE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]*")  # no '.', which separates steps of --set
-KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")  # a command may name a stage by its key too
 
 
 def check_keys(root: Node, stages: Node, faults: Faults) -> None:
@@ -50,6 +49,7 @@ def check_selected_names(selected: Iterable[str], stages: Node, file: Path) -> N
     if not isinstance(stages.value, dict):
         return
     for name in sorted(selected):
+        # A command may name a stage by its key too.
         if name not in stages.value and STAGE_NAME.fullmatch(name) and not KEY.fullmatch(name):
             raise UsageError(f"{file}: no stage '{name}'{did_you_mean(name, stages.value)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from transfer.utils.formatting import figure_texts
 
 MANIFEST = "manifest.json"
 KEY_LENGTH = 20  # hex digits of the sha256 that name a folder
+KEY = re.compile(f"[0-9a-f]{{{KEY_LENGTH}}}")
 
 
 def key_for(identity: dict[str, Any]) -> str:

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from transfer.errors import CorruptArtifact
 from transfer.storage.locks import hold_lock, is_locked
-from transfer.storage.manifest import MANIFEST, Manifest
+from transfer.storage.manifest import KEY, MANIFEST, Manifest
 from transfer.utils.files import flush, hash_file, write_atomic
 
 OWN_CHECKSUMS = 256 << 20  # bytes: larger HDF5 files are checked block by block when read
@@ -151,12 +151,20 @@ class Store:
         _rename(folder, target)
         return target
 
-    def artifacts(self) -> Iterator[Path]:
-        """Yield the folders of all finished artifacts, except those of smoke runs."""
-        for path in sorted(self.root.glob(f"**/{MANIFEST}")):
-            parts = path.relative_to(self.root).parts
-            if parts[0] != "smoke" and not any(part.startswith(".") for part in parts):
-                yield path.parent
+    def artifacts(self, damaged: bool = False) -> Iterator[Path]:
+        """Yield the folders of all finished artifacts, except those of smoke runs.
+
+        Args:
+            damaged: yield those that lost their manifest too.
+        """
+        folders = {path.parent for path in self.root.glob(f"**/{MANIFEST}")}
+        if damaged:
+            paths = (path for path in self.root.glob("**") if KEY.fullmatch(path.name))
+            folders |= {path for path in paths if path.is_dir()}
+        for folder in sorted(folders):
+            parts = folder.relative_to(self.root).parts
+            if parts and parts[0] != "smoke" and not any(part.startswith(".") for part in parts):
+                yield folder
 
     def leftovers(self) -> Iterator[Path]:
         """Yield what interrupted runs left.

@@ -12,7 +12,7 @@ CHECKOUT = PACKAGE.parent  # its parent: a checkout, or the folder of installed 
 
 
 def shipped_folder(name: str) -> Path:
-    """Return the folder `pipelines` or `data`: a copy in an installed wheel, or the checkout's."""
+    """Return `pipelines`, `data` or `docs`: a copy in an installed wheel, or the checkout's."""
     packaged = PACKAGE / "shipped" / name
     return packaged if packaged.is_dir() else CHECKOUT / name
 
