@@ -21,6 +21,8 @@ from transfer.stage.registry import stage_names
     [
         ("stages", stage_names()),
         ("pretexts", [name for name in stage_names() if name.startswith("pretext/")]),
+        ("targets", [name for name in stage_names() if name.startswith("target/")]),
+        ("protocols", [name for name in stage_names() if name.startswith("evaluate/")]),
         ("backbones", [*backbone_names(), *SMALL]),
         ("data", sorted(card_files())),
     ],
@@ -56,6 +58,29 @@ def test_list_gives_type_bounds_and_default_of_an_option(invoke: Callable[..., S
         invoke("list", "pretexts", "jigsawpp").out
         == invoke("list", "stages", "pretext/jigsawpp").out
     )
+
+
+@pytest.mark.parametrize(
+    ("words", "same"),
+    [
+        (["pretext"], ["pretexts"]),
+        (["pretext", "jigsawpp"], ["stages", "pretext/jigsawpp"]),
+        (["targets", "soft_label"], ["stages", "target/soft_label"]),
+        (["target", "target/soft_label"], ["stages", "target/soft_label"]),
+        (["protocol", "knn"], ["stage", "evaluate/knn"]),
+        (["backbone", "conv4"], ["backbones", "conv4"]),
+    ],
+)
+def test_list_takes_short_and_singular_names(
+    invoke: Callable[..., Said], words: list[str], same: list[str]
+) -> None:
+    assert invoke("list", *words).out == invoke("list", *same).out
+
+
+def test_list_of_something_else_names_the_choices(invoke: Callable[..., Said]) -> None:
+    assert "'targets', 'protocols'" in invoke("list", "models", check=2).err
+    said = invoke("list", "targets", "soft_labels", check=2).err
+    assert "did you mean 'target/soft_label'?" in said
 
 
 def test_list_of_pretexts_says_the_task_its_paper_and_what_it_needs(

@@ -53,8 +53,13 @@ def test_doctor_counts_threads(threads: int, text: str) -> None:
         "python": "3",
         "platform": "Linux",
         "versions": {},
+        "extras": {},
+        "cores": {"total": 4, "usable": 2, "quota": None},
+        "memory": {"total": None, "available": None, "limit": None},
         "faiss": "faiss-cpu",
         "gpus": [],
+        "gpu bytes": [],
+        "cuda": None,
         "device": "cpu",
         "precision": "float32",
         "threads": threads,
@@ -62,7 +67,9 @@ def test_doctor_counts_threads(threads: int, text: str) -> None:
         "free bytes": 1,
         "problems": [],
     }
-    assert f"a run uses cpu, float32, {text}\n" in doctor_text(facts)
+    shown = doctor_text(facts)
+    assert f"a run uses cpu, float32, {text}\n" in shown
+    assert "cores: 2 of 4 usable\nmemory: unknown\n" in shown
 
 
 def test_option_without_effect_names_the_condition() -> None:

@@ -91,8 +91,17 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
     is_flag=True,
     help="Write model.onnx too; needs pip install 'transfer[onnx]'.",
 )
+@click.option("--force", is_flag=True, help="Replace an earlier export in DIR, in one step.")
 @AS_JSON
-def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **loading: Any) -> None:
+def export(
+    file: Path,
+    stage: str,
+    folder: Path,
+    onnx: bool,
+    force: bool,
+    as_json: bool,
+    **loading: Any,
+) -> None:
     """Export the model of STAGE to the folder DIR.
 
     Writes safetensors, a PyTorch state dict, a torch.export program and a model card.
@@ -105,7 +114,7 @@ def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **lo
     except UsageError:
         # Images of scores may be missing; the model card can do without those scores.
         pipeline = Pipeline.load(file, **loading, stages=[stage])
-    result = exporter.export(pipeline, stage, folder, onnx)
+    result = exporter.export(pipeline, stage, folder, onnx, force)
     print_value(result, as_json, exporter.export_text)
 
 

@@ -36,15 +36,13 @@ EXIT_CODE = click.option(
 )
 
 
-class Kind(click.Choice[str]):
+class Kind(click.Choice):
     """What `transfer list` lists; the singular is accepted too."""
 
     def __init__(self) -> None:
-        super().__init__(["stages", "pretexts", "targets", "protocols", "backbones", "data"])
+        super().__init__(["stages", "pretexts", "backbones", "data", "targets", "protocols"])
 
-    def convert(
-        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
-    ) -> str:
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         plural = f"{value}s"
         return super().convert(plural if plural in self.choices else value, param, ctx)
 

@@ -1,30 +1,25 @@
 """`transfer export`: write a model in formats that other libraries load, with a model card.
 
 All files are written into a draft folder beside the target, loaded again, compared with the model,
-and then renamed together.
+and then renamed together (`target_folder.py`).
 """
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
 from transfer.api import Pipeline
 from transfer.artifacts import Images, Model, read_json, write_json
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.errors import Interrupted, TransferError, UsageError
+from transfer.errors import TransferError, UsageError
 from transfer.execution.status import find_manifest
 from transfer.export.model_card import ExportFacts, model_card, usage_code
+from transfer.export.target_folder import check_target, draft_folder
 from transfer.stage.base import PlannedStage
 from transfer.stage.upstream import upstream_stages
-from transfer.utils.files import FULL, flush, free_bytes, full_disk
+from transfer.utils.files import FULL, free_bytes
 from transfer.utils.formatting import file_size, plural
 from transfer.utils.lazy_imports import np
 
@@ -37,17 +32,20 @@ NOISE_IMAGES = 2  # images of noise that the formats are compared on
 REAL_IMAGES = 4  # images of the model's training set that they are compared on, where it is packed
 
 
-def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> dict[str, Any]:
+def export(
+    pipeline: Pipeline, name: str, folder: Path, onnx: bool = False, force: bool = False
+) -> dict[str, Any]:
     """Write the Model of a stage into a folder, and return what was written.
 
     Args:
         pipeline: with its store.
         name: of the stage.
-        folder: must be empty or missing.
+        folder: must be empty or missing, or with `force` an earlier export.
         onnx: write `model.onnx` too.
+        force: replace an earlier export.
     """
     planned, artifact = _finished_model(pipeline, name)
-    _check_folder(folder)
+    check_target(folder, force)
     if onnx:
         from transfer.export.formats import require_onnx
 
@@ -59,7 +57,7 @@ def export(pipeline: Pipeline, name: str, folder: Path, onnx: bool = False) -> d
             f"{folder}: the export needs up to {file_size(needed)}, but only {file_size(free)} are "
             "free on that disk"
         )
-    with _draft_folder(folder) as draft:
+    with draft_folder(folder, force) as draft:
         written = _write_files(pipeline, planned, artifact, draft, folder.resolve().name, onnx)
     return {"stage": planned.label, "folder": str(folder), **written}
 
@@ -97,93 +95,6 @@ def _finished_model(pipeline: Pipeline, name: str) -> tuple[PlannedStage[Any], M
     assert manifest is not None, "a finished artifact has a manifest"
     pipeline.store.check(artifact.folder, manifest)
     return planned, artifact
-
-
-def _check_folder(folder: Path) -> None:
-    """Raise UsageError for a folder that the export would overwrite, or that cannot be created."""
-    if folder.is_dir() and any(folder.iterdir()):
-        raise UsageError(f"{folder} is not empty; name an empty or a new folder")
-    if not folder.is_dir() and (folder.exists() or folder.is_symlink()):
-        raise UsageError(f"{folder} is a file; name an empty or a new folder")
-    if folder.resolve() == Path.cwd():
-        raise UsageError(
-            f"{folder} is the current folder, which the export would replace; name another folder"
-        )
-    parent = next(parent for parent in folder.absolute().parents if parent.exists())
-    if not parent.is_dir():
-        raise UsageError(f"{folder} cannot be created: {parent} is a file")
-
-
-@contextmanager
-def _draft_folder(folder: Path) -> Iterator[Path]:
-    """Yield a folder to write into, which becomes `folder` at the end; on errors it is removed."""
-    target = folder.resolve()
-    draft = target.with_name(f".{target.name}.{os.getpid()}.exporting")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        for abandoned in target.parent.glob(f".{target.name}.*.exporting"):
-            if not _is_running(abandoned.name.split(".")[-2]):
-                shutil.rmtree(abandoned, ignore_errors=True)
-        draft.mkdir()
-        with _recorded_signals() as signals:
-            yield draft
-            for path in [*draft.iterdir(), draft]:
-                flush(path)
-            if signals:
-                raise Interrupted(signals[0])
-        _check_folder(folder)  # another process may have filled it meanwhile
-        os.rename(draft, target)
-    except Exception as error:
-        if not (problem := full_disk(error, target.parent)):
-            raise
-        raise TransferError(f"{folder}: {problem}; the unfinished export was removed") from error
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
-
-
-@contextmanager
-def _recorded_signals() -> Iterator[list[int]]:
-    """Yield the numbers of SIGINT and SIGTERM as they arrive; each is still handled as before.
-
-    The handlers raise, and a library may catch what they raise while it imports or traces; without
-    the record, such an export would go on to its end.
-    """
-    signals: list[int] = []
-    if threading.current_thread() is not threading.main_thread():  # Python allows no handlers
-        yield signals
-        return
-    handlers = {
-        number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
-        if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
-    }
-
-    def record(number: int, frame: FrameType | None) -> None:
-        signals.append(number)
-        handler = handlers[signal.Signals(number)]
-        if callable(handler):
-            handler(number, frame)
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            signal.raise_signal(number)
-
-    try:
-        for number in handlers:
-            signal.signal(number, record)
-        yield signals
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _is_running(process: str) -> bool:
-    try:
-        os.kill(int(process), 0)
-    except ProcessLookupError:
-        return False
-    except (ValueError, OverflowError, OSError):
-        return True  # it may be another user's
-    return True
 
 
 def _write_files(

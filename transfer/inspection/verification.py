@@ -49,7 +49,10 @@ def verify_pipeline(pipeline: Pipeline, part: Part) -> dict[str, Any]:
         for planned in pipeline.plan
     ]
     file = str(pipeline.plan.file)
-    result = _verify(candidates, part) | {"file": file, "store": str(pipeline.store.root)}
+    result: dict[str, Any] = _verify(candidates, part) | {
+        "file": file,
+        "store": str(pipeline.store.root),
+    }
     if result["damaged"]:
         labels = (entry["stage"] for entry in result["damaged"])
         command = ["transfer", "run", file, *labels, "-f", *pipeline.flags]
@@ -100,7 +103,9 @@ def _candidates(store: Store, prefix: str = "") -> Iterator[_Candidate]:
 
 def _verify(candidates: Iterable[_Candidate], part: Part) -> dict[str, Any]:
     chosen = [candidate for candidate in candidates if part.has(candidate.key)]
-    intact, damaged, total = [], [], 0
+    intact: list[str] = []
+    damaged: list[dict[str, str]] = []
+    total = 0
     with Progress("verifying", len(chosen), "artifacts") as progress:
         for candidate in chosen:
             folder = candidate.store.folder(candidate.uses, candidate.key)
