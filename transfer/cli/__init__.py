@@ -11,10 +11,11 @@ import traceback
 
 import click
 
-from transfer.cli import manage, run, view
+from transfer.cli import completion, manage, run, view
 from transfer.errors import TransferError
 from transfer.version import __version__
 
+COMPLETE = "_TRANSFER_COMPLETE"  # the variable with which a shell asks for completions
 PLACE = re.compile(r"\S.*?:\d+:\d+: ")  # FILE:LINE:COLUMN
 
 
@@ -50,8 +51,10 @@ def main() -> None:
     """Run a command; every error becomes a message without a traceback, and an exit code."""
     # Until a run listens to signals itself.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    if COMPLETE in os.environ:
+        completion.install()
     try:
-        cli.main(standalone_mode=False)
+        cli.main(standalone_mode=False, complete_var=COMPLETE)
     except click.exceptions.Exit as end:
         sys.exit(end.exit_code)
     except click.ClickException as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from transfer.cli.completion import complete_pages, complete_stages
 from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, print_value
 from transfer.errors import UsageError
 from transfer.utils.paths import default_store, shipped_folder
@@ -83,7 +84,7 @@ def gc(store: Path | None, delete: bool, as_json: bool) -> None:
 
 @click.command()
 @FILE
-@click.argument("stage")
+@click.argument("stage", shell_complete=complete_stages)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @file_options
 @click.option(
@@ -150,7 +151,7 @@ def init(folder: Path, force: bool) -> None:
 
 
 @click.command()
-@click.argument("page", required=False)
+@click.argument("page", required=False, shell_complete=complete_pages)
 @click.option("--path", is_flag=True, help="Print the path of the page instead.")
 def docs(page: str | None, path: bool) -> None:
     """Show a PAGE of the documentation, such as `run` or `docs/run.md`.

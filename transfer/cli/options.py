@@ -9,6 +9,8 @@ from typing import Any
 
 import click
 
+from transfer.cli.completion import complete_sets, complete_stages
+
 EXIT_PENDING = 3
 STORE = click.option(
     "--store",
@@ -17,12 +19,13 @@ STORE = click.option(
     help="Folder of the results (or TRANSFER_STORE). [default: .transfer/]",
 )
 FILE = click.argument("file", type=click.Path(path_type=Path))
-STAGES = click.argument("stages", nargs=-1)
+STAGES = click.argument("stages", nargs=-1, shell_complete=complete_stages)
 SET = click.option(
     "--set",
     "sets",
     multiple=True,
     metavar="PATH=VALUE",
+    shell_complete=complete_sets,
     help="Replace a value of FILE: --set stages.clusters.k=100.",
 )
 SMOKE = click.option(

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from transfer.cli.completion import complete_listed, complete_stages
 from transfer.cli.options import AS_JSON, FILE, STAGES, Kind, file_options, print_value
 from transfer.errors import UsageError
 from transfer.utils.paths import check_output_folder
@@ -18,7 +19,7 @@ IN_TERMINAL = "-"  # the plot of `compare --plot` without a picture
 
 @click.command("list")
 @click.argument("what", type=Kind(), default="stages")
-@click.argument("name", required=False)
+@click.argument("name", required=False, shell_complete=complete_listed)
 @AS_JSON
 @click.option(
     "--schema", is_flag=True, help="Print the JSON Schema of pipeline files, for editors."
@@ -43,7 +44,7 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
 
 @click.command()
 @FILE
-@click.argument("stage", required=False)
+@click.argument("stage", required=False, shell_complete=complete_stages)
 @file_options
 @AS_JSON
 @click.option(
@@ -116,6 +117,7 @@ class _CompareCommand(click.Command):
     "stages",
     multiple=True,
     metavar="NAME",
+    shell_complete=complete_stages,
     help="Only scores of this evaluation stage.",
 )
 @click.option(

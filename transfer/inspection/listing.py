@@ -13,7 +13,7 @@ from transfer.errors import UsageError
 from transfer.inspection.option_descriptions import description_lines, option_descriptions
 from transfer.models import backbone_names, family
 from transfer.models.timm_backbone import SMALL
-from transfer.pipeline.plan import COMMON_OPTIONS
+from transfer.pipeline.plan import common_options
 from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage, stage_names
 
@@ -37,6 +37,15 @@ def listing(what: str) -> list[dict[str, str]]:
 def family_names(what: str) -> list[str]:
     """Return the names of all stages, or of all pretexts, targets or protocols."""
     return [name for name in stage_names() if name.startswith(FAMILIES.get(what, ""))]
+
+
+def listed_names(what: str) -> list[str]:
+    """Return the names of `listing`, short where the kind is clear: `jigsawpp` among pretexts."""
+    if what == "backbones":
+        return [*backbone_names(), *SMALL]
+    if what == "data":
+        return list(card_files(Path.cwd()))
+    return [name.removeprefix(FAMILIES.get(what, "")) for name in family_names(what)]
 
 
 def listing_text(entries: list[dict[str, str]]) -> str:
@@ -138,11 +147,9 @@ def _describe_stage(name: str) -> dict[str, Any]:
 
 def _common_options(kind: type[Stage]) -> list[dict[str, str]]:
     """The options that any stage has, as far as they have an effect."""
-    effective = {"data": bool(kind.images), "seed": kind.seeded}
     return [
         {"name": name, "type": COMMON_TYPES[name], "default": "", "help": help}
-        for name, help in COMMON_OPTIONS.items()
-        if effective.get(name)
+        for name, help in common_options(kind).items()
     ]
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import UsageError, did_you_mean
-from transfer.stage.base import PlannedStage
+from transfer.stage.base import PlannedStage, Stage
 from transfer.stage.upstream import upstream_stages
 from transfer.utils.repr_tables import ReprTable
 
@@ -21,6 +21,13 @@ COMMON_OPTIONS = {
     "data": "the image set of this stage, instead of the pipeline's",
     "seed": "the seed of this stage, instead of the pipeline's",
 }
+
+
+def common_options(kind: type[Stage] | None) -> dict[str, str]:
+    """Return the options that any stage has, as far as they have an effect on this kind."""
+    effective = {"data": kind is None or bool(kind.images), "seed": kind is None or kind.seeded}
+    return {name: help for name, help in COMMON_OPTIONS.items() if effective.get(name)}
+
 
 Percent = Annotated[float, Field(ge=0, le=100)]
 Span = Annotated[list[Percent], Field(min_length=2, max_length=2)]
