@@ -435,6 +435,68 @@ def test_what_cannot_be_exported_is_refused(
     assert left(tmp_path / "full") == ["kept"]
 
 
+def test_force_replaces_an_earlier_export_in_one_step(
+    invoke: Callable[..., Said],
+    finished: Tiny,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    words = ["export", finished.file, "target", "out", "--store", finished.store]
+    invoke(*words)
+    before = (tmp_path / "out" / "model.pt2").read_bytes()
+    (tmp_path / "out" / "README.md").write_text("old", encoding="utf-8")
+    assert "replace it with --force" in invoke(*words, check=2).err
+    assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == "old"
+
+    # Where the export fails, the earlier one stays.
+    with monkeypatch.context() as patch:
+        patch.setattr(exporter, "model_card", lambda *facts: 1 / 0)
+        invoke(*words, "--force", check=1)
+    assert left(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8") == "old"
+    assert (tmp_path / "out" / "model.pt2").read_bytes() == before
+
+    # What a kill between the two renames left is removed, and an export to nowhere may be forced.
+    shutil.copytree(tmp_path / "out", tmp_path / ".out.999999999.replaced")
+    invoke(*words, "--force")
+    assert left(tmp_path) == ["out"]
+    assert (tmp_path / "out" / "README.md").stat().st_size > 1000
+    invoke(*words[:3], "new", *words[4:], "--force")
+    assert left(tmp_path / "new") == left(tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("change", "hint"),
+    [
+        (lambda folder: (folder / "notes.txt").touch(), "has 'notes.txt', which no export writes"),
+        (lambda folder: (folder / "photos").mkdir(), "has 'photos', which no export writes"),
+        (lambda folder: (folder / "README.md").unlink(), "is not an export: it has no README.md"),
+        (lambda folder: (folder / "model.json").write_text("{}"), "its model.json is not of one"),
+        (lambda folder: (folder / "model.json").write_text("x"), "its model.json is not of one"),
+    ],
+)
+def test_force_never_deletes_what_is_no_export(
+    invoke: Callable[..., Said],
+    finished: Tiny,
+    tmp_path: Path,
+    change: Callable[[Path], object],
+    hint: str,
+) -> None:
+    folder = tmp_path / "out"
+    folder.mkdir()
+    for name in ("README.md", "model.safetensors"):
+        (folder / name).write_text("kept", encoding="utf-8")
+    (folder / "model.json").write_text('{"backbone": {}, "fit": "crop"}', encoding="utf-8")
+    change(folder)
+    before = {path.name: path.is_file() and path.read_bytes() for path in folder.iterdir()}
+    words = ["export", finished.file, "target", "out", "--store", finished.store, "--force"]
+    said = invoke(*words, check=2).err
+    assert hint in said
+    assert "--force replaces an earlier export only" in said
+    after = {path.name: path.is_file() and path.read_bytes() for path in folder.iterdir()}
+    assert after == before
+
+
 def test_the_folder_that_one_is_in_is_not_replaced(
     invoke: Callable[..., Said], finished: Tiny, tmp_path: Path
 ) -> None:
