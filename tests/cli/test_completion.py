@@ -185,6 +185,11 @@ def test_other_shells_are_served(
     assert [line.split("\t")[0] for line in offered] == lines
 
 
+def test_zsh_puts_no_space_after_a_path(complete: Complete, members: Path) -> None:
+    words = ["transfer", "run", members, "--set", "stages.clusters.k"]
+    assert complete(*words, shell="zsh") == ["nospace", "stages.clusters.k=", "_"]
+
+
 def test_completion_imports_no_heavy_library(members: Path) -> None:
     code = (
         "import sys; from transfer.cli import main\n"

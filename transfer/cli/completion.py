@@ -13,7 +13,7 @@ from functools import wraps
 from pathlib import Path
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, add_completion_class
+from click.shell_completion import BashComplete, CompletionItem, ZshComplete, add_completion_class
 from click.shell_completion import split_arg_string as split_words
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -34,6 +34,32 @@ BASH = """\
         %(complete_var)s=bash_complete "$1")
 }
 complete -o nosort -F %(complete_func)s %(prog_name)s
+"""
+
+ZSH = """\
+#compdef %(prog_name)s
+%(complete_func)s() {
+    local kind value help
+    local -a words_only described open answer
+    answer=("${(@f)$(env COMP_WORDS="${words[*]}" COMP_CWORD=$((CURRENT-1)) \\
+        %(complete_var)s=zsh_complete %(prog_name)s)}")
+    for kind value help in $answer; do
+        case $kind in
+            dir) _path_files -/ ;;
+            file) _path_files -f ;;
+            nospace) open+=("$value") ;;
+            plain) [[ $help == _ ]] && words_only+=("$value") || described+=("$value:$help") ;;
+        esac
+    done
+    (( $#described )) && _describe -V unsorted described -U
+    (( $#words_only )) && compadd -U -V unsorted -a words_only
+    (( $#open )) && compadd -U -S '' -V unsorted -a open
+}
+if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
+    %(complete_func)s "$@"
+else
+    compdef %(complete_func)s %(prog_name)s
+fi
 """
 
 
@@ -65,9 +91,21 @@ class BashWords(BashComplete):
         return f"{kind},{item.value.removeprefix(self._completed)}"
 
 
+class ZshWords(ZshComplete):
+    """Completion in zsh."""
+
+    source_template = ZSH
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Return three lines for the script: the kind, the word and its help."""
+        text = super().format_completion(item)
+        return text.replace("plain", "nospace", 1) if item.nospace else text
+
+
 def install() -> None:
-    """Let click use this module's completion in bash."""
+    """Let click use this module's completion in bash and zsh; fish needs none of its own."""
     add_completion_class(BashWords, "bash")
+    add_completion_class(ZshWords, "zsh")
 
 
 def _completion(words: Words) -> Complete:
