@@ -185,6 +185,17 @@ def test_other_shells_are_served(
     assert [line.split("\t")[0] for line in offered] == lines
 
 
+def test_option_and_value_in_a_word(complete: Complete, members: Path) -> None:
+    words = ["transfer", "run", members]
+    whole = "--set=stages.clusters.k"
+    assert complete(*words, whole, shell="zsh") == ["nospace", f"{whole}=", "_"]
+    assert complete(*words, whole, shell="fish") == [f"plain,{whole}="]
+    pieces = ["--set", "=", "stages.clusters.init", "=", "r"]
+    assert complete(*words, *pieces) == ["plain,random"]
+    assert complete(*words, *pieces[:3]) == ["nospace,stages.clusters.init="]
+    assert complete(*words, *pieces[:2])[0] == "nospace,name="
+
+
 def test_zsh_puts_no_space_after_a_path(complete: Complete, members: Path) -> None:
     words = ["transfer", "run", members, "--set", "stages.clusters.k"]
     assert complete(*words, shell="zsh") == ["nospace", "stages.clusters.k=", "_"]

@@ -13,7 +13,13 @@ from functools import wraps
 from pathlib import Path
 
 import click
-from click.shell_completion import BashComplete, CompletionItem, ZshComplete, add_completion_class
+from click.shell_completion import (
+    BashComplete,
+    CompletionItem,
+    FishComplete,
+    ZshComplete,
+    add_completion_class,
+)
 from click.shell_completion import split_arg_string as split_words
 
 Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
@@ -82,13 +88,15 @@ class BashWords(BashComplete):
                 words.append(piece)
             joins = separates
         word, last = words[-1], pieces[-1]
-        self._completed = word if joins else word[: len(word) - len(last)]
+        completed = word if joins else word[: len(word) - len(last)]
+        self._option = _option_before_value(word)
+        self._completed = max(completed, self._option, key=len)
         return words[1:-1], words[-1]
 
     def format_completion(self, item: CompletionItem) -> str:
         """Return a line for the script, without what bash has completed already."""
         kind = "nospace" if item.nospace else item.type
-        return f"{kind},{item.value.removeprefix(self._completed)}"
+        return f"{kind},{(self._option + item.value).removeprefix(self._completed)}"
 
 
 class ZshWords(ZshComplete):
@@ -96,16 +104,46 @@ class ZshWords(ZshComplete):
 
     source_template = ZSH
 
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor, and the word at the cursor."""
+        words, word = super().get_completion_args()
+        self._option = _option_before_value(word)
+        return words, word
+
     def format_completion(self, item: CompletionItem) -> str:
         """Return three lines for the script: the kind, the word and its help."""
-        text = super().format_completion(item)
-        return text.replace("plain", "nospace", 1) if item.nospace else text
+        kind = "nospace" if item.nospace else item.type
+        # `_describe` splits a word from its help at the first colon.
+        value = item.value.replace(":", r"\:") if item.help else item.value
+        return f"{kind}\n{self._option}{value}\n{item.help or '_'}"
+
+
+class FishWords(FishComplete):
+    """Completion in fish."""
+
+    def get_completion_args(self) -> tuple[list[str], str]:
+        """Return the words before the cursor, and the word at the cursor."""
+        words, word = super().get_completion_args()
+        self._option = _option_before_value(word)
+        return words, word
+
+    def format_completion(self, item: CompletionItem) -> str:
+        """Return a line for the script of click: the kind, the word and its help."""
+        item.value = self._option + item.value
+        return super().format_completion(item)
 
 
 def install() -> None:
-    """Let click use this module's completion in bash and zsh; fish needs none of its own."""
+    """Let click use this module's completion."""
     add_completion_class(BashWords, "bash")
     add_completion_class(ZshWords, "zsh")
+    add_completion_class(FishWords, "fish")
+
+
+def _option_before_value(word: str) -> str:
+    """Return `--set=` of `--set=seed=1`; click completes the value alone."""
+    option, equals, _ = word.partition("=")
+    return option + equals if word.startswith("-") and equals else ""
 
 
 def _completion(words: Words) -> Complete:
