@@ -22,7 +22,7 @@ from transfer.execution.child_events import ERROR, PROGRESS, read_event, read_pr
 from transfer.execution.run import Run
 from transfer.stage.base import PlannedStage
 from transfer.utils.paths import CHECKOUT
-from transfer.utils.progress_display import shared_display
+from transfer.utils.progress_display import bars_hidden, shared_display
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.05
@@ -98,7 +98,7 @@ class _Child:
             threading.Thread(
                 target=self._read_events, args=(self.process.stdout, run), daemon=True
             ),
-            threading.Thread(target=_pass_on, args=(self.process.stderr,), daemon=True),
+            threading.Thread(target=_pass_on, args=(self.process.stderr, run), daemon=True),
         ]
         for reader in self.readers:
             reader.start()
@@ -137,13 +137,16 @@ class _Child:
             if kind == ERROR:
                 self.error = text
             elif kind == PROGRESS:
-                self._show(text)
+                with suppress(ValueError, TypeError):  # a plug-in may print such a line
+                    self._show(text, run.options.quiet)
             else:
                 run.report(text)
 
-    def _show(self, text: str) -> None:
+    def _show(self, text: str, quiet: bool) -> None:
         """Show the state of a task of the child, with the place of its stage in the whole run."""
         name, snapshot = read_progress(text)
+        if quiet:
+            return
         task = f"{self.planned.key} {name}"
         if snapshot is None:
             shared_display().remove(task)
@@ -183,6 +186,9 @@ def _command(run: Run, planned: PlannedStage[Any]) -> list[str]:
     return words + [switch for switch, given in switches.items() if given]
 
 
-def _pass_on(stream: IO[str]) -> None:
+def _pass_on(stream: IO[str], run: Run) -> None:
     for line in stream:
-        print(line, end="", file=sys.stderr, flush=True)
+        if run.stop.number:  # a child that had only begun prints where the signal met it
+            continue
+        with bars_hidden():
+            print(line, end="", file=sys.stderr, flush=True)
