@@ -117,6 +117,8 @@ def test_share_stays_within_bounds(done: int, total: int, text: str) -> None:
 def test_time_left_counts_down_while_nothing_is_reported() -> None:
     assert "0:19 left" in bar_texts(TRAINING, 80, age=10)[1]
     assert "0:00 left" in bar_texts(TRAINING, 80, age=1000)[1]
+    assert "run ~12:20 left" in heading(TRAINING, 80, age=10)
+    assert "run ~0:00 left" in heading(TRAINING, 80, age=1000)
 
 
 def test_line_of_a_log_has_everything() -> None:

@@ -100,9 +100,9 @@ class LiveDisplay:
         from rich.text import Text
 
         for snapshot, reported in list(self._tasks.values()):
-            title = heading(snapshot, options.max_width, cell_len)
-            yield Text(title, no_wrap=True, overflow="crop")
             age = time.monotonic() - reported
+            title = heading(snapshot, options.max_width, cell_len, age)
+            yield Text(title, no_wrap=True, overflow="crop")
             width, text = bar_texts(snapshot, options.max_width, age)
             row: list[RenderableType] = [Text(text, no_wrap=True, overflow="crop")]
             if width:

@@ -54,16 +54,19 @@ class Snapshot:
         return f"  {text}" + (f"; {self.text}" if self.text else "")
 
 
-def heading(snapshot: Snapshot, width: int, measure: Callable[[str], int] = len) -> str:
+def heading(
+    snapshot: Snapshot, width: int, measure: Callable[[str], int] = len, age: float = 0.0
+) -> str:
     """Return the line above a bar: the stage, its task and the time left of the whole run.
 
     Args:
         snapshot: the state of the task.
         width: cells of the line.
         measure: returns the cells of a text.
+        age: seconds since the state was reported.
     """
     task, stage = printable(snapshot.task), snapshot.stage
-    run = _left(snapshot.run_left, "run ~")
+    run = _left(snapshot.run_left, "run ~", age)
     room = width - sum(measure(text) + 2 for text in (stage, run) if text)
     if room < min(measure(task), SHORT_TASK):
         room, run = width - (measure(stage) + 2 if stage else 0), ""
@@ -82,8 +85,7 @@ def bar_texts(snapshot: Snapshot, width: int, age: float = 0.0) -> tuple[int, st
         width: cells of the line.
         age: seconds since the state was reported.
     """
-    left = snapshot.seconds_left
-    time_left = _left(left and max(0.0, left - age), "")
+    time_left = _left(snapshot.seconds_left, "", age)
     facts = [fact for fact in (f"{snapshot.share:>5}", snapshot.speed, time_left) if fact]
     while len(facts) > 1 and width - len("  ".join(facts)) - 2 < MIN_BAR:
         facts.pop(1)
@@ -123,5 +125,5 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def _left(seconds: float | None, before: str) -> str:
-    return "" if seconds is None else f"{before}{clock(seconds)} left"
+def _left(seconds: float | None, before: str, age: float = 0.0) -> str:
+    return "" if seconds is None else f"{before}{clock(max(0.0, seconds - age))} left"
