@@ -13,6 +13,7 @@ REQUIRED = (
     "scipy",
     "h5py",
     "pillow",
+    "tifffile",
     "scikit-learn",
     "scikit-image",
     "safetensors",
@@ -36,7 +37,9 @@ class Extra:
 
 
 EXTRAS = {
-    "teachers": Extra(("timm",), "networks and weights of timm: `backbone: timm:NAME`"),
+    "teachers": Extra(
+        ("timm", "huggingface-hub"), "networks and weights of timm: `backbone: timm:NAME`"
+    ),
     "onnx": Extra(("onnx", "onnxruntime", "onnxscript"), "`transfer export --onnx`"),
     "test": Extra(
         (
