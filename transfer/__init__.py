@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from transfer.version import __version__
 
@@ -19,7 +19,7 @@ __all__ = ["__version__", "compare", "load", "load_model"]
 def load(
     path: str | os.PathLike[str],
     *,
-    sets: Sequence[str] = (),
+    sets: Sequence[str] | Mapping[str, Any] = (),
     smoke: bool = False,
     store: str | os.PathLike[str] | None = None,
     stages: Sequence[str] = (),
@@ -28,7 +28,8 @@ def load(
 
     Args:
         path: the pipeline file.
-        sets: replacements, as for `--set`: "stages.clusters.k=100".
+        sets: replacements, as for `--set`, ["stages.clusters.k=100"], or values by their paths,
+            {"stages.clusters.k": 100, "data": Path("photos")}.
         smoke: make every stage small; the results go to a store of their own.
         store: the folder of the results; by default `.transfer/` beside the pipelines' folder.
         stages: plan only these and their dependencies, and look at no other images.

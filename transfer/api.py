@@ -19,6 +19,7 @@ from transfer.execution.results import STATUS_TITLES, Results, RunPlan, status_c
 from transfer.execution.run import Run
 from transfer.execution.signal_handlers import signal_handlers_kept
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
+from transfer.pipeline.assignments import assignment_texts
 from transfer.pipeline.loader import load_plan
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
@@ -71,7 +72,7 @@ class Pipeline:
     def load(
         path: str | os.PathLike[str],
         *,
-        sets: Sequence[str] = (),
+        sets: Sequence[str] | Mapping[str, Any] = (),
         smoke: bool = False,
         store: str | os.PathLike[str] | None = None,
         stages: Sequence[str] = (),
@@ -80,7 +81,8 @@ class Pipeline:
 
         Args:
             path: the pipeline file.
-            sets: replacements, as for `--set`: "stages.clusters.k=100".
+            sets: replacements, as for `--set`, ["stages.clusters.k=100"], or values by their
+                paths, {"stages.clusters.k": 100, "data": Path("photos")}.
             smoke: make every stage small; the results go to a store of their own.
             store: the folder of the results; by default `.transfer/` beside the pipelines' folder.
             stages: plan only these and their dependencies; other images may be missing.
@@ -97,6 +99,7 @@ class Pipeline:
                 f"{root}: the store is a file; name a folder with --store or TRANSFER_STORE"
             )
         opened = Store(root / "smoke" if smoke else root)
+        sets = assignment_texts(sets)
         flags = ["--store", str(root), *(["--smoke"] if smoke else [])]
         flags += [f"--set={assignment}" for assignment in sets]
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)

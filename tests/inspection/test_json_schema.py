@@ -9,8 +9,9 @@ import pytest
 
 from tests.conftest import TINY
 from transfer.inspection.json_schema import pipeline_schema
+from transfer.pipeline.document_nodes import Faults
 from transfer.pipeline.loader import load_plan
-from transfer.pipeline.yaml_document import Faults, parse
+from transfer.pipeline.yaml_document import parse
 from transfer.storage.store import Store
 from transfer.utils.paths import shipped_folder
 

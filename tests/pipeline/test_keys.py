@@ -10,8 +10,9 @@ import pytest
 from PIL import Image
 
 from tests.conftest import TINY
+from transfer.pipeline.document_nodes import Faults
 from transfer.pipeline.loader import Plan, load_plan
-from transfer.pipeline.yaml_document import Faults, parse
+from transfer.pipeline.yaml_document import parse
 from transfer.storage.store import Store
 
 MODEL = "model: {uses: pretext/random, backbone: conv4}"

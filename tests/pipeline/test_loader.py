@@ -215,7 +215,7 @@ def test_a_faulty_stage_is_reported_with_its_place(
         ("data: drawing", "1:1: data: no image set called 'drawing'; did you mean 'drawings'?"),
         ("data: ./none", "1:1: data: folder "),
         ("data: [drawings]", "1:1: data: should be"),
-        ("name: 5", "1:1: name: should be a valid string (found 5)"),
+        ("name: [5]", "1:1: name: should be a valid string (found [5])"),
         ("name: a/b", "1:1: name: may have letters, digits, '_', '-' and '.' only"),
         ("seed: 1.0", "1:1: seed: should be a valid integer (found 1.0)"),
         ("seed: 5000000000", "1:1: seed: should be less than 4294967296"),

@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 
 from transfer.errors import UsageError
+from transfer.pipeline.document_nodes import Faults
 from transfer.pipeline.loader import Plan, load_plan
 from transfer.pipeline.matrix import MAX_MEMBERS as MAX
 from transfer.pipeline.matrix import expand
-from transfer.pipeline.yaml_document import Faults, parse
+from transfer.pipeline.yaml_document import parse
 from transfer.storage.store import Store
 from transfer.utils.formatting import member_label
 

@@ -14,9 +14,10 @@ from hypothesis import strategies as st
 
 from tests.conftest import TINY
 from transfer.errors import UsageError
+from transfer.pipeline.document_nodes import Faults
 from transfer.pipeline.loader import load_plan
 from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.yaml_document import MAX_DEPTH, Faults, parse, read_document
+from transfer.pipeline.yaml_document import MAX_DEPTH, parse, read_document
 from transfer.storage.store import Store
 
 
@@ -182,6 +183,25 @@ DOCUMENT = "name: x\nmatrix: {k: [1, 2]}\nstages:\n  clusters: {k: 10, backbone:
         ("stages.clusters.k=no", ("stages", "clusters", "k"), "no"),
         ("stages.clusters.k=", ("stages", "clusters", "k"), None),
         ("stages.clusters.k=a=b", ("stages", "clusters", "k"), "a=b"),
+        ("data=/x/photos #1", ("data",), "/x/photos #1"),
+        ("data=/x/photos: 2020", ("data",), "/x/photos: 2020"),
+        ("data=/x/a, [b], {c} 'd' & é 写真", ("data",), "/x/a, [b], {c} 'd' & é 写真"),
+        ("data=/x/photos ", ("data",), "/x/photos "),
+        ("data=# nothing", ("data",), "# nothing"),
+        ("data=- a", ("data",), "- a"),
+        ("data=*a", ("data",), "*a"),
+        ("data=!!str 5", ("data",), "!!str 5"),
+        ("data=C:\\x\\new", ("data",), "C:\\x\\new"),
+        ("data='90s photos", ("data",), "'90s photos"),
+        ("data='2024'", ("data",), "2024"),
+        ('data="/x #1"', ("data",), "/x #1"),
+        ("data=' '", ("data",), " "),
+        ("data=2001-01-01", ("data",), "2001-01-01"),
+        ("data=1e999", ("data",), "1e999"),
+        ("data=99999999999999999999", ("data",), "99999999999999999999"),
+        ("stages.clusters.k= 7 ", ("stages", "clusters", "k"), 7),
+        ("stages.clusters.k=true", ("stages", "clusters", "k"), True),
+        ("stages.clusters.k=null", ("stages", "clusters", "k"), None),
         ("stages.clusters.new=[1, {a: b}]", ("stages", "clusters", "new"), [1, {"a": "b"}]),
         ("data={card: drawings, limit: 3}", ("data",), {"card": "drawings", "limit": 3}),
         ("matrix.k.1=7", ("matrix", "k"), [1, 7]),
@@ -217,8 +237,13 @@ def test_set_replaces_one_value_and_says_so_where_it_is_faulty(
         ("matrix.k.x=5", "no entry 'x'; the list has 2 entries, counted from 0"),
         ("data={card: x", "not YAML: expected ',' or '}'"),
         ("data={card: x, card: y}", "card: key repeated"),
-        ("data=!!python/name:os.system x", "is not allowed"),
-        ("data=# nothing", "holds no value"),
+        ("data={card: !!python/name:os.system x}", "is not allowed"),
+        ("data={card: x} # c", "'# c' would be a comment"),
+        ("data=[a, b] #c]", "'#c]' would be a comment"),
+        ("data={folder: /x #1}", "'#' begins a comment there: put that text in quotes"),
+        ("data='a': 'b'", "not one value; for the text itself, with quotes: data='"),
+        ("data=\udce9", "holds a character that is not allowed in text"),
+        ("expected.linear=[1, 2]", "to add it: --set expected='{linear: ...}'"),
     ],
 )
 def test_a_faulty_set_names_itself_and_no_line(assignment: str, words: str) -> None:
@@ -244,6 +269,9 @@ def test_a_faulty_set_names_itself_and_no_line(assignment: str, words: str) -> N
         ("${flag}-${none}", "true-null"),
         ("$k", "$k"),
         ("${", "${"),
+        ("$${k}", "${k}"),
+        ("x$${k}${k}", "x${k}5"),
+        ("$$${k}", "$${k}"),
         ("[x, '${k}', {a: '${word}'}]", ["x", 5, {"a": "rotation"}]),
     ],
 )

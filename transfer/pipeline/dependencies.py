@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from transfer.pipeline.document_nodes import Node
 from transfer.pipeline.draft_stage import DraftStage
 from transfer.pipeline.substitution import variables_in
-from transfer.pipeline.yaml_document import Node
 from transfer.stage.base import PlannedStage, Stage
 
 Inputs = Mapping[str, Mapping[str, str | None]]  # stage -> input -> stage, None where it is faulty

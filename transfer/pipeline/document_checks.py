@@ -8,8 +8,8 @@ from pathlib import Path
 
 from transfer.artifacts import Scores
 from transfer.errors import UsageError, did_you_mean
+from transfer.pipeline.document_nodes import FAULTY, Faults, Node
 from transfer.pipeline.plan import PipelineHeader
-from transfer.pipeline.yaml_document import FAULTY, Faults, Node
 from transfer.stage.base import Stage
 from transfer.storage.manifest import KEY
 

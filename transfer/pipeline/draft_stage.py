@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from transfer.datasets.spec import ImageSpec
-from transfer.pipeline.yaml_document import Node
+from transfer.pipeline.document_nodes import Node
 from transfer.stage.base import Stage
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from transfer.pipeline.yaml_document import Faults, Node
+from transfer.pipeline.document_nodes import Faults, Node
 from transfer.stage.base import Stage
 from transfer.stage.file_option import DIGITS, OptionFile, option_files
 from transfer.utils.formatting import inline_yaml

@@ -8,8 +8,8 @@ from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.spec import ImageSpec
 from transfer.datasets.split_roles import overlap, spec_for, split_fault
 from transfer.errors import TransferError, UsageError
+from transfer.pipeline.document_nodes import Faults, Mark, Node
 from transfer.pipeline.draft_stage import DraftStage
-from transfer.pipeline.yaml_document import Faults, Mark, Node
 from transfer.stage.base import PACK, PlannedPack, PlannedStage, Stage
 from transfer.stage.image_input import ImageInput
 from transfer.stage.options import inputs_named

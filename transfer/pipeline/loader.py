@@ -18,13 +18,14 @@ from transfer.pipeline.dependencies import (
     topological_order,
 )
 from transfer.pipeline.document_checks import check_keys, check_selected_names, expected_ranges
+from transfer.pipeline.document_nodes import Faults, Node, key_spans
 from transfer.pipeline.draft_stage import DraftStage
 from transfer.pipeline.file_inputs import FileInputs
 from transfer.pipeline.image_planning import ImagePlanner
 from transfer.pipeline.plan import PipelineHeader, Plan
 from transfer.pipeline.stage_reader import StageReader
 from transfer.pipeline.substitution import apply_set, substitute
-from transfer.pipeline.yaml_document import Faults, Node, key_spans, read_document
+from transfer.pipeline.yaml_document import read_document
 from transfer.stage.base import PlannedStage, Stage
 from transfer.storage.store import Store
 from transfer.utils.stamp_cache import StampCache

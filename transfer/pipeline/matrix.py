@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from transfer.errors import did_you_mean
-from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node
+from transfer.pipeline.document_nodes import FAULTY, Faults, Mark, Node
 
 MAX_MEMBERS = 10_000
 

@@ -6,13 +6,14 @@ import os
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from transfer.errors import UsageError
+from transfer.pipeline.document_nodes import FAULTY, Faults, Node
 from transfer.pipeline.draft_stage import DraftStage
 from transfer.pipeline.plan import COMMON_OPTIONS, PipelineHeader
-from transfer.pipeline.validation_messages import fault_messages, faulty_option
-from transfer.pipeline.yaml_document import FAULTY, Faults, Node
+from transfer.pipeline.validation import RejectedValues, validate_as_written
+from transfer.pipeline.validation_messages import faulty_option
 from transfer.stage.base import Stage
 from transfer.stage.registry import find_stage
 
@@ -102,9 +103,9 @@ class StageReader:
         self, model: type[ModelT], values: dict[str, Any], node: Node, where: str
     ) -> ModelT | None:
         try:
-            return model.model_validate(values)
-        except ValidationError as error:
-            for path, message in fault_messages(error, model, values).items():
+            return validate_as_written(model, values, node)
+        except RejectedValues as rejected:
+            for path, message in rejected.messages.items():
                 option = ".".join(map(str, path))
                 self.faults.add(
                     node.mark_at(path), ".".join(filter(None, [where, option])), message

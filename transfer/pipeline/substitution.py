@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from transfer.errors import UsageError, did_you_mean
-from transfer.pipeline.yaml_document import FAULTY, Faults, Mark, Node, parse
+from transfer.errors import did_you_mean
+from transfer.pipeline.assignments import read_assignment
+from transfer.pipeline.document_nodes import FAULTY, Faults, Mark, Node
 from transfer.utils.formatting import inline_yaml, plural, value_text
 
-VARIABLE = re.compile(r"\$\{([^}]*)\}")
+VARIABLE = re.compile(r"\$\$\{|\$\{([^}]*)\}")  # `$${`, which means the text `${`, or `${name}`
 
 
 def apply_set(root: Node, assignment: str, faults: Faults) -> Node:
@@ -19,19 +20,12 @@ def apply_set(root: Node, assignment: str, faults: Faults) -> Node:
 
     Args:
         root: the document.
-        assignment: as for `--set`: `stages.clusters.k=100`; the value is read as YAML.
+        assignment: as for `--set`: `stages.clusters.k=100`.
         faults: where a path that the document does not have goes.
     """
-    words = f"--set {assignment}"
-    path, equals, text = assignment.partition("=")
-    if not equals or not all(step.strip() for step in path.split(".")):
-        raise UsageError(
-            f"{words}: write it as --set PATH=VALUE, as in --set stages.clusters.k=100"
-        )
-    mark = Mark(words)
-    value = parse(text, words, faults, placed=False) if text.strip() else Node(None, mark)
-    path = path.strip()
-    return _Replacement(value, mark, path, faults).apply(root, path.split("."))
+    steps, value = read_assignment(assignment, faults)
+    mark = Mark(f"--set {assignment}")
+    return _Replacement(value, mark, ".".join(steps), faults).apply(root, steps)
 
 
 @dataclass(frozen=True)
@@ -72,11 +66,18 @@ class _Replacement:
             values, keys = {**node.value, step: self.value}, {**node.keys, step: self.mark}
             return Node(values, node.mark, keys)
         if step not in node.value:
-            hint = did_you_mean(step, node.value)
-            return self._fault(node, f"the file has no '{step}' there{hint}")
+            return self._fault(node, self._absent(node, path))
         return Node(
             {**node.value, step: self.apply(node.value[step], rest)}, node.mark, {**node.keys}
         )
+
+    def _absent(self, node: Node, path: list[str]) -> str:
+        """What is wrong with a path whose first step is not in the mapping `node`."""
+        problem = f"the file has no '{path[0]}' there{did_you_mean(path[0], node.value)}"
+        if "did you mean" in problem:
+            return problem
+        where = self.where.split(".")[: 1 - len(path)]
+        return f"{problem}; to add it: --set {'.'.join(where)}='{{{path[1]}: ...}}'"
 
     def _fault(self, node: Node, problem: str) -> Node:
         self.faults.add(self.mark, self.where, problem)
@@ -89,13 +90,13 @@ def variables_in(node: Node) -> set[str]:
         return set().union(*map(variables_in, node.value.values()))
     if isinstance(node.value, list):
         return set().union(*map(variables_in, node.value))
-    return set(VARIABLE.findall(node.value)) if isinstance(node.value, str) else set()
+    return set(_names(node.value)) if isinstance(node.value, str) else set()
 
 
 def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node:
     """Return `node` with each `${name}` replaced by the value of a matrix variable.
 
-    A string that is `${name}` and nothing else takes the type of the variable.
+    A string that is `${name}` and nothing else takes the type of the variable. `$${` is `${`.
     """
     if isinstance(node.value, dict):
         values = {key: substitute(value, variables, faults) for key, value in node.value.items()}
@@ -104,11 +105,23 @@ def substitute(node: Node, variables: Mapping[str, Any], faults: Faults) -> Node
         return Node([substitute(entry, variables, faults) for entry in node.value], node.mark)
     if not isinstance(node.value, str) or "${" not in node.value:
         return node
-    names = VARIABLE.findall(node.value)
+    names = _names(node.value)
     for name in [name for name in names if name not in variables]:
-        faults.add(node.mark, "", f"no matrix variable '{name}'{did_you_mean(name, variables)}")
+        hint = did_you_mean(name, variables)
+        remedy = f"; for the text itself write $${{{name}}}"
+        faults.add(node.mark, "", f"no matrix variable '{name}'{hint}{remedy}")
     if any(variables.get(name, FAULTY) is FAULTY for name in names):
         return Node(FAULTY, node.mark)
-    if whole := VARIABLE.fullmatch(node.value):
-        return Node(variables[whole[1]], node.mark)
-    return Node(VARIABLE.sub(lambda match: inline_yaml(variables[match[1]]), node.value), node.mark)
+    if names and f"${{{names[0]}}}" == node.value:
+        value = variables[names[0]]
+        return Node(value, node.mark, text=None if isinstance(value, str) else inline_yaml(value))
+
+    def replacement(match: re.Match[str]) -> str:
+        return "${" if match[1] is None else inline_yaml(variables[match[1]])
+
+    return Node(VARIABLE.sub(replacement, node.value), node.mark)
+
+
+def _names(text: str) -> list[str]:
+    """Return the name in each `${name}` of a text."""
+    return [match[1] for match in VARIABLE.finditer(text) if match[1] is not None]

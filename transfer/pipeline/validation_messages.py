@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 from transfer.datasets.spec import ImageSpec
 from transfer.errors import did_you_mean
 from transfer.models import FAMILIES
+from transfer.pipeline.document_nodes import FAULTY
 from transfer.pipeline.plan import COMMON_OPTIONS
-from transfer.pipeline.yaml_document import FAULTY
 from transfer.stage.base import Stage
 from transfer.stage.renamed_options import RENAMED_VALUES, renamed_option
 from transfer.utils.formatting import value_text

@@ -442,7 +442,7 @@ def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
     )
     assert (
         "must be the path of a file"
-        in invoke("status", written, "--set", "stages.model.weights=5", check=2).err
+        in invoke("status", written, "--set", "stages.model.weights=[5]", check=2).err
     )
 
 
