@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias, get_args, overload
 from transfer.artifacts import KINDS, Artifact
 from transfer.datasets.cards import card_files
 from transfer.datasets.packed.pack_stage import Pack
+from transfer.datasets.readers.member_names import not_utf8
 from transfer.errors import TransferError, UsageError
 from transfer.execution.execute import execute
 from transfer.execution.options import RunOptions
@@ -97,6 +98,11 @@ class Pipeline:
         if root.exists() and not root.is_dir():
             raise UsageError(
                 f"{root}: the store is a file; name a folder with --store or TRANSFER_STORE"
+            )
+        if not_utf8(str(root)):
+            raise UsageError(
+                f"{root}: the store's path is not valid UTF-8; name another folder with --store "
+                "or TRANSFER_STORE"
             )
         opened = Store(root / "smoke" if smoke else root)
         sets = assignment_texts(sets)

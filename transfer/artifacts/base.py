@@ -76,9 +76,8 @@ class JsonCard:
 
 def write_json(path: Path, value: Any) -> None:
     """Write canonical JSON: equal values give equal bytes."""
-    path.write_text(
-        json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False) + "\n", encoding="utf-8"
-    )
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False)
+    path.write_text(f"{text}\n", encoding="utf-8", errors="backslashreplace")
 
 
 def read_json(path: Path) -> Any:

@@ -12,6 +12,7 @@ import traceback
 import click
 
 from transfer.cli import completion, manage, run, view
+from transfer.cli.text_output import READABLE, configure_streams, echo
 from transfer.errors import TransferError
 from transfer.version import __version__
 
@@ -49,10 +50,20 @@ for command in (
 
 def main() -> None:
     """Run a command; every error becomes a message without a traceback, and an exit code."""
+    configure_streams()
     # Until a run listens to signals itself.
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     if COMPLETE in os.environ:
         completion.install()
+    try:
+        _run_command()
+    except BrokenPipeError:  # who reads the output, such as `head`, has gone
+        for number in (1, 2):  # for what is still to be flushed
+            os.dup2(os.open(os.devnull, os.O_WRONLY), number)
+        sys.exit(1)
+
+
+def _run_command() -> None:
     try:
         cli.main(standalone_mode=False, complete_var=COMPLETE)
     except click.exceptions.Exit as end:
@@ -61,7 +72,7 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("stopped", err=True)
+        echo("stopped", err=True)
         # Where a library's own `exec` was interrupted, Python remembers it and `python -m` would
         # die of the signal after all. This `exec` makes it forget.
         exec("")
@@ -69,23 +80,22 @@ def main() -> None:
     except TransferError as error:
         # A message with a place starts with it, so that editors and terminals can jump there.
         prefix = "" if PLACE.match(str(error)) else "transfer: "
-        click.echo(f"{prefix}{error}", err=True)
+        echo(f"{prefix}{error}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
+        raise
     except OSError as error:
-        click.echo(f"transfer: {error}", err=True)
+        echo(f"transfer: {error}", err=True)
         sys.exit(1)
     except Exception as error:
-        click.echo(f"transfer: {_unexpected(error)}", err=True)
+        echo(f"transfer: {_unexpected(error)}", err=True)
         sys.exit(1)
 
 
 def _unexpected(error: Exception) -> str:
     """Describe an error that is being handled and that no code foresaw; its traceback is kept."""
     with tempfile.NamedTemporaryFile(
-        "w", prefix="transfer-", suffix=".txt", delete=False, encoding="utf-8"
+        "w", prefix="transfer-", suffix=".txt", delete=False, encoding="utf-8", errors=READABLE
     ) as file:
         traceback.print_exc(file=file)
     return f"unexpected {type(error).__name__}: {error} (traceback in {file.name})"

@@ -11,6 +11,7 @@ import click
 
 from transfer.cli.completion import complete_pages, complete_stages
 from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, print_value
+from transfer.cli.text_output import echo
 from transfer.errors import UsageError
 from transfer.utils.paths import default_store, shipped_folder
 
@@ -147,7 +148,7 @@ def init(folder: Path, force: bool) -> None:
     from transfer.inspection.shipped_files import copy_pipelines
 
     for line in copy_pipelines(folder, force):
-        click.echo(line)
+        echo(line)
 
 
 @click.command()
@@ -163,12 +164,12 @@ def docs(page: str | None, path: bool) -> None:
     if page is None:
         folder = str(shipped_folder("docs"))
         titles = shipped_files.page_titles()
-        click.echo(folder if path else shipped_files.titles_text(titles))
+        echo(folder if path else shipped_files.titles_text(titles))
         return
     file = shipped_files.find_page(page)
     if path:
-        click.echo(str(file))
+        echo(str(file))
     elif sys.stdout.isatty():
         click.echo_via_pager(file.read_text(encoding="utf-8"))
     else:
-        click.echo(file.read_text(encoding="utf-8"), nl=False)
+        echo(file.read_text(encoding="utf-8"), nl=False)

@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from transfer.cli.completion import complete_sets, complete_stages
+from transfer.cli.text_output import echo, is_printable
 
 EXIT_PENDING = 3
 STORE = click.option(
@@ -62,6 +63,12 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 def print_value(value: Any, as_json: bool, to_text: Callable[[Any], str]) -> str:
     """Print a value as JSON, or as the text that `to_text` makes of it; return what was printed."""
-    text = json.dumps(value, indent=1, ensure_ascii=False) if as_json else to_text(value)
-    click.echo(text)
+    text = json_text(value) if as_json else to_text(value)
+    echo(text)
     return text
+
+
+def json_text(value: Any) -> str:
+    """Return indented JSON that stdout can hold: an escape for a sign that its encoding lacks."""
+    text = json.dumps(value, indent=1, ensure_ascii=False)
+    return text if is_printable(text) else json.dumps(value, indent=1)

@@ -19,6 +19,7 @@ from transfer.cli.options import (
     file_options,
     print_value,
 )
+from transfer.cli.text_output import echo
 from transfer.errors import TransferError, UsageError
 from transfer.utils.paths import default_store
 
@@ -173,7 +174,7 @@ def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) ->
             compile=flags["compile"],
             save_every=flags["save_every"],
         ),
-        report=write_report if child else _print_line,
+        report=write_report if child else echo,
     )
 
 
@@ -188,7 +189,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     statuses = [status for status in statuses if status.planned in selected]
     pending = any(status.pending for status in statuses)
     text = plan_text(pipeline, statuses)
-    _print_line(text)
+    echo(text)
     if dry_run:
         sys.exit(EXIT_PENDING if exit_code and pending else 0)
     try:
@@ -201,7 +202,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
         raise
     lines = verdicts(pipeline.store, [stage for stage in pipeline.plan if stage in selected])
     for line in lines:
-        _print_line(line)
+        echo(line)
     if not pending:
         _cache_answer(pipeline, "\n".join([text, *lines]))
 
@@ -212,7 +213,7 @@ def _print_cached_answer(file: Path, store: Path | None) -> bool:
     answer = answer_cache.cached_answer(root)
     if answer is None:
         return False
-    click.echo(answer)
+    echo(answer)
     return True
 
 
@@ -220,8 +221,3 @@ def _cache_answer(pipeline: Pipeline, text: str) -> None:
     files = pipeline.files()
     if files is not None:
         answer_cache.store_answer(pipeline.root, text, files)
-
-
-def _print_line(line: str) -> None:
-    click.echo(line)
-    sys.stdout.flush()

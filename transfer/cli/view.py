@@ -10,7 +10,16 @@ from typing import Any
 import click
 
 from transfer.cli.completion import complete_listed, complete_stages
-from transfer.cli.options import AS_JSON, FILE, STAGES, Kind, file_options, print_value
+from transfer.cli.options import (
+    AS_JSON,
+    FILE,
+    STAGES,
+    Kind,
+    file_options,
+    json_text,
+    print_value,
+)
+from transfer.cli.text_output import echo
 from transfer.errors import UsageError
 from transfer.utils.paths import check_output_folder
 
@@ -35,7 +44,7 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     if schema:
         from transfer.inspection.json_schema import pipeline_schema
 
-        click.echo(json.dumps(pipeline_schema(), indent=1, ensure_ascii=False))
+        echo(json_text(pipeline_schema()))
     elif name is None:
         print_value(listing.listing(what), as_json, listing.listing_text)
     else:
@@ -68,7 +77,7 @@ def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **loa
         if stage is None:
             raise UsageError("--batch needs a stage: transfer show FILE STAGE --batch picture.png")
         write_preview(pipeline, stage, batch)
-        click.echo(f"{batch} written")
+        echo(f"{batch} written")
     elif stage is None:
         print_value(views.results_json(pipeline), as_json, views.results_text)
     else:
@@ -184,18 +193,18 @@ def compare(
 
         table += "\n" + time_plot(comparison)
     if output is None:
-        click.echo(table)
+        echo(json_text(json.loads(table)) if form == "json" else table)
     else:
-        output.write_text(table + "\n", encoding="utf-8")
-        click.echo(f"{output} written")
+        output.write_text(table + "\n", encoding="utf-8", errors="backslashreplace")
+        echo(f"{output} written")
     if picture is not None:
         from transfer.report.comparison_picture import comparison_picture
 
         comparison_picture(comparison).save(picture)
-        click.echo(f"{picture} written", err=output is None)
+        echo(f"{picture} written", err=output is None)
     if output is not None or form == "csv":  # the table itself has no room for the notes
         for line in render.footer_lines(comparison):
-            click.echo(line, err=True)
+            echo(line, err=True)
     if comparison.damaged:
         sys.exit(4)
 
@@ -224,8 +233,8 @@ def report(file: Path, output: Path, **loading: Any) -> None:
     from transfer.utils.formatting import file_size
 
     written = page.write(Pipeline.load(file, **loading), output)
-    click.echo(f"{output} written ({file_size(written.size)})")
+    echo(f"{output} written ({file_size(written.size)})")
     for label, problem in written.damaged.items():
-        click.echo(f"damaged, and left out: {label}: {problem}", err=True)
+        echo(f"damaged, and left out: {label}: {problem}", err=True)
     if written.damaged:
         sys.exit(4)

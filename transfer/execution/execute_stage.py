@@ -118,7 +118,7 @@ def failure_message(error: Exception, planned: PlannedStage[Any], store: Store) 
     """Describe an exception that is being handled; its traceback is kept in a file."""
     log = store.log_path(planned.key)
     log.parent.mkdir(parents=True, exist_ok=True)
-    log.write_text(traceback.format_exc(), encoding="utf-8")
+    log.write_text(traceback.format_exc(), encoding="utf-8", errors="backslashreplace")
     message = " ".join(str(error).split())[:MAX_MESSAGE]
     return f"{type(error).__name__}: {message}\n  (traceback in {log})"
 

@@ -26,6 +26,7 @@ from transfer.utils.progress_display import bars_hidden, shared_display
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.05
+CHILD_VARIABLES = {"PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
 
 Stages = list[PlannedStage[Any]]
 
@@ -88,9 +89,10 @@ class _Child:
             _command(run, planned),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
-            text=True,
+            encoding="utf-8",
+            errors="backslashreplace",
             start_new_session=True,  # Ctrl-C reaches the parent alone, which passes it on
-            env={**os.environ, "PYTHONPATH": paths, "PYTHONSAFEPATH": "1"},
+            env={**os.environ, "PYTHONPATH": paths, **CHILD_VARIABLES},
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None

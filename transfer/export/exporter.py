@@ -148,7 +148,8 @@ def _write_files(
     listing = "\n".join(f"- `{file}`: {text}" for file, text in contents.items())
     files = "\n\n".join([listing, comparison, state_dict_markdown])
     facts = ExportFacts(model.card, values, written.layer, name, files)
-    (folder / "README.md").write_text(model_card(pipeline, planned, facts), encoding="utf-8")
+    card = model_card(pipeline, planned, facts)
+    (folder / "README.md").write_text(card, encoding="utf-8", errors="backslashreplace")
     contents = {"README.md": "the model card", **contents}
     sizes = {file: (folder / file).stat().st_size for file in contents}
     return {

@@ -58,7 +58,7 @@ def write(pipeline: Pipeline, target: Path) -> WrittenReport:
     """Write the page; TransferError where no stage of the pipeline is finished."""
     check_output_folder(target)
     text, damaged = page(pipeline)
-    data = text.encode("utf-8")
+    data = text.encode("utf-8", "backslashreplace")
     target.write_bytes(data)
     return WrittenReport(target, len(data), damaged)
 

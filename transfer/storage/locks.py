@@ -47,7 +47,7 @@ def hold_lock(
     try:
         since = time.strftime("%H:%M:%S")
         text = f"process {os.getpid()} on {socket.gethostname()}, since {since}"
-        holder.write_text(text, encoding="utf-8")
+        holder.write_text(text, encoding="utf-8", errors="backslashreplace")
         yield
     finally:
         holder.unlink(missing_ok=True)

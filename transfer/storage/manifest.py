@@ -23,7 +23,7 @@ def key_for(identity: dict[str, Any]) -> str:
     text = json.dumps(
         identity, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()[:KEY_LENGTH]
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()[:KEY_LENGTH]
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Manifest:
 
 def _checksum(body: dict[str, Any]) -> str:
     text = json.dumps(body, sort_keys=True, ensure_ascii=False)
-    return hashlib.sha256(text.encode("utf-8")).hexdigest()
+    return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
 def describe_files(folder: Path) -> dict[str, dict[str, Any]]:

@@ -131,7 +131,7 @@ class Store:
             if path.is_file():
                 flush(path)
         draft = building / MANIFEST
-        draft.write_text(manifest.dump(), encoding="utf-8")
+        draft.write_text(manifest.dump(), encoding="utf-8", errors="backslashreplace")
         flush(draft)
         flush(building)
         target = self.folder(manifest.stage, manifest.key)

@@ -28,8 +28,10 @@ def write_atomic(
     try:
         if callable(content):
             content(draft)
+        elif isinstance(content, str):
+            draft.write_bytes(content.encode("utf-8", "backslashreplace"))
         else:
-            draft.write_bytes(content.encode("utf-8") if isinstance(content, str) else content)
+            draft.write_bytes(content)
         if durable:
             flush(draft)
         os.replace(draft, path)
