@@ -84,7 +84,7 @@ def test_a_name_that_is_not_utf8_is_printed(finished: Tiny, tmp_path: Path) -> N
     assert done.returncode == 0, done.stderr
     done = run("status", file, cwd=tmp_path)
     assert (done.returncode, b"path is not valid UTF-8" in done.stderr) == (2, True)
-    done = run("status", folder + b"/none.yaml", cwd=tmp_path)
+    done = run("status", folder + b"/none.yaml", *words[1:], cwd=tmp_path)
     assert b"caf\\xe9/none.yaml: cannot be read" in done.stderr
 
 

@@ -9,6 +9,7 @@ from transfer.datasets.cards import Card, find_place, load_card
 from transfer.datasets.origin import Origin
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers.base import DEFAULT_SIZE, Split, Survey
+from transfer.datasets.readers.shard_patterns import is_pattern, matches_any
 from transfer.datasets.spec import SIZES, ImageSpec
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
@@ -42,6 +43,21 @@ class ImageSets:
         else:
             place = str(find_place(card, file, self._base_dir))
         return Origin(card.reader, place, card=card), card.size
+
+    def is_missing(self, spec: ImageSpec) -> bool:
+        """Return whether nothing is where the set should be; False for a set with a fault."""
+        origin, _ = self.locate(spec)
+        if origin.reader == "drawings":
+            return False
+        if origin.reader == "tar" and is_pattern(origin.location):
+            return not matches_any(Path(origin.location))
+        try:
+            os.lstat(origin.location)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except OSError:  # such as a folder that nobody may look into
+            return False
+        return False
 
     def survey(self, spec: ImageSpec) -> Survey:
         """Return what is known of the set before it is decoded; UsageError if it is missing."""

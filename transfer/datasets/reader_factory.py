@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.datasets.readers.base import Source
+from transfer.datasets.readers.shard_patterns import is_pattern
 from transfer.errors import UsageError
 
 if TYPE_CHECKING:
@@ -28,8 +29,8 @@ def make_source(reader: str, place: Path, labeled: bool = True, card: Card | Non
         from transfer.datasets.readers.drawings import DrawingsSource
 
         return DrawingsSource()
-    is_pattern = reader == "tar" and any(sign in str(place) for sign in "{*?")
-    if card is not None and not is_pattern and not place.exists():
+    names_files = reader == "tar" and is_pattern(str(place))
+    if card is not None and not names_files and not place.exists():
         problem = f"image set '{card.name}' is missing: {place} does not exist"
         raise UsageError(card.absent(place, problem))
     if reader == "hdf5" or (card is not None and place.suffix.lower() in (".h5", ".hdf5")):

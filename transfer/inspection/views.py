@@ -28,7 +28,7 @@ def plan_text(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
             f"{planned.label:<{label_width}}",
             f"{planned.uses:<{uses_width}}",
             f"{status.status:<7}",
-            _reason(status.reason, planned.note),
+            _reason(status.reason, planned.note, planned.smoke_limits),
         ]
         lines.append(f" {mark} {'  '.join(columns)}".rstrip())
     if not any(status.pending for status in statuses):
@@ -36,8 +36,9 @@ def plan_text(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
     return "\n".join(lines)
 
 
-def _reason(reason: str, note: str) -> str:
-    return "; ".join(filter(None, [reason, note if note not in reason else ""]))
+def _reason(reason: str, note: str, smoke_limits: str) -> str:
+    limits = smoke_limits and f"smoke: {smoke_limits}"
+    return "; ".join(filter(None, [reason, note if note not in reason else "", limits]))
 
 
 def status_json(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> Json:
@@ -52,6 +53,7 @@ def status_json(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> Json:
                 "status": status.status,
                 "reason": status.reason,
                 "note": status.planned.note,
+                "smoke": status.planned.smoke_limits,
                 "key": status.planned.key,
                 "folder": str(pipeline.store.folder(status.planned.uses, status.planned.key)),
             }
@@ -67,7 +69,7 @@ def status_text(value: Json) -> str:
     lines = [f"{value['pipeline']}  ({value['store']})"]
     width = max(len(entry["stage"]) for entry in stages)
     for entry in stages:
-        reason = _reason(entry["reason"], entry["note"])
+        reason = _reason(entry["reason"], entry["note"], entry["smoke"])
         lines.append(f"  {entry['stage']:<{width}}  {entry['status']:<7}  {reason}".rstrip())
     pending = f"{value['pending']} of {plural(len(stages), 'stage')} pending"
     lines.append(pending if value["pending"] else "up to date")

@@ -23,6 +23,7 @@ class DraftStage:
     data: ImageSpec | None
     data_faulty: bool = False
     note: str = ""
+    smoke_limits: str = ""
 
     @property
     def where(self) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from transfer.datasets.image_sets import ImageSets
 from transfer.datasets.spec import ImageSpec
 from transfer.datasets.split_roles import overlap, spec_for, split_fault
-from transfer.errors import TransferError, UsageError
+from transfer.errors import TransferError
 from transfer.pipeline.document_nodes import Faults, Mark, Node
 from transfer.pipeline.draft_stage import DraftStage
 from transfer.stage.base import PACK, PlannedPack, PlannedStage, Stage
@@ -28,6 +28,7 @@ class ImagePlanner:
         # A fault of the pipeline's `data:` -> the stages that read it.
         self.unreadable: dict[tuple[Mark, str, str], dict[str, None]] = {}
         self.complete: dict[str, None] = {}  # the stages that have all their images
+        self.replaced: set[PlannedPack] = set()  # those of drawings, in place of a missing set
 
     def plan_images(
         self, draft: DraftStage, inputs: Inputs | None, top: Node
@@ -87,22 +88,26 @@ class ImagePlanner:
             return None
 
     def _pack(self, spec: ImageSpec, image_input: ImageInput) -> PlannedPack:
-        note = ""
+        original, note, is_missing = spec, "", self.smoke and self.sets.is_missing(spec)
         if self.smoke:
             spec = spec.model_copy(update={"limit": min(spec.limit or SMOKE_IMAGES, SMOKE_IMAGES)})
-            try:
-                self.sets.survey(spec)
-            except UsageError:
-                _, size = self.sets.locate(spec)
-                exists = Path(spec.location).exists()
-                problem = "has no readable images" if exists else "is missing"
-                note = f"drawings replace {spec.location}, which {problem}"
-                spec = ImageSpec(
-                    card="drawings", split=None, limit=spec.limit, size=spec.size or size
-                )
+        if is_missing:
+            origin, size = self.sets.locate(spec)
+            note = f"drawings replace {origin.location}, which is missing"
+            spec = ImageSpec(card="drawings", split=None, limit=spec.limit, size=spec.size or size)
         pack = self.sets.pack(spec, image_input.split, image_input.needs_labels)
-        name = f"{Path(spec.location).name or spec.location}/{pack.split}"
-        return PlannedStage(name, PACK, pack, note="; ".join(filter(None, [note, pack.note])))
+        whole = pack.model_copy(update={"spec": original})
+        planned = PlannedStage(
+            f"{Path(original.location).name or original.location}/{pack.split}",
+            PACK,
+            pack,
+            note="; ".join(filter(None, [note, pack.note])),
+        )
+        if is_missing:
+            self.replaced.add(planned)
+        elif self.smoke and pack.count < whole.count:
+            planned.smoke_limits = f"{pack.count:,} of {whole.count:,} images"
+        return planned
 
     def _roles_fit(self, draft: DraftStage, packs: dict[str, PlannedPack], inputs: Inputs) -> bool:
         """Report splits that overlap, and inputs that were made from other images."""
@@ -123,7 +128,7 @@ class ImagePlanner:
         source = source_pack(planned)
         if source is None or source.stage.shares_ids(pack.stage):
             return ""
-        if self.smoke and (source.note or pack.note):
+        if not self.replaced.isdisjoint((source, pack)):
             return ""  # drawings that replace a set have other ids
         return (
             f"'{planned.name}' was made from {source.stage.set_name}, but the images are those of "

@@ -171,6 +171,7 @@ class _Loader:
             inputs=inputs,
             images=images,
             note=draft.note,
+            smoke_limits=draft.smoke_limits,
             marks=draft.marks(),
         )
 

@@ -89,6 +89,7 @@ class StageReader:
         if stage is not None:
             draft.note = "; ".join(stage.ineffective_options(options))
             draft.stage = stage.for_smoke_run() if self.smoke else stage
+            draft.smoke_limits = stage.changes_to(draft.stage)
         return draft
 
     def _header_value(self, key: str, node: Node, where: str) -> Any:

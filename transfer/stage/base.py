@@ -30,7 +30,7 @@ from transfer.errors import did_you_mean
 from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import conditions, input_kind, option_text
 from transfer.storage.manifest import key_for
-from transfer.utils.formatting import member_label
+from transfer.utils.formatting import inline_yaml, member_label
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -162,6 +162,15 @@ class Stage(BaseModel):
                 changes[name] = min(value, cap)
         return self.model_copy(update=changes)
 
+    def changes_to(self, other: Stage) -> str:
+        """Return the options that differ in `other`, as text: `k 200 → 20, iterations 20 → 3`."""
+        before, after = self.identity(), other.identity()
+        return ", ".join(
+            f"{name} {inline_yaml(before[name])} → {inline_yaml(after[name])}"
+            for name in before
+            if before[name] != after[name]
+        )
+
 
 class ImagePack(Stage):
     """Base of the stage that packs an image set: facts that are known before packing."""
@@ -215,6 +224,7 @@ class PlannedStage(Generic[StageT]):
     inputs: dict[str, PlannedStage[Stage]] = field(default_factory=lambda: {})
     images: dict[str, PlannedStage[ImagePack]] = field(default_factory=lambda: {})
     note: str = ""  # for the user, such as a stand-in for a missing set
+    smoke_limits: str = ""  # what a smoke run makes smaller: `k 200 → 20, iterations 20 → 3`
     expected: tuple[float, float] | None = None  # range of the main figure in the file, percent
     # Option -> FILE:LINE:COLUMN; "": the stage itself.
     marks: dict[str, str] = field(default_factory=dict[str, str])

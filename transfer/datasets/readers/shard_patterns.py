@@ -14,6 +14,17 @@ BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_SHARDS = 1_000_000
 
 
+def is_pattern(path: str) -> bool:
+    """Whether a path names several files."""
+    return any(sign in path for sign in "{*?")
+
+
+def matches_any(pattern: Path) -> bool:
+    """Whether a file of a pattern exists; UsageError for an invalid range."""
+    texts = itertools.islice(_expand_braces(str(pattern)), MAX_SHARDS)
+    return any(Path(text).exists() or _glob(Path(text)) for text in texts)
+
+
 def expand(pattern: Path) -> list[Path]:
     """Return the files of a pattern with {000..146}, {a,b} and *, in its order.
 
