@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from zipfile import BadZipFile
 
 from transfer.artifacts import Clusters, Features
+from transfer.datasets.packed.label_facts import image_count
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.cluster_agreement import size_balance
 from transfer.numerics.kmeans import (
@@ -20,6 +21,7 @@ from transfer.stage.base import Stage
 from transfer.stage.feature_blocks import FeatureRows
 from transfer.stage.feature_space import planned_count
 from transfer.stage.options import option, stage_input
+from transfer.stage.upstream import source_pack
 from transfer.storage.hdf5_tables import write_table
 from transfer.utils.files import write_atomic
 from transfer.utils.lazy_imports import np
@@ -55,7 +57,14 @@ class Cluster(Stage):
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise InvalidOption for fewer images than clusters."""
-        count = planned_count(planned.inputs["features"])
+        self._check_count(planned_count(planned.inputs["features"]))
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Repeat the check for a subset by classes, whose images are counted by their labels."""
+        pack = source_pack(planned.inputs["features"])
+        self._check_count(image_count(pack.stage) if pack is not None else None)
+
+    def _check_count(self, count: int | None) -> None:
         if count is not None and count < self.k:
             raise InvalidOption(
                 "k", f"{self.k} clusters of {count} images; k must be at most the number of images"

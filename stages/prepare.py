@@ -8,6 +8,7 @@ from pydantic import Field
 
 from transfer.artifacts import Features
 from transfer.artifacts.features import load_steps
+from transfer.datasets.packed.label_facts import image_count
 from transfer.errors import InvalidOption, TransferError
 from transfer.stage.base import Stage
 from transfer.stage.feature_space import (
@@ -23,9 +24,14 @@ from transfer.stage.options import (
     option,
     stage_input,
 )
-from transfer.stage.prepared_features import fit_steps, input_width, write_prepared
+from transfer.stage.prepared_features import (
+    fit_steps,
+    input_width,
+    joined_attributes,
+    write_prepared,
+)
+from transfer.stage.upstream import source_pack
 from transfer.storage.hdf5_tables import write_table
-from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
     from transfer.stage.base import PlannedStage
@@ -127,16 +133,28 @@ class Prepare(Stage):
     def _check_steps(self, features: list[PlannedStage[Any]]) -> None:
         if not self.steps and len(features) == 1:
             raise InvalidOption("steps", "an empty list does nothing")
-        has_components = bool({"pca", "whiten"} & set(self.steps))
-        count, components = planned_count(features[0]), self.components or 0
-        if has_components and count is not None and 0 < components >= count:
-            raise InvalidOption(
-                "components", f"{components} components of {count} images: at most {count - 1}"
-            )
+        self._check_components(planned_count(features[0]))
         after = self.steps[self.steps.index("project") :] if "project" in self.steps else []
+        components = self.components or 0
         if {"pca", "whiten"} & set(after) and components > self.projection_dim:
             raise InvalidOption(
                 "components", f"{components} components of {self.projection_dim} projected values"
+            )
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check `components` for a subset by classes, whose images are counted by their labels."""
+        pack = source_pack(inputs_named(planned.inputs, "features")[0])
+        if pack is not None and "like" not in planned.inputs:
+            self._check_components(image_count(pack.stage))
+
+    def _check_components(self, count: int | None) -> None:
+        if count is None or not {"pca", "whiten"} & set(self.steps):
+            return
+        if count < 2:
+            raise InvalidOption("steps", "directions need two images or more, and there is one")
+        if (self.components or 0) >= count:
+            raise InvalidOption(
+                "components", f"{self.components} components of {count} images: at most {count - 1}"
             )
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
@@ -195,7 +213,7 @@ class Prepare(Stage):
     def run(self, context: StageContext) -> None:
         features: list[Features] = inputs_named(context.inputs, "features")
         like: Features | None = context.inputs.get("like")
-        attributes = _joined_attributes(features)
+        attributes = joined_attributes(features)
         if like is None:
             names, space = list(self.steps), {"prepare": context.key}
             steps = fit_steps(self, context, features)
@@ -225,20 +243,3 @@ class Prepare(Stage):
             for name, values in step.items()
         }
         write_table(context.folder / "preparation.h5", columns)
-
-
-def _joined_attributes(features: list[Features]) -> dict[str, Any]:
-    """The attributes of features side by side, with their space as `source`."""
-    first = features[0]
-    if len(features) == 1:
-        return {**first.attributes, "source": first.space}
-    ids, *others = (source.table.read("ids") for source in features)
-    if not all(np.array_equal(ids, other) for other in others):
-        raise TransferError("these features are of different images, so rows cannot be joined")
-    layers = dict.fromkeys(source.attributes["layer"] for source in features)
-    return {
-        **first.attributes,
-        "layer": " + ".join(layers),
-        "source": {"side by side": [source.space for source in features]},
-        "preparation": ["side by side"],
-    }

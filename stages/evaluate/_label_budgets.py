@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple
 from pydantic import Field
 
 from stages.evaluate._label_checks import true_labels
+from transfer.datasets.packed.label_facts import class_counts, class_name
 from transfer.datasets.packed.subset import subset
 from transfer.datasets.spec import SubsetSpec
 from transfer.errors import InvalidOption, TransferError
@@ -44,6 +45,23 @@ def check_budgets(budgets: Sequence[LabelBudget], planned: PlannedStage[Any]) ->
         )
 
 
+def check_class_budgets(budgets: Sequence[LabelBudget], planned: PlannedStage[Any]) -> None:
+    """Raise InvalidOption for a budget that exceeds the images of a class."""
+    train = planned.images["train"].stage
+    label, fewest = min(class_counts(train).items(), key=lambda entry: entry[1])
+    for budget in budgets:
+        if isinstance(budget, int) and budget > fewest:
+            problem = _too_few(budget, class_name(train, label), fewest)
+            raise InvalidOption("label_budgets", problem)
+
+
+def _too_few(budget: LabelBudget, name: str, count: int) -> str:
+    return (
+        f"{budget} labels of each class are asked for, but class '{name}' has {count} training "
+        "images; lower the budget"
+    )
+
+
 def sample_budget(images: Images, budget: LabelBudget, repeats: int) -> list[LabelSample]:
     """Draw labeled training rows `repeats` times.
 
@@ -59,11 +77,8 @@ def sample_budget(images: Images, budget: LabelBudget, repeats: int) -> list[Lab
     names = images.classes or [str(label) for label in range(int(labels.max()) + 1)]
     present, counts = np.unique(labels, return_counts=True)
     if isinstance(budget, int) and counts.min() < budget:
-        raise TransferError(
-            f"`label_budgets` asks for {budget} labels of each class, but class "
-            f"'{names[int(present[counts.argmin()])]}' has {counts.min()} training images; "
-            "lower the budget"
-        )
+        name = names[int(present[counts.argmin()])]
+        raise TransferError(f"label_budgets: {_too_few(budget, name, counts.min())}")
     return [
         LabelSample(
             draw,

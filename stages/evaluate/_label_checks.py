@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transfer.datasets.packed.label_facts import class_counts
 from transfer.errors import TransferError
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
+    from typing import Any
+
     import numpy
 
     from transfer.artifacts import Images
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 MIN_IMAGES = 20  # training images; with fewer, a figure means nothing
@@ -23,10 +27,29 @@ def true_labels(images: Images) -> numpy.ndarray:
     return images.labels
 
 
-def require_two_classes(labels: numpy.ndarray, which: str) -> None:
-    """Raise TransferError if all labels are the same; `which` names the images."""
-    if len(np.unique(labels)) < 2:
+def check_planned_count(planned: PlannedStage[Any]) -> None:
+    """Raise TransferError if the planned training split has too few images."""
+    _require_images(planned.images["train"].stage.count)
+
+
+def check_planned_labels(planned: PlannedStage[Any]) -> None:
+    """Raise TransferError for what `check_labels` would refuse, before the images are packed."""
+    counts = class_counts(planned.images["train"].stage)
+    _require_images(sum(counts.values()))
+    require_two_classes(len(counts), "training images")
+
+
+def require_two_classes(count: int, which: str) -> None:
+    """Raise TransferError if images of `count` classes are all alike; `which` names the images."""
+    if count < 2:
         raise TransferError(f"all {which} have one label; choose a set with at least two classes")
+
+
+def _require_images(count: int) -> None:
+    if count < MIN_IMAGES:
+        raise TransferError(
+            f"{count} training images are too few to learn from; use at least {MIN_IMAGES}"
+        )
 
 
 def check_labels(train: Images, test: Images, context: StageContext) -> int:
@@ -35,12 +58,9 @@ def check_labels(train: Images, test: Images, context: StageContext) -> int:
     Raises:
         TransferError: the training split has too few images, or one class only.
     """
-    if len(train) < MIN_IMAGES:
-        raise TransferError(
-            f"{len(train)} training images are too few to learn from; use at least {MIN_IMAGES}"
-        )
     train_labels, test_labels = true_labels(train), true_labels(test)
-    require_two_classes(train_labels, "training images")
+    _require_images(len(train))
+    require_two_classes(len(np.unique(train_labels)), "training images")
     _note_missing_classes(
         test,
         train_labels,

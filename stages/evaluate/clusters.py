@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from stages.evaluate._figure_text import percents
 from stages.evaluate._label_checks import require_two_classes, true_labels
 from transfer.artifacts import PseudoLabels, Scores
+from transfer.datasets.packed.label_facts import class_counts
 from transfer.errors import InvalidOption
 from transfer.numerics.cluster_agreement import cluster_agreement, contingency, size_balance
 from transfer.numerics.confidence_intervals import LEVEL
@@ -51,13 +52,17 @@ class EvaluateClusters(Stage):
                 "choose a labeled set",
             )
 
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that the images have two classes."""
+        require_two_classes(len(class_counts(planned.images["images"].stage)), "images")
+
     def run(self, context: StageContext) -> None:
         """Compute all figures over the images that have a pseudo-label."""
         images, pseudo = context.images["images"], context.inputs["labels"]
         assigned = labels_for_images(pseudo, images, context)
         rows = np.flatnonzero(assigned >= 0)
         true, clusters = true_labels(images)[rows], assigned[rows]
-        require_two_classes(true, "images")
+        require_two_classes(len(np.unique(true)), "images")
         purity = majority_accuracy(true, clusters)
         agreement = cluster_agreement(true, clusters)
         figures = agreement | {"purity": float(purity.mean())}

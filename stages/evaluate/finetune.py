@@ -10,10 +10,15 @@ from stages.evaluate._label_budgets import (
     LabelBudget,
     budget_text,
     check_budgets,
+    check_class_budgets,
     largest_budget,
     sample_budget,
 )
-from stages.evaluate._label_checks import check_labels
+from stages.evaluate._label_checks import (
+    check_labels,
+    check_planned_count,
+    check_planned_labels,
+)
 from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
@@ -59,6 +64,12 @@ class Finetune(FinetuneRecipe):
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that no budget exceeds the training split."""
         check_budgets(self.label_budgets, planned)
+        check_planned_count(planned)
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check the number of training images and of their classes, and the label budgets."""
+        check_planned_labels(planned)
+        check_class_budgets(self.label_budgets, planned)
 
     def run(self, context: StageContext) -> None:
         """Train and score a network for each budget, draw and start."""

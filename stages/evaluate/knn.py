@@ -6,9 +6,15 @@ from typing import TYPE_CHECKING, Any
 
 from stages.evaluate._embeddings import embed_images
 from stages.evaluate._figure_text import percents
-from stages.evaluate._label_checks import check_labels, true_labels
+from stages.evaluate._label_checks import (
+    check_labels,
+    check_planned_count,
+    check_planned_labels,
+    true_labels,
+)
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
+from transfer.datasets.packed.label_facts import image_count
 from transfer.errors import InvalidOption
 from transfer.stage.base import Stage
 from transfer.stage.image_input import ImageInput
@@ -49,7 +55,15 @@ class Knn(Stage):
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that the model has the layer, and the training split k images."""
         check_layers(planned, "layer", [self.layer])
-        count = planned.images["train"].stage.count
+        self._check_neighbors(planned.images["train"].stage.count)
+        check_planned_count(planned)
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check the number of training images and of their classes, and k."""
+        check_planned_labels(planned)
+        self._check_neighbors(image_count(planned.images["train"].stage))
+
+    def _check_neighbors(self, count: int) -> None:
         if self.k > count:
             raise InvalidOption(
                 "k", f"{self.k} neighbors are more than the {count} training images; lower k"

@@ -6,7 +6,12 @@ from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from stages.evaluate._figure_text import chosen_layer, percent, percents
-from stages.evaluate._label_checks import check_labels, true_labels
+from stages.evaluate._label_checks import (
+    check_labels,
+    check_planned_count,
+    check_planned_labels,
+    true_labels,
+)
 from stages.evaluate._layer_features import map_layers, probed_layers, read_layers, resolve_layers
 from stages.evaluate._probe_presets import PRESETS, Preset
 from stages.evaluate._protocol_name import protocol_name_with_overrides
@@ -118,6 +123,11 @@ class Linear(Stage):
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that the model has the layers."""
         check_layers(planned, "layers", self.layers or [])
+        check_planned_count(planned)
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check the number of training images and of their classes."""
+        check_planned_labels(planned)
 
     def run(self, context: StageContext) -> None:
         """Probe each layer, and choose one."""

@@ -10,10 +10,16 @@ from stages.evaluate._label_budgets import (
     LabelBudget,
     budget_text,
     check_budgets,
+    check_class_budgets,
     largest_budget,
     sample_budget,
 )
-from stages.evaluate._label_checks import check_labels, true_labels
+from stages.evaluate._label_checks import (
+    check_labels,
+    check_planned_count,
+    check_planned_labels,
+    true_labels,
+)
 from stages.evaluate._layer_features import read_layers
 from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
@@ -69,6 +75,12 @@ class Lowshot(FinetuneRecipe):
         """Check that the model has the layer, and that no budget exceeds the training split."""
         check_layers(planned, "layer", [self.layer])
         check_budgets(self.label_budgets, planned)
+        check_planned_count(planned)
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check the number of training images and of their classes, and the label budgets."""
+        check_planned_labels(planned)
+        check_class_budgets(self.label_budgets, planned)
 
     def run(self, context: StageContext) -> None:
         """Learn from each draw of each budget by each method."""

@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.evaluate._figure_text import percents
-from stages.evaluate._label_checks import check_labels
+from stages.evaluate._label_checks import (
+    check_labels,
+    check_planned_count,
+    check_planned_labels,
+)
 from stages.evaluate._layer_features import map_layers, resolve_layers
 from stages.evaluate._probe_crops import random_crop
 from stages.evaluate._protocol_name import protocol_name
@@ -63,6 +67,11 @@ class Nonlinear(TrainableStage):
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Check that the model has the layers."""
         check_layers(planned, "frozen_up_to", self.frozen_up_to or [])
+        check_planned_count(planned)
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check the number of training images and of their classes."""
+        check_planned_labels(planned)
 
     def run(self, context: StageContext) -> None:
         """Train and score a network for each layer."""

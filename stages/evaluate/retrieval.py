@@ -9,6 +9,7 @@ from stages.evaluate._figure_text import percents
 from stages.evaluate._label_checks import require_two_classes, true_labels
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
+from transfer.datasets.packed.label_facts import class_counts
 from transfer.errors import TransferError
 from transfer.numerics.average_precision import ranked_precisions
 from transfer.stage.base import Stage
@@ -62,22 +63,25 @@ class Retrieval(Stage):
         """Check that the model has the layer."""
         check_layers(planned, "layer", [self.layer])
 
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that the training images have two classes, of which a test image has one."""
+        train, test = (class_counts(planned.images[role].stage) for role in ("train", "test"))
+        require_two_classes(len(train), "training images")
+        _require_common_class(len(train.keys() & test.keys()))
+
     def run(self, context: StageContext) -> None:
         """Rank the training images for each test image, and draw a few rankings."""
         model = context.inputs["model"]
         train, test = context.images["train"], context.images["test"]
         train_labels, test_labels = true_labels(train), true_labels(test)
-        require_two_classes(train_labels, "training images")
+        require_two_classes(len(np.unique(train_labels)), "training images")
         layer = self.layer or model.card.default_layer
         gallery, embeddings = (
             torch.from_numpy(embed_images(context, model, images, layer, self.pool))
             for images in (train, test)
         )
         queries = np.flatnonzero(np.isin(test_labels, train_labels))
-        if not len(queries):
-            raise TransferError(
-                "the test split has no class of the training split; choose splits of one set"
-            )
+        _require_common_class(len(queries))
         if len(queries) < len(test):
             context.note(
                 f"{len(test) - len(queries)} test images are left out, because no training image "
@@ -112,6 +116,13 @@ class Retrieval(Stage):
         picture = draw_nearest(train, test, queries, torch.cat(nearest).numpy())
         picture.save(context.folder / "nearest.png", format="PNG")
         context.figures.update(percents(figures))
+
+
+def _require_common_class(count: int) -> None:
+    if not count:
+        raise TransferError(
+            "the test split has no class of the training split; choose splits of one set"
+        )
 
 
 def rank_gallery(queries: Tensor, gallery: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from transfer.datasets.packed.label_facts import class_counts
 from transfer.errors import TransferError
 from transfer.stage.backbone_option import BackboneOption
 from transfer.stage.image_input import DatasetInfo, ImageInput
@@ -11,14 +12,24 @@ from transfer.stage.options import option
 from transfer.training.crop_augment import RandomResizedCropAugment
 from transfer.training.pretext_task import Pretext
 from transfer.transforms.normalize import normalize
-from transfer.utils.lazy_imports import F, nn, torch
+from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+    from typing import Any
+
     from torch import Tensor
 
     from transfer.models.network import Network
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
+
+
+UNLABELED = (
+    "not every image has a label, and this task learns labels: use a dataset or split in which all "
+    "images are labeled"
+)
 
 
 class Supervised(RandomResizedCropAugment, Pretext):
@@ -34,6 +45,10 @@ class Supervised(RandomResizedCropAugment, Pretext):
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that every image has a label, and that there are two."""
+        _check_labels(class_counts(planned.images["images"].stage))
+
     def chance(self, dataset: DatasetInfo) -> float:
         return 1 / max(1, dataset.classes)
 
@@ -46,13 +61,9 @@ class Supervised(RandomResizedCropAugment, Pretext):
 
     def begin(self, network: nn.ModuleDict, context: StageContext) -> None:
         labels = context.images["images"].labels
-        if labels is None or labels.min() < 0:
-            raise TransferError(
-                "not every image has a label, and this task learns labels: use a dataset or split "
-                "in which all images are labeled"
-            )
-        if labels.min() == labels.max():
-            raise TransferError("all images have the same label: use a dataset with two classes")
+        if labels is None:
+            raise TransferError(UNLABELED)
+        _check_labels(np.unique(labels).tolist())
         network.get_buffer("labels").copy_(torch.from_numpy(labels))
 
     def loss(
@@ -64,3 +75,11 @@ class Supervised(RandomResizedCropAugment, Pretext):
         return F.cross_entropy(logits, labels), {
             "accuracy": (logits.argmax(1) == labels).float().mean()
         }
+
+
+def _check_labels(labels: Collection[int]) -> None:
+    """Raise TransferError unless there are two labels; a negative one stands for none."""
+    if min(labels, default=-1) < 0:
+        raise TransferError(UNLABELED)
+    if len(labels) < 2:
+        raise TransferError("all images have the same label: use a dataset with two classes")

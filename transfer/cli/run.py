@@ -181,6 +181,7 @@ def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) ->
 def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_code: bool) -> None:
     """Print the plan, run it, and compare the scores with the expected ranges of the file."""
     from transfer.cli.resume_command import resume_command
+    from transfer.execution.execute import check_plan
     from transfer.execution.expectation import verdicts
     from transfer.inspection.views import plan_text
 
@@ -191,6 +192,11 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     text = plan_text(pipeline, statuses)
     echo(text)
     if dry_run:
+        check_plan(
+            pipeline.plan,
+            pipeline.store,
+            [status.planned for status in statuses if status.pending],
+        )
         sys.exit(EXIT_PENDING if exit_code and pending else 0)
     try:
         pipeline.execute(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from transfer.errors import InvalidOption, TransferError, UsageError
@@ -9,7 +10,10 @@ from transfer.execution.execute_stage import failure_message
 from transfer.execution.parallel import run_parallel
 from transfer.execution.run import Run
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
+from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
+from transfer.stage.file_option import option_files
+from transfer.storage.store import Store
 
 
 def execute(run: Run) -> None:
@@ -56,14 +60,38 @@ def _raise_failures(run: Run) -> None:
     raise error
 
 
+def check_plan(plan: Plan, store: Store, pending: Iterable[PlannedStage[Any]]) -> None:
+    """Check what a dry run can: labels, and the files that options name; no stage is started.
+
+    Args:
+        plan: the plan.
+        store: for the traceback of a plug-in.
+        pending: the stages that would run.
+
+    Raises:
+        UsageError: it lists all faults.
+    """
+    faults: list[str] = []
+    for planned in pending:
+        if option_files(planned.stage):
+            faults += _faults(plan, store, planned, planned.stage.validate_build)
+        faults += _faults(plan, store, planned, planned.stage.validate_labels)
+    _raise_faults(faults)
+
+
 def _validate(run: Run, pending: list[StageStatus]) -> None:
-    """Check what needs torch before the first stage starts; UsageError lists all faults."""
+    """Check what needs torch or labels before the first stage starts; UsageError lists faults."""
     run.options.runtime.check_device()
-    faults = []
+    faults: list[str] = []
     for status in pending if run.options.only or run.options.from_here else ():
         faults += _missing_dependencies(run, status.planned)
-    for status in pending:
-        faults += _build_faults(run, status.planned)
+    for planned in (status.planned for status in pending):
+        for check in (planned.stage.validate_build, planned.stage.validate_labels):
+            faults += _faults(run.plan, run.store, planned, check)
+    _raise_faults(faults)
+
+
+def _raise_faults(faults: list[str]) -> None:
     if faults:
         raise UsageError("\n".join(dict.fromkeys(faults)))
 
@@ -85,18 +113,26 @@ def _missing_dependencies(run: Run, planned: PlannedStage[Any]) -> list[str]:
     ]
 
 
-def _build_faults(run: Run, planned: PlannedStage[Any]) -> list[str]:
-    """Build the networks of a stage on trial, and report what fails."""
-    mark, where = planned.mark() or run.plan.file, f"stages.{planned.name}"
+def _faults(
+    plan: Plan, store: Store, planned: PlannedStage[Any], check: Callable[[PlannedStage[Any]], None]
+) -> list[str]:
+    """Call a check of a stage, and report what it raises with its place.
+
+    Args:
+        plan: the plan, for the name of the file.
+        store: where the traceback of a plug-in goes.
+        planned: the stage.
+        check: `validate_build` or `validate_labels` of it.
+    """
+    mark = planned.mark() or plan.file
+    where = "data" if planned.is_pack else f"stages.{planned.name}"
     try:
-        planned.stage.validate_build(planned)
-    except TransferError:
-        raise
+        check(planned)
     except InvalidOption as error:
-        mark = planned.mark(error.option) or run.plan.file
+        mark = planned.mark(error.option) or plan.file
         return [f"{mark}: {where}.{error.option}: {error}"]
-    except ValueError as error:
+    except (ValueError, TransferError) as error:
         return [f"{mark}: {where}: {error}"]
     except Exception as error:  # a plug-in's code may raise anything
-        return [f"{mark}: {where}: cannot be built: {failure_message(error, planned, run.store)}"]
+        return [f"{mark}: {where}: cannot be checked: {failure_message(error, planned, store)}"]
     return []

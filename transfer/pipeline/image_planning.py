@@ -97,7 +97,7 @@ class ImagePlanner:
             spec = ImageSpec(card="drawings", split=None, limit=spec.limit, size=spec.size or size)
         pack = self.sets.pack(spec, image_input.split, image_input.needs_labels)
         whole = pack.model_copy(update={"spec": original})
-        planned = PlannedStage(
+        planned: PlannedPack = PlannedStage(
             f"{Path(original.location).name or original.location}/{pack.split}",
             PACK,
             pack,

@@ -9,7 +9,7 @@ from typing import Any
 
 from transfer.artifacts import KINDS
 from transfer.datasets.image_sets import ImageSets
-from transfer.errors import InvalidOption, UsageError, did_you_mean
+from transfer.errors import InvalidOption, TransferError, UsageError, did_you_mean
 from transfer.pipeline import matrix
 from transfer.pipeline.dependencies import (
     matrix_variables,
@@ -204,7 +204,7 @@ class _Loader:
         except InvalidOption as error:
             mark = draft.node.mark_at(tuple(error.option.split(".")))
             self.faults.add(mark, f"{draft.where}.{error.option}", str(error))
-        except ValueError as error:
+        except (ValueError, TransferError) as error:
             self.faults.add(draft.node.mark, draft.where, str(error))
         except Exception as error:  # a plug-in's code may raise anything
             problem = f"the check of {planned.uses} fails: {type(error).__name__}: {error}"

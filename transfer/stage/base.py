@@ -80,6 +80,12 @@ class Stage(BaseModel):
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise InvalidOption or ValueError for faults that the plan shows, without torch."""
 
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Raise InvalidOption or ValueError for faults that the labels of the images show.
+
+        Called before the first stage runs, for stages that are to run, and by a dry run.
+        """
+
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Raise InvalidOption or ValueError for faults that building the networks shows."""
 

@@ -140,3 +140,23 @@ def input_width(steps: list[Step]) -> int | None:
         if step:
             return len(step["mean"] if "mean" in step else step["matrix"])
     return None
+
+
+def joined_attributes(features: list[Features]) -> dict[str, Any]:
+    """Return the attributes of features side by side, with their space as `source`.
+
+    TransferError where they are of different images.
+    """
+    first = features[0]
+    if len(features) == 1:
+        return {**first.attributes, "source": first.space}
+    ids, *others = (source.table.read("ids") for source in features)
+    if not all(np.array_equal(ids, other) for other in others):
+        raise TransferError("these features are of different images, so rows cannot be joined")
+    layers = dict.fromkeys(source.attributes["layer"] for source in features)
+    return {
+        **first.attributes,
+        "layer": " + ".join(layers),
+        "source": {"side by side": [source.space for source in features]},
+        "preparation": ["side by side"],
+    }

@@ -194,7 +194,7 @@ def test_a_class_with_fewer_images_than_labels_asked_for_is_named(
 ) -> None:
     with pytest.raises(
         TransferError,
-        match=r"asks for 50 labels of each class, but class '.*' has 10 training images",
+        match=r"50 labels of each class are asked for, but class '.*' has 10 training images",
     ):
         run_stage(
             Lowshot(model="model", label_budgets=[50]),

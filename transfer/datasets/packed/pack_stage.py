@@ -28,6 +28,7 @@ from transfer.utils.stamp_cache import StampCache
 if TYPE_CHECKING:
     import numpy
 
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 BLOCK_IMAGES = 1024
@@ -104,6 +105,13 @@ class Pack(ImagePack):
         if self.spec.pack != "auto":
             return self.spec.pack
         return "raw" if self.count * self.size * self.size * 3 <= RAW_BYTES else "jpeg"
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Raise TransferError for a subset that asks for classes or images that do not exist."""
+        if self.spec.classes or self.spec.per_class:
+            from transfer.datasets.packed.label_facts import class_counts
+
+            class_counts(self)
 
     def run(self, context: StageContext) -> None:
         """Write the packed images, their index, annotations and card into the artifact's folder."""
