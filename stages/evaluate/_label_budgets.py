@@ -55,6 +55,11 @@ def check_class_budgets(budgets: Sequence[LabelBudget], planned: PlannedStage[An
             raise InvalidOption("label_budgets", problem)
 
 
+def smoke_budgets(budgets: Sequence[LabelBudget]) -> list[LabelBudget]:
+    """Return budgets for a smoke run, in whose few images a class may have a single one."""
+    return [*dict.fromkeys(1 if isinstance(budget, int) else budget for budget in budgets)]
+
+
 def _too_few(budget: LabelBudget, name: str, count: int) -> str:
     return (
         f"{budget} labels of each class are asked for, but class '{name}' has {count} training "

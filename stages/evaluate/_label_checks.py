@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from transfer.datasets.packed.label_facts import class_counts
+from transfer.datasets.packed.label_facts import class_counts, depends_on_labels
 from transfer.errors import TransferError
 from transfer.utils.lazy_imports import np
 
@@ -28,8 +28,10 @@ def true_labels(images: Images) -> numpy.ndarray:
 
 
 def check_planned_count(planned: PlannedStage[Any]) -> None:
-    """Raise TransferError if the planned training split has too few images."""
-    _require_images(planned.images["train"].stage.count)
+    """Raise TransferError for too few training images, where no label decides their number."""
+    train = planned.images["train"].stage
+    if not depends_on_labels(train):
+        _require_images(train.count)
 
 
 def check_planned_labels(planned: PlannedStage[Any]) -> None:

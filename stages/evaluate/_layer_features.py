@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
+from transfer.models.build import layer_shapes
 from transfer.stage.feature_blocks import non_finite_row
 from transfer.training.inference import extract_layers
 from transfer.transforms.pooling import pool_features
@@ -12,11 +13,13 @@ from transfer.utils.lazy_imports import F, np
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+    from typing import Any
 
     import numpy
     from torch import Tensor
 
     from transfer.artifacts import Images, Model
+    from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
 FLOAT16_MAX = 65504.0
@@ -104,12 +107,24 @@ def resolve_layers(model: Model, layers: Sequence[str] | None) -> list[str]:
 def map_layers(model: Model) -> list[str]:
     """Return those of `probed_layers` that are maps; TransferError if the network has none."""
     maps = [layer for layer in probed_layers(model) if len(model.layers[layer]) == 3]
+    _require_maps(model.backbone.name, maps)
+    return maps
+
+
+def validate_maps(planned: PlannedStage[Any]) -> None:
+    """Raise TransferError if the planned network has no layer that is a map."""
+    backbone = planned.inputs["model"].stage.backbone_spec()
+    if backbone is not None:
+        shapes = layer_shapes(backbone, planned.images["train"].stage.size)
+        _require_maps(backbone.name, [name for name, shape in shapes.items() if len(shape) == 3])
+
+
+def _require_maps(network: str, maps: Sequence[str]) -> None:
     if not maps:
         raise TransferError(
-            f"{model.backbone.name} has no layer that is a map, which this protocol needs; "
+            f"{network} has no layer that is a map, which this protocol needs; "
             "choose another network"
         )
-    return maps
 
 
 def probed_layers(model: Model) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from transfer.numerics.average_precision import rankings
 from transfer.utils.lazy_imports import np
@@ -23,6 +23,13 @@ SETTINGS: dict[str, Any] = {
     "tol": 1e-4,
     "random_state": 0,
 }
+
+
+class Split(NamedTuple):
+    """Features and targets of the N images of a split."""
+
+    features: numpy.ndarray  # (N, D) float32 of unit length
+    targets: numpy.ndarray  # (N, C) int8: 1 shows the class, -1 does not, 0 is not counted
 
 
 class LinearSVMs:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from typing import TYPE_CHECKING, Any
 
+from transfer.datasets.packed.label_facts import annotation_facts
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.packed.packed_annotations import PackedAnnotations, has_annotations
 from transfer.datasets.readers.annotations import Boxes
@@ -25,6 +26,7 @@ READERS = {"voc"}  # of annotated sets
 MIN_SIDE = 0.01  # px; a box with a shorter side inside the square is dropped
 # A box with a smaller share inside the square is difficult: neither counted nor learned from.
 MIN_VISIBLE = 0.3
+NO_MASK = "{name} has no mask; choose a split of segmentation"
 REMEDY = "choose a set with annotations, such as the card voc2007 or voc2012"
 
 
@@ -56,17 +58,46 @@ def ids_from_names(names: Sequence[str], device: torch.device) -> Tensor:
     return torch.tensor(ids, device=device)
 
 
+def check_planned_classes(planned: PlannedStage[Any]) -> None:
+    """Raise TransferError if no class separates the training images, or can be scored."""
+    train = annotation_facts(planned.images["train"].stage)
+    require_learnable(np.array(train.shown), np.array(train.absent))
+    require_tested(any(annotation_facts(planned.images["test"].stage).shown))
+
+
+def check_planned_masks(planned: PlannedStage[Any]) -> None:
+    """Raise TransferError for an image without a mask."""
+    for pack in planned.images.values():
+        if unmasked := annotation_facts(pack.stage).unmasked:
+            raise TransferError(NO_MASK.format(name=unmasked))
+
+
 def check_learnable(targets: numpy.ndarray) -> None:
     """Raise TransferError if no class separates the training images.
 
     `targets` (N, C) are 1 where the image shows the class, -1 where it does not, 0 where it is not
     counted.
     """
-    shown, absent = (targets == 1).any(axis=0), (targets == -1).any(axis=0)
-    if not (shown & absent).any():
+    require_learnable((targets == 1).sum(axis=0), (targets == -1).sum(axis=0))
+
+
+def require_learnable(shown: numpy.ndarray, absent: numpy.ndarray) -> None:
+    """Raise TransferError if no class is in some images but not in others.
+
+    `shown` (C,) are the images that show a class, `absent` (C,) those that do not.
+    """
+    if not ((shown > 0) & (absent > 0)).any():
         raise TransferError(
-            f"the training images show {int(shown.sum())} of {targets.shape[1]} classes, and no "
+            f"the training images show {int((shown > 0).sum())} of {len(shown)} classes, and no "
             "class is in some images but not in others; choose a set with several classes"
+        )
+
+
+def require_tested(any_class: bool) -> None:
+    """Raise TransferError if the test split shows none of the classes."""
+    if not any_class:
+        raise TransferError(
+            "the test split shows none of the classes; choose a split with annotated objects"
         )
 
 
@@ -87,10 +118,7 @@ def classes_counted(
         TransferError: the test split shows no class.
     """
     counted = np.flatnonzero(tested)
-    if not len(counted):
-        raise TransferError(
-            "the test split shows none of the classes; choose a split with annotated objects"
-        )
+    require_tested(bool(len(counted)))
     missing = [name for name, is_tested in zip(classes, tested, strict=True) if not is_tested]
     if missing:
         context.note(
@@ -160,3 +188,10 @@ def square_of(annotations: PackedAnnotations, row: int, images: Images) -> Squar
 def row_blocks(count: int, size: int) -> list[numpy.ndarray]:
     """Return the rows 0 ... count - 1 in blocks of `size`; the last may be smaller."""
     return [np.arange(start, min(start + size, count)) for start in range(0, count, size)]
+
+
+def require_finite(scores: numpy.ndarray) -> numpy.ndarray:
+    """Return the scores of images; TransferError if one is not a finite number."""
+    if not np.isfinite(scores).all():
+        raise TransferError("the network's scores are not finite numbers; lower `learning_rate`")
+    return scores

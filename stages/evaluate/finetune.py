@@ -13,6 +13,7 @@ from stages.evaluate._label_budgets import (
     check_class_budgets,
     largest_budget,
     sample_budget,
+    smoke_budgets,
 )
 from stages.evaluate._label_checks import (
     check_labels,
@@ -23,6 +24,7 @@ from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
 from transfer.models.build import build_network
+from transfer.stage.base import Stage
 from transfer.stage.image_input import ImageInput
 from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
@@ -70,6 +72,11 @@ class Finetune(FinetuneRecipe):
         """Check the number of training images and of their classes, and the label budgets."""
         check_planned_labels(planned)
         check_class_budgets(self.label_budgets, planned)
+
+    def for_smoke_run(self) -> Stage:
+        """Return the stage with at most one label of each class where a budget is a number."""
+        budgets = {"label_budgets": smoke_budgets(self.label_budgets)}
+        return super().for_smoke_run().model_copy(update=budgets)
 
     def run(self, context: StageContext) -> None:
         """Train and score a network for each budget, draw and start."""

@@ -41,6 +41,7 @@ class Knn(Stage):
     produces = Scores
     version = 4  # 4: the protocol's name has k and T
     seeded = False
+    smoke = {"k": 20}
     images = {
         "train": ImageInput("train", needs_labels=True),
         "test": ImageInput("test", needs_labels=True),

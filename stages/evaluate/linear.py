@@ -12,7 +12,13 @@ from stages.evaluate._label_checks import (
     check_planned_labels,
     true_labels,
 )
-from stages.evaluate._layer_features import map_layers, probed_layers, read_layers, resolve_layers
+from stages.evaluate._layer_features import (
+    map_layers,
+    probed_layers,
+    read_layers,
+    resolve_layers,
+    validate_maps,
+)
 from stages.evaluate._probe_presets import PRESETS, Preset
 from stages.evaluate._protocol_name import protocol_name_with_overrides
 from transfer.artifacts import Model, Scores
@@ -128,6 +134,11 @@ class Linear(Stage):
     def validate_labels(self, planned: PlannedStage[Any]) -> None:
         """Check the number of training images and of their classes."""
         check_planned_labels(planned)
+
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Check that the network has a layer that is a map, where maps are read."""
+        if self.preset.layers == "maps" and not self.layers:
+            validate_maps(planned)
 
     def run(self, context: StageContext) -> None:
         """Probe each layer, and choose one."""

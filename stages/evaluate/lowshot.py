@@ -13,6 +13,7 @@ from stages.evaluate._label_budgets import (
     check_class_budgets,
     largest_budget,
     sample_budget,
+    smoke_budgets,
 )
 from stages.evaluate._label_checks import (
     check_labels,
@@ -24,6 +25,7 @@ from stages.evaluate._layer_features import read_layers
 from stages.evaluate._probe_crops import resized_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
+from transfer.stage.base import Stage
 from transfer.stage.image_input import ImageInput
 from transfer.stage.layer_checks import check_layers
 from transfer.stage.options import option, stage_input
@@ -81,6 +83,11 @@ class Lowshot(FinetuneRecipe):
         """Check the number of training images and of their classes, and the label budgets."""
         check_planned_labels(planned)
         check_class_budgets(self.label_budgets, planned)
+
+    def for_smoke_run(self) -> Stage:
+        """Return the stage with at most one label of each class where a budget is a number."""
+        budgets = {"label_budgets": smoke_budgets(self.label_budgets)}
+        return super().for_smoke_run().model_copy(update=budgets)
 
     def run(self, context: StageContext) -> None:
         """Learn from each draw of each budget by each method."""

@@ -10,7 +10,7 @@ from stages.evaluate._label_checks import (
     check_planned_count,
     check_planned_labels,
 )
-from stages.evaluate._layer_features import map_layers, resolve_layers
+from stages.evaluate._layer_features import map_layers, resolve_layers, validate_maps
 from stages.evaluate._probe_crops import random_crop
 from stages.evaluate._protocol_name import protocol_name
 from transfer.artifacts import Model, Scores
@@ -72,6 +72,11 @@ class Nonlinear(TrainableStage):
     def validate_labels(self, planned: PlannedStage[Any]) -> None:
         """Check the number of training images and of their classes."""
         check_planned_labels(planned)
+
+    def validate_build(self, planned: PlannedStage[Any]) -> None:
+        """Check that the network has a layer that is a map, where maps are read."""
+        if not self.frozen_up_to:
+            validate_maps(planned)
 
     def run(self, context: StageContext) -> None:
         """Train and score a network for each layer."""

@@ -10,9 +10,11 @@ from stages.evaluate._protocol_name import protocol_name
 from stages.evaluate._voc_data import (
     check_annotated,
     check_learnable,
+    check_planned_classes,
     classes_counted,
     ids_from_names,
     load_annotations,
+    require_finite,
     row_blocks,
 )
 from transfer.artifacts import Model, Scores
@@ -95,6 +97,10 @@ class VocClassification(TrainableStage):
         backbone = planned.inputs["model"].stage.backbone_spec()
         if backbone is not None:
             self._frozen_layers(backbone.name, backbone.layer_names())
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that the training images can be learned from, and the test images scored."""
+        check_planned_classes(planned)
 
     def learning_rate_at(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs."""
@@ -237,10 +243,4 @@ class VocClassification(TrainableStage):
                 summed.append(torch.stack(logits).double().sum(0).cpu().numpy())
                 progress.advance(len(rows))
                 context.pause_point()
-        return _finite(np.concatenate(first)), _finite(np.concatenate(summed))
-
-
-def _finite(scores: numpy.ndarray) -> numpy.ndarray:
-    if not np.isfinite(scores).all():
-        raise TransferError("the network's scores are not finite numbers; lower `learning_rate`")
-    return scores
+        return require_finite(np.concatenate(first)), require_finite(np.concatenate(summed))

@@ -12,9 +12,15 @@ from stages.evaluate._voc_boxes import (
     classes_shown,
     detection_target,
 )
-from stages.evaluate._voc_data import check_annotated, classes_counted, row_blocks
+from stages.evaluate._voc_data import (
+    check_annotated,
+    classes_counted,
+    require_tested,
+    row_blocks,
+)
 from transfer.artifacts import Model, Scores
 from transfer.datasets.packed.batch_loader import Batches
+from transfer.datasets.packed.label_facts import annotation_facts
 from transfer.errors import InvalidOption, TransferError
 from transfer.numerics.average_precision import map_interval, mean_precision, precisions
 from transfer.stage.image_input import ImageInput
@@ -96,6 +102,14 @@ class VocDetection(TrainableStage):
                 "anchors", f"must be shares of the image's side, such as 0.2, not {self.anchors}"
             )
 
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that both splits show a class."""
+        shown = {
+            role: any(annotation_facts(pack.stage).shown) for role, pack in planned.images.items()
+        }
+        _require_boxes(shown["train"])
+        require_tested(shown["test"])
+
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Check that the layer is a map."""
         from stages.evaluate._frozen_batchnorm import validate_map  # imports torch
@@ -115,11 +129,7 @@ class VocDetection(TrainableStage):
         trained, tested = (
             classes_shown(boxes, len(images.classes)) for boxes in (truth, test_truth)
         )
-        if not trained.any():
-            raise TransferError(
-                "the training images have no box to learn from: all are difficult, or outside the "
-                "packed squares; choose another set, or `fit: stretch`"
-            )
+        _require_boxes(bool(trained.any()))
         counted = classes_counted(context, images.classes, trained, tested)
         detector = self._detector(context, model, images.size, len(images.classes))
         network = FrozenBatchNormNetwork({"detector": detector})
@@ -217,3 +227,12 @@ class VocDetection(TrainableStage):
         for row, boxes in enumerate(truth):
             np.add.at(positives[row], boxes.labels[~boxes.difficult], 1)
         return [matches[label].ranking(positives[:, label]) for label in labels]
+
+
+def _require_boxes(any_class: bool) -> None:
+    """Raise TransferError if the training images show none of the classes."""
+    if not any_class:
+        raise TransferError(
+            "the training images have no box to learn from: all are difficult, or outside the "
+            "packed squares; choose another set, or `fit: stretch`"
+        )

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.evaluate._figure_text import percents
 from stages.evaluate._protocol_name import protocol_name
-from stages.evaluate._voc_data import check_annotated, classes_counted, load_annotations, square_of
+from stages.evaluate._voc_data import (
+    NO_MASK,
+    check_annotated,
+    check_planned_masks,
+    classes_counted,
+    load_annotations,
+    square_of,
+)
 from transfer.artifacts import Model, Scores
 from transfer.errors import TransferError
 from transfer.numerics.average_precision import map_interval
@@ -70,6 +77,10 @@ class VocSegmentation(TrainableStage):
         """Check that the sets are annotated, and that the model has the layer."""
         check_annotated(planned)
         check_layers(planned, "layer", [self.layer])
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that every image has a mask."""
+        check_planned_masks(planned)
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Check that the layer is a map."""
@@ -192,7 +203,7 @@ def masks_in_squares(images: Images, classes: int) -> numpy.ndarray:
     for row, name in enumerate(images.ids):
         mask = annotations.mask(row)
         if mask is None:
-            raise TransferError(f"{name} has no mask; choose a split of segmentation")
+            raise TransferError(NO_MASK.format(name=name))
         width, height = annotations.sizes[row].tolist()
         if mask.shape != (height, width):
             mask_size = f"{mask.shape[1]} x {mask.shape[0]} px"

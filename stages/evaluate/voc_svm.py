@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from stages.evaluate._figure_text import chosen_layer, percent, percents
 from stages.evaluate._layer_features import probed_layers, read_layers
-from stages.evaluate._linear_svm import FOLDS, LinearSVMs, sample_rows, unit_length
+from stages.evaluate._linear_svm import FOLDS, LinearSVMs, Split, sample_rows, unit_length
 from stages.evaluate._protocol_name import protocol_name
 from stages.evaluate._voc_data import (
     check_annotated,
     check_learnable,
+    check_planned_classes,
     classes_counted,
     load_annotations,
 )
@@ -30,20 +31,11 @@ from transfer.stage.options import option, stage_input
 from transfer.utils.lazy_imports import np
 
 if TYPE_CHECKING:
-    import numpy
-
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
     from transfer.utils.progress import Progress
 
 PROTOCOL = "voc_svm/vissl-v1"
-
-
-class Split(NamedTuple):
-    """Features and targets of the N images of a split."""
-
-    features: numpy.ndarray  # (N, D) float32 of unit length
-    targets: numpy.ndarray  # (N, C) int8: 1 shows the class, -1 does not, 0 is not counted
 
 
 class LayerResult(NamedTuple):
@@ -105,6 +97,10 @@ class VocSvm(Stage):
         for name, values in numbers.items():
             if any(value <= 0 for value in values):
                 raise InvalidOption(name, f"must be above zero, not {values}")
+
+    def validate_labels(self, planned: PlannedStage[Any]) -> None:
+        """Check that the training images can be learned from, and the test images scored."""
+        check_planned_classes(planned)
 
     def run(self, context: StageContext) -> None:
         """Score all layers with all images, and the chosen one with a few."""

@@ -17,7 +17,7 @@ from transfer.utils.lazy_imports import np
 from transfer.utils.stamp_cache import StampCache
 
 
-class ClassesShown(NamedTuple):
+class AnnotationFacts(NamedTuple):
     """The annotated images of a split: for each class, how many show it and how many do not."""
 
     shown: list[int]
@@ -53,18 +53,22 @@ def class_name(pack: ImagePack, label: int) -> str:
     return names[label] if label < len(names) else str(label)
 
 
+def depends_on_labels(pack: ImagePack) -> bool:
+    """Whether the number of images of the subset depends on their labels."""
+    assert isinstance(pack, Pack), "image sets are packed by Pack"
+    return bool(pack.spec.classes or pack.spec.per_class)
+
+
 def image_count(pack: ImagePack) -> int:
     """Return the number of images of the subset, before those that cannot be decoded are skipped.
 
     Raises:
         TransferError: as `class_counts`.
     """
-    assert isinstance(pack, Pack), "image sets are packed by Pack"
-    depends_on_labels = pack.spec.classes or pack.spec.per_class
-    return sum(class_counts(pack).values()) if depends_on_labels else pack.count
+    return sum(class_counts(pack).values()) if depends_on_labels(pack) else pack.count
 
 
-def classes_shown(pack: ImagePack) -> ClassesShown:
+def annotation_facts(pack: ImagePack) -> AnnotationFacts:
     """Return what the annotations of a split show; UsageError where they cannot be read."""
     assert isinstance(pack, Pack), "image sets are packed by Pack"
 
@@ -76,9 +80,9 @@ def classes_shown(pack: ImagePack) -> ClassesShown:
         targets = annotations.targets[rows]
         unmasked = (listing.ids[row] for row in rows if annotations.mask(row) is None)
         shown, absent = ((targets == sign).sum(axis=0).tolist() for sign in (1, -1))
-        return ClassesShown(shown, absent, next(unmasked, ""))._asdict()
+        return AnnotationFacts(shown, absent, next(unmasked, ""))._asdict()
 
-    return ClassesShown(**_kept(pack, "annotations", count))
+    return AnnotationFacts(**_kept(pack, "annotations", count))
 
 
 def _subset(pack: Pack) -> tuple[Any, Any]:
