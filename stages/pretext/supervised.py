@@ -46,7 +46,7 @@ class Supervised(RandomResizedCropAugment, Pretext):
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 
     def validate_labels(self, planned: PlannedStage[Any]) -> None:
-        """Check that every image has a label, and that there are two."""
+        """Check that every image has a label, and that two labels differ."""
         _check_labels(class_counts(planned.images["images"].stage))
 
     def chance(self, dataset: DatasetInfo) -> float:

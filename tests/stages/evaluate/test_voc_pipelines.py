@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from stages.evaluate import _faster_rcnn
+from tests.conftest import Said
 from tests.datasets.conftest import split_of, write_h5
 from tests.stages.voc_handmade import scenes, write_files
 from transfer.api import Pipeline
@@ -88,6 +90,50 @@ def test_what_cannot_be_is_told_before_anything_runs(
         file = write(pipeline, tmp_path, **{where: change})
     with pytest.raises(UsageError, match=message):
         load_plan(file, Store(tmp_path / "store"))
+
+
+@pytest.mark.parametrize(
+    ("name", "labels", "problem"),
+    [
+        ("voc_classification", ([0], [0]), "the training images show 1 of 20 classes, and no class"),
+        ("voc_svm", ([0], [0]), "the training images show 1 of 20 classes, and no class"),
+        ("voc_classification", ([0, 1], []), "the test split shows none of the classes"),
+        ("voc_svm", ([0, 1], []), "the test split shows none of the classes"),
+        ("voc_detection", ([0, 1], []), "the test split shows none of the classes"),
+        ("voc_detection", ([], [0]), "the training images have no box to learn from"),
+        ("voc_segmentation", ([0], [0]), "trainval001 has no mask; choose a split of segmentation"),
+    ],
+)
+@pytest.mark.parametrize("dry", [True, False])
+def test_annotations_that_cannot_do_are_told_before_anything_is_trained(
+    invoke: Callable[..., Said],
+    pipeline: Callable[..., Path],
+    tmp_path: Path,
+    name: str,
+    labels: tuple[list[int], list[int]],
+    problem: str,
+    dry: bool,
+) -> None:
+    splits = {"trainval": scenes("trainval", 4), "test": scenes("test", 2)}
+    for shown, made in zip(labels, splits.values(), strict=True):
+        for number, entry in enumerate(made):
+            corners = entry.objects[0][1]
+            entry.objects = [(shown[number % len(shown)], corners, False)] if shown else []
+    root = tmp_path / "voc/VOCdevkit/VOC2007"
+    write_files(root, splits, ["cat", "dog", "bird"])
+    (root / "SegmentationClass/trainval001.png").unlink()
+    shutil.rmtree(root / "ImageSets/Segmentation")
+    split = ", split: {train_seg: trainval, val_seg: test}" if "segmentation" in name else ""
+    file = pipeline(
+        f"data: {{card: voc2007, path: voc, size: 32}}\nstages:\n"
+        "  net: {uses: pretext/random, backbone: conv4, "
+        "data: {card: voc2007, path: voc, size: 32, split: trainval}}\n"
+        f"  x: {{uses: evaluate/{name}, model: net, "
+        f"data: {{card: voc2007, path: voc, size: 32{split}}}}}\n"
+    )
+    said = invoke("run", file, "--store", "store", *(["-n"] * dry), check=2).err
+    assert f"{file}:4:3: stages.x: {problem}" in said
+    assert list((tmp_path / "store").rglob("manifest.json")) == []
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)

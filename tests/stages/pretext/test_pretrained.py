@@ -446,6 +446,29 @@ def test_a_file_that_is_not_there_or_does_not_fit_is_told_with_its_place(
     )
 
 
+@pytest.mark.parametrize("flags", [["-n"], ["-n", "--smoke"], ["--smoke"]])
+def test_a_file_that_does_not_fit_is_told_by_a_dry_run_and_a_smoke_run(
+    written: Path, invoke: Callable[..., Said], tmp_path: Path, flags: list[str]
+) -> None:
+    fault = invoke("run", written, "--set", "stages.model.backbone.name=resnet8", check=2).err
+    words = ["--set", "stages.model.backbone.name=resnet8", *flags]
+    assert invoke("run", written, *words, check=2).err == fault
+    (tmp_path / "w.pth #2.pth").write_bytes(b"<html>")
+    words = ["--set", "stages.model.weights=w.pth #2.pth", *flags]
+    said = invoke("run", written, *words, check=2).err
+    assert f"stages.model.weights: {tmp_path / 'w.pth #2.pth'} " in said
+
+
+def test_a_dry_run_reads_no_weights_of_a_stage_that_is_made(
+    written: Path,
+    invoke: Callable[..., Said],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    invoke("run", written, "model", "--threads", 1)
+    monkeypatch.setattr(Pretrained, "validate_build", lambda *_: pytest.fail("weights are read"))
+    assert "cached" in invoke("run", written, "model", "-n").out
+
+
 def test_a_file_that_changes_under_the_plan_is_not_taken_for_it(
     written: Path, tmp_path: Path
 ) -> None:
