@@ -77,13 +77,16 @@ class ImagePlanner:
             return None
         one_split = len(draft.kind.images) == 1
         spec = draft.data if one_split else spec_for(image_input.split, draft.data)
+        mark = draft.node.keys["data"] if draft.own_data() else top.keys["data"]
         try:
-            return self._pack(spec, image_input)
+            pack = self._pack(spec, image_input)
+            pack.marks[""] = str(mark)
+            return pack
         except (TransferError, OSError) as error:
             if draft.own_data():
-                self.faults.add(draft.node.keys["data"], f"{draft.where}.data", str(error))
+                self.faults.add(mark, f"{draft.where}.data", str(error))
             else:
-                fault = (top.keys["data"], "data", str(error))
+                fault = (mark, "data", str(error))
                 self.unreadable.setdefault(fault, {})[draft.name] = None
             return None
 

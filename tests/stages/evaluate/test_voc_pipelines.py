@@ -95,7 +95,11 @@ def test_what_cannot_be_is_told_before_anything_runs(
 @pytest.mark.parametrize(
     ("name", "labels", "problem"),
     [
-        ("voc_classification", ([0], [0]), "the training images show 1 of 20 classes, and no class"),
+        (
+            "voc_classification",
+            ([0], [0]),
+            "the training images show 1 of 20 classes, and no class",
+        ),
         ("voc_svm", ([0], [0]), "the training images show 1 of 20 classes, and no class"),
         ("voc_classification", ([0, 1], []), "the test split shows none of the classes"),
         ("voc_svm", ([0, 1], []), "the test split shows none of the classes"),
