@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="Run the named stages and all that depend on them.",
 )
-@click.option("-n", "--dry-run", is_flag=True, help="Print the plan and exit.")
+@click.option("-n", "--dry-run", is_flag=True, help="Check and print the plan, and exit.")
 @click.option(
     "-f", "--force", is_flag=True, help="Run cached stages again: the named ones, or all."
 )
