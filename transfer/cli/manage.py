@@ -172,4 +172,4 @@ def docs(page: str | None, path: bool) -> None:
     elif sys.stdout.isatty():
         click.echo_via_pager(file.read_text(encoding="utf-8"))
     else:
-        echo(file.read_text(encoding="utf-8"), nl=False)
+        echo(file.read_text(encoding="utf-8").removesuffix("\n"))
