@@ -21,14 +21,16 @@ class ImageSets:
     def __init__(self, memory: Path, base_dir: Path):
         """`memory` is the folder that keeps surveys; relative paths start at `base_dir`."""
         self._memory, self._base_dir = memory, base_dir
-        self._surveys: dict[tuple[str, str, bool, str], Survey] = {}
+        self._surveys: dict[tuple[str, str, bool, str, bool], Survey] = {}
         self._cards: dict[str, tuple[Card, Path]] = {}
 
     def locate(self, spec: ImageSpec) -> tuple[Origin, int | None]:
         """Return where `spec` comes from, and the side of its images in px, if its card has one."""
+        skip = spec.on_bad_image == "skip"
         for reader in ("folder", "hdf5", "tar"):
             if getattr(spec, reader):
-                return Origin(reader, self._absolute(spec.location), spec.labels), None
+                place = self._absolute(spec.location)
+                return Origin(reader, place, spec.labels, skip=skip), None
         if spec.location not in self._cards:
             self._cards[spec.location] = load_card(spec.location, self._base_dir)
         card, file = self._cards[spec.location]
@@ -42,7 +44,7 @@ class ImageSets:
             place = self._absolute(spec.path)
         else:
             place = str(find_place(card, file, self._base_dir))
-        return Origin(card.reader, place, card=card), card.size
+        return Origin(card.reader, place, card=card, skip=skip), card.size
 
     def is_missing(self, spec: ImageSpec) -> bool:
         """Return whether nothing is where the set should be; False for a set with a fault."""
@@ -62,7 +64,7 @@ class ImageSets:
     def survey(self, spec: ImageSpec) -> Survey:
         """Return what is known of the set before it is decoded; UsageError if it is missing."""
         origin, _ = self.locate(spec)
-        key = (origin.reader, origin.location, spec.labels, spec.card or "")
+        key = (origin.reader, origin.location, spec.labels, spec.card or "", origin.skip)
         if key not in self._surveys:
             self._surveys[key] = origin.open().survey(StampCache(self._memory))
         return self._surveys[key]

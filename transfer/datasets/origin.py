@@ -19,6 +19,7 @@ class Origin:
     location: str
     labeled: bool = True
     card: Card | None = None  # for the readers that a card instructs
+    skip: bool = False  # whether files that cannot be read are left out, not refused
 
     @property
     def files(self) -> tuple[str, str]:
@@ -30,4 +31,4 @@ class Origin:
 
     def open(self) -> Source:
         """Return the source of the images; UsageError if the set of a card is missing."""
-        return make_source(self.reader, Path(self.location), self.labeled, self.card)
+        return make_source(self.reader, Path(self.location), self.labeled, self.card, self.skip)

@@ -13,7 +13,13 @@ if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
 
-def make_source(reader: str, place: Path, labeled: bool = True, card: Card | None = None) -> Source:
+def make_source(
+    reader: str,
+    place: Path,
+    labeled: bool = True,
+    card: Card | None = None,
+    skip: bool = False,
+) -> Source:
     """Return the source of the images at `place`; its reader is imported here, not before.
 
     A set of a card that was written to one HDF5 file is read from that file. UsageError if the
@@ -24,6 +30,7 @@ def make_source(reader: str, place: Path, labeled: bool = True, card: Card | Non
         place: the folder, the file or the pattern of shards.
         labeled: False: the subfolders of a folder are not classes.
         card: describes the files, for the readers that need it.
+        skip: True: files that cannot be read are left out, not refused.
     """
     if reader == "drawings":
         from transfer.datasets.readers.drawings import DrawingsSource
@@ -40,20 +47,20 @@ def make_source(reader: str, place: Path, labeled: bool = True, card: Card | Non
     if reader == "folder":
         from transfer.datasets.readers.folder import FolderSource
 
-        return FolderSource(place, labeled)
+        return FolderSource(place, labeled, skip)
     if reader == "tar":
         from transfer.datasets.readers.webdataset import TarSource
 
-        return TarSource(place, card)
+        return TarSource(place, card, skip)
     assert card is not None, reader
     if reader == "files":
         from transfer.datasets.readers.file_lists import FilesSource
 
-        return FilesSource(card, place)
+        return FilesSource(card, place, skip)
     if reader == "records":
         from transfer.datasets.readers.binary_records import RecordsSource
 
         return RecordsSource(card, place)
     from transfer.datasets.readers.pascal_voc import VocSource
 
-    return VocSource(card, place)
+    return VocSource(card, place, skip)

@@ -10,10 +10,12 @@ from transfer.errors import CorruptArtifact
 from transfer.execution.expectation import Expectation, expectation
 from transfer.execution.rerun_reasons import images_text
 from transfer.execution.status import CACHED, StageStatus
-from transfer.stage.base import PlannedStage
+from transfer.stage.base import ImagePack, PlannedStage
+from transfer.storage.manifest import Manifest
 from transfer.utils.formatting import figure_texts, file_size, inline_yaml, plural
 
 Json = dict[str, Any]
+SET_FIGURES = ("left_out", "lost_classes")  # of packed images: they belong to a set
 
 
 def plan_text(pipeline: Pipeline, statuses: Sequence[StageStatus]) -> str:
@@ -91,13 +93,22 @@ def _result(pipeline: Pipeline, planned: PlannedStage[Any]) -> Json:
         facts |= {
             "made": True,
             "produces": manifest.produces,
-            "figures": manifest.figures,
+            "figures": _figures(planned, manifest),
             "notes": manifest.notes,
             "seconds": manifest.seconds,
             "bytes": manifest.bytes,
             "key": manifest.key,
         }
     return facts | _expected(pipeline, planned)
+
+
+def _figures(planned: PlannedStage[Any], manifest: Manifest) -> Json:
+    """The figures of a stage; of packed images with those of the set as it is now."""
+    stage = planned.stage
+    if not isinstance(stage, ImagePack):
+        return manifest.figures
+    figures = {name: manifest.figures[name] for name in manifest.figures if name not in SET_FIGURES}
+    return figures | stage.set_figures
 
 
 def _expected(pipeline: Pipeline, planned: PlannedStage[Any]) -> Json:
@@ -151,7 +162,7 @@ def stage_json(pipeline: Pipeline, name: str) -> Json:
         facts |= {
             "produces": manifest.produces,
             "folder": str(pipeline.store.folder(planned.uses, planned.key)),
-            "figures": manifest.figures,
+            "figures": _figures(planned, manifest),
             "notes": manifest.notes,
             "seconds": manifest.seconds,
             "files": manifest.files,

@@ -200,6 +200,11 @@ class ImagePack(Stage):
         """Whether the images have labels."""
         raise NotImplementedError
 
+    @property
+    def set_figures(self) -> dict[str, Any]:
+        """Figures of the image set as it is now: two sets may share their packed images."""
+        return {}
+
     def shares_ids(self, other: ImagePack) -> bool:
         """Whether equal ids are equal images in both sets."""
         raise NotImplementedError

@@ -36,9 +36,23 @@ def plural(count: int, noun: str, plural_noun: str = "") -> str:
     return f"{count:,} {noun if count == 1 else plural_noun or noun + 's'}"
 
 
+def counted(count: int, kind: str) -> str:
+    """Format a count of a kind of files: `6 .bmp`, `2 broken links`, `1 file without rights`."""
+    noun, without, what = kind.partition(" without ")
+    return f"{count:,} {kind}" if kind.startswith(".") else plural(count, noun) + without + what
+
+
 def figure_text(value: Any) -> str:
-    """Format a float with four digits, and other values with `str`."""
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    """Format a float with four digits, counts by kind as `6 .bmp + 2 links`, others with `str`."""
+    if isinstance(value, dict):
+        kinds = sorted(value, key=lambda kind: (-value[kind], kind))
+        texts = [counted(value[kind], kind) for kind in kinds]
+    elif isinstance(value, list):
+        texts = list(map(str, value))
+    else:
+        return f"{value:.4g}" if isinstance(value, float) else str(value)
+    more = len(texts) - LISTED_FAULTS
+    return " + ".join([*texts[:LISTED_FAULTS], *([f"{more} more"] if more > 0 else [])])
 
 
 def figure_texts(figures: Mapping[str, Any], separator: str = " ") -> list[str]:

@@ -21,7 +21,7 @@ from transfer.datasets.spec import ImageSpec
 from transfer.errors import TransferError, UsageError
 from transfer.stage.base import ImagePack
 from transfer.storage.hdf5_tables import encode_strings, write_table
-from transfer.utils.formatting import fault_list
+from transfer.utils.formatting import fault_list, plural
 from transfer.utils.lazy_imports import np
 from transfer.utils.stamp_cache import StampCache
 
@@ -89,15 +89,23 @@ class Pack(ImagePack):
         return self.facts.labeled
 
     @property
+    def set_figures(self) -> dict[str, Any]:
+        """Which files of the split are not taken, by reason, and the classes that it loses."""
+        left_out = self.facts.left_out
+        figures = {"left_out": left_out.counts, "lost_classes": left_out.lost_classes}
+        return {name: value for name, value in figures.items() if value}
+
+    @property
     def note(self) -> str:
-        """A note for the plan if the split has another size than its card says, else empty."""
+        """A note for the plan: files that are left out, another size than the card's; or empty."""
+        notes = [self.facts.left_out.text]
         expected = self.origin.card.splits.get(self.split) if self.origin.card else None
-        if expected is None or expected == self.facts.count:
-            return ""
-        return (
-            f"split '{self.split}' of {self.spec.location} has {self.facts.count:,} images; "
-            f"its card says {expected:,}"
-        )
+        if expected not in (None, self.facts.count):
+            notes.append(
+                f"split '{self.split}' of {self.spec.location} has {self.facts.count:,} images; "
+                f"its card says {expected:,}"
+            )
+        return "; ".join(filter(None, notes))
 
     @property
     def form(self) -> str:
@@ -142,6 +150,13 @@ class Pack(ImagePack):
         packed.finish(context.folder)
         kept_labels = None if labels is None else labels[kept]
         self._write_index(context, listing, rows[kept], kept_labels, classes, bad)
+        context.figures.update(self.set_figures)
+        if labels is not None:
+            lost = sorted({*labels.tolist()} - {*labels[kept].tolist()})
+            names = [classes[label] if label < len(classes) else str(label) for label in lost]
+            if names:
+                count = plural(len(names), "class", "classes")
+                context.note(f"no images are left of {count}:{fault_list(names)}")
 
     def _write_images(
         self, context: StageContext, listing: Listing, rows: numpy.ndarray, packed: PackedFile

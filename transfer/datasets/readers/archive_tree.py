@@ -8,13 +8,15 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
+from collections.abc import Iterable
 from copy import copy
 from pathlib import Path
 from typing import IO
 
 from transfer.datasets.readers.archive_index import MemberLocation, tar_index, zip_index
-from transfer.datasets.readers.base import SPLIT_NAMES
-from transfer.datasets.readers.member_names import is_hidden
+from transfer.datasets.readers.base import SPLIT_NAMES, split_of
+from transfer.datasets.readers.left_out import Entry
+from transfer.datasets.readers.member_names import passed_over
 from transfer.errors import BadImage
 from transfer.utils.files import file_stamp
 
@@ -30,25 +32,42 @@ class ArchiveTree:
     links, or with paths that lead out of the archive, are refused.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, skip: bool = False):
         self.path = self._archive = path
+        self.skip = skip
         self._stamp = file_stamp(path)
-        index = zip_index(path) if path.name.lower().endswith(".zip") else tar_index(path)
-        visible = {name: location for name, location in index.items() if not is_hidden(name)}
-        self._set_index(_without_top_folder(visible))
+        index = (zip_index if path.name.lower().endswith(".zip") else tar_index)(path, skip)
+        hidden = {name: passed_over(name) for name in index.files}
+        hidden |= {name: passed_over(f"{name}/_") for name in index.folders}
+        visible = {name: place for name, place in index.files.items() if hidden[name] is None}
+        top = _top_folder(path, visible)
+        folders = [name for name in index.folders if hidden[name] is None and name.startswith(top)]
+        passed = {*index.passed, *(entry for entry in hidden.values() if entry)}
+        self._passed = sorted((name.removeprefix(top), reason) for name, reason in passed)
+        self._set_index(
+            {name.removeprefix(top): place for name, place in visible.items()},
+            {name.removeprefix(top) for name in folders},
+        )
 
-    def _set_index(self, index: dict[str, MemberLocation]) -> None:
-        self._index = index
-        self._folders = {""}
-        for name in index:
+    def _set_index(self, index: dict[str, MemberLocation], folders: set[str]) -> None:
+        self._index, self._folders = index, {"", *folders}
+        for name in (*index, *folders):
             self._folders |= {name[:end] for end, letter in enumerate(name) if letter == "/"}
 
     def below(self, folder: str) -> ArchiveTree:
         tree = copy(self)
         tree.path = self.path / folder
         start = len(folder) + 1
-        tree._set_index({name[start:]: self._index[name] for name in self.files(folder)})
+        tree._passed = [(name[start:], reason) for name, reason in self.passed_over(folder)]
+        tree._set_index(
+            {name[start:]: self._index[name] for name in self.files(folder)},
+            {name[start:] for name in self._folders if name.startswith(f"{folder}/")},
+        )
         return tree
+
+    def passed_over(self, folder: str = "") -> list[Entry]:
+        prefix = f"{folder}/" if folder else ""
+        return [entry for entry in self._passed if entry[0].startswith(prefix)]
 
     def files(self, folder: str = "") -> list[str]:
         prefix = f"{folder}/" if folder else ""
@@ -116,8 +135,15 @@ def _read_range(file: IO[bytes], start: int, size: int) -> bytes:
     return data
 
 
-def _without_top_folder(index: dict[str, MemberLocation]) -> dict[str, MemberLocation]:
-    tops = {name.partition("/")[0] for name in index}
-    if len(tops) != 1 or tops & {*SPLIT_NAMES} or any("/" not in name for name in index):
-        return index
-    return {name.partition("/")[2]: location for name, location in index.items()}
+def _top_folder(archive: Path, names: Iterable[str]) -> str:
+    """Return the folder, with a slash, that holds all others; "" where there is none.
+
+    A split is no such folder; `training.zip` may hold its files in a folder `training`.
+    """
+    tops = {name.partition("/")[0] for name in names}
+    if len(tops) != 1 or any("/" not in name for name in names):
+        return ""
+    (top,) = tops
+    if top in SPLIT_NAMES or (split_of(top) and top.lower() != archive.stem.lower()):
+        return ""
+    return f"{top}/"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from transfer.datasets.readers.left_out import LeftOut
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
 
@@ -22,18 +23,36 @@ if TYPE_CHECKING:
 DEFAULT_SIZE = 96
 MAX_CLASSES = 1_000_000  # the limit of integer labels where a dataset does not name its classes
 SPLIT_NAMES = ("unlabeled", "train", "val", "test")  # folders and shards of these names are splits
+# Other names of splits, in any case.
+SPLIT_ALIASES = {
+    "training": "train",
+    "valid": "val",
+    "validation": "val",
+    "dev": "val",
+    "testing": "test",
+}
+
+
+def split_of(name: str) -> str | None:
+    """Return the split that a folder, shard or group of this name is: `Training` is `train`."""
+    name = name.lower().replace("abell", "abel")  # in British spelling too
+    return name if name in SPLIT_NAMES else SPLIT_ALIASES.get(name)
 
 
 @dataclass(frozen=True)
 class Split:
     """What is known of a split without decoding it.
 
-    `fingerprint` changes with any byte of an image and with any label.
+    `fingerprint` changes with any byte of an image and with any label. `left_out` counts the files
+    that are not taken, `changes` lists what differs from the last survey; two splits are equal
+    whatever these are.
     """
 
     count: int
     labeled: bool
     fingerprint: str
+    left_out: LeftOut = field(default_factory=LeftOut, compare=False)
+    changes: list[str] = field(default_factory=list, compare=False)
 
 
 class Splits(Mapping[str, Split]):
@@ -94,6 +113,7 @@ class Survey:
             labeled: prefer a fallback with labels to a split without.
         """
         names = [requested, *([] if explicit else SPLIT_FALLBACKS.get(requested, []))]
+        names = [self._present_name(name) for name in names]
         present = [name for name in names if name in self.splits]
         suitable = [
             name for name in present if explicit or not labeled or self.splits[name].labeled
@@ -109,6 +129,14 @@ class Survey:
         if requested == "unlabeled" and not explicit and len(self.splits) == 1:
             return next(iter(self.splits))
         raise UsageError(f"has no split '{requested}' (it has: {', '.join(self.splits) or 'none'})")
+
+    def _present_name(self, requested: str) -> str:
+        """Return the name under which a split is present: `validation` for `val`."""
+        if requested in self.splits or requested in self.absent:
+            return requested
+        split = split_of(requested)
+        same = [name for name in self.splits if split is not None and split_of(name) == split]
+        return same[0] if len(same) == 1 else requested
 
 
 @dataclass(frozen=True)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.datasets.readers.base import Listing, Split, Splits, Survey
-from transfer.datasets.readers.file_digests import changes, digests
+from transfer.datasets.readers.file_digests import changes, digests, unreadable
 from transfer.datasets.readers.file_tree import Tree
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
@@ -26,6 +27,7 @@ class ChangeTracker:
     def __init__(self, path: Path, memory: StampCache):
         self._path, self._memory = path, memory
         self.changes: list[str] = []
+        self.unreadable: dict[str, str] = {}  # files that are left out, with the reason
 
     def digests(self, tree: Tree, names: Iterable[str], below: str | None = None) -> dict[str, str]:
         """Return the sha256 of each file; only files with a new stamp are read again.
@@ -57,6 +59,7 @@ class ChangeTracker:
         if now != before:
             self._keep(key, others, now)
         self.changes += changes(before, now)
+        self.unreadable |= unreadable(now)
         return {name: facts[1] for name, facts in now.items()}
 
     def _keep(self, key: Path, others: dict[str, list], facts: dict[str, list]) -> None:
@@ -77,8 +80,8 @@ class CardSource(ABC):
     `missing_files` is called first; the other methods depend on its result.
     """
 
-    def __init__(self, card: Card, path: Path):
-        self.card, self.path = card, path
+    def __init__(self, card: Card, path: Path, skip: bool = False):
+        self.card, self.path, self.skip = card, path, skip
 
     @abstractmethod
     def missing_files(self) -> dict[str, str]:
@@ -106,8 +109,12 @@ class CardSource(ABC):
             for name, problem in missing.items()
             if problem
         }
-        splits = Splits(complete, lambda name: self.split_info(name, tracker))
+        splits = Splits(complete, partial(self._tracked_split, tracker))
         return Survey(splits, self.classes(), self.card.size, tracker.changes, absent)
+
+    def _tracked_split(self, tracker: ChangeTracker, name: str) -> Split:
+        before = len(tracker.changes)
+        return replace(self.split_info(name, tracker), changes=tracker.changes[before:])
 
     def listing(self, split: str) -> Listing:
         """Return the images of a split; UsageError where its files are missing."""

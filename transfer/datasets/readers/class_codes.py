@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from transfer.datasets.card_schema import CodeList
 from transfer.datasets.readers.file_tree import Tree
 from transfer.datasets.readers.line_templates import LineTemplate
+from transfer.datasets.readers.member_names import nfc
 from transfer.datasets.readers.read_errors import report_errors
 from transfer.errors import UsageError
 
@@ -20,9 +21,10 @@ def listed_codes(tree: Tree, code_list: CodeList) -> list[str]:
     lines = LineTemplate(code_list.line).parse(tree.read(code_list.list), code_list.list)
     rows = [fields for _, fields in lines]
     if not rows or "number" not in rows[0]:
-        return [fields["class"] for fields in rows]
+        return [nfc(fields["class"]) for fields in rows]
     numbered = sorted(
-        (parse_number(fields["number"], f"{code_list.list}: "), fields["class"]) for fields in rows
+        (parse_number(fields["number"], f"{code_list.list}: "), nfc(fields["class"]))
+        for fields in rows
     )
     if [number for number, _ in numbered] != list(range(len(numbered))):
         raise UsageError(
@@ -39,7 +41,7 @@ def class_names(tree: Tree, codes: Sequence[str], words: CodeList | None) -> lis
     if words is None or not tree.is_file(words.list):
         return list(codes)
     lines = LineTemplate(words.line).parse(tree.read(words.list), words.list)
-    name_of = {fields["class"]: fields["name"].partition(",")[0] for _, fields in lines}
+    name_of = {nfc(fields["class"]): nfc(fields["name"].partition(",")[0]) for _, fields in lines}
     names = [name_of.get(code, code) for code in codes]
     times = Counter(names)
     return [

@@ -9,15 +9,15 @@ from functools import partial
 from itertools import islice
 from typing import Any
 
-from transfer.datasets.readers.file_tree import Tree
+from transfer.datasets.readers.file_tree import Tree, open_fault
+from transfer.datasets.readers.left_out import refuse_faults
 from transfer.datasets.readers.read_errors import error_text
-from transfer.errors import UsageError
-from transfer.utils.formatting import fault_list, plural
 from transfer.utils.progress import Progress
 from transfer.utils.stamp_cache import settled_stamp
 
 READ_AT_ONCE = 4096  # files
 SAVE_EVERY = 60.0  # s
+NO_DIGEST = "unreadable"  # in the place of the sha256
 
 
 def digests(
@@ -28,6 +28,9 @@ def digests(
 ) -> dict[str, list]:
     """Return [stamp, sha256] for each file; UsageError lists the files that cannot be read.
 
+    Where the tree's `skip` is set, such a file has [[], NO_DIGEST, reason]: the reason is for the
+    counts, and the packing reports the fault of each file.
+
     Args:
         tree: the dataset.
         names: the files.
@@ -36,11 +39,16 @@ def digests(
             a large dataset continues.
     """
     facts, fresh, faults = {}, {}, []
+
+    def add_fault(name: str, error: Exception) -> None:
+        facts[name] = [[], NO_DIGEST, open_fault(tree, name, error)]
+        faults.append(f"{name}: {error_text(error)}")
+
     for name in names:
         try:
             now = tree.stamp(name)
         except OSError as error:
-            faults.append(f"{name}: {error.strerror}")
+            add_fault(name, error)
             continue
         if name in known and known[name][0] == now:
             facts[name] = known[name]
@@ -54,18 +62,22 @@ def digests(
         while batch := list(islice(remaining, READ_AT_ONCE)):
             results = pool.map(partial(_digest, tree), batch)
             for name, (digest, fault) in zip(batch, results, strict=True):
-                if fault:
-                    faults.append(f"{name}: {fault}")
+                if fault is not None:
+                    add_fault(name, fault)
                 else:
                     facts[name] = [settled_stamp(fresh[name]), digest]
                 progress.advance(1)
             if time.monotonic() - saved > SAVE_EVERY:
                 save(facts)
                 saved = time.monotonic()
-    if faults:
-        count = plural(len(faults), "file")
-        raise UsageError(f"{tree.path}: {count} cannot be read:{fault_list(sorted(faults))}")
+    if not tree.skip:
+        refuse_faults(tree.path, "file", sorted(faults), "cannot be read")
     return facts
+
+
+def unreadable(facts: Mapping[str, list]) -> dict[str, str]:
+    """Return the files of `digests` that cannot be read, with the reason."""
+    return {name: fact[2] for name, fact in facts.items() if len(fact) > 2}
 
 
 def changes(known: dict[str, list], now: dict[str, list]) -> list[str]:
@@ -81,9 +93,9 @@ def changes(known: dict[str, list], now: dict[str, list]) -> list[str]:
     ]
 
 
-def _digest(tree: Tree, name: str) -> tuple[str, str]:
-    """Return (sha256, ""), or ("", why the file cannot be read)."""
+def _digest(tree: Tree, name: str) -> tuple[str, Exception | None]:
+    """Return (sha256, None), or ("", why the file cannot be read)."""
     try:
-        return tree.digest(name), ""
+        return tree.digest(name), None
     except (OSError, ValueError) as error:
-        return "", error_text(error)
+        return "", error

@@ -27,14 +27,17 @@ from transfer.datasets.readers.class_codes import (
     parse_number,
     read_synsets,
 )
-from transfer.datasets.readers.file_tree import Tree, image_names, open_tree, read_row
+from transfer.datasets.readers.file_tree import Tree, find_images, open_tree, read_row
+from transfer.datasets.readers.left_out import SKIP_REMEDY, Entry, LeftOut, lost_classes
 from transfer.datasets.readers.line_templates import LineTemplate, fill, folder_of
-from transfer.datasets.readers.member_names import name_fault, tidy
+from transfer.datasets.readers.member_names import name_fault, nfc, tidy
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card
+
+OTHER_FOLDER, OTHER_IMAGE = "unselected class folder", "unselected image"  # for the counts
 
 
 class ListedImage(NamedTuple):
@@ -55,8 +58,8 @@ class FilesSource(CardSource):
     Lists keep their order; the images of folders are sorted.
     """
 
-    def __init__(self, card: Card, path: Path):
-        super().__init__(card, path)
+    def __init__(self, card: Card, path: Path, skip: bool = False):
+        super().__init__(card, path, skip)
         assert card.files is not None
         self.recipe: Files = card.files
         self._tree: Tree
@@ -64,7 +67,7 @@ class FilesSource(CardSource):
         self._codes: list[str] | None = None
 
     def missing_files(self) -> dict[str, str]:
-        self._tree = descend(open_tree(self.path), self.recipe.roots)
+        self._tree = descend(open_tree(self.path, self.skip), self.recipe.roots)
         self._codes, self._parts = None, {}
         missing = {}
         for name, parts in self.recipe.splits.items():
@@ -106,7 +109,7 @@ class FilesSource(CardSource):
             if isinstance(codes, CodeList):
                 self._codes = listed_codes(self._tree, codes)
             elif codes is not None:
-                self._codes = list(codes)
+                self._codes = [nfc(code) for code in codes]
             elif self.card.classes:
                 self._codes = list(self.card.classes)
             else:
@@ -119,7 +122,7 @@ class FilesSource(CardSource):
         """Return the class folders of all splits; without folders, the classes in the lists."""
         parts = self._parts.values()
         if folders := [part.folders for part in parts if part.folders is not None]:
-            return {code for folder in folders for code in self._tree.folders(folder)}
+            return {nfc(code) for folder in folders for code in self._tree.folders(folder)}
         listed = (image for part in parts if part.list for image in self._listed(part))
         return {image.code for image in listed if isinstance(image.code, str)}
 
@@ -138,7 +141,55 @@ class FilesSource(CardSource):
         for row, image in enumerate(images):
             label = labels[row] if labels else ""
             summary.update(f"{image.name}\0{digests[image.name]}\0{label}\n".encode())
-        return Split(len(images), labels is not None, summary.hexdigest())
+        left_out = self._left_out(part, images, tracker.unreadable)
+        return Split(len(images), labels is not None, summary.hexdigest(), left_out)
+
+    def _left_out(
+        self, part: Part, images: list[ListedImage], unreadable: dict[str, str]
+    ) -> LeftOut:
+        """Return the counts of what a split leaves out, and the classes that lose all images."""
+        by_class: dict[str, list[Entry]] = {}
+        entries: list[Entry] = []
+        if part.folders is not None:
+            for code, folders in self._class_folders(part.folders).items():
+                others = [e for folder in folders for e in find_images(self._tree, folder).others]
+                by_class[code] = others
+                entries += others
+        elif part.pictures is not None:
+            entries += find_images(self._tree, part.pictures).others
+        kept: set[str] = set()
+        for image in images:
+            reason = unreadable.get(image.name)
+            if reason is not None:
+                entries.append((image.name, reason))
+            if not isinstance(image.code, str):
+                continue
+            if reason is None:
+                kept.add(image.code)
+            else:
+                by_class.setdefault(image.code, []).append((image.name, reason))
+        left_out = LeftOut.of(entries)
+        for reason, count in self._unselected(part).items():
+            left_out.add(reason, count=count)
+        left_out.lost_classes = lost_classes(by_class, kept)
+        return left_out
+
+    def _unselected(self, part: Part) -> dict[str, int]:
+        """Return how much a card with `select` leaves out, by reason."""
+        if not self.recipe.select:
+            return {}
+        codes = set(self._all_codes())
+        if part.folders is not None:
+            folders = {nfc(name) for name in self._tree.folders(part.folders)}
+            counts = {OTHER_FOLDER: len(folders - codes)}
+        elif part.list is not None:
+            listed = [image.code for image in self._listed(part)]
+            counts = {
+                OTHER_IMAGE: sum(isinstance(code, str) and code not in codes for code in listed)
+            }
+        else:
+            counts = {}
+        return {reason: count for reason, count in counts.items() if count}
 
     def _check_listed(self, images: list[ListedImage]) -> None:
         missing = [
@@ -148,7 +199,9 @@ class FilesSource(CardSource):
         ]
         if missing:
             count = plural(len(missing), "listed image")
-            raise UsageError(f"{self._tree.path} lacks {count}:{fault_list(missing)}") from None
+            raise UsageError(
+                f"{self._tree.path} lacks {count}:{fault_list(missing)}\n{SKIP_REMEDY}"
+            ) from None
 
     def split_listing(self, name: str) -> Listing:
         images, labels = self._images(name)
@@ -161,7 +214,8 @@ class FilesSource(CardSource):
         if part.folders is not None:
             images = list(self._in_folders(part.folders))
         elif part.pictures is not None:
-            images = [ListedImage(name, None) for name in image_names(self._tree, part.pictures)]
+            names = find_images(self._tree, part.pictures).names
+            images = [ListedImage(name, None) for name in names]
         else:
             images = list(self._listed(part))
         if not images:
@@ -198,15 +252,22 @@ class FilesSource(CardSource):
         return labels
 
     def _in_folders(self, folder: str) -> Iterator[ListedImage]:
-        present, codes = self._tree.folders(folder), self._all_codes()
+        for code, folders in self._class_folders(folder).items():
+            for name in (name for top in folders for name in find_images(self._tree, top).names):
+                yield ListedImage(name, code)
+
+    def _class_folders(self, folder: str) -> dict[str, list[str]]:
+        """Return the folders of each class; several only where names differ in Unicode's form."""
+        present: dict[str, list[str]] = {}
+        for name in self._tree.folders(folder):
+            present.setdefault(nfc(name), []).append(f"{folder}/{name}" if folder else name)
+        codes = self._all_codes()
         if self.recipe.codes or self.card.classes:
             missing = [code for code in codes if code not in present]
             if missing:
                 count = f"{len(missing)} of its classes"
                 raise UsageError(f"{self._tree.path / folder} lacks {count}:{fault_list(missing)}")
-        for code in codes if self.recipe.select else present:
-            for name in image_names(self._tree, f"{folder}/{code}" if folder else code):
-                yield ListedImage(name, code)
+        return {code: present[code] for code in codes} if self.recipe.select else present
 
     def _listed(self, part: Part) -> Iterator[ListedImage]:
         assert part.list is not None
@@ -223,7 +284,7 @@ class FilesSource(CardSource):
                     f"{self._tree.path}: {where}{name!r} is already in line {seen[name]}"
                 )
             seen[name] = line
-            code: str | int | None = fields.get("class")
+            code: str | int | None = nfc(fields["class"]) if "class" in fields else None
             if "number" in fields:
                 number = parse_number(fields["number"], where) - part.first
                 code = number if synsets is None else synsets.get(number, f"synset {number}")

@@ -3,20 +3,56 @@
 from __future__ import annotations
 
 import os
+import re
+import unicodedata
 
 from transfer.datasets.readers.picture_suffixes import readable_suffixes
 
 SUFFIXES = readable_suffixes()
 
+# Folders and files that operating systems, NAS devices and Python put beside pictures.
+SYSTEM_FOLDERS = frozenset(
+    (
+        *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+        *("$recycle.bin", "recycler", "system volume information", "found.000"),
+        *("__macosx", "network trash folder", "temporary items", "lost+found", "__pycache__"),
+    )
+)
+SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+DRIVE = re.compile(r"[A-Za-z]:/")
+
 
 def is_image(name: str) -> bool:
-    """Whether the suffix is that of an image format that this machine reads."""
-    return name.lower().endswith(SUFFIXES)
+    """Whether the suffix is one that this machine reads; Windows drops dots and blanks at its end."""
+    return name.lower().rstrip(" .").endswith(SUFFIXES)
 
 
 def is_hidden(name: str) -> bool:
-    """Whether the file or a folder above it is hidden."""
-    return name.startswith(".") or "/." in name
+    """Whether the file or a folder above it is hidden, or belongs to a system."""
+    return passed_over(name) is not None
+
+
+def passed_over(name: str) -> tuple[str, str] | None:
+    """Return the file or the topmost folder in `name` that is passed over, and the reason."""
+    parts = name.split("/")
+    for depth, part in enumerate(parts):
+        if reason := system_reason(part, is_folder=depth < len(parts) - 1):
+            return "/".join(parts[: depth + 1]), reason
+    return None
+
+
+def system_reason(part: str, is_folder: bool) -> str:
+    """Return why a file or folder of this name is passed over; "" where it is not."""
+    kind = "folder" if is_folder else "file"
+    if part.startswith("."):
+        return f"hidden {kind}"
+    is_system = part.lower() in (SYSTEM_FOLDERS if is_folder else SYSTEM_FILES)
+    return f"system {kind}" if is_system else ""
+
+
+def nfc(name: str) -> str:
+    """Return a name of a class in Unicode's composed form: macOS writes the other form."""
+    return name if name.isascii() else unicodedata.normalize("NFC", name)
 
 
 def tidy(name: str) -> str:
@@ -33,6 +69,8 @@ def name_fault(name: str) -> str:
     if not name or "\0" in name:
         return "it has no name"
     if name.startswith("/") or os.path.isabs(name) or os.path.splitdrive(name)[0]:
+        return "its path is absolute"
+    if DRIVE.match(name):
         return "its path is absolute"
     if ".." in name.replace(os.sep, "/").split("/"):
         return "its path leads out of the set"

@@ -25,11 +25,12 @@ from transfer.datasets.readers.card_reader import (
     missing_text,
 )
 from transfer.datasets.readers.file_tree import Tree, open_tree, read_row
+from transfer.datasets.readers.left_out import SKIP_REMEDY, LeftOut, refuse_faults
 from transfer.datasets.readers.line_templates import LineTemplate
 from transfer.datasets.readers.member_names import name_fault
-from transfer.datasets.readers.read_errors import report_errors
+from transfer.datasets.readers.read_errors import error_text, report_errors
 from transfer.datasets.readers.voc_boxes import parse_boxes
-from transfer.errors import UsageError
+from transfer.errors import BadImage, UsageError
 from transfer.utils.formatting import fault_list, plural
 from transfer.utils.lazy_imports import np
 
@@ -47,14 +48,14 @@ class VocSource(CardSource):
     An image may have several labels, so a listing has `annotations` instead of labels.
     """
 
-    def __init__(self, card: Card, path: Path):
-        super().__init__(card, path)
+    def __init__(self, card: Card, path: Path, skip: bool = False):
+        super().__init__(card, path, skip)
         assert card.voc is not None
         self.recipe: Voc = card.voc
         self._tree: Tree
 
     def missing_files(self) -> dict[str, str]:
-        self._tree = descend(open_tree(self.path), self.recipe.roots)
+        self._tree = descend(open_tree(self.path, self.skip), self.recipe.roots)
         missing = {}
         for split in self.recipe.splits:
             name = self._image_list(split)
@@ -69,29 +70,43 @@ class VocSource(CardSource):
     def split_info(self, name: str, tracker: ChangeTracker) -> Split:
         ids = self._ids(name)
         files = self._files(name, ids)
-        if missing := [file for file in files if not self._tree.is_file(file)]:
+        missing = [file for file in files if not self._tree.is_file(file)]
+        if missing and not self.skip:
             count = f"{plural(len(missing), 'file')} of {self._image_list(name)}"
-            raise UsageError(f"{self._tree.path} lacks {count}:{fault_list(missing)}")
+            raise UsageError(
+                f"{self._tree.path} lacks {count}:{fault_list(missing)}\n{SKIP_REMEDY}"
+            )
         files += self._class_lists(name).values()
         digests = tracker.digests(self._tree, files)
         summary = hashlib.sha256(json.dumps([self.card.classes, ids]).encode())
         for file in files:
             summary.update(f"{file}\0{digests[file]}\n".encode())
         fingerprint = summary.hexdigest()
-        count = tracker.checked_count(fingerprint, lambda: len(self.split_listing(name).ids))
-        return Split(count, False, fingerprint)
+        check = f"{fingerprint}/skip" if self.skip else fingerprint
+        count = tracker.checked_count(check, lambda: len(self.split_listing(name).ids))
+        unreadable = tracker.unreadable
+        left_out = LeftOut.of((file, unreadable[file]) for file in files if file in unreadable)
+        return Split(count, False, fingerprint, left_out)
 
     def split_listing(self, name: str) -> Listing:
-        """Return the images; all annotations are read, and UsageError lists the damaged ones."""
+        """Return the images; all annotations are read, and UsageError lists the damaged ones.
+
+        Where `skip` is set, an image with a damaged annotation cannot be read.
+        """
         ids = self._ids(name)
+        targets, faults = self._targets(name, ids)
+        if not self.skip:
+            problem = "cannot be used"
+            refuse_faults(self._tree.path, "annotation", list(faults.values()), problem)
         annotations = Annotations(
             self.card.classes,
-            self._targets(name, ids),
+            targets,
             partial(_read_boxes, self._tree, self.card.classes, ids),
             partial(_read_mask, self._tree, ids),
         )
         images = [f"JPEGImages/{image}.jpg" for image in ids]
-        return Listing(ids, None, partial(read_row, self._tree, images), annotations)
+        read = partial(_read_image, self._tree, images, faults)
+        return Listing(ids, None, read, annotations)
 
     def _image_list(self, split: str) -> str:
         return f"ImageSets/{self.recipe.splits[split]}"
@@ -129,25 +144,31 @@ class VocSource(CardSource):
         }
         return {label: file for label, file in files.items() if self._tree.is_file(file)}
 
-    def _targets(self, split: str, ids: list[str]) -> numpy.ndarray:
-        """Return the targets, (images, classes) int8: of the boxes, replaced by the class lists."""
+    def _targets(self, split: str, ids: list[str]) -> tuple[numpy.ndarray, dict[int, str]]:
+        """Return the targets, (images, classes) int8: of the boxes, replaced by the class lists.
+
+        With them the faults of annotations by row; a mask counts where the split has masks.
+        """
         targets = np.full((len(ids), len(self.card.classes)), -1, dtype=np.int8)
-        faults = []
-        for row in range(len(ids)):
+        faults: dict[int, str] = {}
+        masks = self.recipe.splits[split].startswith("Segmentation/")
+        for row, image in enumerate(ids):
             try:
                 boxes = _read_boxes(self._tree, self.card.classes, ids, row)
-            except (UsageError, OSError) as error:
-                faults.append(str(error))
+                if self.skip and masks and _read_mask(self._tree, ids, row) is None:
+                    faults[row] = f"SegmentationClass/{image}.png: missing"
+            except UsageError as error:
+                faults[row] = str(error)
+                continue
+            except OSError as error:
+                faults[row] = f"Annotations/{image}.xml: {error_text(error)}"
                 continue
             targets[row, boxes.labels[boxes.difficult]] = 0
             targets[row, boxes.labels[~boxes.difficult]] = 1
-        if faults:
-            count = plural(len(faults), "annotation")
-            raise UsageError(f"{self._tree.path}: {count} cannot be used:{fault_list(faults)}")
         row_of = {image: row for row, image in enumerate(ids)}
         for label, file in self._class_lists(split).items():
             self._apply_class_list(file, row_of, targets[:, label])
-        return targets
+        return targets, faults
 
     def _apply_class_list(self, file: str, row_of: dict[str, int], column: numpy.ndarray) -> None:
         """Set a class's column of the targets; UsageError for an invalid or missing line."""
@@ -164,6 +185,12 @@ class VocSource(CardSource):
             column[row_of[image]] = PRESENCE[shows]
         if len(seen) < len(row_of):
             raise UsageError(f"{path} lacks {plural(len(row_of) - len(seen), 'image')}")
+
+
+def _read_image(tree: Tree, names: list[str], faults: dict[int, str], row: int) -> bytes:
+    if row in faults:
+        raise BadImage(faults[row])
+    return read_row(tree, names, row)
 
 
 def _read_mask(tree: Tree, ids: list[str], row: int) -> bytes | None:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+from transfer.datasets.readers.member_names import is_hidden
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list
 
@@ -51,8 +52,14 @@ def expand(pattern: Path) -> list[Path]:
 def _glob(pattern: Path) -> list[Path]:
     if not pattern.is_absolute():
         return []
-    top = Path(pattern.anchor)
-    return sorted(top.glob(str(pattern.relative_to(top))))
+    top, named = Path(pattern.anchor), set(pattern.parts)
+    matches = sorted(top.glob(str(pattern.relative_to(top))))
+    # As in a shell, a wildcard matches no hidden name; nor does it match those of systems.
+    return [
+        path
+        for path in matches
+        if not is_hidden("/".join(part for part in path.parts[1:] if part not in named))
+    ]
 
 
 def _expand_braces(text: str) -> Iterator[str]:

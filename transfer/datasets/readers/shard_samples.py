@@ -4,76 +4,123 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from transfer.datasets.card_schema import Tar
 from transfer.datasets.readers.archive_index import MemberLocation, tar_index
 from transfer.datasets.readers.archive_tree import read_member
-from transfer.datasets.readers.member_names import SUFFIXES, is_hidden
-from transfer.errors import UsageError
-from transfer.utils.formatting import fault_list, plural
+from transfer.datasets.readers.left_out import TEXT_FILE, Entry, suffix_reason
+from transfer.datasets.readers.member_names import SUFFIXES, is_image, nfc, passed_over
+from transfer.datasets.readers.sample_names import (
+    Members,
+    choice,
+    dotted_images,
+    group_by_sample,
+)
+from transfer.errors import BadImage
 
 MAX_LABEL_BYTES = 1 << 20
 LABEL_SUFFIXES = ("cls", "json")  # where the card names none
 
 
-def index_samples(shard: Path, recipe: Tar) -> list[list[Any]]:
-    """Return [key, offset, bytes, label] of each sample's image, in the order of the shard.
+@dataclass
+class ShardIndex:
+    """What a shard holds.
 
-    The label is a number, a name, or None. UsageError lists the samples that cannot be used.
+    `samples` are [key, offset, bytes, label] of each sample's image, in the order of the shard. The
+    label is a number, a name, or None. `left_out` are the files that are not taken, `lost` the
+    labels of samples whose image is not read, with its suffix, `faults` the samples that cannot be
+    used.
     """
-    files: dict[str, dict[str, MemberLocation]] = {}
-    for name, location in tar_index(shard).items():
-        if not is_hidden(name):
-            folder, slash, base = name.rpartition("/")
-            key, _, suffix = base.partition(".")
-            files.setdefault(folder + slash + key, {})[suffix.lower()] = location
-    samples, faults = [], []
-    for key, members in files.items():
+
+    samples: list[list[Any]] = field(default_factory=list)
+    left_out: list[Entry] = field(default_factory=list)
+    lost: list[tuple[int | str, str]] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def index_samples(shard: Path, recipe: Tar, skip: bool = False) -> ShardIndex:
+    """Return the samples of a shard; with `skip`, links in it are left out, not refused."""
+    archive = tar_index(shard, skip)
+    index = ShardIndex(left_out=list(archive.passed))
+    files: dict[str, MemberLocation] = {}
+    passed: set[Entry] = set()
+    for name, location in archive.files.items():
+        if (entry := passed_over(name)) is not None:
+            passed.add(entry)
+        else:
+            files[name] = location
+    index.left_out += sorted(passed)
+    named, labels = [recipe.image] if recipe.image else [], _label_suffixes(recipe)
+    suffixes = named or [suffix[1:] for suffix in SUFFIXES]
+    groups, faults = group_by_sample(files, suffixes, labels, chosen=bool(named))
+    for key, members in groups.items():
         try:
-            image = _image(members, recipe)
-            if image is not None:
-                samples.append([key, image.start, image.size, _label(shard, members, recipe)])
-        except ValueError as error:
-            faults.append(f"{key}: {error}")
-    if faults:
-        count = plural(len(faults), "sample")
-        raise UsageError(f"{shard}: {count} cannot be used:{fault_list(faults)}")
-    return samples
+            if key in faults:
+                raise ValueError(faults[key])
+            _add_sample(index, key, members, _Shard(shard, recipe, suffixes, labels, files))
+        except (ValueError, BadImage) as error:
+            index.faults.append(f"{key}: {error}")
+    return index
 
 
-def _image(members: dict[str, MemberLocation], recipe: Tar) -> MemberLocation | None:
-    """Return a sample's image; None for files without an image, such as a readme."""
-    suffixes = [recipe.image] if recipe.image else [suffix[1:] for suffix in SUFFIXES]
-    present = [suffix for suffix in suffixes if suffix in members]
-    if len(present) > 1:
-        raise ValueError(
-            f"it has {' and '.join(present)}: choose with `tar: {{image: {present[0]}}}` in a card"
-        )
-    if present:
-        return members[present[0]]
-    if _label_suffix(members, recipe) is not None:
+@dataclass(frozen=True)
+class _Shard:
+    """A shard that is indexed, and how its files are named."""
+
+    path: Path
+    recipe: Tar
+    image_suffixes: Sequence[str]
+    label_suffixes: Sequence[str]
+    files: dict[str, MemberLocation]
+
+
+def _add_sample(index: ShardIndex, key: str, members: Members, shard: _Shard) -> None:
+    """Add a sample, or its files to those that are left out; ValueError explains a fault."""
+    images = [suffix for suffix in shard.image_suffixes if suffix in members]
+    images = images or dotted_images(members, shard.image_suffixes)
+    if len(images) > 1:
+        raise ValueError(choice(images))
+    label_suffix = next((suffix for suffix in shard.label_suffixes if suffix in members), None)
+    label = _label(shard, members, label_suffix)
+    others = {suffix: name for suffix, name in members.items() if suffix != label_suffix}
+    if images:
+        image = shard.files[others.pop(images[0])]
+        index.samples.append([key, image.start, image.size, label])
+    elif label_suffix is None or label is None:
+        others = members
+    elif not (unread := {suffix_reason(name) for name in others.values()} - {TEXT_FILE}):
         raise ValueError("it has a label but no image")
-    return None
+    else:
+        index.lost.append((label, min(unread)))
+    index.left_out += [(name, _reason(suffix, name)) for suffix, name in others.items()]
 
 
-def _label_suffix(members: dict[str, MemberLocation], recipe: Tar) -> str | None:
+def _reason(suffix: str, name: str) -> str:
+    """Return the reason of a file of a sample: `.seg.png` is a second image, such as a mask."""
+    if not is_image(name):
+        return suffix_reason(name)
+    return f".{suffix}" if re.fullmatch(r"[a-z_]+\.[a-z]+", suffix) else "second image"
+
+
+def _label_suffixes(recipe: Tar) -> Sequence[str]:
     named = (recipe.label or "").partition(":")[0]
-    suffixes = (named,) if named else LABEL_SUFFIXES
-    return next((suffix for suffix in suffixes if suffix in members), None)
+    return (named,) if named else LABEL_SUFFIXES
 
 
-def _label(shard: Path, members: dict[str, MemberLocation], recipe: Tar) -> int | str | None:
-    suffix = _label_suffix(members, recipe)
+def _label(shard: _Shard, members: Members, suffix: str | None) -> int | str | None:
     if suffix is None:
         return None
-    if members[suffix].size > MAX_LABEL_BYTES:
+    place = shard.files[members[suffix]]
+    if place.size > MAX_LABEL_BYTES:
         raise ValueError(f"its {suffix} is too large for a label")
-    text = read_member(shard, members[suffix]).decode("utf-8").strip()
+    text = read_member(shard.path, place).decode("utf-8").strip()
     if suffix == "json":
-        return _json_label(text, recipe)
-    return int(text) if re.fullmatch(r"[+-]?\d{1,9}", text) else text
+        return _json_label(text, shard.recipe)
+    return int(text) if re.fullmatch(r"[+-]?\d{1,9}", text) else nfc(text)
 
 
 def _json_label(text: str, recipe: Tar) -> int | str | None:
@@ -87,4 +134,4 @@ def _json_label(text: str, recipe: Tar) -> int | str | None:
         raise ValueError(f"its json has no field '{field}'")
     if value is not None and type(value) not in (int, str):
         raise ValueError(f"its label is neither a whole number nor a name: {value!r}")
-    return value
+    return nfc(value) if isinstance(value, str) else value

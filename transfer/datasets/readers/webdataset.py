@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
+from dataclasses import asdict
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -18,10 +18,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from transfer.datasets.card_schema import Tar
 from transfer.datasets.readers.archive_index import MemberLocation
 from transfer.datasets.readers.archive_tree import read_member
-from transfer.datasets.readers.base import MAX_CLASSES, SPLIT_NAMES, Listing, Split, Survey
+from transfer.datasets.readers.base import MAX_CLASSES, Listing, Split, Survey
+from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes, refuse_faults
 from transfer.datasets.readers.read_errors import report_errors
+from transfer.datasets.readers.shard_folder import ShardFolder, shards_in
 from transfer.datasets.readers.shard_patterns import expand
-from transfer.datasets.readers.shard_samples import index_samples
+from transfer.datasets.readers.shard_samples import ShardIndex, index_samples
 from transfer.errors import UsageError
 from transfer.utils.files import file_stamp, hash_file
 from transfer.utils.formatting import fault_list, plural
@@ -30,6 +32,9 @@ from transfer.utils.stamp_cache import StampCache, settled_stamp
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card
+
+
+INDEX_VERSION = 2  # of the kept indexes; raise it when other samples or counts result
 
 
 class Sample(NamedTuple):
@@ -47,76 +52,83 @@ class TarSource:
     Each shard is indexed once; the index is kept as long as the shard's stamp stays the same.
     """
 
-    def __init__(self, path: Path, card: Card | None = None):
-        self.path, self.card = path, card
+    def __init__(self, path: Path, card: Card | None = None, skip: bool = False):
+        self.path, self.card, self.skip = path, card, skip
         self.recipe = (card and card.tar) or Tar()
         self._memory: StampCache | None = None
 
     def survey(self, memory: StampCache) -> Survey:
         """Return splits and classes; the fingerprint covers the shards' bytes and names."""
         self._memory = memory
-        changes: list[str] = []
-        shards = self._shards()
-        indexes = self._indexes(shards, changes)
-        samples = {split: self._samples(names, indexes) for split, names in shards.items()}
+        changes: dict[Path, str] = {}
+        folder = self._shards()
+        indexes = self._indexes(folder.shards, changes)
+        samples = {split: self._samples(names, indexes) for split, names in folder.shards.items()}
         classes = self._classes(samples)
         splits = {}
         for split, members in samples.items():
+            shards = folder.shards[split]
             labeled = self._labels(split, members, classes) is not None
-            digests = [[shard.name, indexes[shard]["digest"]] for shard in shards[split]]
+            digests = [[shard.name, indexes[shard]["digest"]] for shard in shards]
             content = [classes if labeled else None, self.recipe.image, self.recipe.label, *digests]
             summary = hashlib.sha256(json.dumps(content).encode()).hexdigest()
-            splits[split] = Split(len(members), labeled, summary)
-        return Survey(splits, classes, self.card.size if self.card else None, changes)
+            left_out = LeftOut.of(folder.others[split])
+            for shard in shards:
+                left_out.update(LeftOut(**indexes[shard]["left_out"]))
+            left_out.lost_classes = self._lost_classes(members, [indexes[s] for s in shards])
+            own = [changes[shard] for shard in shards if shard in changes]
+            splits[split] = Split(len(members), labeled, summary, left_out, own)
+        size = self.card.size if self.card else None
+        return Survey(splits, classes, size, list(changes.values()))
+
+    def _lost_classes(self, samples: list[Sample], indexes: list[dict[str, Any]]) -> list[str]:
+        """Return the classes of which a split has labels and no image that is read."""
+        names = self.card.classes if self.card else []
+
+        def name_of(label: int | str) -> str:
+            if isinstance(label, int) and 0 <= label < len(names):
+                return names[label]
+            return str(label)
+
+        lost: dict[str, list[Entry]] = {}
+        for index in indexes:
+            for label, reason in index["lost"]:
+                lost.setdefault(name_of(label), []).append(("", reason))
+        kept = {name_of(sample.label) for sample in samples if sample.label is not None}
+        return lost_classes(lost, kept)
 
     def listing(self, split: str) -> Listing:
         """Return the images of a split, in the order of its shards."""
-        shards = self._shards()
+        shards = self._shards().shards
         if split not in shards:
             raise UsageError(f"{self.path}: split '{split}' no longer exists")
-        indexes = self._indexes(shards, [])
+        indexes = self._indexes(shards, {})
         samples = {name: self._samples(paths, indexes) for name, paths in shards.items()}
         members = samples[split]
         labels = self._labels(split, members, self._classes(samples))
         return Listing([sample.id for sample in members], labels, partial(_read_image, members))
 
-    def _shards(self) -> dict[str, list[Path]]:
+    def _shards(self) -> ShardFolder:
         """Return the shards of each split."""
         if self.recipe.splits:
             patterns = self.recipe.splits.items()
-            return {split: expand(self.path / pattern) for split, pattern in patterns}
+            return ShardFolder({split: expand(self.path / pattern) for split, pattern in patterns})
         if not self.path.is_dir():
-            return {"all": expand(self.path)}
-        flat = sorted(self.path.glob("*.tar"))
-        folders = {split: sorted((self.path / split).glob("*.tar")) for split in SPLIT_NAMES}
-        if any(folders.values()):
-            if flat:
-                raise UsageError(
-                    f"{self.path} holds both shards ({flat[0].name}, ...) and folders of splits"
-                )
-            return {split: paths for split, paths in folders.items() if paths}
-        if not flat:
-            raise UsageError(f"{self.path} holds no tar shards")
-        named = {
-            split: [path for path in flat if re.match(rf"{split}[-_.\d]", path.name)]
-            for split in SPLIT_NAMES
-        }
-        if sum(map(len, named.values())) == len(flat):
-            return {split: paths for split, paths in named.items() if paths}
-        return {"all": flat}
+            return ShardFolder({"all": expand(self.path)})
+        return shards_in(self.path)
 
     def _indexes(
-        self, shards: dict[str, list[Path]], changes: list[str]
+        self, shards: dict[str, list[Path]], changes: dict[Path, str]
     ) -> dict[Path, dict[str, Any]]:
         """Return stamp, digest and samples of each shard; shards with a known stamp are not read.
 
         Args:
             shards: the shards of each split.
-            changes: shards that have changed are added to it.
+            changes: shard -> text; shards that have changed are added to it.
         """
         indexes: dict[Path, dict[str, Any]] = {}
         fresh: dict[Path, list[int]] = {}
-        options = [self.recipe.image, self.recipe.label]
+        options = [self.recipe.image, self.recipe.label, self.skip, INDEX_VERSION]
         for shard in chain.from_iterable(shards.values()):
             with report_errors(shard):
                 now = file_stamp(shard)
@@ -128,21 +140,32 @@ class TarSource:
         with Progress(f"reading {self.path}", len(fresh), "shards") as progress:
             for shard, now in fresh.items():
                 before = self._memory.recall(shard).get("digest") if self._memory else None
-                samples = index_samples(shard, self.recipe)
+                index = self._index(shard)
                 digest = hash_file(shard)[0]
                 facts = {
                     "stamp": settled_stamp(now),
                     "options": options,
                     "digest": digest,
-                    "samples": samples,
+                    "samples": index.samples,
+                    "left_out": asdict(LeftOut.of(index.left_out)),
+                    "lost": index.lost,
                 }
                 if before not in (None, digest):
-                    changes.append(f"{shard.name} has changed")
+                    changes[shard] = f"{shard.name} has changed"
                 if self._memory:
                     self._memory.keep(shard, facts)
                 indexes[shard] = facts
                 progress.advance(1)
         return indexes
+
+    def _index(self, shard: Path) -> ShardIndex:
+        """Return what a shard holds; UsageError for faulty samples, which `skip` leaves out."""
+        index = index_samples(shard, self.recipe, self.skip)
+        if self.skip:
+            index.left_out += [(fault, "unusable sample") for fault in index.faults]
+        else:
+            refuse_faults(shard, "sample", index.faults, "cannot be used")
+        return index
 
     def _samples(self, shards: list[Path], indexes: dict[Path, dict[str, Any]]) -> list[Sample]:
         """Return the samples of a split; UsageError for repeated ids or partly missing labels."""
@@ -153,7 +176,11 @@ class TarSource:
         ]
         if not samples:
             more = f" and {plural(len(shards) - 1, 'more shard')}" if len(shards) > 1 else ""
-            raise UsageError(f"{shards[0]}{more}: no images")
+            left_out = LeftOut()
+            for shard in shards:
+                left_out.update(LeftOut(**indexes[shard]["left_out"]))
+            held = f"; there are {left_out.contents}" if left_out.counts else ""
+            raise UsageError(f"{shards[0]}{more}: no images{held}")
         unlabeled = [sample.id for sample in samples if sample.label is None]
         if unlabeled and len(unlabeled) < len(samples):
             count = f"{len(unlabeled)} of {len(samples)} samples"

@@ -1,0 +1,92 @@
+"""The shards in a folder: of one split, of splits in their names, or of a folder for each split."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from transfer.datasets.readers.base import SPLIT_NAMES, split_of
+from transfer.datasets.readers.left_out import Entry, suffix_reason
+from transfer.datasets.readers.member_names import system_reason
+from transfer.datasets.readers.read_errors import report_errors
+from transfer.errors import UsageError
+
+
+@dataclass(frozen=True)
+class ShardFolder:
+    """The shards of each split, and the files beside them that are not taken."""
+
+    shards: dict[str, list[Path]]
+    others: dict[str, list[Entry]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for split in self.shards:
+            self.others.setdefault(split, [])
+
+
+def shards_in(folder: Path) -> ShardFolder:
+    """Return the shards in a folder; UsageError where it holds none, or several layouts."""
+    flat, folders, others = _contents(folder)
+    inside = {subfolder: _contents(subfolder) for subfolder in folders}
+    splits: dict[str, Path] = {}
+    for subfolder, (shards, _, _) in inside.items():
+        split = split_of(subfolder.name)
+        if split is None or not shards:
+            others.append((subfolder.name, "other folder"))
+        elif split in splits:
+            raise UsageError(
+                f"{folder}: '{splits[split].name}' and '{subfolder.name}' are both the split "
+                f"'{split}'; join them, or rename one of them"
+            )
+        else:
+            splits[split] = subfolder
+    if splits and flat:
+        raise UsageError(f"{folder} holds both shards ({flat[0].name}, ...) and folders of splits")
+    if splits:
+        names = [split for split in SPLIT_NAMES if split in splits]
+        return ShardFolder(
+            {split: inside[splits[split]][0] for split in names},
+            {split: _all_others(inside[splits[split]], others) for split in names},
+        )
+    if not flat:
+        raise UsageError(f"{folder} holds no tar shards")
+    named: dict[str, list[Path]] = {}
+    for shard in flat:
+        named.setdefault(_split_in(shard.name), []).append(shard)
+    if "" in named:
+        named = {"": flat}
+    shards_of = {split: named[split] for split in SPLIT_NAMES if split in named} or {"all": flat}
+    return ShardFolder(shards_of, {split: list(others) for split in shards_of})
+
+
+def _split_in(name: str) -> str:
+    """Return the split that the name of a shard begins with: `train-000.tar`; "" without."""
+    word = re.match(r"([A-Za-z]+)[-_.\d]", name)
+    return (split_of(word[1]) or "") if word else ""
+
+
+def _contents(folder: Path) -> tuple[list[Path], list[Path], list[Entry]]:
+    """Return the shards and subfolders of a folder, and the files that are neither."""
+    shards, folders, others = [], [], []
+    with report_errors(f"folder {folder}"):
+        entries = sorted(folder.iterdir())
+    for path in entries:
+        is_folder = path.is_dir()
+        if reason := system_reason(path.name, is_folder):
+            others.append((path.name, reason))
+        elif is_folder:
+            folders.append(path)
+        elif path.name.lower().endswith(".tar"):
+            shards.append(path)
+        else:
+            others.append((path.name, suffix_reason(path.name)))
+    return shards, folders, others
+
+
+def _all_others(
+    contents: tuple[list[Path], list[Path], list[Entry]], outside: Sequence[Entry]
+) -> list[Entry]:
+    _, folders, others = contents
+    return [*others, *((path.name, "other folder") for path in folders), *outside]

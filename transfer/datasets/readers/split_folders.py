@@ -1,0 +1,39 @@
+"""Folders, shards and groups whose names are splits: train, Training, val, validation, dev."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from transfer.datasets.readers.base import SPLIT_NAMES, split_of
+from transfer.errors import UsageError
+
+
+def split_folders(place: object, folders: Iterable[str], with_images: set[str]) -> dict[str, str]:
+    """Return split -> folder; empty where the folders are classes.
+
+    A folder `train` is always a split. `Train` is a class in `Train/`, `Car/`, `Boat/`, and a split
+    beside `Test/` or alone. UsageError where two folders are the same split.
+
+    Args:
+        place: the folder of the set, for messages.
+        folders: its subfolders.
+        with_images: those that hold images.
+    """
+    folders = list(folders)
+    exact = [name for name in folders if name in SPLIT_NAMES]
+    named = [name for name in folders if split_of(name) and (name in with_images or name in exact)]
+    others = [name for name in with_images if not split_of(name)]
+    splits = {split_of(name) for name in named}
+    if not named or (not exact and others and len(splits) < 2):
+        return {}
+    empty = [name for name in folders if split_of(name) and split_of(name) not in splits]
+    folder_of: dict[str, str] = {}
+    for name in [*named, *empty]:
+        split = split_of(name) or ""
+        if split in folder_of:
+            raise UsageError(
+                f"folder {place}: '{folder_of[split]}' and '{name}' are both the split '{split}'; "
+                "join them, or rename one of them"
+            )
+        folder_of[split] = name
+    return {split: folder_of[split] for split in SPLIT_NAMES if split in folder_of}
