@@ -95,6 +95,8 @@ def test_two_cards_of_one_name_are_told_with_both_files(tmp_path: Path) -> None:
     assert load_card("stl10", tmp_path)[0].name == "stl10"
     write_own(tmp_path)
     write_own(tmp_path / "pipelines")
+    load_card("birds", tmp_path / "pipelines")  # the same bytes, as in two installations
+    write_own(tmp_path / "pipelines", OWN + "# mine\n")
     with pytest.raises(UsageError, match="two cards are called 'birds'"):
         load_card("birds", tmp_path / "pipelines")
 

@@ -10,14 +10,16 @@ import shlex
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from transfer.datasets.card_schema import Files, Records, Tar, Voc
+from transfer.datasets.readers.member_names import nfc
 from transfer.errors import UsageError, did_you_mean
 from transfer.stage.renamed_options import renamed_option
 from transfer.utils.paths import shipped_folder
 
 FORMS = ("", ".zip", ".tar", ".h5")  # suffixes of a set: a folder, an archive, an HDF5 file
+YAML_TAG = "tag:yaml.org,2002:"
 INSTRUCTED = ("files", "records", "voc")  # readers that need a section of the card
 
 
@@ -59,6 +61,11 @@ class Card(BaseModel):
     )
     tar: Tar | None = Field(default=None, description="for reader tar: the shards of each split")
     voc: Voc | None = Field(default=None, description="for reader voc: the splits")
+
+    @field_validator("classes")
+    @classmethod
+    def _in_one_form(cls, classes: list[str]) -> list[str]:
+        return [nfc(name) for name in classes]
 
     @model_validator(mode="after")
     def _check_sections(self) -> Card:
@@ -131,7 +138,12 @@ def card_files(base_dir: Path | None = None) -> dict[str, Path]:
     `base_dir` is the folder of the pipeline file.
     """
     folders = [folder for folder in _card_folders(base_dir) if folder.is_dir()]
-    return {path.stem: path for folder in folders for path in sorted(folder.glob("*.yaml"))}
+    return {
+        path.stem: path
+        for folder in folders
+        for path in sorted(folder.glob("*.yaml"))
+        if not path.name.startswith(".")  # macOS writes ._NAME.yaml beside NAME.yaml
+    }
 
 
 def load_card(name: str, base_dir: Path | None = None) -> tuple[Card, Path]:
@@ -144,11 +156,19 @@ def load_card(name: str, base_dir: Path | None = None) -> tuple[Card, Path]:
         )
     for folder in _card_folders(base_dir):
         other = folder / f"{name}.yaml"
-        if other.is_file() and not other.samefile(files[name]):
+        if other.is_file() and not _same_card(other, files[name]):
             raise UsageError(
                 f"two cards are called '{name}': {other} and {files[name]}; rename one of them"
             )
     return read_card(files[name]), files[name]
+
+
+def _same_card(file: Path, other: Path) -> bool:
+    """Whether two files are one card, such as those of two installations."""
+    try:
+        return file.samefile(other) or file.read_bytes() == other.read_bytes()
+    except OSError:
+        return False
 
 
 def read_card(path: Path) -> Card:
@@ -156,9 +176,10 @@ def read_card(path: Path) -> Card:
     from ruamel.yaml import YAML, YAMLError
 
     try:
-        card = Card.model_validate(
-            YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
-        )
+        yaml = YAML(typ="safe", pure=True)
+        root = yaml.compose(path.read_text(encoding="utf-8"))
+        _read_names_as_written(root)
+        card = Card.model_validate(yaml.constructor.construct_document(root) if root else None)
     except ValidationError as error:
         raise UsageError(f"{path}: {_first_fault(error)}") from error
     except (YAMLError, OSError, ValueError) as error:
@@ -168,6 +189,18 @@ def read_card(path: Path) -> Card:
             f"{path}: `name` is '{card.name}' but must equal the file name, '{path.stem}'"
         )
     return card
+
+
+def _read_names_as_written(node: Any) -> None:
+    """Make the classes in a card's document texts: the folder of the class 007 is called `007`."""
+    if str(node and node.tag) != f"{YAML_TAG}map":
+        return
+    for key, value in node.value:
+        _read_names_as_written(value)
+        if key.value in ("classes", "codes") and str(value.tag) == f"{YAML_TAG}seq":
+            for entry in value.value:
+                if isinstance(entry.value, str) and entry.value:
+                    entry.tag = f"{YAML_TAG}str"
 
 
 def _first_fault(error: ValidationError) -> str:

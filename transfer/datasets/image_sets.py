@@ -11,7 +11,8 @@ from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers.base import DEFAULT_SIZE, Split, Survey
 from transfer.datasets.readers.shard_patterns import is_pattern, matches_any
 from transfer.datasets.spec import SIZES, ImageSpec
-from transfer.errors import UsageError
+from transfer.datasets.split_changes import record_changes
+from transfer.errors import UsageError, did_you_mean
 from transfer.utils.stamp_cache import StampCache
 
 
@@ -85,7 +86,12 @@ class ImageSets:
         except UsageError as error:
             raise UsageError(f"image set '{spec.location}' {error}") from error
         facts = survey.splits[split]
+        record_changes(StampCache(self._memory), origin, survey, split)
         self._check_split(spec, split, facts, labeled)
+        unknown = [name for name in spec.classes or () if name not in survey.classes]
+        if unknown and survey.classes:
+            hint = did_you_mean(unknown[0], survey.classes)
+            raise UsageError(f"image set '{spec.location}' has no class '{unknown[0]}'{hint}")
         size = spec.size or card_size or survey.size or DEFAULT_SIZE
         if not SIZES[0] <= size <= SIZES[1]:
             raise UsageError(

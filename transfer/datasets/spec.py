@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from transfer.datasets.readers.member_names import nfc
 
 SIZES = (8, 1024)  # smallest and largest side of packed images, px
 MAX_PIXELS = 250_000_000  # of a picture; telephones take 200 million
@@ -118,8 +121,8 @@ class ImageSpec(BaseModel):
     )
     on_bad_image: Literal["refuse", "skip"] = Field(
         default="refuse",
-        description="refuse: an image that cannot be decoded is an error; skip: leave it out "
-        "and record it",
+        description="refuse: an image that cannot be opened or decoded is an error; skip: leave "
+        "it out and record it",
     )
 
     @model_validator(mode="before")
@@ -153,6 +156,14 @@ class ImageSpec(BaseModel):
         if not self.labels and (self.classes or self.per_class):
             raise ValueError("labels: false leaves no labels, which `classes` and `per_class` need")
         return self
+
+    @field_validator("classes")
+    @classmethod
+    def _check_classes(cls, classes: list[str] | None) -> list[str] | None:
+        names = None if classes is None else [nfc(name) for name in classes]
+        if names and (twice := [name for name, times in Counter(names).items() if times > 1]):
+            raise ValueError(f"names the class '{twice[0]}' twice")
+        return names
 
     @property
     def location(self) -> str:

@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any
 
 from transfer.errors import CorruptArtifact
-from transfer.stage.base import PlannedStage, images_input
+from transfer.stage.base import ImagePack, PlannedStage, images_input
 from transfer.storage.manifest import Manifest
 from transfer.storage.store import Store
 
@@ -73,7 +73,9 @@ def differences(manifest: Manifest, planned: PlannedStage[Any]) -> str:
     """Describe how the identity of a planned stage differs from that of a former result."""
     then, now = manifest.identity, planned.identity
     texts = [
-        f"{name} {_text(before)} → {_text(after)}"
+        planned.stage.changed_images(before)
+        if name == "fingerprint" and isinstance(planned.stage, ImagePack)
+        else f"{name} {_text(before)} → {_text(after)}"
         for name, before, after in _changes(then["options"], now["options"])
     ]
     packs = {images_input(role) for role in planned.images}

@@ -51,9 +51,12 @@ def validate_as_written(model: type[ModelT], values: dict[str, Any], node: Node)
 
 
 def _text_at(path: Steps, model: type[BaseModel], node: Node) -> str | None:
-    """Return what the file has at `path`, where that is no text, list, mapping or null."""
+    """Return what the file has at `path`, where that is no text, list or mapping.
+
+    An option may be null; an entry of a list is not, but a class may be called null.
+    """
     written = node.at(path)
-    if written is None or written.value is None:
+    if written is None or (written.value is None and not isinstance(path[-1], int)):
         return None
     is_input = issubclass(model, Stage) and path[0] in model.input_fields()
     return None if is_input else written.text

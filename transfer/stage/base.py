@@ -205,6 +205,10 @@ class ImagePack(Stage):
         """Figures of the image set as it is now: two sets may share their packed images."""
         return {}
 
+    def changed_images(self, former: str) -> str:
+        """Describe what changed since the images had the fingerprint `former`."""
+        raise NotImplementedError
+
     def shares_ids(self, other: ImagePack) -> bool:
         """Whether equal ids are equal images in both sets."""
         raise NotImplementedError

@@ -18,6 +18,7 @@ from transfer.datasets.packed.subset import limit_per_class, subset
 from transfer.datasets.packed.writers import JpegFile, PackedFile, RawFile
 from transfer.datasets.readers.base import Listing, Source, Split
 from transfer.datasets.spec import ImageSpec
+from transfer.datasets.split_changes import changes_since, record_changes
 from transfer.errors import TransferError, UsageError
 from transfer.stage.base import ImagePack
 from transfer.storage.hdf5_tables import encode_strings, write_table
@@ -106,6 +107,10 @@ class Pack(ImagePack):
                 f"its card says {expected:,}"
             )
         return "; ".join(filter(None, notes))
+
+    def changed_images(self, former: str) -> str:
+        """Name the files that changed since the split had another fingerprint."""
+        return changes_since(StampCache(self.memory), self.origin, self.split, former)
 
     @property
     def form(self) -> str:
@@ -211,6 +216,7 @@ class Pack(ImagePack):
         """Raise TransferError if the files differ from those of the key."""
         try:
             survey = source.survey(StampCache(self.memory))
+            record_changes(StampCache(self.memory), self.origin, survey, self.split)
             same = survey.splits.get(self.split) == self.facts
         except UsageError as error:
             raise TransferError(str(error)) from error

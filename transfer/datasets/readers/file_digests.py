@@ -17,6 +17,7 @@ from transfer.utils.stamp_cache import settled_stamp
 
 READ_AT_ONCE = 4096  # files
 SAVE_EVERY = 60.0  # s
+ADDED, REMOVED, CHANGED = "was added", "was removed", "has changed"
 NO_DIGEST = "unreadable"  # in the place of the sha256
 
 
@@ -87,9 +88,9 @@ def changes(known: dict[str, list], now: dict[str, list]) -> list[str]:
     removed, added = sorted(known.keys() - now.keys()), sorted(now.keys() - known.keys())
     other = sorted(name for name in known.keys() & now.keys() if known[name][1] != now[name][1])
     return [
-        *(f"{name} was removed" for name in removed),
-        *(f"{name} was added" for name in added),
-        *(f"{name} has changed" for name in other),
+        *(f"{name} {REMOVED}" for name in removed),
+        *(f"{name} {ADDED}" for name in added),
+        *(f"{name} {CHANGED}" for name in other),
     ]
 
 

@@ -11,10 +11,10 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 from transfer.datasets.card_schema import CodeList, Files, Part
-from transfer.datasets.readers.base import MAX_CLASSES, Listing, Split
+from transfer.datasets.readers.base import Listing, Split
 from transfer.datasets.readers.card_reader import (
     CardSource,
     ChangeTracker,
@@ -28,8 +28,9 @@ from transfer.datasets.readers.class_codes import (
     read_synsets,
 )
 from transfer.datasets.readers.file_tree import Tree, find_images, open_tree, read_row
-from transfer.datasets.readers.left_out import SKIP_REMEDY, Entry, LeftOut, lost_classes
+from transfer.datasets.readers.left_out import LISTED_REMEDY, Entry, LeftOut
 from transfer.datasets.readers.line_templates import LineTemplate, fill, folder_of
+from transfer.datasets.readers.listed_images import ListedImage, count_left_out, labels_of
 from transfer.datasets.readers.member_names import name_fault, nfc, tidy
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
@@ -38,18 +39,6 @@ if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
 OTHER_FOLDER, OTHER_IMAGE = "unselected class folder", "unselected image"  # for the counts
-
-
-class ListedImage(NamedTuple):
-    """An image of a split.
-
-    `name` is its name in the tree. `code` is the class as the files name it, its number, or None
-    for an unlabeled image. `where` is the line of the list that names it, "" for a folder.
-    """
-
-    name: str
-    code: str | int | None
-    where: str = ""
 
 
 class FilesSource(CardSource):
@@ -149,29 +138,17 @@ class FilesSource(CardSource):
     ) -> LeftOut:
         """Return the counts of what a split leaves out, and the classes that lose all images."""
         by_class: dict[str, list[Entry]] = {}
-        entries: list[Entry] = []
+        others: list[Entry] = []
         if part.folders is not None:
             for code, folders in self._class_folders(part.folders).items():
-                others = [e for folder in folders for e in find_images(self._tree, folder).others]
-                by_class[code] = others
-                entries += others
+                by_class[code] = [
+                    entry for folder in folders for entry in find_images(self._tree, folder).others
+                ]
         elif part.pictures is not None:
-            entries += find_images(self._tree, part.pictures).others
-        kept: set[str] = set()
-        for image in images:
-            reason = unreadable.get(image.name)
-            if reason is not None:
-                entries.append((image.name, reason))
-            if not isinstance(image.code, str):
-                continue
-            if reason is None:
-                kept.add(image.code)
-            else:
-                by_class.setdefault(image.code, []).append((image.name, reason))
-        left_out = LeftOut.of(entries)
+            others = find_images(self._tree, part.pictures).others
+        left_out = count_left_out(images, unreadable, by_class, others)
         for reason, count in self._unselected(part).items():
             left_out.add(reason, count=count)
-        left_out.lost_classes = lost_classes(by_class, kept)
         return left_out
 
     def _unselected(self, part: Part) -> dict[str, int]:
@@ -199,9 +176,8 @@ class FilesSource(CardSource):
         ]
         if missing:
             count = plural(len(missing), "listed image")
-            raise UsageError(
-                f"{self._tree.path} lacks {count}:{fault_list(missing)}\n{SKIP_REMEDY}"
-            ) from None
+            problem = f"lacks {count}:{fault_list(missing)}\n{LISTED_REMEDY}"
+            raise UsageError(f"{self._tree.path} {problem}") from None
 
     def split_listing(self, name: str) -> Listing:
         images, labels = self._images(name)
@@ -230,26 +206,7 @@ class FilesSource(CardSource):
                 for image in images
                 if not isinstance(image.code, str) or image.code in selected
             ]
-        return images, self._labels(images, codes)
-
-    def _labels(self, images: list[ListedImage], codes: list[str]) -> list[int]:
-        label_of = {code: label for label, code in enumerate(codes)}
-        limit = len(codes) or MAX_CLASSES
-        labels, faults = [], []
-        for image in images:
-            if isinstance(image.code, str):
-                label, described = label_of.get(image.code, -1), f"class '{image.code}'"
-            else:
-                label = int(image.code or 0)
-                described = f"label {label}"
-            if not 0 <= label < limit:
-                fault = f"{described} is none of the {limit} classes"
-                faults.append(f"{image.where}{image.name}: {fault}")
-            labels.append(label)
-        if faults:
-            count = plural(len(faults), "invalid label")
-            raise UsageError(f"{self._tree.path}: {count}:{fault_list(faults)}")
-        return labels
+        return images, labels_of(images, codes, self._tree.path)
 
     def _in_folders(self, folder: str) -> Iterator[ListedImage]:
         for code, folders in self._class_folders(folder).items():

@@ -20,6 +20,8 @@ from transfer.datasets.readers.hdf5_bytes import (
     encoded_bytes,
     values,
 )
+from transfer.datasets.readers.left_out import LeftOut
+from transfer.datasets.readers.member_names import nfc
 from transfer.datasets.readers.read_errors import report_errors
 from transfer.errors import UsageError
 from transfer.storage.hdf5_tables import local_member
@@ -53,12 +55,13 @@ class Hdf5Source:
             if known.get("stamp") != now:
                 known = {"stamp": settled_stamp(now), **self._read_facts()}
                 memory.keep(self.path, known)
-        splits = {name: Split(**facts) for name, facts in known["splits"].items()}
+        others = LeftOut(known.get("others", {}))
+        splits = {name: Split(**facts, left_out=others) for name, facts in known["splits"].items()}
         return Survey(splits, known["classes"], known["size"])
 
     def _read_facts(self) -> dict[str, Any]:
         digest, _ = hash_file(self.path)
-        splits = {}
+        splits, others = {}, LeftOut()
         with (
             report_errors(self.path, "not a usable HDF5 image set", UNREADABLE),
             h5py.File(self.path, "r") as file,
@@ -72,10 +75,12 @@ class Hdf5Source:
                         "labeled": "labels" in set(group),
                         "fingerprint": f"{digest}/{name}",
                     }
+                else:
+                    others.add("group" if isinstance(group, h5py.Group) else "dataset")
         if not splits:
             problem = "has no group with 'jpeg' and 'offsets'"
             raise UsageError(f"{self.path} {problem} (see `transfer list data hdf5`)")
-        return {"splits": splits, "classes": classes, "size": size}
+        return {"splits": splits, "classes": classes, "size": size, "others": others.counts}
 
     def _checked_count(self, split: str, group: h5py.Group, classes: int) -> int:
         """Return the number of images; ValueError where the datasets contradict each other."""
@@ -135,7 +140,10 @@ def _attributes(file: h5py.File) -> tuple[int | None, list[str]]:
     classes = json.loads(attributes.get("class_names", "[]"))
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError("'class_names' must be a JSON list of names")
-    return size, classes
+    composed = [nfc(name) for name in classes]
+    if len({*composed}) < len({*classes}):
+        raise ValueError("'class_names' has two names that differ only in their Unicode form")
+    return size, composed
 
 
 def _check_labels(split: str, labels: numpy.ndarray, count: int, limit: int) -> None:

@@ -15,6 +15,7 @@ MISSING = "missing file"
 UNREADABLE = "unreadable file"
 INVALID_NAME = "invalid name"
 SKIP_REMEDY = "Repair or remove them, or set `on_bad_image: skip` for this set."
+LISTED_REMEDY = "Add them, or remove them from the list, or set `on_bad_image: skip` for this set."
 NO_SUFFIX = "file without a suffix"
 TEXT_FILE = "text file"
 # Files beside pictures that describe them: counted in a word, since no picture is lost.

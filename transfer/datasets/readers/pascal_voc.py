@@ -25,7 +25,7 @@ from transfer.datasets.readers.card_reader import (
     missing_text,
 )
 from transfer.datasets.readers.file_tree import Tree, open_tree, read_row
-from transfer.datasets.readers.left_out import SKIP_REMEDY, LeftOut, refuse_faults
+from transfer.datasets.readers.left_out import LISTED_REMEDY, LeftOut, refuse_faults
 from transfer.datasets.readers.line_templates import LineTemplate
 from transfer.datasets.readers.member_names import name_fault
 from transfer.datasets.readers.read_errors import error_text, report_errors
@@ -74,7 +74,7 @@ class VocSource(CardSource):
         if missing and not self.skip:
             count = f"{plural(len(missing), 'file')} of {self._image_list(name)}"
             raise UsageError(
-                f"{self._tree.path} lacks {count}:{fault_list(missing)}\n{SKIP_REMEDY}"
+                f"{self._tree.path} lacks {count}:{fault_list(missing)}\n{LISTED_REMEDY}"
             )
         files += self._class_lists(name).values()
         digests = tracker.digests(self._tree, files)

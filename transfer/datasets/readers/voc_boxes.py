@@ -6,6 +6,7 @@ from typing import NamedTuple
 from xml.etree import ElementTree
 
 from transfer.datasets.readers.annotations import Boxes
+from transfer.datasets.readers.member_names import nfc
 from transfer.utils.lazy_imports import np
 
 SIDES = ("xmin", "ymin", "xmax", "ymax")
@@ -40,7 +41,7 @@ def parse_boxes(data: bytes, classes: list[str]) -> Boxes:
 
 
 def _parse_object(element: ElementTree.Element, classes: list[str]) -> _LabeledBox:
-    name = (element.findtext("name") or "").strip()
+    name = nfc((element.findtext("name") or "").strip())
     if name not in classes:
         raise ValueError(f"an object of class '{name}', which is none of the {len(classes)}")
     try:

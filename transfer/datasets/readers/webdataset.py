@@ -19,6 +19,7 @@ from transfer.datasets.card_schema import Tar
 from transfer.datasets.readers.archive_index import MemberLocation
 from transfer.datasets.readers.archive_tree import read_member
 from transfer.datasets.readers.base import MAX_CLASSES, Listing, Split, Survey
+from transfer.datasets.readers.file_digests import CHANGED
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes, refuse_faults
 from transfer.datasets.readers.read_errors import report_errors
 from transfer.datasets.readers.shard_folder import ShardFolder, shards_in
@@ -151,7 +152,7 @@ class TarSource:
                     "lost": index.lost,
                 }
                 if before not in (None, digest):
-                    changes[shard] = f"{shard.name} has changed"
+                    changes[shard] = f"{shard.name} {CHANGED}"
                 if self._memory:
                     self._memory.keep(shard, facts)
                 indexes[shard] = facts
