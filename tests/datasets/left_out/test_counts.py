@@ -168,6 +168,18 @@ def test_a_card_counts_what_its_folders_hold(
     assert note == "left out: 1 .cr2 (not read), 1 unselected class folder"
 
 
+def test_images_that_no_list_names_are_counted(tmp_path: Path, plan_of: Plan) -> None:
+    (tmp_path / "data").mkdir()
+    text = CARD % "false"
+    text = text.replace("{folders: train}", "{list: list.csv, line: '{image},{class}'}")
+    (tmp_path / "data" / "birds.yaml").write_text(text, encoding="utf-8")
+    fill(tmp_path / "data" / "birds", "a.png", "b.png", "c.png", "d.cr2", "more/1.png")
+    (tmp_path / "data" / "birds" / "list.csv").write_text("a.png,owl\n", encoding="utf-8")
+    note = plan_of(card="birds", split="train")["note"]
+    assert note == "left out: 1 .cr2 (not read), 2 unlisted images (b.png), 1 text file"
+    assert plan_of(card="birds")["note"] == ""
+
+
 SYSTEM = ["@eaDir", "#recycle", "lost+found", "$RECYCLE.BIN", "System Volume Information"]
 
 

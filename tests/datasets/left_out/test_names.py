@@ -1,4 +1,4 @@
-"""Names as systems write them: forms of Unicode, backslashes, several dots, numbers, hidden cards."""
+"""Names as systems write them: Unicode forms, backslashes, several dots, numbers, hidden cards."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Said
 from tests.datasets.conftest import encode, fill, picture, split_of, write_h5
-from tests.datasets.left_out.conftest import FORMS, set_data, write_shard
+from tests.datasets.left_out.conftest import FORMS, PACKING, set_data, write_shard
 from tests.datasets.left_out.test_split_names import SCORING
 from transfer.artifacts import Images
 
@@ -233,13 +233,21 @@ def test_hidden_files_beside_cards_are_no_cards(
     assert "_mine" not in invoke("list", "data").out
 
 
-def test_the_same_card_of_two_installations_is_no_fault(tmp_path: Path, plan_of: Any) -> None:
+def test_the_same_card_of_two_installations_is_no_fault(
+    tmp_path: Path, invoke: Callable[..., Said]
+) -> None:
     fill(tmp_path / "data" / "birds", "a.png", "test/robin/1.png", "test/dog/1.png")
     (tmp_path / "data" / "birds" / "list.csv").write_text("a.png,robin\n", encoding="utf-8")
-    (tmp_path.parent / "data").mkdir(exist_ok=True)
-    for folder in (tmp_path.parent / "data", tmp_path / "data"):
-        (folder / "birds.yaml").write_text(CARD % "robin", encoding="utf-8")
-    assert plan_of(card="birds", split="test")["stage"] == "birds/test"
+    file = tmp_path / "pipelines" / "packing.yaml"
+    (file.parent / "data").mkdir(parents=True)
+    file.write_text(PACKING, encoding="utf-8")
+    cards = [tmp_path / "data" / "birds.yaml", file.parent / "data" / "birds.yaml"]
+    for card in cards:
+        card.write_text(CARD % "robin", encoding="utf-8")
+    words = ["status", file, *set_data({"card": "birds", "split": "test"})]
+    assert "birds/test" in invoke(*words).out
+    cards[0].write_text(CARD % "wren", encoding="utf-8")
+    assert "two cards are called 'birds'" in invoke(*words, check=2).err
 
 
 def write_changes(folder: Path) -> None:

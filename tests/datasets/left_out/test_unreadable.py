@@ -124,7 +124,7 @@ def test_a_file_and_a_folder_without_rights(
         note = skipped(folder=folder)["note"]
     finally:
         (folder / "dog").chmod(0o700)
-    assert "1 unreadable folder (dog)" in note
+    assert "1 folder without rights (dog)" in note
     assert "no images of the class dog" in note
 
 
@@ -142,7 +142,8 @@ def test_a_folder_that_cannot_be_listed(
     monkeypatch.setattr(tree_module.os, "scandir", refuse)
     assert "set `on_bad_image: skip` for this set" in refusal_of(folder=folder)
     assert plan_of(folder=folder, on_bad_image="skip")["note"] == (
-        "left out: 1 unreadable folder (b); no images of the class b (1 unreadable folder (b))"
+        "left out: 1 folder without rights (b); "
+        "no images of the class b (1 folder without rights (b))"
     )
 
 
@@ -200,7 +201,8 @@ def test_listed_images(
     assert LISTED_REMEDY in message
     facts = skipped(card="birds")
     assert facts["note"] == (
-        "left out: 2 missing files (c.png); no images of the class owl (1 missing file (d.png))"
+        "left out: 2 missing files (c.png), 1 text file; "
+        "no images of the class owl (1 missing file (d.png))"
     )
     assert (facts["figures"]["images"], facts["figures"]["skipped"]) == (2, 2)
 

@@ -24,14 +24,17 @@ from transfer.datasets.readers.card_reader import (
 from transfer.datasets.readers.class_codes import (
     class_names,
     listed_codes,
-    parse_number,
-    read_synsets,
 )
 from transfer.datasets.readers.file_tree import Tree, find_images, open_tree, read_row
 from transfer.datasets.readers.left_out import LISTED_REMEDY, Entry, LeftOut
-from transfer.datasets.readers.line_templates import LineTemplate, fill, folder_of
-from transfer.datasets.readers.listed_images import ListedImage, count_left_out, labels_of
-from transfer.datasets.readers.member_names import name_fault, nfc, tidy
+from transfer.datasets.readers.line_templates import folder_of
+from transfer.datasets.readers.listed_images import (
+    ListedImage,
+    count_left_out,
+    labels_of,
+    read_list,
+)
+from transfer.datasets.readers.member_names import nfc
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
 
@@ -112,7 +115,7 @@ class FilesSource(CardSource):
         parts = self._parts.values()
         if folders := [part.folders for part in parts if part.folders is not None]:
             return {nfc(code) for folder in folders for code in self._tree.folders(folder)}
-        listed = (image for part in parts if part.list for image in self._listed(part))
+        listed = (image for part in parts if part.list for image in read_list(self._tree, part))
         return {image.code for image in listed if isinstance(image.code, str)}
 
     def split_info(self, name: str, tracker: ChangeTracker) -> Split:
@@ -146,27 +149,42 @@ class FilesSource(CardSource):
                 ]
         elif part.pictures is not None:
             others = find_images(self._tree, part.pictures).others
+        else:
+            others = self._unlisted(part)
         left_out = count_left_out(images, unreadable, by_class, others)
         for reason, count in self._unselected(part).items():
             left_out.add(reason, count=count)
         return left_out
+
+    def _unlisted(self, part: Part) -> list[Entry]:
+        """Return the files in the folder of a list that no split takes."""
+        folder = folder_of(part.image)
+        images = find_images(self._tree, folder)
+        taken: set[str] = set()
+        inside: list[str] = []
+        try:
+            for other in self._parts.values():
+                place = other.folders if other.folders is not None else other.pictures
+                if place is not None:
+                    inside.append(f"{place}/" if place else "")
+                elif _overlap(folder, folder_of(other.image)):
+                    taken |= {image.name for image in read_list(self._tree, other)}
+        except UsageError:  # of another split, which is refused where it is read
+            return images.others
+        entries = [*images.others, *((name, "unlisted image") for name in images.names)]
+        return [e for e in entries if e[0] not in taken and not e[0].startswith(tuple(inside))]
 
     def _unselected(self, part: Part) -> dict[str, int]:
         """Return how much a card with `select` leaves out, by reason."""
         if not self.recipe.select:
             return {}
         codes = set(self._all_codes())
-        if part.folders is not None:
-            folders = {nfc(name) for name in self._tree.folders(part.folders)}
-            counts = {OTHER_FOLDER: len(folders - codes)}
-        elif part.list is not None:
-            listed = [image.code for image in self._listed(part)]
-            counts = {
-                OTHER_IMAGE: sum(isinstance(code, str) and code not in codes for code in listed)
-            }
-        else:
-            counts = {}
-        return {reason: count for reason, count in counts.items() if count}
+        reason, names = OTHER_FOLDER, [*map(nfc, self._tree.folders(part.folders or ""))]
+        if part.folders is None:
+            listed = read_list(self._tree, part) if part.list is not None else ()
+            reason, names = OTHER_IMAGE, [image.code for image in listed]
+        count = sum(isinstance(name, str) and name not in codes for name in names)
+        return {reason: count} if count else {}
 
     def _check_listed(self, images: list[ListedImage]) -> None:
         missing = [
@@ -193,7 +211,7 @@ class FilesSource(CardSource):
             names = find_images(self._tree, part.pictures).names
             images = [ListedImage(name, None) for name in names]
         else:
-            images = list(self._listed(part))
+            images = list(read_list(self._tree, part))
         if not images:
             raise UsageError(f"{self._tree.path} holds no images of the split '{split}'")
         if images[0].code is None:
@@ -226,23 +244,8 @@ class FilesSource(CardSource):
                 raise UsageError(f"{self._tree.path / folder} lacks {count}:{fault_list(missing)}")
         return {code: present[code] for code in codes} if self.recipe.select else present
 
-    def _listed(self, part: Part) -> Iterator[ListedImage]:
-        assert part.list is not None
-        synsets = read_synsets(self._tree, part.synsets) if part.synsets else None
-        lines = LineTemplate(part.line, part.header).parse(self._tree.read(part.list), part.list)
-        seen: dict[str, int] = {}
-        for row, (line, fields) in enumerate(lines, 1):
-            where = f"{part.list}, line {line}: "
-            name = tidy(fill(part.image, {**fields, "row": row}))
-            if fault := name_fault(name):
-                raise UsageError(f"{self._tree.path}: {where}invalid name {name!r}: {fault}")
-            if name in seen:
-                raise UsageError(
-                    f"{self._tree.path}: {where}{name!r} is already in line {seen[name]}"
-                )
-            seen[name] = line
-            code: str | int | None = nfc(fields["class"]) if "class" in fields else None
-            if "number" in fields:
-                number = parse_number(fields["number"], where) - part.first
-                code = number if synsets is None else synsets.get(number, f"synset {number}")
-            yield ListedImage(name, code, where)
+
+def _overlap(folder: str, other: str) -> bool:
+    """Whether a folder is another one, or lies in it; "" is the top."""
+    first, second = sorted((f"{folder}/" if folder else "", f"{other}/" if other else ""))
+    return second.startswith(first)

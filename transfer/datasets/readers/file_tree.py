@@ -99,7 +99,7 @@ class FolderTree:
                 name, is_folder = prefix + entry.name, _is_folder(entry)
                 if reason := system_reason(entry.name, is_folder):
                     passed.append((name, reason))
-                elif not is_folder and not is_image(name) and _is_broken(entry):
+                elif not is_folder and _is_broken(entry) and not is_image(name):
                     passed.append((name, BROKEN_LINK))
                 elif not is_folder:
                     names.append(name)  # an image behind a broken link is reported as an image
@@ -119,7 +119,9 @@ class FolderTree:
         except OSError as error:
             if self.skip and folder != self.path:
                 if passed is not None:
-                    passed.append((prefix.rstrip("/"), "unreadable folder"))
+                    no_rights = isinstance(error, PermissionError)
+                    reason = "folder without rights" if no_rights else "unreadable folder"
+                    passed.append((prefix.rstrip("/"), reason))
                 return []
             remedy = "allow it to be read, remove it, or set `on_bad_image: skip` for this set"
             raise UsageError(

@@ -62,7 +62,8 @@ class FolderSource:
         known = memory.recall(self.path)
         save = partial(memory.keep, self.path)
         facts = digests(tree, [name for part in files.values() for name in part.names], known, save)
-        if facts != known:
+        has_changed = facts != known
+        if has_changed:
             save(facts)
         splits = {}
         for split, part in files.items():
@@ -72,13 +73,16 @@ class FolderSource:
             start = len(part.prefix)
             for name in part.names:
                 summary.update(f"{name[start:]}\0{facts[name][1]}\n".encode())
-            own = {name: facts[name] for name in part.names}
-            left_out = self._left_out(tree, part, unreadable(own), labeled)
-            before = {name: fact for name, fact in known.items() if name.startswith(part.prefix)}
+            own = facts if len(files) == 1 else {name: facts[name] for name in part.names}
+            before = {name: known[name] for name in known if name.startswith(part.prefix)}
             splits[split] = Split(
-                len(part.names), labeled, summary.hexdigest(), left_out, changes(before, own)
+                len(part.names),
+                labeled,
+                summary.hexdigest(),
+                self._left_out(tree, part, unreadable(own), labeled),
+                changes(before, own) if has_changed else [],
             )
-        return Survey(splits, classes, changes=changes(known, facts))
+        return Survey(splits, classes, changes=changes(known, facts) if has_changed else [])
 
     def listing(self, split: str) -> Listing:
         """Return the images of a split, sorted by their paths."""

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from transfer.datasets.card_schema import Part
 from transfer.datasets.readers.base import MAX_CLASSES
+from transfer.datasets.readers.class_codes import parse_number, read_synsets
+from transfer.datasets.readers.file_tree import Tree
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes
+from transfer.datasets.readers.line_templates import LineTemplate, fill
+from transfer.datasets.readers.member_names import name_fault, nfc, tidy
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
 
@@ -22,6 +27,27 @@ class ListedImage(NamedTuple):
     name: str
     code: str | int | None
     where: str = ""
+
+
+def read_list(tree: Tree, part: Part) -> Iterator[ListedImage]:
+    """Yield the images of a list; UsageError for an invalid line or a name that occurs twice."""
+    assert part.list is not None
+    synsets = read_synsets(tree, part.synsets) if part.synsets else None
+    lines = LineTemplate(part.line, part.header).parse(tree.read(part.list), part.list)
+    seen: dict[str, int] = {}
+    for row, (line, fields) in enumerate(lines, 1):
+        where = f"{part.list}, line {line}: "
+        name = tidy(fill(part.image, {**fields, "row": row}))
+        if fault := name_fault(name):
+            raise UsageError(f"{tree.path}: {where}invalid name {name!r}: {fault}")
+        if name in seen:
+            raise UsageError(f"{tree.path}: {where}{name!r} is already in line {seen[name]}")
+        seen[name] = line
+        code: str | int | None = nfc(fields["class"]) if "class" in fields else None
+        if "number" in fields:
+            number = parse_number(fields["number"], where) - part.first
+            code = number if synsets is None else synsets.get(number, f"synset {number}")
+        yield ListedImage(name, code, where)
 
 
 def labels_of(images: list[ListedImage], codes: list[str], place: Path) -> list[int]:

@@ -79,4 +79,4 @@ def name_fault(name: str) -> str:
 
 def not_utf8(name: str) -> bool:
     """Whether the name holds bytes of a file system or an archive that are not UTF-8."""
-    return any("\ud800" <= character <= "\udfff" for character in name)
+    return not name.isascii() and any("\ud800" <= letter <= "\udfff" for letter in name)

@@ -24,8 +24,8 @@ from transfer.datasets.readers.card_reader import (
     descend,
     missing_text,
 )
-from transfer.datasets.readers.file_tree import Tree, open_tree, read_row
-from transfer.datasets.readers.left_out import LISTED_REMEDY, LeftOut, refuse_faults
+from transfer.datasets.readers.file_tree import Tree, find_images, open_tree, read_row
+from transfer.datasets.readers.left_out import LISTED_REMEDY, Entry, LeftOut, refuse_faults
 from transfer.datasets.readers.line_templates import LineTemplate
 from transfer.datasets.readers.member_names import name_fault
 from transfer.datasets.readers.read_errors import error_text, report_errors
@@ -86,7 +86,21 @@ class VocSource(CardSource):
         count = tracker.checked_count(check, lambda: len(self.split_listing(name).ids))
         unreadable = tracker.unreadable
         left_out = LeftOut.of((file, unreadable[file]) for file in files if file in unreadable)
+        left_out.update(LeftOut.of(self._unlisted()))
         return Split(count, False, fingerprint, left_out)
+
+    def _unlisted(self) -> list[Entry]:
+        """Return the files of the folder of images that no split takes."""
+        images = find_images(self._tree, "JPEGImages")
+        taken: set[str] = set()
+        try:
+            for split in self.recipe.splits:
+                if self._tree.is_file(self._image_list(split)):
+                    taken |= {f"JPEGImages/{image}.jpg" for image in self._ids(split)}
+        except UsageError:  # of another split, which is refused where it is read
+            return images.others
+        unlisted = [(name, "unlisted image") for name in images.names if name not in taken]
+        return images.others + unlisted
 
     def split_listing(self, name: str) -> Listing:
         """Return the images; all annotations are read, and UsageError lists the damaged ones.
