@@ -52,10 +52,10 @@ class Hdf5Source:
         with report_errors(self.path):
             now = file_stamp(self.path)
             known = memory.recall(self.path)
-            if known.get("stamp") != now:
+            if known.get("stamp") != now or "others" not in known:
                 known = {"stamp": settled_stamp(now), **self._read_facts()}
                 memory.keep(self.path, known)
-        others = LeftOut(known.get("others", {}))
+        others = LeftOut(known["others"])
         splits = {name: Split(**facts, left_out=others) for name, facts in known["splits"].items()}
         return Survey(splits, known["classes"], known["size"])
 
@@ -66,14 +66,18 @@ class Hdf5Source:
             report_errors(self.path, "not a usable HDF5 image set", UNREADABLE),
             h5py.File(self.path, "r") as file,
         ):
-            size, classes = _attributes(file)
+            size, written = _attributes(file)
+            classes = [nfc(name) for name in written]
+            if len({*classes}) < len({*written}):
+                raise ValueError("'class_names' has two names that differ in their Unicode form")
+            form = "" if classes == written else "/nfc"
             for name in cast(Iterable[str], file):
                 group = local_member(file, name)
                 if isinstance(group, h5py.Group) and set(COLUMNS) & set(group):
                     splits[name] = {
                         "count": self._checked_count(name, group, len(classes)),
                         "labeled": "labels" in set(group),
-                        "fingerprint": f"{digest}/{name}",
+                        "fingerprint": f"{digest}/{name}{form}",
                     }
                 else:
                     others.add("group" if isinstance(group, h5py.Group) else "dataset")
@@ -140,10 +144,7 @@ def _attributes(file: h5py.File) -> tuple[int | None, list[str]]:
     classes = json.loads(attributes.get("class_names", "[]"))
     if not isinstance(classes, list) or not all(isinstance(name, str) for name in classes):
         raise ValueError("'class_names' must be a JSON list of names")
-    composed = [nfc(name) for name in classes]
-    if len({*composed}) < len({*classes}):
-        raise ValueError("'class_names' has two names that differ only in their Unicode form")
-    return size, composed
+    return size, classes
 
 
 def _check_labels(split: str, labels: numpy.ndarray, count: int, limit: int) -> None:

@@ -22,6 +22,7 @@ from transfer.datasets.readers.sample_names import (
 )
 from transfer.errors import BadImage
 
+FIRST = ("jpg", "jpeg", "png", "webp")  # the suffixes that were read from the beginning
 MAX_LABEL_BYTES = 1 << 20
 LABEL_SUFFIXES = ("cls", "json")  # where the card names none
 
@@ -33,13 +34,14 @@ class ShardIndex:
     `samples` are [key, offset, bytes, label] of each sample's image, in the order of the shard. The
     label is a number, a name, or None. `left_out` are the files that are not taken, `lost` the
     labels of samples whose image is not read, with its suffix, `faults` the samples that cannot be
-    used.
+    used, `later` the number of samples that the first version did not read.
     """
 
     samples: list[list[Any]] = field(default_factory=list)
     left_out: list[Entry] = field(default_factory=list)
     lost: list[tuple[int | str, str]] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
+    later: int = 0
 
 
 def index_samples(shard: Path, recipe: Tar, skip: bool = False) -> ShardIndex:
@@ -88,6 +90,8 @@ def _add_sample(index: ShardIndex, key: str, members: Members, shard: _Shard) ->
     label = _label(shard, members, label_suffix)
     others = {suffix: name for suffix, name in members.items() if suffix != label_suffix}
     if images:
+        is_plain = "." not in key.rpartition("/")[2] and images[0] in (*FIRST, shard.recipe.image)
+        index.later += not is_plain
         image = shard.files[others.pop(images[0])]
         index.samples.append([key, image.start, image.size, label])
     elif label_suffix is None or label is None:

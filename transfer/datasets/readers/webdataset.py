@@ -72,6 +72,8 @@ class TarSource:
             labeled = self._labels(split, members, classes) is not None
             digests = [[shard.name, indexes[shard]["digest"]] for shard in shards]
             content = [classes if labeled else None, self.recipe.image, self.recipe.label, *digests]
+            if later := sum(indexes[shard]["later"] for shard in shards):
+                content.append(later)  # the same bytes gave fewer images once
             summary = hashlib.sha256(json.dumps(content).encode()).hexdigest()
             left_out = LeftOut.of(folder.others[split])
             for shard in shards:
@@ -150,6 +152,7 @@ class TarSource:
                     "samples": index.samples,
                     "left_out": asdict(LeftOut.of(index.left_out)),
                     "lost": index.lost,
+                    "later": index.later,
                 }
                 if before not in (None, digest):
                     changes[shard] = f"{shard.name} {CHANGED}"
