@@ -13,6 +13,7 @@ from transfer.datasets.readers.shard_patterns import is_pattern, matches_any
 from transfer.datasets.spec import SIZES, ImageSpec
 from transfer.datasets.split_changes import record_changes
 from transfer.errors import UsageError, did_you_mean
+from transfer.utils.formatting import plural
 from transfer.utils.stamp_cache import StampCache
 
 
@@ -112,6 +113,10 @@ class ImageSets:
         where = f"image set '{spec.location}', split '{split}',"
         if not facts.count:
             raise UsageError(f"{where} holds no images")
+        if facts.unreadable == facts.count:
+            count = plural(facts.count, "image")
+            reasons = facts.left_out.reasons
+            raise UsageError(f"{where} holds {count}, and none can be read: {reasons}")
         if labeled and not facts.labeled:
             raise UsageError(f"{where} has no labels, and this stage needs them")
         if (spec.classes or spec.per_class) and not facts.labeled:

@@ -198,5 +198,5 @@ def test_links_that_lead_nowhere_or_above_are_counted(tmp_path: Path, plan_of: P
     (folder / "owl").symlink_to(tmp_path / "gone")
     (folder / "cat" / "up").symlink_to(folder)
     assert plan_of(folder=as_it_is(folder))["note"] == (
-        "left out: 1 broken link (owl), 1 link to a folder above it (cat/up)"
+        "left out: 1 broken link (owl), 1 link loop (cat/up)"
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from tests.conftest import Said
 from tests.datasets.conftest import encode, fill, needs_user, picture
 from tests.datasets.left_out.conftest import set_data, write_shard
-from tests.datasets.readers.archive_files import link
+from tests.datasets.readers.archive_files import link, write_zip
 from transfer.datasets.readers import file_tree as tree_module
 
 Plan = Callable[..., dict[str, Any]]
@@ -89,6 +90,15 @@ def test_a_class_of_broken_links_alone_is_named(
     assert "no images are left of 1 class:\n  owl" in facts["notes"]
 
 
+def test_a_set_of_broken_links_alone_is_refused_at_planning(
+    tmp_path: Path, refusal_of: Refusal
+) -> None:
+    (tmp_path / "set").mkdir()
+    broken(tmp_path / "set" / "1.jpg")
+    message = refusal_of(folder=tmp_path / "set", on_bad_image="skip")
+    assert "holds 1 image, and none can be read: 1 broken link (1.jpg)" in message
+
+
 def test_a_link_that_is_repaired_gives_other_images(
     tmp_path: Path, skipped: Callable[..., dict[str, Any]]
 ) -> None:
@@ -160,6 +170,20 @@ def test_links_in_an_archive(
     assert REMEDY in message
     facts = skipped(folder=path)
     assert facts["figures"] == {"images": 2, "left_out": {"link": 1}}
+
+
+def test_a_damaged_file_in_a_zip(
+    tmp_path: Path, refusal_of: Refusal, skipped: Callable[..., dict[str, Any]]
+) -> None:
+    files = {f"{kind}/1.png": encode(picture(number)) for number, kind in enumerate(("cat", "dog"))}
+    path = write_zip(tmp_path / "set.zip", files, zipfile.ZIP_STORED)
+    data = bytearray(path.read_bytes())
+    data[data.index(files["dog/1.png"]) + 20] ^= 1
+    path.write_bytes(data)
+    message = refusal_of(folder=path)
+    assert "dog/1.png: its bytes do not match the archive's checksum" in message
+    assert REMEDY in message
+    assert skipped(folder=path)["figures"]["left_out"] == {"unreadable file": 1}
 
 
 def test_samples_of_shards(

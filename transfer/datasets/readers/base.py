@@ -44,8 +44,8 @@ class Split:
     """What is known of a split without decoding it.
 
     `fingerprint` changes with any byte of an image and with any label. `left_out` counts the files
-    that are not taken, `changes` lists what differs from the last survey; two splits are equal
-    whatever these are.
+    that are not taken, `unreadable` the images among them that `count` includes, `changes` lists
+    what differs from the last survey; two splits are equal whatever these are.
     """
 
     count: int
@@ -53,6 +53,7 @@ class Split:
     fingerprint: str
     left_out: LeftOut = field(default_factory=LeftOut, compare=False)
     changes: list[str] = field(default_factory=list, compare=False)
+    unreadable: int = field(default=0, compare=False)
 
 
 class Splits(Mapping[str, Split]):

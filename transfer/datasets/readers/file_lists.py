@@ -134,7 +134,9 @@ class FilesSource(CardSource):
             label = labels[row] if labels else ""
             summary.update(f"{image.name}\0{digests[image.name]}\0{label}\n".encode())
         left_out = self._left_out(part, images, tracker.unreadable)
-        return Split(len(images), labels is not None, summary.hexdigest(), left_out)
+        faulty = sum(image.name in tracker.unreadable for image in images)
+        fingerprint = summary.hexdigest()
+        return Split(len(images), labels is not None, fingerprint, left_out, unreadable=faulty)
 
     def _left_out(
         self, part: Part, images: list[ListedImage], unreadable: dict[str, str]

@@ -104,7 +104,7 @@ class FolderTree:
                 elif not is_folder:
                     names.append(name)  # an image behind a broken link is reported as an image
                 elif (identity := _identity(Path(entry.path))) in ancestors:
-                    passed.append((name, "link to a folder above it"))
+                    passed.append((name, "link loop"))
                 else:
                     stack.append((Path(entry.path), f"{name}/", (*ancestors, identity)))
         self._walks[folder] = sorted(names), sorted(passed)

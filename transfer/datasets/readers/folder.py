@@ -75,12 +75,14 @@ class FolderSource:
                 summary.update(f"{name[start:]}\0{facts[name][1]}\n".encode())
             own = facts if len(files) == 1 else {name: facts[name] for name in part.names}
             before = {name: known[name] for name in known if name.startswith(part.prefix)}
+            faults = unreadable(own)
             splits[split] = Split(
                 len(part.names),
                 labeled,
                 summary.hexdigest(),
-                self._left_out(tree, part, unreadable(own), labeled),
+                self._left_out(tree, part, faults, labeled),
                 changes(before, own) if has_changed else [],
+                len(faults),
             )
         return Survey(splits, classes, changes=changes(known, facts) if has_changed else [])
 
