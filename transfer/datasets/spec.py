@@ -7,12 +7,14 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, WithJsonSchema, field_validator, model_validator
 
 from transfer.datasets.readers.member_names import nfc
 
 SIZES = (8, 1024)  # smallest and largest side of packed images, px
 MAX_PIXELS = 250_000_000  # of a picture; telephones take 200 million
+# A name as it is written in a pipeline file: a class may be called 007.
+WrittenName = Annotated[str, WithJsonSchema({"type": ["string", "number", "boolean", "null"]})]
 PATH_HINTS = ("/", "\\", "~", ".")
 
 
@@ -80,7 +82,7 @@ class ImageSpec(BaseModel):
         default=True, description="false: the subfolders of a folder are not classes"
     )
 
-    classes: list[str] | None = Field(
+    classes: list[WrittenName] | None = Field(
         default=None,
         min_length=1,
         description="only images of these classes, numbered in this order",
