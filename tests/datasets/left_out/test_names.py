@@ -104,6 +104,27 @@ def test_lists_folders_and_classes_of_a_card(tmp_path: Path, packed_of: Packed) 
     assert classes_of(packed_of(card="birds", split="test")["test"]) == {COMPOSED: 1, "dog": 1}
 
 
+def test_names_in_a_list_that_another_system_wrote(tmp_path: Path, packed_of: Packed) -> None:
+    place = tmp_path / "data" / "birds"
+    fill(place, f"i/{DECOMPOSED} 1.png", "i/b.png", "test/robin/1.png", "test/dog/1.png")
+    lines = f"i\\{COMPOSED} 1.png,robin\r\ni\\b.png,dog\r\n"
+    (place / "list.csv").write_text(lines, encoding="utf-8")
+    (tmp_path / "data" / "birds.yaml").write_text(CARD % "robin", encoding="utf-8")
+    images = packed_of(card="birds", split="train")["train"]
+    assert images.ids == [f"i/{DECOMPOSED} 1.png", "i/b.png"]
+
+
+@pytest.mark.parametrize("line", ["..\\..\\x.png", "i\\..\\..\\x.png", "C:\\x.png"])
+def test_a_list_does_not_lead_out_of_its_set(
+    tmp_path: Path, refusal_of: Callable[..., str], line: str
+) -> None:
+    fill(tmp_path / "data" / "birds", "a.png", "test/robin/1.png", "test/dog/1.png")
+    fill(tmp_path, "x.png")
+    (tmp_path / "data" / "birds" / "list.csv").write_text(f"{line},robin\n", encoding="utf-8")
+    (tmp_path / "data" / "birds.yaml").write_text(CARD % "robin", encoding="utf-8")
+    assert f"list.csv, line 1: {line}" in refusal_of(card="birds", split="train")
+
+
 def windows_zip(path: Path, names: list[str]) -> Path:
     """Write a zip with its names as they are, and an entry for a folder."""
     with zipfile.ZipFile(path, "w") as archive:

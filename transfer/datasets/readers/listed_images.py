@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -37,7 +38,7 @@ def read_list(tree: Tree, part: Part) -> Iterator[ListedImage]:
     seen: dict[str, int] = {}
     for row, (line, fields) in enumerate(lines, 1):
         where = f"{part.list}, line {line}: "
-        name = tidy(fill(part.image, {**fields, "row": row}))
+        name = _present_name(tree, tidy(fill(part.image, {**fields, "row": row})))
         if fault := name_fault(name):
             raise UsageError(f"{tree.path}: {where}invalid name {name!r}: {fault}")
         if name in seen:
@@ -48,6 +49,19 @@ def read_list(tree: Tree, part: Part) -> Iterator[ListedImage]:
             number = parse_number(fields["number"], where) - part.first
             code = number if synsets is None else synsets.get(number, f"synset {number}")
         yield ListedImage(name, code, where)
+
+
+def _present_name(tree: Tree, name: str) -> str:
+    """Return the name that a file has in the tree: lists may have another form of it.
+
+    Programs for Windows write backslashes, and macOS writes accents in a form of its own.
+    """
+    if name.isascii() and "\\" not in name:
+        return name
+    slashed = tidy(name.replace("\\", "/"))
+    forms = [unicodedata.normalize(form, slashed) for form in ("NFC", "NFD")]
+    candidates = [form for form in (name, slashed, *forms) if not name_fault(form)]
+    return next((form for form in candidates if tree.is_file(form)), name)
 
 
 def labels_of(images: list[ListedImage], codes: list[str], place: Path) -> list[int]:

@@ -84,6 +84,8 @@ def _add_sample(index: ShardIndex, key: str, members: Members, shard: _Shard) ->
     """Add a sample, or its files to those that are left out; ValueError explains a fault."""
     images = [suffix for suffix in shard.image_suffixes if suffix in members]
     images = images or dotted_images(members, shard.image_suffixes)
+    # Of a photograph and its mask in another format, the photograph is read as ever.
+    images = [suffix for suffix in images if suffix in FIRST] or images
     if len(images) > 1:
         raise ValueError(choice(images))
     label_suffix = next((suffix for suffix in shard.label_suffixes if suffix in members), None)
