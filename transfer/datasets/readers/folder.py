@@ -15,7 +15,7 @@ from transfer.datasets.readers.base import SPLIT_NAMES, Listing, Split, Survey
 from transfer.datasets.readers.file_digests import changes, digests, unreadable
 from transfer.datasets.readers.file_tree import ImageFiles, Tree, find_images, open_tree, read_row
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes
-from transfer.datasets.readers.member_names import SUFFIXES, nfc
+from transfer.datasets.readers.member_names import nfc
 from transfer.datasets.readers.split_folders import split_folders
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
@@ -121,7 +121,7 @@ class FolderSource:
             if not part.names:
                 place, held = self.path / part.prefix, LeftOut.of(part.others).contents
                 held = f"; it holds {held}" if held else ""
-                raise UsageError(f"folder {place} holds no images ({', '.join(SUFFIXES)}){held}")
+                raise UsageError(f"folder {place} holds no images that can be read{held}")
         return files
 
     def _check_outside(self, images: ImageFiles, folders: dict[str, str]) -> None:

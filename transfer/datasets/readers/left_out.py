@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from transfer.datasets.readers.picture_suffixes import unread_reason
 from transfer.errors import UsageError
 from transfer.utils.formatting import counted, fault_list, plural
 
@@ -94,7 +95,9 @@ class LeftOut:
     @property
     def reasons(self) -> str:
         """The counts in a line: `20 .heic, 4 .tif (not read), 1 broken link (gone.jpg)`."""
-        return ", ".join(self._parts(" (not read)"))
+        hints = [unread_reason(f"x{reason}") for reason in self.counts if _is_suffix(reason)]
+        install = next((f"; {hint}" for hint in sorted(hints) if "pip install" in hint), "")
+        return ", ".join(self._parts(f" (not read{install})"))
 
     @property
     def contents(self) -> str:

@@ -23,7 +23,7 @@ DRIVE = re.compile(r"[A-Za-z]:/")
 
 
 def is_image(name: str) -> bool:
-    """Whether the suffix is one that this machine reads; Windows drops dots and blanks at its end."""
+    """Whether the suffix is one that this machine reads; dots and blanks at its end are dropped."""
     return name.lower().rstrip(" .").endswith(SUFFIXES)
 
 

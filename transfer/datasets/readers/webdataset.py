@@ -21,6 +21,7 @@ from transfer.datasets.readers.archive_tree import read_member
 from transfer.datasets.readers.base import MAX_CLASSES, Listing, Split, Survey
 from transfer.datasets.readers.file_digests import CHANGED
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes, refuse_faults
+from transfer.datasets.readers.member_names import SUFFIXES
 from transfer.datasets.readers.read_errors import report_errors
 from transfer.datasets.readers.shard_folder import ShardFolder, shards_in
 from transfer.datasets.readers.shard_patterns import expand
@@ -131,7 +132,8 @@ class TarSource:
         """
         indexes: dict[Path, dict[str, Any]] = {}
         fresh: dict[Path, list[int]] = {}
-        options = [self.recipe.image, self.recipe.label, self.skip, INDEX_VERSION]
+        # Another format may become readable when a package is installed.
+        options = [self.recipe.image, self.recipe.label, self.skip, INDEX_VERSION, list(SUFFIXES)]
         for shard in chain.from_iterable(shards.values()):
             with report_errors(shard):
                 now = file_stamp(shard)
