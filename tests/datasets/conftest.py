@@ -117,3 +117,9 @@ def packed(work: Callable[..., StageContext]) -> Callable[..., Images]:
 
 
 needs_user = pytest.mark.skipif(os.geteuid() == 0, reason="root can read everything")
+
+
+@pytest.fixture
+def few_images_suffice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let probes be planned for sets of a handful of images."""
+    monkeypatch.setattr("stages.evaluate._label_checks.MIN_IMAGES", 1)

@@ -12,6 +12,8 @@ from tests.datasets.conftest import split_of, write_h5
 from transfer.datasets.cards import load_card
 from transfer.datasets.packed.pack_stage import Pack
 
+pytestmark = pytest.mark.usefixtures("few_images_suffice")
+
 # The split that is scored: `val` where the published test images are missing or lack labels.
 SCORED = {
     **dict.fromkeys(("imagenet", "imagenet100", "imagenette", "places365", "tiny_imagenet"), "val"),

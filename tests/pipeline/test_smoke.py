@@ -31,7 +31,7 @@ def picture(path: Path) -> None:
 
 def loose(place: Path) -> str:
     picture(place / "set" / "train" / "cat" / "0.png")
-    picture(place / "set" / "valid" / "cat" / "0.png")
+    picture(place / "set" / "extra" / "cat" / "0.png")
     return "./set"
 
 

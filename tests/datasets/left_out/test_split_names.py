@@ -13,6 +13,8 @@ from tests.conftest import Said
 from tests.datasets.conftest import encode, fill, picture, split_of, write_h5
 from tests.datasets.left_out.conftest import FORMS, set_data, write_shard
 
+pytestmark = pytest.mark.usefixtures("few_images_suffice")
+
 Plan = Callable[..., dict[str, Any]]
 PAIRS = [
     ("Train", "Test", "test"),
