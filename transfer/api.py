@@ -78,16 +78,18 @@ class Pipeline:
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
         return Pipeline(plan.narrowed(stages), opened, flags, root, stages)
 
-    def statuses(self, forced: Iterable[PlannedStage[Any]] = ()) -> list[StageStatus]:
+    def statuses(
+        self, forced: Iterable[PlannedStage[Any]] = (), restart: bool = False
+    ) -> list[StageStatus]:
         """Return whether each stage is cached, resumes or would run, in the plan's order."""
-        return stage_statuses(self.plan, self.store, forced)
+        return stage_statuses(self.plan, self.store, forced, restart)
 
     def files(self) -> list[Path] | None:
         """Return every file that the plan and its statuses depend on.
 
         None where images lie in a folder, which could get more of them.
         """
-        files = [self.plan.file, self.store.run_record(self.plan.name)]
+        files = [self.plan.file]
         for planned in self.plan:
             stage, folder = planned.stage, self.store.folder(planned.uses, planned.key)
             manifest = find_manifest(self.store, planned)
@@ -135,11 +137,11 @@ class Pipeline:
         }
         return {label: artifact for label, artifact in artifacts.items() if artifact is not None}
 
-    def execute(self, options: RunOptions) -> None:
-        """Run what `options` select."""
+    def execute(self, options: RunOptions) -> tuple[int, str] | None:
+        """Run what `options` select; return what `execute` returns."""
         run = Run(self.plan, self.store, options, self.flags)
         try:
-            execute(run)
+            return execute(run)
         except TransferError as error:
             error.remaining = run.remaining()
             raise

@@ -11,7 +11,7 @@ import traceback
 
 import click
 
-from transfer.cli import manage, run, view
+from transfer.cli import history, manage, run, view
 from transfer.errors import TransferError
 from transfer.version import __version__
 
@@ -36,6 +36,7 @@ for command in (
     view.compare,
     view.report,
     view.graph,
+    history.history,
     manage.verify,
     manage.gc,
     manage.export,

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transfer.cli import answer_cache
+from transfer.cli.last_run import name_last_sets
 from transfer.cli.options import (
     AS_JSON,
     EXIT_CODE,
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@FILE
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @STAGES
 @file_options
 @click.option("--only", is_flag=True, help="Run the named stages alone; what they read must exist.")
@@ -98,22 +99,39 @@ if TYPE_CHECKING:
     help="Seconds between checkpoints.",
 )
 @EXIT_CODE
+@click.option(
+    "--tag", metavar="NAME", help="Name the run: `gc` keeps its results, `--again` runs it again."
+)
+@click.option(
+    "--again",
+    metavar="NAME",
+    help="Run what an earlier run ran, by its tag or its id in `transfer history`.",
+)
 @click.option("--child", is_flag=True, hidden=True)  # how `-j` runs a stage in a process of its own
 def run(
-    file: Path,
+    file: Path | None,
     stages: tuple[str, ...],
     sets: tuple[str, ...],
     smoke: bool,
     store: Path | None,
     child: bool,
+    again: str | None,
     **flags: Any,
 ) -> None:
     """Run the stages of FILE that are not cached.
 
     With STAGES, only these and what they depend on.
     """
-    if not child and not flags["force"] and _print_cached_answer(file, store):
+    if again is not None:
+        named = stages if file is None else (str(file), *stages)
+        _run_again(again, named, sets, smoke, store, flags)
         return
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE'.")
+    if not child:
+        name_last_sets(file, sets, smoke, store)
+        if not flags["force"] and not flags["tag"] and _print_cached_answer(file, store):
+            return
     from transfer.api import Pipeline
     from transfer.execution.child_events import errors_as_events
 
@@ -127,6 +145,41 @@ def run(
             _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
 
 
+def _run_again(
+    name: str,
+    stages: tuple[str, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    flags: dict[str, Any],
+) -> None:
+    """Run what an earlier run asked for, or `stages` of it; print what differs from it now."""
+    from transfer.api import Pipeline
+    from transfer.cli.again import change_lines, former_run
+
+    if sets:
+        raise UsageError("--again: takes the --set of that run; drop --set, or name the file")
+    root = store.expanduser().resolve() if store else default_store()
+    former = former_run(root, name, smoke)
+    former.enter_folder()
+    narrowed = bool(stages)
+    if not stages:
+        stages = tuple(former.run.stages)
+        flags |= {"only": flags["only"] or former.run.selection == "--only"}
+        flags |= {"from_here": flags["from_here"] or former.run.selection == "--from"}
+    pipeline = Pipeline.load(
+        former.file,
+        sets=former.run.sets,
+        smoke=former.smoke,
+        store=root,
+        stages=() if flags["from_here"] else stages,
+    )
+    for line in change_lines(former, pipeline, narrowed):
+        _print_line(line)
+    options = _run_options(stages, flags, child=False)
+    _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
+
+
 @click.command()
 @FILE
 @STAGES
@@ -138,6 +191,7 @@ def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **loa
 
     For all stages of FILE, or for STAGES and what they depend on.
     """
+    name_last_sets(file, loading["sets"], loading["smoke"], store)
     if _print_cached_answer(file, store):
         return
     from transfer.api import Pipeline
@@ -164,6 +218,8 @@ def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) ->
         force=flags["force"],
         keep_going=flags["keep_going"],
         restart=flags["restart"],
+        tag=flags["tag"],
+        recorded=not child,
         wait=not flags["no_wait"],
         jobs=flags["jobs"],
         runtime=Runtime(
@@ -184,7 +240,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     from transfer.inspection.views import plan_text
 
     selected = set(options.selected_stages(pipeline.plan))
-    statuses = pipeline.statuses(options.forced_stages(pipeline.plan))
+    statuses = pipeline.statuses(options.forced_stages(pipeline.plan), options.restart)
     statuses = [status for status in statuses if status.planned in selected]
     pending = any(status.pending for status in statuses)
     text = plan_text(pipeline, statuses)
@@ -192,18 +248,18 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     if dry_run:
         sys.exit(EXIT_PENDING if exit_code and pending else 0)
     try:
-        pipeline.execute(options)
+        record = pipeline.execute(options)
     except UsageError:
         raise
     except TransferError as error:
-        command = resume_command(run, options.force, error.remaining)
+        command = resume_command(click.get_current_context(), error.remaining)
         error.args = (f"{error}\nTo resume: {command}",)
         raise
     lines = verdicts(pipeline.store, [stage for stage in pipeline.plan if stage in selected])
     for line in lines:
         _print_line(line)
-    if not pending:
-        _cache_answer(pipeline, "\n".join([text, *lines]))
+    if not pending and record is not None and options.tag is None:
+        _cache_answer(pipeline, "\n".join([text, *lines]), record)
 
 
 def _print_cached_answer(file: Path, store: Path | None) -> bool:
@@ -216,10 +272,11 @@ def _print_cached_answer(file: Path, store: Path | None) -> bool:
     return True
 
 
-def _cache_answer(pipeline: Pipeline, text: str) -> None:
+def _cache_answer(pipeline: Pipeline, text: str, record: tuple[int, str] | None = None) -> None:
     files = pipeline.files()
     if files is not None:
-        answer_cache.store_answer(pipeline.root, text, files)
+        run = None if record is None else (str(pipeline.store.root), *record)
+        answer_cache.store_answer(pipeline.root, text, files, run)
 
 
 def _print_line(line: str) -> None:

@@ -9,7 +9,15 @@ from typing import Any
 
 import click
 
-from transfer.cli.options import AS_JSON, FILE, STAGES, file_options, print_value
+from transfer.cli.last_run import results_file
+from transfer.cli.options import (
+    AS_JSON,
+    FILE,
+    STAGES,
+    file_options,
+    print_value,
+    results_options,
+)
 from transfer.errors import UsageError
 from transfer.utils.paths import check_output_folder
 
@@ -43,7 +51,7 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
 @click.command()
 @FILE
 @click.argument("stage", required=False)
-@file_options
+@results_options
 @AS_JSON
 @click.option(
     "--batch",
@@ -56,10 +64,9 @@ def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **loa
 
     For a STAGE: options, figures, files, and where and how the result was made.
     """
-    from transfer.api import Pipeline
     from transfer.inspection import views
 
-    pipeline = Pipeline.load(file, **loading, stages=[stage] if stage else [])
+    pipeline = results_file(file, **loading).load([stage] if stage else [])
     if batch is not None:
         from transfer.inspection.batch_preview import write_preview
 
@@ -95,7 +102,7 @@ def graph(file: Path, mermaid: bool, as_json: bool, **loading: Any) -> None:
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
-@file_options
+@results_options
 @click.option(
     "--stage",
     "stages",
@@ -138,7 +145,6 @@ def compare(
     The rows are pretext tasks and targets, over seeds, beside random weights and training with
     labels.
     """
-    from transfer.api import Pipeline
     from transfer.comparison import render
     from transfer.comparison.compare import compare as compare_scores
 
@@ -146,7 +152,7 @@ def compare(
         raise click.UsageError("--plot adds to a table of text; drop the other format")
     if output is not None:
         check_output_folder(output)
-    pipelines = [Pipeline.load(file, **loading) for file in dict.fromkeys(files)]
+    pipelines = [results_file(file, **loading).load() for file in dict.fromkeys(files)]
     comparison = compare_scores(pipelines, protocols=protocols, stages=stages, paired=paired)
     table = render.FORMATS[form or "text"](comparison)
     if plot:
@@ -168,7 +174,7 @@ def compare(
 @click.command()
 @FILE
 @STAGES
-@file_options
+@results_options
 @click.option(
     "-o",
     "--output",
@@ -178,17 +184,16 @@ def compare(
     show_default=True,
     help="File to write.",
 )
-def report(file: Path, output: Path, **loading: Any) -> None:
+def report(file: Path, stages: tuple[str, ...], output: Path, **loading: Any) -> None:
     """Write an HTML report of the results.
 
     It shows scores, the pipeline, clusters, networks, and the source of every number. With STAGES,
     only these and what they depend on.
     """
-    from transfer.api import Pipeline
     from transfer.report import page
     from transfer.utils.formatting import file_size
 
-    written = page.write(Pipeline.load(file, **loading), output)
+    written = page.write(results_file(file, **loading).load(stages), output)
     click.echo(f"{output} written ({file_size(written.size)})")
     for label, problem in written.damaged.items():
         click.echo(f"damaged, and left out: {label}: {problem}", err=True)

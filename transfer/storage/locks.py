@@ -65,6 +65,8 @@ def is_locked(path: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a read-only store, where nothing runs
+        return False
 
 
 def _read_text(path: Path) -> str:

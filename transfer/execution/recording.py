@@ -1,0 +1,107 @@
+"""Record a run in the history of its store: when it begins, and how it ends."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from typing import Any
+
+from transfer.artifacts import Scores
+from transfer.errors import Interrupted, UsageError
+from transfer.execution.options import RunOptions
+from transfer.execution.run import Run
+from transfer.execution.status import find_manifest
+from transfer.pipeline.plan import Plan
+from transfer.stage.upstream import upstream_stages
+from transfer.storage.history import (
+    DONE,
+    FAILED,
+    FINISHED,
+    ID_LENGTH,
+    STOPPED,
+    UP_TO_DATE,
+    RecordedRun,
+)
+
+TAG = re.compile(r"\w[\w.-]*")
+RUN_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
+
+
+def recorded_run(plan: Plan, options: RunOptions) -> RecordedRun:
+    """Return the record of a run of a plan that begins now."""
+    used = dict.fromkeys(
+        source
+        for planned in options.selected_stages(plan)
+        for source in upstream_stages(planned, images=True)
+    )
+    return RecordedRun(
+        file=str(plan.file.resolve()),
+        pipeline=plan.name,
+        digest=plan.digest,
+        sets=list(plan.sets),
+        folder=os.getcwd(),
+        stages=list(options.stages),
+        selection="--only" if options.only else "--from" if options.from_here else "",
+        tag=options.tag or "",
+        artifacts={planned.label: (planned.uses, planned.key) for planned in used},
+    )
+
+
+def check_tag(run: Run) -> None:
+    """Raise UsageError for a tag that is no name, or that a finished run of other results has."""
+    tag = run.options.tag
+    if tag is None:
+        return
+    if not TAG.fullmatch(tag) or RUN_ID.fullmatch(tag):
+        problem = "must start with a letter or digit, and have letters, digits, '.', '_', '-' only"
+        raise UsageError(f"--tag {tag}: {problem}")
+    former = run.store.history.read().tags.get(tag)
+    asked = recorded_run(run.plan, run.options)
+    if former is not None and former.outcome in FINISHED and former.keys != asked.keys:
+        remedy = f"take another name, or free it: transfer history --untag {tag}"
+        raise UsageError(f"--tag {tag}: run {former.run} of {former.file} has it; {remedy}")
+
+
+@contextmanager
+def recorded(run: Run) -> Iterator[None]:
+    """Record a run that begins and that ends with the block, whatever ends it."""
+    record, history = recorded_run(run.plan, run.options), run.store.history
+    outcome = FAILED
+    with run.store.run_lock(record):
+        history.begin(record)
+        try:
+            yield
+            outcome = DONE
+        except (Interrupted, KeyboardInterrupt, SystemExit):
+            outcome = STOPPED
+            raise
+        finally:
+            with suppress(OSError):  # a full disk is reported by what filled it
+                history.end(record, outcome, _figures(run))
+
+
+def record_up_to_date(run: Run) -> tuple[int, str] | None:
+    """Record a run with nothing to do; return the place of its line in the history, and its id.
+
+    None where the store cannot be written.
+    """
+    record = recorded_run(run.plan, run.options)
+    record = replace(record, outcome=UP_TO_DATE, ended=record.time, figures=_figures(run))
+    try:
+        return run.store.history.begin(record), record.run
+    except OSError:
+        return None
+
+
+def _figures(run: Run) -> dict[str, Any]:
+    """Return label -> figures of the finished scores."""
+    figures: dict[str, Any] = {}
+    for planned in run.selected:
+        if issubclass(planned.stage.produces, Scores):
+            manifest = find_manifest(run.store, planned)
+            if manifest is not None:
+                figures[planned.label] = manifest.figures
+    return figures

@@ -1,0 +1,113 @@
+"""The lines of a history: JSON with a checksum, appended in one write and never changed.
+
+A line that a power cut tore, or whose bytes changed, does not match its checksum. It is reported,
+not skipped: what the run of that line used is then unknown.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+BLOCK = 1 << 16  # bytes that are read at a time from the end
+HEAD = b'{"checksum":"'
+
+Line = dict[str, Any]
+
+
+def append_line(path: Path, body: Line) -> int:
+    """Append a line, and return where it starts; OSError for a read-only folder or a full disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o666)
+    try:
+        _lock(handle)
+        size = os.fstat(handle).st_size
+        torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+        content = (b"\n" if torn else b"") + _encode(body)
+        if os.write(handle, content) < len(content):
+            os.ftruncate(handle, size)  # half a line would count as a damaged one
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+        return size + torn
+    finally:
+        os.close(handle)
+
+
+def read_lines(path: Path) -> Iterator[tuple[int, Line | None]]:
+    """Yield (line number, body) of each line, oldest first; the body of a damaged one is None."""
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return
+    for number, text in enumerate(content.split(b"\n"), 1):
+        if text.strip():
+            yield number, _decode(text)
+
+
+def line_at(path: Path, start: int) -> Line | None:
+    """Return the body of the line that starts at a byte; None if there is no such line."""
+    try:
+        with open(path, "rb") as file:
+            file.seek(start)
+            return _decode(file.readline().rstrip(b"\n"))
+    except OSError:
+        return None
+
+
+def lines_from_end(path: Path) -> Iterator[Line]:
+    """Yield the bodies of all undamaged lines, latest first, and read no more than is taken."""
+    try:
+        handle = os.open(path, os.O_RDONLY)
+    except OSError:
+        return
+    try:
+        position, rest = os.fstat(handle).st_size, b""
+        while position > 0:
+            start = max(0, position - BLOCK)
+            block = os.pread(handle, position - start, start) + rest
+            position = start
+            rest, *texts = block.split(b"\n") if position else [b"", *block.split(b"\n")]
+            for text in reversed(texts):
+                if (body := _decode(text)) is not None:
+                    yield body
+    finally:
+        os.close(handle)
+
+
+def blank_lines(path: Path, numbers: set[int]) -> None:
+    """Overwrite lines with spaces, in place: no line that is appended meanwhile is lost."""
+    position, handle = 0, os.open(path, os.O_RDWR)
+    try:
+        _lock(handle)
+        for number, text in enumerate(path.read_bytes().split(b"\n"), 1):
+            if number in numbers:
+                os.pwrite(handle, b" " * len(text), position)
+            position += len(text) + 1
+    finally:
+        os.close(handle)
+
+
+def _encode(body: Line) -> bytes:
+    text = json.dumps(body, separators=(",", ":")).encode()
+    return b'%s%08x",%s\n' % (HEAD, zlib.crc32(text), text[1:])
+
+
+def _decode(line: bytes) -> Line | None:
+    """Return the body of a line; None if the line does not match its checksum."""
+    checksum, text = line[len(HEAD) : len(HEAD) + 8], b"{" + line[len(HEAD) + 10 :]
+    if not line.startswith(HEAD) or checksum != b"%08x" % zlib.crc32(text):
+        return None
+    return json.loads(text)
+
+
+def _lock(handle: int) -> None:
+    """Lock an open file until it is closed, where the system can."""
+    with suppress(ImportError, OSError):
+        import fcntl
+
+        fcntl.flock(handle, fcntl.LOCK_EX)
