@@ -18,6 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from transfer.datasets.readers.picture_suffixes import readable_suffixes
+from transfer.storage.history_lines import repeat_run
 from transfer.storage.layout import ANSWERS
 from transfer.utils.files import TICK, file_stamp, write_atomic
 
@@ -40,10 +41,8 @@ def cached_answer(root: Path) -> str | None:
 
 
 def _record_again(store: str, place: int, run: str) -> bool:
-    from transfer.storage.history import History
-
     try:
-        return History(Path(store)).repeat(place, run)
+        return repeat_run(Path(store), place, run)
     except OSError:  # a read-only store
         return True
 

@@ -9,7 +9,6 @@ from typing import Any, ClassVar
 
 import click
 
-from transfer.cli.last_run import results_file
 from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, print_value, results_options
 from transfer.errors import UsageError
 from transfer.utils.paths import default_store
@@ -26,6 +25,7 @@ def verify(file: Path, stages: tuple[str, ...], as_json: bool, **loading: Any) -
     Checks all results of FILE, or those of STAGES and what they depend on. Exits with code 4 if
     one is damaged.
     """
+    from transfer.cli.results_file import results_file
     from transfer.inspection import maintenance
 
     result = maintenance.verify(results_file(file, **loading).load(stages))
@@ -118,6 +118,7 @@ def export(file: Path, stage: str, folder: Path, onnx: bool, as_json: bool, **lo
 
     Writes safetensors, a PyTorch state dict, a torch.export program and a model card.
     """
+    from transfer.cli.results_file import results_file
     from transfer.export import exporter
 
     read = results_file(file, **loading)

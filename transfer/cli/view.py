@@ -9,7 +9,6 @@ from typing import Any
 
 import click
 
-from transfer.cli.last_run import results_file
 from transfer.cli.options import (
     AS_JSON,
     FILE,
@@ -64,6 +63,7 @@ def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **loa
 
     For a STAGE: options, figures, files, and where and how the result was made.
     """
+    from transfer.cli.results_file import results_file
     from transfer.inspection import views
 
     pipeline = results_file(file, **loading).load([stage] if stage else [])
@@ -145,6 +145,7 @@ def compare(
     The rows are pretext tasks and targets, over seeds, beside random weights and training with
     labels.
     """
+    from transfer.cli.results_file import results_file
     from transfer.comparison import render
     from transfer.comparison.compare import compare as compare_scores
 
@@ -190,6 +191,7 @@ def report(file: Path, stages: tuple[str, ...], output: Path, **loading: Any) ->
     It shows scores, the pipeline, clusters, networks, and the source of every number. With STAGES,
     only these and what they depend on.
     """
+    from transfer.cli.results_file import results_file
     from transfer.report import page
     from transfer.utils.formatting import file_size
 

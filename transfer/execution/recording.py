@@ -20,11 +20,11 @@ from transfer.storage.history import (
     DONE,
     FAILED,
     FINISHED,
-    ID_LENGTH,
     STOPPED,
     UP_TO_DATE,
     RecordedRun,
 )
+from transfer.storage.history_lines import ID_LENGTH
 
 TAG = re.compile(r"\w[\w.-]*")
 RUN_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")

@@ -8,7 +8,6 @@ a process still holds its lock.
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
@@ -20,21 +19,16 @@ from transfer.storage.history_lines import (
     Line,
     append_line,
     blank_lines,
-    line_at,
-    lines_from_end,
+    history_file,
+    last_run_line,
+    new_run_id,
     read_lines,
 )
-from transfer.storage.layout import HISTORY
 
 UP_TO_DATE, DONE, FAILED, STOPPED = "up to date", "done", "failed", "stopped"
 FINISHED = (DONE, UP_TO_DATE)
-ID_LENGTH = 8  # hex digits
 
 Artifacts = dict[str, tuple[str, str]]  # stage label -> `uses` and key
-
-
-def _new_id() -> str:
-    return os.urandom(ID_LENGTH // 2).hex()
 
 
 @dataclass(frozen=True)
@@ -73,7 +67,7 @@ class RecordedRun:
     outcome: str = ""
     figures: dict[str, dict[str, Any]] = field(default_factory=dict)
     same: str = ""
-    run: str = field(default_factory=_new_id)
+    run: str = field(default_factory=new_run_id)
 
     @property
     def keys(self) -> set[str]:
@@ -99,26 +93,12 @@ class History:
     """The history in a store. Reading needs no right to write."""
 
     def __init__(self, root: Path):
-        self.path = root / HISTORY / "runs.jsonl"
+        self.root, self.path = root, history_file(root)
         self._former = root / ".pipelines"  # what earlier versions recorded instead
 
     def begin(self, run: RecordedRun) -> int:
         """Append the line of a run that begins, or that had nothing to do; return its place."""
         return append_line(self.path, asdict(run))
-
-    def repeat(self, place: int, run: str) -> bool:
-        """Append a line for the same run as the one at a place, with nothing to do again.
-
-        False, and nothing is appended, if that line is missing.
-        """
-        body = line_at(self.path, place)
-        earlier = None if body is None else _run(body)
-        if earlier is None or earlier.run != run:
-            return False
-        now = round(time.time(), 3)
-        again = replace(earlier, run=_new_id(), time=now, ended=now, artifacts={}, figures={})
-        append_line(self.path, asdict(replace(again, same=run, tag="")))
-        return True
 
     def end(self, run: RecordedRun, outcome: str, figures: Mapping[str, Any]) -> None:
         """Append the line of a run's end."""
@@ -171,9 +151,8 @@ class History:
 
     def last_run_of(self, file: Path) -> RecordedRun | None:
         """Return the last run of a file, without its artifacts if it had nothing to do."""
-        path = str(file.resolve())
-        runs = map(_run, lines_from_end(self.path))
-        return next((run for run in runs if run is not None and run.file == path), None)
+        line = last_run_line(self.root, str(file.resolve()))
+        return None if line is None else _run(line)
 
     def former_runs(self) -> list[RecordedRun]:
         """Return the records of versions without a history: each pipeline's latest artifacts.

@@ -2,6 +2,8 @@
 
 A line that a power cut tore, or whose bytes changed, does not match its checksum. It is reported,
 not skipped: what the run of that line used is then unknown.
+
+A run with nothing to do imports this file, so it imports little.
 """
 
 from __future__ import annotations
@@ -9,13 +11,17 @@ from __future__ import annotations
 import errno
 import json
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from transfer.storage.layout import HISTORY
+
 BLOCK = 1 << 16  # bytes that are read at a time from the end
+ID_LENGTH = 8  # hex digits
 HEAD = b'{"checksum":"'
 
 Line = dict[str, Any]
@@ -77,6 +83,37 @@ def lines_from_end(path: Path) -> Iterator[Line]:
                     yield body
     finally:
         os.close(handle)
+
+
+def last_run_line(root: Path, file: str) -> Line | None:
+    """Return the line of a file's last run in the history of a store."""
+    lines = lines_from_end(history_file(root))
+    return next((line for line in lines if line.get("file") == file and "run" in line), None)
+
+
+def repeat_run(root: Path, place: int, run: str) -> bool:
+    """Append a line for the run whose line is at a place, with nothing to do again.
+
+    False, and nothing is appended, if that line is missing.
+    """
+    path = history_file(root)
+    line = line_at(path, place)
+    if line is None or line.get("run") != run:
+        return False
+    now = round(time.time(), 3)
+    changes = {"run": new_run_id(), "time": now, "ended": now, "same": run, "tag": ""}
+    append_line(path, {**line, **changes, "artifacts": {}, "figures": {}})
+    return True
+
+
+def history_file(root: Path) -> Path:
+    """Return the file of the history of a store."""
+    return root / HISTORY / "runs.jsonl"
+
+
+def new_run_id() -> str:
+    """Return a new id of a run."""
+    return os.urandom(ID_LENGTH // 2).hex()
 
 
 def blank_lines(path: Path, numbers: set[int]) -> None:
