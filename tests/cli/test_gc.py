@@ -282,9 +282,10 @@ def test_a_store_of_an_earlier_version_keeps_everything_for_the_keeping_time(
         said = invoke("gc", "--store", store, "--older-than", "0", "--delete").out
         assert ".pipelines: small.json is damaged" in said
         assert clusters(store).keys() == {5, 6}
-        assert "k 5 → 7" in invoke(
-            "run", small, "--store", store, "-n", "--set", "stages.clusters.k=7"
-        ).out
+        assert (
+            "k 5 → 7"
+            in invoke("run", small, "--store", store, "-n", "--set", "stages.clusters.k=7").out
+        )
 
 
 def test_leftovers_are_listed_and_a_checkpoint_stays_while_its_result_is_asked_for(
@@ -307,9 +308,10 @@ def test_leftovers_are_listed_and_a_checkpoint_stays_while_its_result_is_asked_f
         ".d.previous": "a result that a later one replaced",
     }
     assert result["bytes"] == 4000
-    assert "4 entries, 4,000 bytes (4.0 kB) deleted" in invoke(
-        "gc", "--store", store, "--keep", 1, "--delete"
-    ).out
+    assert (
+        "4 entries, 4,000 bytes (4.0 kB) deleted"
+        in invoke("gc", "--store", store, "--keep", 1, "--delete").out
+    )
     assert checkpoint.exists()
     (store / "cluster" / "d" / "x").unlink()
     (store / "cluster" / "d").rmdir()

@@ -1,4 +1,4 @@
-"""Commands that read results take the `--set`s of a file's last run; `run` and `status` name them."""
+"""Commands that read results take the `--set`s of a file's last run; others name them."""
 
 from __future__ import annotations
 

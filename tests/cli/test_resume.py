@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
+import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +16,8 @@ import click
 import pytest
 
 from tests.cli.common import lines_of
-from tests.conftest import command_line
+from tests.cli.small import SMALL
+from tests.conftest import Said, command_line
 from transfer.cli import run as run_module
 from transfer.cli.resume_command import resume_command
 
@@ -28,13 +31,15 @@ stages:
   pretext:
     uses: pretext/rotation
     backbone: {name: conv4, width: 0.25}
-    epochs: 400
+    epochs: 2000
     batch_size: 16
   net: {uses: pretext/random, backbone: {name: conv4, width: 0.25}}
   features: {uses: extract/network, model: net, layer: conv4, pool: 2}
   clusters: {uses: cluster, features: features, k: 5, iterations: 2}
 """
-SHORT = ("--set", "stages.pretext.epochs=2")
+
+
+ALL = ("pretext", "net", "features", "clusters")
 
 
 class Interrupted:
@@ -52,14 +57,16 @@ class Interrupted:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-        self.store, self.number = store, number
+        self.store, self.number, self.started = store, number, time.time()
 
     def command(self) -> list[str]:
         """Send the signal when a stage has a checkpoint; return the words of the command."""
         while self.process.poll() is None:
-            if any(self.store.glob(".checkpoints/*/progress.json")):
+            progress = self.store.glob(".checkpoints/*/progress.json")
+            if any(path.stat().st_mtime > self.started for path in progress):
                 self.process.send_signal(self.number)
                 break
+            time.sleep(0.02)
         _, err = self.process.communicate(timeout=100)
         assert self.process.returncode == 128 + self.number, err
         assert "Traceback" not in err
@@ -77,12 +84,20 @@ def plan(words: list[str], folder: Path) -> dict[str, str]:
     return {name: lines[name] for name in marked}
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A store where all members are made, but for their trainings."""
+    folder = tmp_path_factory.mktemp("made")
+    (folder / "m.yaml").write_text(MATRIX, encoding="utf-8")
+    command_line("run", "m.yaml", "clusters", "--store", "s", "--threads", 1, cwd=folder)
+    return folder / "s"
+
+
 @pytest.fixture
-def matrix(pipeline: Write, tmp_path: Path) -> Path:
-    """A matrix whose members are all made, with short trainings."""
-    file = pipeline(MATRIX, "matrix file.yaml")
-    command_line("run", file, "--store", tmp_path / "s", *SHORT, cwd=tmp_path)
-    return file
+def matrix(pipeline: Write, made: Path, tmp_path: Path) -> Path:
+    """A file with a blank in its name, and a copy of that store beside it."""
+    shutil.copytree(made, tmp_path / "s")
+    return pipeline(MATRIX, "matrix file.yaml")
 
 
 @pytest.mark.slow
@@ -90,7 +105,7 @@ def matrix(pipeline: Write, tmp_path: Path) -> Path:
 def test_a_forced_member_goes_on_alone_and_from_its_checkpoint(
     matrix: Path, tmp_path: Path, number: int
 ) -> None:
-    long = ("--set", "stages.pretext.epochs=400")
+    long = ("--set", "stages.pretext.epochs=2001")
     words = Interrupted(
         matrix, tmp_path / "s", "pretext[seed=0]", "net[seed=0]", "-f", *long, number=number
     ).command()
@@ -103,35 +118,41 @@ def test_a_forced_member_goes_on_alone_and_from_its_checkpoint(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("asked", "named", "runs"),
+    ("asked", "words", "left"),
     [
-        (["-f"], [], None),
-        (["pretext", "net", "-f"], ["pretext", "net"], {"pretext", "net"}),
-        (["pretext[seed=1]", "--only", "-f"], ["pretext[seed=1]"], {"pretext[seed=1]"}),
-        (["pretext[seed=2]", "--from", "--force"], ["pretext[seed=2]"], {"pretext[seed=2]"}),
-        (["pretext", "--restart", "-k", "-j", "2"], ["pretext"], {"pretext"}),
-        ([], [], {"pretext"}),
+        (["-f"], ["pretext", "net", "features", "clusters", "--force"], ALL),
+        (["pretext", "net", "-f"], ["pretext", "net", "--force"], ("pretext", "net")),
+        (
+            ["pretext[seed=1]", "--only", "-f"],
+            ["pretext[seed=1]", "--only", "--force"],
+            ("pretext[seed=1]",),
+        ),
+        (
+            ["pretext[seed=2]", "--from", "--force"],
+            ["pretext[seed=2]", "--from", "--force"],
+            ("pretext[seed=2]",),
+        ),
+        (
+            ["pretext", "--restart", "-k", "-j", "2"],
+            ["pretext", "--keep-going", "--jobs", "2"],
+            ("pretext",),
+        ),
+        ([], [], ("pretext",)),
     ],
 )
 def test_the_command_runs_what_is_left_of_what_was_asked(
-    matrix: Path, tmp_path: Path, asked: list[str], named: list[str], runs: set[str] | None
+    matrix: Path, tmp_path: Path, asked: list[str], words: list[str], left: tuple[str, ...]
 ) -> None:
-    long = ("--set", "stages.pretext.epochs=400", "--tag", "mine")
-    words = Interrupted(matrix, tmp_path / "s", *asked, *long).command()
-    assert "--restart" not in words
-    assert words[words.index("--tag") + 1] == "mine"
-    forced = {"-f", "--force"} & {*asked}
-    assert bool(forced) is ("--force" in words)
-    left = plan(words, tmp_path)
-    if forced and not any("--" in word for word in words[2:3]) and runs is None:
-        assert {name.partition("[")[0] for name in left} >= {"pretext", "features"}
-    elif runs is not None:
-        names = {name if "[" in next(iter(runs)) else name.partition("[")[0] for name in left}
-        assert names <= runs
-    resumed = [state for state in left.values() if state.startswith("resumed from epoch")]
-    assert resumed
-    for name in named:
-        assert any(word == name or word.startswith(f"{name}[") for word in words[2:])
+    tag = ["--tag", "mine"]
+    command = Interrupted(matrix, tmp_path / "s", *asked, *tag).command()
+    assert command[1] == str(matrix)
+    common = {"--store", str(tmp_path / "s"), "--device", "cpu", "--threads", "1", *tag}
+    common |= {"--save-every", "0.0"}
+    assert [word for word in command[2:] if word not in common] == words
+    states = plan(command, tmp_path)
+    members = {f"{name}[seed={seed}]" for name in left for seed in range(3) if "[" not in name}
+    assert states.keys() == members | {name for name in left if "[" in name}
+    assert any(state.startswith("resumed from epoch") for state in states.values())
 
 
 def parsed(*words: str) -> click.Context:
@@ -201,17 +222,49 @@ def test_a_store_of_the_environment_is_named(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.slow
 def test_restart_discards_all_checkpoints_before_it_begins(matrix: Path, tmp_path: Path) -> None:
-    store, long = tmp_path / "s", ("--set", "stages.pretext.epochs=400")
+    store, long = tmp_path / "s", ("--set", "stages.pretext.epochs=2001")
     Interrupted(matrix, store, "pretext[seed=1]", *long).command()
-    assert "resumed" in plan(["run", str(matrix), "--store", "s", *long], tmp_path)[
-        "pretext[seed=1]"
-    ]
+    assert (
+        "resumed" in plan(["run", str(matrix), "--store", "s", *long], tmp_path)["pretext[seed=1]"]
+    )
     words = ["run", str(matrix), "--store", "s", *long, "--restart"]
     assert plan(words, tmp_path)["pretext[seed=1]"] == (
         "to run restarted; its checkpoint is discarded"
     )
-    (before,) = store.glob(".checkpoints/*/progress.json")
     words = Interrupted(matrix, store, "pretext", "--restart", *long).command()
     states = plan(words, tmp_path)
-    assert sum("resumed" in state for state in states.values()) <= 1
-    assert not before.exists() or states["pretext[seed=1]"].startswith("resumed from epoch")
+    # Seed 0 was stopped before the turn of seed 1, whose old checkpoint is not resumed either.
+    assert states["pretext[seed=0]"].startswith("resumed from epoch")
+    assert states["pretext[seed=1]"].startswith("to run")
+
+
+FAILS = """
+from transfer.plugin import Features, Stage, stage_input
+
+
+class Fails(Stage):
+    produces = Features
+    features: str = stage_input(Features, "anything")
+
+    def run(self, context):
+        raise ZeroDivisionError("my own mistake")
+"""
+
+
+@pytest.mark.parametrize("flags", [[], ["--keep-going"]])
+def test_packed_images_that_are_left_are_named_too(
+    invoke: Callable[..., Said], pipeline: Write, flags: list[str]
+) -> None:
+    pipeline(FAILS, "fails.py")
+    bad = "  bad: {uses: 'fails.py:Fails', features: features}\n"
+    knn = "  knn: {uses: evaluate/knn, model: net, k: 5}\n"
+    file = pipeline(SMALL.replace("  clusters:", f"{bad}  clusters:") + knn)
+    invoke("run", file, "net", "knn", "clusters", "--store", "s")
+    err = invoke("run", file, "--store", "s", "-f", *flags, check=1).err
+    (line,) = [line for line in err.splitlines() if line.startswith("To resume: ")]
+    words = shlex.split(line.removeprefix("To resume: transfer "))
+    said = invoke(*words, "-n").out
+    forced = {name for name, text in lines_of(said).items() if text.startswith(" *")}
+    left = {"bad", "clusters", "knn", "drawings/train", "drawings/test"}
+    assert forced == ({"bad"} if flags else left)
+    invoke(*words, check=1)
