@@ -72,7 +72,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        click.echo(f"transfer: {error}", err=True)
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        click.echo(f"transfer: {text}", err=True)
         sys.exit(1)
     except Exception as error:
         click.echo(f"transfer: {_unexpected(error)}", err=True)

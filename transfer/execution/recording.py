@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from typing import Any
 
@@ -25,6 +25,7 @@ from transfer.storage.history import (
     RecordedRun,
 )
 from transfer.storage.history_lines import ID_LENGTH
+from transfer.storage.locks import writing
 
 TAG = re.compile(r"\w[\w.-]*")
 RUN_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
@@ -70,7 +71,9 @@ def recorded(run: Run) -> Iterator[None]:
     """Record a run that begins and that ends with the block, whatever ends it."""
     record, history = recorded_run(run.plan, run.options), run.store.history
     outcome = FAILED
-    with run.store.run_lock(record):
+    with ExitStack() as stack:
+        with writing(run.store.root):
+            stack.enter_context(run.store.run_lock(record))
         history.begin(record)
         try:
             yield
@@ -79,7 +82,7 @@ def recorded(run: Run) -> Iterator[None]:
             outcome = STOPPED
             raise
         finally:
-            with suppress(OSError):  # a full disk is reported by what filled it
+            with suppress(OSError, UsageError):  # a full disk is reported by what filled it
                 history.end(record, outcome, _figures(run))
 
 
@@ -92,7 +95,9 @@ def record_up_to_date(run: Run) -> tuple[int, str] | None:
     record = replace(record, outcome=UP_TO_DATE, ended=record.time, figures=_figures(run))
     try:
         return run.store.history.begin(record), record.run
-    except OSError:
+    except (OSError, UsageError):
+        if record.tag:  # a tag that is not recorded keeps nothing
+            raise
         return None
 
 

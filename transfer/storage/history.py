@@ -24,6 +24,7 @@ from transfer.storage.history_lines import (
     new_run_id,
     read_lines,
 )
+from transfer.storage.locks import writing
 
 UP_TO_DATE, DONE, FAILED, STOPPED = "up to date", "done", "failed", "stopped"
 FINISHED = (DONE, UP_TO_DATE)
@@ -98,7 +99,8 @@ class History:
 
     def begin(self, run: RecordedRun) -> int:
         """Append the line of a run that begins, or that had nothing to do; return its place."""
-        return append_line(self.path, asdict(run))
+        with writing(self.root):
+            return append_line(self.path, asdict(run))
 
     def end(self, run: RecordedRun, outcome: str, figures: Mapping[str, Any]) -> None:
         """Append the line of a run's end."""
@@ -111,13 +113,15 @@ class History:
         """Take a name from its run; UsageError where no run has it."""
         if name not in self.read().tags:
             raise UsageError(f"tag '{name}': no run has it; `transfer history` lists the tags")
-        append_line(self.path, {"untag": name})
+        with writing(self.root):
+            append_line(self.path, {"untag": name})
 
     def drop_damaged(self) -> int:
         """Blank out the lines that cannot be read; return how many."""
         count = 0
         while damaged := self.read().damaged:
-            blank_lines(self.path, set(damaged))
+            with writing(self.root):
+                blank_lines(self.path, set(damaged))
             count += len(damaged)
         return count
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transfer.errors import LockHeld
+from transfer.errors import LockHeld, UsageError
 
 POLL_SECONDS = 0.2
 
@@ -52,6 +53,19 @@ def hold_lock(
     finally:
         holder.unlink(missing_ok=True)
         lock.release()
+
+
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Raise UsageError, with the remedy, where a store cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        problem = f"the store cannot be written ({error.strerror})"
+        remedy = "choose another folder with --store or TRANSFER_STORE"
+        raise UsageError(f"{root}: {problem}; {remedy}") from error
 
 
 def is_locked(path: Path) -> bool:

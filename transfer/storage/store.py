@@ -16,7 +16,7 @@ from pathlib import Path
 
 from transfer.errors import CorruptArtifact
 from transfer.storage.history import FINISHED, History, RecordedRun
-from transfer.storage.locks import hold_lock, is_locked
+from transfer.storage.locks import hold_lock, is_locked, writing
 from transfer.storage.manifest import MANIFEST, Manifest
 from transfer.utils.files import flush, hash_file
 
@@ -176,12 +176,12 @@ class Store:
 
     def remove(self, path: Path) -> None:
         """Delete an artifact or a leftover; a kill in the middle leaves it whole, or a leftover."""
-        if not path.is_dir():
-            path.unlink(missing_ok=True)
-            return
         target = self.root / ".deleted" / f"{path.name}-{time.time_ns()}"
-        target.parent.mkdir(exist_ok=True)
-        with suppress(FileNotFoundError):  # another process removes it too
+        with writing(self.root), suppress(FileNotFoundError):  # another process removes it too
+            if not path.is_dir():
+                path.unlink()
+                return
+            target.parent.mkdir(exist_ok=True)
             os.rename(path, target)
         shutil.rmtree(target, ignore_errors=True)
 
