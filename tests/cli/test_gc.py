@@ -337,6 +337,23 @@ def test_a_run_in_progress_keeps_its_own(invoke: Invoke, store: Path) -> None:
     assert "1 entry" in invoke("gc", "--store", store, "--older-than", "0d").out
 
 
+def test_a_project_that_was_moved_keeps_and_loses_as_before(
+    invoke: Invoke, pipeline: Write, tmp_path: Path
+) -> None:
+    (tmp_path / "old" / "pipelines").mkdir(parents=True)
+    file = pipeline(SMALL, "old/pipelines/small.yaml")
+    invoke("run", file)
+    invoke("run", file, *K6)
+    age(tmp_path / "old" / ".transfer", 40)
+    (tmp_path / "old").rename(tmp_path / "new")
+    file, store = tmp_path / "new" / "pipelines" / "small.yaml", tmp_path / "new" / ".transfer"
+    result = listed(invoke, store)
+    assert reasons(result).keys() == {clusters(store)[6].name}
+    assert result["unknown"] == []
+    assert "as last run, with --set stages.clusters.k=6" in invoke("show", file).err
+    assert "up to date" in invoke("status", file).out
+
+
 @pytest.mark.parametrize("value", ["30", "d", "-1d", "1 month", "", "soon"])
 def test_an_age_needs_a_unit(invoke: Invoke, tmp_path: Path, value: str) -> None:
     said = invoke("gc", "--store", tmp_path, f"--older-than={value}", check=2).err

@@ -156,7 +156,9 @@ def test_again_finds_a_smoke_run_and_paths_of_set_where_they_were(
     assert said.splitlines()[-1] == "nothing to do"
     monkeypatch.chdir(tmp_path)
     (tmp_path / "here").rename(tmp_path / "there")
-    assert "cannot be entered" in invoke("run", "--again", "tried", "--store", "s", check=2).err
+    said = invoke("run", "--again", "tried", "--store", "s", "-n").out
+    assert "cannot be entered" in said
+    assert "drawings replace" in said
 
 
 @pytest.mark.slow

@@ -32,14 +32,17 @@ class FormerRun:
         """The pipeline file."""
         return Path(self.run.file)
 
-    def enter_folder(self) -> None:
-        """Change to the working directory of that run, where relative paths of `--set` start."""
+    def enter_folder(self) -> str:
+        """Change to the working directory of that run, where relative paths of `--set` start.
+
+        Returns a note for the user where that is impossible.
+        """
         try:
             os.chdir(self.run.folder)
         except OSError as error:
-            if self.run.sets:
-                problem = f"its folder {self.run.folder} cannot be entered ({error.strerror})"
-                raise UsageError(f"--again {self.run.run}: {problem}") from error
+            problem = f"was in {self.run.folder}, which cannot be entered ({error.strerror})"
+            return f"run {self.run.run} {problem}; relative paths of its --set start here"
+        return ""
 
 
 def former_run(root: Path, name: str, smoke: bool) -> FormerRun:

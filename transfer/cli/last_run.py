@@ -22,7 +22,7 @@ def name_last_sets(file: Path, sets: Sequence[str], smoke: bool, store: Path | N
 
 def last_run_line_of(file: Path, smoke: bool, root: Path) -> Line | None:
     """Return the line of a file's last run in the history of a store, or of its smoke runs."""
-    return last_run_line(root / "smoke" if smoke else root, str(file.resolve()))
+    return last_run_line(root / "smoke" if smoke else root, file)
 
 
 def set_words(line: Line) -> str:

@@ -161,7 +161,8 @@ def _run_again(
         raise UsageError("--again: takes the --set of that run; drop --set, or name the file")
     root = store.expanduser().resolve() if store else default_store()
     former = former_run(root, name, smoke)
-    former.enter_folder()
+    if (note := former.enter_folder()) and former.run.sets:
+        _print_line(note)
     narrowed = bool(stages)
     if not stages:
         stages = tuple(former.run.stages)

@@ -11,10 +11,8 @@ from typing import Any
 
 from transfer.artifacts import Scores
 from transfer.errors import Interrupted, UsageError
-from transfer.execution.options import RunOptions
 from transfer.execution.run import Run
 from transfer.execution.status import find_manifest
-from transfer.pipeline.plan import Plan
 from transfer.stage.upstream import upstream_stages
 from transfer.storage.history import (
     DONE,
@@ -24,22 +22,22 @@ from transfer.storage.history import (
     UP_TO_DATE,
     RecordedRun,
 )
-from transfer.storage.history_lines import ID_LENGTH
+from transfer.storage.history_lines import ID_LENGTH, relative_place
 from transfer.storage.locks import writing
 
 TAG = re.compile(r"\w[\w.-]*")
 RUN_ID = re.compile(f"[0-9a-f]{{{ID_LENGTH}}}")
 
 
-def recorded_run(plan: Plan, options: RunOptions) -> RecordedRun:
-    """Return the record of a run of a plan that begins now."""
+def recorded_run(run: Run) -> RecordedRun:
+    """Return the record of a run that begins now."""
+    plan, options = run.plan, run.options
     used = dict.fromkeys(
-        source
-        for planned in options.selected_stages(plan)
-        for source in upstream_stages(planned, images=True)
+        source for planned in run.selected for source in upstream_stages(planned, images=True)
     )
     return RecordedRun(
         file=str(plan.file.resolve()),
+        place=relative_place(run.store.root, plan.file),
         pipeline=plan.name,
         digest=plan.digest,
         sets=list(plan.sets),
@@ -60,7 +58,7 @@ def check_tag(run: Run) -> None:
         problem = "must start with a letter or digit, and have letters, digits, '.', '_', '-' only"
         raise UsageError(f"--tag {tag}: {problem}")
     former = run.store.history.read().tags.get(tag)
-    asked = recorded_run(run.plan, run.options)
+    asked = recorded_run(run)
     if former is not None and former.outcome in FINISHED and former.keys != asked.keys:
         remedy = f"take another name, or free it: transfer history --untag {tag}"
         raise UsageError(f"--tag {tag}: run {former.run} of {former.file} has it; {remedy}")
@@ -69,7 +67,7 @@ def check_tag(run: Run) -> None:
 @contextmanager
 def recorded(run: Run) -> Iterator[None]:
     """Record a run that begins and that ends with the block, whatever ends it."""
-    record, history = recorded_run(run.plan, run.options), run.store.history
+    record, history = recorded_run(run), run.store.history
     outcome = FAILED
     with ExitStack() as stack:
         with writing(run.store.root):
@@ -91,7 +89,7 @@ def record_up_to_date(run: Run) -> tuple[int, str] | None:
 
     None where the store cannot be written.
     """
-    record = recorded_run(run.plan, run.options)
+    record = recorded_run(run)
     record = replace(record, outcome=UP_TO_DATE, ended=record.time, figures=_figures(run))
     try:
         return run.store.history.begin(record), record.run

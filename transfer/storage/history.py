@@ -38,6 +38,7 @@ class RecordedRun:
 
     Args:
         file: the absolute path of the pipeline file; empty in records of earlier versions.
+        place: the path of the file from the folder of the store, in case both are moved.
         pipeline: the pipeline's name.
         digest: the sha256 of the file's bytes.
         sets: the `--set`s.
@@ -56,6 +57,7 @@ class RecordedRun:
 
     file: str
     pipeline: str
+    place: str = ""
     digest: str = ""
     sets: list[str] = field(default_factory=list)
     folder: str = ""
@@ -131,7 +133,10 @@ class History:
         tags: dict[str, str] = {}
         damaged: list[int] = []
         for number, body in read_lines(self.path):
-            run = None if body is None else _run(body)
+            try:
+                run = None if body is None else self._run(body)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                run = body = None  # of another version
             if body is None or (run is not None and run.same and run.same not in runs):
                 damaged.append(number)
             elif run is not None:
@@ -142,12 +147,8 @@ class History:
                 if run.tag:
                     tags[run.tag] = run.run
             elif body.get("ends") in runs:
-                runs[body["ends"]] = replace(
-                    runs[body["ends"]],
-                    ended=body["ended"],
-                    outcome=body["outcome"],
-                    figures=body["figures"],
-                )
+                end = {name: body[name] for name in ("ended", "outcome", "figures")}
+                runs[body["ends"]] = replace(runs[body["ends"]], **end)
             elif "untag" in body:
                 tags.pop(body["untag"], None)
         ordered = list(runs.values())
@@ -155,8 +156,8 @@ class History:
 
     def last_run_of(self, file: Path) -> RecordedRun | None:
         """Return the last run of a file, without its artifacts if it had nothing to do."""
-        line = last_run_line(self.root, str(file.resolve()))
-        return None if line is None else _run(line)
+        line = last_run_line(self.root, file)
+        return None if line is None else self._run(line)
 
     def former_runs(self) -> list[RecordedRun]:
         """Return the records of versions without a history: each pipeline's latest artifacts.
@@ -168,15 +169,17 @@ class History:
             for path in sorted(self._former.glob("*.json"))
         ]
 
-
-def _run(body: Line) -> RecordedRun | None:
-    """Return the run that a line begins; None for other lines."""
-    if "run" not in body:
-        return None
-    names = {field.name for field in fields(RecordedRun)}
-    facts = {name: value for name, value in body.items() if name in names}
-    artifacts = {label: (uses, key) for label, (uses, key) in body["artifacts"].items()}
-    return RecordedRun(**{**facts, "artifacts": artifacts})
+    def _run(self, body: Line) -> RecordedRun | None:
+        """Return the run that a line begins; None for other lines."""
+        if "run" not in body:
+            return None
+        names = {field.name for field in fields(RecordedRun)}
+        facts = {name: value for name, value in body.items() if name in names}
+        artifacts = {label: (uses, key) for label, (uses, key) in body["artifacts"].items()}
+        moved = (self.root / facts["place"]).resolve() if facts.get("place") else None
+        if moved is not None and moved.is_file():
+            facts["file"] = str(moved)
+        return RecordedRun(**{**facts, "artifacts": artifacts})
 
 
 def _former_artifacts(path: Path) -> Artifacts:

@@ -85,10 +85,24 @@ def lines_from_end(path: Path) -> Iterator[Line]:
         os.close(handle)
 
 
-def last_run_line(root: Path, file: str) -> Line | None:
-    """Return the line of a file's last run in the history of a store."""
-    lines = lines_from_end(history_file(root))
-    return next((line for line in lines if line.get("file") == file and "run" in line), None)
+def last_run_line(root: Path, file: Path) -> Line | None:
+    """Return the line of a file's last run in the history of a store.
+
+    The file is found by its place beside the store too, in case both were moved.
+    """
+    path, place = str(file.resolve()), relative_place(root, file)
+    for line in lines_from_end(history_file(root)):
+        if "sets" in line and (line.get("file") == path or line.get("place") == place):
+            return line
+    return None
+
+
+def relative_place(root: Path, file: Path) -> str:
+    """Return the path of a file from the folder of a store."""
+    try:
+        return os.path.relpath(file.resolve(), root.resolve())
+    except ValueError:  # on another drive
+        return ""
 
 
 def repeat_run(root: Path, place: int, run: str) -> bool:

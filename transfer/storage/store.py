@@ -220,9 +220,11 @@ class Store:
 
     def _runs(self, pipeline: str) -> list[RecordedRun]:
         """The runs of a pipeline's name, oldest first."""
-        runs = self.history.read().runs
+        runs: list[RecordedRun] = []
         with suppress(CorruptArtifact):
-            runs = self.history.former_runs() + runs
+            runs += self.history.former_runs()
+        with suppress(OSError):  # of another user's store it may be unreadable
+            runs += self.history.read().runs
         return [run for run in runs if run.pipeline == pipeline]
 
     def _lock_path(self, key: str) -> Path:
