@@ -17,7 +17,7 @@ import pytest
 
 from tests.cli.small import SMALL, age, clusters
 from tests.conftest import Said, Tiny
-from transfer.storage.history_lines import history_file, read_lines
+from transfer.storage.history_lines import append_line, history_file, read_lines
 from transfer.storage.locks import hold_lock
 from transfer.utils.files import TICK
 
@@ -316,6 +316,19 @@ def test_leftovers_are_listed_and_a_checkpoint_stays_while_its_result_is_asked_f
     (store / "cluster" / "d" / "x").unlink()
     (store / "cluster" / "d").rmdir()
     assert clusters(store).keys() == {5, 6}
+
+
+def test_a_long_run_counts_from_its_end(invoke: Invoke, small: Path, store: Path) -> None:
+    age(store, 60)
+    path = history_file(store)
+    lines = [body for _, body in read_lines(path)]
+    path.unlink()
+    for line in lines:
+        assert line is not None
+        if "ends" in line:
+            line["ended"] = time.time() - 86_400  # it took 59 days
+        append_line(path, line)
+    assert "0 entries" in invoke("gc", "--store", store).out
 
 
 def test_a_run_in_progress_keeps_its_own(invoke: Invoke, store: Path) -> None:

@@ -82,7 +82,7 @@ def _status(
         return StageStatus(planned, RUN, f"damaged: {error}", damaged=True)
     progress = _checkpoint_progress(store, planned) if forced or manifest is None else ""
     if progress and not restart:
-        return StageStatus(planned, RESUME, f"from {progress}" + ("; forced" if forced else ""))
+        return StageStatus(planned, RESUME, f"from {progress}")
     if forced:
         return StageStatus(planned, RUN, "forced")
     if manifest is None and progress:

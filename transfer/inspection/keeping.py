@@ -84,7 +84,7 @@ def sort_entries(store: Store, root: Path, rule: KeepingRule) -> Sorting:
         keys = {*artifacts, *(path.stem for path, _ in leftovers)}
         kept = dict.fromkeys(keys, "records are damaged, so its users are unknown") | kept
     last_used: dict[str, RecordedRun] = {}
-    for run in sorted(runs, key=lambda run: run.time):
+    for run in sorted(runs, key=lambda run: run.last_use):
         last_used |= dict.fromkeys(_with_inputs(run.keys, inputs), run)
     sorting = Sorting([], [], [use for use in uses if use.problem])
     for key, path in artifacts.items():
@@ -131,8 +131,8 @@ def _kept_keys(
     for run in _latest(runs, rule.runs or 0):
         yield run.keys, f"among the last {plural(rule.runs or 0, 'run')}: {_run_text(run)}"
     for run in reversed(runs):
-        if rule.seconds is not None and now - run.time < rule.seconds:
-            yield run.keys, f"used {_age(now - run.time)} ago: {_run_text(run)}"
+        if rule.seconds is not None and now - run.last_use < rule.seconds:
+            yield run.keys, f"used {_age(now - run.last_use)} ago: {_run_text(run)}"
 
 
 def _latest(runs: Sequence[RecordedRun], count: int) -> Iterable[RecordedRun]:
@@ -207,7 +207,7 @@ def _last_use_text(run: RecordedRun | None, manifest: Path, now: float) -> str:
     if run is None:
         made = _age(now - manifest.stat().st_mtime)
         return f"no run of the history used it; made {made} ago"
-    return f"last used {_age(now - run.time)} ago: {_run_text(run)}"
+    return f"last used {_age(now - run.last_use)} ago: {_run_text(run)}"
 
 
 def _age(seconds: float) -> str:

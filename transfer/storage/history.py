@@ -73,6 +73,11 @@ class RecordedRun:
     run: str = field(default_factory=new_run_id)
 
     @property
+    def last_use(self) -> float:
+        """When it last used its artifacts, as far as is known."""
+        return self.time if self.ended is None else max(self.time, self.ended)
+
+    @property
     def keys(self) -> set[str]:
         """The keys of its artifacts."""
         return {key for _, key in self.artifacts.values()}
