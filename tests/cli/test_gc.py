@@ -367,6 +367,17 @@ def test_a_project_that_was_moved_keeps_and_loses_as_before(
     assert "up to date" in invoke("status", file).out
 
 
+def test_two_at_once_delete_each_result_once(store: Path, tmp_path: Path) -> None:
+    words = ["gc", "--store", str(store), "--older-than", "0d", "--delete", "--json"]
+    command = [sys.executable, "-m", "transfer", *words]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=tmp_path) for _ in range(2)]
+    for process in both:
+        out, _ = process.communicate()
+        assert process.returncode == 0
+        assert len(json.loads(out)["entries"]) <= 1
+    assert clusters(store).keys() == {5}
+
+
 @pytest.mark.parametrize("value", ["30", "d", "-1d", "1 month", "", "soon"])
 def test_an_age_needs_a_unit(invoke: Invoke, tmp_path: Path, value: str) -> None:
     said = invoke("gc", "--store", tmp_path, f"--older-than={value}", check=2).err

@@ -10,6 +10,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -88,15 +89,17 @@ def sort_entries(store: Store, root: Path, rule: KeepingRule) -> Sorting:
         last_used |= dict.fromkeys(_with_inputs(run.keys, inputs), run)
     sorting = Sorting([], [], [use for use in uses if use.problem])
     for key, path in artifacts.items():
-        reason = kept.get(key) or _recent(path / MANIFEST, key, last_used, records, rule, now)
-        used = _last_use_text(last_used.get(key), path / MANIFEST, now)
-        _add(sorting, store, path, reason, used)
+        with suppress(FileNotFoundError):  # another process removes it
+            reason = kept.get(key) or _recent(path / MANIFEST, key, last_used, records, rule, now)
+            used = _last_use_text(last_used.get(key), path / MANIFEST, now)
+            _add(sorting, store, path, reason, used)
     for path, meaning in leftovers:
-        resumable = path.parent.name in (".checkpoints", ".logs")
-        reason = kept.get(path.stem, "") if resumable else ""
-        if resumable and not reason:
-            reason = _recent(path, path.stem, last_used, records, rule, now)
-        _add(sorting, store, path, reason, meaning)
+        with suppress(FileNotFoundError):
+            resumable = path.parent.name in (".checkpoints", ".logs")
+            reason = kept.get(path.stem, "") if resumable else ""
+            if resumable and not reason:
+                reason = _recent(path, path.stem, last_used, records, rule, now)
+            _add(sorting, store, path, reason, meaning)
     return sorting
 
 
