@@ -6,12 +6,15 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from transfer.errors import CorruptArtifact, UsageError, did_you_mean
 from transfer.storage.history import RecordedRun
 from transfer.storage.store import Store
 from transfer.utils.formatting import plural
+from transfer.utils.paths import default_store
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
@@ -43,6 +46,51 @@ class FormerRun:
             problem = f"was in {self.run.folder}, which cannot be entered ({error.strerror})"
             return f"run {self.run.run} {problem}; relative paths of its --set start here"
         return ""
+
+
+def load_again(
+    name: str,
+    stages: tuple[str, ...],
+    sets: tuple[str, ...],
+    smoke: bool,
+    store: Path | None,
+    flags: dict[str, Any],
+) -> tuple[Pipeline, tuple[str, ...]]:
+    """Read the file of an earlier run as that run did; return it with the stages to run.
+
+    Prints what differs from what that run asked for, and adds its `--only` or `--from` to `flags`.
+
+    Args:
+        name: the tag or the id of the run.
+        stages: the stages that the command names; empty for those of that run.
+        sets: must be empty, since those of that run are taken.
+        smoke: look among smoke runs only.
+        store: the folder of the results, if it was named.
+        flags: the other options of the command.
+    """
+    from transfer.api import Pipeline
+
+    if sets:
+        raise UsageError("--again: takes the --set of that run; drop --set, or name the file")
+    root = store.expanduser().resolve() if store else default_store()
+    former = former_run(root, name, smoke)
+    if (note := former.enter_folder()) and former.run.sets:
+        click.echo(note)
+    narrowed = bool(stages)
+    if not stages:
+        stages = tuple(former.run.stages)
+        flags["only"] = flags["only"] or former.run.selection == "--only"
+        flags["from_here"] = flags["from_here"] or former.run.selection == "--from"
+    pipeline = Pipeline.load(
+        former.file,
+        sets=former.run.sets,
+        smoke=former.smoke,
+        store=root,
+        stages=() if flags["from_here"] else stages,
+    )
+    for line in change_lines(former, pipeline, narrowed):
+        click.echo(line)
+    return pipeline, stages
 
 
 def former_run(root: Path, name: str, smoke: bool) -> FormerRun:

@@ -58,7 +58,7 @@ class AgeType(click.ParamType):
     "seconds",
     type=AgeType(),
     metavar="AGE",
-    help="Keep what was used within AGE: 30d, 12h, 2w. [default: 30d, or any age with --keep]",
+    help="Keep what was used within AGE: 30d, 12h, 2w. [default: 30d; none with --keep]",
 )
 @click.option(
     "--keep",

@@ -40,6 +40,15 @@ EXIT_CODE = click.option(
     "--exit-code", is_flag=True, help=f"Exit with code {EXIT_PENDING} if a stage is pending."
 )
 
+TAG = click.option(
+    "--tag", metavar="NAME", help="Name the run: `gc` keeps its results, `--again` runs it again."
+)
+AGAIN = click.option(
+    "--again",
+    metavar="NAME",
+    help="Run what an earlier run ran, by its tag or its id in `transfer history`.",
+)
+
 
 def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add `--set`, `--smoke` and `--store`, the options of all commands that read a pipeline file.

@@ -12,11 +12,13 @@ import click
 from transfer.cli import answer_cache
 from transfer.cli.last_run import name_last_sets
 from transfer.cli.options import (
+    AGAIN,
     AS_JSON,
     EXIT_CODE,
     EXIT_PENDING,
     FILE,
     STAGES,
+    TAG,
     file_options,
     print_value,
 )
@@ -99,14 +101,8 @@ if TYPE_CHECKING:
     help="Seconds between checkpoints.",
 )
 @EXIT_CODE
-@click.option(
-    "--tag", metavar="NAME", help="Name the run: `gc` keeps its results, `--again` runs it again."
-)
-@click.option(
-    "--again",
-    metavar="NAME",
-    help="Run what an earlier run ran, by its tag or its id in `transfer history`.",
-)
+@TAG
+@AGAIN
 @click.option("--child", is_flag=True, hidden=True)  # how `-j` runs a stage in a process of its own
 def run(
     file: Path | None,
@@ -123,8 +119,12 @@ def run(
     With STAGES, only these and what they depend on.
     """
     if again is not None:
+        from transfer.cli.again import load_again
+
         named = stages if file is None else (str(file), *stages)
-        _run_again(again, named, sets, smoke, store, flags)
+        pipeline, named = load_again(again, named, sets, smoke, store, flags)
+        options = _run_options(named, flags, child)
+        _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
         return
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.")
@@ -143,42 +143,6 @@ def run(
             pipeline.execute(options)
         else:
             _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
-
-
-def _run_again(
-    name: str,
-    stages: tuple[str, ...],
-    sets: tuple[str, ...],
-    smoke: bool,
-    store: Path | None,
-    flags: dict[str, Any],
-) -> None:
-    """Run what an earlier run asked for, or `stages` of it; print what differs from it now."""
-    from transfer.api import Pipeline
-    from transfer.cli.again import change_lines, former_run
-
-    if sets:
-        raise UsageError("--again: takes the --set of that run; drop --set, or name the file")
-    root = store.expanduser().resolve() if store else default_store()
-    former = former_run(root, name, smoke)
-    if (note := former.enter_folder()) and former.run.sets:
-        _print_line(note)
-    narrowed = bool(stages)
-    if not stages:
-        stages = tuple(former.run.stages)
-        flags |= {"only": flags["only"] or former.run.selection == "--only"}
-        flags |= {"from_here": flags["from_here"] or former.run.selection == "--from"}
-    pipeline = Pipeline.load(
-        former.file,
-        sets=former.run.sets,
-        smoke=former.smoke,
-        store=root,
-        stages=() if flags["from_here"] else stages,
-    )
-    for line in change_lines(former, pipeline, narrowed):
-        _print_line(line)
-    options = _run_options(stages, flags, child=False)
-    _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
 
 
 @click.command()
