@@ -172,7 +172,7 @@ def test_a_stage_that_fails_ends_with_1_and_stops_or_keeps_going(
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("flags", "left"),
-    [([], ["bad", "clusters"]), (["--keep-going"], ["bad"]), (["--keep-going", "-j", 2], ["bad"])],
+    [([], ["clusters", "bad"]), (["--keep-going"], ["bad"]), (["--keep-going", "-j", 2], ["bad"])],
 )
 def test_to_go_on_makes_again_what_was_forced_and_not_made(
     transfer: Callable[..., subprocess.CompletedProcess[str]],
