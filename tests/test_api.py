@@ -71,7 +71,7 @@ class Table(HTMLParser):
 def test_run_has_every_option_of_the_command() -> None:
     options = {str(parameter.name) for parameter in run_command.params}
     here = {NOT_IN_PYTHON.get(name, name) for name in options - OF_LOAD - OF_THE_COMMAND}
-    assert here - set(inspect.signature(Pipeline.run).parameters) - {"again", "tag"} == set()
+    assert here - set(inspect.signature(Pipeline.run).parameters) - {"again"} == set()
     assert OF_LOAD - {"file"} <= set(inspect.signature(transfer.load).parameters)
 
 

@@ -14,7 +14,7 @@ from transfer.datasets.cards import card_files
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.datasets.readers.member_names import not_utf8
 from transfer.errors import TransferError, UsageError
-from transfer.execution.execute import execute
+from transfer.execution.execute import check_plan, execute
 from transfer.execution.options import RunOptions
 from transfer.execution.results import STATUS_TITLES, Results, RunPlan, status_cells
 from transfer.execution.run import Run
@@ -111,16 +111,18 @@ class Pipeline:
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
         return Pipeline(plan.narrowed(stages), opened, flags, root, stages)
 
-    def statuses(self, forced: Iterable[PlannedStage[Any]] = ()) -> list[StageStatus]:
+    def statuses(
+        self, forced: Iterable[PlannedStage[Any]] = (), restart: bool = False
+    ) -> list[StageStatus]:
         """Return whether each stage is cached, resumes or would run, in the plan's order."""
-        return stage_statuses(self.plan, self.store, forced)
+        return stage_statuses(self.plan, self.store, forced, restart)
 
     def files(self) -> list[Path] | None:
         """Return every file that the plan and its statuses depend on.
 
         None where images lie in a folder, which could get more of them.
         """
-        files = [self.plan.file, self.store.run_record(self.plan.name)]
+        files = [self.plan.file]
         for planned in self.plan:
             stage, folder = planned.stage, self.store.folder(planned.uses, planned.key)
             manifest = find_manifest(self.store, planned)
@@ -178,6 +180,7 @@ class Pipeline:
         jobs: int = 1,
         wait: bool = True,
         quiet: bool = False,
+        tag: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
@@ -197,6 +200,7 @@ class Pipeline:
         jobs: int = 1,
         wait: bool = True,
         quiet: bool = False,
+        tag: str | None = None,
         device: str = "auto",
         precision: Precision = "auto",
         threads: int | None = None,
@@ -219,6 +223,7 @@ class Pipeline:
             jobs: run up to so many stages at once.
             wait: wait for stages that another run holds; False raises LockHeld (`--no-wait`).
             quiet: show no progress.
+            tag: a name for the run in the history of the store.
             device: auto, cpu, cuda, cuda:1, ...
             precision: auto, float32 or bfloat16; auto takes bfloat16 where it is faster.
             threads: CPU threads; all cores by default.
@@ -233,6 +238,8 @@ class Pipeline:
         check_number("save_every", save_every)
         if threads is not None:
             check_count("threads", threads)
+        if tag is not None:
+            check_text("tag", tag, "best")
         options = RunOptions(
             stages=names_argument("stages", stages, "clusters"),
             only=only,
@@ -242,13 +249,16 @@ class Pipeline:
             restart=restart,
             wait=wait,
             quiet=quiet,
+            tag=tag,
             jobs=jobs,
             runtime=Runtime(device, precision, threads, compile, save_every),
         )
         selected = options.selected_stages(self.plan)
         if dry_run:
-            statuses = self.statuses(options.forced_stages(self.plan))
+            statuses = self.statuses(options.forced_stages(self.plan), restart)
             kept = [status for status in statuses if status.planned in selected]
+            pending = [status.planned for status in kept if status.pending]
+            check_plan(self.plan, self.store, pending)
             return RunPlan(self.plan.name, kept)
         with signal_handlers_kept():
             self.execute(options)
@@ -288,11 +298,11 @@ class Pipeline:
             rows, note = [], str(error)
         return ReprTable(caption, STATUS_TITLES, rows, note)
 
-    def execute(self, options: RunOptions) -> None:
-        """Run what `options` select."""
+    def execute(self, options: RunOptions) -> tuple[int, str] | None:
+        """Run what `options` select; return what `execute` returns."""
         run = Run(self.plan, self.store, options, self.flags)
         try:
-            execute(run)
+            return execute(run)
         except TransferError as error:
             error.remaining = run.remaining()
             raise

@@ -12,7 +12,8 @@ class TransferError(Exception):
     """An error that the user can fix; shown as one message without a traceback."""
 
     exit_code = 1
-    remaining: Sequence[str] = ()  # stages that `--force` was to run again and that did not run
+    # What `--force` was to run again and did not; None: all that was asked for.
+    remaining: Sequence[str] | None = None
 
 
 class UsageError(TransferError):

@@ -70,7 +70,7 @@ def test_another_command_has_another_answer(answered: Tiny) -> None:
         lambda tiny: shutil.rmtree(next(tiny.store.glob("cluster/*"))),
         lambda tiny: _flip(next(tiny.store.glob("assign/*/labels.csv"))),
         lambda tiny: _flip(next(tiny.store.glob("cluster/*/manifest.json"))),
-        lambda tiny: _flip(next(tiny.store.glob(".pipelines/*.json"))),
+        lambda tiny: shutil.rmtree(tiny.store / ".history"),
         lambda tiny: [file.write_text("{") for file in tiny.store.glob(".answers/*.json")],
     ],
     ids=[
@@ -78,7 +78,7 @@ def test_another_command_has_another_answer(answered: Tiny) -> None:
         "artifact gone",
         "file changed",
         "manifest changed",
-        "record changed",
+        "history gone",
         "answer damaged",
     ],
 )

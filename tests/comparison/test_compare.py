@@ -23,6 +23,7 @@ from transfer.api import Pipeline
 from transfer.artifacts import Scores, write_json
 from transfer.numerics.confidence_intervals import bootstrap_mean
 from transfer.stage.base import PlannedStage
+from transfer.storage.history import DONE, RecordedRun
 from transfer.storage.manifest import Manifest, describe_files
 
 PRETEXTS = """\
@@ -597,8 +598,9 @@ def test_what_has_changed_since_it_was_made_is_said(
 ) -> None:
     file = made(PRETEXTS)
     pipeline = Pipeline.load(file, store=tmp_path / "store")
-    pipeline.store.record_run(
-        pipeline.plan.name, {one.label: {"uses": one.uses, "key": one.key} for one in pipeline.plan}
+    artifacts = {one.label: (one.uses, one.key) for one in pipeline.plan}
+    pipeline.store.history.begin(
+        RecordedRun(str(file), pipeline.plan.name, artifacts=artifacts, outcome=DONE)
     )
     before = Knn.version
     monkeypatch.setattr(Knn, "version", 41)

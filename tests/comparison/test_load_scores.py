@@ -13,6 +13,7 @@ from transfer.api import Pipeline
 from transfer.artifacts import Scores
 from transfer.comparison.load_scores import Score, load_scores
 from transfer.comparison.score_status import FinishedScore, PendingReason, PendingScore
+from transfer.storage.history import DONE, RecordedRun
 
 Write = Callable[..., Path]
 
@@ -50,8 +51,10 @@ def test_a_score_of_other_settings_is_outdated(
     loaded: Pipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     finish(loaded)
-    record = {planned.label: {"uses": planned.uses, "key": planned.key} for planned in loaded.plan}
-    loaded.store.record_run(loaded.plan.name, record)
+    artifacts = {planned.label: (planned.uses, planned.key) for planned in loaded.plan}
+    loaded.store.history.begin(
+        RecordedRun(str(loaded.plan.file), loaded.plan.name, artifacts=artifacts, outcome=DONE)
+    )
     version = Knn.version
     monkeypatch.setattr(Knn, "version", 41)
     changed = Pipeline.load(loaded.plan.file, store=loaded.store.root)

@@ -11,7 +11,7 @@ import traceback
 
 import click
 
-from transfer.cli import completion, manage, run, view
+from transfer.cli import completion, history, manage, run, view
 from transfer.cli.text_output import READABLE, configure_streams, echo
 from transfer.errors import TransferError
 from transfer.version import __version__
@@ -38,6 +38,7 @@ for command in (
     view.compare,
     view.report,
     view.graph,
+    history.history,
     manage.verify,
     manage.gc,
     manage.export,
@@ -85,7 +86,8 @@ def _run_command() -> None:
     except BrokenPipeError:
         raise
     except OSError as error:
-        echo(f"transfer: {error}", err=True)
+        text = f"{error.filename}: {error.strerror}" if error.filename else str(error)
+        echo(f"transfer: {text}", err=True)
         sys.exit(1)
     except Exception as error:
         echo(f"transfer: {_unexpected(error)}", err=True)

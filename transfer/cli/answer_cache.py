@@ -18,28 +18,45 @@ from contextlib import suppress
 from pathlib import Path
 
 from transfer.datasets.readers.picture_suffixes import readable_suffixes
+from transfer.storage.history_lines import repeat_run
 from transfer.storage.layout import ANSWERS
 from transfer.utils.files import TICK, file_stamp, write_atomic
 
 
 def cached_answer(root: Path) -> str | None:
-    """The output of this very command, if every file that it read is unchanged."""
+    """The output of this very command, if every file that it read is unchanged.
+
+    A run is recorded in the history once more.
+    """
     try:
         answer = json.loads(_file(root).read_text(encoding="utf-8"))
         stamps = answer["stamps"].items()
-        unchanged = all(file_stamp(Path(path)) == stamp for path, stamp in stamps)
-        return str(answer["text"]) if unchanged else None
+        if not all(file_stamp(Path(path)) == stamp for path, stamp in stamps):
+            return None
+        if answer["run"] is not None and not _record_again(*answer["run"]):
+            return None
+        return str(answer["text"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
 
 
-def store_answer(root: Path, text: str, files: Iterable[Path]) -> None:
+def _record_again(store: str, place: int, run: str) -> bool:
+    try:
+        return repeat_run(Path(store), place, run)
+    except OSError:  # a read-only store
+        return True
+
+
+def store_answer(
+    root: Path, text: str, files: Iterable[Path], run: tuple[str, int, str] | None = None
+) -> None:
     """Cache `text` as the output of this command.
 
     Args:
         root: the folder of the store.
         text: what the command printed.
         files: the files that it was made from, besides code.
+        run: the store whose history has a line for a run, the place of that line, and its id.
     """
     modules = [name for name in sys.modules if name.partition(".")[0] in ("transfer", "stages")]
     code = [file for name in modules if (file := getattr(sys.modules[name], "__file__", None))]
@@ -50,7 +67,7 @@ def store_answer(root: Path, text: str, files: Iterable[Path]) -> None:
         if max(stamp[2] for stamp in stamps.values()) > time.time_ns() - TICK:
             return
         target.parent.mkdir(parents=True, exist_ok=True)
-        write_atomic(target, json.dumps({"stamps": stamps, "text": text}))
+        write_atomic(target, json.dumps({"stamps": stamps, "text": text, "run": run}))
 
 
 def _file(root: Path) -> Path:

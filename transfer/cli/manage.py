@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 
 from transfer.cli.completion import complete_pages, complete_stages
-from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, file_options, print_value
+from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, print_value, results_options
 from transfer.cli.text_output import echo
 from transfer.errors import UsageError
 from transfer.utils.paths import default_store, shipped_folder
@@ -35,7 +35,7 @@ class PartType(click.ParamType):
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path), required=False)
 @STAGES
-@file_options
+@results_options
 @click.option(
     "--part",
     type=PartType(),
@@ -44,18 +44,26 @@ class PartType(click.ParamType):
     help="Read one of TOTAL equal parts: 1/30 today, 2/30 tomorrow, and all in 30 days.",
 )
 @AS_JSON
-def verify(file: Path | None, part: tuple[int, int], as_json: bool, **loading: Any) -> None:
+def verify(
+    file: Path | None,
+    stages: tuple[str, ...],
+    part: tuple[int, int],
+    as_json: bool,
+    **loading: Any,
+) -> None:
     """Compare every byte of the results with its checksum.
 
     Reads all results of FILE, or those of STAGES and what they depend on. Without FILE, reads the
     whole store. Exits with code 4 if one is damaged.
     """
-    from transfer.api import Pipeline
     from transfer.inspection import verification
 
     chosen = verification.Part(*part)
     if file is not None:
-        result = verification.verify_pipeline(Pipeline.load(file, **loading), chosen)
+        from transfer.cli.results_file import results_file
+
+        pipeline = results_file(file, **loading).load(stages)
+        result = verification.verify_pipeline(pipeline, chosen)
     elif loading["sets"]:
         raise UsageError("--set replaces values of a pipeline file; name one: transfer verify FILE")
     else:
@@ -67,27 +75,79 @@ def verify(file: Path | None, part: tuple[int, int], as_json: bool, **loading: A
         sys.exit(4)
 
 
+class AgeType(click.ParamType):
+    """An age such as `30d`, in seconds."""
+
+    name = "age"
+    units: ClassVar[dict[str, int]] = {"s": 1, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> float:
+        """Return the seconds; a usage error for anything else than a number with its unit."""
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip())
+        if match is None or (match[2] not in self.units and float(match[1]) != 0):
+            self.fail(f"'{value}' is no age; write 30d, 12h or 2w", param, ctx)
+        return float(match[1]) * self.units.get(match[2], 0)
+
+
 @click.command()
 @STORE
 @click.option("--delete", is_flag=True, help="Delete them; without it, they are only listed.")
+@click.option(
+    "--older-than",
+    "seconds",
+    type=AgeType(),
+    metavar="AGE",
+    help="Keep what was used within AGE: 30d, 12h, 2w. [default: 30d; none with --keep]",
+)
+@click.option(
+    "--keep",
+    type=click.IntRange(0),
+    metavar="N",
+    help="Keep what the last N runs of each file used that asked for different results.",
+)
+@click.option(
+    "--forget",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Do not count a pipeline file that is gone or not needed any more.",
+)
+@click.option("--kept", is_flag=True, help="List what stays too, and why.")
 @AS_JSON
-def gc(store: Path | None, delete: bool, as_json: bool) -> None:
-    """List or delete results that no pipeline needs.
+def gc(
+    store: Path | None,
+    delete: bool,
+    seconds: float | None,
+    keep: int | None,
+    forget: tuple[Path, ...],
+    kept: bool,
+    as_json: bool,
+) -> None:
+    """List or delete results that nobody needs, with the reason for each.
 
-    The latest results of each pipeline are kept, and everything that they were made from.
+    Kept are the results that a pipeline file asks for now, that a run with a tag used, that any run
+    used in the last 30 days, and everything that these were made from. A file that cannot be read
+    keeps all of its results.
     """
-    from transfer.inspection import maintenance
+    from transfer.inspection import garbage
+    from transfer.inspection.keeping import DAY, DEFAULT_DAYS, KeepingRule
     from transfer.storage.store import Store
 
-    result = maintenance.collect_garbage(Store(store or default_store()), delete)
-    print_value(result, as_json, maintenance.garbage_text)
+    if seconds is None and keep is None:
+        seconds = DEFAULT_DAYS * DAY
+    rule = KeepingRule(seconds, keep, forget)
+    opened = Store(store.expanduser().resolve() if store else default_store())
+    result = garbage.collect_garbage(opened, rule, delete, kept)
+    print_value(result, as_json, garbage.garbage_text)
 
 
 @click.command()
 @FILE
 @click.argument("stage", shell_complete=complete_stages)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@file_options
+@results_options
 @click.option(
     "--onnx",
     is_flag=True,
@@ -108,14 +168,15 @@ def export(
 
     Writes safetensors, a PyTorch state dict, a torch.export program and a model card.
     """
-    from transfer.api import Pipeline
+    from transfer.cli.results_file import results_file
     from transfer.export import exporter
 
+    read = results_file(file, **loading)
     try:
-        pipeline = Pipeline.load(file, **loading)
+        pipeline = read.load()
     except UsageError:
         # Images of scores may be missing; the model card can do without those scores.
-        pipeline = Pipeline.load(file, **loading, stages=[stage])
+        pipeline = read.load([stage])
     result = exporter.export(pipeline, stage, folder, onnx, force)
     print_value(result, as_json, exporter.export_text)
 

@@ -34,9 +34,23 @@ SMOKE = click.option(
     is_flag=True,
     help="Make every stage small: one epoch, a few hundred images. Results are kept apart.",
 )
+AS_WRITTEN = click.option(
+    "--as-written",
+    is_flag=True,
+    help="Read FILE without the --set of its last run, which are taken if FILE is unchanged since.",
+)
 AS_JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 EXIT_CODE = click.option(
     "--exit-code", is_flag=True, help=f"Exit with code {EXIT_PENDING} if a stage is pending."
+)
+
+TAG = click.option(
+    "--tag", metavar="NAME", help="Name the run: `gc` keeps its results, `--again` runs it again."
+)
+AGAIN = click.option(
+    "--again",
+    metavar="NAME",
+    help="Run what an earlier run ran, by its tag or its id in `transfer history`.",
 )
 
 
@@ -59,6 +73,14 @@ def file_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (STORE, SMOKE, SET):
         command = decorate(command)
     return command
+
+
+def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add `file_options` and `--as-written`, the options of commands that read a file's results.
+
+    Their parameters have the names of those of `results_file`.
+    """
+    return file_options(AS_WRITTEN(command))
 
 
 def print_value(value: Any, as_json: bool, to_text: Callable[[Any], str]) -> str:

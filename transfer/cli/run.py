@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from transfer.cli import answer_cache
+from transfer.cli.last_run import name_last_sets
 from transfer.cli.options import (
+    AGAIN,
     AS_JSON,
     EXIT_CODE,
     EXIT_PENDING,
     FILE,
     STAGES,
+    TAG,
     file_options,
     print_value,
 )
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@FILE
+@click.argument("file", required=False, type=click.Path(path_type=Path))
 @STAGES
 @file_options
 @click.option("--only", is_flag=True, help="Run the named stages alone; what they read must exist.")
@@ -99,22 +102,37 @@ if TYPE_CHECKING:
     help="Seconds between checkpoints.",
 )
 @EXIT_CODE
+@TAG
+@AGAIN
 @click.option("--child", is_flag=True, hidden=True)  # how `-j` runs a stage in a process of its own
 def run(
-    file: Path,
+    file: Path | None,
     stages: tuple[str, ...],
     sets: tuple[str, ...],
     smoke: bool,
     store: Path | None,
     child: bool,
+    again: str | None,
     **flags: Any,
 ) -> None:
     """Run the stages of FILE that are not cached.
 
     With STAGES, only these and what they depend on.
     """
-    if not child and not flags["force"] and _print_cached_answer(file, store):
+    if again is not None:
+        from transfer.cli.again import load_again
+
+        named = stages if file is None else (str(file), *stages)
+        pipeline, named = load_again(again, named, sets, smoke, store, flags)
+        options = _run_options(named, flags, child)
+        _run_and_print(pipeline, options, flags["dry_run"], flags["exit_code"])
         return
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE'.")
+    if not child:
+        name_last_sets(file, sets, smoke, store)
+        if not flags["force"] and not flags["tag"] and _print_cached_answer(file, store):
+            return
     from transfer.api import Pipeline
     from transfer.execution.child_events import output_as_events
 
@@ -139,6 +157,7 @@ def status(file: Path, store: Path | None, as_json: bool, exit_code: bool, **loa
 
     For all stages of FILE, or for STAGES and what they depend on.
     """
+    name_last_sets(file, loading["sets"], loading["smoke"], store)
     if _print_cached_answer(file, store):
         return
     from transfer.api import Pipeline
@@ -165,6 +184,8 @@ def _run_options(stages: tuple[str, ...], flags: dict[str, Any], child: bool) ->
         force=flags["force"],
         keep_going=flags["keep_going"],
         restart=flags["restart"],
+        tag=flags["tag"],
+        recorded=not child,
         wait=not flags["no_wait"],
         jobs=flags["jobs"],
         runtime=Runtime(
@@ -186,7 +207,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     from transfer.inspection.views import plan_text
 
     selected = set(options.selected_stages(pipeline.plan))
-    statuses = pipeline.statuses(options.forced_stages(pipeline.plan))
+    statuses = pipeline.statuses(options.forced_stages(pipeline.plan), options.restart)
     statuses = [status for status in statuses if status.planned in selected]
     pending = any(status.pending for status in statuses)
     text = plan_text(pipeline, statuses)
@@ -199,18 +220,18 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
         )
         sys.exit(EXIT_PENDING if exit_code and pending else 0)
     try:
-        pipeline.execute(options)
+        record = pipeline.execute(options)
     except UsageError:
         raise
     except TransferError as error:
-        command = resume_command(run, options.force, error.remaining)
+        command = resume_command(click.get_current_context(), error.remaining)
         error.args = (f"{error}\nTo resume: {command}",)
         raise
     lines = verdicts(pipeline.store, [stage for stage in pipeline.plan if stage in selected])
     for line in lines:
         echo(line)
-    if not pending:
-        _cache_answer(pipeline, "\n".join([text, *lines]))
+    if not pending and record is not None and options.tag is None:
+        _cache_answer(pipeline, "\n".join([text, *lines]), record)
 
 
 def _print_cached_answer(file: Path, store: Path | None) -> bool:
@@ -223,7 +244,8 @@ def _print_cached_answer(file: Path, store: Path | None) -> bool:
     return True
 
 
-def _cache_answer(pipeline: Pipeline, text: str) -> None:
+def _cache_answer(pipeline: Pipeline, text: str, record: tuple[int, str] | None = None) -> None:
     files = pipeline.files()
     if files is not None:
-        answer_cache.store_answer(pipeline.root, text, files)
+        run = None if record is None else (str(pipeline.store.root), *record)
+        answer_cache.store_answer(pipeline.root, text, files, run)

@@ -18,6 +18,7 @@ from transfer.cli.options import (
     file_options,
     json_text,
     print_value,
+    results_options,
 )
 from transfer.cli.text_output import echo
 from transfer.errors import UsageError
@@ -54,7 +55,7 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
 @click.command()
 @FILE
 @click.argument("stage", required=False, shell_complete=complete_stages)
-@file_options
+@results_options
 @AS_JSON
 @click.option(
     "--batch",
@@ -67,10 +68,10 @@ def show(file: Path, stage: str | None, as_json: bool, batch: Path | None, **loa
 
     For a STAGE: options, figures, files, and where and how the result was made.
     """
-    from transfer.api import Pipeline
+    from transfer.cli.results_file import results_file
     from transfer.inspection import views
 
-    pipeline = Pipeline.load(file, **loading, stages=[stage] if stage else [])
+    pipeline = results_file(file, **loading).load([stage] if stage else [])
     if batch is not None:
         from transfer.inspection.batch_preview import write_preview
 
@@ -120,7 +121,7 @@ class _CompareCommand(click.Command):
 @click.argument(
     "files", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="FILE..."
 )
-@file_options
+@results_options
 @click.option(
     "--stage",
     "stages",
@@ -170,7 +171,7 @@ def compare(
     The rows are pretext tasks and targets, over seeds, beside random weights and training with
     labels.
     """
-    from transfer.api import Pipeline
+    from transfer.cli.results_file import results_file
     from transfer.comparison import render
     from transfer.comparison.compare import compare as compare_scores
 
@@ -185,7 +186,7 @@ def compare(
         from transfer.report.drawing import check_picture
 
         check_picture(picture)
-    pipelines = [Pipeline.load(file, **loading) for file in dict.fromkeys(files)]
+    pipelines = [results_file(file, **loading).load() for file in dict.fromkeys(files)]
     comparison = compare_scores(pipelines, protocols=protocols, stages=stages, paired=paired)
     table = render.FORMATS[form or "text"](comparison)
     if plot == IN_TERMINAL:
@@ -212,7 +213,7 @@ def compare(
 @click.command()
 @FILE
 @STAGES
-@file_options
+@results_options
 @click.option(
     "-o",
     "--output",
@@ -222,17 +223,17 @@ def compare(
     show_default=True,
     help="File to write.",
 )
-def report(file: Path, output: Path, **loading: Any) -> None:
+def report(file: Path, stages: tuple[str, ...], output: Path, **loading: Any) -> None:
     """Write an HTML report of the results.
 
     It shows scores, the pipeline, clusters, networks, and the source of every number. With STAGES,
     only these and what they depend on.
     """
-    from transfer.api import Pipeline
+    from transfer.cli.results_file import results_file
     from transfer.report import page
     from transfer.utils.formatting import file_size
 
-    written = page.write(Pipeline.load(file, **loading), output)
+    written = page.write(results_file(file, **loading).load(stages), output)
     echo(f"{output} written ({file_size(written.size)})")
     for label, problem in written.damaged.items():
         echo(f"damaged, and left out: {label}: {problem}", err=True)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 from transfer.errors import InvalidOption, TransferError, UsageError
 from transfer.execution.execute_stage import failure_message
 from transfer.execution.parallel import run_parallel
+from transfer.execution.recording import check_tag, record_up_to_date, recorded
 from transfer.execution.run import Run
 from transfer.execution.status import StageStatus, find_manifest, stage_statuses
 from transfer.pipeline.plan import Plan
@@ -16,21 +18,30 @@ from transfer.stage.file_option import option_files
 from transfer.storage.store import Store
 
 
-def execute(run: Run) -> None:
-    """Run all pending stages; the first failure is raised once no other stage can run."""
+def execute(run: Run) -> tuple[int, str] | None:
+    """Run all pending stages; the first failure is raised once no other stage can run.
+
+    Returns the place in the history, and the id, of a run with nothing to do.
+    """
+    check_tag(run)
     statuses = stage_statuses(run.plan, run.store, run.forced)
     selected = set(run.selected)
     pending = [status for status in statuses if status.pending and status.planned in selected]
     if not pending:
-        run.record(run.selected)
-        return
+        return record_up_to_date(run) if run.options.recorded else None
     _validate(run, pending)
     run.schedule.plan(run.plan, run.store, [status.planned for status in pending])
     run.stop.listen()
+    with recorded(run) if run.options.recorded else nullcontext():
+        run.discard_checkpoints([status.planned for status in pending])
+        _run_pending(run, pending)
+    return None
+
+
+def _run_pending(run: Run, pending: list[StageStatus]) -> None:
     if run.options.jobs > 1:
         pending_stages = {status.planned for status in pending}
         run_parallel(run, [planned for planned in run.selected if planned in pending_stages])
-        run.record(run.selected)
     else:
         run.options.runtime.configure_threads()
         _run_sequentially(run)

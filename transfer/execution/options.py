@@ -25,6 +25,8 @@ class RunOptions:
         restart: discard checkpoints.
         wait: wait for stages that another run holds, instead of raising LockHeld.
         quiet: show no progress.
+        tag: a name for the run in the history of the store.
+        recorded: record the run in the history; False for a child of `-j`.
         jobs: how many stages run at once.
         runtime: device, precision and threads.
         report: called with each line about the run; by default they go to `logging`.
@@ -38,6 +40,8 @@ class RunOptions:
     restart: bool = False
     wait: bool = True
     quiet: bool = False
+    tag: str | None = None
+    recorded: bool = True
     jobs: int = 1
     runtime: Runtime = field(default_factory=Runtime)
     report: Callable[[str], None] = logger.info

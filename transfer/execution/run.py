@@ -14,7 +14,7 @@ from transfer.errors import CorruptArtifact, Interrupted, TransferError
 from transfer.execution.execute_stage import execute_stage
 from transfer.execution.options import RunOptions
 from transfer.execution.schedule import Schedule
-from transfer.execution.status import changed_input, find_manifest
+from transfer.execution.status import changed_input
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
 from transfer.stage.context import StopFlag
@@ -54,24 +54,29 @@ class Run:
         with bars_hidden():
             self.options.report(text)
 
-    def remaining(self) -> list[str]:
-        """The stages that `--force` applies to and that were not made again, or members of them."""
-        remaining: list[str] = []
-        for name, members in self.plan.names.items():
-            undone = [
-                planned
-                for planned in members
-                if planned in self.forced and planned in self.selected
-            ]
-            all_undone = len(undone) == len(members)
-            remaining += [name] if all_undone else [planned.label for planned in undone]
-        return remaining
+    def remaining(self) -> list[str] | None:
+        """Return names of what `--force` was to run again and did not; None where that is all.
+
+        A name that the user gave stays as it is while nothing of it was made.
+        """
+        undone = [planned for planned in self.selected if planned in self.forced]
+        if len(undone) == len(self.options.forced_stages(self.plan) & set(self.selected)):
+            return None
+        # Without names, or with `--from`, the plan is the whole file, so a name means all of it.
+        named = bool(self.options.stages) and not self.options.from_here
+        groups = {name: self.plan.find(name) for name in self.options.stages if named}
+        names = [
+            name
+            for name, members in (groups or self.plan.names).items()
+            if set(members) <= set(undone)
+        ]
+        covered = {planned for name in names for planned in (groups or self.plan.names)[name]}
+        return names + [planned.exact_label for planned in undone if planned not in covered]
 
     def run_stage(self, planned: PlannedStage[Any]) -> None:
         """Make one artifact unless it is cached; a failure is reported and kept in `failed`."""
         try:
             self._make(planned)
-            self.record([planned])
         except Interrupted as error:
             saved = any(self.store.checkpoints(planned.key).glob("*"))
             state = "its checkpoint is saved" if saved else "it had only begun"
@@ -83,6 +88,15 @@ class Run:
                 problem = str(error).removeprefix(f"{planned.label}: ")
                 self.report(f"{planned.label}: FAILED: {problem}")
 
+    def discard_checkpoints(self, stages: Iterable[PlannedStage[Any]]) -> None:
+        """With `--restart`, discard the checkpoints of stages, so that a resumed run finds none.
+
+        A stage that another run is making keeps its own.
+        """
+        for planned in stages if self.options.restart else ():
+            if not self.store.is_locked(planned.key):
+                shutil.rmtree(self.store.checkpoints(planned.key), ignore_errors=True)
+
     def skip_if_upstream_failed(self, planned: PlannedStage[Any]) -> bool:
         """Whether a dependency has failed; the stage then counts as failed too."""
         failed = [
@@ -92,18 +106,6 @@ class Run:
             problem = f"{planned.label}: not run, since {', '.join(failed)} failed"
             self.failed[planned.key] = TransferError(problem)
         return bool(failed)
-
-    def record(self, made: Iterable[PlannedStage[Any]]) -> None:
-        """Record the present artifacts of stages as the pipeline's latest."""
-        facts = {
-            planned.label: {"uses": planned.uses, "key": planned.key}
-            for planned in made
-            if find_manifest(self.store, planned)
-        }
-        known = self.store.last_run(self.plan.name)
-        if any(known.get(label) != fact for label, fact in facts.items()):
-            labels = None if self.options.stages else [planned.label for planned in self.plan]
-            self.store.record_run(self.plan.name, facts, labels)
 
     def _make(self, planned: PlannedStage[Any]) -> bool:
         """Make one artifact unless it is cached; return whether it ran. Repair damaged inputs."""

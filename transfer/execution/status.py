@@ -33,13 +33,20 @@ class StageStatus:
 
 
 def stage_statuses(
-    plan: Plan, store: Store, forced: Iterable[PlannedStage[Any]] = ()
+    plan: Plan, store: Store, forced: Iterable[PlannedStage[Any]] = (), restart: bool = False
 ) -> list[StageStatus]:
-    """Return the status of each stage, in the plan's order; `forced` ones run again."""
+    """Return the status of each stage, in the plan's order.
+
+    Args:
+        plan: the stages.
+        store: where their artifacts are.
+        forced: the stages that run again.
+        restart: checkpoints are discarded.
+    """
     forced, statuses = set(forced), {}
     last = store.last_run(plan.name)
     for planned in plan:
-        statuses[planned.key] = _status(store, planned, planned in forced, statuses, last)
+        statuses[planned.key] = _status(store, planned, planned in forced, restart, statuses, last)
     return [statuses[planned.key] for planned in plan]
 
 
@@ -65,6 +72,7 @@ def _status(
     store: Store,
     planned: PlannedStage[Any],
     forced: bool,
+    restart: bool,
     earlier: dict[str, StageStatus],
     last: dict[str, dict[str, str]],
 ) -> StageStatus:
@@ -72,11 +80,14 @@ def _status(
         manifest = store.find(planned.uses, planned.key)
     except CorruptArtifact as error:
         return StageStatus(planned, RUN, f"damaged: {error}", damaged=True)
+    progress = _checkpoint_progress(store, planned) if forced or manifest is None else ""
+    if progress and not restart:
+        return StageStatus(planned, RESUME, f"from {progress}")
     if forced:
         return StageStatus(planned, RUN, "forced")
+    if manifest is None and progress:
+        return StageStatus(planned, RUN, "restarted; its checkpoint is discarded")
     if manifest is None:
-        if progress := _checkpoint_progress(store, planned):
-            return StageStatus(planned, RESUME, f"from {progress}")
         return StageStatus(planned, RUN, rerun_reason(store, planned, last))
     if (changed := changed_input(store, planned, manifest)) is not None:
         return StageStatus(planned, RUN, f"input {changed} was made again with other bytes")

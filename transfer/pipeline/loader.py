@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ from transfer.pipeline.substitution import apply_set, substitute
 from transfer.pipeline.yaml_document import read_document
 from transfer.stage.base import PlannedStage, Stage
 from transfer.storage.store import Store
+from transfer.utils.files import hash_file
 from transfer.utils.stamp_cache import StampCache
 
 KEEPS_EXPECTATIONS = {"seed", "expected"}  # keys that --set may replace with scores as expected
@@ -53,6 +55,7 @@ def load_plan(
     """
     faults = Faults()
     root = read_document(path, faults)
+    digest = hash_file(path)[0] if path.is_file() else ""
     for assignment in sets if isinstance(root.value, dict) else ():
         root = apply_set(root, assignment, faults)
     if not isinstance(root.value, dict):
@@ -61,7 +64,7 @@ def load_plan(
     loader = _Loader(path, store, smoke, faults, stages)
     replaced = {re.split(r"[.=]", assignment, maxsplit=1)[0].strip() for assignment in sets}
     loader.expects = not smoke and replaced <= KEEPS_EXPECTATIONS
-    return loader.load(root)
+    return dataclasses.replace(loader.load(root), sets=list(sets), digest=digest)
 
 
 class _Loader:
@@ -71,7 +74,9 @@ class _Loader:
         self, path: Path, store: Store, smoke: bool, faults: Faults, stages: Sequence[str]
     ):
         self.path, self.smoke, self.faults = path, smoke, faults
-        self.selected = {name.partition("[")[0] for name in stages}
+        # Packed images, such as `photos/train`, are not in the file.
+        names = {name.partition("[")[0] for name in stages}
+        self.selected = {name for name in names if "/" not in name}
         base_dir, surveys = path.resolve().parent, store.survey_cache
         self.reader = StageReader(base_dir, smoke, faults)
         self.files = FileInputs(base_dir, StampCache(surveys / "files"), faults, smoke)

@@ -62,6 +62,8 @@ class Plan:
     stages: list[PlannedStage[Any]]
     names: dict[str, list[PlannedStage[Any]]]  # stage name -> its members
     smoke: bool = False
+    sets: Sequence[str] = ()  # the `--set`s that replaced values of the file
+    digest: str = ""  # the sha256 of the file's bytes
 
     def __iter__(self) -> Iterator[PlannedStage[Any]]:
         return iter(self.stages)
@@ -115,7 +117,9 @@ class Plan:
         Raises UsageError with the nearest one where none matches.
         """
         matches = self.names.get(name) or [
-            planned for planned in self.stages if name in (planned.label, planned.key)
+            planned
+            for planned in self.stages
+            if name in (planned.label, planned.exact_label, planned.key)
         ]
         stage, _, text = name.partition("[")
         # A comma separates two variables only before the next `name=`: values may hold commas.

@@ -253,6 +253,12 @@ class PlannedStage(Generic[StageT]):
         return f"{self.name}[{member_label(self.member)}]" if self.member else self.name
 
     @property
+    def exact_label(self) -> str:
+        """Its label; of packed images with the start of the key, in whatever part of a file."""
+        suffix = f"@{self.key[:6]}"
+        return f"{self.name.removesuffix(suffix)}{suffix}" if self.is_pack else self.label
+
+    @property
     def is_pack(self) -> bool:
         """Whether it packs images; the plan adds such stages."""
         return isinstance(self.stage, ImagePack)

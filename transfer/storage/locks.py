@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 import time
@@ -9,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from transfer.errors import LockHeld
+from transfer.errors import LockHeld, UsageError
 
 POLL_SECONDS = 0.2
 
@@ -54,6 +55,19 @@ def hold_lock(
         lock.release()
 
 
+@contextmanager
+def writing(root: Path) -> Iterator[None]:
+    """Raise UsageError, with the remedy, where a store cannot be written."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.EROFS, errno.EACCES, errno.EPERM):
+            raise
+        problem = f"the store cannot be written ({error.strerror})"
+        remedy = "choose another folder with --store or TRANSFER_STORE"
+        raise UsageError(f"{root}: {problem}; {remedy}") from error
+
+
 def is_locked(path: Path) -> bool:
     """Whether a running process holds the lock in a file."""
     from filelock import FileLock, Timeout
@@ -65,6 +79,8 @@ def is_locked(path: Path) -> bool:
             return False
     except Timeout:
         return True
+    except OSError:  # a read-only store, where nothing runs
+        return False
 
 
 def _read_text(path: Path) -> str:

@@ -7,21 +7,28 @@ when the process that holds it ends. Only this file knows the layout of the stor
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from transfer.errors import CorruptArtifact
-from transfer.storage.locks import hold_lock, is_locked
+from transfer.storage.history import FINISHED, History, RecordedRun
+from transfer.storage.locks import hold_lock, is_locked, writing
 from transfer.storage.manifest import KEY, MANIFEST, Manifest
-from transfer.utils.files import flush, hash_file, write_atomic
+from transfer.utils.files import flush, hash_file
 
 OWN_CHECKSUMS = 256 << 20  # bytes: larger HDF5 files are checked block by block when read
-LEFTOVERS = (".building", ".checkpoints", ".damaged", ".logs")
+# Folder of what a run leaves -> what it is.
+LEFTOVERS = {
+    ".building": "an unfinished result of a run that was killed",
+    ".checkpoints": "a checkpoint",
+    ".damaged": "a damaged result that was put aside",
+    ".deleted": "a result whose deletion was interrupted",
+    ".logs": "the traceback of a stage that failed",
+}
 
 
 class Store:
@@ -166,65 +173,70 @@ class Store:
             if parts and parts[0] != "smoke" and not any(part.startswith(".") for part in parts):
                 yield folder
 
-    def leftovers(self) -> Iterator[Path]:
-        """Yield what interrupted runs left.
+    def leftovers(self) -> Iterator[tuple[Path, str]]:
+        """Yield what interrupted runs left, each with what it is.
 
         That is unfinished artifacts, checkpoints, logs, and results that were replaced.
         """
-        for name in LEFTOVERS:
-            yield from sorted((self.root / name).glob("*"))
-        for previous in self.root.glob("**/.*.previous"):
+        for name, meaning in LEFTOVERS.items():
+            for path in sorted((self.root / name).glob("*")):
+                yield path, meaning
+        for previous in sorted(self.root.glob("**/.*.previous")):
             if _replaced_by(previous).exists():
-                yield previous
+                yield previous, "a result that a later one replaced"
 
-    # Records of each pipeline's latest artifacts, for reasons ("k 200 → 100") and for `gc`.
+    def remove(self, path: Path) -> None:
+        """Delete an artifact or a leftover; a kill in the middle leaves it whole, or a leftover."""
+        target = self.root / ".deleted" / f"{path.name}-{time.time_ns()}"
+        with writing(self.root), suppress(FileNotFoundError):  # another process removes it too
+            if not path.is_dir():
+                path.unlink()
+                return
+            target.parent.mkdir(exist_ok=True)
+            os.rename(path, target)
+        shutil.rmtree(target, ignore_errors=True)
 
-    def run_record(self, pipeline: str) -> Path:
-        """Return the file that records a pipeline's latest artifacts."""
-        return self.root / ".pipelines" / f"{pipeline}.json"
+    @property
+    def history(self) -> History:
+        """The runs that used this store."""
+        return History(self.root)
+
+    def run_lock(self, run: RecordedRun) -> AbstractContextManager[None]:
+        """Hold the lock that shows that a run is in progress."""
+        return hold_lock(
+            self._lock_path(f"run-{run.run}"),
+            wait=True,
+            waiting=lambda holder: None,
+            pause_point=lambda: None,
+        )
+
+    def is_running(self, run: RecordedRun) -> bool:
+        """Whether a run is in progress; one without an end that is not was killed."""
+        return run.ended is None and self.is_locked(f"run-{run.run}")
 
     def last_run(self, pipeline: str) -> dict[str, dict[str, str]]:
-        """Return stage label -> `uses` and key of the artifact that the pipeline used last."""
-        try:
-            return json.loads(self.run_record(pipeline).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            return {}
+        """Return stage label -> `uses` and key of the artifact that the pipeline used last.
 
-    def recorded_artifacts(self, pipeline: str) -> list[tuple[str, str]]:
-        """Return `uses` and key of a pipeline's latest artifacts.
-
-        CorruptArtifact if the record is damaged: an empty list would let `gc` delete everything.
+        For reasons such as "k 200 → 100".
         """
-        path = self.run_record(pipeline)
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            return [(str(fact["uses"]), str(fact["key"])) for fact in record.values()]
-        except (OSError, ValueError, AttributeError, KeyError, TypeError) as error:
-            problem = f"{path.name} is damaged; run its pipeline again, or remove the file"
-            raise CorruptArtifact(path.parent, problem) from error
+        known: dict[str, dict[str, str]] = {}
+        for run in reversed(self._runs(pipeline)):
+            finished = run.outcome in FINISHED
+            for label, (uses, key) in run.artifacts.items():
+                if finished or (self.folder(uses, key) / MANIFEST).exists():
+                    known.setdefault(label, {"uses": uses, "key": key})
+            if finished and not run.stages:
+                break
+        return known
 
-    def record_run(
-        self, pipeline: str, made: dict[str, dict[str, str]], labels: Sequence[str] | None = None
-    ) -> None:
-        """Add artifacts to a pipeline's record.
-
-        Args:
-            pipeline: the pipeline's name.
-            made: stage label -> `uses` and key.
-            labels: keep only these labels of the earlier record; None keeps all.
-        """
-        path = self.run_record(pipeline)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        known = {
-            label: fact
-            for label, fact in self.last_run(pipeline).items()
-            if labels is None or label in labels
-        }
-        write_atomic(path, json.dumps(known | made, indent=1, sort_keys=True))
-
-    def pipelines(self) -> list[str]:
-        """Return the names of the pipelines that have a record."""
-        return sorted(path.stem for path in (self.root / ".pipelines").glob("*.json"))
+    def _runs(self, pipeline: str) -> list[RecordedRun]:
+        """The runs of a pipeline's name, oldest first."""
+        runs: list[RecordedRun] = []
+        with suppress(CorruptArtifact):
+            runs += self.history.former_runs()
+        with suppress(OSError):  # of another user's store it may be unreadable
+            runs += self.history.read().runs
+        return [run for run in runs if run.pipeline == pipeline]
 
     def _lock_path(self, key: str) -> Path:
         return self.root / ".locks" / f"{key}.lock"

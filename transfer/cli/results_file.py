@@ -1,0 +1,85 @@
+"""A pipeline file as its last run read it, for commands that read results.
+
+Results that were made with `--set` are those that the user means next. So where the file is
+unchanged since its last run, it is read with the `--set`s of that run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from transfer.api import Pipeline
+from transfer.cli.last_run import last_run_line_of, set_words, store_root
+from transfer.cli.text_output import echo
+from transfer.utils.files import hash_file
+
+
+@dataclass(frozen=True)
+class ResultsFile:
+    """A pipeline file whose results a command reads.
+
+    Args:
+        file: the pipeline file.
+        sets: the `--set`s with which it is read.
+        smoke: whether the results are those of a smoke run.
+        store: the folder of the results.
+        folder: where relative paths in `sets` start; empty for the working directory.
+    """
+
+    file: Path
+    sets: Sequence[str]
+    smoke: bool
+    store: Path
+    folder: str = ""
+
+    def load(self, stages: Sequence[str] = ()) -> Pipeline:
+        """Read and check the file; with `stages`, only these and their dependencies."""
+        moved = bool(self.folder) and self.folder != os.getcwd()
+        file = self.file.absolute() if moved else self.file
+        with _working_directory(self.folder if moved else ""):
+            return Pipeline.load(
+                file, sets=self.sets, smoke=self.smoke, store=self.store, stages=stages
+            )
+
+
+def results_file(
+    file: Path, *, sets: Sequence[str], smoke: bool, store: Path | None, as_written: bool
+) -> ResultsFile:
+    """Return a pipeline file as its last run read it, and print with which `--set`s.
+
+    Args:
+        file: the pipeline file.
+        sets: the `--set`s of this command; they replace those of the last run.
+        smoke: read the results of smoke runs.
+        store: the folder of the results, if it was named.
+        as_written: read the file without the `--set`s of its last run.
+    """
+    root = store_root(file, store)
+    asked = ResultsFile(file, sets, smoke, root)
+    last = None if sets or as_written else last_run_line_of(file, smoke, root)
+    if last is None or not last["sets"]:
+        return asked
+    words = set_words(last)
+    if not file.is_file() or hash_file(file)[0] != last["digest"]:
+        echo(f"{file} as written; it changed since its last run, which had {words}", err=True)
+        return asked
+    echo(f"{file} as last run, with {words} (without: --as-written)", err=True)
+    return ResultsFile(file, last["sets"], smoke, root, last["folder"])
+
+
+@contextmanager
+def _working_directory(folder: str) -> Iterator[None]:
+    """Work in a folder for a while, if it is named and still exists."""
+    if not os.path.isdir(folder):
+        yield
+        return
+    before = os.getcwd()
+    os.chdir(folder)
+    try:
+        yield
+    finally:
+        os.chdir(before)
