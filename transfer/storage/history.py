@@ -104,6 +104,9 @@ class History:
         self.root, self.path = root, history_file(root)
         self._former = root / ".pipelines"  # what earlier versions recorded instead
 
+    def __repr__(self) -> str:
+        return f"History({str(self.root)!r})"
+
     def begin(self, run: RecordedRun) -> int:
         """Append the line of a run that begins, or that had nothing to do; return its place."""
         with writing(self.root):
