@@ -31,7 +31,7 @@ class Random(Stage):
     )
 
     def backbone_spec(self) -> Backbone:
-        return self.backbone
+        return self.backbone.for_transfer()
 
     def input_size(self) -> int | None:
         return self.size

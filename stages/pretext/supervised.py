@@ -42,6 +42,7 @@ class Supervised(RandomResizedCropAugment, Pretext):
 
     images = {"images": ImageInput("train", needs_labels=True)}
     needs = "labels"
+    trains_last_layer = True
 
     backbone: BackboneOption = option("alexnet", "the network (see `transfer list backbones`)")
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from transfer.artifacts.base import Artifact, JsonCard, read_json, write_json
 from transfer.errors import CorruptArtifact
 from transfer.models import backbone
-from transfer.models.build import build_network
+from transfer.models.build import build_network, layer_shapes
 from transfer.transforms.normalize import Normalization
 from transfer.utils.lazy_imports import safetensors
 
@@ -127,7 +127,7 @@ class Model(Artifact):
 
         Args:
             folder: the artifact's folder.
-            network: the backbone.
+            network: the backbone, as it was trained.
             size: side of its images in px.
             normalization: how pixels become its input.
             made_by: class and options of the stage.
@@ -138,10 +138,12 @@ class Model(Artifact):
             for name, tensor in network.state_dict().items()
         }
         safetensors.save_file(state, folder / "model.safetensors")
+        spec = network.spec.for_transfer()
+        shapes = network.shapes(size) if spec == network.spec else layer_shapes(spec, size)
         card = {
-            "backbone": network.spec.model_dump(mode="json"),
-            "default_layer": network.spec.default_layer(),
-            "layers": {name: list(shape) for name, shape in network.shapes(size).items()},
+            "backbone": spec.model_dump(mode="json"),
+            "default_layer": spec.default_layer(),
+            "layers": {name: list(shape) for name, shape in shapes.items()},
             "normalization": asdict(normalization),
             "made_by": made_by,
             "size": size,

@@ -47,6 +47,14 @@ class Backbone(BaseModel):
     def make_layers(self) -> dict[str, nn.Module]:
         """Make the layers with weights from torch's global generator; call `build_network`."""
 
+    def without_dense_layers(self) -> Backbone:
+        """Return the description without fully connected layers behind `default_layer`."""
+        return self
+
+    def for_transfer(self) -> Backbone:
+        """Return the description of the trained network where a later stage reads it."""
+        return self
+
     def has_large_stem(self) -> bool:
         """Whether `stem: small` would let the network take smaller images."""
         return False

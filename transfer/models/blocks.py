@@ -19,6 +19,7 @@ def convolution(
     bias: bool = False,
     padding: int | None = None,
     relu: bool = True,
+    groups: int = 1,
 ) -> nn.Sequential:
     """Make convolution, batch norm and ReLU: (N, inputs, H, W) to (N, outputs, H / stride, ...).
 
@@ -31,6 +32,7 @@ def convolution(
         bias: add a bias to the convolution.
         padding: rows of zeros at each side; by default, what keeps the size at stride 1.
         relu: add a ReLU.
+        groups: of channels; each output sees the inputs of its own group.
     """
     padding = kernel // 2 if padding is None else padding
     steps: OrderedDict[str, nn.Module] = OrderedDict()
@@ -38,7 +40,9 @@ def convolution(
         # Two steps with the same result. On CPUs, oneDNN's gradient of such a convolution with
         # fewer than 16 channels writes out of bounds.
         steps["skip"], stride = nn.AvgPool2d(1, stride), 1
-    steps["conv"] = nn.Conv2d(inputs, outputs, kernel, stride=stride, padding=padding, bias=bias)
+    steps["conv"] = nn.Conv2d(
+        inputs, outputs, kernel, stride=stride, padding=padding, groups=groups, bias=bias
+    )
     if batch_norm:
         steps["norm"] = nn.BatchNorm2d(outputs)
     if relu:

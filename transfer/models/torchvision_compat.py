@@ -45,6 +45,7 @@ def find_compatible(spec: Backbone, state: dict[str, Tensor]) -> Compatibility:
         own, belongs = {name: name for name in state}, "What `model.network()` returns loads it"
         return Compatibility(own, mismatch=mismatch, belongs=belongs)
     model_name = f"{spec.name}_bn" if isinstance(spec, VGG) and spec.batch_norm else spec.name
+    model_name = "alexnet" if isinstance(spec, AlexNet) else model_name  # its presets too
     names, expected = torchvision_names(spec, state), torchvision_model(model_name).state_dict()
     different = [
         ours
@@ -69,8 +70,21 @@ def _architecture_mismatch(spec: Backbone) -> str:
         return f"torchvision's {spec.name} has width 1, and this one {spec.width:g}"
     if spec.stem != "imagenet":
         return f"torchvision's {spec.name} has no stem for small images"
-    if isinstance(spec, AlexNet) and spec.batch_norm:
+    if isinstance(spec, AlexNet):
+        return _alexnet_mismatch(spec)
+    return ""
+
+
+def _alexnet_mismatch(spec: AlexNet) -> str:
+    """Describe the first option in which an AlexNet differs from torchvision's; empty if none."""
+    if spec.layout != "torchvision":
+        return f"torchvision's alexnet has another layout than {spec.layout}"
+    if spec.batch_norm:
         return "torchvision's alexnet has no batch normalization"
+    options = {"conv1_stride": 4, "groups": 1, "lrn": False, "input": "rgb"}
+    for option, value in options.items():
+        if getattr(spec, option) != value:
+            return f"torchvision's alexnet has {option} {value}, not {getattr(spec, option)}"
     return ""
 
 

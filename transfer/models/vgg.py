@@ -66,6 +66,9 @@ class VGG(Backbone):
             blocks.append((convs, f"pool{block}", self.channels(channels)))
         return blocks
 
+    def without_dense_layers(self) -> VGG:
+        return self.model_copy(update={"fc": False}) if self.fc else self
+
     def has_large_stem(self) -> bool:
         return self.stem == "imagenet"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from transfer.artifacts import Model
-from transfer.errors import TransferError
+from transfer.errors import InvalidOption, TransferError
 from transfer.models.build import build_network
 from transfer.stage.backbone_option import BackboneOption
 from transfer.stage.image_input import DatasetInfo, ImageInput
@@ -39,8 +39,15 @@ class Pretext(TrainableStage):
 
     backbone: BackboneOption = option("vgg16", "the deep network (see `transfer list backbones`)")
 
+    # Whether the task trains all layers, and not only those up to `Backbone.default_layer`.
+    trains_last_layer: ClassVar[bool] = False
+
     def backbone_spec(self) -> Backbone:
-        return self.backbone
+        return self.trained_backbone().for_transfer()
+
+    def trained_backbone(self) -> Backbone:
+        """Return the network that is trained: without layers that the task would leave random."""
+        return self.backbone if self.trains_last_layer else self.backbone.without_dense_layers()
 
     def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
         """Return what is trained; its entry `backbone` becomes the artifact.
@@ -98,6 +105,16 @@ class Pretext(TrainableStage):
             share: share of the training that is done.
         """
 
+    def validate_plan(self, planned: PlannedStage[Any]) -> None:
+        """Check that the backbone has no layers that the task would leave random."""
+        spec = self.trained_backbone()
+        if spec != self.backbone and "fc" in self.backbone.model_fields_set:
+            raise InvalidOption(
+                "backbone",
+                f"`fc: true`: the task trains {spec.name} up to {spec.default_layer()}, so fc6 and "
+                "fc7 would stay random; leave `fc` out",
+            )
+
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Raise ValueError if the network does not fit the images; computes nothing."""
         self._build(planned.images["images"].stage.dataset_info(), seed=0)
@@ -134,7 +151,7 @@ class Pretext(TrainableStage):
         return DatasetInfo(images.size, len(images), len(images.classes))
 
     def _build(self, dataset: DatasetInfo, seed: int) -> nn.ModuleDict:
-        backbone = build_network(self.backbone, seed)
+        backbone = build_network(self.trained_backbone(), seed)
         backbone.shapes(dataset.size)
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)

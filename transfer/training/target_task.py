@@ -44,7 +44,7 @@ class Target(RandomResizedCropAugment, TrainableStage):
     )
 
     def backbone_spec(self) -> Backbone:
-        return self.backbone
+        return self.backbone.for_transfer()
 
     def input_size(self) -> int | None:
         return self.size
