@@ -38,8 +38,8 @@ class Nonlinear(TrainableStage):
 
     There is a training for each layer up to which the network is frozen. Published for ImageNet:
     350,000 steps of 256 images (70 epochs) at a learning rate of 0.01, a tenth of it each 100,000
-    steps; crops of 227 of 256 px, mirrored. Here, whole images are scored, after the last epoch,
-    and momentum is Nesterov's. The main figure is that of the deepest frozen layer.
+    steps; crops of 227 of 256 px, mirrored. Here, whole images are scored, after the last epoch.
+    The main figure is that of the deepest frozen layer.
     """
 
     produces = Scores
@@ -58,6 +58,7 @@ class Nonlinear(TrainableStage):
 
     epochs: int = option(70, "passes over the images", ge=1)
     defaults: ClassVar[dict[str, Any]] = {
+        "optimizer": "sgd",
         "learning_rate": 0.01,
         "weight_decay": 5e-4,
         "schedule": "step",

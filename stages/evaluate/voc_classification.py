@@ -56,7 +56,7 @@ class VocClassification(TrainableStage):
 
     Differences from the published protocol: images are packed squares, so a crop is a part of the
     square, at most all of it, and is resampled to the size that the network was trained with.
-    Momentum is Nesterov's. Biases have the learning rate of the weights and no decay. Weights are
+    Biases have the learning rate of the weights and no decay. Weights are
     not rescaled before (magic_init). Images of equal score enter the ranking at once; the published
     code puts the positive ones last.
     """
@@ -75,7 +75,11 @@ class VocClassification(TrainableStage):
     epochs: int = option(
         255, "passes over the images (255 of VOC 2007 are the published 80,000 steps)", ge=0
     )
-    defaults: ClassVar[dict[str, Any]] = {"batch_size": 16, "learning_rate": 1e-3}
+    defaults: ClassVar[dict[str, Any]] = {
+        "batch_size": 16,
+        "optimizer": "sgd",
+        "learning_rate": 1e-3,
+    }
     weight_decay: float = option(1e-6, "weight decay; biases have none", ge=0)
     schedule: Literal["halving", "cosine", "step", "constant"] = option(
         "halving", "schedule of the learning rate; halving: by half after each eighth"

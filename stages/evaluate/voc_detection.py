@@ -59,7 +59,7 @@ class VocDetection(TrainableStage):
     Differences from the published protocol (Fast R-CNN): regions are proposed by a network instead
     of selective search, and are pooled by RoIAlign. Images are packed squares of one scale, so
     objects outside the square are neither learned nor scored (less than 0.3 of a box left:
-    difficult). Momentum is Nesterov's. Batch norms are fused into the convolutions and not trained.
+    difficult). Batch norms are fused into the convolutions and not trained.
     Biases have the learning rate of the weights.
     """
 
@@ -77,6 +77,7 @@ class VocDetection(TrainableStage):
     )
     defaults: ClassVar[dict[str, Any]] = {
         "batch_size": 2,
+        "optimizer": "sgd",
         "learning_rate": 1e-3,
         "schedule": "step",
         "milestones": [1 / 3, 2 / 3],

@@ -50,8 +50,8 @@ class VocSegmentation(TrainableStage):
     paper does not name the steps.
 
     Differences from the published protocol: images and masks are packed squares, and scored as
-    such. No images of SBD are added. fc6 and fc7 are left off. The upsampling is fixed. Momentum is
-    Nesterov's. Batch norms are fused into the convolutions and not trained.
+    such. No images of SBD are added. fc6 and fc7 are left off. The upsampling is fixed. Batch norms
+    are fused into the convolutions and not trained.
     """
 
     produces = Scores
@@ -66,6 +66,7 @@ class VocSegmentation(TrainableStage):
     )
     defaults: ClassVar[dict[str, Any]] = {
         "batch_size": 20,
+        "optimizer": "sgd",
         "learning_rate": 1e-4,
         "schedule": "step",
         "milestones": [1 / 3, 2 / 3],

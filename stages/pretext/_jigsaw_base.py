@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from stages.pretext._permutations import puzzle_tiles
 from transfer.stage.image_input import DatasetInfo
@@ -29,6 +29,17 @@ class JigsawBase(Pretext):
     """Base of the jigsaw puzzles; a task defines the permutations, and may occlude tiles."""
 
     normalization = Normalization(per_image=True)
+
+    # MehdiNoroozi/JigsawPuzzleSolver, solver_cfn_jps.prototxt: 350,000 steps of 256 images are 70
+    # epochs of ImageNet; a tenth of the rate each 100,000 steps; Caffe's SGD.
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 70,
+        "optimizer": "sgd",
+        "learning_rate": 0.01,
+        "weight_decay": 5e-4,
+        "schedule": "step",
+        "milestones": [0.286, 0.571, 0.857],
+    }
 
     permutations: int = option(..., "number of permutations, the classes of the task")
     tile_size: int | None = option(

@@ -48,7 +48,8 @@ class DeepCluster(RandomResizedCropAugment, Pretext):
     placed beside loose ones. Loss: cross-entropy over the clusters, images cropped and mirrored at
     random. The last layer is re-initialized with each clustering. The figure `nmi` compares the
     clusters with the previous ones.
-    Source: the paper and its released code, without its Sobel filters: backbones here get colors.
+    Source: the paper and its released code. The published network is `alexnet_deepcluster`; other
+    backbones get colors instead of its Sobel gradients.
     Traps: features in shuffled order would label other images. A cluster that is still empty is
     left out. Every cluster is trained on equally often, or a few large ones would suffice. The head
     has no momentum from past labels.
@@ -73,6 +74,7 @@ class DeepCluster(RandomResizedCropAugment, Pretext):
 
     defaults: ClassVar[dict[str, Any]] = {
         "epochs": 200,
+        "optimizer": "sgd",
         "learning_rate": 0.05,
         "weight_decay": 1e-5,
         "schedule": "constant",
@@ -116,7 +118,7 @@ class DeepCluster(RandomResizedCropAugment, Pretext):
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         """Return the optimizer; with `sgd` the head has no momentum, as in the released code."""
         optimizer = super().make_optimizer(network)
-        if self.optimizer != "sgd":
+        if self.optimizer not in ("sgd", "nesterov"):
             return optimizer
         head = {*network.get_submodule("head").parameters()}
         for group in [*optimizer.param_groups]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING
 
 from stages.pretext._jigsaw_base import TILES, JigsawBase
 from stages.pretext._permutations import distant_permutations
@@ -32,14 +32,6 @@ class Jigsaw(JigsawBase):
     color_projection: float = option(
         0.0, "share of the other images that lose one direction of color", ge=0, le=1
     )
-
-    defaults: ClassVar[dict[str, Any]] = {
-        "epochs": 70,
-        "learning_rate": 0.01,
-        "weight_decay": 5e-4,
-        "schedule": "step",
-        "milestones": [0.286, 0.571, 0.857],
-    }
 
     def table(self) -> numpy.ndarray:
         return distant_permutations(self.permutations, TILES)

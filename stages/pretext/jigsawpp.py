@@ -25,7 +25,8 @@ class JigsawPP(JigsawBase):
     color channels do not line up (shift), color is a weak sign (`grayscale`, `color_projection`),
     and so are brightness and contrast (each tile is normalized by its own mean and standard
     deviation).
-    Constants: the released code's, and the paper's share of gray images (the code has 0.5).
+    Constants: the released code's, and the paper's share of gray images (the code has 0.5). The
+    solver is the one released for Jigsaw, which the release names for Jigsaw++ too.
     """
 
     paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"

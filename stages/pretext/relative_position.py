@@ -75,6 +75,7 @@ class RelativePosition(Pretext):
 
     defaults: ClassVar[dict[str, Any]] = {
         "epochs": 70,
+        "optimizer": "sgd",
         "schedule": "step",
         "milestones": [0.429, 0.714],
         "warmup_epochs": 5.0,

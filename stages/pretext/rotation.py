@@ -28,7 +28,11 @@ class Rotation(Pretext):
     four times as many inputs. Loss: cross-entropy over the four.
     The shortcut that is closed: a copy is rotated by an exchange of rows and columns, so that no
     pixel is resampled and none is missing. The random crop is resampled before, alike in all four.
-    Constants: the released code's for ImageNet and AlexNet with batch norm, head included.
+    Constants: the released code's for ImageNet and AlexNet with batch norm, head included. Its
+    `lr: 0.1` is never used: the table of rates, which begins with 0.01, is looked up before every
+    epoch (gidariss/FeatureLearningRotNet, config/ImageNet_RotNet_AlexNet.py, algorithms/).
+    CIFAR-10: `rates: {0: 0.1, 60: 0.02, 120: 0.004, 160: 0.0008}`, `epochs: 200`,
+    `batch_size: 128`.
     """
 
     paper = "Gidaris, Singh & Komodakis, ICLR 2018"
@@ -43,6 +47,7 @@ class Rotation(Pretext):
 
     defaults: ClassVar[dict[str, Any]] = {
         "epochs": 50,
+        "learning_rate": 0.01,
         "weight_decay": 5e-4,
         "schedule": "step",
         "milestones": [0.3, 0.6, 0.9],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.datasets.packed.label_facts import class_counts
 from transfer.errors import TransferError
@@ -11,6 +11,7 @@ from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import option
 from transfer.training.crop_augment import RandomResizedCropAugment
 from transfer.training.pretext_task import Pretext
+from transfer.training.recipe import PLAIN_RATE
 from transfer.transforms.normalize import normalize
 from transfer.utils.lazy_imports import F, nn, np, torch
 
@@ -41,6 +42,7 @@ class Supervised(RandomResizedCropAugment, Pretext):
     """
 
     images = {"images": ImageInput("train", needs_labels=True)}
+    defaults: ClassVar[dict[str, Any]] = {"learning_rate": PLAIN_RATE}  # as the targets'
     needs = "labels"
     trains_last_layer = True
 

@@ -142,7 +142,7 @@ def test_what_was_drawn_anew_is_forgotten_by_the_optimizer_and_nothing_else_is(
 
 
 def test_a_head_drawn_anew_takes_its_first_step_without_momentum(tmp_path: Path) -> None:
-    task: Any = Task()
+    task: Any = Task("nesterov")
     weights: list[Tensor] = []
     task.recipe = task.recipe.model_copy(update={"schedule": "constant", "weight_decay": 0.0})
     follow = task.after_step

@@ -87,7 +87,7 @@ class StageReader:
             data_faulty=data is FAULTY,
         )
         if stage is not None:
-            draft.note = "; ".join(stage.ineffective_options(options))
+            draft.note = "; ".join(stage.option_notes(options))
             draft.stage = stage.for_smoke_run() if self.smoke else stage
             draft.smoke_limits = stage.changes_to(draft.stage)
         return draft

@@ -146,8 +146,8 @@ class Stage(BaseModel):
         """Return the options that the result depends on, defaults included, without the inputs."""
         return self.model_dump(mode="json", exclude={*self.input_fields()})
 
-    def ineffective_options(self, given: Iterable[str]) -> list[str]:
-        """Return a note for each option of `given` that another option leaves without effect."""
+    def option_notes(self, given: Iterable[str]) -> list[str]:
+        """Return notes on options of `given` that other options leave without effect."""
         notes: list[str] = []
         for name in given:
             for other, values in conditions(type(self).model_fields[name]).items():

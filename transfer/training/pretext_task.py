@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from pydantic import field_validator
+
 from transfer.artifacts import Model
-from transfer.errors import InvalidOption, TransferError
+from transfer.errors import TransferError
 from transfer.models.build import build_network
 from transfer.stage.backbone_option import BackboneOption
 from transfer.stage.image_input import DatasetInfo, ImageInput
@@ -41,6 +43,17 @@ class Pretext(TrainableStage):
 
     # Whether the task trains all layers, and not only those up to `Backbone.default_layer`.
     trains_last_layer: ClassVar[bool] = False
+
+    @field_validator("backbone")
+    @classmethod
+    def _check_dense_layers(cls, spec: Backbone) -> Backbone:
+        trained = spec if cls.trains_last_layer else spec.without_dense_layers()
+        if trained != spec and "fc" in spec.model_fields_set:
+            raise ValueError(
+                f"`fc: true`: the task trains {spec.name} up to {spec.default_layer()}, so fc6 and "
+                "fc7 would stay random; leave `fc` out"
+            )
+        return spec
 
     def backbone_spec(self) -> Backbone:
         return self.trained_backbone().for_transfer()
@@ -104,16 +117,6 @@ class Pretext(TrainableStage):
             network: what `network` returned.
             share: share of the training that is done.
         """
-
-    def validate_plan(self, planned: PlannedStage[Any]) -> None:
-        """Check that the backbone has no layers that the task would leave random."""
-        spec = self.trained_backbone()
-        if spec != self.backbone and "fc" in self.backbone.model_fields_set:
-            raise InvalidOption(
-                "backbone",
-                f"`fc: true`: the task trains {spec.name} up to {spec.default_layer()}, so fc6 and "
-                "fc7 would stay random; leave `fc` out",
-            )
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Raise ValueError if the network does not fit the images; computes nothing."""

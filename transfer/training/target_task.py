@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from transfer.artifacts import Model
 from transfer.models.build import build_network, layer_shapes
 from transfer.stage.backbone_option import BackboneOption
 from transfer.stage.options import option
 from transfer.training.crop_augment import RandomResizedCropAugment
-from transfer.training.recipe import TrainableStage
+from transfer.training.recipe import PLAIN_RATE, TrainableStage
 from transfer.training.trainer import shuffled_rows, train
 from transfer.transforms.normalize import Normalization, normalize
 from transfer.utils.lazy_imports import nn, torch
@@ -35,6 +35,8 @@ class Target(RandomResizedCropAugment, TrainableStage):
     """Base of the strategies. A strategy implements `run`, which prepares the loss for `learn`."""
 
     produces = Model
+    # For AlexNet, which has no batch norm; see PLAIN_RATE. ResNets are usually trained at 0.1.
+    defaults: ClassVar[dict[str, Any]] = {"learning_rate": PLAIN_RATE}
 
     backbone: BackboneOption = option(
         "alexnet", "the target network (see `transfer list backbones`)"

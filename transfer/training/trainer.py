@@ -181,7 +181,7 @@ def _check_loss(loss: float, epoch: int, recipe: TrainableStage) -> None:
     if not math.isfinite(loss):
         raise TransferError(
             f"the loss is not finite in epoch {epoch + 1}; lower `learning_rate` "
-            f"({recipe.learning_rate}), or use --precision float32"
+            f"({recipe.peak_rate:g}), or use --precision float32"
         )
 
 
