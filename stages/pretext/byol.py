@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+from pydantic import model_validator
 
 from stages.pretext._batch_partners import check_batch
 from transfer.stage.image_input import DatasetInfo
@@ -21,6 +23,13 @@ if TYPE_CHECKING:
     from transfer.stage.base import PlannedStage
     from transfer.transforms.per_image_rng import PerImageRng
 
+# deepmind-research, byol/configs/byol.py: _LR_PRESETS, _WD_PRESETS and _EMA_PRESETS.
+PRESETS: dict[str, dict[str, float]] = {
+    "epochs100": {"epochs": 100, "learning_rate": 0.45, "weight_decay": 1e-6, "tau": 0.99},
+    "epochs300": {"epochs": 300, "learning_rate": 0.3, "weight_decay": 1e-6, "tau": 0.99},
+    "epochs1000": {"epochs": 1000, "learning_rate": 0.2, "weight_decay": 1.5e-6, "tau": 0.996},
+}
+
 
 class BYOL(Pretext):
     """From one view, the online network predicts the target network's projection of another view.
@@ -28,9 +37,11 @@ class BYOL(Pretext):
     Loss: the squared distance of the two at unit length, 2 - 2 cos, summed over both directions: 0
     to 8. There are no negatives. The target network is a moving average of the online network and
     gets no gradients.
-    Source: the paper's ImageNet recipe, by its linear rule at a batch of 256. The paper has a batch
-    of 4,096 and 1,000 epochs, which is `batch_size: 4096`, `accumulation_steps: 16`,
-    `learning_rate: 3.2`, `epochs: 1000`. Views are sampled bilinearly, not bicubically.
+    Source: the released presets for ImageNet (deepmind-research, byol/configs/byol.py), by their
+    linear rule at a batch of 256. Length, learning rate, decay and `tau` belong together; `preset`
+    sets all four. The release has a batch of 4,096: `batch_size: 4096`, `accumulation_steps: 16`,
+    and 16 times the learning rate. Views are sampled bilinearly, not bicubically, and brightness is
+    multiplied, where the release adds to it.
     Traps: in training the target normalizes by its batch too, and its running statistics are its
     own, not averaged. Each view has its own batch statistics. Only the online network has a
     predictor. Without it, or with gradients into the target, the outputs collapse, which the figure
@@ -39,22 +50,37 @@ class BYOL(Pretext):
 
     paper = "Grill et al., NeurIPS 2020"
 
+    preset: Literal["epochs100", "epochs300", "epochs1000"] = option(
+        "epochs300", "released values of `epochs`, `learning_rate`, `weight_decay` and `tau`"
+    )
     tau: float = option(
-        0.996, "share of the target that the first step keeps; it rises to 1", ge=0, le=1
+        0.99,
+        "share of the target that the first step keeps; it rises to 1. Shorter trainings need less",
+        ge=0,
+        le=1,
     )
     hidden_dim: int = option(4096, "units of the hidden layers of projector and predictor", ge=1)
     projection_dim: int = option(256, "values of a projection", ge=1)
     crop: float = option(0.08, "smallest share of an image's area that a view shows", gt=0, le=1)
 
     defaults: ClassVar[dict[str, Any]] = {
-        "epochs": 300,
+        **PRESETS["epochs300"],
         "optimizer": "lars",
-        "weight_decay": 1.5e-6,
         "warmup_epochs": 10.0,
     }
     learning_rate: float = option(
-        0.2, "peak learning rate; the paper: 0.2 for each 256 images of a batch", gt=0
+        0.3, "peak learning rate; the release: so much for each 256 images of a batch", gt=0
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_preset(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or values.get("preset") not in PRESETS:
+            return values
+        filled = PRESETS[values["preset"]]
+        if values.get("rates") is not None:
+            filled = {name: value for name, value in filled.items() if name != "learning_rate"}
+        return {**filled, **values}
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise for a batch too small for the batch norms."""

@@ -9,6 +9,7 @@ import pytest
 from pydantic import ValidationError
 from torch import nn
 
+from stages.pretext.byol import BYOL
 from stages.pretext.jigsaw import Jigsaw
 from stages.pretext.jigsawpp import JigsawPP
 from stages.pretext.rotation import Rotation
@@ -147,3 +148,20 @@ def test_a_rate_that_is_known_to_diverge_is_noted(
     file = tmp_path / "p.yaml"
     file.write_text(f"data: drawings\nstages:\n  net: {{uses: pretext/rotation, {options}}}\n")
     assert ("known to diverge" in invoke("run", file, "--dry-run").text) == noted
+
+
+# deepmind-research, byol/configs/byol.py: learning rate, decay and the average's start by length.
+@pytest.mark.parametrize(
+    ("preset", "values"),
+    [
+        ("epochs100", (100, 0.45, 1e-6, 0.99)),
+        ("epochs300", (300, 0.3, 1e-6, 0.99)),
+        ("epochs1000", (1000, 0.2, 1.5e-6, 0.996)),
+    ],
+)
+def test_byols_presets_are_those_of_the_release(preset: str, values: tuple[float, ...]) -> None:
+    stage = BYOL(preset=preset)
+    assert (stage.epochs, stage.learning_rate, stage.weight_decay, stage.tau) == values
+    assert BYOL(preset=preset, tau=0.9).tau == 0.9
+    if preset == "epochs300":
+        assert BYOL() == stage
