@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from stages.evaluate._probe_presets import Preset
 
 BLOCK = 1024  # rows that are read at once
+UNIT_EPS = 1e-5  # added to the variances of rows of unit length
 
 
 class Head(nn.Module):
@@ -26,8 +27,8 @@ class Head(nn.Module):
     The features are normalized first:
     - `exact`: standardized with the statistics of all training features. This is a batch norm
       without scale and shift for a network that does not change.
-    - `batch`: such a batch norm itself.
-    - `l2`: scaled to unit length, then as `exact`.
+    - `batch`: such a batch norm itself; `affine`: one with scale and shift, which do not decay.
+    - `l2`: scaled to unit length, then as `exact`, with 1e-5 added to each variance.
     - `none`: not at all.
     """
 
@@ -42,14 +43,16 @@ class Head(nn.Module):
             mean: (D,) of the training features, after `l2`.
             scale: (D,) inverse standard deviation of the same; 0 for a constant.
             classes: the number of classes.
-            channels: of the map that the features are the grid of. `batch` normalizes each
-                channel over its whole grid.
+            channels: of the map that the features are the grid of. `batch` and `affine` normalize
+                each channel over its whole grid.
         """
         super().__init__()
         self.norm = norm
         self.register_buffer("mean", mean)
         self.register_buffer("scale", scale)
-        self.batch = nn.BatchNorm1d(channels, affine=False) if norm == "batch" else None
+        self.batch = None
+        if norm in ("batch", "affine"):
+            self.batch = nn.BatchNorm1d(channels, affine=norm == "affine")
         self.linear = nn.Linear(len(mean), classes)
         nn.init.zeros_(self.linear.weight)
         nn.init.zeros_(self.linear.bias)
@@ -159,15 +162,17 @@ def feature_statistics(
 ) -> tuple[Tensor, Tensor]:
     """Return the (D,) mean and the inverse standard deviation of features over some rows.
 
-    A constant feature gets scale 0, so it does not affect the head.
+    A constant feature gets scale 0, so it does not affect the head. `l2` adds 1e-5 to the variance
+    instead, as CompRess does (UMBCvision/CompRess, eval_linear.py, FullBatchNorm): at unit length
+    many variances are below that.
 
     Args:
         features: (N, D).
         rows: the rows to use.
-        norm: the norm of the head. `batch` and `none` need no statistics: zeros and ones.
+        norm: the norm of the head. `exact` and `l2` alone need statistics; others get 0 and 1.
     """
     width = features.shape[1]
-    if norm in ("batch", "none"):
+    if norm in ("batch", "affine", "none"):
         return torch.zeros(width), torch.ones(width)
     total = np.zeros(width, dtype=np.float64)
     squares = total.copy()
@@ -179,7 +184,8 @@ def feature_statistics(
         squares += np.square(block).sum(axis=0)
     mean = total / len(rows)
     variance = np.maximum(squares / len(rows) - mean**2, 0)
-    # At unit length, values are about 1/sqrt(width).
-    smallest = 1e-10 if norm == "exact" else 1e-10 / width
-    scale = np.where(variance > smallest, 1 / np.sqrt(np.maximum(variance, smallest)), 0)
+    if norm == "l2":
+        scale = 1 / np.sqrt(variance + UNIT_EPS)
+    else:
+        scale = np.where(variance > 1e-10, 1 / np.sqrt(np.maximum(variance, 1e-10)), 0)
     return torch.from_numpy(mean).float(), torch.from_numpy(scale).float()

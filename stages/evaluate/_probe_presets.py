@@ -22,7 +22,7 @@ class Preset:
     layers: Literal["all", "maps", "last"]
     pooling: Literal["average", "bilinear"]  # to the largest grid with at most `dimensions` values
     dimensions: int
-    norm: Literal["exact", "batch", "none", "l2"]  # see `Head`
+    norm: Literal["exact", "batch", "affine", "none", "l2"]  # see `Head`
     epochs: int
     batch_size: int
     optimizer: Literal["sgd", "nesterov", "adam"]  # momentum 0.9
@@ -87,20 +87,39 @@ PRESETS = {
         test_crop=224 / 256,
         ten_crops=True,
     ),
-    "vissl": Preset(
-        source="Goyal et al., ICCV 2019: batch norm and a linear layer; one center crop",
+    # facebookresearch/vissl, configs/config/benchmark/linear_image_classification/imagenet1k/:
+    # eval_alexnet_8gpu_transfer_in1k_linear.yaml, eval_resnet_8gpu_transfer_in1k_linear.yaml.
+    "vissl_alexnet": Preset(
+        source="Goyal et al., ICCV 2019, and VISSL's configuration for AlexNet: batch norm with "
+        "scale and shift, and a linear layer; random crops; one center crop",
         layers="maps",
         pooling="average",
         dimensions=9600,
-        norm="batch",
+        norm="affine",
+        epochs=28,
+        batch_size=256,
+        optimizer="sgd",
+        learning_rate=0.01,
+        weight_decay=5e-4,
+        milestones=(8 / 28, 16 / 28, 24 / 28),
+        train_crop=224 / 256,
+        test_crop=224 / 256,
+    ),
+    "vissl_resnet": Preset(
+        source="Goyal et al., ICCV 2019, and VISSL's configuration for ResNets: as for AlexNet, "
+        "but random areas and shapes in training, and Nesterov's momentum",
+        layers="maps",
+        pooling="average",
+        dimensions=9600,
+        norm="affine",
         epochs=28,
         batch_size=256,
         optimizer="nesterov",
         learning_rate=0.01,
         weight_decay=5e-4,
         milestones=(8 / 28, 16 / 28, 24 / 28),
-        train_crop=227 / 256,
-        test_crop=227 / 256,
+        train_crop="resized",
+        test_crop=224 / 256,
     ),
     "relational2020": Preset(
         source="Patacchiola & Storkey, NeurIPS 2020: the last layer, no augmentation; the last "

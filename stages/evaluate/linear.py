@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
-VERSION = "v1"
+VERSIONS = {"compress": "v2"}  # 2: variances with 1e-5; all others are v1
 OVERRIDABLE = ("dimensions", "epochs", "batch_size", "learning_rate", "weight_decay")
 CHOSEN = "best"  # the figure of the chosen layer in scores.json
 
@@ -60,8 +60,9 @@ class Linear(Stage):
     - `pooled` (ours): activations after their ReLU are averaged over a grid, and standardized with
       the statistics of the training images. There is no augmentation, and each image goes through
       the network once. The layer is chosen on a tenth of the training split that is held out.
-    - `zhang2016`, `deepcluster` (ten crops), `vissl`: random crops of every image in every epoch,
-      on layers that are maps. The layer is chosen on the test split, as published.
+    - `zhang2016`, `deepcluster` (ten crops), `vissl_alexnet`, `vissl_resnet`: random crops of every
+      image in every epoch, on layers that are maps. The layer is chosen on the test split, as
+      published.
     - `relational2020`, `compress`: the network's last layer.
 
     The accuracy after the last epoch counts, on every image of the test split. The figure of the
@@ -74,7 +75,7 @@ class Linear(Stage):
     """
 
     produces = Scores
-    version = 3  # 3: images are scored in the order of their ids
+    version = 4  # 4: `compress` adds 1e-5 to variances
     smoke = {"epochs": 3}
     images = {
         "train": ImageInput("train", needs_labels=True),
@@ -83,7 +84,13 @@ class Linear(Stage):
 
     model: str = stage_input(Model, "the network")
     variant: Literal[
-        "pooled", "zhang2016", "deepcluster", "vissl", "relational2020", "compress"
+        "pooled",
+        "zhang2016",
+        "deepcluster",
+        "vissl_alexnet",
+        "vissl_resnet",
+        "relational2020",
+        "compress",
     ] = option("pooled", "the protocol")
     layers: list[str] | None = option(None, "layers to probe; none: the protocol's", min_length=1)
     dimensions: int | None = option(None, "values of a layer for the classifier, at most", ge=1)
@@ -111,7 +118,8 @@ class Linear(Stage):
     def protocol_name(self) -> str:
         """Return a name such as `linear/zhang2016-v1`, or `linear/zhang2016-v1 (epochs 4)`."""
         changed = self.changed | ({"layers": self.layers} if self.layers else {})
-        return protocol_name_with_overrides(f"linear/{self.variant}-{VERSION}", changed)
+        version = VERSIONS.get(self.variant, "v1")
+        return protocol_name_with_overrides(f"linear/{self.variant}-{version}", changed)
 
     def identity(self) -> dict[str, Any]:
         """Return the settings: an option that repeats the preset changes no key."""

@@ -34,13 +34,15 @@ class Relational(Pretext):
     cross-entropy, by default focal (hard pairs weigh more).
     Source: the paper and its released code: Adam at 1e-3 throughout, no weight decay, K = 32,
     batches of 64. Colors are normalized as in all tasks here, not by each dataset's statistics.
-    Traps: a shift by a whole batch would make negatives of one image. The order of the images
-    depends on their ids, not on their places in the batch. The head's first layer is linear, so it
-    is applied to each view once, and a pair is the sum of two outputs: two products for each view
-    instead of 2 (K - 1). With `max`, which is not linear, this is not possible.
+    Traps: a shift by a whole batch would make negatives of one image. The batch is shuffled before
+    the shift, or in a set that is sorted by class most negatives would show the same class; the
+    shuffle depends on the images, not on their places in the batch. The head's first layer is
+    linear, so it is applied to each view once, and a pair is the sum of two outputs: two products
+    for each view instead of 2 (K - 1). With `max`, which is not linear, this is not possible.
     """
 
     paper = "Patacchiola & Storkey, NeurIPS 2020"
+    version = 2  # 2: negatives are random whatever the order of the images
     smoke = {**Pretext.smoke, "views": 4}
 
     views: int = option(32, "views of each image (K)", ge=2)
@@ -101,7 +103,8 @@ class Relational(Pretext):
         views = normalize(self.make_views(images, rng), self.normalization)
         features = backbone_features(network["backbone"], views)
         features = features.unflatten(0, (self.views, len(images)))
-        features = features.index_select(1, rng.ids.argsort())
+        # In a random order of the batch's images, which does not depend on their order on disk.
+        features = features.index_select(1, rng.uniform().argsort())
         logits = self.relate(network["relation"], features)
         same = torch.zeros_like(logits)
         same[: len(logits) // 2] = 1

@@ -43,7 +43,12 @@ RENAMED_OPTIONS: dict[str, tuple[str, ...]] = {
     "ways": ("methods",),
     "width": ("decoder_width",),
 }
-RENAMED_VALUES = {"centre": "center", "standardise": "standardize", "middle": "center"}
+RENAMED_VALUES = {
+    "centre": "center",
+    "standardise": "standardize",
+    "middle": "center",
+    "vissl": "vissl_alexnet",
+}
 
 
 def renamed_option(former: str, options: Container[str]) -> str | None:

@@ -147,9 +147,10 @@ def test_a_training_split_that_teaches_nothing_is_refused(
 PUBLISHED = {
     "zhang2016": {"best": 28.0, "conv1": 20.5, "conv2": 28.0, "conv3": 22.0, "conv4": 24.0},
     "deepcluster": {"best": 19.5, "conv1": 19.5, "conv2": 15.0, "conv3": 10.0, "conv4": 10.0},
-    "vissl": {"best": 28.5, "conv1": 22.0, "conv2": 26.5, "conv3": 22.0, "conv4": 28.5},
+    "vissl_alexnet": {"best": 27.5, "conv1": 20.5, "conv2": 27.5, "conv3": 21.5, "conv4": 25.0},
+    "vissl_resnet": {"best": 22.0, "conv1": 17.5, "conv2": 21.5, "conv3": 21.0, "conv4": 22.0},
     "relational2020": {"avgpool": 10.5, "best": 10.5},
-    "compress": {"avgpool": 13.0, "best": 13.0},
+    "compress": {"avgpool": 14.5, "best": 14.5},
 }
 
 
@@ -158,7 +159,8 @@ PUBLISHED = {
 def test_published_probes_do_not_drift(variant: Any, sets: dict, tmp_path: Path) -> None:
     probe = Linear(model="model", variant=variant, epochs=12)
     card = run_stage(probe, tmp_path / "w", sets, model=model(tmp_path / "m")).card
-    assert card.protocol == f"linear/{variant}-v1 (epochs 12)"
+    version = "v2" if variant == "compress" else "v1"
+    assert card.protocol == f"linear/{variant}-{version} (epochs 12)"
     assert card.counts == {"train": 300, "selection": 0, "test": 200}
     assert card.selected["on"] == (
         "the test split" if len(card.figures) > 2 else "nothing: one layer is probed"
@@ -172,7 +174,7 @@ def test_a_probe_of_other_layers_or_another_recipe_is_another_result() -> None:
     others: list[dict[str, Any]] = [
         {"layers": ["conv1"]},
         {"epochs": 39},
-        {"variant": "vissl"},
+        {"variant": "vissl_alexnet"},
         {"batch_size": 128},
     ]
     for other in others:
@@ -215,3 +217,36 @@ def test_a_batch_norm_before_a_head_normalizes_channels_over_their_grid() -> Non
         head.linear.weight[0, 0] = 1.0
     wanted = torch.nn.BatchNorm1d(3, affine=False)(features.view(64, 3, 4)).flatten(1)[:, 0]
     assert torch.allclose(head(features)[:, 0], wanted, atol=1e-5)
+
+
+def test_rows_of_unit_length_are_standardized_as_compress_does(tmp_path: Path) -> None:
+    from stages.evaluate._linear_head import feature_statistics
+
+    # UMBCvision/CompRess, eval_linear.py: (x - mean) / sqrt(variance + 1e-5), x at unit length.
+    rows = np.random.RandomState(0).rand(200, 64).astype(np.float32)
+    rows[:, :20] = 0  # units that never fire
+    mean, scale = feature_statistics(rows, np.arange(200), "l2")
+    unit = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    assert torch.allclose(mean, torch.from_numpy(unit.mean(0)), atol=1e-6)
+    expected = 1 / np.sqrt(unit.var(0) + 1e-5)
+    assert torch.allclose(scale, torch.from_numpy(expected).float(), rtol=1e-4)
+
+
+def test_the_head_of_vissl_has_a_scale_and_a_shift_that_do_not_decay() -> None:
+    from stages.evaluate._linear_head import Head, make_optimizer
+    from stages.evaluate._probe_presets import PRESETS
+
+    for name, nesterov in (("vissl_alexnet", False), ("vissl_resnet", True)):
+        preset = PRESETS[name]
+        head = Head(preset.norm, torch.zeros(12), torch.ones(12), 2, channels=3)
+        decays = {
+            id(parameter): group["weight_decay"]
+            for group in make_optimizer(preset, head).param_groups
+            for parameter in group["params"]
+        }
+        assert head.batch is not None
+        assert (decays[id(head.batch.weight)], decays[id(head.batch.bias)]) == (0, 0)
+        assert decays[id(head.linear.weight)] == 5e-4
+        assert {group["nesterov"] for group in make_optimizer(preset, head).param_groups} == {
+            nesterov
+        }

@@ -71,10 +71,10 @@ def test_the_loss_is_that_of_a_literal_double_loop(
     pretext = task(aggregation=aggregation, focal_gamma=focal)
     net = network(pretext)
     loss, figures = pretext.loss(net, images, PerImageRng(5, torch.arange(COUNT)))
-    seen = normalize(
-        pretext.make_views(images, PerImageRng(5, torch.arange(COUNT))), pretext.normalization
-    )
+    rng = PerImageRng(5, torch.arange(COUNT))
+    seen = normalize(pretext.make_views(images, rng), pretext.normalization)
     features = backbone_features(net["backbone"], seen).unflatten(0, (4, COUNT))
+    features = features[:, rng.uniform().argsort()]  # the batch is shuffled
     rows, same = literally(features, aggregation)
     total, right = 0.0, 0
     for logit, positive in zip(net["relation"](rows)[:, 0].tolist(), same, strict=True):
@@ -194,3 +194,16 @@ def test_defaults_are_those_of_the_released_code() -> None:
         0.0,
     )
     assert (published.schedule, published.chance(DatasetInfo(32, 10, 0))) == ("constant", 0.5)
+
+
+def test_negatives_of_a_set_sorted_by_class_are_of_its_class_by_chance_only() -> None:
+    # As in a folder a class: images 0..99 of class 0, 100..199 of class 1, ...; four views.
+    batch, classes = 128, 10
+    same = []
+    for step in range(20):
+        ids = torch.randperm(1000, generator=torch.Generator().manual_seed(step))[:batch].sort()[0]
+        order = PerImageRng(step, ids).uniform().argsort()
+        left, _, other = pairs(4, batch, torch.device("cpu"))
+        labels = ids[order] // (1000 // classes)
+        same.append((labels[left % batch] == labels[other % batch]).float().mean().item())
+    assert 0.07 < sum(same) / len(same) < 0.13  # a random order gives 0.1; the order on disk 0.73
