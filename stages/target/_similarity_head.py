@@ -50,6 +50,11 @@ class SimilarityHead(nn.Module):
             return []
         heads = self.slow["heads"]
         assert isinstance(heads, nn.ModuleList)
+        # As in CompRess: only batch norms work as in training, so that dropout adds no noise.
+        self.slow.eval()
+        for module in self.slow.modules():
+            if isinstance(module, nn.BatchNorm1d | nn.BatchNorm2d):
+                module.train()
         with torch.no_grad():
             features = self.slow["backbone"](normalize(crops, normalization)).flatten(1)
             return [head(features).float() for head in heads]

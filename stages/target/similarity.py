@@ -60,6 +60,7 @@ class Similarity(Target):
     does not depend on the target. An image is no anchor of its own.
     """
 
+    version: ClassVar[int] = 2  # 2: the slow copy has no dropout
     smoke: ClassVar[dict[str, Any]] = {"epochs": 1, "anchors": 32}
     images = {"images": ImageInput("unlabeled", same_as="features")}
 

@@ -219,6 +219,26 @@ def test_a_checkpoint_of_another_network_is_no_checkpoint(tmp_path: Path) -> Non
     assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
 
 
+def test_a_checkpoint_with_one_foreign_tensor_leaves_network_and_optimizer_alone(
+    tmp_path: Path,
+) -> None:
+    other, net = network(), network()
+    optimizer = recipe().make_optimizer(other)
+    sum(weight.sum() for weight in other.parameters()).backward()
+    optimizer.step()
+    name, last = list(other.named_parameters())[-1]
+    save_checkpoint(tmp_path / "c", other, optimizer, {"step": 1})
+    owner = other.get_submodule(name.rpartition(".")[0])
+    setattr(owner, name.rpartition(".")[2], nn.Parameter(torch.zeros(last.shape[0] + 1)))
+    save_checkpoint(tmp_path / "d", other, optimizer, {"step": 1})
+    before = {name: value.clone() for name, value in net.state_dict().items()}
+    fresh = recipe().make_optimizer(net)
+    assert load_checkpoint(tmp_path / "d", net, fresh) is None
+    assert all(torch.equal(before[name], value) for name, value in net.state_dict().items())
+    assert not fresh.state_dict()["state"]
+    assert load_checkpoint(tmp_path / "c", net, fresh) == {"step": 1}
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_training_on_a_gpu_learns_as_on_the_cpu(tmp_path: Path) -> None:

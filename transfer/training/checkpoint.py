@@ -10,7 +10,7 @@ from transfer.utils.files import write_atomic
 from transfer.utils.lazy_imports import safetensors, torch
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
     from torch.optim import Optimizer
 
 
@@ -61,6 +61,10 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> dic
                 state.setdefault(int(index), {})[entry] = tensor
             elif name.startswith("network."):
                 weights[name.removeprefix("network.")] = tensor
+        # Both are compared first: `load_state_dict` copies what fits before it refuses the rest,
+        # and the training that starts again must start from its own weights.
+        if _shapes(weights) != _shapes(network.state_dict()) or not _fits(state, optimizer):
+            return None
         network.load_state_dict(weights, strict=True)
         optimizer.load_state_dict(
             {"state": state, "param_groups": optimizer.state_dict()["param_groups"]}
@@ -69,6 +73,20 @@ def load_checkpoint(path: Path, network: nn.Module, optimizer: Optimizer) -> dic
     except (SafetensorError, OSError, ValueError, KeyError, RuntimeError, TypeError):
         return None  # without a readable checkpoint, training starts again
     return facts
+
+
+def _shapes(tensors: dict[str, Tensor]) -> dict[str, tuple[int, ...]]:
+    return {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+
+
+def _fits(state: dict[int, dict[str, Any]], optimizer: Optimizer) -> bool:
+    """Whether the saved momenta belong to the optimizer's weights, in number and shape."""
+    weights = [weight for group in optimizer.param_groups for weight in group["params"]]
+    return all(
+        index < len(weights) and value.shape in ((), weights[index].shape)
+        for index, entries in state.items()
+        for value in entries.values()
+    )
 
 
 def _match_memory_formats(optimizer: Optimizer) -> None:

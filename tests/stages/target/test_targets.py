@@ -725,3 +725,19 @@ def test_no_option_of_the_recipe_is_taken_for_something_else(name: str) -> None:
                 for base in (kind, TrainableStage)
             )
             assert ours == theirs, option
+
+
+def test_the_slow_copy_has_no_dropout_and_its_batch_norms_work_as_in_training() -> None:
+    from torch import nn
+
+    from stages.target._similarity_head import SimilarityHead
+    from transfer.transforms.normalize import Normalization
+
+    backbone = nn.Sequential(nn.Flatten(), nn.Linear(12, 8), nn.BatchNorm1d(8), nn.Dropout(0.5))
+    head = SimilarityHead(backbone, [nn.Linear(8, 4)], [], has_slow_copy=True).train()
+    crops = torch.rand(6, 3, 2, 2, generator=torch.Generator().manual_seed(0))
+    first, second = (head.slow_features(crops, Normalization())[0] for _ in range(2))
+    assert torch.equal(first, second)
+    assert head.slow is not None
+    assert head.slow["backbone"][2].training
+    assert backbone.training
