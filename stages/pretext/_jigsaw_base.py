@@ -45,6 +45,13 @@ class JigsawBase(Pretext):
     tile_size: int | None = option(
         None, "side of a tile in px; none: 64/85 of its cell's side, as published", ge=4
     )
+    jitter: int | None = option(
+        None,
+        "largest distance of a tile from the corner of its cell in px; none: as much as leaves a "
+        "px to the next cell, 18 for tiles of 64 px in cells of 85. Jigsaw's release has 21 with "
+        "`shift: 0`",
+        ge=0,
+    )
     shift: int = option(2, "largest shift between the color channels of a tile, px", ge=0)
     grayscale: float = option(..., "share of images that are made gray")
     color_projection: float = option(
@@ -57,13 +64,17 @@ class JigsawBase(Pretext):
     hidden_dim: int = option(4096, "units of the layer that sees all tiles", ge=1)
     dropout: float = option(0.5, "dropout after the embedding and the hidden layer", ge=0, lt=1)
 
+    def layout(self, size: int) -> tuple[int, int, int]:
+        """Return (cell, tile, jitter) in px for images of `size` px; ValueError without room."""
+        return puzzle_tiles(size, self.tile_size, self.shift, self.jitter)
+
     def table(self) -> numpy.ndarray:
         """Return (permutations, 9) int64, the tile at each place; ValueError for too many."""
         raise NotImplementedError
 
     def validate_plan(self, planned: PlannedStage[Any]) -> None:
         """Raise ValueError where the cells of the images have no room for the tiles."""
-        puzzle_tiles(planned.images["images"].stage.size, self.tile_size, self.shift)
+        self.layout(planned.images["images"].stage.size)
 
     def validate_build(self, planned: PlannedStage[Any]) -> None:
         """Raise ValueError for too many permutations, or tiles that are too small."""
@@ -75,7 +86,7 @@ class JigsawBase(Pretext):
 
     def network(self, backbone: Network, dataset: DatasetInfo) -> nn.ModuleDict:
         """Return the trunk, which the nine tiles share, and the head, which sees them together."""
-        _, tile, _ = puzzle_tiles(dataset.size, self.tile_size, self.shift)
+        _, tile, _ = self.layout(dataset.size)
         embed = nn.Sequential(
             nn.Linear(backbone_feature_dim(backbone, tile), self.embedding_dim),
             nn.ReLU(),
@@ -123,7 +134,7 @@ class JigsawBase(Pretext):
     def cut(self, images: Tensor, rng: PerImageRng) -> Tensor:
         """Cut out the nine tiles by rows: (B, 3, S, S) -> (B, 9, 3, tile, tile)."""
         size = images.shape[-1]
-        cell, tile, jitter = puzzle_tiles(size, self.tile_size, self.shift)
+        cell, tile, jitter = self.layout(size)
         room = size - 3 * cell
         # The sum of three corners: of the 3 x 3 grid in the image, of the tile in its cell, and
         # of each color channel in the tile.

@@ -20,13 +20,15 @@ class Jigsaw(JigsawBase):
     color channels do not line up (shift), color is a weak sign (`grayscale`), and so are brightness
     and contrast (each tile is normalized by its own mean and standard deviation).
     Constants: tile, cell, head and recipe are the released code's (350,000 steps are 70 epochs of
-    ImageNet); the shift is that of Jigsaw++. The paper has up to 1,000 permutations.
+    ImageNet); the shift is that of Jigsaw++, and the release has none and a jitter of 21
+    (`shift: 0`, `jitter: 21`). The share of gray images is ours: the release has none. The paper
+    has up to 1,000 permutations, VISSL up to 10,000.
     """
 
     paper = "Noroozi & Favaro, ECCV 2016"
 
     permutations: int = option(
-        100, "number of permutations, the classes of the task", ge=2, le=1000
+        100, "number of permutations, the classes of the task", ge=2, le=10_000
     )
     grayscale: float = option(0.3, "share of images that are made gray", ge=0, le=1)
     color_projection: float = option(

@@ -32,7 +32,7 @@ class JigsawPP(JigsawBase):
     paper = "Noroozi, Vinjimoor, Favaro & Pirsiavash, CVPR 2018"
 
     permutations: int = option(
-        701, "number of permutations, the classes of the task", ge=2, le=5000
+        701, "number of permutations, the classes of the task", ge=2, le=10_000
     )
     min_hamming_distance: int = option(
         3, "least number of places in which two permutations differ", ge=2, le=9

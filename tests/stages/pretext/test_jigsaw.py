@@ -169,3 +169,13 @@ def test_foreign_tiles_of_jigsawpp_do_not_depend_on_the_order_of_the_batch() -> 
     shuffled, shuffled_labels = task.puzzles(tiles[order], PerImageRng(5, ids[order]))
     assert torch.equal(straight[order], shuffled)
     assert torch.equal(labels[order], shuffled_labels)
+
+
+def test_the_jitter_of_the_release_and_the_permutations_of_vissl_can_be_written() -> None:
+    assert Jigsaw(jitter=21, shift=0).layout(255) == (85, 64, 21)
+    assert Jigsaw().layout(255) == (85, 64, 18)
+    with pytest.raises(ValueError, match="the largest jitter is 19"):
+        Jigsaw(jitter=21).layout(255)
+    assert Jigsaw(permutations=10_000).permutations == 10_000
+    table = Jigsaw(permutations=2000).table()
+    assert len({tuple(row) for row in table.tolist()}) == 2000
