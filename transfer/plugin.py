@@ -28,7 +28,7 @@ from transfer.stage.file_option import FileOption
 from transfer.stage.image_input import DatasetInfo, ImageInput
 from transfer.stage.options import OneOrMoreStages, inputs_named, option, stage_input
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
-from transfer.training.recipe import TrainableStage
+from transfer.training.recipe import PartRecipe, TrainableStage
 from transfer.training.target_task import Target
 from transfer.transforms.geometry import random_resized_crop
 from transfer.transforms.normalize import Normalization, normalize
@@ -49,6 +49,7 @@ __all__ = [
     "Model",
     "Normalization",
     "OneOrMoreStages",
+    "PartRecipe",
     "PerImageRng",
     "PlannedStage",
     "Pretext",

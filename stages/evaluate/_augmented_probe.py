@@ -36,7 +36,7 @@ class ProbeRecipe(TrainableStage):
         """Return the preset's optimizer over all heads."""
         optimizer = make_optimizer(self.preset, network)
         for group in optimizer.param_groups:
-            group["scale"] = 1.0
+            group.update(scale=1.0, constant=False)
         return optimizer
 
     def learning_rate_at(self, epoch: float) -> float:

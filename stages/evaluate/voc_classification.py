@@ -108,7 +108,7 @@ class VocClassification(TrainableStage):
 
     def learning_rate_at(self, epoch: float) -> float:
         """Return the learning rate after `epoch` epochs."""
-        if self.schedule != "halving":
+        if self.rates is not None or self.schedule != "halving":
             return super().learning_rate_at(epoch)
         warmup = min(1.0, epoch / self.warmup_epochs) if self.warmup_epochs else 1.0
         return warmup * self.learning_rate * 0.5 ** int(8 * epoch / max(1, self.epochs) + 1e-9)

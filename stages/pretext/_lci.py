@@ -4,8 +4,8 @@ A small network inpaints a patch of which it sees only a thin border. Its oppone
 discriminator of patches and the classifier; both learn to detect inpainted patches. The network
 also reconstructs patches that it sees whole. These are pasted into images of the class `unchanged`,
 so that inpainting artifacts alone do not give the class away. Sizes, weights and losses are the
-released code's, except for the discriminator: DCGAN's, with cross-entropy instead of spectral norms
-and a hinge.
+released code's, with two exceptions: the discriminator is DCGAN's and judges patches one by one,
+with cross-entropy instead of spectral norms and a hinge; the decoder has no layer of stride 1.
 """
 
 from __future__ import annotations

@@ -12,6 +12,7 @@ from transfer.errors import InvalidOption
 from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
+from transfer.training.recipe import PartRecipe
 from transfer.transforms.color import to_float
 from transfer.transforms.geometry import quarter_turns
 from transfer.transforms.normalize import normalize
@@ -45,11 +46,17 @@ class Distortion(Pretext):
     resampled once, warped or not, and half of them are rotated by a small angle. No class shows
     what lies beyond the image's edge. Half of the images that are not inpainted hold a patch that
     the inpainter reconstructed from the whole patch.
-    Constants: the released code's of Limited Context Inpainting on STL-10.
+    Constants: the released code's of Limited Context Inpainting on STL-10 (sjenni/LCI), with three
+    exceptions in `lci`: the warp (theirs has 16 points at random places), the last layers of the
+    decoder, and the discriminator, which is DCGAN's.
     """
 
     paper = "Jenni, Jin & Favaro, CVPR 2020"
-    lr_scales: ClassVar[dict[str, float]] = {"inpainter": 2 / 3, "discriminator": 2 / 3}
+    # run_stl10.py and TrainerBase.py of sjenni/LCI: Adam at 2e-4 and at four times that, constant.
+    part_recipes = {
+        "inpainter": PartRecipe(2 / 3, constant=True, weight_decay=0.0, beta2=0.999),
+        "discriminator": PartRecipe(8 / 3, constant=True, weight_decay=0.0, beta2=0.999),
+    }
 
     variant: Literal["ten", "lci"] = option(
         "ten", "ten distortions, or the six with Limited Context Inpainting"
@@ -65,14 +72,25 @@ class Distortion(Pretext):
         4096, "units of each of the head's two hidden layers; 0: no hidden layers", ge=0
     )
 
-    defaults: ClassVar[dict[str, Any]] = {"epochs": 200, "optimizer": "adamw", "momentum": 0.5}
+    # TrainerSSL.py: AdamW of tf.contrib subtracts the decay itself, 1e-4 of a weight a step; torch
+    # multiplies it by the learning rate of 3e-4.
+    defaults: ClassVar[dict[str, Any]] = {
+        "epochs": 200,
+        "optimizer": "adamw",
+        "momentum": 0.5,
+        "beta2": 0.99,
+        "weight_decay": 1 / 3,
+    }
     batch_size: int = option(
         64,
         "images per step, before copies; an incomplete last batch is left to other epochs",
         ge=2,
     )
     learning_rate: float = option(
-        3e-4, "peak learning rate; the inpainter's is two thirds of it", gt=0
+        3e-4,
+        "peak learning rate; that of the inpainter is two thirds of it, that of its discriminator "
+        "eight thirds, both constant",
+        gt=0,
     )
 
     @property

@@ -12,6 +12,7 @@ from transfer.errors import InvalidOption
 from transfer.stage.image_input import DatasetInfo
 from transfer.stage.options import option
 from transfer.training.pretext_task import Pretext, backbone_feature_dim, backbone_features
+from transfer.training.recipe import PartRecipe
 from transfer.transforms.color import to_float
 from transfer.transforms.geometry import random_flip
 from transfer.transforms.normalize import normalize
@@ -45,7 +46,7 @@ class Inpainting(Pretext):
     """
 
     paper = "Pathak, Krähenbühl, Donahue, Darrell & Efros, CVPR 2016"
-    lr_scales: ClassVar[dict[str, float]] = {"discriminator": 0.1}
+    part_recipes = {"discriminator": PartRecipe(scale=0.1)}
 
     defaults: ClassVar[dict[str, Any]] = {
         "batch_size": 64,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NamedTuple
 
 from pydantic import BeforeValidator, model_validator
 
@@ -47,6 +47,15 @@ def check_rates(rates: dict[float, float]) -> None:
         raise ValueError("`rates` must all be above zero")
 
 
+class PartRecipe(NamedTuple):
+    """What the recipe of a part of a network has of its own."""
+
+    scale: float = 1.0  # factor of the learning rate
+    constant: bool = False  # whether the rate stays at its peak
+    weight_decay: float = -1.0  # below 0: the recipe's
+    beta2: float = 0.0  # of Adam; 0: the recipe's
+
+
 class TrainableStage(Stage):
     """Base of the stages that train a network.
 
@@ -72,6 +81,9 @@ class TrainableStage(Stage):
     )
     learning_rate: float = option(0.1, "peak learning rate", gt=0)
     momentum: float = option(0.9, "momentum of SGD and LARS; first beta of Adam", ge=0, lt=1)
+    beta2: float = option(
+        0.999, "second beta of Adam", applies_when={"optimizer": ["adam", "adamw"]}, ge=0, lt=1
+    )
     weight_decay: float = option(1e-4, "weight decay; biases and norms have none", ge=0)
     schedule: Literal["cosine", "step", "constant"] = option(
         "cosine", "learning rate after the warm-up"
@@ -101,21 +113,22 @@ class TrainableStage(Stage):
                 raise ValueError(f"`rates` replaces `{both[0]}`; leave one of the two out")
         return self
 
-    # Part of the network -> factor of its learning rate.
-    lr_scales: ClassVar[dict[str, float]] = {}
+    # Part of the network -> what its recipe has of its own.
+    part_recipes: ClassVar[dict[str, PartRecipe]] = {}
 
     def make_optimizer(self, network: nn.Module) -> Optimizer:
         """Make the optimizer of all parameters that require gradients.
 
-        The learning rate of a group is the recipe's times its `scale`.
+        The learning rate of a group is that of `learning_rate_at`, or the peak if it is `constant`,
+        times its `scale`.
         """
-        groups: dict[tuple[bool, float], dict[str, Any]] = {}
+        groups: dict[tuple[bool, PartRecipe], dict[str, Any]] = {}
         for name, parameter in network.named_parameters():
             if parameter.requires_grad:
-                weight, scale = parameter.ndim > 1, self.lr_scales.get(name.partition(".")[0], 1.0)
-                decay = self.weight_decay if weight else 0.0
-                empty = {"params": [], "weight_decay": decay, "scale": scale, "adapt": weight}
-                groups.setdefault((not weight, scale), empty)["params"].append(parameter)
+                part = self.part_recipes.get(name.partition(".")[0], PartRecipe())
+                weight = parameter.ndim > 1
+                key = (not weight, part)
+                groups.setdefault(key, self._group(part, weight))["params"].append(parameter)
         ordered = [groups[key] for key in sorted(groups)]
         if self.optimizer == "lars":
             from transfer.training.lars import Lars
@@ -127,7 +140,20 @@ class TrainableStage(Stage):
                 ordered, self.peak_rate, momentum=self.momentum, nesterov=nesterov, fused=True
             )
         kind = torch.optim.Adam if self.optimizer == "adam" else torch.optim.AdamW
-        return kind(ordered, self.peak_rate, betas=(self.momentum, 0.999), fused=True)
+        return kind(ordered, self.peak_rate, betas=(self.momentum, self.beta2), fused=True)
+
+    def _group(self, part: PartRecipe, weight: bool) -> dict[str, Any]:
+        """Return an empty group of parameters, of weights or of biases and norms."""
+        decay = self.weight_decay if part.weight_decay < 0 else part.weight_decay
+        group = {
+            "params": [],
+            "weight_decay": decay if weight else 0.0,
+            "scale": part.scale,
+            "constant": part.constant,
+            "adapt": weight,
+        }
+        is_adam = self.optimizer in ("adam", "adamw")
+        return group | ({"betas": (self.momentum, part.beta2)} if is_adam and part.beta2 else {})
 
     @property
     def peak_rate(self) -> float:
@@ -137,8 +163,9 @@ class TrainableStage(Stage):
     def option_notes(self, given: Iterable[str]) -> list[str]:
         """Return notes on options without effect, and on a rate that is known to diverge."""
         notes, spec = super().option_notes(given), self.backbone_spec()
-        plain = isinstance(spec, AlexNet | VGG) and not spec.batch_norm
-        if plain and self.optimizer in ("sgd", "nesterov") and self.peak_rate > PLAIN_RATE:
+        if not isinstance(spec, AlexNet | VGG) or spec.batch_norm:
+            return notes
+        if self.optimizer in ("sgd", "nesterov") and self.peak_rate > PLAIN_RATE:
             notes.append(
                 f"learning rate {self.peak_rate:g} is known to diverge for {spec.name} without "
                 f"batch norm; {PLAIN_RATE:g} is usual"

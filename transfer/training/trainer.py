@@ -110,7 +110,8 @@ def train(
                 draw_seed = context.seed_for("draw", epoch)
                 learning_rate = recipe.learning_rate_at(state.step / epoch_steps)
                 for group in optimizer.param_groups:
-                    group["lr"] = learning_rate * group["scale"]
+                    rate = recipe.peak_rate if group["constant"] else learning_rate
+                    group["lr"] = rate * group["scale"]
 
                 # Gradients add up over the parts of the batch.
                 parts = min(recipe.accumulation_steps, len(ids))

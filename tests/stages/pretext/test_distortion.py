@@ -375,3 +375,29 @@ def test_with_inpainting_mixed_precision_gives_about_the_same_loss() -> None:
         with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
             result.append(task.loss(net, noise(), PerImageRng(0, torch.arange(COUNT)))[0].item())
     assert abs(result[0] - result[1]) < 0.02 * result[0]
+
+
+def test_lci_has_the_rates_decay_and_betas_of_the_release() -> None:
+    # sjenni/LCI: TrainerSSL.py, TrainerBase.py, run_stl10.py.
+    task = make_stage(Distortion, backbone="conv4", variant="lci", hidden_dim=8)
+    network = task._build(DatasetInfo(80, 64, 0), seed=0)
+    groups = task.make_optimizer(network).param_groups
+    parts = {id(weight): name.partition(".")[0] for name, weight in network.named_parameters()}
+    expected = {
+        # learning rate, constant, decay of a weight in a step at the peak, beta 2
+        "backbone": (3e-4, False, 1e-4, 0.99),
+        "head": (3e-4, False, 1e-4, 0.99),
+        "inpainter": (2e-4, True, 0.0, 0.999),
+        "discriminator": (8e-4, True, 0.0, 0.999),
+    }
+    seen = set()
+    for group in groups:
+        names = {parts[id(weight)] for weight in group["params"]}
+        rate = task.peak_rate * group["scale"]
+        for name in names:
+            seen.add(name)
+            peak, constant, decay, beta2 = expected[name]
+            assert rate == pytest.approx(peak)
+            assert (group["constant"], group["betas"]) == (constant, (0.5, beta2))
+            assert rate * group["weight_decay"] == pytest.approx(decay if group["adapt"] else 0)
+    assert seen == expected.keys()
