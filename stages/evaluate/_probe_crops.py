@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal
 
 from transfer.training.inference import resize_to
+from transfer.transforms.color import to_float
 from transfer.transforms.geometry import affine_map, crop_map, sample
+from transfer.transforms.tiles import tiles
 from transfer.utils.lazy_imports import torch
 
 if TYPE_CHECKING:
@@ -39,6 +41,12 @@ def random_crop(
     if share == "resized":
         return sample(images, crop_map(rng, (0.08, 1.0)), size)
     left, top, mirror = rng.uniform(3).unbind(1)
+    if images.shape[-1] == round(size / share):
+        # As published: cut at whole pixels, and nothing is resampled.
+        places = images.shape[-1] - size + 1
+        corners = torch.stack(((top * places).long(), (left * places).long()), dim=1)[:, None]
+        crops = to_float(tiles(images, 1, 1, size, corners)[:, 0])
+        return torch.where((mirror < 0.5)[:, None, None, None], crops.flip(-1), crops)
     height = torch.full_like(left, share)
     width = torch.where(mirror < 0.5, -height, height)
     return sample(images, _square_map(width, height, left, top), size)
@@ -67,12 +75,26 @@ def fixed_crops(images: Tensor, share: float, size: int, ten: bool) -> list[Tens
         ten: the center and the corners, each also mirrored; otherwise the center only.
     """
     images = shrink(images, round(size / share))
+    if images.shape[-1] == round(size / share):
+        return _whole_pixel_crops(to_float(images), size, ten)
     ones = torch.ones(len(images), device=images.device)
     crops = []
     for left, top in POSITIONS if ten else POSITIONS[:1]:
         for width in (share, -share) if ten else (share,):
             square = _square_map(width * ones, share * ones, left * ones, top * ones)
             crops.append(sample(images, square, size))
+    return crops
+
+
+def _whole_pixel_crops(images: Tensor, size: int, ten: bool) -> list[Tensor]:
+    """Return crops that are cut at whole pixels, as torchvision's CenterCrop and TenCrop do."""
+    free = images.shape[-1] - size
+    center = round(free / 2)  # half to even: 14 for 227 of 256, as in Caffe too
+    corners = [(center, center), (0, 0), (0, free), (free, 0), (free, free)]
+    crops = []
+    for top, left in corners if ten else corners[:1]:
+        crop = images[..., top : top + size, left : left + size]
+        crops += [crop, crop.flip(-1)] if ten else [crop]
     return crops
 
 

@@ -36,6 +36,7 @@ class Preset:
     train_crop: float | Literal["resized"] | None = None
     test_crop: float = 1.0
     ten_crops: bool = False
+    size: int | None = None  # published side of the network's input, px; None: any
 
 
 PRESETS = {
@@ -69,6 +70,7 @@ PRESETS = {
         milestones=(2 / 7, 4 / 7, 6 / 7),
         train_crop=227 / 256,
         test_crop=227 / 256,
+        size=227,
     ),
     "deepcluster": Preset(
         source="Caron et al., ECCV 2018: no norm before the classifier; softmax averaged over ten "
@@ -86,6 +88,7 @@ PRESETS = {
         train_crop=224 / 256,
         test_crop=224 / 256,
         ten_crops=True,
+        size=224,
     ),
     # facebookresearch/vissl, configs/config/benchmark/linear_image_classification/imagenet1k/:
     # eval_alexnet_8gpu_transfer_in1k_linear.yaml, eval_resnet_8gpu_transfer_in1k_linear.yaml.
@@ -104,6 +107,7 @@ PRESETS = {
         milestones=(8 / 28, 16 / 28, 24 / 28),
         train_crop=224 / 256,
         test_crop=224 / 256,
+        size=224,
     ),
     "vissl_resnet": Preset(
         source="Goyal et al., ICCV 2019, and VISSL's configuration for ResNets: as for AlexNet, "
@@ -120,6 +124,7 @@ PRESETS = {
         milestones=(8 / 28, 16 / 28, 24 / 28),
         train_crop="resized",
         test_crop=224 / 256,
+        size=224,
     ),
     "relational2020": Preset(
         source="Patacchiola & Storkey, NeurIPS 2020: the last layer, no augmentation; the last "
@@ -150,5 +155,6 @@ PRESETS = {
         milestones=(15 / 40, 30 / 40),
         train_crop="resized",
         test_crop=224 / 256,
+        size=224,
     ),
 }

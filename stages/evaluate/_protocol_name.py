@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from transfer.stage.base import Stage
 
 
-def protocol_name(protocol: str, stage: Stage, always: Sequence[str] = ()) -> str:
+def protocol_name(
+    protocol: str,
+    stage: Stage,
+    always: Sequence[str] = (),
+    size: tuple[int, int] | None = None,
+) -> str:
     """Return the name of the protocol as a stage runs it.
 
     The defaults of the options are the published settings; others are added to the name.
@@ -20,6 +25,8 @@ def protocol_name(protocol: str, stage: Stage, always: Sequence[str] = ()) -> st
         protocol: the name with published settings.
         stage: the stage.
         always: options that are part of the name even at their defaults.
+        size: sides of the network's images in px, the model's and the published one, where the
+            protocol has one.
     """
     inputs = stage.input_fields()
     options = {
@@ -32,6 +39,8 @@ def protocol_name(protocol: str, stage: Stage, always: Sequence[str] = ()) -> st
         for name, (value, default) in options.items()
         if value != default or name in always
     }
+    if size and size[0] != size[1]:
+        changed["size"] = size[0]
     return protocol_name_with_overrides(protocol, changed)
 
 

@@ -35,7 +35,8 @@ if TYPE_CHECKING:
     from transfer.stage.base import PlannedStage
     from transfer.stage.context import StageContext
 
-VERSIONS = {"compress": "v2"}  # 2: variances with 1e-5; all others are v1
+# 2: crops at whole pixels; `compress`: variances with 1e-5. Others are v1.
+VERSIONS = {"zhang2016": "v2", "deepcluster": "v2", "compress": "v2"}
 OVERRIDABLE = ("dimensions", "epochs", "batch_size", "learning_rate", "weight_decay")
 CHOSEN = "best"  # the figure of the chosen layer in scores.json
 
@@ -75,7 +76,7 @@ class Linear(Stage):
     """
 
     produces = Scores
-    version = 4  # 4: `compress` adds 1e-5 to variances
+    version = 4  # 4: crops at whole pixels; `compress` adds 1e-5 to variances
     smoke = {"epochs": 3}
     images = {
         "train": ImageInput("train", needs_labels=True),
@@ -115,9 +116,14 @@ class Linear(Stage):
         """The settings of the protocol, with the options that depart from them."""
         return replace(PRESETS[self.variant], **self.changed)
 
-    def protocol_name(self) -> str:
-        """Return a name such as `linear/zhang2016-v1`, or `linear/zhang2016-v1 (epochs 4)`."""
+    def protocol_name(self, size: int | None = None) -> str:
+        """Return a name such as `linear/zhang2016-v2`, or `linear/zhang2016-v2 (epochs 4)`.
+
+        `size` is the side of the model's images in px; another one than the protocol's departs.
+        """
         changed = self.changed | ({"layers": self.layers} if self.layers else {})
+        if size and self.preset.size and size != self.preset.size:
+            changed["size"] = size
         version = VERSIONS.get(self.variant, "v1")
         return protocol_name_with_overrides(f"linear/{self.variant}-{version}", changed)
 
@@ -128,7 +134,7 @@ class Linear(Stage):
             **asdict(self.preset),
             "layers": self.layers or self.preset.layers,
         }
-        return {name: value for name, value in settings.items() if name != "source"}
+        return {name: value for name, value in settings.items() if name not in ("source", "size")}
 
     def for_smoke_run(self) -> Stage:
         """Return the probe with three epochs at most."""
@@ -164,7 +170,7 @@ class Linear(Stage):
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
             context.folder,
-            protocol=self.protocol_name(),
+            protocol=self.protocol_name(model.card.size),
             settings=self.identity(),
             main=CHOSEN,
             selected={"layer": chosen, "on": self._selection_text(layers)},

@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from transfer.stage.context import StageContext
     from transfer.transforms.per_image_rng import PerImageRng
 
-PROTOCOL = "nonlinear/noroozi2016-v1"
-CROP = 227 / 256
+PROTOCOL = "nonlinear/noroozi2016-v2"  # 2: crops at whole pixels
+SIZE, CROP = 227, 227 / 256
 
 
 class Nonlinear(TrainableStage):
@@ -43,7 +43,7 @@ class Nonlinear(TrainableStage):
     """
 
     produces = Scores
-    version = 2  # 2: images are scored in the order of their ids
+    version = 3  # 3: crops at whole pixels
     images = {
         "train": ImageInput("train", needs_labels=True),
         "test": ImageInput("test", needs_labels=True),
@@ -100,7 +100,7 @@ class Nonlinear(TrainableStage):
         figures = {name: float(values.mean()) for name, values in outcomes.items()}
         Scores.write(
             context.folder,
-            protocol=protocol_name(PROTOCOL, self),
+            protocol=protocol_name(PROTOCOL, self, size=(model.card.size, SIZE)),
             settings=self.identity(),
             main="deepest",
             selected={"epoch": "the last", "on": "nothing", "layer": deepest},

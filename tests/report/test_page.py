@@ -333,7 +333,7 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
 
     from transfer.datasets.packed.pack_stage import Pack
     from transfer.datasets.spec import ImageSpec
-    from transfer.report.published_results import IMAGENET, published_results
+    from transfer.report.published_results import IMAGENET, PUBLISHED_OPTIONS, published_results
 
     def score(
         card: str = "imagenet", train: int = 1_281_167, name: str = "alexnet", **options: object
@@ -348,22 +348,23 @@ def test_published_curves_stand_only_beside_the_same_protocol_network_and_images
             )
             for role, count in {"train": train, "test": 50_000}.items()
         }
-        network = Some(
-            **{"name": name, "width": 1.0, "batch_norm": False, "stem": "imagenet", **options}
-        )
+        network = Some(**{"name": name, **PUBLISHED_OPTIONS, **options})
         return Some(
             images=images, inputs={"model": Some(stage=Some(backbone_spec=lambda: network))}
         )
 
-    assert published_results(score(), "linear/zhang2016-v1") == IMAGENET
-    assert published_results(score(), "linear/zhang2016-v1 (epochs 7)") == {}
+    assert published_results(score(), "linear/zhang2016-v2") == IMAGENET
+    assert published_results(score(), "linear/zhang2016-v2 (epochs 7)") == {}
     assert published_results(score(), "linear/deepcluster-v1") == {}
-    assert published_results(score(train=128_116), "linear/zhang2016-v1") == {}
-    assert published_results(score(card="imagenet100"), "linear/zhang2016-v1") == {}
-    assert published_results(score(name="vgg16"), "linear/zhang2016-v1") == {}
-    assert published_results(score(width=0.5), "linear/zhang2016-v1") == {}
-    assert published_results(score(batch_norm=True), "linear/zhang2016-v1") == {}
-    assert published_results(score(stem="small"), "linear/zhang2016-v1") == {}
+    assert published_results(score(train=128_116), "linear/zhang2016-v2") == {}
+    assert published_results(score(card="imagenet100"), "linear/zhang2016-v2") == {}
+    assert published_results(score(name="vgg16"), "linear/zhang2016-v2") == {}
+    assert published_results(score(width=0.5), "linear/zhang2016-v2") == {}
+    assert published_results(score(batch_norm=True), "linear/zhang2016-v2") == {}
+    assert published_results(score(stem="small"), "linear/zhang2016-v2") == {}
+    assert published_results(score(conv1_stride=2), "linear/zhang2016-v2") == {}
+    assert published_results(score(name="alexnet_bvlc"), "linear/zhang2016-v2") == IMAGENET
+    assert published_results(score(), "linear/zhang2016-v2 (size 256)") == {}
 
 
 def test_the_pipelines_picture_has_no_box_on_another_and_no_line_backwards(

@@ -86,7 +86,7 @@ def _stage_names(score: Score) -> list[str]:
 
 
 def _protocol_names(score: Score) -> list[str]:
-    """`linear/zhang2016-v1 (epochs 4)`, and its short forms, down to `zhang2016` and `linear`."""
+    """`linear/zhang2016-v2 (epochs 4)`, and its short forms, down to `zhang2016` and `linear`."""
     plain = score.protocol.partition(" (")[0]
     bare = plain.rpartition("-v")[0] or plain
     uses = score.planned.uses

@@ -12,13 +12,14 @@ from typing import Any
 from transfer.datasets.packed.pack_stage import Pack
 from transfer.stage.base import PlannedStage
 
-PROTOCOL = "linear/zhang2016-v1"
+PROTOCOL = "linear/zhang2016-v2"
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 NOTE = (
     "The published curves (Zhang et al. 2016 and 2017; Noroozi et al. 2017 and 2018; results that "
-    "they quote) are of AlexNet on the same images with the same protocol. Their network has 96, "
-    "256, 384, 384 and 256 channels, two groups and local response normalization; ours is "
-    "torchvision's. The digits are second-hand: check the papers before you quote them."
+    "they quote) are of AlexNet on the same images with the same protocol. Their network is "
+    "Caffe's, here `alexnet_bvlc`: 96, 256, 384, 384 and 256 channels, two groups; some have local "
+    "response normalization. Torchvision's `alexnet` has fewer channels. The digits are "
+    "second-hand: check the papers before you quote them."
 )
 IMAGENET = {
     "labels": (19.3, 36.3, 44.2, 48.3, 50.5),
@@ -32,14 +33,22 @@ IMAGENET = {
 }
 CARD = "imagenet"
 COUNTS = {"train": 1_281_167, "test": 50_000}  # all of ImageNet
-PUBLISHED_OPTIONS = {"width": 1.0, "batch_norm": False, "stem": "imagenet"}  # of the networks
+NETWORKS = ("alexnet", "alexnet_bvlc", "alexnet_cfn")
+# Of the networks as the probe reads them.
+PUBLISHED_OPTIONS = {
+    "width": 1.0,
+    "batch_norm": False,
+    "stem": "imagenet",
+    "conv1_stride": 4,
+    "input": "rgb",
+}
 
 
 def published_results(score: PlannedStage[Any], protocol: str) -> dict[str, tuple[float, ...]]:
     """Name -> a figure for each of LAYERS; empty for another protocol, network or image set."""
     backbones = [planned.stage.backbone_spec() for planned in score.inputs.values()]
     backbone = backbones[0] if backbones else None
-    if protocol != PROTOCOL or backbone is None or backbone.name != "alexnet":
+    if protocol != PROTOCOL or backbone is None or backbone.name not in NETWORKS:
         return {}
     if any(getattr(backbone, name) != value for name, value in PUBLISHED_OPTIONS.items()):
         return {}

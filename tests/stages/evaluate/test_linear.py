@@ -159,8 +159,9 @@ PUBLISHED = {
 def test_published_probes_do_not_drift(variant: Any, sets: dict, tmp_path: Path) -> None:
     probe = Linear(model="model", variant=variant, epochs=12)
     card = run_stage(probe, tmp_path / "w", sets, model=model(tmp_path / "m")).card
-    version = "v2" if variant == "compress" else "v1"
-    assert card.protocol == f"linear/{variant}-{version} (epochs 12)"
+    version = "v2" if variant in ("zhang2016", "deepcluster", "compress") else "v1"
+    size = "" if variant == "relational2020" else ", size 64"
+    assert card.protocol == f"linear/{variant}-{version} (epochs 12{size})"
     assert card.counts == {"train": 300, "selection": 0, "test": 200}
     assert card.selected["on"] == (
         "the test split" if len(card.figures) > 2 else "nothing: one layer is probed"
@@ -250,3 +251,42 @@ def test_the_head_of_vissl_has_a_scale_and_a_shift_that_do_not_decay() -> None:
         assert {group["nesterov"] for group in make_optimizer(preset, head).param_groups} == {
             nesterov
         }
+
+
+@pytest.mark.parametrize("side", [227, 224])
+def test_crops_are_cut_at_whole_pixels_as_torchvision_cuts_them(side: int) -> None:
+    from torchvision.transforms import functional as TF
+
+    from stages.evaluate._probe_crops import fixed_crops, random_crop
+    from transfer.transforms.color import to_float
+    from transfer.transforms.per_image_rng import PerImageRng
+
+    random = np.random.RandomState(0)
+    images = torch.from_numpy(random.randint(0, 256, (6, 3, 256, 256)).astype(np.uint8))
+    exact = to_float(images)
+    center = fixed_crops(images, side / 256, side, ten=False)
+    assert len(center) == 1
+    assert torch.equal(center[0], TF.center_crop(exact, [side, side]))
+    ours = fixed_crops(images, side / 256, side, ten=True)
+    if side == 224:  # at 227, torchvision's mirrored center lies a pixel beside Caffe's
+        for crop in TF.ten_crop(exact, [side, side]):  # corners, center, and all of them mirrored
+            assert any(torch.equal(crop, own) for own in ours)
+    places, mirrored = set(), 0
+    for seed in range(40):
+        crops = random_crop(images, PerImageRng(seed, torch.arange(6)), side / 256, side)
+        for image, crop in zip(exact, crops, strict=True):
+            matches = [
+                (top, left, flip)
+                for flip, candidate in enumerate((crop, crop.flip(-1)))
+                for top in range(257 - side)
+                for left in range(257 - side)
+                if torch.equal(image[:, top, left : left + side], candidate[:, 0])
+            ]
+            (top, left, flip), *_ = matches
+            window = image[:, top : top + side, left : left + side]
+            assert torch.equal(window.flip(-1) if flip else window, crop)
+            places.add((top, left))
+            mirrored += flip
+    tops, lefts = zip(*places, strict=True)
+    assert (min(tops), max(tops)) == (min(lefts), max(lefts)) == (0, 256 - side)
+    assert 0.4 < mirrored / 240 < 0.6

@@ -213,6 +213,6 @@ def test_scores_say_what_they_are(sets: dict, tmp_path: Path) -> None:
     )
     assert (
         made.card.protocol
-        == 'nonlinear/noroozi2016-v1 (epochs 2, batch_size 32, frozen_up_to ["conv4"])'
+        == 'nonlinear/noroozi2016-v2 (epochs 2, batch_size 32, frozen_up_to ["conv4"], size 64)'
     )
     assert made.card.counts == {"train": 100, "test": 60}
