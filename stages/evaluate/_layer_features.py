@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from transfer.errors import TransferError
@@ -78,6 +79,7 @@ def read_layers(
         TransferError: a feature is not finite.
     """
     files: dict[str, numpy.ndarray] = {}
+    clipped: Counter[str] = Counter()  # layer -> values beyond float16
     with context.progress(f"reading {role}", len(images), "images") as progress:
         for first, activations in extract_layers(model, images, layers, context.runtime):
             rows = 0
@@ -93,9 +95,16 @@ def read_layers(
                         f"layer {layer}: the features of image {images.ids[first + row]} are not "
                         "finite numbers; check the network's weights or its training"
                     )
+                clipped[layer] += int((np.abs(block) > FLOAT16_MAX).sum())
                 files[layer][first : first + rows] = block.clip(-FLOAT16_MAX, FLOAT16_MAX)
             progress.advance(rows)
             context.pause_point()
+    for layer, count in clipped.items():
+        if count:
+            context.note(
+                f"layer {layer}: {count:,} of {files[layer].size:,} {role} features exceed float16 "
+                f"and count as {FLOAT16_MAX:.0f}, so its figure is lower than it could be"
+            )
     return files
 
 

@@ -290,3 +290,25 @@ def test_crops_are_cut_at_whole_pixels_as_torchvision_cuts_them(side: int) -> No
     tops, lefts = zip(*places, strict=True)
     assert (min(tops), max(tops)) == (min(lefts), max(lefts)) == (0, 256 - side)
     assert 0.4 < mirrored / 240 < 0.6
+
+
+def test_features_beyond_float16_are_counted_in_a_note(sets: dict, tmp_path: Path) -> None:
+    loud = model(tmp_path / "m")
+    network = loud.network()
+    with torch.no_grad():
+        for weight in network.get_submodule("conv1").parameters():
+            weight.mul_(1e5)
+    Model.write(
+        loud.folder,
+        network,
+        size=loud.card.size,
+        normalization=loud.normalization,
+        made_by={},
+        history=[],
+    )
+    context = make_work(tmp_path / "w", sets, {"model": Model(loud.folder)})
+    Linear(model="model", layers=["conv1"], epochs=1).run(context)
+    assert any("features exceed float16" in note for note in context.notes)
+    quiet = make_work(tmp_path / "v", sets, {"model": model(tmp_path / "n")})
+    Linear(model="model", layers=["conv1"], epochs=1).run(quiet)
+    assert not quiet.notes
