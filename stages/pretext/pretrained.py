@@ -14,10 +14,10 @@ from transfer.artifacts import Model
 from transfer.errors import InvalidOption, TransferError
 from transfer.models import Timm
 from transfer.models.build import build_network, layer_shapes, outline_network
-from transfer.models.published_weights import check_published, published_module
-from transfer.models.weight_assignment import WeightOptions
-from transfer.models.weight_conversion import torchvision_names
-from transfer.models.weight_loading import check_weights, load_weights
+from transfer.models.weights.assignment import WeightOptions
+from transfer.models.weights.loading import check_weights, load_weights
+from transfer.models.weights.published import check_published, published_module
+from transfer.models.weights.torchvision_names import torchvision_names
 from transfer.stage.backbone_option import PublishedBackbone
 from transfer.stage.base import Stage
 from transfer.stage.file_option import FileOption
@@ -37,7 +37,7 @@ class Pretrained(Stage):
     """A backbone with weights of your choice, which are neither trained nor changed.
 
     The tensors in the file may have the names of our layers (a `model.safetensors` of the store),
-    torchvision's, timm's, those of other code that transfer/models/weight_dialects.py lists, or
+    torchvision's, timm's, those of other code that transfer/models/weights/dialects.py lists, or
     names that timm can convert (CLIP's image tower, DINOv2, ConvNeXt as their authors saved them).
     Every tensor of the network must be in the file. Entry, prefix and wrappers are found without
     options, and what features do not need is left out; a note says so. `match: order` and `rename`

@@ -12,7 +12,7 @@ from torch import nn
 from transfer.models import VGG, backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
-from transfer.models.weight_conversion import torchvision_names
+from transfer.models.weights.torchvision_names import torchvision_names
 
 # Both sides pool to a fixed size, so that images of 64 px take the same way as those of 224 px.
 SIZE = 64

@@ -11,7 +11,7 @@ from transfer.models.backbone import Backbone
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
 from transfer.models.vgg import VGG
-from transfer.models.weight_conversion import torchvision_names
+from transfer.models.weights.torchvision_names import torchvision_names
 from transfer.utils.lazy_imports import nn, torch
 
 if TYPE_CHECKING:

@@ -27,7 +27,7 @@ from transfer.errors import InvalidOption, TransferError, UsageError
 from transfer.models import Timm, backbone
 from transfer.models.build import build_network
 from transfer.models.network import Network
-from transfer.models.weight_conversion import torchvision_names
+from transfer.models.weights.torchvision_names import torchvision_names
 from transfer.pipeline.loader import load_plan
 from transfer.stage.file_option import OptionFile
 from transfer.storage.store import Store

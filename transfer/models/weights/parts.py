@@ -6,11 +6,11 @@ import re
 from collections.abc import Iterable
 
 from transfer.errors import InvalidOption, did_you_mean
-from transfer.models.stored_tensor import StoredTensor
-from transfer.models.weight_contents import entry_of, state_dicts
-from transfer.models.weight_dialects import unwrapped
-from transfer.models.weight_files import WeightFile
-from transfer.models.weight_match import Part
+from transfer.models.weights.contents import entry_of, state_dicts
+from transfer.models.weights.dialects import unwrapped
+from transfer.models.weights.files import WeightFile
+from transfer.models.weights.match import Part
+from transfer.models.weights.stored_tensor import StoredTensor
 
 Rename = tuple[tuple[str, str], ...]
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
-from transfer.models.stored_tensor import StoredTensor
+from transfer.models.weights.stored_tensor import StoredTensor
 from transfer.utils.lazy_imports import torch
 from transfer.utils.pickle_interpreter import (
     Name,

@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from transfer.errors import InvalidOption, did_you_mean
-from transfer.models.stored_tensor import StoredTensor
 from transfer.models.timm_backbone import Timm
-from transfer.models.weight_dialects import dialects, rank
-from transfer.models.weight_faults import mismatch_text, place_options
-from transfer.models.weight_files import WeightFile, read_tensors
-from transfer.models.weight_match import Expected, Match, Part
-from transfer.models.weight_matching import (
+from transfer.models.weights.dialects import dialects, rank
+from transfer.models.weights.files import WeightFile, read_tensors
+from transfer.models.weights.match import Expected, Match, Part
+from transfer.models.weights.mismatch import mismatch_text, place_options
+from transfer.models.weights.notes import match_notes, objects_note, order_note
+from transfer.models.weights.parts import file_parts
+from transfer.models.weights.search import (
     best_match,
     compare,
     in_order,
     matches,
     without_ignored,
 )
-from transfer.models.weight_notes import match_notes, objects_note, order_note
-from transfer.models.weight_parts import file_parts
+from transfer.models.weights.stored_tensor import StoredTensor
 
 if TYPE_CHECKING:
     from torch import Tensor

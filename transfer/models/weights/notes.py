@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from transfer.models.backbone import Backbone
-from transfer.models.weight_dialects import Names, dialect_notes
-from transfer.models.weight_faults import place_options
-from transfer.models.weight_match import Match, Part
+from transfer.models.weights.dialects import Names, dialect_notes
+from transfer.models.weights.match import Match, Part
+from transfer.models.weights.mismatch import place_options
 from transfer.utils.formatting import plural
 
 SHOWN = 4

@@ -19,7 +19,7 @@ from tests.conftest import Said
 from transfer.artifacts import Model
 from transfer.models import backbone
 from transfer.models.build import build_network
-from transfer.models.weight_conversion import residual_name
+from transfer.models.weights.torchvision_names import residual_name
 from transfer.pipeline.loader import load_plan
 from transfer.storage.store import Store
 
@@ -80,7 +80,7 @@ def optimizer() -> dict[str, Any]:
     return made.state_dict()
 
 
-# Layout -> the file, and what the run says of it. The sources are named in weight_dialects.py.
+# Layout -> the file, and what the run says of it. The sources are named in `dialects.py`.
 LAYOUTS: dict[str, tuple[Callable[[], Any], str]] = {
     "torchvision": (theirs, "left out, as features do not need it: fc.* (2)"),
     "DistributedDataParallel": (lambda: prefixed("module.", theirs()), ""),

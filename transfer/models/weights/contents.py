@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from transfer.models.checkpoint_objects import array_tensor
-from transfer.models.stored_tensor import StoredTensor
+from transfer.models.weights.checkpoint_objects import array_tensor
+from transfer.models.weights.stored_tensor import StoredTensor
 from transfer.utils.pickle_interpreter import Placeholder, UnsafePickle
 from transfer.utils.pickled_arrays import PickledArray
 

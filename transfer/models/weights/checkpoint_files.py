@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from transfer.models.checkpoint_objects import STORAGES, CheckpointObjects, Storage
+from transfer.models.weights.checkpoint_objects import STORAGES, CheckpointObjects, Storage
 from transfer.utils.lazy_imports import torch
 from transfer.utils.pickle_interpreter import Placeholder, UnsafePickle
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING
 from transfer.errors import InvalidOption
 from transfer.models.backbone import Backbone
 from transfer.models.build import build_network, outline_network
-from transfer.models.weight_assignment import Assignment, WeightOptions, assign
-from transfer.models.weight_files import read_weight_file
+from transfer.models.weights.assignment import Assignment, WeightOptions, assign
+from transfer.models.weights.files import read_weight_file
 
 if TYPE_CHECKING:
     from transfer.models.network import Network

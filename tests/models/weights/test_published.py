@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 
 from tests.conftest import Said
 from transfer.artifacts import Model
-from transfer.models import published_weights
+from transfer.models.weights import published
 
 timm = pytest.importorskip("timm")
 hub = pytest.importorskip("huggingface_hub")
@@ -209,7 +209,7 @@ def test_a_name_that_is_never_resolved_is_not_waited_for(
 ) -> None:
     ended = threading.Event()
     monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: ended.wait(60))
-    monkeypatch.setattr(published_weights, "SECONDS", 0.0)
+    monkeypatch.setattr(published, "SECONDS", 0.0)
     output = invoke("run", pipeline(PIPELINE), "--threads", 1, check=2).err
     ended.set()
     assert "no answer within" in output

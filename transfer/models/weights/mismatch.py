@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from transfer.models.weight_match import Expected, Match, is_counter
-from transfer.models.weight_matching import in_order
+from transfer.models.weights.match import Expected, Match, is_counter
+from transfer.models.weights.search import in_order
 from transfer.utils.formatting import plural
 
 EXAMPLES = 10

@@ -32,12 +32,12 @@ from safetensors.torch import save, save_file
 from torch import nn
 
 from tests.conftest import Said
-from tests.models.test_weight_dialects import assert_equal, drawn, loaded
+from tests.models.weights.test_dialects import assert_equal, drawn, loaded
 from transfer.models import backbone
-from transfer.models.weight_assignment import WeightOptions
-from transfer.models.weight_contents import state_dicts
-from transfer.models.weight_files import read_tensors, read_weight_file
-from transfer.models.weight_loading import check_weights
+from transfer.models.weights.assignment import WeightOptions
+from transfer.models.weights.contents import state_dicts
+from transfer.models.weights.files import read_tensors, read_weight_file
+from transfer.models.weights.loading import check_weights
 
 PIPELINE = """
 data: {card: drawings, limit: 8}

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from transfer.models.checkpoint_files import read_checkpoint, read_pickles
-from transfer.models.stored_tensor import StoredTensor
-from transfer.models.weight_contents import named_parts
-from transfer.models.weight_kinds import AGAIN, weight_kind, wrong_kind
+from transfer.models.weights.checkpoint_files import read_checkpoint, read_pickles
+from transfer.models.weights.contents import named_parts
+from transfer.models.weights.kinds import AGAIN, weight_kind, wrong_kind
+from transfer.models.weights.stored_tensor import StoredTensor
 from transfer.utils.lazy_imports import np, torch
 from transfer.utils.pickle_interpreter import UnsafePickle
 

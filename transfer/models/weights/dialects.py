@@ -25,7 +25,7 @@ from transfer.models.cifar_resnet import CifarResNet
 from transfer.models.conv4 import Conv4
 from transfer.models.resnet import ResNet
 from transfer.models.timm_backbone import Timm
-from transfer.models.weight_conversion import residual_name, torchvision_names
+from transfer.models.weights.torchvision_names import residual_name, torchvision_names
 from transfer.utils.lazy_imports import torch
 
 Names = dict[str, str]  # our name -> the name in a file

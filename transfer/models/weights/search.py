@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from transfer.models.weight_dialects import HEADS, Names
-from transfer.models.weight_match import (
+from transfer.models.weights.dialects import HEADS, Names
+from transfer.models.weights.match import (
     Expected,
     Match,
     Part,

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
 from typing import Any
 
-from transfer.models.stored_tensor import StoredTensor
-from transfer.models.weight_dialects import Names, rank
+from transfer.models.weights.dialects import Names, rank
+from transfer.models.weights.stored_tensor import StoredTensor
 
 # Tensors of batch norms that older files lack, and that nothing here reads.
 COUNTER = "num_batches_tracked"
