@@ -166,7 +166,7 @@ def test_a_file_that_is_not_understood_keeps_all_it_ever_asked_for_and_is_named(
     assert clusters(store).keys() == {5, 6}
     assert [entry["file"] for entry in result["unknown"]] == [str(small)]
     said = invoke("gc", "--store", store).out
-    assert f"results of {small} are kept: " in said
+    assert f"{small} is not understood now: " in said
     assert f"--forget {small}" in said
     forgotten = invoke("gc", "--store", store, "--forget", small).out
     assert "results of" not in forgotten
@@ -394,3 +394,79 @@ def test_a_store_that_cannot_be_written_can_be_listed(
 
 def _read_only(path: str, *_: object, **__: object) -> None:
     raise OSError(30, "Read-only file system", path)
+
+
+def copy_asking_for_six(small: Path, name: str = "copy.yaml") -> Path:
+    """A copy of a pipeline file, never run, that asks for what `--set` made."""
+    file = small.with_name(name)
+    file.write_text(small.read_text(encoding="utf-8").replace("k: 5", "k: 6"), encoding="utf-8")
+    return file
+
+
+@pytest.mark.parametrize("beside", ["lock", "folder", "link", "unreadable"])
+def test_a_file_that_cannot_be_read_does_not_hide_those_beside_it(
+    invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path, beside: str
+) -> None:
+    small = pipeline(SMALL, "small.yaml")
+    store = tmp_path / ".transfer"
+    invoke("run", small, "--store", store, "--set", "stages.clusters.k=6")
+    copy_asking_for_six(small)
+    if beside == "lock":  # Emacs' lock of a file that is being edited
+        (tmp_path / ".#small.yaml").symlink_to("me@host.999:1")
+    elif beside == "folder":
+        (tmp_path / "x.yaml").mkdir()
+    elif beside == "link":
+        (tmp_path / "x.yaml").symlink_to("nowhere.yaml")
+    else:
+        (tmp_path / "x.yaml").write_bytes(b"stages: \xff")
+    invoke("gc", "--store", store, "--older-than", "0", "--delete")
+    assert set(clusters(store)) == {6}
+
+
+def test_files_beside_a_link_to_the_store_count(
+    invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
+    small = pipeline(SMALL, "small.yaml")
+    disk = tmp_path / "disk" / "store"
+    disk.mkdir(parents=True)
+    store = tmp_path / ".transfer"
+    store.symlink_to(disk)
+    invoke("run", small, "--store", store, "--set", "stages.clusters.k=6")
+    copy_asking_for_six(small)
+    invoke("gc", "--store", store, "--older-than", "0", "--delete")
+    assert set(clusters(disk)) == {6}
+
+
+@pytest.mark.parametrize("form", ["flow", "mark"])
+def test_pipeline_files_of_other_forms_count(
+    invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path, form: str
+) -> None:
+    small = pipeline(SMALL, "small.yaml")
+    store = tmp_path / ".transfer"
+    invoke("run", small, "--store", store, "--set", "stages.clusters.k=6")
+    file = copy_asking_for_six(small)
+    if form == "flow":
+        from ruamel.yaml import YAML
+
+        value = YAML(typ="safe").load(file.read_text(encoding="utf-8"))
+        file.write_text(json.dumps(value), encoding="utf-8")
+    else:
+        body = file.read_text(encoding="utf-8")
+        head, _, stages = body.partition("stages:\n")
+        file.write_text(f"stages:\n{stages}{head}", encoding="utf-8-sig")
+    assert "cached" in invoke("status", file, "clusters", "--store", store).out
+    invoke("gc", "--store", store, "--older-than", "0", "--delete")
+    assert set(clusters(store)) == {6}
+
+
+def test_a_copy_that_cannot_be_planned_is_named(
+    invoke: Callable[..., Said], pipeline: Callable[..., Path], tmp_path: Path
+) -> None:
+    small = pipeline(SMALL, "small.yaml")
+    store = tmp_path / ".transfer"
+    invoke("run", small, "--store", store)
+    file = copy_asking_for_six(small)
+    file.write_text(file.read_text(encoding="utf-8") + "x: [\n", encoding="utf-8")
+    said = invoke("gc", "--store", store).out
+    assert f"{file} is not understood now: " in said
+    assert "what it asks for besides is unknown" in said

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from tests.cli.small import SMALL
 from tests.conftest import Said
@@ -122,3 +123,24 @@ def test_relative_paths_of_set_start_where_the_run_was(
     assert """--set 'data={folder: '"'"'my photos #1'"'"', size: 32}'""" in said.err
     invoke("report", "small.yaml", *STORE, "-o", "r.html")
     assert (tmp_path / "r.html").exists()
+
+
+def test_photographs_without_labels_are_read_as_their_last_run_made_them(
+    invoke: Invoke, pipeline: Write, tmp_path: Path
+) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for number in range(8):
+        Image.new("RGB", (40, 40), (30 * number, 90, 200)).save(folder / f"{number}.jpg")
+    file = pipeline(SCORED, "scored.yaml")
+    data = ("--set", f"data={{folder: {folder}, size: 16}}")
+    invoke("run", file, "features", *STORE, *data)
+    for words in (["show"], ["verify"], ["report", "-o", "r.html"]):
+        command, *rest = words
+        said = invoke(command, file, *rest, *STORE)
+        assert "only features, as last run, because of: " in said.err
+        assert "'train'" in said.err
+    assert "features" in invoke("show", file, *STORE).out
+    assert "features" in invoke("show", file, *STORE, *data).out
+    # A stage that was never asked for is not read either.
+    assert "knn" not in invoke("show", file, *STORE).out

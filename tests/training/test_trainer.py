@@ -130,7 +130,11 @@ def test_a_loss_that_is_no_number_is_an_error_that_says_what_to_change(tmp_path:
         )
 
 
-def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
+def test_a_task_still_at_chance_says_so_in_the_log_and_at_the_end(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="transfer")
+
     def stuck(
         net: nn.ModuleDict, images: Tensor, rng: PerImageRng
     ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -139,7 +143,20 @@ def test_a_task_still_at_chance_after_a_tenth_says_so(tmp_path: Path) -> None:
 
     work = make_work(tmp_path / "a")
     train(work, recipe(epochs=10), network(), stuck, IMAGES, chance=0.5)
-    assert any("still at chance" in note for note in work.notes)
+    (note,) = work.notes
+    assert "still at chance after 10 of 10 epochs" in note
+    assert "still at chance after 1 of 10 epochs" in caplog.text
+    work = make_work(tmp_path / "c")
+    losses = iter([stuck] * 4)
+
+    def late(
+        net: nn.ModuleDict, images: Tensor, rng: PerImageRng
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        value, figures = next(losses, loss)(net, images, rng)
+        return value, {"accuracy": figures["accuracy"]}
+
+    train(work, recipe(epochs=10), network(), late, IMAGES, chance=0.001)
+    assert work.notes == []
     work = make_work(tmp_path / "b")
     train(work, recipe(epochs=10, learning_rate=0.1), network(), loss, IMAGES, chance=0.001)
     assert work.notes == []

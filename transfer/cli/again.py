@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.cli.text_output import echo
-from transfer.errors import CorruptArtifact, UsageError, did_you_mean
+from transfer.errors import SHOWN_NAMES, CorruptArtifact, UsageError
 from transfer.storage.history import RecordedRun
 from transfer.storage.store import Store
 from transfer.utils.formatting import plural
@@ -105,14 +106,23 @@ def former_run(root: Path, name: str, smoke: bool) -> FormerRun:
         store = Store(root).smoke if is_smoke else Store(root)
         records = store.history.read()
         known = {run.run: run for run in records.runs} | records.tags
-        if name in known:
-            former = FormerRun(known[name], is_smoke)
+        matches = {known[id].run for id in known if id.startswith(name)} if len(name) > 3 else set()
+        if name in known or len(matches) == 1:
+            former = FormerRun(known[name if name in known else matches.pop()], is_smoke)
             if not former.file.is_file():
                 raise UsageError(f"--again {name}: its pipeline file {former.file} is missing")
             return former
-        names += records.tags or known
-    hint = did_you_mean(name, names) if names else "; nothing was run yet"
+        names += [*records.tags, *(run.run for run in reversed(records.runs))]
+    hint = "; nothing was run yet"
+    if names:  # the latest first
+        near = get_close_matches(name, names, n=1)
+        hint = f"; did you mean '{near[0]}'?" if near else f"; choose from: {_shown(names)}"
     raise UsageError(f"--again {name}: no run has this tag or id in {root}{hint}")
+
+
+def _shown(names: list[str]) -> str:
+    more = f", ... ({len(names)} in all)" if len(names) > SHOWN_NAMES else ""
+    return ", ".join(names[:SHOWN_NAMES]) + more
 
 
 def change_lines(former: FormerRun, pipeline: Pipeline, narrowed: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from pathlib import Path
@@ -138,7 +139,8 @@ def gc(
     if seconds is None and keep is None:
         seconds = DEFAULT_DAYS * DAY
     rule = KeepingRule(seconds, keep, forget)
-    opened = Store(store.expanduser().resolve() if store else default_store())
+    # Not resolved: pipeline files lie beside `.transfer` even where it is a link to another disk.
+    opened = Store(Path(os.path.abspath(store.expanduser())) if store else default_store())
     result = garbage.collect_garbage(opened, rule, delete, kept)
     print_value(result, as_json, garbage.garbage_text)
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transfer.api import Pipeline
 from transfer.cli.last_run import last_run_line_of, set_words, store_root
 from transfer.cli.text_output import echo
+from transfer.errors import UsageError
 from transfer.utils.files import hash_file
 
 
@@ -28,6 +29,7 @@ class ResultsFile:
         smoke: whether the results are those of a smoke run.
         store: the folder of the results.
         folder: where relative paths in `sets` start; empty for the working directory.
+        last_stages: the stages that the last run with these `--set`s named.
     """
 
     file: Path
@@ -35,9 +37,25 @@ class ResultsFile:
     smoke: bool
     store: Path
     folder: str = ""
+    last_stages: Sequence[str] = ()
 
     def load(self, stages: Sequence[str] = ()) -> Pipeline:
-        """Read and check the file; with `stages`, only these and their dependencies."""
+        """Read and check the file; with `stages`, only these and their dependencies.
+
+        Without, where the whole file cannot be planned, those that the last run named are read:
+        photographs without labels have no scores.
+        """
+        try:
+            return self._load(stages)
+        except UsageError as error:
+            if stages or not self.last_stages:
+                raise
+            pipeline = self._load(self.last_stages)
+            names, problem = ", ".join(self.last_stages), str(error).splitlines()[0]
+            echo(f"only {names}, as last run, because of: {problem}", err=True)
+            return pipeline
+
+    def _load(self, stages: Sequence[str]) -> Pipeline:
         moved = bool(self.folder) and self.folder != os.getcwd()
         file = self.file.absolute() if moved else self.file
         with _working_directory(self.folder if moved else ""):
@@ -60,15 +78,19 @@ def results_file(
     """
     root = store_root(file, store)
     asked = ResultsFile(file, sets, smoke, root)
-    last = None if sets or as_written else last_run_line_of(file, smoke, root)
-    if last is None or not last["sets"]:
+    last = last_run_line_of(file, smoke, root)
+    if last is None:
         return asked
-    words = set_words(last)
-    if not file.is_file() or hash_file(file)[0] != last["digest"]:
+    words, unchanged = set_words(last), file.is_file() and hash_file(file)[0] == last["digest"]
+    if unchanged and list(sets) == list(last["sets"]):
+        return replace(asked, last_stages=last["stages"])
+    if sets or as_written or not last["sets"]:
+        return asked
+    if not unchanged:
         echo(f"{file} as written; it changed since its last run, which had {words}", err=True)
         return asked
     echo(f"{file} as last run, with {words} (without: --as-written)", err=True)
-    return ResultsFile(file, last["sets"], smoke, root, last["folder"])
+    return ResultsFile(file, last["sets"], smoke, root, last["folder"], last["stages"])
 
 
 @contextmanager

@@ -74,7 +74,8 @@ def garbage_text(result: dict[str, Any]) -> str:
     if "kept" in result:
         lines += ["kept:", *_entry_lines(result["kept"], root)]
     for use in result["unknown"]:
-        lines.append(f"results of {use['file']} are kept: {use['problem']}")
+        lines.append(f"{use['file']} is not understood now: {use['problem']}")
+        lines.append("  what its runs used is kept; what it asks for besides is unknown")
         lines.append(f"  if the file is gone for good: --forget {shlex.quote(use['file'])}")
     return "\n".join([*lines, *result["damaged"]])
 

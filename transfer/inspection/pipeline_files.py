@@ -5,6 +5,7 @@ In reach is what the history names, and what lies beside the store or in a folde
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
@@ -14,7 +15,8 @@ from transfer.api import Pipeline
 from transfer.errors import TransferError
 from transfer.storage.history import RecordedRun
 
-HAS_STAGES = re.compile(rb"^[\"']?stages[\"']?\s*:", re.MULTILINE)
+# At the beginning of a line or of the file, or within one mapping in braces.
+HAS_STAGES = re.compile(rb"(?:^|\A\xef\xbb\xbf|[{,])\s*[\"']?stages[\"']?\s*:", re.MULTILINE)
 NAME = re.compile(rb"^name\s*:\s*[\"']?([\w.-]+)", re.MULTILINE)
 
 
@@ -53,26 +55,41 @@ def file_uses(
         forgotten: files to leave out.
     """
     known = {Path(run.file) for run in runs if run.file}
-    folders = (root.resolve().parent, root.resolve().parent / "pipelines")
+    parents = {
+        Path(os.path.abspath(root)).parent,
+        root.resolve().parent,
+    }  # `.transfer` may be a link
+    folders = [folder for parent in parents for folder in (parent, parent / "pipelines")]
     near = {path for folder in folders for path in _candidates(folder)}
     dropped = {path.resolve() for path in forgotten}
     uses: list[FileUse] = []
     for file in sorted((known | near) - dropped):
         if _is_gone(file):
             continue
-        use = _file_use(file, root, smoke)
-        if not use.problem or any(use.is_of(run) for run in runs):
-            uses.append(use)
+        uses.append(_file_use(file, root, smoke))
     return uses
 
 
 def _candidates(folder: Path) -> list[Path]:
-    """The pipeline files in a folder; empty where it cannot be read."""
+    """The pipeline files in a folder, and files of its kind that cannot be read.
+
+    Hidden names are passed over: editors keep locks and copies there.
+    """
     try:
         paths = [path for path in folder.iterdir() if path.suffix in (".yaml", ".yml")]
-        return [path.resolve() for path in paths if HAS_STAGES.search(path.read_bytes())]
     except OSError:
         return []
+    return [path.resolve() for path in paths if path.name[0] != "." and _may_have_stages(path)]
+
+
+def _may_have_stages(path: Path) -> bool:
+    """Whether a file is a pipeline file, or cannot be read."""
+    if not path.is_file():
+        return False
+    try:
+        return bool(HAS_STAGES.search(path.read_bytes()))
+    except OSError:
+        return True
 
 
 def _is_gone(file: Path) -> bool:

@@ -98,15 +98,17 @@ def _iso(seconds: float) -> str:
 
 
 def remove_tag(store: Store, name: str) -> str:
-    """Take a tag from its run; return a line for the user. UsageError if no run has it."""
-    removed = False
-    for opened in (store, store.smoke):
-        if name in opened.history.read().tags:
-            opened.history.remove_tag(name)
-            removed = True
-    if not removed:
+    """Take a tag from its run; return a line for the user. UsageError if no run has it.
+
+    Where a run and a smoke run have it, only the run loses it.
+    """
+    tagged = [opened for opened in (store, store.smoke) if name in opened.history.read().tags]
+    if not tagged:
         raise UsageError(f"--untag {name}: no run has this tag; `transfer history` lists the tags")
-    return f"tag {name} removed; `transfer gc` may list what only it kept"
+    tagged[0].history.remove_tag(name)
+    of = "" if tagged[0].root == store.root else " from a smoke run"
+    more = "; a smoke run still has it" if len(tagged) > 1 else ""
+    return f"tag {name} removed{of}{more}; `transfer gc` may list what only it kept"
 
 
 def drop_damaged(store: Store) -> str:

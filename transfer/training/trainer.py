@@ -19,8 +19,9 @@ from transfer.training.clock import Clock
 from transfer.training.recipe import TrainableStage
 from transfer.training.state import TrainingState
 from transfer.transforms.per_image_rng import PerImageRng
-from transfer.utils.formatting import figure_texts
+from transfer.utils.formatting import figure_texts, plural
 from transfer.utils.lazy_imports import np, torch
+from transfer.utils.logger import logger
 
 if TYPE_CHECKING:
     import numpy
@@ -203,17 +204,22 @@ def _end_epoch(
     batch_size: int,
     chance: float | None,
 ) -> None:
-    """Add the epoch to the history; note if the accuracy is still at chance after a tenth."""
+    """Add the epoch to the history. Log an accuracy at chance after a tenth; note it at the end."""
     means, seen = state.means(), state.epoch_steps * batch_size
     state.history.append({"epoch": len(state.history) + 1, **means})
     state.sums, state.epoch_steps = {}, 0
-    tenth = max(1, recipe.epochs // 10)
-    if chance is None or len(state.history) != tenth or tenth >= recipe.epochs:
+    done, tenth = len(state.history), max(1, recipe.epochs // 10)
+    if chance is None or done not in (tenth, recipe.epochs):
         return
     noise = 3 * math.sqrt(chance * (1 - chance) / seen)
-    if means["accuracy"] < chance + noise:
-        context.note(
-            f"still at chance after {tenth} of {recipe.epochs} epochs (accuracy "
-            f"{100 * means['accuracy']:.2f} %, chance {100 * chance:.3g} %): some tasks stay there "
-            "for long; if it lasts, try another learning rate or more epochs"
-        )
+    if means["accuracy"] >= chance + noise:
+        return
+    text = (
+        f"still at chance after {done} of {plural(recipe.epochs, 'epoch')} (accuracy "
+        f"{100 * means['accuracy']:.2f} %, chance {100 * chance:.3g} %): some tasks stay there for "
+        "long; if it lasts, try another learning rate or more epochs"
+    )
+    if done == recipe.epochs:
+        context.note(text)
+    else:
+        logger.info("%s: %s", context.label, text)
