@@ -132,6 +132,9 @@ def test_again_runs_the_same_thing_and_says_how_the_file_differs_now(
     small.unlink()
     assert "its pipeline file" in invoke("run", "--again", "six", *store, check=2).err
     assert "did you mean 'six'?" in invoke("run", "--again", "sixx", *store, check=2).err
+    said = invoke("run", "--again", "zzz", *store, check=2).err
+    assert "choose from: six, " in said
+    assert first in said
     said = invoke("run", "--again", "six", *store, "--set", "seed=1", check=2).err
     assert "takes the --set of that run" in said
     assert "Missing argument 'FILE'" in invoke("run", *store, check=2).err
@@ -194,3 +197,23 @@ def test_runs_from_python_are_recorded_and_load_reads_the_file_as_written(
     loaded.run("clusters", tag="six")
     assert runs(invoke, "--store", store)[0]["tag"] == "six"
     assert transfer.load(small, store=store).stage("clusters").stage.k == 5
+
+
+def test_an_id_may_be_shortened(invoke: Invoke, small: Path) -> None:
+    store = ("--store", "s")
+    invoke("run", small, "clusters", *store)
+    run = runs(invoke, *store)[0]["run"]
+    assert "nothing to do" in invoke("run", "--again", run[:5], *store).out
+    assert "no run has this tag or id" in invoke("run", "--again", run[:3], *store, check=2).err
+
+
+def test_untag_takes_the_name_from_the_run_before_the_smoke_run(
+    invoke: Invoke, small: Path
+) -> None:
+    store = ("--store", "s")
+    invoke("run", small, "clusters", *store, "--tag", "best")
+    invoke("run", small, "clusters", *store, "--smoke", "--tag", "best")
+    said = invoke("history", "--untag", "best", *store).out
+    assert said.startswith("tag best removed; a smoke run still has it")
+    assert "from a smoke run" in invoke("history", "--untag", "best", *store).out
+    assert "no run has this tag" in invoke("history", "--untag", "best", *store, check=2).err
