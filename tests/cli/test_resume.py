@@ -268,3 +268,27 @@ def test_packed_images_that_are_left_are_named_too(
     left = {"bad", "clusters", "knn", "drawings/train", "drawings/test"}
     assert forced == ({"bad"} if flags else left)
     invoke(*words, check=1)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.0, 0.4, 0.8])
+def test_ctrl_c_while_libraries_load_stops_the_run(tmp_path: Path, seconds: float) -> None:
+    file = tmp_path / "f.yaml"
+    file.write_text(SMALL, encoding="utf-8")
+    words = [sys.executable, "-m", "transfer", "run", str(file), "--store", str(tmp_path / "s")]
+    process = subprocess.Popen(
+        words,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+    )
+    assert process.stdout is not None
+    while "clusters" not in process.stdout.readline():
+        pass  # the last line of the plan
+    time.sleep(seconds)
+    process.send_signal(signal.SIGINT)
+    rest = process.communicate(timeout=120)[0]
+    assert process.returncode in (0, 130), rest  # 0: it had ended
+    assert process.returncode == 0 or "To resume: transfer run" in rest
+    assert seconds > 0 or process.returncode == 130

@@ -29,9 +29,12 @@ def execute(run: Run) -> tuple[int, str] | None:
     pending = [status for status in statuses if status.pending and status.planned in selected]
     if not pending:
         return record_up_to_date(run) if run.options.recorded else None
+    # Before libraries are imported: an import may catch the exception of a signal, and go on half
+    # done.
+    run.stop.listen()
     _validate(run, pending)
     run.schedule.plan(run.plan, run.store, [status.planned for status in pending])
-    run.stop.listen()
+    run.stop.raise_if_set()
     with recorded(run) if run.options.recorded else nullcontext():
         run.discard_checkpoints([status.planned for status in pending])
         _run_pending(run, pending)

@@ -55,10 +55,8 @@ def file_uses(
         forgotten: files to leave out.
     """
     known = {Path(run.file) for run in runs if run.file}
-    parents = {
-        Path(os.path.abspath(root)).parent,
-        root.resolve().parent,
-    }  # `.transfer` may be a link
+    # `.transfer` may be a link to another disk; the files lie beside the link.
+    parents = {Path(os.path.abspath(root)).parent, root.resolve().parent}
     folders = [folder for parent in parents for folder in (parent, parent / "pipelines")]
     near = {path for folder in folders for path in _candidates(folder)}
     dropped = {path.resolve() for path in forgotten}
