@@ -729,7 +729,7 @@ def test_latex_is_a_plain_tabular_with_everything_escaped(made: Make, compare: I
     )
     said = compare(made(text), "--latex").out
     body = [line for line in said.splitlines() if not line.startswith("%")]
-    assert body[0] == r"\begin{tabular}{lllrrrrrr}"
+    assert body[0] == r"\begin{tabular}{lllrrrr}"
     assert r"a\_b" in body[2]
     assert r"accuracy" in body[2]
     rows = [line for line in body if line.endswith(r"\\")]

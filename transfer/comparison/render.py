@@ -8,15 +8,15 @@ from collections.abc import Callable
 
 from transfer.comparison.records import to_csv, to_json
 from transfer.comparison.table import Comparison, OmittedScore, Section
-from transfer.comparison.text_table import section_title, text_table
+from transfer.comparison.text_table import TextTable, section_title, text_table
 
-WIDTH = 110  # characters of a line of text
+WIDTH = 80  # characters of a line of text, as of a usual terminal
 LISTED_STAGES = 6  # named for each reason
 LEGEND = (
     "pretext: how the teacher was trained. target: the student, or 'itself' for the teacher.",
-    "a ± b: mean and standard deviation over n seeds. [low, high]: 95 % interval, of one seed over",
-    "its test images, of a difference over pairs. (a, b): both differences of two seeds, too few",
-    "for an interval. Differences are in percentage points. time: all stages up to the evaluated",
+    "a ± b: mean and standard deviation over n seeds. [low, high]: 95 % interval, of one seed over "
+    "its test images, of a difference over pairs. (a, b): both differences of two seeds, too few "
+    "for an interval. Differences are in percentage points. time: all stages up to the evaluated "
     "one. images: those that the network and its pretext trained on.",
 )
 COMMAND_LINE = "to make "  # begins the lines of the footer that hold a command
@@ -72,17 +72,26 @@ def to_text(comparison: Comparison) -> str:
             lines += _wrapped(f"note: {note}", "  ")
         lines.append("")
     if comparison.sections:
-        lines += LEGEND
+        lines += [part for line in LEGEND for part in _wrapped(line, "", "")]
     for line in footer_lines(comparison):  # a command stays in one line, to be copied
         lines += [line] if line.startswith(COMMAND_LINE) else _wrapped(line, "")
     return "\n".join(lines)
 
 
 def _aligned(section: Section) -> list[str]:
-    """The rows of a table: words to the left, numbers to the right of their columns."""
+    """The rows of a table: words to the left, numbers to the right of their columns.
+
+    Where a line would be too long, titles take several lines.
+    """
     table = text_table(section)
-    rows = [table.titles, *table.rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    titles = [[title] for title in table.titles]
+    widths = _column_widths(titles, table)
+    if sum(widths) + 2 * len(widths) > WIDTH:
+        titles = [_title_lines(*column) for column in _title_columns(table)]
+        widths = _column_widths(titles, table)
+    height = max(map(len, titles))
+    heads = [[""] * (height - len(title)) + title for title in titles]
+    rows = [*map(list, zip(*heads, strict=True)), *table.rows]
     lines = []
     for row in rows:
         words, numbers = row[: table.word_columns], row[table.word_columns :]
@@ -95,12 +104,36 @@ def _aligned(section: Section) -> list[str]:
     return lines
 
 
-def _wrapped(line: str, indent: str) -> list[str]:
+def _column_widths(titles: list[list[str]], table: TextTable) -> list[int]:
+    cells = zip(*table.rows, strict=True)
+    return [max(map(len, [*title, *column])) for title, column in zip(titles, cells, strict=True)]
+
+
+def _title_columns(table: TextTable) -> list[tuple[str, int]]:
+    """Each title with the width of the cells below it."""
+    cells = zip(*table.rows, strict=True)
+    return [
+        (title, max(map(len, column))) for title, column in zip(table.titles, cells, strict=True)
+    ]
+
+
+def _title_lines(title: str, width: int) -> list[str]:
+    """Wrap a title at spaces, as narrow as its cells and its longest word allow.
+
+    The sign of a difference stays with its first word.
+    """
+    bound = title.replace("− ", "−\N{NO-BREAK SPACE}")
+    longest = max(map(len, bound.split(" ")))
+    lines = textwrap.wrap(bound, max(width, longest), break_long_words=False)
+    return [line.replace("\N{NO-BREAK SPACE}", " ") for line in lines]
+
+
+def _wrapped(line: str, indent: str, further: str = "  ") -> list[str]:
     return textwrap.wrap(
         line,
         WIDTH,
         initial_indent=indent,
-        subsequent_indent=f"{indent}  ",
+        subsequent_indent=indent + further,
         break_long_words=False,
         break_on_hyphens=False,
     )

@@ -10,6 +10,7 @@ from transfer.comparison.table import Difference, Row, Section
 from transfer.utils.formatting import MISSING, duration, inline_yaml
 
 RowText = Callable[[Row], str]
+DIFFERENCES = ("− random", "− supervised")  # columns that are left out where no row has one
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,11 @@ def text_table(section: Section) -> TextTable:
     if len(names) > 1:  # rows of different layers
         words.append(("layer", _layers))
     title = names[0] if len(names) == 1 else figure_name(section.figure)
-    columns = words + _number_columns(title)
+    columns = words + [
+        (name, text)
+        for name, text in _number_columns(title)
+        if name not in DIFFERENCES or any(text(row) != MISSING for row in section.rows)
+    ]
     return TextTable(
         [title for title, _ in columns],
         [[text(row) for _, text in columns] for row in section.rows],
@@ -94,8 +99,8 @@ def _number_columns(figure: str) -> list[tuple[str, RowText]]:
     return [
         (figure, row_figure),
         ("n", lambda row: str(row.figure.n)),
-        ("− random", lambda row: _difference(row.random)),
-        ("− supervised", lambda row: _difference(row.supervised)),
+        (DIFFERENCES[0], lambda row: _difference(row.random)),
+        (DIFFERENCES[1], lambda row: _difference(row.supervised)),
         ("time", lambda row: duration(row.seconds)),
         ("images", lambda row: MISSING if row.images is None else f"{row.images:,}"),
     ]
