@@ -16,6 +16,7 @@ from transfer.utils.formatting import duration, plural
 
 Json = dict[str, Any]
 RUNNING, KILLED = "running", "killed"
+SHOWN_SCORES = 4  # of a run, as text
 
 
 def history_json(store: Store, file: Path | None = None) -> list[Json]:
@@ -71,12 +72,21 @@ def history_text(entries: Sequence[Json]) -> str:
         count = repeated.pop(entry["same"] or entry["run"], 0)
         if not count:
             continue
-        lines.append(_line(entry, count))
-        lines += [
-            f"    {label}: {', '.join(f'{name} {value}' for name, value in figures.items())}"
-            for label, figures in entry["figures"].items()
-        ]
+        lines += [_line(entry, count), *_score_lines(entry["figures"])]
     return "\n".join(lines)
+
+
+def _score_lines(scores: dict[str, dict[str, Any]]) -> list[str]:
+    """Return figures of the first scores of a run; `--json` has all."""
+    lines = [f"    {label}: {_figure_text(figures)}" for label, figures in scores.items()]
+    more = len(lines) - SHOWN_SCORES
+    return [*lines[:SHOWN_SCORES], *([f"    and {plural(more, 'more score')}"] if more > 0 else [])]
+
+
+def _figure_text(figures: dict[str, Any]) -> str:
+    """Return the figure of the chosen layer where layers were compared, else all figures."""
+    chosen = [name for name in figures if name.startswith("chosen layer")]
+    return ", ".join(f"{name} {figures[name]}" for name in chosen or figures)
 
 
 def _line(entry: Json, count: int) -> str:
