@@ -98,3 +98,45 @@ def test_a_pipe_whose_reader_has_gone_ends_the_command_quietly(
     done = subprocess.run(command, cwd=tmp_path, stdout=writer, stderr=writer, check=False)
     os.close(writer)
     assert done.returncode == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "lines"),
+    [
+        ("short", ["short"]),
+        ("one two three four", ["one two", "  three", "  four"]),
+        ("  epochs  passes over images", ["  epochs  passes over images"]),
+        ("x: transfer run f.yaml --store long", ["x: transfer run f.yaml --store long"]),
+        ("averyveryverylongword", ["averyveryverylongword"]),
+        ("", [""]),
+    ],
+)
+def test_lines_break_at_words_and_commands_stay_whole(line: str, lines: list[str]) -> None:
+    from transfer.cli.text_output import wrapped
+
+    width = 30 if "epochs" in line else 9
+    assert wrapped(line, width).split("\n") == lines
+
+
+def test_what_follows_stands_below_the_last_column() -> None:
+    from transfer.cli.text_output import wrapped
+
+    text = "  epochs    passes over the images of the set"
+    assert wrapped(text, 30).split("\n") == [
+        "  epochs    passes over the",
+        "            images of the set",
+    ]
+
+
+def test_a_terminal_gets_lines_that_fit_and_a_file_gets_whole_ones(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "transfer", "list", "stages", "cluster"]
+    leader, follower = os.openpty()
+    environment = os.environ | {"COLUMNS": "60", "LINES": "24"}
+    subprocess.run(command, stdout=follower, env=environment, check=True)
+    os.close(follower)
+    shown = os.read(leader, 1 << 20).decode()
+    os.close(leader)
+    piped = subprocess.run(command, capture_output=True, text=True, env=environment, check=True)
+    assert max(map(len, shown.splitlines())) <= 60
+    assert max(map(len, piped.stdout.splitlines())) > 60
+    assert " ".join(shown.split()) == " ".join(piped.stdout.split())[: len(" ".join(shown.split()))]

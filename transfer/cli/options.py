@@ -86,7 +86,7 @@ def results_options(command: Callable[..., Any]) -> Callable[..., Any]:
 def print_value(value: Any, as_json: bool, to_text: Callable[[Any], str]) -> str:
     """Print a value as JSON, or as the text that `to_text` makes of it; return what was printed."""
     text = json_text(value) if as_json else to_text(value)
-    echo(text)
+    echo(text, wrap=not as_json)
     return text
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import codecs
 import io
+import re
+import shutil
 import sys
+import textwrap
 
 READABLE = "transfer_readable"  # how the streams treat signs that their encoding lacks
 SUBSTITUTES = {
@@ -23,6 +26,8 @@ SUBSTITUTES = {
     "•": "*",
     "\N{NO-BREAK SPACE}": " ",
 }
+COLUMN = re.compile(r"(?<=\S) {2,}(?=\S)")  # the gap before a column of a table
+COMMAND = re.compile(r"(^|[ `:])(transfer|pip) [a-z]")
 LONE_BYTE = range(0xDC80, 0xDD00)  # Python's letters for bytes of a name that are not UTF-8
 
 
@@ -34,12 +39,45 @@ def configure_streams() -> None:
             stream.reconfigure(errors=READABLE)
 
 
-def echo(text: str, err: bool = False) -> None:
+def echo(text: str, err: bool = False, wrap: bool = True) -> None:
     """Print a text to stdout, or to stderr, at once.
 
     Unlike `click.echo`, which writes UTF-8 where ASCII is asked for, it respects the encoding.
+
+    Args:
+        text: one or more lines.
+        err: print to stderr.
+        wrap: on a terminal, break lines that are too long for it; see `wrapped`.
     """
-    print(text, file=sys.stderr if err else sys.stdout, flush=True)
+    stream = sys.stderr if err else sys.stdout
+    if wrap and stream.isatty():
+        text = wrapped(text, shutil.get_terminal_size().columns)
+    print(text, file=stream, flush=True)
+
+
+def wrapped(text: str, width: int) -> str:
+    """Break lines of more than `width` characters at spaces.
+
+    What follows stands below the last column of the line, or is indented. A line with a command
+    stays whole, so that it can be copied.
+    """
+    lines: list[str] = []
+    for line in text.split("\n"):
+        if len(line) <= width or COMMAND.search(line):
+            lines.append(line)
+            continue
+        columns = [gap.end() for gap in COLUMN.finditer(line) if gap.end() <= width * 3 // 5]
+        indent = columns[-1] if columns else len(line) - len(line.lstrip()) + 2
+        broken = textwrap.wrap(
+            line,
+            width,
+            subsequent_indent=" " * indent,
+            break_long_words=False,
+            break_on_hyphens=False,
+            replace_whitespace=False,
+        )
+        lines += broken or [line]
+    return "\n".join(lines)
 
 
 def is_printable(text: str) -> bool:

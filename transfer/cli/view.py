@@ -45,7 +45,7 @@ def list_(what: str, name: str | None, as_json: bool, schema: bool) -> None:
     if schema:
         from transfer.inspection.json_schema import pipeline_schema
 
-        echo(json_text(pipeline_schema()))
+        echo(json_text(pipeline_schema()), wrap=False)
     elif name is None:
         print_value(listing.listing(what), as_json, listing.listing_text)
     else:
@@ -194,7 +194,7 @@ def compare(
 
         table += "\n" + time_plot(comparison)
     if output is None:
-        echo(json_text(json.loads(table)) if form == "json" else table)
+        echo(json_text(json.loads(table)) if form == "json" else table, wrap=form is None)
     else:
         output.write_text(table + "\n", encoding="utf-8", errors="backslashreplace")
         echo(f"{output} written")
