@@ -483,6 +483,46 @@ def test_an_order_of_other_shapes_or_kinds_is_refused(
     assert words in output
 
 
+@pytest.mark.parametrize("entries", [("model", "best_model"), ("a", "b")])
+def test_networks_of_equal_rank_are_not_chosen_between_by_order(
+    entries: tuple[str, str],
+    pipeline: Callable[..., Path],
+    invoke: Callable[..., Said],
+    tmp_path: Path,
+) -> None:
+    first, second = entries
+    content = {first: numbered(resnet()), second: numbered(prefixed("", resnet()))}
+    torch.save(content, tmp_path / "w.pth")
+    output = invoke("run", written(pipeline, options=", match: order"), "--threads", 1, check=2).err
+    choices = f"`entry: {first}`; `entry: {second}`"
+    assert f"several networks that fit: choose with {choices}" in output
+    chosen = f", match: order, entry: {second}"
+    output = invoke("run", written(pipeline, options=chosen), "--threads", 1).out
+    assert f"100 tensors of entry `{second}` taken in their order" in output
+
+
+def test_a_network_of_lower_rank_is_named_by_order(
+    pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    zeros = {name: torch.zeros_like(value) for name, value in resnet().items()}
+    content = {"student": numbered(zeros), "teacher": numbered(resnet())}
+    torch.save(content, tmp_path / "w.pth")
+    output = invoke("run", written(pipeline, options=", match: order"), "--threads", 1).out
+    assert "100 tensors of entry `teacher` taken in their order" in output
+    assert "holds other networks that fit; to take another: `entry: student`" in output
+    assert_equal(loaded(tmp_path), resnet())
+
+
+def test_an_order_that_does_not_fit_is_told_of_the_weights_and_not_of_the_optimizer(
+    pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
+) -> None:
+    state = {f"{part}.{name}": value for part in "ab" for name, value in resnet().items()}
+    moments = {number: {"exp_avg": value} for number, value in enumerate(resnet().values())}
+    torch.save({"optimizer": {"state": moments}, "state_dict": state}, tmp_path / "w.pth")
+    output = invoke("run", written(pipeline, options=", match: order"), "--threads", 1, check=2).err
+    assert "by order: state_dict: 200 tensors in the file, 100 in the network" in output
+
+
 def test_names_are_replaced_by_patterns_in_their_order(
     pipeline: Callable[..., Path], invoke: Callable[..., Said], tmp_path: Path
 ) -> None:

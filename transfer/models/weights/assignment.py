@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from transfer.errors import InvalidOption, did_you_mean
 from transfer.models.timm_backbone import Timm
-from transfer.models.weights.dialects import dialects, rank
+from transfer.models.weights.dialects import Names, dialects, rank
 from transfer.models.weights.files import WeightFile, read_tensors
-from transfer.models.weights.match import Expected, Match, Part
+from transfer.models.weights.match import Expected, Match, Part, common_shapes
 from transfer.models.weights.mismatch import mismatch_text, place_options
-from transfer.models.weights.notes import match_notes, objects_note, order_note
+from transfer.models.weights.notes import match_notes, objects_note, order_notes
 from transfer.models.weights.parts import file_parts
 from transfer.models.weights.search import (
     best_match,
@@ -90,15 +90,15 @@ def assign(network: Network, file: WeightFile, options: WeightOptions) -> Assign
     expected = Expected(shapes, dialects(network.spec, shapes), floating)
     parts = file_parts(file, options.entry, options.prefix, options.rename, set(shapes))
     others = objects_note(file.foreign)
-    if options.match == "order":
-        assignment = _by_order(expected, parts, options)
-    else:
-        try:
+    try:
+        if options.match == "order":
+            assignment = _by_order(expected, parts, options)
+        else:
             assignment = _by_name(expected, parts, network, options)
-        except InvalidOption:
-            raise
-        except ValueError as error:
-            raise ValueError("\n  ".join([str(error), *others])) from error
+    except InvalidOption:
+        raise
+    except ValueError as error:
+        raise ValueError("\n  ".join([str(error), *others])) from error
     return Assignment(assignment.tensors, [*assignment.notes, *others], assignment.conversion)
 
 
@@ -131,20 +131,43 @@ def _by_name(
 
 def _by_order(expected: Expected, parts: list[Part], options: WeightOptions) -> Assignment:
     """Take tensors in their order; InvalidOption states the first that differs."""
-    problems = []
+    fitting: list[tuple[Part, Names]] = []
+    problems: list[tuple[Part, str]] = []
     for part in sorted(parts, key=lambda part: rank(part.entry)):
         left = part.without(options.ignore)
         names, difference = in_order(expected, left)
         if names:
-            tensors = {ours: left.tensors[theirs] for ours, theirs in names.items()}
-            return Assignment(tensors, [order_note(part, names)])
+            fitting.append((left, names))
+        else:
+            problems.append((left, difference))
+    if not fitting:
+        # An optimizer has tensors of the network's shapes too, but few in each of its dicts.
+        part, difference = min(
+            problems,
+            key=lambda problem: (
+                -common_shapes(expected, problem[0].tensors.values()),
+                rank(problem[0].entry),
+                -len(problem[0].tensors),
+            ),
+        )
         place = f"{part.entry}: " if part.entry else ""
-        problems.append((abs(len(left.tensors) - len(expected.shapes)), f"{place}{difference}"))
-    raise InvalidOption(
-        "match",
-        f"cannot be matched by order: {min(problems)[1]}; leave out what the network lacks with "
-        "`ignore`, `prefix` or `entry`",
-    )
+        raise InvalidOption(
+            "match",
+            f"cannot be matched by order: {place}{difference}; leave out what the network lacks "
+            "with `ignore`, `prefix` or `entry`",
+        )
+    (best, names), *others = fitting
+    rivals = [part for part, _ in others if rank(part.entry) == rank(best.entry)]
+    named = options.entry or ""
+    if rivals and all(part.entry != named for part in [best, *rivals]):
+        choices = "; ".join(f"`entry: {part.entry}`" for part in [best, *rivals])
+        raise ValueError(f"holds several networks that fit: choose with {choices}")
+    for part, names_of_part in fitting:
+        if part.entry == named and rank(part.entry) == rank(best.entry):
+            best, names = part, names_of_part
+    tensors = {ours: best.tensors[theirs] for ours, theirs in names.items()}
+    rest = [part.entry for part, _ in fitting if part is not best]
+    return Assignment(tensors, order_notes(best, names, rest))
 
 
 def _conversions(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
@@ -121,6 +122,12 @@ def agrees(expected: Expected, name: str, tensor: Any) -> bool:
     return tuple(tensor.shape) == expected.shapes[name] and (
         floating or name not in expected.floating
     )
+
+
+def common_shapes(expected: Expected, tensors: Iterable[Any]) -> int:
+    """Return how many tensors of a network have a tensor of their shape, each its own."""
+    needed = Counter(shape for name, shape in expected.shapes.items() if not is_counter(name))
+    return (Counter(tuple(tensor.shape) for tensor in tensors) & needed).total()
 
 
 def known_order(names: Names) -> list[str]:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import re
-from collections import Counter
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from transfer.models.weights.match import Expected, Match, is_counter
+from transfer.models.weights.match import Expected, Match, common_shapes, is_counter
 from transfer.models.weights.search import in_order
 from transfer.utils.formatting import plural
 
@@ -64,13 +63,11 @@ def _pairs(match: Match, mapping: dict[str, str]) -> list[str]:
 
 def _other_network(expected: Expected, match: Match) -> list[str]:
     """Return that a file's shapes are of another network, or how to rename its tensors."""
-    there = Counter(tuple(tensor.shape) for tensor in match.part.tensors.values())
-    needed = Counter(shape for name, shape in expected.shapes.items() if not is_counter(name))
-    agree = (there & needed).total()
-    if agree == needed.total():
+    agree = common_shapes(expected, match.part.tensors.values())
+    if agree == expected.count:
         return [RENAME]
     return [
-        f"{agree} of {plural(needed.total(), 'shape')} are in the file: these may be weights of "
+        f"{agree} of {plural(expected.count, 'shape')} are in the file: these may be weights of "
         "another network, or of another width"
     ]
 

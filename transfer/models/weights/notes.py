@@ -35,9 +35,7 @@ def match_notes(
     if match.dialect not in ("", "torchvision", "timm"):
         chosen.append(f"names of {match.dialect}")
     notes = [f"weights: {', '.join(chosen)}"] if chosen else []
-    if others:
-        choices = "; ".join(place_options(other) for other in others[:SHOWN])
-        notes.append(f"the file holds other networks that fit; to take another: {choices}")
+    notes += _others_note([place_options(other) for other in others])
     if match.heads:
         notes.append(f"left out, as features do not need it: {_modules(match.heads)}")
     if match.elsewhere:
@@ -47,20 +45,29 @@ def match_notes(
     return notes + dialect_notes(match.dialect, spec)
 
 
-def order_note(part: Part, names: Names) -> str:
+def order_notes(part: Part, names: Names, others: list[str]) -> list[str]:
     """Return how tensors were matched by their order.
 
     Args:
         part: the part of the file.
         names: our name -> name in the part.
+        others: entries of other networks in the file that fit.
     """
     pairs = [f"{part.originals[theirs]} as {ours}" for ours, theirs in names.items()]
     more = ", ..." if len(pairs) > SHOWN else ""
     place = f" of entry `{part.entry}`" if part.entry else ""
-    return (
+    taken = (
         f"{plural(len(pairs), 'tensor')}{place} taken in their order, with equal shapes: "
         f"{', '.join(pairs[:SHOWN])}{more}"
     )
+    return [taken, *_others_note([f"`entry: {entry}`" for entry in others if entry])]
+
+
+def _others_note(choices: list[str]) -> list[str]:
+    if not choices:
+        return []
+    options = "; ".join(choices[:SHOWN])
+    return [f"the file holds other networks that fit; to take another: {options}"]
 
 
 def objects_note(classes: list[str]) -> list[str]:
