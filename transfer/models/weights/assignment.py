@@ -13,7 +13,7 @@ from transfer.models.weights.dialects import Names, dialects, rank
 from transfer.models.weights.files import WeightFile, read_tensors
 from transfer.models.weights.match import Expected, Match, Part, common_shapes
 from transfer.models.weights.mismatch import mismatch_text, place_options
-from transfer.models.weights.notes import match_notes, objects_note, order_notes
+from transfer.models.weights.notes import left_out_notes, match_notes, order_notes
 from transfer.models.weights.parts import file_parts
 from transfer.models.weights.search import (
     best_match,
@@ -89,7 +89,7 @@ def assign(network: Network, file: WeightFile, options: WeightOptions) -> Assign
     floating = frozenset(name for name, value in state.items() if value.is_floating_point())
     expected = Expected(shapes, dialects(network.spec, shapes), floating)
     parts = file_parts(file, options.entry, options.prefix, options.rename, set(shapes))
-    others = objects_note(file.foreign)
+    others = left_out_notes(file.left_out)
     try:
         if options.match == "order":
             assignment = _by_order(expected, parts, options)

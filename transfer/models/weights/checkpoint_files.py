@@ -10,7 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from transfer.models.weights.checkpoint_objects import STORAGES, CheckpointObjects, Storage
+from transfer.models.weights.checkpoint_objects import (
+    STORAGES,
+    CheckpointObjects,
+    LeftOut,
+    Storage,
+)
 from transfer.utils.lazy_imports import torch
 from transfer.utils.pickle_interpreter import Placeholder, UnsafePickle
 
@@ -20,8 +25,8 @@ LOCAL_HEADER = 30  # bytes of a zip member's own header, without its name
 Opener = Callable[[], IO[bytes]]
 
 
-def read_checkpoint(path: Path) -> tuple[Any, list[str]]:
-    """Return what a zip archive of torch.save holds, and the classes that were not loaded.
+def read_checkpoint(path: Path) -> tuple[Any, LeftOut]:
+    """Return what a zip archive of torch.save holds, and what was left out.
 
     Tensors are described; their values are read later. UnsafePickle where the file is damaged.
     """
@@ -43,10 +48,10 @@ def read_checkpoint(path: Path) -> tuple[Any, list[str]]:
         return Storage(dtype, count, _member(path, member))
 
     objects = CheckpointObjects(load_storage, _nested)
-    return objects.run(bytes(data)), list(objects.foreign)
+    return objects.run(bytes(data)), objects.left_out
 
 
-def read_pickles(path: Path) -> tuple[Any, list[str]]:
+def read_pickles(path: Path) -> tuple[Any, LeftOut]:
     """Return what the older form of torch.save, or a plain pickle, holds; like `read_checkpoint`.
 
     The older form has pickles of a magic number, of versions, of the object and of the names of its
@@ -55,7 +60,7 @@ def read_pickles(path: Path) -> tuple[Any, list[str]]:
     return _read_stream(lambda: open(path, "rb"))
 
 
-def _read_stream(open_stream: Opener) -> tuple[Any, list[str]]:
+def _read_stream(open_stream: Opener) -> tuple[Any, LeftOut]:
     waiting: dict[str, tuple[str, list[int]]] = {}  # key -> type, and the place of its bytes
 
     def load_storage(identity: Any) -> Any:
@@ -77,7 +82,7 @@ def _read_stream(open_stream: Opener) -> tuple[Any, list[str]]:
     with open_stream() as stream:
         content = objects.run(stream)
         if content != MAGIC:
-            return content, list(objects.foreign)
+            return content, objects.left_out
         for _ in range(2):
             objects.run(stream)  # versions and sizes of types
         content = objects.run(stream)
@@ -91,14 +96,14 @@ def _read_stream(open_stream: Opener) -> tuple[Any, list[str]]:
         end = stream.tell()
         if stream.seek(0, io.SEEK_END) < end or not all(place for _, place in waiting.values()):
             raise UnsafePickle("is cut short")
-    return content, list(objects.foreign)
+    return content, objects.left_out
 
 
-def _nested(data: Any) -> Any:
+def _nested(data: Any) -> tuple[Any, LeftOut]:
     """Return the storage that a plain pickle of tensors holds as a checkpoint in itself."""
     if not isinstance(data, bytes | bytearray):
         raise UnsafePickle("a tensor without its values")
-    return _read_stream(lambda: io.BytesIO(data))[0]
+    return _read_stream(lambda: io.BytesIO(data))
 
 
 def _storage_identity(identity: Any) -> tuple[str, str, int]:

@@ -1,16 +1,22 @@
 """What a checkpoint of torch.save holds: tensors and plain values; nothing else is loaded.
 
 An object of any other class becomes a placeholder with its data. Nothing of the file is imported
-or called, and a file that asks for what can run programs is refused.
+or called. A file that asks for what is known to run programs is refused; a call of any other
+function that is not known to make plain data is remembered, for a note.
 """
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, TYPE_CHECKING, Any
 
+from transfer.models.weights.named_code import (
+    BUILTINS,
+    PLAIN_MODULES,
+    is_data,
+    refuse_dangerous,
+)
 from transfer.models.weights.stored_tensor import StoredTensor
 from transfer.utils.lazy_imports import torch
 from transfer.utils.pickle_interpreter import (
@@ -40,24 +46,6 @@ STORAGES = {
     "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "uint8",
 }
-# Modules that run programs or code, open files or connections, or end the process. No checkpoint
-# needs them.
-DANGEROUS_MODULES = {
-    *("os", "posix", "nt", "subprocess", "commands", "pty", "sys", "shutil", "socket"),
-    *("importlib", "imp", "runpy", "zipimport", "pkgutil", "ctypes", "_ctypes", "code", "codeop"),
-    *("pdb", "bdb", "timeit", "cProfile", "profile", "trace", "webbrowser", "io", "_io"),
-    *("pickle", "_pickle", "cPickle", "marshal", "urllib", "urllib2", "urllib3", "requests"),
-    *("http", "httplib", "aiohttp", "ftplib", "smtplib", "telnetlib", "pip", "ensurepip"),
-    *("venv", "distutils", "setuptools", "idlelib", "ptyprocess", "pexpect"),
-}
-DANGEROUS_BUILTINS = {
-    *("eval", "exec", "execfile", "compile", "open", "file", "input", "raw_input", "__import__"),
-    *("breakpoint", "globals", "locals", "vars", "apply", "exit", "quit", "help", "delattr"),
-    *("setattr", "memoryview"),
-}
-BUILTINS = ("builtins", "__builtin__")
-# Their objects are plain values, such as paths, dates and options; others are named in a note.
-PLAIN_MODULES = {*sys.stdlib_module_names, "__builtin__", "copy_reg", "numpy", "torch"}
 
 
 class TensorDict(dict[Any, Any]):
@@ -77,17 +65,49 @@ class Storage:
 
 
 @dataclass(eq=False)
+class Function(Placeholder):
+    """A function or class that is not known to make plain data; what calls it is remembered."""
+
+    called: dict[str, None] = field(default_factory=dict[str, None])
+
+    def set_state(self, state: Any) -> None:
+        """Remember that the file changes it."""
+        self.called[self.name] = None
+
+    def make(self, *arguments: Any) -> Placeholder:
+        """Remember the call, and return what stands for its result."""
+        self.called[self.name] = None
+        return Placeholder(self.name, arguments)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a checkpoint describes beside tensors and plain values, by name."""
+
+    classes: list[str] = field(default_factory=list[str])
+    calls: list[str] = field(default_factory=list[str])
+
+
+@dataclass(eq=False)
 class CheckpointObjects:
     """Decides what stands for the names in a checkpoint, and remembers those it does not know.
 
     Args:
         load_storage: returns the storage of a persistent identity.
-        load_nested: returns the object in the bytes of a checkpoint within the checkpoint.
+        load_nested: returns the object in the bytes of a checkpoint within the checkpoint, and
+            what was left out of it.
     """
 
     load_storage: Callable[[Any], Any]
-    load_nested: Callable[[bytes], Any]
+    load_nested: Callable[[bytes], tuple[Any, LeftOut]]
     foreign: dict[str, None] = field(default_factory=dict[str, None])  # classes not loaded
+    called: dict[str, None] = field(default_factory=dict[str, None])  # functions not called
+
+    @property
+    def left_out(self) -> LeftOut:
+        """What was not loaded so far."""
+        classes = [name for name in self.foreign if name not in self.called]
+        return LeftOut(classes, list(self.called))
 
     def run(self, data: bytes | IO[bytes]) -> Any:
         """Return what a pickle describes; UnsafePickle where it is damaged or dangerous."""
@@ -110,26 +130,22 @@ class CheckpointObjects:
         if (array := array_name(text)) is not None:
             return array
         if text == "torch.storage _load_from_bytes":
-            return Name(text, self.load_nested)
+            return Name(text, self._nested)
         if text in MAKERS:
             return Name(text, MAKERS[text])
         # torch rebuilds quantized, sparse and distributed tensors, which are not read.
         special = "_rebuild" in name or "distributed" in module
         if special or module.partition(".")[0] not in PLAIN_MODULES:
             self.foreign[class_name(text)] = None
-        return Placeholder(class_name(text))
+        if is_data(module, name):
+            return Placeholder(class_name(text))
+        return Function(class_name(text), called=self.called)
 
-
-def refuse_dangerous(module: str, name: str) -> None:
-    """Raise UnsafePickle for a name that can run programs."""
-    first = name.partition(".")[0]
-    if module.partition(".")[0] in DANGEROUS_MODULES or (
-        module in BUILTINS and first in DANGEROUS_BUILTINS
-    ):
-        raise UnsafePickle(
-            f"asks for `{class_name(f'{module} {name}')}`, which can run programs: nothing of it "
-            "was run; do not load it elsewhere, and get the weights from another source"
-        )
+    def _nested(self, data: bytes) -> Any:
+        content, left_out = self.load_nested(data)
+        self.foreign.update(dict.fromkeys(left_out.classes))
+        self.called.update(dict.fromkeys(left_out.calls))
+        return content
 
 
 def _dtype(name: str) -> str | None:
@@ -202,6 +218,11 @@ def _mapping(*arguments: Any) -> TensorDict:
     return TensorDict(content if isinstance(content, dict | list | tuple) else ())
 
 
+def _partial(function: Any, *_: Any) -> Any:
+    """Return the function itself, whose call or change is then judged."""
+    return function if isinstance(function, Placeholder) else Placeholder("functools.partial")
+
+
 MAKERS: dict[str, Callable[..., Any]] = {
     "torch._utils _rebuild_tensor": tensor_of,
     "torch._utils _rebuild_tensor_v2": tensor_of,
@@ -222,5 +243,6 @@ MAKERS: dict[str, Callable[..., Any]] = {
     **{f"{module} set": lambda *items: list(*items) for module in BUILTINS},
     **{f"{module} frozenset": lambda *items: list(*items) for module in BUILTINS},
     **{f"{module} tuple": lambda *items: tuple(*items) for module in BUILTINS},
+    "functools partial": _partial,
     "torch Size": lambda *sizes: tuple(*sizes),
 }

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.models.weights.checkpoint_files import read_checkpoint, read_pickles
+from transfer.models.weights.checkpoint_objects import LeftOut
 from transfer.models.weights.contents import named_parts
 from transfer.models.weights.kinds import AGAIN, weight_kind, wrong_kind
 from transfer.models.weights.stored_tensor import StoredTensor
@@ -38,11 +39,11 @@ SAFETENSORS_TYPES = {
 
 @dataclass(frozen=True)
 class WeightFile:
-    """The tensors in a file by name, in nested dicts, and classes that were not loaded."""
+    """The tensors in a file by name, in nested dicts, and what was not loaded."""
 
     path: Path
     content: dict[str, Any]
-    foreign: list[str] = field(default_factory=list[str])
+    left_out: LeftOut = field(default_factory=LeftOut)
 
 
 def read_weight_file(path: Path) -> WeightFile:
@@ -59,13 +60,13 @@ def read_weight_file(path: Path) -> WeightFile:
     try:
         kind = weight_kind(path)
         problem = "" if kind in readers else wrong_kind(path, kind)
-        content, foreign = ({}, []) if problem else readers[kind](path)
+        content, left_out = ({}, LeftOut()) if problem else readers[kind](path)
         parts = named_parts(content)
     except Exception as error:  # the libraries have types of their own
         raise ValueError(f"{path} {_problem(error)}") from error
     if problem:
         raise ValueError(f"{path} {problem}")
-    return WeightFile(path, parts, foreign)
+    return WeightFile(path, parts, left_out)
 
 
 def read_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tensor]:
@@ -97,12 +98,12 @@ def _problem(error: Exception) -> str:
     return f"is damaged or cut short ({reason}); {AGAIN}"
 
 
-def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
+def _read_safetensors(path: Path) -> tuple[dict[str, StoredTensor], LeftOut]:
     from safetensors import safe_open
 
     with safe_open(path, framework="pt") as file:
         names = file.keys()
-        return {name: _safetensor(path, name, file.get_slice(name)) for name in names}, []
+        return {name: _safetensor(path, name, file.get_slice(name)) for name in names}, LeftOut()
 
 
 def _safetensor(path: Path, name: str, part: Any) -> StoredTensor:
@@ -116,10 +117,10 @@ def _safetensor(path: Path, name: str, part: Any) -> StoredTensor:
     return StoredTensor(tuple(part.get_shape()), dtype, read)
 
 
-def _read_arrays(path: Path) -> tuple[dict[str, StoredTensor], list[str]]:
+def _read_arrays(path: Path) -> tuple[dict[str, StoredTensor], LeftOut]:
     """Describe the arrays of an .npz file, which are small enough to be read at once."""
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: _array(arrays[name]) for name in arrays.files}, []
+        return {name: _array(arrays[name]) for name in arrays.files}, LeftOut()
 
 
 def _array(value: Any) -> StoredTensor:

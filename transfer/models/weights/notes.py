@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from transfer.models.backbone import Backbone
+from transfer.models.weights.checkpoint_objects import LeftOut
 from transfer.models.weights.dialects import Names, dialect_notes
 from transfer.models.weights.match import Match, Part
 from transfer.models.weights.mismatch import place_options
@@ -70,12 +71,18 @@ def _others_note(choices: list[str]) -> list[str]:
     return [f"the file holds other networks that fit; to take another: {options}"]
 
 
-def objects_note(classes: list[str]) -> list[str]:
-    """Return a note on objects of a file that were not loaded; none for plain values."""
-    if not classes:
-        return []
-    more = f" and {len(classes) - SHOWN} more" if len(classes) > SHOWN else ""
-    return [f"not loaded: objects of {', '.join(classes[:SHOWN])}{more}; only tensors are"]
+def left_out_notes(left_out: LeftOut) -> list[str]:
+    """Return notes on objects of a file that were not loaded, and on functions that it calls."""
+    notes = []
+    if left_out.calls:
+        names = ", ".join(f"`{name}`" for name in left_out.calls)  # all: any may be harmful
+        notes.append(f"not called: {names}; nothing of the file was run")
+    if left_out.classes:
+        names = ", ".join(left_out.classes[:SHOWN])
+        count = len(left_out.classes) - SHOWN
+        more = f" and {count} more" if count > 0 else ""
+        notes.append(f"not loaded: objects of {names}{more}; only tensors are")
+    return notes
 
 
 def _belongs(name: str, others: list[Match]) -> bool:

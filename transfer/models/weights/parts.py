@@ -38,7 +38,8 @@ def file_parts(
         raise InvalidOption("entry", f"has no entry '{entry}'{did_you_mean(entry or '', names)}")
     by_entry = {".".join(filter(None, [entry, name])): part for name, part in state_dicts(content)}
     if not by_entry:
-        objects = f", but objects of {', '.join(file.foreign[:3])}" if file.foreign else ""
+        names = [*file.left_out.calls, *file.left_out.classes]
+        objects = f", but objects of {', '.join(names[:3])}" if names else ""
         raise ValueError(
             f"holds no tensors by name{objects}: weights are a state dict, as "
             "`torch.save(model.state_dict(), FILE)` writes"
