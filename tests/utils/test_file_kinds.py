@@ -92,6 +92,13 @@ CASES = [
     (archived("hdf5 behind a user block"), "hdf5"),
     (archived("numpy"), "numpy"),
     (pickle.dumps({"a": 1}), "pickle"),
+    *(
+        (pickle.dumps(value, protocol), "pickle")
+        for value in ({"a": 1}, [1])
+        for protocol in (0, 1)
+    ),
+    (b"}q\0\0\0\0\0\0" + b'{"a":', "safetensors"),  # a length that begins as a pickle does
+    (b"(dp1\nS'a'\np2\nI1\ns.", "pickle"),  # as Python 2 writes
     (state_dict("zip"), "zip"),
     (state_dict("old"), "pickle"),
     (state_dict("safetensors"), "safetensors"),

@@ -113,6 +113,10 @@ _SIGNATURES = (
     (257, b"ustar", "tar"),
     *((offset, b"\x89HDF\r\n\x1a\n", "hdf5") for offset in (0, 512, 1024, 2048)),
     (0, b"\x93NUMPY", "numpy"),
+    # Pickles of protocol 0 and 1: a dict, a list, an ordered dict, torch's number.
+    *((0, b"(%cp%c\n" % (kind, memo), "pickle") for kind in b"dl" for memo in b"01"),
+    (0, b"ccollections\nOrderedDict\n", "pickle"),
+    (0, b"L119547037146038801333356L\n.", "pickle"),
     (0, b"MATLAB 5.0 MAT-file", "matlab"),
     (0, b"\x7fELF", "program"),
     (0, b"MZ\x90\0", "program"),
@@ -157,6 +161,8 @@ def _structured(start: bytes) -> str:
         header = struct.unpack("<Q", start[:8])[0]
         if 2 <= header <= 100 << 20 and start[9:10] in (b'"', b" ", b"}"):
             return "safetensors"
+    if start[:3] in (b"}q\0", b"}q\1", b"]q\0", b"]q\1"):  # protocol 1: a dict or a list
+        return "pickle"
     return "" if start.strip(b"\0") else "zeros"
 
 

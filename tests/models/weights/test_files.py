@@ -240,6 +240,21 @@ FORMS: dict[str, Callable[[Path], Any]] = {
         path.write_bytes(pickle.dumps({"model": lists(conv4()), "__author__": "x"}, protocol=2))
         and None
     ),
+    **{
+        f"pickle of protocol {protocol}": lambda path, protocol=protocol: (
+            path.write_bytes(pickle.dumps(lists(conv4()), protocol=protocol)) and None
+        )
+        for protocol in (0, 1)
+    },
+    "torch.save of protocol 1": lambda path: torch.save(
+        conv4(), path, pickle_protocol=1, _use_new_zipfile_serialization=False
+    ),
+    "npz of big-endian numbers": lambda path: path.write_bytes(
+        _npz({k: v.astype(v.dtype.newbyteorder(">")) for k, v in lists(conv4()).items()})
+    ),
+    "npz with objects and texts": lambda path: path.write_bytes(
+        _npz(lists(conv4()) | {"a": np.array([{}], dtype=object), "b": np.array("x")})
+    ),
     "npz": lambda path: path.write_bytes(_npz(lists(conv4()))),
     "safetensors": lambda path: save_file(conv4(), path),
     "whole module": lambda path: torch.save(module_of(conv4()), path),
@@ -310,6 +325,29 @@ def test_every_form_of_a_state_dict_is_read(
     if form == "half precision":
         expected = {name: value.half().to(value.dtype) for name, value in expected.items()}
     assert_equal(state, expected)
+
+
+def quantized() -> dict[str, torch.Tensor]:
+    return {
+        name: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8)
+        if value.is_floating_point()
+        else value
+        for name, value in conv4().items()
+    }
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # torch will drop quantized tensors
+@pytest.mark.parametrize("zipped", [True, False])
+def test_quantized_weights_are_said_not_to_be_read(zipped: bool, tmp_path: Path) -> None:
+    path, words = tmp_path / "w.pth", "quantized weights are not read"
+    torch.save(quantized(), path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(ValueError, match=words):
+        check_weights(backbone("conv4"), path, WeightOptions())
+    content = {"model": conv4(), "small": quantized()}
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    notes = check_weights(backbone("conv4"), path, WeightOptions())
+    assert notes[0] == "weights: entry `model`"
+    assert any(words in note for note in notes)
 
 
 LFS = b"version https://git-lfs.github.com/spec/v1\noid sha256:" + b"a" * 64 + b"\nsize 12345\n"
@@ -388,6 +426,14 @@ OTHERS: dict[str, tuple[Callable[[], bytes], str]] = {
     "cut header": (lambda: save(conv4())[:60], "is damaged or cut short"),
     "no tensors": (lambda: pickle.dumps({"a": 1}), "holds no tensors by name"),
     "other objects": (lambda: pickle.dumps(Settings()), "holds no tensors by name, but objects of"),
+    "npz of objects": (
+        lambda: _npz({"a": np.array([{}], dtype=object)}),
+        "holds no tensors by name, but objects of numpy.ndarray (`a`, of type object instead of",
+    ),
+    "bytes of Python 2": (
+        lambda: b"(dp1\nS'a'\np2\nS'\\xff'\ns.",
+        "has bytes as Python 2 wrote them in protocol 0, which are not read: load it with Python",
+    ),
     "flipped bit": (flipped, "does not match its checksum"),
     "not finite": (
         lambda: save(conv4() | {"conv1.norm.bias": torch.full([8], float("inf"))}),

@@ -10,12 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
 
-from transfer.models.weights.checkpoint_objects import (
-    STORAGES,
-    CheckpointObjects,
-    LeftOut,
-    Storage,
-)
+from transfer.models.weights.checkpoint_objects import STORAGES, CheckpointObjects, Storage
+from transfer.models.weights.named_code import LeftOut
 from transfer.utils.lazy_imports import torch
 from transfer.utils.pickle_interpreter import Placeholder, UnsafePickle
 
@@ -108,6 +104,10 @@ def _nested(data: Any) -> tuple[Any, LeftOut]:
 
 def _storage_identity(identity: Any) -> tuple[str, str, int]:
     """Return type, key and count of values of a storage: ("storage", type, key, device, count)."""
+    if isinstance(identity, str):
+        raise UnsafePickle(
+            "has values that torch cannot find, as of `pickle_protocol=0`: save it again with 2"
+        )
     if not isinstance(identity, tuple) or len(identity) < 5:
         raise UnsafePickle("refers to data that are not in the file")
     word, kind, key, _, count = identity[:5]

@@ -14,6 +14,8 @@ from typing import IO, TYPE_CHECKING, Any
 from transfer.models.weights.named_code import (
     BUILTINS,
     PLAIN_MODULES,
+    Function,
+    LeftOut,
     is_data,
     refuse_dangerous,
 )
@@ -45,6 +47,11 @@ STORAGES = {
     "ComplexFloatStorage": "complex64",
     "ComplexDoubleStorage": "complex128",
     "UntypedStorage": "uint8",
+    "QInt8Storage": "int8",  # of quantized tensors, which are not read, but named
+    "QUInt8Storage": "uint8",
+    "QInt32Storage": "int32",
+    "QUInt4x2Storage": "uint8",
+    "QUInt2x4Storage": "uint8",
 }
 
 
@@ -62,30 +69,6 @@ class Storage:
     dtype: str
     count: int  # values
     read: Callable[[], bytes | bytearray]
-
-
-@dataclass(eq=False)
-class Function(Placeholder):
-    """A function or class that is not known to make plain data; what calls it is remembered."""
-
-    called: dict[str, None] = field(default_factory=dict[str, None])
-
-    def set_state(self, state: Any) -> None:
-        """Remember that the file changes it."""
-        self.called[self.name] = None
-
-    def make(self, *arguments: Any) -> Placeholder:
-        """Remember the call, and return what stands for its result."""
-        self.called[self.name] = None
-        return Placeholder(self.name, arguments)
-
-
-@dataclass(frozen=True)
-class LeftOut:
-    """What a checkpoint describes beside tensors and plain values, by name."""
-
-    classes: list[str] = field(default_factory=list[str])
-    calls: list[str] = field(default_factory=list[str])
 
 
 @dataclass(eq=False)
@@ -115,6 +98,13 @@ class CheckpointObjects:
             return PickleInterpreter(self.find, self.load_storage).run(data)
         except (UnsafePickle, OSError):
             raise
+        except UnicodeDecodeError as error:
+            if error.encoding != "ascii":
+                raise UnsafePickle("not a readable pickle (a text that is not UTF-8)") from error
+            raise UnsafePickle(
+                "has bytes as Python 2 wrote them in protocol 0, which are not read: load it with "
+                "Python, and save it with `pickle.dump(..., protocol=2)`"
+            ) from error
         except Exception as error:  # damaged operations pop from an empty stack, for example
             raise UnsafePickle(f"not a readable pickle ({type(error).__name__})") from error
 
@@ -136,7 +126,8 @@ class CheckpointObjects:
         # torch rebuilds quantized, sparse and distributed tensors, which are not read.
         special = "_rebuild" in name or "distributed" in module
         if special or module.partition(".")[0] not in PLAIN_MODULES:
-            self.foreign[class_name(text)] = None
+            quantized = " (quantized weights are not read)" if name == "_rebuild_qtensor" else ""
+            self.foreign[class_name(text) + quantized] = None
         if is_data(module, name):
             return Placeholder(class_name(text))
         return Function(class_name(text), called=self.called)

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from transfer.models.weights.checkpoint_files import read_checkpoint, read_pickles
-from transfer.models.weights.checkpoint_objects import LeftOut
 from transfer.models.weights.contents import named_parts
 from transfer.models.weights.kinds import AGAIN, weight_kind, wrong_kind
+from transfer.models.weights.named_code import LeftOut
 from transfer.models.weights.stored_tensor import StoredTensor
 from transfer.utils.lazy_imports import np, torch
 from transfer.utils.pickle_interpreter import UnsafePickle
@@ -91,7 +91,9 @@ def _problem(error: Exception) -> str:
     if isinstance(error, OSError):
         return f"cannot be read ({error.strerror or error})"
     reason = " ".join(str(error).split()) or type(error).__name__
-    if isinstance(error, UnsafePickle) and reason.startswith(("asks for", "has values")):
+    if isinstance(error, UnsafePickle) and reason.startswith(
+        ("asks for", "has values", "has bytes")
+    ):
         return reason
     if isinstance(error, UnsafePickle) and reason.startswith("is "):
         return f"{reason}; {AGAIN}"
@@ -119,8 +121,23 @@ def _safetensor(path: Path, name: str, part: Any) -> StoredTensor:
 
 def _read_arrays(path: Path) -> tuple[dict[str, StoredTensor], LeftOut]:
     """Describe the arrays of an .npz file, which are small enough to be read at once."""
+    tensors: dict[str, StoredTensor] = {}
+    others: list[str] = []
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: _array(arrays[name]) for name in arrays.files}, LeftOut()
+        for name in arrays.files:
+            try:
+                value = arrays[name]
+            except ValueError as error:
+                if "allow_pickle" not in str(error):
+                    raise
+                kind = "object"  # a pickle, which numpy then refuses
+            else:
+                kind = value.dtype.name
+            if isinstance(getattr(torch, kind, None), torch.dtype):
+                tensors[name] = _array(value.astype(value.dtype.newbyteorder("="), copy=False))
+            else:
+                others.append(f"numpy.ndarray (`{name}`, of type {kind} instead of numbers)")
+    return tensors, LeftOut(others)
 
 
 def _array(value: Any) -> StoredTensor:

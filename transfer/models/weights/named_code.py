@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import dataclass, field
+from typing import Any
 
-from transfer.utils.pickle_interpreter import UnsafePickle, class_name
+from transfer.utils.pickle_interpreter import Placeholder, UnsafePickle, class_name
 
 # Modules and functions that run programs or code, read further pickles, open files or connections,
 # or end the process. No checkpoint needs them.
@@ -89,6 +91,30 @@ DATA_NAMES = {
     *("torch.device", "torch.dtype", "torch.Generator", "torch.Tensor", "torch.Size"),
     *("torch.serialization._get_layout", "torch._tensor.Tensor"),
 }
+
+
+@dataclass(eq=False)
+class Function(Placeholder):
+    """A function or class that is not known to make plain data; what calls it is remembered."""
+
+    called: dict[str, None] = field(default_factory=dict[str, None])
+
+    def set_state(self, state: Any) -> None:
+        """Remember that the file changes it."""
+        self.called[self.name] = None
+
+    def make(self, *arguments: Any) -> Placeholder:
+        """Remember the call, and return what stands for its result."""
+        self.called[self.name] = None
+        return Placeholder(self.name, arguments)
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """What a checkpoint describes beside tensors and plain values, by name."""
+
+    classes: list[str] = field(default_factory=list[str])
+    calls: list[str] = field(default_factory=list[str])
 
 
 def refuse_dangerous(module: str, name: str) -> None:

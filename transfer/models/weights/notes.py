@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from transfer.models.backbone import Backbone
-from transfer.models.weights.checkpoint_objects import LeftOut
 from transfer.models.weights.dialects import Names, dialect_notes
 from transfer.models.weights.match import Match, Part
 from transfer.models.weights.mismatch import place_options
+from transfer.models.weights.named_code import LeftOut
 from transfer.utils.formatting import plural
 
 SHOWN = 4
