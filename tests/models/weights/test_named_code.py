@@ -100,6 +100,17 @@ def test_plain_objects_are_not_named_as_calls(what: str, tmp_path: Path) -> None
     assert not [note for note in notes if note.startswith("not called")]
 
 
+@pytest.mark.parametrize("name", ["random _os.system", "torch.nn functional.torch.hub.load"])
+def test_a_function_that_is_reached_through_another_module_is_refused(
+    name: str, tmp_path: Path
+) -> None:
+    module, _, function = name.partition(" ")
+    data = calling("a.b").replace(b"ca\nb\n", f"c{module}\n{function}\n".encode())
+    (tmp_path / "w.pth").write_bytes(data)
+    with pytest.raises(ValueError, match=f"asks for `{module}.{function}`, which can run programs"):
+        check_weights(backbone("conv4"), tmp_path / "w.pth", WeightOptions())
+
+
 def test_a_call_in_a_checkpoint_within_a_checkpoint_is_named(tmp_path: Path) -> None:
     inner = calling("operator.attrgetter")
     length = len(inner).to_bytes(4, "little")

@@ -119,10 +119,12 @@ class LeftOut:
 
 def refuse_dangerous(module: str, name: str) -> None:
     """Raise UnsafePickle for a name that can run programs."""
-    first = name.partition(".")[0]
+    first, *_ = words = name.split(".")
     if f"{module}.{name}" in DATA_NAMES:
         return
-    if _is_within(f"{module}.{name}", DANGEROUS) or (
+    # A name with dots reaches what a module imports, as `random` has `_os.system`.
+    reached = [".".join(words[start:]).lstrip("_") for start in range(len(words) - 1)]
+    if any(_is_within(text, DANGEROUS) for text in (f"{module}.{name}", *reached)) or (
         module in BUILTINS and first in DANGEROUS_BUILTINS
     ):
         raise UnsafePickle(
