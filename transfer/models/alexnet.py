@@ -15,10 +15,11 @@ neural networks"): for an image (3, 224, 224), conv1 is (64, 55, 55), conv5 (256
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import Field, model_validator
 
+from transfer.models.alexnet_layouts import GROUPED, LAYOUTS, POOLED, LayerOptions, LayoutName
 from transfer.models.backbone import Backbone
 from transfer.utils.lazy_imports import nn
 
@@ -30,25 +31,6 @@ Name = Literal[
     "alexnet_lci",
     "alexnet_compress",
 ]
-LayoutName = Literal["torchvision", "bvlc", "deepcluster", "lci"]
-Rounding = Literal["floor", "ceil", "same"]
-
-
-class Layout(NamedTuple):
-    """What the layouts differ in besides their options."""
-
-    channels: tuple[int, int, int, int, int]  # of conv1 to conv5
-    padding: int | None  # of conv1; None: as TensorFlow's SAME
-    pools: Rounding  # how the side of a pool's output is rounded
-    dropout_first: bool  # whether dropout is before fc6 and fc7, or behind their ReLUs
-
-
-LAYOUTS: dict[LayoutName, Layout] = {
-    "torchvision": Layout((64, 192, 384, 256, 256), 2, "floor", True),
-    "bvlc": Layout((96, 256, 384, 384, 256), 0, "ceil", False),
-    "deepcluster": Layout((96, 256, 384, 384, 256), 2, "floor", True),
-    "lci": Layout((96, 256, 384, 384, 256), None, "same", False),
-}
 PRESETS: dict[str, dict[str, Any]] = {
     "alexnet": {},
     "alexnet_bvlc": {"layout": "bvlc", "groups": 2},
@@ -63,8 +45,6 @@ PRESETS: dict[str, dict[str, Any]] = {
     "alexnet_lci": {"layout": "lci", "groups": 2, "batch_norm": True},
     "alexnet_compress": {"layout": "torchvision", "dropout": 0.0},
 }
-KERNELS = (11, 5, 3, 3, 3)
-POOLED, GROUPED = (1, 2, 5), (2, 4, 5)  # the convolutions that a pool follows; those in groups
 
 
 class AlexNet(Backbone):
@@ -170,9 +150,19 @@ class AlexNet(Backbone):
     def make_layers(self) -> dict[str, nn.Module]:
         from transfer.models.alexnet_modules import init_layout, make_convolutions, make_dense
 
-        channels = [self.channels(count) for count in LAYOUTS[self.layout].channels]
-        layers = make_convolutions(self, LAYOUTS[self.layout], channels)
+        layout = LAYOUTS[self.layout]
+        options = LayerOptions(
+            conv1_stride=self.conv1_stride,
+            groups=self.groups,
+            lrn=self.lrn,
+            sobel=self.input == "sobel",
+            batch_norm=self.batch_norm,
+            small=self.stem == "small",
+            dropout=self.dropout,
+        )
+        channels = [self.channels(count) for count in layout.channels]
+        layers = make_convolutions(options, layout, channels)
         if self.fc:
-            layers |= make_dense(self, LAYOUTS[self.layout], channels[-1], self.channels(4096))
+            layers |= make_dense(options, layout, channels[-1], self.channels(4096))
         init_layout(self.layout, layers)
         return layers

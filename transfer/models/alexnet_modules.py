@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from transfer.models.alexnet_layouts import GROUPED, KERNELS, POOLED, LayerOptions, Layout
 from transfer.models.blocks import convolution, he_init
-
-if TYPE_CHECKING:
-    from transfer.models.alexnet import AlexNet, Layout
 
 SOBEL = ([[1, 0, -1], [2, 0, -2], [1, 0, -1]], [[1, 2, 1], [0, 0, 0], [-1, -2, -1]])
 
@@ -58,41 +55,39 @@ class Sobel(nn.Module):
 
 
 def make_convolutions(
-    spec: AlexNet, layout: Layout, channels: Sequence[int]
+    options: LayerOptions, layout: Layout, channels: Sequence[int]
 ) -> dict[str, nn.Module]:
     """Make conv1 to pool5.
 
     Args:
-        spec: the options.
+        options: the options.
         layout: the layout that they name.
         channels: of conv1 to conv5.
     """
-    from transfer.models.alexnet import GROUPED, KERNELS, POOLED
-
-    layers: dict[str, nn.Module] = {"conv1": _first_convolution(spec, layout, channels[0])}
+    layers: dict[str, nn.Module] = {"conv1": _first_convolution(options, layout, channels[0])}
     for index in range(1, 6):
         if index > 1:
             layers[f"conv{index}"] = convolution(
                 channels[index - 2],
                 channels[index - 1],
                 KERNELS[index - 1],
-                batch_norm=spec.batch_norm,
+                batch_norm=options.batch_norm,
                 bias=True,
-                groups=spec.groups if index in GROUPED else 1,
+                groups=options.groups if index in GROUPED else 1,
             )
         if index in POOLED:
-            layers[f"pool{index}"] = _pool(layout, lrn=spec.lrn and index < 5)
+            layers[f"pool{index}"] = _pool(layout, lrn=options.lrn and index < 5)
     return layers
 
 
-def _first_convolution(spec: AlexNet, layout: Layout, outputs: int) -> nn.Sequential:
+def _first_convolution(options: LayerOptions, layout: Layout, outputs: int) -> nn.Sequential:
     """Make conv1: images (N, 3, S, S) to (N, outputs, S / stride, ...)."""
-    small = spec.stem == "small"
-    kernel, stride = (5, 2) if small else (11, spec.conv1_stride)
+    small = options.small
+    kernel, stride = (5, 2) if small else (11, options.conv1_stride)
     padding = 2 if small else layout.padding
-    inputs = 2 if spec.input == "sobel" else 3
+    inputs = 2 if options.sobel else 3
     steps: OrderedDict[str, nn.Module] = OrderedDict()
-    if spec.input == "sobel":
+    if options.sobel:
         steps["sobel"] = Sobel()
     if padding is None:
         steps["pad"] = SamePad(kernel, stride)
@@ -102,7 +97,7 @@ def _first_convolution(spec: AlexNet, layout: Layout, outputs: int) -> nn.Sequen
         kernel,
         stride=stride,
         padding=padding or 0,
-        batch_norm=spec.batch_norm,
+        batch_norm=options.batch_norm,
         bias=True,
     )
     return nn.Sequential(steps | OrderedDict(conv.named_children()))
@@ -116,20 +111,22 @@ def _pool(layout: Layout, lrn: bool) -> nn.Module:
     return nn.Sequential(pool, nn.LocalResponseNorm(5, 1e-4, 0.75)) if lrn else pool
 
 
-def make_dense(spec: AlexNet, layout: Layout, inputs: int, units: int) -> dict[str, nn.Module]:
+def make_dense(
+    options: LayerOptions, layout: Layout, inputs: int, units: int
+) -> dict[str, nn.Module]:
     """Make fc6 and fc7: (N, C, H, W) to (N, units).
 
     Args:
-        spec: the options.
+        options: the options.
         layout: the layout that they name.
         inputs: channels of pool5.
         units: outputs of each layer.
     """
-    side = 3 if spec.stem == "small" else 6
+    side = 3 if options.small else 6
     flat = [nn.AdaptiveAvgPool2d(side), nn.Flatten()]
 
     def dense(features: int) -> list[nn.Module]:
-        drop, relu = nn.Dropout(spec.dropout), nn.ReLU(inplace=True)
+        drop, relu = nn.Dropout(options.dropout), nn.ReLU(inplace=True)
         linear = nn.Linear(features, units)
         return [drop, linear, relu] if layout.dropout_first else [linear, relu, drop]
 

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from transfer.datasets.packed.pack_stage import Pack
-from transfer.datasets.packed.subset import subset
 from transfer.stage.base import ImagePack
 from transfer.utils.lazy_imports import np
 from transfer.utils.stamp_cache import StampCache
@@ -36,7 +35,7 @@ def class_counts(pack: ImagePack) -> dict[int, int]:
     assert isinstance(pack, Pack), "image sets are packed by Pack"
 
     def count() -> dict[str, int]:
-        _, labels = _subset(pack)
+        _, labels = pack.subset_rows()
         if labels is None:
             return {}
         values, counts = np.unique(labels, return_counts=True)
@@ -76,26 +75,13 @@ def annotation_facts(pack: ImagePack) -> AnnotationFacts:
         listing = pack.origin.open().listing(pack.split)
         annotations = listing.annotations
         assert annotations is not None, "the plan refuses sets without annotations"
-        rows = _subset(pack)[0].tolist()
+        rows = pack.subset_rows()[0].tolist()
         targets = annotations.targets[rows]
         unmasked = (listing.ids[row] for row in rows if annotations.mask(row) is None)
         shown, absent = ((targets == sign).sum(axis=0).tolist() for sign in (1, -1))
         return AnnotationFacts(shown, absent, next(unmasked, ""))._asdict()
 
     return AnnotationFacts(**_kept(pack, "annotations", count))
-
-
-def _subset(pack: Pack) -> tuple[Any, Any]:
-    """Return the rows of a pack's subset, and their labels or None."""
-    listing = pack.origin.open().listing(pack.split)
-    rows, labels, _ = subset(
-        pack.spec.subset_spec(),
-        len(listing.ids),
-        listing.labels,
-        pack.classes,
-        pack.spec.location,
-    )
-    return rows, labels
 
 
 def _kept(pack: Pack, kind: str, count: Callable[[], dict[str, Any]]) -> dict[str, Any]:

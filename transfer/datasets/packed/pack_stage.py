@@ -122,9 +122,21 @@ class Pack(ImagePack):
     def validate_labels(self, planned: PlannedStage[Any]) -> None:
         """Raise TransferError for a subset that asks for classes or images that do not exist."""
         if self.spec.classes or self.spec.per_class:
-            from transfer.datasets.packed.label_facts import class_counts
+            self.subset_rows()
 
-            class_counts(self)
+    def subset_rows(self) -> tuple[numpy.ndarray, numpy.ndarray | None]:
+        """Return the rows of the subset in the set's split, and their labels; TransferError as of
+        `subset`.
+        """
+        listing = self.origin.open().listing(self.split)
+        rows, labels, _ = subset(
+            self.spec.subset_spec(),
+            len(listing.ids),
+            listing.labels,
+            self.classes,
+            self.spec.location,
+        )
+        return rows, labels
 
     def run(self, context: StageContext) -> None:
         """Write the packed images, their index, annotations and card into the artifact's folder."""
