@@ -55,6 +55,8 @@ def _text_at(path: Steps, model: type[BaseModel], node: Node) -> str | None:
 
     An option may be null; an entry of a list is not, but a class may be called null.
     """
+    if not path:  # a fault of several options together
+        return None
     written = node.at(path)
     if written is None or (written.value is None and not isinstance(path[-1], int)):
         return None
