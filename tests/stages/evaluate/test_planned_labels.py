@@ -98,7 +98,7 @@ def write_set(folder: Path, counts: Counts) -> None:
         (
             "uses: evaluate/linear, model: net, data: {folder: ./set, classes: [cat, dgo]}",
             PLENTY,
-            "x.data",
+            "stages.x.data",
             "image set './set' has no class 'dgo'; did you mean 'dog'?",
         ),
         (
