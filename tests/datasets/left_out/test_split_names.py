@@ -83,6 +83,41 @@ def test_shards_are_splits(
     assert splits_of(tar=tmp_path / "folders") == ["train", split]
 
 
+def shards(folder: Path, *names: str) -> Path:
+    """Write a shard of two labeled images under each name, and return the folder."""
+    for number, name in enumerate(names):
+        data = encode(picture(number), "JPEG")
+        files = {"1.jpg": data, "1.cls": b"0", "2.jpg": data, "2.cls": b"1"}
+        write_shard(folder / name, files)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("names", "pattern", "splits"),
+    [
+        (["Train-000.tar", "Validation-000.tar"], "*.tar", ["train", "val"]),
+        (["train/000.tar", "test/000.tar"], "*/*.tar", ["train", "test"]),
+        (["train-000.tar", "val-000.tar"], "{train,val}-*.tar", ["all"]),  # joined on purpose
+        (["train-000.tar", "extra-000.tar"], "*.tar", ["all"]),
+        (["train-000.tar", "train-001.tar"], "*.tar", ["all"]),
+    ],
+)
+def test_a_wildcard_does_not_join_splits(
+    tmp_path: Path, plan_of: Plan, names: list[str], pattern: str, splits: list[str]
+) -> None:
+    stage = plan_of(tar=shards(tmp_path / "set", *names) / pattern)["stage"]
+    assert stage.rpartition("/")[2] == splits[0]
+
+
+@pytest.mark.parametrize("pattern", ["", "*.tar"])
+def test_a_shard_beside_those_of_splits_is_refused(
+    tmp_path: Path, refusal_of: Callable[..., str], pattern: str
+) -> None:
+    folder = shards(tmp_path / "set", "train-0.tar", "test-0.tar", "extra-0.tar")
+    message = "holds splits (train-0.tar, test-0.tar) and shards outside of them (extra-0.tar)"
+    assert message in refusal_of(tar=folder / pattern)
+
+
 def test_groups_of_an_hdf5_file_are_splits(
     tmp_path: Path, splits_of: Callable[..., list[str]]
 ) -> None:

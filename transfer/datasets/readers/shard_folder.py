@@ -11,6 +11,7 @@ from transfer.datasets.readers.base import SPLIT_NAMES, split_of
 from transfer.datasets.readers.left_out import Entry, suffix_reason
 from transfer.datasets.readers.member_names import system_reason
 from transfer.datasets.readers.read_errors import report_errors
+from transfer.datasets.readers.shard_patterns import expand, is_pattern
 from transfer.errors import UsageError
 
 
@@ -52,13 +53,53 @@ def shards_in(folder: Path) -> ShardFolder:
         )
     if not flat:
         raise UsageError(f"{folder} holds no tar shards")
-    named: dict[str, list[Path]] = {}
-    for shard in flat:
-        named.setdefault(_split_in(shard.name), []).append(shard)
+    named = _by_split(flat)
     if "" in named:
+        if len(named) > 2:
+            raise _outside(folder, named)
         named = {"": flat}
     shards_of = {split: named[split] for split in SPLIT_NAMES if split in named} or {"all": flat}
     return ShardFolder(shards_of, {split: list(others) for split in shards_of})
+
+
+def shards_of_pattern(pattern: Path) -> ShardFolder:
+    """Return the shards of a pattern; a wildcard that matches several splits joins none of them.
+
+    A pattern that names a split, such as `{train,val}-*.tar`, is one split as it stands.
+    """
+    shards = expand(pattern)
+    named = _by_split(shards)
+    wild = next((row for row, part in enumerate(pattern.parts) if is_pattern(part)), None)
+    words = re.findall(r"[A-Za-z]+", "/".join(pattern.parts[wild:]))
+    if len(named.keys() - {""}) < 2 or any(split_of(word) for word in words):
+        return ShardFolder({"all": shards})
+    if "" in named:
+        raise _outside(pattern, named)
+    return ShardFolder({split: named[split] for split in SPLIT_NAMES if split in named})
+
+
+def _by_split(shards: list[Path]) -> dict[str, list[Path]]:
+    """Return the shards of each split that their names or folders are; "" without a split.
+
+    The name of the folder counts where the shards lie in several.
+    """
+    named: dict[str, list[Path]] = {}
+    has_folders = len({shard.parent for shard in shards}) > 1
+    for shard in shards:
+        folder = (split_of(shard.parent.name) or "") if has_folders else ""
+        named.setdefault(_split_in(shard.name) or folder, []).append(shard)
+    return named
+
+
+def _outside(place: Path, named: dict[str, list[Path]]) -> UsageError:
+    """Return the error of shards beside those of splits; `named` has them under ""."""
+    firsts = ", ".join(named[split][0].name for split in SPLIT_NAMES if split in named)
+    more = ", ..." if len(named[""]) > 1 else ""
+    return UsageError(
+        f"{place} holds splits ({firsts}) and shards outside of them ({named[''][0].name}{more}): "
+        "move the shards, or rename those that are not splits "
+        f"(splits are {', '.join(SPLIT_NAMES)})"
+    )
 
 
 def _split_in(name: str) -> str:

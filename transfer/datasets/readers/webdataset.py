@@ -23,7 +23,7 @@ from transfer.datasets.readers.file_digests import CHANGED
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes, refuse_faults
 from transfer.datasets.readers.member_names import SUFFIXES
 from transfer.datasets.readers.read_errors import report_errors
-from transfer.datasets.readers.shard_folder import ShardFolder, shards_in
+from transfer.datasets.readers.shard_folder import ShardFolder, shards_in, shards_of_pattern
 from transfer.datasets.readers.shard_patterns import expand
 from transfer.datasets.readers.shard_samples import ShardIndex, index_samples
 from transfer.errors import UsageError
@@ -118,7 +118,7 @@ class TarSource:
             patterns = self.recipe.splits.items()
             return ShardFolder({split: expand(self.path / pattern) for split, pattern in patterns})
         if not self.path.is_dir():
-            return ShardFolder({"all": expand(self.path)})
+            return shards_of_pattern(self.path)
         return shards_in(self.path)
 
     def _indexes(
