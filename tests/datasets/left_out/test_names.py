@@ -141,6 +141,15 @@ def test_backslashes_in_a_zip_separate_folders(tmp_path: Path, packed_of: Packed
     assert images.ids[0] == "cat/0.png"
 
 
+def test_letters_of_shift_jis_in_a_zip(tmp_path: Path, packed_of: Packed) -> None:
+    path = windows_zip(tmp_path / "a.zip", ["AA/1.png", "AA/2.png", "BB/1.png", "CC/1.png"])
+    data = path.read_bytes()
+    for ascii_name, letter in ((b"AA", "\u30bd"), (b"BB", "\u8868"), (b"CC", "\u80fd")):
+        data = data.replace(ascii_name, letter.encode("shift_jis"))
+    path.write_bytes(data)
+    assert len(classes_of(packed_of(folder=path)["all"])) == 3
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [

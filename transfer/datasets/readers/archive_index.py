@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 import tarfile
 import zipfile
@@ -17,6 +18,10 @@ from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list, plural
 
 TAR_BLOCK = 512  # bytes; a tar consists of blocks of this size
+UTF8_NAME = 0x800  # flag of a member of a zip
+BACKSLASH = re.compile(r"\\")
+# After a byte above 127 it may be half of a letter, as of ソ, 表 and 能 in Shift-JIS.
+SURE_BACKSLASH = re.compile(r"(?<![^\0-\x7f])\\")
 UNIX = 3  # code of the system that a zip was made on
 COMPRESSED = (b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd")  # gzip, bzip2, xz, zstd
 
@@ -111,8 +116,11 @@ def zip_index(path: Path, skip: bool = False) -> ArchiveIndex:
     with report_errors(path, "not a readable zip archive", kinds), zipfile.ZipFile(path) as archive:
         members = archive.infolist()
     index = ArchiveIndex(path, skip)
+    has_slashes = any("/" in member.filename for member in members)
     for member in members:
-        original = member.filename.replace("\\", "/")
+        is_sure = member.flag_bits & UTF8_NAME or not has_slashes
+        separator = BACKSLASH if is_sure else SURE_BACKSLASH
+        original = separator.sub("/", member.filename)
         name = tidy(original)
         if original.endswith("/"):
             index.add_folder(name, member.filename)
