@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -38,8 +39,10 @@ def plural(count: int, noun: str, plural_noun: str = "") -> str:
 
 def counted(count: int, kind: str) -> str:
     """Format a count of a kind of files: `6 .bmp`, `2 broken links`, `1 file without rights`."""
-    noun, without, what = kind.partition(" without ")
-    return f"{count:,} {kind}" if kind.startswith(".") else plural(count, noun) + without + what
+    if kind.startswith("."):
+        return f"{count:,} {kind}"
+    noun, *rest = re.split(r"(?= (?:without|of) )", kind, maxsplit=1)
+    return plural(count, noun) + "".join(rest)
 
 
 def figure_text(value: Any) -> str:

@@ -15,7 +15,7 @@ import pytest
 from tests.conftest import Said
 from tests.datasets.conftest import encode, fill, needs_user, picture
 from tests.datasets.left_out.conftest import set_data, write_shard
-from tests.datasets.readers.archive_files import link, write_zip
+from tests.datasets.readers.archive_files import link, write_tar, write_zip
 from transfer.datasets.readers import file_tree as tree_module
 
 Plan = Callable[..., dict[str, Any]]
@@ -88,6 +88,25 @@ def test_a_class_of_broken_links_alone_is_named(
     facts = skipped(folder=folder)
     assert facts["note"].endswith("no images of the class owl (1 broken link (owl/1.jpg))")
     assert "no images are left of 1 class:\n  owl" in facts["notes"]
+
+
+@pytest.mark.parametrize("form", ["zip", "tar"])
+def test_a_class_of_unreadable_members_alone_is_named(
+    tmp_path: Path, skipped: Callable[..., dict[str, Any]], form: str
+) -> None:
+    path, files = tmp_path / f"set.{form}", {"cat/1.png": encode(picture())}
+    if form == "tar":
+        links = [link(f"dog/{row}.png", "/x.png") for row in range(3)]
+        write_tar(path, files, *links)
+        reason = "3 links (dog/0.png)"
+    else:
+        write_zip(path, files)
+        with zipfile.ZipFile(path, "a", zipfile.ZIP_BZIP2) as archive:
+            for row in range(3):
+                archive.writestr(f"dog/{row}.png", encode(picture(row)))
+        reason = "3 files of another compression (dog/0.png)"
+    note = skipped(folder=path)["note"]
+    assert note == f"left out: {reason}; no images of the class dog ({reason})"
 
 
 def test_a_set_of_broken_links_alone_is_refused_at_planning(

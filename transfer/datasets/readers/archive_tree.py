@@ -16,7 +16,7 @@ from typing import IO
 from transfer.datasets.readers.archive_index import MemberLocation, tar_index, zip_index
 from transfer.datasets.readers.base import SPLIT_NAMES, split_of
 from transfer.datasets.readers.left_out import Entry
-from transfer.datasets.readers.member_names import passed_over
+from transfer.datasets.readers.member_names import is_image, passed_over
 from transfer.errors import BadImage
 from transfer.utils.files import file_stamp
 
@@ -38,9 +38,12 @@ class ArchiveTree:
         self._stamp = file_stamp(path)
         index = (zip_index if path.name.lower().endswith(".zip") else tar_index)(path, skip)
         hidden = {name: passed_over(name) for name in index.files}
-        hidden |= {name: passed_over(f"{name}/_") for name in index.folders}
         visible = {name: place for name, place in index.files.items() if hidden[name] is None}
-        top = _top_folder(path, visible)
+        # A class whose images cannot be read is still a folder beside the others.
+        lost = [name for name, _ in index.passed if is_image(name) and not passed_over(name)]
+        top = _top_folder(path, [*visible, *lost])
+        index.folders |= {name.rpartition("/")[0] for name in lost if "/" in name}
+        hidden |= {name: passed_over(f"{name}/_") for name in index.folders}
         folders = [name for name in index.folders if hidden[name] is None and name.startswith(top)]
         passed = {*index.passed, *(entry for entry in hidden.values() if entry)}
         self._passed = sorted((name.removeprefix(top), reason) for name, reason in passed)
