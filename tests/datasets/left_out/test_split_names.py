@@ -126,6 +126,13 @@ def test_groups_of_an_hdf5_file_are_splits(
     assert splits_of(hdf5=path, split={"test": "val"}) == ["Training", "validation"]
 
 
+def test_groups_that_are_the_same_split_are_refused(
+    tmp_path: Path, refusal_of: Callable[..., str]
+) -> None:
+    path = write_h5(tmp_path / "set.h5", train=split_of(4), training=split_of(2))
+    assert "set.h5: 'train' and 'training' are both the split 'train'" in refusal_of(hdf5=path)
+
+
 def test_unlabeled_stages_do_not_learn_from_the_test_folder(tmp_path: Path, plan_of: Plan) -> None:
     folder = fill(tmp_path / "set", "Train/a/1.png", "Test/a/1.png")
     assert plan_of(folder=folder)["stage"] == "set/train"

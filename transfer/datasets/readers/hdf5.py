@@ -23,6 +23,7 @@ from transfer.datasets.readers.hdf5_bytes import (
 from transfer.datasets.readers.left_out import LeftOut
 from transfer.datasets.readers.member_names import nfc
 from transfer.datasets.readers.read_errors import report_errors
+from transfer.datasets.readers.split_folders import unique_splits
 from transfer.errors import UsageError
 from transfer.storage.hdf5_tables import local_member
 from transfer.utils.files import file_stamp, hash_file
@@ -81,6 +82,7 @@ class Hdf5Source:
                     }
                 else:
                     others.add("group" if isinstance(group, h5py.Group) else "dataset")
+        unique_splits(self.path, splits)
         if not splits:
             problem = "has no group with 'jpeg' and 'offsets'"
             raise UsageError(f"{self.path} {problem} (see `transfer list data hdf5`)")

@@ -12,6 +12,7 @@ from transfer.datasets.readers.left_out import Entry, suffix_reason
 from transfer.datasets.readers.member_names import system_reason
 from transfer.datasets.readers.read_errors import report_errors
 from transfer.datasets.readers.shard_patterns import expand, is_pattern
+from transfer.datasets.readers.split_folders import unique_splits
 from transfer.errors import UsageError
 
 
@@ -31,18 +32,9 @@ def shards_in(folder: Path) -> ShardFolder:
     """Return the shards in a folder; UsageError where it holds none, or several layouts."""
     flat, folders, others = _contents(folder)
     inside = {subfolder: _contents(subfolder) for subfolder in folders}
-    splits: dict[str, Path] = {}
-    for subfolder, (shards, _, _) in inside.items():
-        split = split_of(subfolder.name)
-        if split is None or not shards:
-            others.append((subfolder.name, "other folder"))
-        elif split in splits:
-            raise UsageError(
-                f"{folder}: '{splits[split].name}' and '{subfolder.name}' are both the split "
-                f"'{split}'; join them, or rename one of them"
-            )
-        else:
-            splits[split] = subfolder
+    filled = [path.name for path in folders if split_of(path.name) and inside[path][0]]
+    others += [(path.name, "other folder") for path in folders if path.name not in filled]
+    splits = {split: folder / name for split, name in unique_splits(folder, filled).items()}
     if splits and flat:
         raise UsageError(f"{folder} holds both shards ({flat[0].name}, ...) and folders of splits")
     if splits:

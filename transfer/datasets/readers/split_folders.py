@@ -27,13 +27,20 @@ def split_folders(place: object, folders: Iterable[str], with_images: set[str]) 
     if not named or (not exact and others and len(splits) < 2):
         return {}
     empty = [name for name in folders if split_of(name) and split_of(name) not in splits]
-    folder_of: dict[str, str] = {}
-    for name in [*named, *empty]:
-        split = split_of(name) or ""
-        if split in folder_of:
+    folder_of = unique_splits(f"folder {place}", [*named, *empty])
+    return {split: folder_of[split] for split in SPLIT_NAMES if split in folder_of}
+
+
+def unique_splits(place: object, names: Iterable[str]) -> dict[str, str]:
+    """Return split -> name, of the names of splits; UsageError where two are the same split."""
+    name_of: dict[str, str] = {}
+    for name in names:
+        split = split_of(name)
+        if split in name_of:
             raise UsageError(
-                f"folder {place}: '{folder_of[split]}' and '{name}' are both the split '{split}'; "
+                f"{place}: '{name_of[split]}' and '{name}' are both the split '{split}'; "
                 "join them, or rename one of them"
             )
-        folder_of[split] = name
-    return {split: folder_of[split] for split in SPLIT_NAMES if split in folder_of}
+        if split is not None:
+            name_of[split] = name
+    return name_of
