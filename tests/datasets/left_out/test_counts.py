@@ -106,6 +106,32 @@ def test_what_lies_beside_splits_is_counted_for_each(tmp_path: Path, plan_of: Pl
     assert plan_of(folder=folder, split="test")["note"] == "left out: 1 .cr2 (not read)"
 
 
+FOLDERS_CARD = """\
+name: pets
+title: pets
+reader: files
+layout: folders
+files:
+  splits:
+    train: {folders: train}
+    test: {folders: test}
+"""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_what_lies_beside_the_folders_of_a_card_is_counted(
+    tmp_path: Path, plan_of: Plan, form: Callable[[Path], Path]
+) -> None:
+    names = [f"{split}/{kind}/1.png" for split in ("train", "test") for kind in ("cat", "dog")]
+    loose = ["train/1.png", "train/2.png", "train/x.cr2", "3.png", "extra/4.png", "train/@eaDir/1"]
+    path = form(fill(tmp_path / "set", *names, *loose))
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "pets.yaml").write_text(FOLDERS_CARD, encoding="utf-8")
+    note = plan_of(card="pets", path=path)["note"]
+    assert note.startswith("left out: 1 .cr2 (not read), 3 loose images (train/1.png), ")
+    assert note.endswith("1 other folder (extra), 1 system folder")
+
+
 def test_without_labels_no_class_is_lost(tmp_path: Path, plan_of: Plan) -> None:
     folder = fill(tmp_path / "set", "cat/1.png", "owl/1.cr2")
     assert plan_of(folder=folder, labels=False)["note"] == "left out: 1 .cr2 (not read)"

@@ -76,6 +76,12 @@ class ArchiveTree:
         prefix = f"{folder}/" if folder else ""
         return sorted(name for name in self._index if name.startswith(prefix))
 
+    def loose_files(self, folder: str) -> tuple[list[str], list[Entry]]:
+        start = len(folder) + 1 if folder else 0
+        names = [name for name in self.files(folder) if "/" not in name[start:]]
+        passed = [entry for entry in self.passed_over(folder) if "/" not in entry[0][start:]]
+        return names, passed
+
     def folders(self, folder: str = "") -> list[str]:
         prefix = f"{folder}/" if folder else ""
         below = (

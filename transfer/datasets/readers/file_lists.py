@@ -15,16 +15,14 @@ from typing import TYPE_CHECKING
 
 from transfer.datasets.card_schema import CodeList, Files, Part
 from transfer.datasets.readers.base import Listing, Split
+from transfer.datasets.readers.beside_classes import beside_classes
 from transfer.datasets.readers.card_reader import (
     CardSource,
     ChangeTracker,
     descend,
     missing_text,
 )
-from transfer.datasets.readers.class_codes import (
-    class_names,
-    listed_codes,
-)
+from transfer.datasets.readers.class_codes import class_names, listed_codes
 from transfer.datasets.readers.file_tree import Tree, find_images, open_tree, read_row
 from transfer.datasets.readers.left_out import LISTED_REMEDY, Entry, LeftOut
 from transfer.datasets.readers.line_templates import folder_of
@@ -149,6 +147,7 @@ class FilesSource(CardSource):
                 by_class[code] = [
                     entry for folder in folders for entry in find_images(self._tree, folder).others
                 ]
+            others = beside_classes(self._tree, self.recipe, part.folders)
         elif part.pictures is not None:
             others = find_images(self._tree, part.pictures).others
         else:

@@ -40,6 +40,10 @@ class Tree(Protocol):
         """Return the files and folders below a folder that `files` leaves out, with the reason."""
         ...
 
+    def loose_files(self, folder: str) -> tuple[list[str], list[Entry]]:
+        """Return the names of the files in a folder itself, and what is passed over in it."""
+        ...
+
     def folders(self, folder: str = "") -> list[str]:
         """Return the last parts of the names of a folder's direct subfolders, sorted."""
         ...
@@ -127,6 +131,18 @@ class FolderTree:
             raise UsageError(
                 f"folder {folder}: cannot be read ({error_text(error)}); {remedy}"
             ) from error
+
+    def loose_files(self, folder: str) -> tuple[list[str], list[Entry]]:
+        prefix = f"{folder}/" if folder else ""
+        names: list[str] = []
+        passed: list[Entry] = []
+        for entry in self._entries(self.path / folder):
+            name, is_folder = prefix + entry.name, _is_folder(entry)
+            if reason := system_reason(entry.name, is_folder):
+                passed.append((name, reason))
+            elif not is_folder:
+                names.append(name)
+        return sorted(names), sorted(passed)
 
     def folders(self, folder: str = "") -> list[str]:
         return sorted(
