@@ -210,7 +210,10 @@ def test_an_open_picture_of_float_values_needs_a_range() -> None:
         ({"bits 14": 3, "bits 16": 2}, "only the values 0..16383 in 3 of 5"),
         ({"bits 9": 3}, "only the values 0..1023 in 3 of 3"),
         ({"bits 7": 3}, "only the values 0..255 in 3 of 3"),
-        ({"bits 12": 1, "bits 16": 2}, ""),
+        ({"bits 12": 5, "bits 16": 6}, "in 5 of 11, which makes them dark; make them a set of"),
+        ({"inverted bits 12": 2}, "makes them light; `value_range: [0, 4095]` in `data:` makes"),
+        ({"fixed bits 12": 2}, "makes 4095 white in PNG and TIFF: export them"),
+        ({"bits 12": 1, "bits 16": 20}, ""),
         ({"bits 16": 5, "bits 15": 5}, ""),
         ({}, ""),
     ],
@@ -225,6 +228,25 @@ def test_notes_on_a_range() -> None:
     assert decode_notes({"in value_range": 3}, (0, 4095)) == []
     clipped = decode_notes({"in value_range": 3, "outside of value_range": 2}, (0, 4095))
     assert clipped[0].startswith("2 of 3 images of more than 8 bits have values outside of")
+    single = decode_notes({"in value_range": 1, "outside of value_range": 1}, (0, 4095))
+    assert single[0].startswith("1 of 1 image of more than 8 bits has values outside of")
     unused = "`value_range: [0, 4095]` has no effect: no image has more than 8 bits"
     assert decode_notes({}, (0, 4095)) == [unused]
     assert decode_notes({"several pages": 2}, None)[0].startswith("2 TIFFs with several pages")
+
+
+@pytest.mark.parametrize("bits", [10, 12, 14, 16])
+def test_colors_of_a_ppm_are_not_advised_a_range_that_is_refused(bits: int) -> None:
+    values = np.full((2, 2, 3), (1 << bits) - 1, dtype=">u2")
+    data = b"P6 2 2 65535\n" + values.tobytes()
+    assert decode_picture(data).remarks == (f"fixed bits {bits}",)
+    with pytest.raises(BadImage, match="from PNG and TIFF only"):
+        decode(data, TWELVE_BITS)
+
+
+def test_a_tiff_whose_zero_is_white_is_remarked() -> None:
+    image = Image.fromarray(np.full((2, 2), 4095, dtype=np.uint16))
+    data = encode(image, "TIFF", tiffinfo={262: 0})
+    assert decode_picture(data).remarks == ("inverted bits 12",)
+    assert decode(data).min() == 240
+    assert decode(data, TWELVE_BITS).max() == 0

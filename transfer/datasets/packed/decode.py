@@ -12,7 +12,7 @@ from PIL import Image
 from PIL.ExifTags import Base
 
 from transfer.datasets.packed.decode_remarks import PAGED, deep_remarks, upper_byte_remarks
-from transfer.datasets.packed.deep_formats import declared_white, deep_values
+from transfer.datasets.packed.deep_formats import declared_white, deep_values, takes_range
 from transfer.datasets.packed.deep_values import DeepValues
 from transfer.datasets.packed.picture_files import (
     decoder_fault,
@@ -112,7 +112,8 @@ def _decode(
             remarks = deep_remarks(deep, options.value_range)
         else:
             picture = _with_gray_key(image, data[24]) if kind.name == "png" else image
-            remarks = upper_byte_remarks(image) if white == 65535 else ()
+            can_range = takes_range(kind.name, image)
+            remarks = upper_byte_remarks(image, can_range) if white == 65535 else ()
         return upright(as_rgb(picture), image), (*remarks, *paged)
 
 

@@ -87,6 +87,14 @@ def deep_values(
     return None
 
 
+def takes_range(kind: str, image: Image.Image) -> bool:
+    """Whether all bits of a picture's colors can be read, which `value_range` needs."""
+    if kind != "tiff":
+        return kind == "png"
+    is_premultiplied = tag(image, EXTRA_SAMPLES, 0) == PREMULTIPLIED
+    return has_planes(image) or (image.mode in ("RGB", "RGBA") and not is_premultiplied)
+
+
 def _gray_values(kind: str, image: Image.Image, white: int | None) -> np.ndarray:
     """Return the values as the file has them; Pillow scales those of some formats to 16 bits."""
     values = np.asarray(image)
@@ -119,7 +127,7 @@ def _tiff_colors(image: Image.Image, data: bytes) -> DeepValues:
     """Return the values of a TIFF of 16-bit colors."""
     if has_planes(image):
         return tiff_values(data, image.width * image.height)
-    if image.mode not in ("RGB", "RGBA") or tag(image, EXTRA_SAMPLES, 0) == PREMULTIPLIED:
+    if not takes_range("tiff", image):
         form = "CMYK" if image.mode == "CMYK" else "premultiplied alpha"
         raise BadImage(f"a TIFF with {form} takes no `value_range`: export it as gray or RGB")
     values = _whole_colors(data)
