@@ -23,7 +23,10 @@ PAIRS = [
     ("train", "valid", "val"),
     ("Training", "dev", "val"),
     ("train", "testing", "test"),
+    ("train_set", "test_set", "test"),
+    ("trainset", "testset", "test"),
 ]
+
 
 SCORING = """\
 data: {}
@@ -145,6 +148,9 @@ def test_unlabeled_stages_do_not_learn_from_the_test_folder(tmp_path: Path, plan
         (["Dev/1.png", "Test pilot/1.png"], "all"),
         (["Train/a/1.png", "notes/read.txt"], "train"),
         (["Validation/a/1.png"], "val"),
+        (["Training Set/a/1.png", "Test Set/a/1.png"], "train"),
+        (["seg_train/a/1.png", "seg_test/a/1.png"], "train"),
+        (["Test set/1.png", "offset/1.png", "seg_car/1.png"], "all"),
     ],
 )
 def test_a_class_may_be_called_like_a_split(
@@ -171,3 +177,16 @@ def test_an_archive_in_a_folder_of_its_own_name(tmp_path: Path, plan_of: Plan) -
     folder = fill(tmp_path / "training", "a/1.png", "b/1.png")
     for form in FORMS[1:]:
         assert plan_of(folder=form(folder))["stage"].endswith("/all")
+
+
+@pytest.mark.parametrize("splits", [("Test", "Train"), ("train", "val")])
+def test_a_folder_above_that_of_the_splits_gives_a_hint(
+    tmp_path: Path, plan_of: Plan, refusal_of: Callable[..., str], splits: tuple[str, str]
+) -> None:
+    first, second = splits
+    folder = fill(tmp_path / "set", *(f"DS/{split}/a/1.png" for split in splits))
+    hint = f"DS holds {first} and {second}: did you mean {folder / 'DS'}?"
+    assert plan_of(folder=folder)["note"] == hint
+    assert f"has no split 'test' (it has: all); {hint}" in refusal_of(folder=folder, split="test")
+    assert plan_of(folder=folder, labels=False)["note"] == ""
+    assert plan_of(folder=folder / "DS")["note"] == ""

@@ -98,8 +98,8 @@ class Pack(ImagePack):
 
     @property
     def note(self) -> str:
-        """A note for the plan: files that are left out, another size than the card's; or empty."""
-        notes = [self.facts.left_out.text]
+        """A note for the plan: files left out, a folder that may be meant, a size that differs."""
+        notes = [self.facts.left_out.text, self.facts.hint]
         expected = self.origin.card.splits.get(self.split) if self.origin.card else None
         if expected not in (None, self.facts.count):
             notes.append(

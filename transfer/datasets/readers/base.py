@@ -7,6 +7,7 @@ one split, and `Listing.read` reads one of them. `reader_factory.py` chooses the
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
@@ -31,11 +32,17 @@ SPLIT_ALIASES = {
     "dev": "val",
     "testing": "test",
 }
+AFFIXED = re.compile(r"(?:seg[-_ ])?([a-z]+?)(?:[-_ ]?set)?")
 
 
 def split_of(name: str) -> str | None:
-    """Return the split that a folder, shard or group of this name is: `Training` is `train`."""
+    """Return the split that a folder, shard or group of this name is: `Training` is `train`.
+
+    So are `train_set`, `Training Set`, `trainset` and `seg_train`.
+    """
     name = name.lower().replace("abell", "abel")  # in British spelling too
+    if affixed := AFFIXED.fullmatch(name):
+        name = affixed[1]
     return name if name in SPLIT_NAMES else SPLIT_ALIASES.get(name)
 
 
@@ -45,7 +52,8 @@ class Split:
 
     `fingerprint` changes with any byte of an image and with any label. `left_out` counts the files
     that are not taken, `unreadable` the images among them that `count` includes, `changes` lists
-    what differs from the last survey; two splits are equal whatever these are.
+    what differs from the last survey, `hint` tells of another folder that may be meant; two splits
+    are equal whatever these are.
     """
 
     count: int
@@ -54,6 +62,7 @@ class Split:
     left_out: LeftOut = field(default_factory=LeftOut, compare=False)
     changes: list[str] = field(default_factory=list, compare=False)
     unreadable: int = field(default=0, compare=False)
+    hint: str = field(default="", compare=False)
 
 
 class Splits(Mapping[str, Split]):
@@ -94,7 +103,8 @@ class Survey:
     """What is known of a dataset.
 
     `changes` lists what differs from the last survey; it grows as splits are accessed. `absent`
-    maps the splits whose files are missing to a message that explains how to get them.
+    maps the splits whose files are missing to a message that explains how to get them. `hint` tells
+    of another folder that may be meant.
     """
 
     splits: Mapping[str, Split]
@@ -102,6 +112,7 @@ class Survey:
     size: int | None = None
     changes: list[str] = field(default_factory=list)
     absent: dict[str, str] = field(default_factory=dict)
+    hint: str = ""
 
     def resolve_split(self, requested: str, explicit: bool, labeled: bool = False) -> str:
         """Return the split to read: the requested one, or its fallback (see SPLIT_FALLBACKS).
@@ -129,7 +140,9 @@ class Survey:
             return present[0]
         if requested == "unlabeled" and not explicit and len(self.splits) == 1:
             return next(iter(self.splits))
-        raise UsageError(f"has no split '{requested}' (it has: {', '.join(self.splits) or 'none'})")
+        hint = f"; {self.hint}" if self.hint else ""
+        present_names = ", ".join(self.splits) or "none"
+        raise UsageError(f"has no split '{requested}' (it has: {present_names}){hint}")
 
     def _present_name(self, requested: str) -> str:
         """Return the name under which a split is present: `validation` for `val`."""

@@ -16,7 +16,7 @@ from transfer.datasets.readers.file_digests import changes, digests, unreadable
 from transfer.datasets.readers.file_tree import ImageFiles, Tree, find_images, open_tree, read_row
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes
 from transfer.datasets.readers.member_names import nfc
-from transfer.datasets.readers.split_folders import split_folders
+from transfer.datasets.readers.split_folders import hint_of_splits_below, split_folders
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
 
@@ -65,7 +65,9 @@ class FolderSource:
         has_changed = facts != known
         if has_changed:
             save(facts)
-        splits = {}
+        splits, hint = {}, ""
+        if self.labeled and "all" in files:
+            hint = hint_of_splits_below(self.path, files["all"].names)
         for split, part in files.items():
             labeled = self._classes(part) is not None
             # A new class in another split changes the labels of this one: all class names count.
@@ -83,8 +85,10 @@ class FolderSource:
                 self._left_out(tree, part, faults, labeled),
                 changes(before, own) if has_changed else [],
                 len(faults),
+                hint,
             )
-        return Survey(splits, classes, changes=changes(known, facts) if has_changed else [])
+        changed = changes(known, facts) if has_changed else []
+        return Survey(splits, classes, changes=changed, hint=hint)
 
     def listing(self, split: str) -> Listing:
         """Return the images of a split, sorted by their paths."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
 
 from transfer.datasets.readers.base import SPLIT_NAMES, split_of
 from transfer.errors import UsageError
@@ -29,6 +30,25 @@ def split_folders(place: object, folders: Iterable[str], with_images: set[str]) 
     empty = [name for name in folders if split_of(name) and split_of(name) not in splits]
     folder_of = unique_splits(f"folder {place}", [*named, *empty])
     return {split: folder_of[split] for split in SPLIT_NAMES if split in folder_of}
+
+
+def hint_of_splits_below(place: Path, names: Iterable[str]) -> str:
+    """Return a hint where a folder of the set holds splits: the set was named one level too high.
+
+    Args:
+        place: the folder of the set.
+        names: of its images.
+    """
+    below: dict[str, set[str]] = {}
+    for top, _, rest in (name.partition("/") for name in names):
+        folder, slash, _ = rest.partition("/")
+        if slash and split_of(folder):
+            below.setdefault(top, set()).add(folder)
+    for top, folders in below.items():
+        if len({split_of(folder) for folder in folders}) > 1:
+            meant = f"did you mean {place / top}?" if place.is_dir() else "unpack it and name that"
+            return f"{top} holds {' and '.join(sorted(folders))}: {meant}"
+    return ""
 
 
 def unique_splits(place: object, names: Iterable[str]) -> dict[str, str]:
