@@ -118,7 +118,8 @@ class ImageSets:
             reasons = facts.left_out.reasons
             raise UsageError(f"{where} holds {count}, and none can be read: {reasons}")
         if labeled and not facts.labeled:
-            raise UsageError(f"{where} has no labels, and this stage needs them")
+            hint = f"; {facts.hint}" if facts.hint else ""
+            raise UsageError(f"{where} has no labels, and this stage needs them{hint}")
         if (spec.classes or spec.per_class) and not facts.labeled:
             raise UsageError(f"{where} has no labels: `classes` and `per_class` need them")
 

@@ -14,7 +14,7 @@ import pytest
 
 from tests.conftest import Said
 from tests.datasets.conftest import encode, fill, picture, split_of, write_h5
-from tests.datasets.left_out.conftest import FORMS, PACKING, set_data, write_shard
+from tests.datasets.left_out.conftest import FORMS, PACKING, as_it_is, as_tar, set_data, write_shard
 from tests.datasets.left_out.test_split_names import SCORING
 from transfer.artifacts import Images
 
@@ -139,6 +139,20 @@ def test_backslashes_in_a_zip_separate_folders(tmp_path: Path, packed_of: Packed
     images = packed_of(folder=windows_zip(tmp_path / "a.zip", names))["all"]
     assert classes_of(images) == {"cat": 2, "dog": 2}
     assert images.ids[0] == "cat/0.png"
+
+
+@pytest.mark.parametrize("form", [as_it_is, as_tar])
+def test_backslashes_in_a_folder_or_a_tar_give_a_hint(
+    tmp_path: Path,
+    plan_of: Callable[..., dict[str, Any]],
+    refusal_of: Callable[..., str],
+    form: Callable[[Path], Path],
+) -> None:
+    path = form(fill(tmp_path / "set", "photos\\cat\\0.png", "photos\\dog\\1.png"))
+    hint = "2 names of images hold backslashes, which separate folders in a zip only "
+    hint += "(photos\\cat\\0.png): rename them, or unpack them again"
+    assert plan_of(folder=path)["note"] == hint
+    assert hint in refusal_of(folder=path, split="test")
 
 
 def test_letters_of_shift_jis_in_a_zip(tmp_path: Path, packed_of: Packed) -> None:

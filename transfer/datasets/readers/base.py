@@ -52,8 +52,8 @@ class Split:
 
     `fingerprint` changes with any byte of an image and with any label. `left_out` counts the files
     that are not taken, `unreadable` the images among them that `count` includes, `changes` lists
-    what differs from the last survey, `hint` tells of another folder that may be meant; two splits
-    are equal whatever these are.
+    what differs from the last survey, `hint` says how the layout may be meant; two splits are equal
+    whatever these are.
     """
 
     count: int
@@ -103,8 +103,8 @@ class Survey:
     """What is known of a dataset.
 
     `changes` lists what differs from the last survey; it grows as splits are accessed. `absent`
-    maps the splits whose files are missing to a message that explains how to get them. `hint` tells
-    of another folder that may be meant.
+    maps the splits whose files are missing to a message that explains how to get them. `hint` says
+    how the layout may be meant.
     """
 
     splits: Mapping[str, Split]

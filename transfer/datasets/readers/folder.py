@@ -16,7 +16,11 @@ from transfer.datasets.readers.file_digests import changes, digests, unreadable
 from transfer.datasets.readers.file_tree import ImageFiles, Tree, find_images, open_tree, read_row
 from transfer.datasets.readers.left_out import Entry, LeftOut, lost_classes
 from transfer.datasets.readers.member_names import nfc
-from transfer.datasets.readers.split_folders import hint_of_splits_below, split_folders
+from transfer.datasets.readers.split_folders import (
+    hint_of_backslashes,
+    hint_of_splits_below,
+    split_folders,
+)
 from transfer.errors import UsageError
 from transfer.utils.stamp_cache import StampCache
 
@@ -65,9 +69,7 @@ class FolderSource:
         has_changed = facts != known
         if has_changed:
             save(facts)
-        splits, hint = {}, ""
-        if self.labeled and "all" in files:
-            hint = hint_of_splits_below(self.path, files["all"].names)
+        splits, hint = {}, self._hint(files)
         for split, part in files.items():
             labeled = self._classes(part) is not None
             # A new class in another split changes the labels of this one: all class names count.
@@ -138,6 +140,14 @@ class FolderSource:
                 f"outside of them ({loose}, ...): move the images, or rename folders that are not "
                 f"splits (splits are {', '.join(SPLIT_NAMES)})"
             )
+
+    def _hint(self, files: dict[str, SplitFiles]) -> str:
+        """Return what the names of the images suggest about the layout."""
+        if not self.labeled:
+            return ""
+        names = [name for part in files.values() for name in part.names]
+        hint = hint_of_splits_below(self.path, names) if "all" in files else ""
+        return hint or hint_of_backslashes(names)
 
     def _left_out(
         self, tree: Tree, part: SplitFiles, faults: dict[str, str], labeled: bool

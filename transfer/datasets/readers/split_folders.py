@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from pathlib import Path
 
 from transfer.datasets.readers.base import SPLIT_NAMES, split_of
+from transfer.datasets.readers.left_out import shown_name
 from transfer.errors import UsageError
+from transfer.utils.formatting import plural
+
+SEPARATING = re.compile(r"(?<=[\0-\x7f])\\")  # not half of a letter of Shift-JIS
 
 
 def split_folders(place: object, folders: Iterable[str], with_images: set[str]) -> dict[str, str]:
@@ -49,6 +54,18 @@ def hint_of_splits_below(place: Path, names: Iterable[str]) -> str:
             meant = f"did you mean {place / top}?" if place.is_dir() else "unpack it and name that"
             return f"{top} holds {' and '.join(sorted(folders))}: {meant}"
     return ""
+
+
+def hint_of_backslashes(names: Iterable[str]) -> str:
+    """Return a hint where names of images hold backslashes, as a bad unpacking of a zip leaves."""
+    slashed = [name for name in names if "\\" in name and SEPARATING.search(name)]
+    if not slashed:
+        return ""
+    verb = "holds a backslash" if len(slashed) == 1 else "hold backslashes"
+    return (
+        f"{plural(len(slashed), 'name')} of images {verb}, which separate folders in a zip only "
+        f"({shown_name(slashed[0])}): rename them, or unpack them again"
+    )
 
 
 def unique_splits(place: object, names: Iterable[str]) -> dict[str, str]:
