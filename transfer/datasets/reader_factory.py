@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from transfer.datasets.readers.base import Source
+from transfer.datasets.readers.read_errors import error_text
 from transfer.datasets.readers.shard_patterns import is_pattern
 from transfer.errors import UsageError
 
@@ -37,6 +39,7 @@ def make_source(
 
         return DrawingsSource()
     names_files = reader == "tar" and is_pattern(str(place))
+    _check_rights(place)
     if card is not None and not names_files and not place.exists():
         problem = f"image set '{card.name}' is missing: {place} does not exist"
         raise UsageError(card.absent(place, problem))
@@ -64,3 +67,15 @@ def make_source(
     from transfer.datasets.readers.pascal_voc import VocSource
 
     return VocSource(card, place, skip)
+
+
+def _check_rights(place: Path) -> None:
+    """Raise UsageError where a folder above the set must not be entered."""
+    try:
+        os.stat(place)
+    except PermissionError as error:
+        locked = next((top for top in reversed(place.parents) if not os.access(top, os.X_OK)), None)
+        remedy = f"allow {locked or place.parent} to be entered, or name another place"
+        raise UsageError(f"{place}: cannot be read ({error_text(error)}); {remedy}") from error
+    except (OSError, ValueError):  # the reader reports it
+        return

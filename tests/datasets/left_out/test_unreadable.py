@@ -282,3 +282,19 @@ def test_images_and_annotations_of_voc(
         "000005",
         "000006",
     ]
+
+
+@needs_user
+@pytest.mark.parametrize(
+    ("reader", "name"), [("folder", "set"), ("tar", "a.tar"), ("tar", "*.tar"), ("hdf5", "a.h5")]
+)
+def test_a_folder_above_the_set_without_rights(
+    tmp_path: Path, refusal_of: Refusal, reader: str, name: str
+) -> None:
+    folder = fill(tmp_path / "locked" / "set", "cat/1.png").parent
+    folder.chmod(0)
+    try:
+        message = refusal_of(**{reader: folder / name})
+    finally:
+        folder.chmod(0o700)
+    assert f"{name}: cannot be read (Permission denied); allow {folder} to be entered" in message
