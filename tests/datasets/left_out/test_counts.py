@@ -74,6 +74,16 @@ def test_nothing_is_noted_where_all_is_taken(tmp_path: Path, plan_of: Plan) -> N
 
 
 @pytest.mark.parametrize("form", FORMS)
+def test_folders_and_files_of_systems_are_passed_over(
+    tmp_path: Path, plan_of: Plan, form: Callable[[Path], Path]
+) -> None:
+    folders = ("@tmp", "@sharebin", "@DownloadStation", "_gsdata_", "Recycle Bin")
+    names = [*(f"{name}/1.png" for name in folders), "cat/~$1.png", "cat/1@SynoResource.png"]
+    note = plan_of(folder=form(fill(tmp_path / "set", "cat/1.png", "dog/1.png", *names)))["note"]
+    assert note == "left out: 5 system folders, 2 system files"
+
+
+@pytest.mark.parametrize("form", FORMS)
 def test_an_empty_class_is_named(
     tmp_path: Path, plan_of: Plan, form: Callable[[Path], Path]
 ) -> None:

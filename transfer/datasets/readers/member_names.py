@@ -14,11 +14,13 @@ SUFFIXES = readable_suffixes()
 SYSTEM_FOLDERS = frozenset(
     (
         *("@eadir", "@recycle", "@recently-snapshot", "#recycle", "#snapshot"),
+        *("@tmp", "@sharebin", "@downloadstation", "_gsdata_", "recycle bin"),
         *("$recycle.bin", "recycler", "system volume information", "found.000"),
         *("__macosx", "network trash folder", "temporary items", "lost+found", "__pycache__"),
     )
 )
 SYSTEM_FILES = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r"))
+OFFICE_LOCK, SYNOLOGY = "~$", "@synoresource"  # in names of files that describe another one
 DRIVE = re.compile(r"[A-Za-z]:/")
 
 
@@ -46,7 +48,10 @@ def system_reason(part: str, is_folder: bool) -> str:
     kind = "folder" if is_folder else "file"
     if part.startswith("."):
         return f"hidden {kind}"
-    is_system = part.lower() in (SYSTEM_FOLDERS if is_folder else SYSTEM_FILES)
+    name = part.lower()
+    is_system = name in (SYSTEM_FOLDERS if is_folder else SYSTEM_FILES)
+    if not is_folder:
+        is_system = is_system or name.startswith(OFFICE_LOCK) or SYNOLOGY in name
     return f"system {kind}" if is_system else ""
 
 

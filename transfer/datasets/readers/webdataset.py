@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from transfer.datasets.cards import Card
 
 
-INDEX_VERSION = 2  # of the kept indexes; raise it when other samples or counts result
+INDEX_VERSION = 3  # of the kept indexes; raise it when other samples or counts result
 
 
 class Sample(NamedTuple):
