@@ -22,6 +22,7 @@ from transfer.cli.options import (
 )
 from transfer.cli.text_output import echo
 from transfer.errors import UsageError
+from transfer.utils.output_file import write_output
 from transfer.utils.paths import check_output_folder
 
 IN_TERMINAL = "-"  # the plot of `compare --plot` without a picture
@@ -196,7 +197,7 @@ def compare(
     if output is None:
         echo(json_text(json.loads(table)) if form == "json" else table, wrap=form is None)
     else:
-        output.write_text(table + "\n", encoding="utf-8", errors="backslashreplace")
+        write_output(output, table + "\n")
         echo(f"{output} written")
     if picture is not None:
         from transfer.report.comparison_picture import comparison_picture

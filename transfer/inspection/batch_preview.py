@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from transfer.errors import UsageError
 from transfer.transforms.montage import montage
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.lazy_imports import np, torch
+from transfer.utils.output_file import write_output
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
@@ -38,4 +40,6 @@ def write_preview(pipeline: Pipeline, name: str, target: Path) -> None:
     pixels = torch.from_numpy(np.stack([images.picture(row) for row in rows])).permute(0, 3, 1, 2)
     with torch.inference_mode():
         columns = planned.stage.preview(pixels, PerImageRng(planned.seed, torch.tensor(rows)))
-    montage(columns).save(target, format="PNG")
+    data = BytesIO()
+    montage(columns).save(data, format="PNG")
+    write_output(target, data.getvalue())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from transfer.errors import UsageError, did_you_mean
-from transfer.utils.files import write_atomic
+from transfer.utils.output_file import write_output
 from transfer.utils.paths import shipped_folder
 
 FIRST_FILE = "jigsawpp_vgg_to_alexnet.yaml"
@@ -29,7 +29,7 @@ def copy_pipelines(folder: Path, force: bool) -> list[str]:
     for source in sources:
         copy, content = target / source.name, source.read_bytes()
         if not copy.exists() or force:
-            write_atomic(copy, content)
+            write_output(copy, content)
             state = audience(source)
         elif copy.is_file() and copy.read_bytes() == content:
             state = "exists; not changed"

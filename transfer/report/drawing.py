@@ -6,12 +6,14 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cache
+from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from markupsafe import Markup
 
 from transfer.errors import UsageError
+from transfer.utils.output_file import write_output
 
 if TYPE_CHECKING:
     from PIL import ImageDraw, ImageFont
@@ -135,9 +137,11 @@ class Drawing:
     def save(self, path: Path) -> None:
         """Write the format of the path's suffix."""
         if path.suffix.lower() == ".svg":
-            path.write_text(self.svg(), encoding="utf-8", errors="backslashreplace")
-        else:
-            self.image().save(path, dpi=(DPI, DPI), resolution=DPI, title=self.title)
+            write_output(path, self.svg())
+            return
+        data, form = BytesIO(), path.suffix[1:].upper()
+        self.image().save(data, form, dpi=(DPI, DPI), resolution=DPI, title=self.title)
+        write_output(path, data.getvalue())
 
     def svg(self) -> str:
         """The SVG file."""

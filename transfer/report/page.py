@@ -26,6 +26,7 @@ from transfer.report.probe_plots import probe_plots
 from transfer.report.provenance import stage_provenance
 from transfer.report.training import previews, training_curves
 from transfer.utils.formatting import duration, file_size
+from transfer.utils.output_file import write_output
 from transfer.utils.paths import check_output_folder
 from transfer.version import __version__
 
@@ -59,7 +60,7 @@ def write(pipeline: Pipeline, target: Path) -> WrittenReport:
     check_output_folder(target)
     text, damaged = page(pipeline)
     data = text.encode("utf-8", "backslashreplace")
-    target.write_bytes(data)
+    write_output(target, data)
     return WrittenReport(target, len(data), damaged)
 
 

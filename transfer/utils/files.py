@@ -24,7 +24,8 @@ def write_atomic(
         content: text (written as UTF-8), bytes, or a function that writes to the path it is given.
         durable: flush the file and its folder to the disk before returning.
     """
-    draft = path.with_name(f".{path.name}.{os.getpid()}.draft")
+    # Cut, since a name that is as long as the file system allows would be too long with more.
+    draft = path.with_name(f".{path.name[:50]}.{os.getpid()}.draft")
     try:
         if callable(content):
             content(draft)
