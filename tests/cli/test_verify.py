@@ -33,6 +33,7 @@ def test_verify_reads_everything_and_ends_with_4_on_damage_and_its_advice_mends_
     assert re.search(r"damaged: features: .*manifest.json", said)
     assert re.search(r"damaged: knn: .*scores.json is missing", said)
     found = json.loads(invoke(*words, "--json", check=4).out)
+    assert said.endswith(f"A run without -f may not notice. To repair them: {found['repair']}\n")
     assert sorted(one["stage"] for one in found["damaged"]) == ["clusters", "features", "knn"]
     assert "damaged" in lines_of(invoke("status", tiny.file, "--store", tiny.store).out)["knn"]
     assert re.search(
@@ -90,7 +91,7 @@ def test_damage_in_a_store_ends_with_4_in_its_part_alone(
     assert re.search(r"damaged: evaluate/knn/[0-9a-f]{20}: .*its manifest is missing", said)
     assert re.search(r"damaged: smoke/assign/a{20}: .*manifest.json belongs to", said)
     assert "9 artifacts intact" in said
-    assert "The next run of a pipeline that uses them repairs them." in said
+    assert "the next run that uses them makes them again" in said
     damaged = 0
     for number in range(1, 6):
         part = [*words, "--part", f"{number}/5"]
@@ -99,6 +100,25 @@ def test_damage_in_a_store_ends_with_4_in_its_part_alone(
         damaged += len(result["damaged"])
     assert damaged == 3
     assert "damaged: smoke/assign" in invoke(*words, "--smoke", check=4).out
+
+
+@pytest.mark.slow
+def test_removing_the_folder_of_a_damaged_artifact_repairs_a_store(
+    invoke: Callable[..., Said],
+    transfer: Callable[..., subprocess.CompletedProcess[str]],
+    tiny: Tiny,
+) -> None:
+    flip(next(tiny.store.glob("cluster/*/clusters.h5")))
+    words = ["run", tiny.file, "--store", tiny.store, "--threads", 1, "--device", "cpu"]
+    assert "nothing to do" in transfer(*words).stdout
+    (damaged,) = json.loads(invoke("verify", "--store", tiny.store, "--json", check=4).out)[
+        "damaged"
+    ]
+    folder = Path(damaged["what"].partition(": ")[0])
+    assert f": {folder}: " in invoke("verify", "--store", tiny.store, check=4).out
+    shutil.rmtree(folder)
+    transfer(*words)
+    assert invoke("verify", "--store", tiny.store).out.startswith("11 artifacts intact")
 
 
 def test_verify_of_nothing_is_reported(

@@ -88,9 +88,13 @@ def verify_text(result: dict[str, Any]) -> str:
     part = f"part {result['part']}: " if result["part"] != "1/1" else ""
     lines.append(f"{part}{read}, {damaged} damaged")
     if "repair" in result:
-        lines.append(f"The next run repairs them. To repair them now: {result['repair']}")
+        # Without -f, a run meets only what it reads, or what is missing or of another size.
+        lines.append(f"A run without -f may not notice. To repair them: {result['repair']}")
     elif damaged:
-        lines.append("The next run of a pipeline that uses them repairs them.")
+        lines.append(
+            "A run may not notice. Remove these folders, and the next run that uses them makes "
+            "them again; or name a pipeline file, for the command that repairs its own."
+        )
     return "\n".join(lines)
 
 
