@@ -16,6 +16,7 @@ from transfer.datasets.readers.member_names import not_utf8
 from transfer.errors import TransferError, UsageError
 from transfer.execution.execute import check_plan, execute
 from transfer.execution.options import RunOptions
+from transfer.execution.recording import check_tag
 from transfer.execution.results import STATUS_TITLES, Results, RunPlan, status_cells
 from transfer.execution.run import Run
 from transfer.execution.signal_handlers import signal_handlers_kept
@@ -257,8 +258,9 @@ class Pipeline:
         if dry_run:
             statuses = self.statuses(options.forced_stages(self.plan), restart)
             kept = [status for status in statuses if status.planned in selected]
-            pending = [status.planned for status in kept if status.pending]
-            check_plan(self.plan, self.store, pending)
+            run = Run(self.plan, self.store, options, self.flags)
+            check_tag(run)
+            check_plan(run, [status for status in kept if status.pending])
             return RunPlan(self.plan.name, kept)
         with signal_handlers_kept():
             self.execute(options)

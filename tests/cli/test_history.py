@@ -93,8 +93,11 @@ def test_a_tag_names_one_run_and_is_not_taken_from_a_finished_one(
     store = ("--store", "s")
     invoke("run", small, *store, "--tag", "best")
     invoke("run", small, *store, "--tag", "best")  # the same results
-    said = invoke("run", small, *store, *K6, "--tag", "best", check=2).err
-    assert f"of {small} has it" in said
+    for flags in ([], ["-n"]):
+        said = invoke("run", small, *store, *K6, "--tag", "best", *flags, check=2)
+        assert f"of {small} has it" in said.err
+        assert said.out == ""
+    invoke("run", small, *store, "--tag", "best", "-n")
     assert clusters(Path("s")).keys() == {5}
     invoke("history", *store, "--untag", "best")
     invoke("run", small, *store, *K6, "--tag", "best")
@@ -104,7 +107,10 @@ def test_a_tag_names_one_run_and_is_not_taken_from_a_finished_one(
 
 @pytest.mark.parametrize("name", ["", "-x", "a b", "a/b", "../x", "0123abcd", "$(x)"])
 def test_a_tag_is_a_word(invoke: Invoke, small: Path, name: str) -> None:
-    assert "must start with" in invoke("run", small, "--store", "s", f"--tag={name}", check=2).err
+    for flags in ([], ["-n"]):
+        said = invoke("run", small, "--store", "s", f"--tag={name}", *flags, check=2)
+        assert "must start with" in said.err
+        assert said.out == ""
     assert not Path("s/.history").exists()
 
 

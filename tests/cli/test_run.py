@@ -42,7 +42,7 @@ def test_a_run_with_nothing_to_do_says_so_and_touches_nothing_but_the_history(
         (["-f"], [*STAGES, *PACKS], [*STAGES, *PACKS]),
         (["--set", "stages.clusters.k=4"], [*STAGES, *PACKS], STAGES[3:]),
         (["--set", "stages.clusters.k=4", "prepared"], ["drawings/unlabeled", *STAGES[:3]], []),
-        (["--set", "stages.clusters.k=4", "--only", "labels"], ["labels"], ["labels"]),
+        (["--set", "stages.clusters.k=4", "--only", "clusters"], ["clusters"], ["clusters"]),
     ],
 )
 def test_a_dry_run_shows_the_stages_asked_for_and_which_of_them_run(
@@ -93,16 +93,21 @@ def test_only_and_from_ask_for_what_they_read(invoke: Callable[..., Said], finis
         "--set",
         "stages.clusters.k=4",
     ]
-    said = invoke(*words, "labels", "--only", check=2).err
-    assert "labels reads clusters, which is not made yet; run it without --only or --from" in said
+    refusal = "labels reads clusters, which is not made yet; run it without --only or --from"
+    for flags in (["--only"], ["--from"], ["--only", "-n"], ["--from", "-n"]):
+        assert refusal in invoke(*words, "labels", *flags, check=2).err
     assert "no stage 'label'; did you mean 'labels'?" in invoke(*words, "label", check=2).err
 
 
 def test_a_device_that_is_not_there_is_a_usage_error(
     invoke: Callable[..., Said], finished: Tiny
 ) -> None:
-    words = ["run", finished.file, "--store", finished.store, "-f", "--device"]
-    assert "--device nonsense: not available" in invoke(*words, "nonsense", check=2).err
+    words = ["run", finished.file, "--store", finished.store, "--device"]
+    for flags in (["-f"], ["-f", "-n"]):
+        for device in ("nonsense", "cuda:99"):
+            said = invoke(*words, device, *flags, check=2).err
+            assert f"--device {device}: not available" in said
+    assert "nothing to do" in invoke(*words, "cuda:99", "-n").out  # as the run itself
 
 
 FAILS = """

@@ -204,20 +204,20 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
     from transfer.cli.resume_command import resume_command
     from transfer.execution.execute import check_plan
     from transfer.execution.expectation import verdicts
+    from transfer.execution.recording import check_tag
+    from transfer.execution.run import Run
     from transfer.inspection.views import plan_text
 
+    planned_run = Run(pipeline.plan, pipeline.store, options, pipeline.flags)
+    check_tag(planned_run)
     selected = set(options.selected_stages(pipeline.plan))
     statuses = pipeline.statuses(options.forced_stages(pipeline.plan), options.restart)
     statuses = [status for status in statuses if status.planned in selected]
-    pending = any(status.pending for status in statuses)
+    pending = [status for status in statuses if status.pending]
     text = plan_text(pipeline, statuses)
     echo(text)
     if dry_run:
-        check_plan(
-            pipeline.plan,
-            pipeline.store,
-            [status.planned for status in statuses if status.pending],
-        )
+        check_plan(planned_run, pending)
         sys.exit(EXIT_PENDING if exit_code and pending else 0)
     try:
         record = pipeline.execute(options)

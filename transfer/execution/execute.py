@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
 
@@ -74,31 +74,31 @@ def _raise_failures(run: Run) -> None:
     raise error
 
 
-def check_plan(plan: Plan, store: Store, pending: Iterable[PlannedStage[Any]]) -> None:
-    """Check what a dry run can: labels, and the files that options name; no stage is started.
+def check_plan(run: Run, pending: list[StageStatus]) -> None:
+    """Check what a dry run can: the device, inputs, labels, and the files that options name.
 
     Args:
-        plan: the plan.
-        store: for the traceback of a plug-in.
+        run: the run; no stage of it is started.
         pending: the stages that would run.
 
     Raises:
         UsageError: it lists all faults.
     """
-    faults: list[str] = []
-    for planned in pending:
+    runtime = run.options.runtime
+    if pending and runtime.device_name not in ("auto", "cpu"):  # which need no torch to be named
+        runtime.check_device()
+    faults = _missing_dependencies(run, pending)
+    for planned in (status.planned for status in pending):
         if option_files(planned.stage):
-            faults += _faults(plan, store, planned, planned.stage.validate_build)
-        faults += _faults(plan, store, planned, planned.stage.validate_labels)
+            faults += _faults(run.plan, run.store, planned, planned.stage.validate_build)
+        faults += _faults(run.plan, run.store, planned, planned.stage.validate_labels)
     _raise_faults(faults)
 
 
 def _validate(run: Run, pending: list[StageStatus]) -> None:
     """Check what needs torch or labels before the first stage starts; UsageError lists faults."""
     run.options.runtime.check_device()
-    faults: list[str] = []
-    for status in pending if run.options.only or run.options.from_here else ():
-        faults += _missing_dependencies(run, status.planned)
+    faults = _missing_dependencies(run, pending)
     for planned in (status.planned for status in pending):
         for check in (planned.stage.validate_build, planned.stage.validate_labels):
             faults += _faults(run.plan, run.store, planned, check)
@@ -110,20 +110,18 @@ def _raise_faults(faults: list[str]) -> None:
         raise UsageError("\n".join(dict.fromkeys(faults)))
 
 
-def _missing_dependencies(run: Run, planned: PlannedStage[Any]) -> list[str]:
-    """Report what a stage reads that is neither cached nor selected."""
-    if not run.options.stages:
+def _missing_dependencies(run: Run, pending: list[StageStatus]) -> list[str]:
+    """Report what stages read that is neither cached nor selected, as `--only` allows."""
+    if not run.options.stages or not (run.options.only or run.options.from_here):
         return []
-    missing = [
-        source.label
-        for source in planned.dependencies.values()
+    return [
+        f"{status.planned.label} reads {source.label}, which is not made yet; "
+        "run it without --only or --from"
+        for status in pending
+        for source in status.planned.dependencies.values()
         if source not in run.selected
         and not source.is_pack
         and find_manifest(run.store, source) is None
-    ]
-    return [
-        f"{planned.label} reads {label}, which is not made yet; run it without --only or --from"
-        for label in missing
     ]
 
 
