@@ -131,3 +131,37 @@ def test_python_gives_values_as_they_are(
 def test_a_value_of_python_that_no_file_can_hold_is_refused(file: Path) -> None:
     with pytest.raises(UsageError, match="sets: seed: a object cannot be written"):
         transfer.load(file, sets={"seed": object()})
+
+
+@pytest.mark.parametrize("words", ["data=", "data=null", "data='' ", "stages.features.data="])
+def test_images_that_a_set_empties_are_named_with_it(
+    invoke: Callable[..., Said], file: Path, tmp_path: Path, words: str
+) -> None:
+    fill(tmp_path / "photos", 3)
+    said = invoke("run", file, "-n", "--set", words, check=2).err
+    assert f"--set {words}: {words.partition('=')[0]}: " in said
+    assert "`data:` is missing" not in said
+    assert "1 fault; nothing was started" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "link"),
+    [
+        ("./gone", "it"),
+        ("./gone/photos", "FOLDER/gone"),
+        ("./gone.zip", "it"),
+        ("{hdf5: ./gone}", "it"),
+        ("{tar: ./gone.tar}", "it"),
+        ("{card: cifar10, path: ./gone}", "it"),
+    ],
+)
+def test_a_link_to_something_that_is_missing_is_named(
+    invoke: Callable[..., Said], file: Path, tmp_path: Path, value: str, link: str
+) -> None:
+    for name in ("gone", "gone.zip", "gone.tar"):
+        (tmp_path / name).symlink_to("nowhere")
+    said = invoke("run", file, "-n", "--set", f"data={value}", check=2).err
+    link = link.replace("FOLDER", str(tmp_path))
+    assert f": {link} is a link to nowhere, which is missing" in said
+    said = invoke("run", file, "-n", "--set", f"data={value.replace('gone', 'none')}", check=2).err
+    assert "is a link" not in said

@@ -149,8 +149,8 @@ def test_all_faults_of_a_file_are_reported_at_once_each_with_its_place_and_the_n
         ("a: {uses: pretext/random, data: ./" + 300 * "x" + "}", "data", "stages.a.data: "),
         (
             "a: {uses: pretext/random, data: }",
-            "a:",
-            "stages.a: reads images, but `data:` is missing",
+            "data:",
+            "stages.a.data: is empty; name a folder, or a set of `transfer list data`",
         ),
         (
             f"{MODEL}, a: {{uses: extract/network, model: model, layer: conv9}}",

@@ -10,6 +10,7 @@ from transfer.datasets.readers.base import Source
 from transfer.datasets.readers.read_errors import error_text
 from transfer.datasets.readers.shard_patterns import is_pattern
 from transfer.errors import UsageError
+from transfer.utils.paths import broken_link
 
 if TYPE_CHECKING:
     from transfer.datasets.cards import Card
@@ -41,7 +42,7 @@ def make_source(
     names_files = reader == "tar" and is_pattern(str(place))
     _check_rights(place)
     if card is not None and not names_files and not place.exists():
-        problem = f"image set '{card.name}' is missing: {place} does not exist"
+        problem = f"image set '{card.name}' is missing: {place} does not exist{broken_link(place)}"
         raise UsageError(card.absent(place, problem))
     if reader == "hdf5" or (card is not None and place.suffix.lower() in (".h5", ".hdf5")):
         from transfer.datasets.readers.hdf5 import Hdf5Source

@@ -11,6 +11,7 @@ from transfer.pipeline.document_nodes import Faults, Node
 from transfer.stage.base import Stage
 from transfer.stage.file_option import DIGITS, OptionFile, option_files
 from transfer.utils.formatting import inline_yaml
+from transfer.utils.paths import broken_link
 from transfer.utils.stamp_cache import StampCache
 
 
@@ -48,7 +49,7 @@ class FileInputs:
             except OSError as error:
                 missing = isinstance(error, FileNotFoundError)
                 if not (self.smoke and missing and name in stage.stand_ins):
-                    problem = f"{path} cannot be read ({error.strerror})"
+                    problem = f"{path} cannot be read ({error.strerror}){broken_link(path)}"
                     self.faults.add(mark, f"{where}.{name}", problem)
                     return None, ""
                 changes |= stage.stand_ins[name]

@@ -68,6 +68,11 @@ class ImagePlanner:
         if draft.data_faulty:
             return None
         if draft.data is None:
+            keys = draft.node.keys if draft.own_data() else top.keys
+            if "data" in keys:  # it is empty, or null
+                remedy = "name a folder, or a set of `transfer list data`"
+                self._report_data(draft, keys["data"], f"is empty; {remedy}")
+                return None
             problem = "reads images, but `data:` is missing; add it here or for the whole file"
             self.faults.add(draft.node.mark, draft.where, problem)
             return None
@@ -84,12 +89,15 @@ class ImagePlanner:
             pack.marks[""] = str(mark)
             return pack
         except (TransferError, OSError) as error:
-            if draft.own_data():
-                self.faults.add(mark, f"{draft.where}.data", str(error))
-            else:
-                fault = (mark, "data", str(error))
-                self.unreadable.setdefault(fault, {})[draft.name] = None
+            self._report_data(draft, mark, str(error))
             return None
+
+    def _report_data(self, draft: DraftStage, mark: Mark, problem: str) -> None:
+        """Report a fault of the images of a stage; one of the pipeline's images counts once."""
+        if draft.own_data():
+            self.faults.add(mark, f"{draft.where}.data", problem)
+        else:
+            self.unreadable.setdefault((mark, "data", problem), {})[draft.name] = None
 
     def _pack(self, spec: ImageSpec, image_input: ImageInput) -> PlannedPack:
         original, note, is_missing = spec, "", self.smoke and self.sets.is_missing(spec)

@@ -9,6 +9,7 @@ from typing import Any
 from transfer.errors import UsageError
 from transfer.pipeline.document_nodes import FAULTY, Faults, Mark, Node, number_fault
 from transfer.utils.formatting import value_text
+from transfer.utils.paths import broken_link
 
 TAG = "tag:yaml.org,2002:"
 PLAIN_TAGS = {f"{TAG}{name}" for name in ("str", "int", "float", "bool", "null", "map", "seq")}
@@ -33,7 +34,7 @@ def read_document(path: Path, faults: Faults) -> Node:
         problem = f"not a text file in UTF-8 ({error.reason} at byte {error.start})"
         raise UsageError(f"{mark}: {problem}") from error
     except OSError as error:
-        raise UsageError(f"{path}: cannot be read ({error.strerror})") from error
+        raise UsageError(f"{path}: cannot be read ({error.strerror}){broken_link(path)}") from error
     return parse(text, str(path), faults)
 
 

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from transfer.artifacts import KINDS
 from transfer.errors import UsageError, did_you_mean
 from transfer.stage.base import Stage
+from transfer.utils.paths import broken_link
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -112,7 +113,7 @@ def _import_file(path: Path) -> ModuleType:
     """Import the file at `path`, once for all stages in it."""
     try:
         if not path.is_file():
-            raise UsageError(f"the file {path} does not exist")
+            raise UsageError(f"the file {path} does not exist{broken_link(path)}")
     except OSError as error:
         raise UsageError(f"{path} cannot be read ({error.strerror})") from error
     module_name = f"transfer_file_{hashlib.sha256(str(path).encode()).hexdigest()[:12]}"

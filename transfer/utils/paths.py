@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from transfer.errors import UsageError
@@ -15,6 +16,16 @@ def shipped_folder(name: str) -> Path:
     """Return `pipelines`, `data` or `docs`: a copy in an installed wheel, or the checkout's."""
     packaged = PACKAGE / "shipped" / name
     return packaged if packaged.is_dir() else CHECKOUT / name
+
+
+def broken_link(path: Path) -> str:
+    """Say which link on the way to `path` leads nowhere, as `: it is a link to ...`; or empty."""
+    with suppress(OSError):
+        for part in (*reversed(path.parents), path):
+            if part.is_symlink() and not part.exists():
+                link = "it" if part == path else part
+                return f": {link} is a link to {os.readlink(part)}, which is missing"
+    return ""
 
 
 def check_output_folder(output: Path) -> None:

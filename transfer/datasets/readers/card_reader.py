@@ -13,6 +13,7 @@ from transfer.datasets.readers.base import Listing, Split, Splits, Survey
 from transfer.datasets.readers.file_digests import changes, digests, unreadable
 from transfer.datasets.readers.file_tree import Tree
 from transfer.errors import UsageError
+from transfer.utils.paths import broken_link
 from transfer.utils.stamp_cache import StampCache
 
 if TYPE_CHECKING:
@@ -124,7 +125,8 @@ class CardSource(ABC):
 
     def _checked_missing(self) -> dict[str, str]:
         exists = self.path.exists()
-        missing = self.missing_files() if exists else {"": f"{self.path} does not exist"}
+        absent = f"{self.path} does not exist{broken_link(self.path)}"
+        missing = self.missing_files() if exists else {"": absent}
         if all(missing.values()):
             problem = f"image set '{self.card.name}' is missing: {next(iter(missing.values()))}"
             raise UsageError(self.card.absent(self.path, problem))

@@ -21,6 +21,7 @@ from transfer.datasets.readers.member_names import is_image, not_utf8, system_re
 from transfer.datasets.readers.read_errors import error_text, report_errors
 from transfer.errors import BadImage, UsageError
 from transfer.utils.files import file_stamp, hash_file
+from transfer.utils.paths import broken_link
 
 
 class Tree(Protocol):
@@ -176,7 +177,7 @@ def open_tree(path: Path, skip: bool = False) -> Tree:
     if path.is_dir():
         return FolderTree(path, skip)
     if not path.exists():
-        raise UsageError(f"folder {path} does not exist")
+        raise UsageError(f"folder {path} does not exist{broken_link(path)}")
     if path.name.lower().endswith((".zip", ".tar")):
         from transfer.datasets.readers.archive_tree import ArchiveTree
 

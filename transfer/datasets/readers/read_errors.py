@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from transfer.errors import BadImage, UsageError
+from transfer.utils.paths import broken_link
 
 
 def error_text(error: BaseException) -> str:
@@ -34,7 +35,8 @@ def report_errors(
     try:
         yield
     except kinds as error:
-        raise UsageError(f"{subject}: {problem} ({error_text(error)})") from error
+        link = broken_link(subject) if isinstance(subject, Path) else ""
+        raise UsageError(f"{subject}: {problem} ({error_text(error)}){link}") from error
 
 
 def read_range(path: Path, start: int, length: int) -> bytes:

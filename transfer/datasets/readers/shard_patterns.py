@@ -10,6 +10,7 @@ from pathlib import Path
 from transfer.datasets.readers.member_names import is_hidden
 from transfer.errors import UsageError
 from transfer.utils.formatting import fault_list
+from transfer.utils.paths import broken_link
 
 BRACES = re.compile(r"\{([^{}]*)\}")
 MAX_SHARDS = 1_000_000
@@ -40,7 +41,7 @@ def expand(pattern: Path) -> list[Path]:
         if not matches:
             raise UsageError(f"{text} matches no files")
         paths += matches
-    if missing := [str(path) for path in paths if not path.exists()]:
+    if missing := [f"{path}{broken_link(path)}" for path in paths if not path.exists()]:
         raise UsageError(
             f"{pattern}: {len(missing)} of {len(paths)} shards do not exist:{fault_list(missing)}"
         )
