@@ -293,3 +293,49 @@ def test_ctrl_c_while_libraries_load_stops_the_run(tmp_path: Path, seconds: floa
     # Before the run listens, there is nothing to resume.
     assert process.returncode == 0 or "To resume: transfer run" in rest or rest == "stopped\n"
     assert seconds > 0 or process.returncode == 130
+
+
+LINGERS = """
+import atexit, os, pathlib, signal, sys, time
+
+
+def linger():
+    if "--child" in sys.argv and "net" in sys.argv:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        pathlib.Path(os.environ["LINGERS"]).touch()
+        time.sleep(100)
+
+
+atexit.register(linger)
+"""
+
+
+@pytest.mark.slow
+def test_a_stage_that_was_made_is_not_named_where_a_signal_meets_the_end_of_its_process(
+    pipeline: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = pipeline(SMALL)
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "sitecustomize.py").write_text(LINGERS, encoding="utf-8")
+    words = ["run", "pipeline.yaml", "--store", "s", "--device", "cpu", "--threads", "1"]
+    command_line(*words, cwd=tmp_path)
+    paths = [str(tmp_path / "site"), os.environ.get("PYTHONPATH", "")]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, paths)))
+    monkeypatch.setenv("LINGERS", str(tmp_path / "lingers"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "transfer", *words, "-j", "2", "--force"],
+        cwd=file.parent,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while process.poll() is None and not (tmp_path / "lingers").exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert process.returncode == 128 + signal.SIGTERM, err
+    assert "net: done" in out
+    (line,) = [line for line in err.splitlines() if line.startswith("To resume: transfer ")]
+    resumed = shlex.split(line.removeprefix("To resume: transfer "))
+    assert resumed[:4] == ["run", "pipeline.yaml", "features", "clusters"]
+    assert plan(resumed, tmp_path).keys() == {"features", "clusters"}

@@ -21,6 +21,8 @@ from transfer.errors import Interrupted, TransferError
 from transfer.execution.child_events import ERROR, PROGRESS, read_event, read_progress
 from transfer.execution.run import Run
 from transfer.stage.base import PlannedStage
+from transfer.storage.manifest import MANIFEST
+from transfer.utils.files import file_stamp
 from transfer.utils.paths import CHECKOUT
 from transfer.utils.progress_display import bars_hidden, shared_display
 
@@ -81,6 +83,7 @@ class _Child:
 
     def __init__(self, run: Run, planned: PlannedStage[Any]):
         self.planned, self.error = planned, ""
+        self.earlier = _manifest_stamp(run, planned)
         self.place = run.schedule.begin(planned).text
         self.tasks: set[str] = set()  # in the display
         # The parent's own code, whatever folders of the same names are in the working directory.
@@ -117,6 +120,9 @@ class _Child:
             reader.join()
         for task in self.tasks:
             shared_display().remove(task)
+        # A signal may end the child after it has made the artifact, while its process shuts down.
+        if code == 0 or _manifest_stamp(run, self.planned) not in (self.earlier, []):
+            run.forced.discard(self.planned)
         number = _signal_number(code)
         if number in STOP_SIGNALS:
             run.stop.number = run.stop.number or number
@@ -125,8 +131,6 @@ class _Child:
             error.exit_code = code if code > 0 else 128 + number
             run.failed[self.planned.key] = error
             run.report(f"{label}: FAILED: {str(error).removeprefix(f'{label}: ')}")
-        else:
-            run.forced.discard(self.planned)
 
     def _kill_workers(self) -> None:
         """End what a killed child leaves: its workers would hold its pipes and its lock forever."""
@@ -156,6 +160,14 @@ class _Child:
         else:
             self.tasks.add(task)
             shared_display().show(task, replace(snapshot, stage=self.place, run_left=None))
+
+
+def _manifest_stamp(run: Run, planned: PlannedStage[Any]) -> list[int]:
+    """Return the stamp of an artifact's manifest, which is new once it was made again; or []."""
+    try:
+        return file_stamp(run.store.folder(planned.uses, planned.key) / MANIFEST)
+    except OSError:
+        return []
 
 
 def _signal_number(code: int) -> int:
