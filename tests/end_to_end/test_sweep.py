@@ -23,7 +23,6 @@ from transfer.stage.registry import find_stage, stage_names
 from transfer.training.pretext_task import Pretext
 from transfer.transforms.per_image_rng import PerImageRng
 from transfer.utils.paths import shipped_folder
-from transfer.utils.runtime import Runtime
 
 HERE = Path(__file__).parent
 STAGES = [name for name in stage_names() if not name.startswith("tests")]
@@ -122,7 +121,7 @@ def test_every_backbone_is_described_from_its_code(name: str) -> None:
 @pytest.mark.parametrize("file", PIPELINES, ids=lambda path: path.stem)
 def test_every_pipeline_file_runs_from_end_to_end(file: Path, tmp_path: Path) -> None:
     pipeline = Pipeline.load(file, smoke=True, store=tmp_path)
-    made = pipeline.run(quiet=True, runtime=Runtime(requested_threads=1))
+    made = pipeline.run(quiet=True, threads=1)
     assert set(made) == {planned.label for planned in pipeline.plan}
     assert not any(
         state.pending for state in Pipeline.load(file, smoke=True, store=tmp_path).statuses()
@@ -180,8 +179,8 @@ def test_the_same_seed_gives_the_same_bytes_and_resumed_equals_straight(
         if pauses is not None:
             stop_after(work, pauses)
             with pytest.raises(Interrupted):
-                small(name, "conv4", epochs=4).run(work)
+                small(name, "conv4", epochs=4, warmup_epochs=1).run(work)
             work = make_work(tmp_path / run, {"images": images})
-        small(name, "conv4", epochs=4).run(work)
+        small(name, "conv4", epochs=4, warmup_epochs=1).run(work)
         results.append(weights(work.folder))
     assert results[0] == results[1] == results[2]
