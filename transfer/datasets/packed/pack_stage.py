@@ -125,30 +125,27 @@ class Pack(ImagePack):
             self.subset_rows()
 
     def subset_rows(self) -> tuple[numpy.ndarray, numpy.ndarray | None]:
-        """Return the rows of the subset in the set's split, and their labels; TransferError as of
-        `subset`.
+        """Return the rows of the subset in the set's split, and their labels.
+
+        TransferError as of `subset`.
         """
-        listing = self.origin.open().listing(self.split)
-        rows, labels, _ = subset(
+        rows, labels, _ = self._subset(self.origin.open().listing(self.split))
+        return rows, labels
+
+    def _subset(self, listing: Listing) -> tuple[numpy.ndarray, numpy.ndarray | None, list[str]]:
+        return subset(
             self.spec.subset_spec(),
             len(listing.ids),
             listing.labels,
             self.classes,
             self.spec.location,
         )
-        return rows, labels
 
     def run(self, context: StageContext) -> None:
         """Write the packed images, their index, annotations and card into the artifact's folder."""
         source = self.origin.open()
         listing = source.listing(self.split)
-        rows, labels, classes = subset(
-            self.spec.subset_spec(),
-            len(listing.ids),
-            listing.labels,
-            self.classes,
-            self.spec.location,
-        )
+        rows, labels, classes = self._subset(listing)
         if not len(rows):
             raise TransferError(
                 f"{self.spec.location}: the subset of split '{self.split}' is empty; "
