@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from transfer.comparison.records import to_csv, to_json
 from transfer.comparison.table import Comparison, OmittedScore, Section
-from transfer.comparison.text_table import TextTable, section_title, text_table
+from transfer.comparison.text_table import section_title, text_table
 
 WIDTH = 80  # characters of a line of text, as of a usual terminal
 LISTED_STAGES = 6  # named for each reason
@@ -84,11 +84,11 @@ def _aligned(section: Section) -> list[str]:
     Where a line would be too long, titles take several lines.
     """
     table = text_table(section)
+    cells = [max(map(len, column)) for column in zip(*table.rows, strict=True)]
     titles = [[title] for title in table.titles]
-    widths = _column_widths(titles, table)
-    if sum(widths) + 2 * len(widths) > WIDTH:
-        titles = [_title_lines(*column) for column in _title_columns(table)]
-        widths = _column_widths(titles, table)
+    if sum(_widest(titles, cells)) + 2 * len(cells) > WIDTH:
+        titles = [_title_lines(*pair) for pair in zip(table.titles, cells, strict=True)]
+    widths = _widest(titles, cells)
     height = max(map(len, titles))
     heads = [[""] * (height - len(title)) + title for title in titles]
     rows = [*map(list, zip(*heads, strict=True)), *table.rows]
@@ -104,17 +104,9 @@ def _aligned(section: Section) -> list[str]:
     return lines
 
 
-def _column_widths(titles: list[list[str]], table: TextTable) -> list[int]:
-    cells = zip(*table.rows, strict=True)
-    return [max(map(len, [*title, *column])) for title, column in zip(titles, cells, strict=True)]
-
-
-def _title_columns(table: TextTable) -> list[tuple[str, int]]:
-    """Each title with the width of the cells below it."""
-    cells = zip(*table.rows, strict=True)
-    return [
-        (title, max(map(len, column))) for title, column in zip(table.titles, cells, strict=True)
-    ]
+def _widest(titles: list[list[str]], cells: list[int]) -> list[int]:
+    """The width of each column: of its cells, or of a longer line of its title."""
+    return [max(width, *map(len, lines)) for lines, width in zip(titles, cells, strict=True)]
 
 
 def _title_lines(title: str, width: int) -> list[str]:

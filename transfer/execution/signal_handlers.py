@@ -1,4 +1,4 @@
-"""Keeps the signal handlers of a program that calls a run."""
+"""Keeps the signal handlers of a program that calls a run or an export."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 @contextmanager
 def signal_handlers_kept() -> Generator[None]:
-    """Give Ctrl-C and SIGTERM back to the caller after a run, which listens to them."""
+    """Give Ctrl-C and SIGTERM back to the caller after a block that listens to them."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -21,4 +21,5 @@ def signal_handlers_kept() -> Generator[None]:
         yield
     finally:
         for number, handler in handlers.items():
-            signal.signal(number, handler)
+            if handler is not None:  # None: not set from Python, which cannot set it again
+                signal.signal(number, handler)

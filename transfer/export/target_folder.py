@@ -13,6 +13,7 @@ from types import FrameType
 
 from transfer.artifacts import read_json
 from transfer.errors import CorruptArtifact, Interrupted, TransferError, UsageError
+from transfer.execution.signal_handlers import SIGNALS, signal_handlers_kept
 from transfer.utils.files import flush, full_disk
 
 OWN_FILES = {"README.md", "model.safetensors", "model.json"}  # that every export has
@@ -90,7 +91,7 @@ def _recorded_signals() -> Iterator[list[int]]:
         return
     handlers = {
         number: handler
-        for number in (signal.SIGINT, signal.SIGTERM)
+        for number in SIGNALS
         if (handler := signal.getsignal(number)) not in (None, signal.SIG_IGN)
     }
 
@@ -103,13 +104,10 @@ def _recorded_signals() -> Iterator[list[int]]:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)
 
-    try:
+    with signal_handlers_kept():
         for number in handlers:
             signal.signal(number, record)
         yield signals
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
 
 
 def _foreign_content(folder: Path) -> str:
