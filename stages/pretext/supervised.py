@@ -17,7 +17,6 @@ from transfer.utils.lazy_imports import F, nn, np, torch
 
 if TYPE_CHECKING:
     from collections.abc import Collection
-    from typing import Any
 
     from torch import Tensor
 

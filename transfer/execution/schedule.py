@@ -44,7 +44,7 @@ class Schedule:
         for fact in store.last_run(plan.name).values():
             try:
                 manifest = store.find(fact["uses"], fact["key"])
-            except (CorruptArtifact, KeyError, TypeError):
+            except CorruptArtifact:
                 continue
             self.record(manifest)
         for planned in plan:

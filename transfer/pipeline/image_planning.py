@@ -16,7 +16,6 @@ from transfer.stage.options import inputs_named
 from transfer.stage.upstream import source_pack
 
 SMOKE_IMAGES = 256
-DRAWINGS = "drawings"
 
 Inputs = dict[str, PlannedStage[Stage]]
 

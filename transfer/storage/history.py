@@ -14,13 +14,12 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
-from transfer.errors import CorruptArtifact, UsageError
+from transfer.errors import CorruptArtifact
 from transfer.storage.history_lines import (
     Line,
     append_line,
     blank_lines,
     history_file,
-    last_run_line,
     new_run_id,
     read_lines,
 )
@@ -120,9 +119,7 @@ class History:
         )
 
     def remove_tag(self, name: str) -> None:
-        """Take a name from its run; UsageError where no run has it."""
-        if name not in self.read().tags:
-            raise UsageError(f"tag '{name}': no run has it; `transfer history` lists the tags")
+        """Take a name from its run."""
         with writing(self.root):
             append_line(self.path, {"untag": name})
 
@@ -161,11 +158,6 @@ class History:
                 tags.pop(body["untag"], None)
         ordered = list(runs.values())
         return Records(ordered, {name: runs[run] for name, run in tags.items()}, damaged)
-
-    def last_run_of(self, file: Path) -> RecordedRun | None:
-        """Return the last run of a file, without its artifacts if it had nothing to do."""
-        line = last_run_line(self.root, file)
-        return None if line is None else self._run(line)
 
     def former_runs(self) -> list[RecordedRun]:
         """Return the records of versions without a history: each pipeline's latest artifacts.

@@ -88,11 +88,6 @@ class LeftOut:
         self.examples = {**other.examples, **self.examples}
 
     @property
-    def unexpected(self) -> int:
-        """The number of files that may be images: neither texts, nor hidden, nor a system's."""
-        return sum(count for reason, count in self.counts.items() if reason not in EXPECTED)
-
-    @property
     def reasons(self) -> str:
         """The counts in a line: `20 .heic, 4 .tif (not read), 1 broken link (gone.jpg)`."""
         hints = [unread_reason(f"x{reason}") for reason in self.counts if _is_suffix(reason)]

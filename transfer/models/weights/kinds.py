@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from transfer.utils.file_kinds import HEAD, KINDS, file_kind
+from transfer.utils.file_kinds import HEAD, KINDS, read_kind
 from transfer.utils.formatting import plural
 
 AGAIN = "copy or download it again"
@@ -29,8 +29,7 @@ def weight_kind(path: Path) -> str:
 
     OSError where the file cannot be read.
     """
-    with open(path, "rb") as file:
-        kind = file_kind(file.read(HEAD)).name
+    kind = read_kind(path).name
     if kind != "zip":
         return kind
     names = _zip_names(path)
