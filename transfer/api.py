@@ -37,7 +37,7 @@ from transfer.utils.argument_checks import (
     names_argument,
     path_argument,
 )
-from transfer.utils.paths import default_store
+from transfer.utils.paths import store_folder
 from transfer.utils.repr_tables import ReprTable
 from transfer.utils.runtime import Runtime
 
@@ -95,7 +95,7 @@ class Pipeline:
         check_flags(smoke=smoke)
         if store is not None:
             store = path_argument("store", store)
-        root = store.expanduser().resolve() if store is not None else default_store(path)
+        root = store_folder(store, path)
         if root.exists() and not root.is_dir():
             raise UsageError(
                 f"{root}: the store is a file; name a folder with --store or TRANSFER_STORE"

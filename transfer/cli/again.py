@@ -14,7 +14,7 @@ from transfer.errors import SHOWN_NAMES, CorruptArtifact, UsageError
 from transfer.storage.history import RecordedRun
 from transfer.storage.store import Store
 from transfer.utils.formatting import plural
-from transfer.utils.paths import default_store
+from transfer.utils.paths import store_folder
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
@@ -72,7 +72,7 @@ def load_again(
 
     if sets:
         raise UsageError("--again: takes the --set of that run; drop --set, or name the file")
-    root = store.expanduser().resolve() if store else default_store()
+    root = store_folder(store)
     former = former_run(root, name, smoke)
     if (note := former.enter_folder()) and former.run.sets:
         echo(note)

@@ -8,7 +8,7 @@ import click
 
 from transfer.cli.options import AS_JSON, STORE, print_value
 from transfer.cli.text_output import echo
-from transfer.utils.paths import default_store
+from transfer.utils.paths import store_folder
 
 
 @click.command()
@@ -32,7 +32,7 @@ def history(
     from transfer.inspection import runs
     from transfer.storage.store import Store
 
-    opened = Store(store.expanduser().resolve() if store else default_store(file))
+    opened = Store(store_folder(store, file))
     if untag is not None:
         echo(runs.remove_tag(opened, untag))
     elif drop_damaged:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 from transfer.cli.text_output import echo
 from transfer.storage.history_lines import Line, last_run_line
-from transfer.utils.paths import default_store
+from transfer.utils.paths import store_folder
 
 
 def name_last_sets(file: Path, sets: Sequence[str], smoke: bool, store: Path | None) -> None:
     """Print the `--set`s of a file's last run, if this command replaces fewer values."""
-    last = last_run_line_of(file, smoke, store_root(file, store))
+    last = last_run_line_of(file, smoke, store_folder(store, file))
     if last is None:
         return
     if {_path(assignment) for assignment in last["sets"]} - {_path(word) for word in sets}:
@@ -29,11 +29,6 @@ def set_words(line: Line) -> str:
     import shlex
 
     return shlex.join(word for assignment in line["sets"] for word in ("--set", assignment))
-
-
-def store_root(file: Path, store: Path | None) -> Path:
-    """Return the folder of the store, absolute."""
-    return store.expanduser().resolve() if store else default_store(file)
 
 
 def _path(assignment: str) -> str:

@@ -14,7 +14,7 @@ from transfer.cli.completion import complete_pages, complete_stages
 from transfer.cli.options import AS_JSON, FILE, STAGES, STORE, print_value, results_options
 from transfer.cli.text_output import echo
 from transfer.errors import UsageError
-from transfer.utils.paths import default_store, shipped_folder
+from transfer.utils.paths import default_store, shipped_folder, store_folder
 
 
 class PartType(click.ParamType):
@@ -68,8 +68,7 @@ def verify(
     elif loading["sets"]:
         raise UsageError("--set replaces values of a pipeline file; name one: transfer verify FILE")
     else:
-        store = loading["store"]
-        root = store.expanduser().resolve() if store else default_store()
+        root = store_folder(loading["store"])
         result = verification.verify_store(root, loading["smoke"], chosen)
     print_value(result, as_json, verification.verify_text)
     if result["damaged"]:

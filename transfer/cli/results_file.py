@@ -13,10 +13,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from transfer.api import Pipeline
-from transfer.cli.last_run import last_run_line_of, set_words, store_root
+from transfer.cli.last_run import last_run_line_of, set_words
 from transfer.cli.text_output import echo
 from transfer.errors import UsageError
 from transfer.utils.files import hash_file
+from transfer.utils.paths import store_folder
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def results_file(
         store: the folder of the results, if it was named.
         as_written: read the file without the `--set`s of its last run.
     """
-    root = store_root(file, store)
+    root = store_folder(store, file)
     asked = ResultsFile(file, sets, smoke, root)
     last = last_run_line_of(file, smoke, root)
     if last is None:

@@ -24,7 +24,7 @@ from transfer.cli.options import (
 )
 from transfer.cli.text_output import echo
 from transfer.errors import TransferError, UsageError
-from transfer.utils.paths import default_store
+from transfer.utils.paths import store_folder
 
 if TYPE_CHECKING:
     from transfer.api import Pipeline
@@ -236,7 +236,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
 
 def _print_cached_answer(file: Path, store: Path | None) -> bool:
     """Print the cached output of this command; False where there is none or a file has changed."""
-    root = store.expanduser().resolve() if store else default_store(file)
+    root = store_folder(store, file)
     answer = answer_cache.cached_answer(root)
     if answer is None:
         return False

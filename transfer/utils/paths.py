@@ -44,3 +44,8 @@ def default_store(pipeline: Path | None = None) -> Path:
         return Path(os.environ["TRANSFER_STORE"]).expanduser().resolve()
     folder = pipeline.resolve().parent if pipeline else Path.cwd()
     return (folder.parent if folder.name == "pipelines" else folder) / ".transfer"
+
+
+def store_folder(store: Path | None, pipeline: Path | None = None) -> Path:
+    """Return the absolute folder of the store that a command named, or of the default one."""
+    return store.expanduser().resolve() if store is not None else default_store(pipeline)
