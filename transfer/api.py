@@ -112,11 +112,9 @@ class Pipeline:
         plan = load_plan(path, opened, sets=sets, smoke=smoke, stages=stages)
         return Pipeline(plan.narrowed(stages), opened, flags, root, stages)
 
-    def statuses(
-        self, forced: Iterable[PlannedStage[Any]] = (), restart: bool = False
-    ) -> list[StageStatus]:
+    def statuses(self, forced: Iterable[PlannedStage[Any]] = ()) -> list[StageStatus]:
         """Return whether each stage is cached, resumes or would run, in the plan's order."""
-        return stage_statuses(self.plan, self.store, forced, restart)
+        return stage_statuses(self.plan, self.store, forced)
 
     def files(self) -> list[Path] | None:
         """Return every file that the plan and its statuses depend on.
@@ -256,12 +254,11 @@ class Pipeline:
         )
         selected = options.selected_stages(self.plan)
         if dry_run:
-            statuses = self.statuses(options.forced_stages(self.plan), restart)
-            kept = [status for status in statuses if status.planned in selected]
             run = Run(self.plan, self.store, options, self.flags)
             check_tag(run)
-            check_plan(run, [status for status in kept if status.pending])
-            return RunPlan(self.plan.name, kept)
+            statuses = run.statuses()
+            check_plan(run, [status for status in statuses if status.pending])
+            return RunPlan(self.plan.name, statuses)
         with signal_handlers_kept():
             self.execute(options)
         artifacts = {planned.label: self._artifact(planned) for planned in selected}

@@ -210,9 +210,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
 
     planned_run = Run(pipeline.plan, pipeline.store, options, pipeline.flags)
     check_tag(planned_run)
-    selected = set(options.selected_stages(pipeline.plan))
-    statuses = pipeline.statuses(options.forced_stages(pipeline.plan), options.restart)
-    statuses = [status for status in statuses if status.planned in selected]
+    statuses = planned_run.statuses()
     pending = [status for status in statuses if status.pending]
     text = plan_text(pipeline, statuses)
     echo(text)
@@ -227,7 +225,7 @@ def _run_and_print(pipeline: Pipeline, options: RunOptions, dry_run: bool, exit_
         command = resume_command(click.get_current_context(), error.remaining)
         error.args = (f"{error}\nTo resume: {command}",)
         raise
-    lines = verdicts(pipeline.store, [stage for stage in pipeline.plan if stage in selected])
+    lines = verdicts(pipeline.store, [status.planned for status in statuses])
     for line in lines:
         echo(line)
     if not pending and record is not None and options.tag is None:

@@ -11,7 +11,7 @@ from transfer.execution.execute_stage import failure_message
 from transfer.execution.parallel import run_parallel
 from transfer.execution.recording import check_tag, record_up_to_date, recorded
 from transfer.execution.run import Run
-from transfer.execution.status import StageStatus, find_manifest, stage_statuses
+from transfer.execution.status import StageStatus, find_manifest
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
 from transfer.stage.file_option import option_files
@@ -24,9 +24,7 @@ def execute(run: Run) -> tuple[int, str] | None:
     Returns the place in the history, and the id, of a run with nothing to do.
     """
     check_tag(run)
-    statuses = stage_statuses(run.plan, run.store, run.forced)
-    selected = set(run.selected)
-    pending = [status for status in statuses if status.pending and status.planned in selected]
+    pending = [status for status in run.statuses() if status.pending]
     if not pending:
         return record_up_to_date(run) if run.options.recorded else None
     # Before libraries are imported: an import may catch the exception of a signal, and go on half

@@ -14,7 +14,7 @@ from transfer.errors import CorruptArtifact, Interrupted, TransferError
 from transfer.execution.execute_stage import execute_stage
 from transfer.execution.options import RunOptions
 from transfer.execution.schedule import Schedule
-from transfer.execution.status import changed_input
+from transfer.execution.status import StageStatus, changed_input, stage_statuses
 from transfer.pipeline.plan import Plan
 from transfer.stage.base import PlannedStage
 from transfer.stage.context import StopFlag
@@ -48,6 +48,12 @@ class Run:
     def schedule(self) -> Schedule:
         """The order of the stages, and how long each is expected to take."""
         return Schedule(self.options.runtime.hardware())
+
+    def statuses(self) -> list[StageStatus]:
+        """Return the status of each selected stage, in the plan's order."""
+        selected, restart = set(self.selected), self.options.restart
+        statuses = stage_statuses(self.plan, self.store, self.forced, restart)
+        return [status for status in statuses if status.planned in selected]
 
     def report(self, text: str) -> None:
         """Report a line about the run."""
