@@ -6,7 +6,7 @@ compared with one another.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 
@@ -38,6 +38,26 @@ class Preset:
     ten_crops: bool = False
     size: int | None = None  # published side of the network's input, px; None: any
 
+
+# facebookresearch/vissl, configs/config/benchmark/linear_image_classification/imagenet1k/:
+# eval_alexnet_8gpu_transfer_in1k_linear.yaml, eval_resnet_8gpu_transfer_in1k_linear.yaml.
+_VISSL_ALEXNET = Preset(
+    source="Goyal et al., ICCV 2019, and VISSL's configuration for AlexNet: batch norm with "
+    "scale and shift, and a linear layer; random crops; one center crop",
+    layers="maps",
+    pooling="average",
+    dimensions=9600,
+    norm="affine",
+    epochs=28,
+    batch_size=256,
+    optimizer="sgd",
+    learning_rate=0.01,
+    weight_decay=5e-4,
+    milestones=(8 / 28, 16 / 28, 24 / 28),
+    train_crop=224 / 256,
+    test_crop=224 / 256,
+    size=224,
+)
 
 PRESETS = {
     "pooled": Preset(
@@ -90,41 +110,13 @@ PRESETS = {
         ten_crops=True,
         size=224,
     ),
-    # facebookresearch/vissl, configs/config/benchmark/linear_image_classification/imagenet1k/:
-    # eval_alexnet_8gpu_transfer_in1k_linear.yaml, eval_resnet_8gpu_transfer_in1k_linear.yaml.
-    "vissl_alexnet": Preset(
-        source="Goyal et al., ICCV 2019, and VISSL's configuration for AlexNet: batch norm with "
-        "scale and shift, and a linear layer; random crops; one center crop",
-        layers="maps",
-        pooling="average",
-        dimensions=9600,
-        norm="affine",
-        epochs=28,
-        batch_size=256,
-        optimizer="sgd",
-        learning_rate=0.01,
-        weight_decay=5e-4,
-        milestones=(8 / 28, 16 / 28, 24 / 28),
-        train_crop=224 / 256,
-        test_crop=224 / 256,
-        size=224,
-    ),
-    "vissl_resnet": Preset(
+    "vissl_alexnet": _VISSL_ALEXNET,
+    "vissl_resnet": replace(
+        _VISSL_ALEXNET,
         source="Goyal et al., ICCV 2019, and VISSL's configuration for ResNets: as for AlexNet, "
         "but random areas and shapes in training, and Nesterov's momentum",
-        layers="maps",
-        pooling="average",
-        dimensions=9600,
-        norm="affine",
-        epochs=28,
-        batch_size=256,
         optimizer="nesterov",
-        learning_rate=0.01,
-        weight_decay=5e-4,
-        milestones=(8 / 28, 16 / 28, 24 / 28),
         train_crop="resized",
-        test_crop=224 / 256,
-        size=224,
     ),
     "relational2020": Preset(
         source="Patacchiola & Storkey, NeurIPS 2020: the last layer, no augmentation; the last "

@@ -20,13 +20,13 @@ from typing import IO, Any
 from transfer.errors import Interrupted, TransferError
 from transfer.execution.child_events import ERROR, PROGRESS, read_event, read_progress
 from transfer.execution.run import Run
+from transfer.execution.signal_handlers import SIGNALS
 from transfer.stage.base import PlannedStage
 from transfer.storage.manifest import MANIFEST
 from transfer.utils.files import file_stamp
 from transfer.utils.paths import CHECKOUT
 from transfer.utils.progress_display import bars_hidden, shared_display
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 POLL_SECONDS = 0.05
 CHILD_VARIABLES = {"PYTHONSAFEPATH": "1", "PYTHONIOENCODING": "utf-8"}
 
@@ -124,7 +124,7 @@ class _Child:
         if code == 0 or _manifest_stamp(run, self.planned) not in (self.earlier, []):
             run.forced.discard(self.planned)
         number = _signal_number(code)
-        if number in STOP_SIGNALS:
+        if number in SIGNALS:
             run.stop.number = run.stop.number or number
         elif code:
             error = TransferError(self.error or f"{label}: {_ending(code)}")
