@@ -126,7 +126,7 @@ class Timm(Backbone):
             return state
         try:
             renamed = rename(dict(state), model)
-        except Exception:  # of unexpected files; `load_matching` reports what does not fit
+        except Exception:  # of unexpected files; `assign` reports what does not fit
             return state
         for name, spare in (("patch_embed.proj.weight", 0), ("pos_embed", PREFIXES)):
             if name in renamed and not any(

@@ -9,7 +9,7 @@ a name, and every operation that is not for data is an error.
 from __future__ import annotations
 
 import pickletools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import IO, Any
 
@@ -38,7 +38,6 @@ class UnsafePickle(ValueError):
 class Name:
     """A function or class of a pickle, which is not imported; `make` stands in for its call."""
 
-    text: str  # module and name, with a space between them
     make: Callable[..., Any]
 
 
@@ -47,7 +46,6 @@ class Placeholder:
     """An object that a pickle describes: its class by name, and its data. It can do nothing."""
 
     name: str
-    arguments: tuple[Any, ...] = ()
     state: Any = None
     items: dict[Any, Any] = field(default_factory=dict[Any, Any])
     members: list[Any] = field(default_factory=list[Any])
@@ -55,9 +53,9 @@ class Placeholder:
     def set_state(self, state: Any) -> None:
         self.state = state
 
-    def make(self, *arguments: Any) -> Placeholder:
+    def make(self, *_: Any) -> Placeholder:
         """Return what stands for a call of this object."""
-        return Placeholder(self.name, arguments)
+        return Placeholder(self.name)
 
 
 class PickleInterpreter:
@@ -231,12 +229,3 @@ def class_name(text: str) -> str:
     """Return the usual spelling of a name: `os.system` for `os system`."""
     module, _, name = text.partition(" ")
     return name if module in ("builtins", "__builtin__") else f"{module}.{name}"
-
-
-def placeholders(value: Any, depth: int = 6) -> Iterator[Placeholder]:
-    """Yield the placeholders in nested dicts, lists and tuples."""
-    if isinstance(value, Placeholder):
-        yield value
-    elif depth and isinstance(value, dict | list | tuple):
-        for item in value.values() if isinstance(value, dict) else value:
-            yield from placeholders(item, depth - 1)

@@ -91,4 +91,4 @@ ARRAY_NAMES = {
 
 def array_name(text: str) -> Name | None:
     """Return what stands for a name that numpy writes for an array; None for another name."""
-    return Name(text, ARRAY_NAMES[text]) if text in ARRAY_NAMES else None
+    return Name(ARRAY_NAMES[text]) if text in ARRAY_NAMES else None

@@ -68,7 +68,7 @@ class Storage:
 
     dtype: str
     count: int  # values
-    read: Callable[[], bytes | bytearray]
+    read: Callable[[], bytearray]
 
 
 @dataclass(eq=False)
@@ -120,9 +120,9 @@ class CheckpointObjects:
         if (array := array_name(text)) is not None:
             return array
         if text == "torch.storage _load_from_bytes":
-            return Name(text, self._nested)
+            return Name(self._nested)
         if text in MAKERS:
-            return Name(text, MAKERS[text])
+            return Name(MAKERS[text])
         # torch rebuilds quantized, sparse and distributed tensors, which are not read.
         special = "_rebuild" in name or "distributed" in module
         if special or module.partition(".")[0] not in PLAIN_MODULES:
@@ -174,7 +174,7 @@ def _strided(storage: Storage, dtype: str, offset: Any, shape: Any, stride: Any)
         data = storage.read()
         if not all(shape):
             return torch.empty(shape, dtype=getattr(torch, dtype))
-        values = torch.frombuffer(bytearray(data), dtype=getattr(torch, dtype))
+        values = torch.frombuffer(data, dtype=getattr(torch, dtype))
         return values.as_strided(shape, stride, offset).clone(memory_format=torch.contiguous_format)
 
     return StoredTensor(shape, dtype, read)

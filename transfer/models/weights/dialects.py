@@ -2,7 +2,7 @@
 
 | where the names are from                           | what they look like                      |
 |----------------------------------------------------|------------------------------------------|
-| this package; torchvision; timm                    | see `weight_conversion.py`               |
+| this package; torchvision; timm                    | see `torchvision_names.py`               |
 | torchvision's EfficientNet, MobileNetV2, for timm  | features.1.0.block.0.0                   |
 | kuangliu/pytorch-cifar, models/resnet.py           | torchvision's, with `shortcut`           |
 | lightly, a Sequential of a ResNet's children       | 0.weight, 1.weight, 4.0.conv1.weight     |

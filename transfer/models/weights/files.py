@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,9 +41,8 @@ SAFETENSORS_TYPES = {
 class WeightFile:
     """The tensors in a file by name, in nested dicts, and what was not loaded."""
 
-    path: Path
     content: dict[str, Any]
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: LeftOut
 
 
 def read_weight_file(path: Path) -> WeightFile:
@@ -66,7 +65,7 @@ def read_weight_file(path: Path) -> WeightFile:
         raise ValueError(f"{path} {_problem(error)}") from error
     if problem:
         raise ValueError(f"{path} {problem}")
-    return WeightFile(path, parts, left_out)
+    return WeightFile(parts, left_out)
 
 
 def read_tensors(tensors: dict[str, StoredTensor], path: Path) -> dict[str, Tensor]:

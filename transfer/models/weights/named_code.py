@@ -103,10 +103,10 @@ class Function(Placeholder):
         """Remember that the file changes it."""
         self.called[self.name] = None
 
-    def make(self, *arguments: Any) -> Placeholder:
+    def make(self, *_: Any) -> Placeholder:
         """Remember the call, and return what stands for its result."""
         self.called[self.name] = None
-        return Placeholder(self.name, arguments)
+        return Placeholder(self.name)
 
 
 @dataclass(frozen=True)
